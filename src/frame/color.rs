@@ -1,0 +1,183 @@
+//! Colour: matrices, ranges, chroma positions.
+
+/// How much red and blue weigh in luma (ITU-R recommendations).
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Matrix {
+    /// ITU-R BT.601, standard definition.
+    #[default]
+    Bt601,
+    /// ITU-R BT.709, high definition.
+    Bt709,
+    /// ITU-R BT.2020, non-constant luminance.
+    Bt2020,
+    /// SMPTE 240M.
+    Smpte240m,
+    /// FCC 1953.
+    Fcc,
+}
+
+impl Matrix {
+    /// The weights of red and blue in luma.
+    pub const fn weights(self) -> (f64, f64) {
+        match self {
+            Self::Bt601 => (0.299, 0.114),
+            Self::Bt709 => (0.2126, 0.0722),
+            Self::Bt2020 => (0.2627, 0.0593),
+            Self::Smpte240m => (0.212, 0.087),
+            Self::Fcc => (0.30, 0.11),
+        }
+    }
+}
+
+/// Which 8-bit values black and white have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Range {
+    /// Luma 16 to 235, chroma 16 to 240 (studio range).
+    #[default]
+    Limited,
+    /// 0 to 255.
+    Full,
+}
+
+/// Where halved chroma samples lie in relation to the luma samples they belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Siting {
+    /// On the left luma column, rather than between two.
+    pub left: bool,
+    /// On the upper luma row, rather than between two.
+    pub top: bool,
+}
+
+impl Default for Siting {
+    /// MPEG-2, H.264 and later: on the left column, between two rows.
+    fn default() -> Self {
+        Self {
+            left: true,
+            top: false,
+        }
+    }
+}
+
+/// What a frame's samples mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Color {
+    /// Weights of red and blue in luma.
+    pub matrix: Matrix,
+    /// Values of black and white.
+    pub range: Range,
+    /// Position of halved chroma.
+    pub siting: Siting,
+}
+
+/// Conversion between 8-bit Y'CbCr values and R'G'B' of 0 to 255, unrounded.
+#[derive(Debug, Clone, Copy)]
+pub struct YuvToRgb {
+    kr: f32,
+    kg: f32,
+    kb: f32,
+    luma_base: f32,
+    luma_gain: f32,
+    chroma_gain: f32,
+}
+
+impl YuvToRgb {
+    /// The conversion for a frame's matrix and range.
+    pub fn new(color: Color) -> Self {
+        let (kr, kb) = color.matrix.weights();
+        let (base, luma, chroma) = match color.range {
+            Range::Limited => (16.0, 219.0, 224.0),
+            Range::Full => (0.0, 255.0, 255.0),
+        };
+        Self {
+            kr: kr as f32,
+            kg: (1.0 - kr - kb) as f32,
+            kb: kb as f32,
+            luma_base: base,
+            luma_gain: 255.0 / luma,
+            chroma_gain: 255.0 / chroma,
+        }
+    }
+
+    /// Red, green and blue of one sample.
+    #[inline]
+    pub fn rgb(&self, [y, u, v]: [f32; 3]) -> [f32; 3] {
+        let y = (y - self.luma_base) * self.luma_gain;
+        let r = y + 2.0 * (1.0 - self.kr) * self.chroma_gain * (v - 128.0);
+        let b = y + 2.0 * (1.0 - self.kb) * self.chroma_gain * (u - 128.0);
+        let g = (y - self.kr * r - self.kb * b) / self.kg;
+        [r, g, b]
+    }
+
+    /// Luma of one R'G'B' sample.
+    #[inline]
+    pub fn luma(&self, [r, g, b]: [f32; 3]) -> f32 {
+        (self.kr * r + self.kg * g + self.kb * b) / self.luma_gain + self.luma_base
+    }
+
+    /// Luma and both colour differences of one R'G'B' sample.
+    #[inline]
+    pub fn yuv(&self, rgb: [f32; 3]) -> [f32; 3] {
+        let [r, g, b] = rgb;
+        let y = self.kr * r + self.kg * g + self.kb * b;
+        let u = (b - y) / (2.0 * (1.0 - self.kb) * self.chroma_gain) + 128.0;
+        let v = (r - y) / (2.0 * (1.0 - self.kr) * self.chroma_gain) + 128.0;
+        [y / self.luma_gain + self.luma_base, u, v]
+    }
+}
+
+/// The luma on which the super-resolution literature measures and trains:
+/// BT.601 studio range of 8-bit RGB, as MATLAB's `rgb2ycbcr` has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Luma601;
+
+impl Luma601 {
+    /// What a step of luma is worth in R, G and B.
+    pub const RGB_PER_LUMA: f32 = 255.0 / 219.0;
+
+    /// Luma, 16 to 235, of red, green and blue, 0 to 255.
+    #[inline]
+    pub fn of([r, g, b]: [f64; 3]) -> f64 {
+        16.0 + (65.481 * r + 128.553 * g + 24.966 * b) / 255.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_colours() {
+        // ITU-R BT.601 and BT.709, 75 % bars and primaries, limited range.
+        let bt601 = YuvToRgb::new(Color::default());
+        let bt709 = YuvToRgb::new(Color {
+            matrix: Matrix::Bt709,
+            ..Color::default()
+        });
+        for (conversion, rgb, yuv) in [
+            (bt601, [255.0, 0.0, 0.0], [81.0, 90.0, 240.0]),
+            (bt601, [0.0, 255.0, 0.0], [145.0, 54.0, 34.0]),
+            (bt709, [255.0, 0.0, 0.0], [63.0, 102.0, 240.0]),
+            (bt709, [0.0, 0.0, 255.0], [32.0, 240.0, 118.0]),
+            (bt709, [255.0, 255.0, 255.0], [235.0, 128.0, 128.0]),
+        ] {
+            let found = conversion.yuv(rgb);
+            for (found, expected) in found.iter().zip(yuv) {
+                assert!((found - expected).abs() < 0.5, "{rgb:?}: {found} {expected}");
+            }
+            for (back, expected) in conversion.rgb(found).iter().zip(rgb) {
+                assert!((back - expected).abs() < 1e-3);
+            }
+        }
+    }
+
+    #[test]
+    fn full_range_grey_is_itself() {
+        let full = YuvToRgb::new(Color {
+            range: Range::Full,
+            ..Color::default()
+        });
+        let [r, g, b] = full.rgb([77.0, 128.0, 128.0]);
+        assert!((r - 77.0).abs() < 1e-4 && (g - 77.0).abs() < 1e-4 && (b - 77.0).abs() < 1e-4);
+    }
+}

@@ -1,0 +1,162 @@
+//! The sample layouts that a frame can have.
+
+/// What the components of a format mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// One component: luma.
+    Gray,
+    /// Luma, blue difference, red difference.
+    Yuv,
+    /// Red, green, blue.
+    Rgb,
+}
+
+/// Where the 8-bit samples of one component lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Component {
+    /// Index of the plane that holds it.
+    pub plane: usize,
+    /// Bytes before its first sample in a row.
+    pub offset: usize,
+    /// Bytes from one sample to the next.
+    pub step: usize,
+    /// Luma columns that share one sample: 1 or 2.
+    pub sub_x: usize,
+    /// Luma rows that share one sample: 1 or 2.
+    pub sub_y: usize,
+}
+
+impl Component {
+    /// Width and height in samples for a frame of the given size in pixels.
+    pub const fn size(&self, width: usize, height: usize) -> (usize, usize) {
+        (width.div_ceil(self.sub_x), height.div_ceil(self.sub_y))
+    }
+}
+
+const fn at(plane: usize, offset: usize, step: usize) -> Component {
+    Component {
+        plane,
+        offset,
+        step,
+        sub_x: 1,
+        sub_y: 1,
+    }
+}
+
+const fn sub(plane: usize, offset: usize, step: usize, sub_x: usize, sub_y: usize) -> Component {
+    Component {
+        plane,
+        offset,
+        step,
+        sub_x,
+        sub_y,
+    }
+}
+
+macro_rules! formats {
+    ($($(#[$doc:meta])* $name:ident $text:literal $family:ident $alpha:literal
+       [$($component:expr),+] $padding:expr;)+) => {
+        /// An 8-bit sample layout, named as GStreamer names it.
+        #[non_exhaustive]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum PixelFormat {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl PixelFormat {
+            /// Every format, in the order in which an element should offer them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The name that GStreamer's caps use.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            /// What the components mean.
+            pub const fn family(self) -> Family {
+                match self { $(Self::$name => Family::$family,)+ }
+            }
+
+            /// Whether the last component is alpha.
+            pub const fn has_alpha(self) -> bool {
+                match self { $(Self::$name => $alpha,)+ }
+            }
+
+            /// The components: Y U V, R G B or Y, then alpha.
+            pub const fn components(self) -> &'static [Component] {
+                match self { $(Self::$name => const { &[$($component),+] },)+ }
+            }
+
+            /// The byte that carries nothing, in formats that have one.
+            pub const fn padding(self) -> Option<Component> {
+                match self { $(Self::$name => $padding,)+ }
+            }
+        }
+    };
+}
+
+formats! {
+    /// Planar Y, U, V, chroma halved both ways.
+    I420 "I420" Yuv false [at(0, 0, 1), sub(1, 0, 1, 2, 2), sub(2, 0, 1, 2, 2)] None;
+    /// As I420 with V before U.
+    Yv12 "YV12" Yuv false [at(0, 0, 1), sub(2, 0, 1, 2, 2), sub(1, 0, 1, 2, 2)] None;
+    /// Planar Y, then interleaved U and V, chroma halved both ways.
+    Nv12 "NV12" Yuv false [at(0, 0, 1), sub(1, 0, 2, 2, 2), sub(1, 1, 2, 2, 2)] None;
+    /// As NV12 with V before U.
+    Nv21 "NV21" Yuv false [at(0, 0, 1), sub(1, 1, 2, 2, 2), sub(1, 0, 2, 2, 2)] None;
+    /// Planar Y, U, V, chroma halved horizontally.
+    Y42b "Y42B" Yuv false [at(0, 0, 1), sub(1, 0, 1, 2, 1), sub(2, 0, 1, 2, 1)] None;
+    /// Planar Y, U, V of one size.
+    Y444 "Y444" Yuv false [at(0, 0, 1), at(1, 0, 1), at(2, 0, 1)] None;
+    /// Luma alone.
+    Gray8 "GRAY8" Gray false [at(0, 0, 1)] None;
+    /// Packed R, G, B.
+    Rgb "RGB" Rgb false [at(0, 0, 3), at(0, 1, 3), at(0, 2, 3)] None;
+    /// Packed B, G, R.
+    Bgr "BGR" Rgb false [at(0, 2, 3), at(0, 1, 3), at(0, 0, 3)] None;
+    /// Packed R, G, B and an unused byte.
+    Rgbx "RGBx" Rgb false [at(0, 0, 4), at(0, 1, 4), at(0, 2, 4)] Some(at(0, 3, 4));
+    /// Packed B, G, R and an unused byte.
+    Bgrx "BGRx" Rgb false [at(0, 2, 4), at(0, 1, 4), at(0, 0, 4)] Some(at(0, 3, 4));
+    /// An unused byte, then packed R, G, B.
+    Xrgb "xRGB" Rgb false [at(0, 1, 4), at(0, 2, 4), at(0, 3, 4)] Some(at(0, 0, 4));
+    /// An unused byte, then packed B, G, R.
+    Xbgr "xBGR" Rgb false [at(0, 3, 4), at(0, 2, 4), at(0, 1, 4)] Some(at(0, 0, 4));
+    /// Packed R, G, B, alpha.
+    Rgba "RGBA" Rgb true [at(0, 0, 4), at(0, 1, 4), at(0, 2, 4), at(0, 3, 4)] None;
+    /// Packed B, G, R, alpha.
+    Bgra "BGRA" Rgb true [at(0, 2, 4), at(0, 1, 4), at(0, 0, 4), at(0, 3, 4)] None;
+    /// Packed alpha, R, G, B.
+    Argb "ARGB" Rgb true [at(0, 1, 4), at(0, 2, 4), at(0, 3, 4), at(0, 0, 4)] None;
+    /// Packed alpha, B, G, R.
+    Abgr "ABGR" Rgb true [at(0, 3, 4), at(0, 2, 4), at(0, 1, 4), at(0, 0, 4)] None;
+    /// Planar R, G, B.
+    Rgbp "RGBP" Rgb false [at(0, 0, 1), at(1, 0, 1), at(2, 0, 1)] None;
+}
+
+impl PixelFormat {
+    /// The format of that name in GStreamer's caps.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|f| f.name() == name)
+    }
+
+    /// How many planes a frame of this format has.
+    pub fn planes(self) -> usize {
+        self.components()
+            .iter()
+            .map(|c| c.plane + 1)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Bytes of a row of `plane` that carry samples, and its number of rows.
+    pub fn plane_size(self, plane: usize, width: usize, height: usize) -> (usize, usize) {
+        self.components()
+            .iter()
+            .find(|c| c.plane == plane)
+            .map_or((0, 0), |c| {
+                let (w, h) = c.size(width, height);
+                (w * c.step, h)
+            })
+    }
+}

@@ -1,0 +1,207 @@
+//! Still pictures: 8-bit samples in memory and in files.
+
+use super::{Color, FrameMut, FrameRef, Luma601, PixelFormat};
+use crate::{Error, Result};
+use std::path::Path;
+
+/// A picture of packed 8-bit samples: grey, RGB or RGBA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// Samples a pixel: 1, 3 or 4.
+    pub channels: usize,
+    /// Rows without padding.
+    pub data: Vec<u8>,
+}
+
+impl Picture {
+    /// A black picture.
+    pub fn new(width: usize, height: usize, channels: usize) -> Self {
+        Self {
+            width,
+            height,
+            channels,
+            data: vec![0; width * height * channels],
+        }
+    }
+
+    /// Reads a PNG, JPEG, BMP or WebP file; 16-bit samples become 8-bit ones.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read or is no picture.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let file = |source| Error::File {
+            path: path.to_owned(),
+            source,
+        };
+        let reader = image::ImageReader::open(path)
+            .map_err(file)?
+            .with_guessed_format()
+            .map_err(file)?;
+        let decoded = reader
+            .decode()
+            .map_err(|e| Error::Frame(format!("{}: not a usable picture: {e}", path.display())))?;
+        let (width, height) = (decoded.width() as usize, decoded.height() as usize);
+        let color = decoded.color();
+        let (channels, data) = match (color.has_color(), color.has_alpha()) {
+            (false, false) => (1, decoded.into_luma8().into_raw()),
+            (true, false) => (3, decoded.into_rgb8().into_raw()),
+            (_, true) => (4, decoded.into_rgba8().into_raw()),
+        };
+        Ok(Self {
+            width,
+            height,
+            channels,
+            data,
+        })
+    }
+
+    /// Writes the picture; the file's extension says in which format.
+    ///
+    /// # Errors
+    ///
+    /// An unknown extension, or a file that cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let color = match self.channels {
+            1 => image::ExtendedColorType::L8,
+            3 => image::ExtendedColorType::Rgb8,
+            _ => image::ExtendedColorType::Rgba8,
+        };
+        let side = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        image::save_buffer(path, &self.data, side(self.width), side(self.height), color)
+            .map_err(|e| Error::Frame(format!("cannot write {}: {e}", path.display())))
+    }
+
+    /// The part of `width` x `height` pixels at (`x`, `y`), cut at the picture's edge.
+    pub fn crop(&self, x: usize, y: usize, width: usize, height: usize) -> Self {
+        let (x, y) = (x.min(self.width), y.min(self.height));
+        let width = width.min(self.width - x);
+        let height = height.min(self.height - y);
+        let mut data = Vec::with_capacity(width * height * self.channels);
+        for row in y..y + height {
+            let start = (row * self.width + x) * self.channels;
+            data.extend_from_slice(&self.data[start..start + width * self.channels]);
+        }
+        Self {
+            width,
+            height,
+            channels: self.channels,
+            data,
+        }
+    }
+
+    /// The same picture with three channels; alpha is dropped.
+    pub fn to_rgb(&self) -> Self {
+        let data = match self.channels {
+            1 => self.data.iter().flat_map(|&v| [v; 3]).collect(),
+            3 => self.data.clone(),
+            _ => self
+                .data
+                .chunks_exact(self.channels)
+                .flat_map(|p| [p[0], p[1], p[2]])
+                .collect(),
+        };
+        Self {
+            channels: 3,
+            data,
+            ..*self
+        }
+    }
+
+    /// BT.601 studio luma of every pixel, 16 to 235, unrounded ([`Luma601`]).
+    pub fn luma(&self) -> Vec<f64> {
+        if self.channels == 1 {
+            return self
+                .data
+                .iter()
+                .map(|&v| Luma601::of([f64::from(v); 3]))
+                .collect();
+        }
+        self.data
+            .chunks_exact(self.channels)
+            .map(|p| Luma601::of([p[0], p[1], p[2]].map(f64::from)))
+            .collect()
+    }
+
+    /// The frame format of the same samples.
+    pub fn format(&self) -> PixelFormat {
+        match self.channels {
+            1 => PixelFormat::Gray8,
+            3 => PixelFormat::Rgb,
+            _ => PixelFormat::Rgba,
+        }
+    }
+
+    /// The picture as a frame to read.
+    ///
+    /// # Errors
+    ///
+    /// An empty picture, or `data` too short for the size.
+    pub fn frame(&self) -> Result<FrameRef<'_>> {
+        FrameRef::new(
+            self.format(),
+            (self.width, self.height),
+            Color::default(),
+            &[(&self.data, self.width * self.channels)],
+        )
+    }
+
+    /// The picture as a frame to write.
+    ///
+    /// # Errors
+    ///
+    /// As [`Picture::frame`].
+    pub fn frame_mut(&mut self) -> Result<FrameMut<'_>> {
+        let stride = self.width * self.channels;
+        FrameMut::new(
+            self.format(),
+            (self.width, self.height),
+            Color::default(),
+            [(self.data.as_mut_slice(), stride)],
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn saves_and_opens() {
+        let dir = tempfile::tempdir().unwrap();
+        for channels in [1, 3, 4] {
+            let mut picture = Picture::new(5, 3, channels);
+            for (i, v) in picture.data.iter_mut().enumerate() {
+                *v = (i * 7) as u8;
+            }
+            let path = dir.path().join(format!("{channels}.png"));
+            picture.save(&path).unwrap();
+            assert_eq!(Picture::open(&path).unwrap(), picture);
+        }
+    }
+
+    #[test]
+    fn names_the_file_it_cannot_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing.png");
+        let error = Picture::open(&missing).unwrap_err().to_string();
+        assert!(error.contains("missing.png"), "{error}");
+        let broken = dir.path().join("broken.png");
+        std::fs::write(&broken, b"\x89PNG\r\n\x1a\nxx").unwrap();
+        let error = Picture::open(&broken).unwrap_err().to_string();
+        assert!(error.contains("broken.png"), "{error}");
+    }
+
+    #[test]
+    fn crops_within_the_edge() {
+        let mut picture = Picture::new(4, 3, 1);
+        picture.data.iter_mut().enumerate().for_each(|(i, v)| *v = i as u8);
+        assert_eq!(picture.crop(1, 1, 2, 9).data, [5, 6, 9, 10]);
+    }
+}

@@ -1,0 +1,288 @@
+//! HyperSRCNN: a hypernetwork that makes the weights of an SRCNN for the
+//! wanted scale.
+//!
+//! After David Kurtenbach, `davidkurtenb/Hyper-Super-Resolution` (2025). Two
+//! embeddings of the scale exist:
+//!
+//! * [`Embedding::Table`], the published one: four learnt rows for x2, x4,
+//!   x8 and x16, an RGB target, 17.8 million weights;
+//! * [`Embedding::Continuous`], ours: log2(scale) goes through two narrow
+//!   layers, so that every scale above 1 up to 16 has weights, fractions
+//!   too, and the file stays small.
+//!
+//! Nothing depends on the picture: the target's weights are made once for a
+//! scale and then used as those of any SRCNN.
+
+use super::{Channels, Detected, Network, Scaled, Scales, Shapes, srcnn};
+use crate::{Error, Result, Scale};
+use candle_core::{D, Tensor};
+use candle_nn::{Init, VarBuilder};
+use serde::{Deserialize, Serialize};
+
+/// The scales that rows of the published embedding table stand for.
+const TABLE_SCALES: [u32; 4] = [2, 4, 8, 16];
+
+/// Middle of log2(scale) over the scales in common use, subtracted so that
+/// the first layer sees both signs.
+const LOG2_CENTER: f64 = 1.5;
+
+/// How much a head's matrix is drawn narrower than the weights that it adds
+/// to: all scales start from nearly the same target.
+const HEAD_SPREAD: f64 = 0.3;
+
+/// How the scale enters the hypernetwork.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Embedding {
+    /// One learnt row of that many numbers for each of x2, x4, x8, x16; ReLU between layers.
+    Table(usize),
+    /// log2(scale); tanh between layers, which interpolates smoothly.
+    Continuous,
+}
+
+/// Shape of a HyperSRCNN.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How the scale enters.
+    pub embedding: Embedding,
+    /// Widths of the two hidden layers.
+    pub hidden: [usize; 2],
+    /// The network whose weights are made.
+    pub target: srcnn::Config,
+}
+
+impl Default for Config {
+    /// The continuous one on luma.
+    fn default() -> Self {
+        Self {
+            embedding: Embedding::Continuous,
+            hidden: [32, 12],
+            target: srcnn::Config {
+                border: crate::ops::Border::Replicate,
+                residual: true,
+                ..srcnn::Config::default()
+            },
+        }
+    }
+}
+
+impl Config {
+    /// The published one on RGB, 17,834,883 weights.
+    pub fn seed() -> Self {
+        Self {
+            embedding: Embedding::Table(32),
+            hidden: [128, 256],
+            target: srcnn::Config::rgb(),
+        }
+    }
+
+    fn scales(&self) -> Scales {
+        match self.embedding {
+            Embedding::Table(_) => Scales::list(TABLE_SCALES.map(Scale::whole)),
+            Embedding::Continuous => Scales::Any,
+        }
+    }
+}
+
+/// Finds the configuration in the tensors of a file that does not state it.
+pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
+    let dims = |name: &str| shapes.get(name).cloned();
+    let (hidden1, hidden2) = (dims("hidden1.weight")?, dims("hidden2.weight")?);
+    let embedding = match dims("scale_embeddings") {
+        Some(table) => Embedding::Table(*table.get(1)?),
+        None => Embedding::Continuous,
+    };
+    let target = [Channels::Rgb, Channels::Luma]
+        .into_iter()
+        .map(|channels| srcnn::Config {
+            channels,
+            residual: embedding == Embedding::Continuous,
+            ..srcnn::Config::default()
+        })
+        .find(|target| {
+            let [first, ..] = target.weight_shapes();
+            dims("weight_generators.conv1_weight.bias")
+                == Some(vec![first.iter().product::<usize>()])
+        })?;
+    let config = Config {
+        embedding,
+        hidden: [*hidden1.first()?, *hidden2.first()?],
+        target,
+    };
+    let same = shapes.keys().map(|name| (name.clone(), name.clone()));
+    Some(Detected {
+        config,
+        renames: same.collect(),
+    })
+}
+
+/// A fully connected layer.
+#[derive(Debug, Clone)]
+struct Linear {
+    /// (out, in).
+    weight: Tensor,
+    /// (out).
+    bias: Tensor,
+}
+
+impl Linear {
+    fn new(
+        vb: &VarBuilder,
+        inputs: usize,
+        outputs: usize,
+        [weight, bias]: [Init; 2],
+    ) -> candle_core::Result<Self> {
+        Ok(Self {
+            weight: vb.get_with_hints((outputs, inputs), "weight", weight)?,
+            bias: vb.get_with_hints(outputs, "bias", bias)?,
+        })
+    }
+
+    /// PyTorch's own: uniform within 1 / sqrt(inputs).
+    fn default_init(inputs: usize) -> [Init; 2] {
+        let bound = 1.0 / (inputs as f64).sqrt();
+        [Init::Uniform {
+            lo: -bound,
+            up: bound,
+        }; 2]
+    }
+
+    /// One row in, one row out.
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let product = self.weight.matmul(&x.unsqueeze(D::Minus1)?)?;
+        product.squeeze(D::Minus1)? + &self.bias
+    }
+}
+
+/// A HyperSRCNN with its weights.
+#[derive(Debug, Clone)]
+pub struct HyperSrcnn {
+    config: Config,
+    scales: Scales,
+    table: Option<Tensor>,
+    hidden: [Linear; 2],
+    /// Weight and bias of each layer of the target.
+    heads: [[Linear; 2]; 3],
+}
+
+impl HyperSrcnn {
+    /// Reads (or, in training, creates) the weights.
+    ///
+    /// # Errors
+    ///
+    /// A tensor that is missing or has another shape.
+    pub fn new(vb: &VarBuilder, config: &Config) -> Result<Self> {
+        let [first, second] = config.hidden;
+        let (table, inputs) = match config.embedding {
+            Embedding::Table(width) => {
+                let unit = Init::Randn {
+                    mean: 0.0,
+                    stdev: 1.0,
+                };
+                let shape = (TABLE_SCALES.len(), width);
+                let table = vb.get_with_hints(shape, "scale_embeddings", unit)?;
+                (Some(table), width)
+            }
+            Embedding::Continuous => (None, 1),
+        };
+        let hidden = |name: &str, inputs: usize, outputs: usize| {
+            Linear::new(&vb.pp(name), inputs, outputs, Linear::default_init(inputs))
+        };
+        let head = |layer: usize| heads(&vb.pp("weight_generators"), config, layer);
+        Ok(Self {
+            hidden: [
+                hidden("hidden1", inputs, first)?,
+                hidden("hidden2", first, second)?,
+            ],
+            heads: [head(0)?, head(1)?, head(2)?],
+            table,
+            scales: config.scales(),
+            config: config.clone(),
+        })
+    }
+
+    /// What the heads see of a scale.
+    fn features(&self, scale: Scale) -> Result<Tensor> {
+        let [first, second] = &self.hidden;
+        let Some(table) = &self.table else {
+            let log2 = (scale.factor().log2() - LOG2_CENTER) as f32;
+            let x = Tensor::new(&[log2], first.weight.device())?;
+            let x = first.forward(&x)?.tanh()?;
+            let x = second.forward(&x)?.tanh()?;
+            // Keeps the step that all features together make independent of their number.
+            return Ok((x / (self.config.hidden[1] as f64).sqrt())?);
+        };
+        let row = TABLE_SCALES
+            .iter()
+            .position(|&s| Scale::whole(s) == scale)
+            .ok_or_else(|| {
+                Error::Setting(format!(
+                    "this HyperSRCNN has weights for scales {}, not for {scale}",
+                    self.scales
+                ))
+            })?;
+        let x = table.get(row)?;
+        let x = first.forward(&x)?.relu()?;
+        Ok(second.forward(&x)?.relu()?)
+    }
+
+    /// Makes the SRCNN for one scale. Gradients flow back into the hypernetwork.
+    ///
+    /// # Errors
+    ///
+    /// A scale that the embedding has no row for.
+    pub fn generate(&self, scale: Scale) -> Result<srcnn::Srcnn> {
+        let features = self.features(scale)?;
+        let shapes = self.config.target.weight_shapes();
+        let layer = |i: usize| -> candle_core::Result<(Tensor, Tensor)> {
+            let [weight, bias] = &self.heads[i];
+            Ok((
+                weight.forward(&features)?.reshape(&shapes[i])?,
+                bias.forward(&features)?,
+            ))
+        };
+        let tensors = [layer(0)?, layer(1)?, layer(2)?];
+        srcnn::Srcnn::from_tensors(&self.config.target, tensors, Scales::list([scale]))
+    }
+}
+
+/// The two heads, weight and bias, of one layer of the target.
+fn heads(vb: &VarBuilder, config: &Config, layer: usize) -> candle_core::Result<[Linear; 2]> {
+    let shape = config.target.weight_shapes()[layer];
+    let inputs = config.hidden[1];
+    let (weight_init, bias_init) = match config.embedding {
+        Embedding::Table(_) => (Linear::default_init(inputs), Linear::default_init(inputs)),
+        Embedding::Continuous => {
+            let drawn = config.target.init(layer);
+            let narrow = match drawn {
+                Init::Randn { mean, stdev } => Init::Randn {
+                    mean,
+                    stdev: stdev * HEAD_SPREAD,
+                },
+                other => other,
+            };
+            ([narrow, drawn], [Init::Const(0.0); 2])
+        }
+    };
+    let name = format!("conv{}", layer + 1);
+    let outputs: usize = shape.iter().product();
+    Ok([
+        Linear::new(&vb.pp(format!("{name}_weight")), inputs, outputs, weight_init)?,
+        Linear::new(&vb.pp(format!("{name}_bias")), inputs, shape[0], bias_init)?,
+    ])
+}
+
+impl Network for HyperSrcnn {
+    fn channels(&self) -> Channels {
+        self.config.target.channels
+    }
+
+    fn scales(&self) -> &Scales {
+        &self.scales
+    }
+
+    fn at(&self, scale: Scale) -> Result<Scaled> {
+        Ok(Box::new(self.generate(scale)?))
+    }
+}

@@ -1,0 +1,326 @@
+//! The networks, and the table of their names and facts.
+//!
+//! A network is one file here and one row in [`MODELS`].
+
+pub mod hypersrcnn;
+pub mod srcnn;
+
+use crate::ops::Border;
+use crate::{Error, Result, Scale};
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Names and shapes of the tensors of a file.
+pub type Shapes = BTreeMap<String, Vec<usize>>;
+
+/// A network that is ready for one scale.
+pub type Scaled = Box<dyn ScaledNetwork>;
+
+/// The planes that a network takes and gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Channels {
+    /// Y alone; chroma is resampled beside the network.
+    #[default]
+    Luma,
+    /// Red, green and blue.
+    Rgb,
+}
+
+impl Channels {
+    /// Number of planes.
+    pub const fn count(self) -> usize {
+        match self {
+            Self::Luma => 1,
+            Self::Rgb => 3,
+        }
+    }
+
+    const fn from_count(count: usize) -> Option<Self> {
+        match count {
+            1 => Some(Self::Luma),
+            3 => Some(Self::Rgb),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Channels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Luma => "luma",
+            Self::Rgb => "rgb",
+        })
+    }
+}
+
+/// The scales that a network has weights for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scales {
+    /// Every scale above 1 up to [`Scale::MAX`].
+    Any,
+    /// Some scales, ascending.
+    List(Vec<Scale>),
+}
+
+impl Scales {
+    /// A list of scales, sorted.
+    pub fn list(scales: impl IntoIterator<Item = Scale>) -> Self {
+        let mut scales: Vec<_> = scales.into_iter().collect();
+        scales.sort();
+        scales.dedup();
+        Self::List(scales)
+    }
+
+    /// The smallest scale at or above `wish`, else the largest there is.
+    pub fn nearest(&self, wish: Scale) -> Option<Scale> {
+        match self {
+            Self::Any => Some(wish.min(Scale::MAX)),
+            Self::List(scales) => {
+                let above = scales.iter().find(|&&scale| scale >= wish);
+                above.or(scales.last()).copied()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Scales {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => write!(f, "any up to {}", Scale::MAX),
+            Self::List(scales) => {
+                let names: Vec<_> = scales.iter().map(Scale::to_string).collect();
+                f.write_str(&names.join(", "))
+            }
+        }
+    }
+}
+
+/// The resolution that a network works at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorksAt {
+    /// The output's: it improves a picture that bicubic interpolation enlarged.
+    Output,
+}
+
+/// A network of any number of scales. One definition serves inference and training.
+pub trait Network: Send + Sync {
+    /// The planes in and out.
+    fn channels(&self) -> Channels;
+
+    /// The scales that it has weights for.
+    fn scales(&self) -> &Scales;
+
+    /// The network for one of those scales.
+    ///
+    /// # Errors
+    ///
+    /// A scale that it has no weights for.
+    fn at(&self, scale: Scale) -> Result<Scaled>;
+}
+
+/// A network for one scale.
+pub trait ScaledNetwork: Send + Sync {
+    /// The resolution of its input.
+    fn works_at(&self) -> WorksAt;
+
+    /// How far beyond an output sample its input reaches, in input samples.
+    fn halo(&self) -> usize;
+
+    /// What it takes to lie beyond the edge. With [`Border::Valid`] the result
+    /// is smaller than the input by [`ScaledNetwork::halo`] on each side.
+    fn border(&self) -> Border;
+
+    /// (N, C, H, W) in, sample values 0 to 1; not clamped.
+    ///
+    /// # Errors
+    ///
+    /// A tensor of another shape.
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor>;
+}
+
+/// A network's architecture and configuration: all but its weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", content = "config", rename_all = "lowercase")]
+pub enum Architecture {
+    /// [`srcnn`].
+    Srcnn(srcnn::Config),
+    /// [`hypersrcnn`].
+    HyperSrcnn(hypersrcnn::Config),
+}
+
+/// What a file without metadata was found to hold.
+#[derive(Debug)]
+pub(crate) struct Detected<T> {
+    pub(crate) config: T,
+    /// The file's name and ours for every tensor.
+    pub(crate) renames: Vec<(String, String)>,
+}
+
+impl<T> Detected<T> {
+    fn map<U>(self, f: impl FnOnce(T) -> U) -> Detected<U> {
+        Detected {
+            config: f(self.config),
+            renames: self.renames,
+        }
+    }
+}
+
+impl Architecture {
+    /// The architecture's name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Srcnn(_) => "srcnn",
+            Self::HyperSrcnn(_) => "hypersrcnn",
+        }
+    }
+
+    /// The planes in and out.
+    pub const fn channels(&self) -> Channels {
+        match self {
+            Self::Srcnn(config) => config.channels,
+            Self::HyperSrcnn(config) => config.target.channels,
+        }
+    }
+
+    /// The border of every convolution, where it is the same for all.
+    pub const fn border_mut(&mut self) -> &mut Border {
+        match self {
+            Self::Srcnn(config) => &mut config.border,
+            Self::HyperSrcnn(config) => &mut config.target.border,
+        }
+    }
+
+    /// Reads the weights from `vb` (or creates them, in training). `scales`
+    /// are those of the file, for networks whose weights do not tell.
+    ///
+    /// # Errors
+    ///
+    /// A tensor that is missing or has another shape.
+    pub fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>> {
+        Ok(match self {
+            Self::Srcnn(config) => Box::new(srcnn::Srcnn::new(vb, config, scales)?),
+            Self::HyperSrcnn(config) => Box::new(hypersrcnn::HyperSrcnn::new(vb, config)?),
+        })
+    }
+
+    /// Finds the architecture from names and shapes of tensors.
+    pub(crate) fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
+        let srcnn = || srcnn::detect(shapes).map(|d| d.map(Self::Srcnn));
+        let hyper = || hypersrcnn::detect(shapes).map(|d| d.map(Self::HyperSrcnn));
+        srcnn().or_else(hyper)
+    }
+}
+
+/// A row of the table: a model that can be asked for by name.
+#[derive(Debug)]
+pub struct Model {
+    /// The name.
+    pub name: &'static str,
+    /// One line for lists.
+    pub summary: &'static str,
+    /// What `train --model NAME` trains; `None` where there is nothing to train.
+    pub architecture: fn() -> Option<Architecture>,
+    /// The weights that ship, as safetensors files.
+    pub built_in: &'static [(&'static str, &'static [u8])],
+}
+
+macro_rules! files {
+    ($($path:literal),+ $(,)?) => {
+        &[$(($path, include_bytes!(concat!("../../models/", $path)).as_slice())),+]
+    };
+}
+
+/// Every model.
+pub static MODELS: &[Model] = &[
+    Model {
+        name: "hypersrcnn",
+        summary: "HyperSRCNN on luma: one file whose SRCNN weights are made for any scale",
+        architecture: || Some(Architecture::HyperSrcnn(hypersrcnn::Config::default())),
+        built_in: &[],
+    },
+    Model {
+        name: "hypersrcnn-rgb",
+        summary: "HyperSRCNN as published: RGB, x2 x4 x8 x16",
+        architecture: || Some(Architecture::HyperSrcnn(hypersrcnn::Config::seed())),
+        built_in: &[],
+    },
+    Model {
+        name: "srcnn",
+        summary: "SRCNN 9-5-5 on luma, one set of weights a scale",
+        architecture: || {
+            Some(Architecture::Srcnn(srcnn::Config {
+                border: Border::Replicate,
+                ..srcnn::Config::default()
+            }))
+        },
+        built_in: &[],
+    },
+    Model {
+        name: "srcnn-rgb",
+        summary: "SRCNN 9-5-5 on RGB, one set of weights a scale",
+        architecture: || Some(Architecture::Srcnn(srcnn::Config::rgb())),
+        built_in: &[],
+    },
+    Model {
+        name: BICUBIC,
+        summary: "No network: bicubic interpolation, for comparison",
+        architecture: || None,
+        built_in: &[],
+    },
+];
+
+/// The model without a network.
+pub const BICUBIC: &str = "bicubic";
+
+/// The model that is used when none is asked for.
+pub const DEFAULT: &str = "hypersrcnn";
+
+/// The table's names, separated by commas.
+pub fn names() -> String {
+    let names: Vec<_> = MODELS.iter().map(|model| model.name).collect();
+    names.join(", ")
+}
+
+/// The row of that name.
+///
+/// # Errors
+///
+/// A name that is not in the table.
+pub fn find(name: &str) -> Result<&'static Model> {
+    MODELS
+        .iter()
+        .find(|model| model.name == name)
+        .ok_or_else(|| Error::UnknownModel {
+            name: name.to_owned(),
+            known: names(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_scale_is_at_or_above_the_wish() {
+        let scales = Scales::list([4, 2, 3].map(Scale::whole));
+        let nearest = |text: &str| scales.nearest(text.parse().unwrap()).unwrap().to_string();
+        assert_eq!(nearest("2"), "2");
+        assert_eq!(nearest("3/2"), "2");
+        assert_eq!(nearest("5/2"), "3");
+        assert_eq!(nearest("8"), "4");
+        assert_eq!(Scales::Any.nearest(Scale::whole(7)), Some(Scale::whole(7)));
+    }
+
+    #[test]
+    fn names_are_unique_and_the_default_exists() {
+        let mut seen = std::collections::HashSet::new();
+        assert!(MODELS.iter().all(|model| seen.insert(model.name)));
+        assert!(find(DEFAULT).is_ok() && find(BICUBIC).is_ok());
+        let error = find("srgna").unwrap_err().to_string();
+        assert!(error.contains("srgna") && error.contains("hypersrcnn"), "{error}");
+    }
+}

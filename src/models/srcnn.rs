@@ -1,0 +1,251 @@
+//! SRCNN: three convolutions on a picture that bicubic interpolation has
+//! already enlarged.
+//!
+//! Chao Dong, Chen Change Loy, Kaiming He, Xiaoou Tang, "Image
+//! Super-Resolution Using Deep Convolutional Networks", IEEE TPAMI 38(2),
+//! 2016, <https://arxiv.org/abs/1501.00092>. Key names as in the public
+//! ports `yjn870/SRCNN-pytorch` (`conv1`, `conv2`, `conv3`) and
+//! `Ling1304/SRCNN-Implementation` (`patch_extraction`, `nonLinear_map`,
+//! `reconstruction`).
+
+use super::{Channels, Detected, Network, Scaled, ScaledNetwork, Scales, Shapes, WorksAt};
+use crate::nn::Conv;
+use crate::ops::{Activation, Border, ConvSpec};
+use crate::{Result, Scale};
+use candle_core::Tensor;
+use candle_nn::{Init, VarBuilder};
+use serde::{Deserialize, Serialize};
+
+/// Names of the layers in our files.
+const LAYERS: [&str; 3] = ["conv1", "conv2", "conv3"];
+
+/// Names of the layers in the files of Ling1304/SRCNN-Implementation.
+const LING_LAYERS: [&str; 3] = ["patch_extraction", "nonLinear_map", "reconstruction"];
+
+/// Standard deviation of the last layer's first weights, small so that
+/// training starts near zero (or near the enlarged picture, with `residual`).
+const LAST_LAYER_STDEV: f64 = 1e-3;
+
+/// Shape of an SRCNN.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Planes in and out.
+    pub channels: Channels,
+    /// Kernel sides of the three layers.
+    pub kernels: [usize; 3],
+    /// Channels after the first and the second layer.
+    pub widths: [usize; 2],
+    /// What lies beyond the picture's edge in every layer.
+    pub border: Border,
+    /// Whether the enlarged picture is added to the result.
+    pub residual: bool,
+}
+
+impl Default for Config {
+    /// The 9-5-5 network of the paper on luma, 57,281 weights.
+    fn default() -> Self {
+        Self {
+            channels: Channels::Luma,
+            kernels: [9, 5, 5],
+            widths: [64, 32],
+            border: Border::Zero,
+            residual: false,
+        }
+    }
+}
+
+impl Config {
+    /// The 9-5-5 network on R, G and B, 69,251 weights.
+    pub fn rgb() -> Self {
+        Self {
+            channels: Channels::Rgb,
+            ..Self::default()
+        }
+    }
+
+    /// Shapes of the three weights, (out, in, kernel, kernel) each.
+    pub fn weight_shapes(&self) -> [[usize; 4]; 3] {
+        let (planes, [first, second]) = (self.channels.count(), self.widths);
+        let [a, b, c] = self.kernels;
+        [
+            [first, planes, a, a],
+            [second, first, b, b],
+            [planes, second, c, c],
+        ]
+    }
+
+    /// How a weight of that layer is drawn before training.
+    pub(super) fn init(&self, layer: usize) -> Init {
+        let [_, inputs, kernel, _] = self.weight_shapes()[layer];
+        let stdev = match layer {
+            // He et al. 2015, for layers that a ReLU follows.
+            0 | 1 => (2.0 / (inputs * kernel * kernel) as f64).sqrt(),
+            _ => LAST_LAYER_STDEV,
+        };
+        Init::Randn { mean: 0.0, stdev }
+    }
+
+    fn spec(&self, layer: usize) -> ConvSpec {
+        ConvSpec {
+            border: self.border,
+            activation: match layer {
+                2 => Activation::None,
+                _ => Activation::Relu,
+            },
+            ..ConvSpec::default()
+        }
+    }
+}
+
+/// Finds the configuration in the tensors of a file that does not state it.
+pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
+    let names = [LAYERS, LING_LAYERS]
+        .into_iter()
+        .find(|names| shapes.contains_key(&format!("{}.weight", names[0])))?;
+    let weight = |layer: usize| {
+        let shape = shapes.get(&format!("{}.weight", names[layer]))?;
+        <[usize; 4]>::try_from(shape.as_slice()).ok()
+    };
+    let found = [weight(0)?, weight(1)?, weight(2)?];
+    let config = Config {
+        channels: Channels::from_count(found[0][1])?,
+        kernels: found.map(|shape| shape[2]),
+        widths: [found[0][0], found[1][0]],
+        ..Config::default()
+    };
+    if config.weight_shapes() != found || shapes.len() != 2 * LAYERS.len() {
+        return None;
+    }
+    let renames = LAYERS.iter().zip(names).flat_map(|(ours, theirs)| {
+        ["weight", "bias"].map(|part| (format!("{theirs}.{part}"), format!("{ours}.{part}")))
+    });
+    Some(Detected {
+        config,
+        renames: renames.collect(),
+    })
+}
+
+/// An SRCNN with its weights.
+#[derive(Debug, Clone)]
+pub struct Srcnn {
+    config: Config,
+    scales: Scales,
+    layers: [Conv; 3],
+}
+
+impl Srcnn {
+    /// Reads (or, in training, creates) the weights `conv1.weight` to `conv3.bias`.
+    ///
+    /// # Errors
+    ///
+    /// A tensor that is missing or has another shape.
+    pub fn new(vb: &VarBuilder, config: &Config, scales: Scales) -> Result<Self> {
+        let shapes = config.weight_shapes();
+        let layer = |i: usize| -> candle_core::Result<Conv> {
+            let vb = vb.pp(LAYERS[i]);
+            Ok(Conv {
+                weight: vb.get_with_hints(&shapes[i], "weight", config.init(i))?,
+                bias: Some(vb.get_with_hints(shapes[i][0], "bias", Init::Const(0.0))?),
+                spec: config.spec(i),
+            })
+        };
+        Ok(Self {
+            layers: [layer(0)?, layer(1)?, layer(2)?],
+            config: config.clone(),
+            scales,
+        })
+    }
+
+    /// An SRCNN of given tensors: weight and bias of each layer.
+    ///
+    /// # Errors
+    ///
+    /// A tensor of the wrong shape.
+    pub fn from_tensors(
+        config: &Config,
+        tensors: [(Tensor, Tensor); 3],
+        scales: Scales,
+    ) -> Result<Self> {
+        for ((weight, _), expected) in tensors.iter().zip(config.weight_shapes()) {
+            if weight.dims() != expected {
+                let found = weight.dims();
+                let problem = format!("expected a weight of shape {expected:?}, found {found:?}");
+                return Err(candle_core::Error::Msg(problem).into());
+            }
+        }
+        let mut index = 0;
+        let layers = tensors.map(|(weight, bias)| {
+            let spec = config.spec(index);
+            index += 1;
+            Conv {
+                weight,
+                bias: Some(bias),
+                spec,
+            }
+        });
+        Ok(Self {
+            config: config.clone(),
+            scales,
+            layers,
+        })
+    }
+
+    /// The weights under the names of our files.
+    pub fn tensors(&self) -> Vec<(String, Tensor)> {
+        let named = LAYERS.iter().zip(&self.layers);
+        named
+            .flat_map(|(name, layer)| {
+                let bias = layer.bias.clone().map(|b| (format!("{name}.bias"), b));
+                [Some((format!("{name}.weight"), layer.weight.clone())), bias]
+            })
+            .flatten()
+            .collect()
+    }
+}
+
+impl Network for Srcnn {
+    fn channels(&self) -> Channels {
+        self.config.channels
+    }
+
+    fn scales(&self) -> &Scales {
+        &self.scales
+    }
+
+    fn at(&self, _scale: Scale) -> Result<Scaled> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl ScaledNetwork for Srcnn {
+    fn works_at(&self) -> WorksAt {
+        WorksAt::Output
+    }
+
+    fn halo(&self) -> usize {
+        self.config.kernels.iter().map(|k| k / 2).sum()
+    }
+
+    fn border(&self) -> Border {
+        self.config.border
+    }
+
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let mut y = x.clone();
+        for layer in &self.layers {
+            y = layer.forward(&y)?;
+        }
+        if !self.config.residual {
+            return Ok(y);
+        }
+        match self.config.border {
+            Border::Valid => {
+                let halo = self.halo();
+                let (_, _, height, width) = y.dims4()?;
+                y + x.narrow(2, halo, height)?.narrow(3, halo, width)?
+            }
+            _ => y + x,
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! One weights file.
+
+use crate::models::{Architecture, Network, Scales, Shapes};
+use crate::ops::Border;
+use crate::{Error, Result, Scale};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+
+/// Key and value that mark a file as one of ours.
+const FORMAT: (&str, &str) = ("format", "srfilter");
+
+/// What a weights file of ours says about itself, in safetensors metadata.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Card {
+    /// Architecture and configuration.
+    pub architecture: Architecture,
+    /// The scales that the weights are for.
+    pub scales: Scales,
+    /// The pictures that they were trained on.
+    pub training_data: String,
+    /// SHA-256 of the recipe that trained them, in hexadecimal.
+    pub recipe_sha256: String,
+    /// Measured quality, in words.
+    pub quality: String,
+}
+
+/// What cannot be told from a file that has no metadata of ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Border of the convolutions; [`Border::Zero`] unless given or the file's
+    /// own metadata says "replicate".
+    pub border: Option<Border>,
+    /// The scales that the weights are for; any scale that is asked for unless given.
+    pub scales: Option<Vec<Scale>>,
+}
+
+/// The tensors and the metadata of a file.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    origin: String,
+    tensors: HashMap<String, Tensor>,
+    metadata: HashMap<String, String>,
+}
+
+impl Checkpoint {
+    /// Reads a safetensors file.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, is no whole safetensors file, or holds
+    /// values that are not finite.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|source| Error::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::from_bytes(&path.display().to_string(), &bytes)
+    }
+
+    /// Reads the bytes of a safetensors file; `origin` names them in errors.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::open`].
+    pub fn from_bytes(origin: &str, bytes: &[u8]) -> Result<Self> {
+        let bad = |e: safetensors::SafeTensorError| {
+            Error::weights(
+                origin,
+                format!(
+                    "expected a safetensors file, found {}: {e}",
+                    describe(bytes)
+                ),
+            )
+        };
+        let file = SafeTensors::deserialize(bytes).map_err(bad)?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(bad)?;
+        let mut tensors = HashMap::new();
+        for (name, view) in file.iter() {
+            let tensor = tensor(view).map_err(|e| Error::weights(origin, format!("{name}: {e}")))?;
+            if !is_finite(&tensor)? {
+                let problem = format!("tensor {name} holds values that are not finite (NaN or Inf)");
+                return Err(Error::weights(origin, problem));
+            }
+            tensors.insert(name.to_owned(), tensor);
+        }
+        Ok(Self {
+            origin: origin.to_owned(),
+            tensors,
+            metadata: header.metadata().clone().unwrap_or_default(),
+        })
+    }
+
+    /// The file's name.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The tensors by name.
+    pub fn tensors(&self) -> &HashMap<String, Tensor> {
+        &self.tensors
+    }
+
+    /// The metadata of the safetensors header.
+    pub fn metadata(&self) -> &HashMap<String, String> {
+        &self.metadata
+    }
+
+    /// What a file of ours says about itself; `None` for other files.
+    ///
+    /// # Errors
+    ///
+    /// Metadata of ours that cannot be understood.
+    pub fn card(&self) -> Result<Option<Card>> {
+        if self.metadata.get(FORMAT.0).map(String::as_str) != Some(FORMAT.1) {
+            return Ok(None);
+        }
+        let text = |key: &str| self.metadata.get(key).map(String::as_str).unwrap_or("");
+        let architecture = serde_json::from_str(text("architecture")).map_err(|e| {
+            let found = text("architecture");
+            let problem = format!("its metadata names no known architecture: {e}; found {found}");
+            Error::weights(&self.origin, problem)
+        })?;
+        Ok(Some(Card {
+            architecture,
+            scales: self.parse_scales(text("scales"))?,
+            training_data: text("training_data").to_owned(),
+            recipe_sha256: text("recipe_sha256").to_owned(),
+            quality: text("quality").to_owned(),
+        }))
+    }
+
+    fn parse_scales(&self, text: &str) -> Result<Scales> {
+        if text == "any" {
+            return Ok(Scales::Any);
+        }
+        let scales: Result<Vec<Scale>> = text.split(',').map(|s| s.trim().parse()).collect();
+        scales.map(Scales::list).map_err(|e| {
+            let problem = format!("its metadata's scales cannot be read: {e}");
+            Error::weights(&self.origin, problem)
+        })
+    }
+
+    /// Builds the network that the file holds.
+    ///
+    /// # Errors
+    ///
+    /// Metadata that does not fit the tensors, or tensors of no known architecture.
+    pub fn network(&self, hints: &Hints) -> Result<(Architecture, Box<dyn Network>)> {
+        let (architecture, scales, tensors) = match self.card()? {
+            Some(card) => (card.architecture, card.scales, self.tensors.clone()),
+            None => self.detect(hints)?,
+        };
+        let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+        let network = architecture.build(&vb, scales).map_err(|e| {
+            let problem = format!(
+                "does not hold the {} that it should: {}",
+                architecture.name(),
+                first_line(&e.to_string())
+            );
+            Error::weights(&self.origin, problem)
+        })?;
+        Ok((architecture, network))
+    }
+
+    /// Tells the architecture from names and shapes.
+    fn detect(&self, hints: &Hints) -> Result<(Architecture, Scales, HashMap<String, Tensor>)> {
+        let shapes: Shapes = self
+            .tensors
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.dims().to_vec()))
+            .collect();
+        let detected = Architecture::detect(&shapes).ok_or_else(|| {
+            let problem = format!(
+                "expected the tensors of a known architecture (srcnn, hypersrcnn), found {}",
+                list(&shapes)
+            );
+            Error::weights(&self.origin, problem)
+        })?;
+        let mut architecture = detected.config;
+        *architecture.border_mut() = hints.border.unwrap_or_else(|| self.noted_border());
+        let scales = match &hints.scales {
+            Some(scales) => Scales::list(scales.iter().copied()),
+            None => Scales::Any,
+        };
+        let renamed = detected.renames.iter().filter_map(|(theirs, ours)| {
+            let tensor = self.tensors.get(theirs)?;
+            Some((ours.clone(), tensor.clone()))
+        });
+        Ok((architecture, scales, renamed.collect()))
+    }
+
+    fn noted_border(&self) -> Border {
+        let replicate = |note: &String| note.to_lowercase().contains("replicate");
+        if self.metadata.values().any(replicate) {
+            Border::Replicate
+        } else {
+            Border::Zero
+        }
+    }
+
+    /// Writes a weights file of ours. An existing file is replaced only when
+    /// the new one is whole.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written.
+    pub fn save(path: impl AsRef<Path>, tensors: &[(String, Tensor)], card: &Card) -> Result<()> {
+        let scales = match &card.scales {
+            Scales::Any => "any".to_owned(),
+            listed => listed.to_string(),
+        };
+        let architecture = serde_json::to_string(&card.architecture)
+            .map_err(|e| Error::Setting(format!("cannot describe the architecture: {e}")))?;
+        let metadata = [
+            (FORMAT.0, FORMAT.1.to_owned()),
+            ("architecture", architecture),
+            ("channels", card.architecture.channels().to_string()),
+            ("scales", scales),
+            ("training_data", card.training_data.clone()),
+            ("recipe_sha256", card.recipe_sha256.clone()),
+            ("quality", card.quality.clone()),
+        ];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+        write_safetensors(path.as_ref(), tensors, metadata.into())
+    }
+}
+
+/// Writes any safetensors file, whole or not at all.
+fn write_safetensors(
+    path: &Path,
+    tensors: &[(String, Tensor)],
+    metadata: HashMap<String, String>,
+) -> Result<()> {
+    let file = |source| Error::File {
+        path: path.to_owned(),
+        source,
+    };
+    let views = tensors.iter().map(|(name, tensor)| (name.clone(), tensor));
+    let bytes = safetensors::serialize(views, Some(metadata))
+        .map_err(|e| Error::weights(&path.display().to_string(), e.to_string()))?;
+    let partial = path.with_extension("partial");
+    let mut out = std::fs::File::create(&partial).map_err(file)?;
+    out.write_all(&bytes).map_err(file)?;
+    out.sync_all().map_err(file)?;
+    std::fs::rename(&partial, path).map_err(file)
+}
+
+fn tensor(view: safetensors::tensor::TensorView<'_>) -> candle_core::Result<Tensor> {
+    use candle_core::safetensors::Load;
+    view.load(&Device::Cpu)?.to_dtype(DType::F32)
+}
+
+fn is_finite(tensor: &Tensor) -> Result<bool> {
+    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+    Ok(values.iter().all(|v| v.is_finite()))
+}
+
+/// What the bytes look like, for people who pass the wrong file.
+fn describe(bytes: &[u8]) -> String {
+    let kind = match bytes {
+        [] => return "an empty file".to_owned(),
+        [b'P', b'K', 3, 4, ..] => "a zip archive (a PyTorch checkpoint?)",
+        [0x80, 2..=5, ..] => "a pickle (an old PyTorch checkpoint?)",
+        [0x89, b'P', b'N', b'G', ..] => "a PNG picture",
+        [0x89, b'H', b'D', b'F', ..] => "an HDF5 file",
+        _ => "something else, or a part of one",
+    };
+    format!("{kind}, {} bytes", bytes.len())
+}
+
+/// The first tensors of a file with their shapes.
+fn list(shapes: &Shapes) -> String {
+    const SHOWN: usize = 6;
+    let shown: Vec<_> = shapes
+        .iter()
+        .take(SHOWN)
+        .map(|(name, shape)| format!("{name} {shape:?}"))
+        .collect();
+    let rest = shapes.len().saturating_sub(SHOWN);
+    match (shown.is_empty(), rest) {
+        (true, _) => "no tensor".to_owned(),
+        (_, 0) => shown.join(", "),
+        _ => format!("{} and {rest} more", shown.join(", ")),
+    }
+}
+
+/// candle appends backtraces to its messages.
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or(text)
+}
+
+impl Serialize for Scales {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Any => serializer.serialize_str("any"),
+            Self::List(scales) => scales.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Scales {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Word(String),
+            List(Vec<Scale>),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::List(scales) => Ok(Self::list(scales)),
+            Form::Word(word) if word == "any" => Ok(Self::Any),
+            Form::Word(word) => Err(serde::de::Error::custom(format!(
+                "expected \"any\" or a list of scales, found \"{word}\""
+            ))),
+        }
+    }
+}

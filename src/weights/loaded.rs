@@ -1,0 +1,231 @@
+//! A model that is ready to run: one or more networks of one family.
+
+use super::{Checkpoint, Hints};
+use crate::models::{self, Architecture, Channels, Network, Scaled, Scales};
+use crate::{Error, Result, Scale};
+use once_cell::sync::OnceCell;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many scales of a continuous model keep their made weights.
+const CACHED_SCALES: usize = 16;
+
+/// A model with its weights. Cheap to share; the weights of a scale are made
+/// once and kept.
+pub struct Loaded {
+    name: String,
+    origin: String,
+    networks: Vec<Box<dyn Network>>,
+    channels: Channels,
+    scales: Scales,
+    ready: Mutex<HashMap<Scale, Arc<Scaled>>>,
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded")
+            .field("name", &self.name)
+            .field("origin", &self.origin)
+            .field("scales", &self.scales)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Built-in models by their place in the table: parsed once a process.
+static BUILT_IN: [OnceCell<Arc<Loaded>>; models::MODELS.len()] =
+    [const { OnceCell::new() }; models::MODELS.len()];
+
+impl Loaded {
+    /// A model of the table with its built-in weights.
+    ///
+    /// # Errors
+    ///
+    /// An unknown name, or a model that ships without weights.
+    pub fn built_in(name: &str) -> Result<Arc<Self>> {
+        let model = models::find(name)?;
+        let place = models::MODELS.iter().position(|m| m.name == name);
+        let cell = place.and_then(|place| BUILT_IN.get(place));
+        let load = || {
+            if model.built_in.is_empty() && (model.architecture)().is_some() {
+                return Err(Error::NoWeights {
+                    model: name.to_owned(),
+                });
+            }
+            let files = model.built_in.iter();
+            let checkpoints: Result<Vec<_>> = files
+                .map(|(path, bytes)| Checkpoint::from_bytes(&format!("built-in {path}"), bytes))
+                .collect();
+            Self::new(name, "built-in", &checkpoints?, &Hints::default()).map(Arc::new)
+        };
+        match cell {
+            Some(cell) => cell.get_or_try_init(load).cloned(),
+            None => load(),
+        }
+    }
+
+    /// The network of a file. With `model`, the file must hold that model's architecture.
+    ///
+    /// # Errors
+    ///
+    /// A file that holds no network, or not the one that was asked for.
+    pub fn file(path: impl AsRef<Path>, model: Option<&str>, hints: &Hints) -> Result<Arc<Self>> {
+        let checkpoint = Checkpoint::open(path)?;
+        let (architecture, _) = checkpoint.network(hints)?;
+        let name = match model {
+            Some(name) => {
+                expect(&checkpoint, &architecture, name)?;
+                name.to_owned()
+            }
+            None => name_of(&architecture),
+        };
+        let origin = checkpoint.origin().to_owned();
+        Self::new(&name, &origin, &[checkpoint], hints).map(Arc::new)
+    }
+
+    /// The model that `model` and `weights` ask for, as properties and flags
+    /// do: a file if one is given, else built-in weights; [`models::DEFAULT`]
+    /// if neither is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Loaded::built_in`] and [`Loaded::file`].
+    pub fn open(model: Option<&str>, weights: Option<&Path>, hints: &Hints) -> Result<Arc<Self>> {
+        match weights {
+            Some(path) => Self::file(path, model, hints),
+            None => Self::built_in(model.unwrap_or(models::DEFAULT)),
+        }
+    }
+
+    fn new(name: &str, origin: &str, files: &[Checkpoint], hints: &Hints) -> Result<Self> {
+        let mut networks = Vec::new();
+        for file in files {
+            networks.push(file.network(hints)?.1);
+        }
+        let channels = networks.first().map_or(Channels::Luma, |n| n.channels());
+        if networks.iter().any(|n| n.channels() != channels) {
+            return Err(Error::weights(origin, "its files mix luma and RGB networks"));
+        }
+        let scales = if networks.iter().any(|n| *n.scales() == Scales::Any) {
+            Scales::Any
+        } else {
+            Scales::list(networks.iter().flat_map(|n| match n.scales() {
+                Scales::List(scales) => scales.clone(),
+                Scales::Any => Vec::new(),
+            }))
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            origin: origin.to_owned(),
+            networks,
+            channels,
+            scales,
+            ready: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The weights file, or `built-in`.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The planes that its networks take.
+    pub fn channels(&self) -> Channels {
+        self.channels
+    }
+
+    /// The scales that it has weights for; empty for `bicubic`.
+    pub fn scales(&self) -> &Scales {
+        &self.scales
+    }
+
+    /// The networks that enlarge by `target` when run one after the other:
+    /// one where a native scale is at or above it, else a cascade. Their
+    /// product may pass `target`; the rest is to be resampled.
+    pub fn stages(&self, target: Scale) -> Vec<Scale> {
+        let mut stages = Vec::new();
+        let mut reached = Scale::ONE;
+        while reached < target {
+            // What is left to do, rounded up where it does not fit a fraction.
+            let left = Scale::new(target.num(), target.den())
+                .ok()
+                .and_then(|t| t.checked_mul(Scale::new(reached.den(), reached.num()).ok()?))
+                .unwrap_or(Scale::MAX);
+            let Some(native) = self.scales.nearest(left) else {
+                break;
+            };
+            let Some(product) = reached.checked_mul(native) else {
+                break;
+            };
+            if product <= reached {
+                break;
+            }
+            stages.push(native);
+            reached = product;
+        }
+        stages
+    }
+
+    /// The network for one native scale.
+    ///
+    /// # Errors
+    ///
+    /// A scale that no network has weights for.
+    pub fn at(&self, scale: Scale) -> Result<Arc<Scaled>> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(network) = ready.get(&scale) {
+            return Ok(Arc::clone(network));
+        }
+        let has = |n: &&Box<dyn Network>| n.scales().nearest(scale) == Some(scale);
+        let network = self.networks.iter().find(has).ok_or_else(|| {
+            let (name, scales) = (&self.name, &self.scales);
+            Error::Setting(format!("{name} has weights for {scales}, not for {scale}"))
+        })?;
+        let network = Arc::new(network.at(scale)?);
+        if ready.len() >= CACHED_SCALES {
+            ready.clear();
+        }
+        ready.insert(scale, Arc::clone(&network));
+        Ok(network)
+    }
+}
+
+/// Whether a file's architecture is the one of the named model.
+fn expect(checkpoint: &Checkpoint, found: &Architecture, name: &str) -> Result<()> {
+    let model = models::find(name)?;
+    let Some(expected) = (model.architecture)() else {
+        let problem = format!("model {name} takes no weights");
+        return Err(Error::weights(checkpoint.origin(), problem));
+    };
+    // The published hypernetwork ships as the SRCNNs that it made.
+    let family = |a: &Architecture| (a.name(), a.channels());
+    let made = expected.name() == "hypersrcnn"
+        && family(found) == ("srcnn", expected.channels());
+    if family(found) == family(&expected) || made {
+        return Ok(());
+    }
+    let problem = format!(
+        "expected weights of {name} ({} {}), found {} {}",
+        expected.channels(),
+        expected.name(),
+        found.channels(),
+        found.name()
+    );
+    Err(Error::weights(checkpoint.origin(), problem))
+}
+
+/// The table's name for an architecture.
+fn name_of(architecture: &Architecture) -> String {
+    let same = |model: &&models::Model| {
+        (model.architecture)().is_some_and(|a| {
+            (a.name(), a.channels()) == (architecture.name(), architecture.channels())
+        })
+    };
+    let row = models::MODELS.iter().find(same);
+    row.map_or(architecture.name(), |model| model.name).to_owned()
+}
