@@ -119,7 +119,10 @@ mod tests {
     #[test]
     fn shaves_every_side() {
         let plane: Vec<f64> = (0..20).map(f64::from).collect();
-        assert_eq!(shave(&plane, 5, 1), (vec![6.0, 7.0, 8.0, 11.0, 12.0, 13.0], 3));
+        assert_eq!(
+            shave(&plane, 5, 1),
+            (vec![6.0, 7.0, 8.0, 11.0, 12.0, 13.0], 3)
+        );
         assert_eq!(shave(&plane, 5, 3), (vec![], 0));
     }
 }

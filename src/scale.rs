@@ -192,7 +192,9 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Scale>().unwrap().to_string(), shown);
         }
-        for text in ["", "0", "2/0", "-2", "x2", "17", "1e1", "+2", "2.", "1/", "2.5/2"] {
+        for text in [
+            "", "0", "2/0", "-2", "x2", "17", "1e1", "+2", "2.", "1/", "2.5/2",
+        ] {
             let scale = text.parse::<Scale>();
             match text {
                 "2." => assert_eq!(scale.unwrap(), Scale::whole(2)),

@@ -163,7 +163,10 @@ mod tests {
         ] {
             let found = conversion.yuv(rgb);
             for (found, expected) in found.iter().zip(yuv) {
-                assert!((found - expected).abs() < 0.5, "{rgb:?}: {found} {expected}");
+                assert!(
+                    (found - expected).abs() < 0.5,
+                    "{rgb:?}: {found} {expected}"
+                );
             }
             for (back, expected) in conversion.rgb(found).iter().zip(rgb) {
                 assert!((back - expected).abs() < 1e-3);

@@ -154,7 +154,9 @@ fn check(
     planes: impl ExactSizeIterator<Item = (usize, usize)>,
 ) -> Result<()> {
     if width == 0 || height == 0 {
-        return Err(Error::Frame(format!("a frame of {width}x{height} is empty")));
+        return Err(Error::Frame(format!(
+            "a frame of {width}x{height} is empty"
+        )));
     }
     if planes.len() != format.planes() {
         return Err(Error::Frame(format!(
@@ -204,7 +206,10 @@ mod tests {
             let mut seen = std::collections::HashSet::new();
             for component in &all {
                 assert!(component.offset < component.step);
-                assert!(seen.insert((component.plane, component.offset)), "{format:?}");
+                assert!(
+                    seen.insert((component.plane, component.offset)),
+                    "{format:?}"
+                );
             }
             let (row, _) = format.plane_size(0, 10, 10);
             let filled = all.iter().filter(|c| c.plane == 0).count() * 10;

@@ -201,7 +201,11 @@ mod tests {
     #[test]
     fn crops_within_the_edge() {
         let mut picture = Picture::new(4, 3, 1);
-        picture.data.iter_mut().enumerate().for_each(|(i, v)| *v = i as u8);
+        picture
+            .data
+            .iter_mut()
+            .enumerate()
+            .for_each(|(i, v)| *v = i as u8);
         assert_eq!(picture.crop(1, 1, 2, 9).data, [5, 6, 9, 10]);
     }
 }

@@ -190,7 +190,9 @@ impl Region {
 }
 
 /// The number types that can be resampled.
-pub trait Sample: Copy + Send + Sync + Default + std::ops::Mul<Output = Self> + std::ops::AddAssign {
+pub trait Sample:
+    Copy + Send + Sync + Default + std::ops::Mul<Output = Self> + std::ops::AddAssign
+{
     #[doc(hidden)]
     fn weights(axis: &Axis) -> &[Self];
 }
@@ -396,7 +398,8 @@ mod tests {
     fn tiny_pictures_keep_their_level() {
         for len in 1..5 {
             for target in [1, 2, 3, 17] {
-                let out = Resampler::resize((len, len), (target, target)).apply(&vec![9.0; len * len]);
+                let out =
+                    Resampler::resize((len, len), (target, target)).apply(&vec![9.0; len * len]);
                 assert!(out.iter().all(|v: &f64| (v - 9.0).abs() < 1e-9));
             }
         }

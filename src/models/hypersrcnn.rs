@@ -268,7 +268,12 @@ fn heads(vb: &VarBuilder, config: &Config, layer: usize) -> candle_core::Result<
     let name = format!("conv{}", layer + 1);
     let outputs: usize = shape.iter().product();
     Ok([
-        Linear::new(&vb.pp(format!("{name}_weight")), inputs, outputs, weight_init)?,
+        Linear::new(
+            &vb.pp(format!("{name}_weight")),
+            inputs,
+            outputs,
+            weight_init,
+        )?,
         Linear::new(&vb.pp(format!("{name}_bias")), inputs, shape[0], bias_init)?,
     ])
 }

@@ -321,6 +321,9 @@ mod tests {
         assert!(MODELS.iter().all(|model| seen.insert(model.name)));
         assert!(find(DEFAULT).is_ok() && find(BICUBIC).is_ok());
         let error = find("srgna").unwrap_err().to_string();
-        assert!(error.contains("srgna") && error.contains("hypersrcnn"), "{error}");
+        assert!(
+            error.contains("srgna") && error.contains("hypersrcnn"),
+            "{error}"
+        );
     }
 }

@@ -82,9 +82,11 @@ impl Checkpoint {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(bad)?;
         let mut tensors = HashMap::new();
         for (name, view) in file.iter() {
-            let tensor = tensor(view).map_err(|e| Error::weights(origin, format!("{name}: {e}")))?;
+            let tensor =
+                tensor(view).map_err(|e| Error::weights(origin, format!("{name}: {e}")))?;
             if !is_finite(&tensor)? {
-                let problem = format!("tensor {name} holds values that are not finite (NaN or Inf)");
+                let problem =
+                    format!("tensor {name} holds values that are not finite (NaN or Inf)");
                 return Err(Error::weights(origin, problem));
             }
             tensors.insert(name.to_owned(), tensor);

@@ -104,7 +104,10 @@ impl Loaded {
         }
         let channels = networks.first().map_or(Channels::Luma, |n| n.channels());
         if networks.iter().any(|n| n.channels() != channels) {
-            return Err(Error::weights(origin, "its files mix luma and RGB networks"));
+            return Err(Error::weights(
+                origin,
+                "its files mix luma and RGB networks",
+            ));
         }
         let scales = if networks.iter().any(|n| *n.scales() == Scales::Any) {
             Scales::Any
@@ -204,8 +207,7 @@ fn expect(checkpoint: &Checkpoint, found: &Architecture, name: &str) -> Result<(
     };
     // The published hypernetwork ships as the SRCNNs that it made.
     let family = |a: &Architecture| (a.name(), a.channels());
-    let made = expected.name() == "hypersrcnn"
-        && family(found) == ("srcnn", expected.channels());
+    let made = expected.name() == "hypersrcnn" && family(found) == ("srcnn", expected.channels());
     if family(found) == family(&expected) || made {
         return Ok(());
     }
@@ -227,5 +229,6 @@ fn name_of(architecture: &Architecture) -> String {
         })
     };
     let row = models::MODELS.iter().find(same);
-    row.map_or(architecture.name(), |model| model.name).to_owned()
+    row.map_or(architecture.name(), |model| model.name)
+        .to_owned()
 }

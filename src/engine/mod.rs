@@ -1,0 +1,12 @@
+//! From (model, scale, device, frame shapes) to an [`Upscaler`] that makes
+//! output frames from input frames.
+//!
+//! Large frames run in tiles whose halo covers the network's receptive
+//! field; results are equal bit for bit for any tile size and thread count.
+
+mod device;
+mod stage;
+mod upscaler;
+
+pub use device::DeviceChoice;
+pub use upscaler::{Job, Options, Shape, Upscaler};

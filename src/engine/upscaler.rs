@@ -1,0 +1,500 @@
+//! Frames in, larger frames out.
+
+use super::DeviceChoice;
+use super::stage::Stage;
+use crate::frame::resample::{Axis, Grid, Resampler};
+use crate::frame::{
+    Color, Component, Family, FrameMut, FrameRef, Luma601, PixelFormat, Siting, YuvToRgb, to_u8,
+};
+use crate::models::Channels;
+use crate::weights::Loaded;
+use crate::{Error, Result, Scale};
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+/// Side of a tile in samples, unless asked for: hidden layers of 64 channels
+/// then take about 20 MiB a thread, and the halo costs an eighth.
+const TILE: usize = 256;
+
+/// The largest side of a frame in pixels.
+const MAX_SIDE: usize = 1 << 15;
+
+/// How an upscaler computes. Nothing here changes the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// The device.
+    pub device: DeviceChoice,
+    /// CPU threads; 0: one for each core.
+    pub threads: usize,
+    /// Side of a tile in samples; 0: chosen by the engine.
+    pub tile: usize,
+}
+
+/// Format, size and colour of frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Sample layout.
+    pub format: PixelFormat,
+    /// Width and height in pixels.
+    pub size: (usize, usize),
+    /// Matrix, range, chroma position.
+    pub color: Color,
+}
+
+/// What is to be done to each frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Job {
+    /// The frames that come in.
+    pub input: Shape,
+    /// Width and height that go out. Where `scale` leads to another size, the
+    /// network's result is resampled.
+    pub output: (usize, usize),
+    /// The factor that the network is to enlarge by.
+    pub scale: Scale,
+}
+
+impl Job {
+    /// Enlarging by `scale` to the size that it leads to.
+    pub fn exact(input: Shape, scale: Scale) -> Self {
+        Self {
+            input,
+            output: (scale.apply(input.size.0), scale.apply(input.size.1)),
+            scale,
+        }
+    }
+}
+
+/// Makes output frames from input frames of one shape.
+pub struct Upscaler {
+    model: Arc<Loaded>,
+    job: Job,
+    device: &'static str,
+    scales: Vec<Scale>,
+    stages: Vec<Stage>,
+    /// From the last stage's size to the output's, where they differ.
+    finish: Option<Resampler>,
+    /// Input to output for every component, for those that no network makes.
+    direct: Vec<Resampler>,
+    /// Chroma to the resolution of luma before an RGB network, and back after it.
+    chroma: Option<[Resampler; 2]>,
+    pool: Arc<ThreadPool>,
+    scratch: Scratch,
+}
+
+/// Planes kept from frame to frame.
+#[derive(Default)]
+struct Scratch {
+    /// Components of the input frame.
+    input: Vec<Vec<f32>>,
+    /// What the stages take and make, in turn.
+    planes: [Vec<Vec<f32>>; 2],
+    /// Resampled components.
+    direct: Vec<Vec<f32>>,
+}
+
+impl std::fmt::Debug for Upscaler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upscaler")
+            .field("model", &self.model)
+            .field("job", &self.job)
+            .field("scales", &self.scales)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Upscaler {
+    /// Prepares `model` for `job`.
+    ///
+    /// # Errors
+    ///
+    /// A device that this build cannot use, a size that is too large, or a
+    /// model without weights for the scale.
+    pub fn new(model: Arc<Loaded>, job: Job, options: &Options) -> Result<Self> {
+        let device = options.device.resolve()?;
+        check_size(job.input.size)?;
+        check_size(job.output)?;
+        let pool = pool(options.threads)?;
+        let tile = if options.tile == 0 {
+            TILE
+        } else {
+            options.tile
+        };
+        let scales = model.stages(job.scale);
+        let mut stages = Vec::new();
+        let (mut size, mut reached) = (job.input.size, Scale::ONE);
+        for &scale in &scales {
+            reached = reached.checked_mul(scale).unwrap_or(reached);
+            let to = (
+                reached.apply(job.input.size.0),
+                reached.apply(job.input.size.1),
+            );
+            check_size(to)?;
+            let network = model.at(scale)?;
+            stages.push(Stage::new(
+                network,
+                size,
+                to,
+                tile,
+                pool.current_num_threads(),
+            ));
+            size = to;
+        }
+        let rgb_on_yuv = !stages.is_empty()
+            && model.channels() == Channels::Rgb
+            && job.input.format.family() == Family::Yuv;
+        Ok(Self {
+            device,
+            finish: (size != job.output).then(|| Resampler::resize(size, job.output)),
+            direct: direct_resamplers(&job),
+            chroma: rgb_on_yuv.then(|| chroma_resamplers(&job)),
+            model,
+            job,
+            scales,
+            stages,
+            pool,
+            scratch: Scratch::default(),
+        })
+    }
+
+    /// The model that runs.
+    pub fn model(&self) -> &Arc<Loaded> {
+        &self.model
+    }
+
+    /// What is done to each frame.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// The device that computes.
+    pub fn device(&self) -> &'static str {
+        self.device
+    }
+
+    /// The native scales of the networks that run one after the other; empty
+    /// where frames are only resampled.
+    pub fn native_scales(&self) -> &[Scale] {
+        &self.scales
+    }
+
+    /// Whether the networks' result is resampled to reach the output size.
+    pub fn resamples(&self) -> bool {
+        self.finish.is_some()
+    }
+
+    /// The number of tiles that a frame is computed in.
+    pub fn tiles(&self) -> usize {
+        self.stages.iter().map(Stage::tiles).sum()
+    }
+
+    /// Makes `output` from `input`. Every sample of the output is written.
+    ///
+    /// # Errors
+    ///
+    /// Frames of another shape than the job's.
+    pub fn process(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()> {
+        self.check(input.format(), input.size(), self.job.input.size, "input")?;
+        self.check(output.format(), output.size(), self.job.output, "output")?;
+        let pool = Arc::clone(&self.pool);
+        pool.install(|| {
+            let components = input.format().components();
+            let planes = &mut self.scratch.input;
+            planes.resize_with(components.len(), Vec::new);
+            let pairs = planes.par_iter_mut().zip(components);
+            pairs.for_each(|(plane, component)| input.read(component, plane));
+            match (self.stages.is_empty(), self.model.channels()) {
+                (true, _) => self.resample_all(output),
+                (false, Channels::Luma) => self.by_luma(output),
+                (false, Channels::Rgb) => self.by_rgb(output),
+            }
+        })
+    }
+
+    fn check(
+        &self,
+        format: PixelFormat,
+        size: (usize, usize),
+        expected: (usize, usize),
+        what: &str,
+    ) -> Result<()> {
+        if format == self.job.input.format && size == expected {
+            return Ok(());
+        }
+        let ((w, h), (ew, eh)) = (size, expected);
+        Err(Error::Frame(format!(
+            "the {what} frame is {} {w}x{h}, expected {} {ew}x{eh}",
+            format.name(),
+            self.job.input.format.name()
+        )))
+    }
+
+    /// Every component from its own plane, without a network.
+    fn resample_all(&mut self, output: &mut FrameMut<'_>) -> Result<()> {
+        let components = output.format().components();
+        self.resample(0..components.len());
+        store(output, |i| Plane::Ready(&self.scratch.direct[i]));
+        Ok(())
+    }
+
+    /// Luma by the network, the rest resampled.
+    fn by_luma(&mut self, output: &mut FrameMut<'_>) -> Result<()> {
+        let format = output.format();
+        let components = format.components().len();
+        if format.family() != Family::Rgb {
+            self.run_stages(|input| vec![input[0].clone()])?;
+            self.resample(1..components);
+            let scratch = &self.scratch;
+            store(output, |i| match i {
+                0 => Plane::Ready(&scratch.planes[0][0]),
+                _ => Plane::Ready(&scratch.direct[i]),
+            });
+            return Ok(());
+        }
+        // Resampling is linear: adding to each colour what the network changes
+        // in luma is the same as going through Y'CbCr, without its rounding.
+        self.run_stages(|input| vec![luma601(input)])?;
+        self.resample(0..components);
+        let scratch = &mut self.scratch;
+        let (colors, _) = scratch.direct.split_at(3);
+        let luma = &mut scratch.planes[0][0];
+        luma.par_iter_mut().enumerate().for_each(|(i, luma)| {
+            let before = luma_of([colors[0][i], colors[1][i], colors[2][i]]);
+            *luma = (*luma - before) * Luma601::RGB_PER_LUMA;
+        });
+        let scratch = &self.scratch;
+        store(output, |i| match i {
+            0..3 => Plane::Sum(&scratch.direct[i], &scratch.planes[0][0]),
+            _ => Plane::Ready(&scratch.direct[i]),
+        });
+        Ok(())
+    }
+
+    /// Red, green and blue by the network; alpha is resampled.
+    fn by_rgb(&mut self, output: &mut FrameMut<'_>) -> Result<()> {
+        let format = output.format();
+        let components = format.components().len();
+        let conversion = YuvToRgb::new(self.job.input.color);
+        let up = self.chroma.as_ref().map(|[up, _]| up.clone());
+        match format.family() {
+            Family::Rgb => self.run_stages(|input| input[..3].to_vec())?,
+            Family::Gray => self.run_stages(|input| {
+                let grey = |&y: &f32| conversion.rgb([y, 128.0, 128.0])[0];
+                let plane: Vec<f32> = input[0].iter().map(grey).collect();
+                vec![plane.clone(), plane.clone(), plane]
+            })?,
+            Family::Yuv => self.run_stages(|input| {
+                let full = |plane: &Vec<f32>| match &up {
+                    Some(up) => up.apply(plane),
+                    None => plane.clone(),
+                };
+                let mut planes = vec![input[0].clone(), full(&input[1]), full(&input[2])];
+                map_triples(&mut planes, |yuv| conversion.rgb(yuv));
+                planes
+            })?,
+        }
+        let scratch = &mut self.scratch;
+        let planes = &mut scratch.planes[0];
+        match format.family() {
+            Family::Rgb => {}
+            Family::Gray => map_triples(planes, |rgb| [conversion.luma(rgb); 3]),
+            Family::Yuv => {
+                map_triples(planes, |rgb| conversion.yuv(rgb));
+                if let Some([_, down]) = &self.chroma {
+                    for plane in &mut planes[1..] {
+                        *plane = down.apply(plane);
+                    }
+                }
+            }
+        }
+        self.resample(3.min(components)..components);
+        let scratch = &self.scratch;
+        store(output, |i| match i {
+            0..3 => Plane::Ready(&scratch.planes[0][i]),
+            _ => Plane::Ready(&scratch.direct[i]),
+        });
+        Ok(())
+    }
+
+    /// Runs all stages on what `first` makes of the input's components; the
+    /// result is in `scratch.planes[0]`.
+    fn run_stages(&mut self, first: impl FnOnce(&[Vec<f32>]) -> Vec<Vec<f32>>) -> Result<()> {
+        let Scratch { input, planes, .. } = &mut self.scratch;
+        let [current, next] = planes;
+        *current = first(input);
+        for stage in &self.stages {
+            next.resize_with(current.len(), Vec::new);
+            stage.run(current, next)?;
+            std::mem::swap(current, next);
+        }
+        if let Some(finish) = &self.finish {
+            current
+                .par_iter_mut()
+                .for_each(|plane| *plane = finish.apply(plane));
+        }
+        Ok(())
+    }
+
+    /// Resamples some of the input's components into `scratch.direct`.
+    fn resample(&mut self, components: std::ops::Range<usize>) {
+        let Scratch { input, direct, .. } = &mut self.scratch;
+        direct.resize_with(input.len(), Vec::new);
+        let resamplers = &self.direct;
+        for i in components {
+            let (width, height) = resamplers[i].size();
+            direct[i].resize(width * height, 0.0);
+            let rows = height.div_ceil(rayon::current_num_threads()).max(1);
+            let bands = direct[i].par_chunks_mut(rows * width).enumerate();
+            bands.for_each(|(band, out)| {
+                let first = band * rows;
+                let region = crate::frame::resample::Region {
+                    x: 0..width,
+                    y: first..first + out.len() / width,
+                };
+                resamplers[i].region(&input[i], &region, out, width);
+            });
+        }
+    }
+}
+
+/// Where a component's samples come from.
+enum Plane<'a> {
+    Ready(&'a [f32]),
+    Sum(&'a [f32], &'a [f32]),
+}
+
+impl Plane<'_> {
+    #[inline]
+    fn at(&self, i: usize) -> f32 {
+        match self {
+            Self::Ready(samples) => samples[i],
+            Self::Sum(a, b) => a[i] + b[i],
+        }
+    }
+}
+
+/// Rounds dense planes into the samples of a frame, component by component.
+fn store<'a>(output: &mut FrameMut<'_>, source: impl Fn(usize) -> Plane<'a> + Sync) {
+    let format = output.format();
+    let (width, height) = output.size();
+    for plane in 0..format.planes() {
+        let (row_bytes, rows) = format.plane_size(plane, width, height);
+        let (data, stride) = output.plane_mut(plane);
+        data.par_chunks_mut(stride)
+            .take(rows)
+            .enumerate()
+            .for_each(|(y, row)| {
+                let row = &mut row[..row_bytes];
+                if let Some(padding) = format.padding() {
+                    row.iter_mut()
+                        .skip(padding.offset)
+                        .step_by(padding.step)
+                        .for_each(|b| *b = 255);
+                }
+                for (i, component) in format.components().iter().enumerate() {
+                    if component.plane == plane {
+                        store_row(row, component, width, y, &source(i));
+                    }
+                }
+            });
+    }
+}
+
+fn store_row(row: &mut [u8], component: &Component, width: usize, y: usize, source: &Plane<'_>) {
+    let samples = width.div_ceil(component.sub_x);
+    let first = y * samples;
+    let targets = row[component.offset..].iter_mut().step_by(component.step);
+    for (x, target) in targets.take(samples).enumerate() {
+        *target = to_u8(source.at(first + x));
+    }
+}
+
+/// BT.601 studio luma of R, G and B planes.
+fn luma601(rgb: &[Vec<f32>]) -> Vec<f32> {
+    let triples = rgb[0].par_iter().zip(&rgb[1]).zip(&rgb[2]);
+    triples.map(|((&r, &g), &b)| luma_of([r, g, b])).collect()
+}
+
+#[inline]
+fn luma_of(rgb: [f32; 3]) -> f32 {
+    Luma601::of(rgb.map(f64::from)) as f32
+}
+
+fn map_triples(planes: &mut [Vec<f32>], f: impl Fn([f32; 3]) -> [f32; 3] + Sync) {
+    let [a, b, c] = planes else { return };
+    let triples = a.par_iter_mut().zip(b.par_iter_mut()).zip(c.par_iter_mut());
+    triples.for_each(|((a, b), c)| [*a, *b, *c] = f([*a, *b, *c]));
+}
+
+/// Resamples every component of a job's input to its output.
+fn direct_resamplers(job: &Job) -> Vec<Resampler> {
+    let components = job.input.format.components().iter();
+    let siting = job.input.color.siting;
+    components
+        .map(|c| {
+            let axis = |from, to, sub, cosited| {
+                let grid = |full| Grid::subsampled(full, sub, cosited);
+                Axis::new(grid(from), grid(to))
+            };
+            let (from, to) = (job.input.size, job.output);
+            Resampler::new(
+                axis(from.0, to.0, c.sub_x, siting.left),
+                axis(from.1, to.1, c.sub_y, siting.top),
+            )
+        })
+        .collect()
+}
+
+/// Chroma of the input to the input's luma samples, and chroma at the
+/// output's luma samples to the output's chroma samples.
+fn chroma_resamplers(job: &Job) -> [Resampler; 2] {
+    let (sub_x, sub_y) = job
+        .input
+        .format
+        .components()
+        .get(1)
+        .map_or((1, 1), |c| (c.sub_x, c.sub_y));
+    let Siting { left, top } = job.input.color.siting;
+    let halved = |size: (usize, usize)| {
+        [
+            Grid::subsampled(size.0, sub_x, left),
+            Grid::subsampled(size.1, sub_y, top),
+        ]
+    };
+    let full = |size: (usize, usize)| [Grid::unit(size.0), Grid::unit(size.1)];
+    let between = |[fx, fy]: [Grid; 2], [tx, ty]: [Grid; 2]| {
+        Resampler::new(Axis::new(fx, tx), Axis::new(fy, ty))
+    };
+    [
+        between(halved(job.input.size), full(job.input.size)),
+        between(full(job.output), halved(job.output)),
+    ]
+}
+
+fn check_size((width, height): (usize, usize)) -> Result<()> {
+    if (1..=MAX_SIDE).contains(&width) && (1..=MAX_SIDE).contains(&height) {
+        return Ok(());
+    }
+    Err(Error::Setting(format!(
+        "{width}x{height} pixels are not supported: each side may have 1 to {MAX_SIDE}; \
+         use a smaller scale or input"
+    )))
+}
+
+/// A pool of that many threads (0: one for each core), shared by all upscalers.
+fn pool(threads: usize) -> Result<Arc<ThreadPool>> {
+    static POOLS: LazyLock<Mutex<HashMap<usize, Arc<ThreadPool>>>> = LazyLock::new(Mutex::default);
+    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pool) = pools.get(&threads) {
+        return Ok(Arc::clone(pool));
+    }
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|i| format!("srfilter-{i}"))
+        .build()
+        .map_err(|e| Error::Setting(format!("cannot start {threads} threads: {e}")))?;
+    let pool = Arc::new(pool);
+    pools.insert(threads, Arc::clone(&pool));
+    Ok(pool)
+}
