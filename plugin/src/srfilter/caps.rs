@@ -1,0 +1,388 @@
+//! Negotiation: which sizes can follow from which.
+
+use gst::prelude::*;
+use srfilter::Scale;
+
+/// Largest width and height, in pixels.
+pub(super) const MAX_SIDE: i32 = 1 << 15;
+
+/// The factor that is used where `scale=0/1` finds no size to take it from.
+const DEFAULT_FACTOR: Scale = Scale::whole(2);
+
+/// What the property `scale` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// The size that downstream asks for.
+    Downstream,
+    /// A factor.
+    Factor(Scale),
+}
+
+impl Wish {
+    pub(super) fn from_fraction(value: gst::Fraction) -> Self {
+        let side = |n: i32| u32::try_from(n).unwrap_or(0);
+        match Scale::new(side(value.numer()), side(value.denom())) {
+            Ok(scale) => Self::Factor(scale),
+            Err(_) => Self::Downstream,
+        }
+    }
+
+    /// The factor that is aimed at where nothing else is known.
+    fn target(self) -> Scale {
+        match self {
+            Self::Downstream => DEFAULT_FACTOR,
+            Self::Factor(scale) => scale,
+        }
+    }
+
+    /// The factor that the network is to enlarge by between two sizes.
+    pub(super) fn between(self, from: (u32, u32), to: (u32, u32)) -> Scale {
+        match self {
+            Self::Factor(scale) => scale,
+            Self::Downstream => {
+                let ratio = |to, from| Scale::new(to, from).unwrap_or(Scale::ONE);
+                ratio(to.0, from.0).max(ratio(to.1, from.1)).min(Scale::MAX)
+            }
+        }
+    }
+}
+
+/// A length times the factor.
+fn forward(length: i32, scale: Scale) -> i32 {
+    let scaled = scale.apply(usize::try_from(length).unwrap_or(0));
+    i32::try_from(scaled).unwrap_or(i32::MAX)
+}
+
+/// The lengths whose image under the factor lies in `low..=high`.
+fn backward(low: i32, high: i32, scale: Scale) -> Option<(i32, i32)> {
+    // `forward` never decreases: search for the first length that reaches a bound.
+    let first_reaching = |bound: i32| {
+        let (mut below, mut reached) = (0, MAX_SIDE + 1);
+        while reached - below > 1 {
+            let middle = below + (reached - below) / 2;
+            if forward(middle, scale) >= bound {
+                reached = middle;
+            } else {
+                below = middle;
+            }
+        }
+        reached
+    };
+    let first = first_reaching(low);
+    let last =
+        high.checked_add(1).map_or(MAX_SIDE, first_reaching) - if high == i32::MAX { 0 } else { 1 };
+    (first <= last && first <= MAX_SIDE).then_some((first, last.min(MAX_SIDE)))
+}
+
+/// Maps bounds of one dimension to the other side, or `None` where nothing fits.
+fn map_bounds(low: i32, high: i32, scale: Scale, inverse: bool) -> Option<(i32, i32)> {
+    if inverse {
+        return backward(low, high, scale);
+    }
+    let (low, high) = (forward(low.max(1), scale), forward(high, scale));
+    (low <= MAX_SIDE).then_some((low, high.min(MAX_SIDE)))
+}
+
+/// Maps a caps dimension (a number, a range or a list) to the other side.
+fn map_dimension(
+    value: &gst::glib::SendValue,
+    scale: Scale,
+    inverse: bool,
+) -> Option<gst::glib::SendValue> {
+    if let Ok(list) = value.get::<gst::List>() {
+        let mapped: Vec<_> = list
+            .iter()
+            .filter_map(|value| map_dimension(value, scale, inverse))
+            .collect();
+        return (!mapped.is_empty()).then(|| gst::List::from_values(mapped).to_send_value());
+    }
+    let (low, high) = if let Ok(range) = value.get::<gst::IntRange<i32>>() {
+        (range.min(), range.max())
+    } else {
+        let length = value.get::<i32>().ok()?;
+        (length, length)
+    };
+    let (low, high) = map_bounds(low, high, scale, inverse)?;
+    Some(if low == high {
+        low.to_send_value()
+    } else {
+        gst::IntRange::new(low, high).to_send_value()
+    })
+}
+
+/// A structure with its sizes mapped exactly, or `None` where none fits.
+fn exact(s: &gst::StructureRef, scale: Scale, inverse: bool) -> Option<gst::Structure> {
+    let mut s = s.to_owned();
+    for field in ["width", "height"] {
+        if let Ok(value) = s.value(field) {
+            let mapped = map_dimension(value, scale, inverse)?;
+            s.set_value(field, mapped);
+        }
+    }
+    Some(s)
+}
+
+/// A structure that admits any size, and any pixel shape that keeps the picture's.
+fn any_size(s: &gst::StructureRef) -> gst::Structure {
+    let mut s = s.to_owned();
+    for field in ["width", "height"] {
+        s.set(field, gst::IntRange::new(1, MAX_SIDE));
+    }
+    if s.has_field("pixel-aspect-ratio") {
+        let (low, high) = (
+            gst::Fraction::new(1, i32::MAX),
+            gst::Fraction::new(i32::MAX, 1),
+        );
+        s.set("pixel-aspect-ratio", gst::FractionRange::new(low, high));
+    }
+    s
+}
+
+/// The caps of the other pad: sizes that follow exactly first, any size second.
+pub(super) fn transform(direction: gst::PadDirection, caps: &gst::Caps, wish: Wish) -> gst::Caps {
+    let inverse = direction == gst::PadDirection::Src;
+    let mut result = gst::Caps::new_empty();
+    let out = result.make_mut();
+    if let Wish::Factor(scale) = wish {
+        for (s, features) in caps.iter_with_features() {
+            if let Some(s) = exact(s, scale, inverse) {
+                out.append_structure_full(s, Some(features.to_owned()));
+            }
+        }
+    }
+    for (s, features) in caps.iter_with_features() {
+        out.append_structure_full(any_size(s), Some(features.to_owned()));
+    }
+    result
+}
+
+/// Picks sizes of the other pad: those that the factor leads to, or the nearest
+/// allowed ones that keep the picture's shape.
+pub(super) fn fixate(
+    direction: gst::PadDirection,
+    caps: &gst::Caps,
+    mut others: gst::Caps,
+    wish: Wish,
+) -> gst::Caps {
+    let size = |s: &gst::StructureRef| {
+        let side = |field| s.get::<i32>(field).ok().filter(|&v| v > 0);
+        Some((side("width")?, side("height")?))
+    };
+    let Some((s, (width, height))) = caps.structure(0).and_then(|s| Some((s, size(s)?))) else {
+        others.truncate();
+        return others;
+    };
+    let target = wish.target();
+    let inverse = direction == gst::PadDirection::Src;
+    let factor = if inverse {
+        1.0 / target.factor()
+    } else {
+        target.factor()
+    };
+    keep_best(&mut others, exact(s, target, inverse));
+    let Some(other) = others.make_mut().structure_mut(0) else {
+        return others;
+    };
+    let shape = PixelShape::of(s);
+    let (wanted_width, wanted_height) = fit(other, (width, height), factor);
+    other.fixate_field_nearest_int("width", wanted_width);
+    other.fixate_field_nearest_int("height", wanted_height);
+    if let Some(made) = size(other) {
+        shape.keep(other, (width, height), made);
+    }
+    others
+}
+
+/// Leaves the first structure that admits the exact size, else the first.
+fn keep_best(others: &mut gst::Caps, exact: Option<gst::Structure>) {
+    let best = exact.and_then(|exact| {
+        let admits = |s: &gst::StructureRef| {
+            ["width", "height"].into_iter().all(|field| {
+                let (Ok(a), Ok(b)) = (s.value(field), exact.value(field)) else {
+                    return true;
+                };
+                a.can_intersect(b)
+            })
+        };
+        others.iter().position(admits)
+    });
+    for _ in 0..best.unwrap_or(0) {
+        others.make_mut().remove_structure(0);
+    }
+    others.truncate();
+}
+
+/// The size nearest to `size` times `factor` that a structure allows. A bound
+/// on one side takes the other side along.
+fn fit(s: &gst::StructureRef, size: (i32, i32), factor: f64) -> (i32, i32) {
+    let bounds = |field| {
+        let value = s.value(field).ok()?;
+        if let Ok(range) = value.get::<gst::IntRange<i32>>() {
+            return Some((range.min(), range.max()));
+        }
+        value.get::<i32>().ok().map(|v| (v, v))
+    };
+    let mut factor = factor;
+    for (field, length) in [("width", size.0), ("height", size.1)] {
+        if let Some((low, high)) = bounds(field) {
+            let length = f64::from(length);
+            factor = factor.max(f64::from(low) / length);
+            factor = factor.min(f64::from(high) / length);
+        }
+    }
+    let scaled = |length: i32| (f64::from(length) * factor).round().max(1.0) as i32;
+    (scaled(size.0), scaled(size.1))
+}
+
+/// The shape of a pixel: its width over its height.
+struct PixelShape(gst::Fraction);
+
+impl PixelShape {
+    fn of(s: &gst::StructureRef) -> Self {
+        let ratio = s.get::<gst::Fraction>("pixel-aspect-ratio");
+        Self(ratio.unwrap_or_else(|_| gst::Fraction::new(1, 1)))
+    }
+
+    /// Sets the pixel shape with which a picture of another size looks the same.
+    fn keep(&self, s: &mut gst::StructureRef, from: (i32, i32), to: (i32, i32)) {
+        let product = |a: i32, b: i32, c: i32| i128::from(a) * i128::from(b) * i128::from(c);
+        let numer = product(self.0.numer(), from.0, to.1);
+        let denom = product(self.0.denom(), from.1, to.0);
+        let Some(wanted) = fraction(numer, denom) else {
+            return;
+        };
+        // A size that was rounded by less than a pixel has not changed its shape.
+        let drift = f64::from(wanted.numer()) * f64::from(self.0.denom())
+            / (f64::from(wanted.denom()) * f64::from(self.0.numer()));
+        let pixel = 1.0 / f64::from(to.0.min(to.1));
+        let wanted = if (drift - 1.0).abs() <= pixel {
+            self.0
+        } else {
+            wanted
+        };
+        if s.has_field("pixel-aspect-ratio") {
+            s.fixate_field_nearest_fraction("pixel-aspect-ratio", wanted);
+        } else if wanted != gst::Fraction::new(1, 1) {
+            s.set("pixel-aspect-ratio", wanted);
+        }
+    }
+}
+
+/// A fraction in lowest terms, or `None` where it does not fit.
+fn fraction(numer: i128, denom: i128) -> Option<gst::Fraction> {
+    let (mut a, mut b) = (numer, denom);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    let part = |n: i128| i32::try_from(n.checked_div(a)?).ok().filter(|&n| n > 0);
+    Some(gst::Fraction::new(part(numer)?, part(denom)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scale(text: &str) -> Scale {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn preimages_are_exactly_those_that_map_back() {
+        for text in ["2", "3", "3/2", "5/2", "7/3", "16", "2/3"] {
+            let scale = scale(text);
+            for (low, high) in [(1, 1), (641, 641), (642, 642), (100, 131), (7, MAX_SIDE)] {
+                let inside: Vec<i32> = (1..=1000)
+                    .filter(|&n| (low..=high).contains(&forward(n, scale)))
+                    .collect();
+                let found: Vec<i32> = backward(low, high, scale)
+                    .map(|(a, b)| (a..=b.min(1000)).collect())
+                    .unwrap_or_default();
+                assert_eq!(found, inside, "{text} {low}..={high}");
+            }
+        }
+        assert_eq!(backward(641, 641, scale("2")), None);
+        assert_eq!(backward(1, i32::MAX, scale("2")), Some((1, MAX_SIDE)));
+    }
+
+    #[test]
+    fn transformed_caps_put_exact_sizes_first() {
+        gst::init().unwrap();
+        let caps = gst::Caps::builder("video/x-raw")
+            .field("width", 321)
+            .field("height", gst::IntRange::new(100, 200))
+            .field("pixel-aspect-ratio", gst::Fraction::new(4, 3))
+            .build();
+        let out = transform(gst::PadDirection::Sink, &caps, Wish::Factor(scale("3/2")));
+        assert_eq!(out.size(), 2);
+        let first = out.structure(0).unwrap();
+        assert_eq!(first.get::<i32>("width").unwrap(), 482);
+        assert_eq!(
+            first.get::<gst::IntRange<i32>>("height").unwrap(),
+            gst::IntRange::new(150, 300)
+        );
+        assert_eq!(
+            first.get::<gst::Fraction>("pixel-aspect-ratio").unwrap(),
+            gst::Fraction::new(4, 3)
+        );
+        let odd = transform(gst::PadDirection::Src, &caps, Wish::Factor(scale("2")));
+        assert_eq!(
+            odd.size(),
+            1,
+            "321 is no double: only the any-size structure"
+        );
+        let open = transform(gst::PadDirection::Sink, &caps, Wish::Downstream);
+        assert_eq!(open.size(), 1);
+    }
+
+    #[test]
+    fn fixating_keeps_the_pictures_shape() {
+        gst::init().unwrap();
+        let input = gst::Caps::builder("video/x-raw")
+            .field("width", 640)
+            .field("height", 480)
+            .build();
+        let fixate = |build: &dyn Fn(gst::caps::Builder<gst::caps::NoFeature>) -> gst::Caps| {
+            let others = build(gst::Caps::builder("video/x-raw"));
+            let wish = Wish::Factor(scale("2"));
+            let fixed = fixate(gst::PadDirection::Sink, &input, others, wish);
+            let s = fixed.structure(0).unwrap().to_owned();
+            let ratio = s.get::<gst::Fraction>("pixel-aspect-ratio").ok();
+            (
+                s.get::<i32>("width").unwrap(),
+                s.get::<i32>("height").unwrap(),
+                ratio.map(|r| (r.numer(), r.denom())),
+            )
+        };
+        let range = |low, high| gst::IntRange::new(low, high);
+        let size = fixate(&|c| {
+            c.field("width", range(1, 4000))
+                .field("height", range(1, 4000))
+                .build()
+        });
+        assert_eq!(size, (1280, 960, None));
+        let size = fixate(&|c| {
+            c.field("width", 1920)
+                .field("height", range(1, 4000))
+                .build()
+        });
+        assert_eq!(size, (1920, 1440, None));
+        let size = fixate(&|c| {
+            c.field("width", range(1, 1280))
+                .field("height", range(1, 720))
+                .build()
+        });
+        assert_eq!(size, (960, 720, None));
+        let size = fixate(&|c| c.field("width", 1920).field("height", 1080).build());
+        assert_eq!(size, (1920, 1080, Some((3, 4))));
+    }
+
+    #[test]
+    fn downstream_decides_where_asked_to() {
+        let wish = Wish::from_fraction(gst::Fraction::new(0, 1));
+        assert_eq!(wish, Wish::Downstream);
+        assert_eq!(wish.between((320, 240), (960, 480)), scale("3"));
+        assert_eq!(wish.between((10, 10), (1000, 1000)), Scale::MAX);
+        let wish = Wish::from_fraction(gst::Fraction::new(3, 2));
+        assert_eq!(wish.between((320, 240), (960, 480)), scale("3/2"));
+    }
+}

@@ -1,0 +1,623 @@
+/**
+ * SECTION:element-srfilter
+ *
+ * Enlarges video by a neural network. Luma networks work on the Y plane of
+ * YUV and GRAY8 video in its own range while chroma is resampled; RGB
+ * networks convert with the matrix and range of the caps.
+ *
+ * The element offers the size that `scale` leads to, and any other size as a
+ * second choice: where downstream pins the size, the network runs at `scale`
+ * and its result is resampled. Equal sizes pass through.
+ *
+ * `model`, `weights` and `scale` may change while PLAYING and take effect with
+ * the next buffer. In PAUSED nothing is drawn anew until a buffer arrives.
+ *
+ * ## Example pipeline
+ * |[
+ * gst-launch-1.0 filesrc location=in.mp4 ! decodebin ! videoconvert ! srfilter model=hypersrcnn scale=2 ! videoconvert ! autovideosink
+ * ]| Plays a file at twice its size.
+ */
+use gst::glib;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::prelude::*;
+use gst_base::subclass::prelude::*;
+use gst_video::VideoInfo;
+use gst_video::subclass::prelude::*;
+use srfilter::engine::{DeviceChoice, Job, Options, Upscaler};
+use srfilter::models;
+use srfilter::weights::{Hints, Loaded};
+use srfilter::{Error, Scale};
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::caps::{self, Wish};
+use super::{metas, video};
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "srfilter",
+        gst::DebugColorFlags::empty(),
+        Some("Neural super-resolution"),
+    )
+});
+
+/// Which network is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Source {
+    /// A name of the table; `None` while the property was never set.
+    model: Option<String>,
+    /// A weights file instead of built-in weights.
+    weights: Option<String>,
+}
+
+impl Source {
+    fn load(&self) -> srfilter::Result<Arc<Loaded>> {
+        let weights = self.weights.as_deref().map(Path::new);
+        Loaded::open(self.model.as_deref(), weights, &Hints::default())
+    }
+}
+
+/// What the properties ask for.
+#[derive(Debug, Clone)]
+struct Settings {
+    source: Source,
+    scale: gst::Fraction,
+    device: String,
+    threads: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            source: Source::default(),
+            scale: gst::Fraction::new(2, 1),
+            device: DeviceChoice::default().to_string(),
+            threads: 0,
+        }
+    }
+}
+
+/// What runs. The streaming thread's own.
+struct State {
+    source: Source,
+    model: Arc<Loaded>,
+    options: Options,
+    wish: Wish,
+    infos: Option<(VideoInfo, VideoInfo)>,
+    upscaler: Option<Upscaler>,
+}
+
+/// What the property `stats` reports.
+#[derive(Debug, Clone, Default)]
+struct Stats {
+    processed: u64,
+    dropped: u64,
+    total: Duration,
+    last: Duration,
+    negotiations: u64,
+    tiles: u64,
+    model: String,
+    weights: String,
+    native_scales: Vec<Scale>,
+    resampled: bool,
+    device: String,
+}
+
+#[derive(Default)]
+pub struct SrFilter {
+    settings: Mutex<Settings>,
+    state: Mutex<Option<State>>,
+    stats: Mutex<Stats>,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for SrFilter {
+    const NAME: &'static str = "GstSrFilter";
+    type Type = super::SrFilter;
+    type ParentType = gst_video::VideoFilter;
+}
+
+impl ObjectImpl for SrFilter {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            let model_blurb = format!("Network that enlarges: {}", models::names());
+            vec![
+                glib::ParamSpecString::builder("model")
+                    .nick("Model")
+                    .blurb(&model_blurb)
+                    .default_value(models::DEFAULT)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecString::builder("weights")
+                    .nick("Weights")
+                    .blurb("File with weights to use instead of the built-in ones; without a model set, the file decides which network runs")
+                    .mutable_playing()
+                    .build(),
+                gst::ParamSpecFraction::builder("scale")
+                    .nick("Scale")
+                    .blurb("Factor of width and height, such as 2 or 3/2; 1/1 passes through, 0/1 takes the factor from the size that downstream asks for")
+                    .minimum(gst::Fraction::new(0, 1))
+                    .maximum(gst::Fraction::new(Scale::MAX.num() as i32, 1))
+                    .default_value(Settings::default().scale)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecString::builder("device")
+                    .nick("Device")
+                    .blurb("Where to compute: auto, cpu, cuda or cuda:N")
+                    .default_value(Settings::default().device.as_str())
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecUInt::builder("threads")
+                    .nick("Threads")
+                    .blurb("CPU threads to compute with (0: one for each core)")
+                    .maximum(1024)
+                    .default_value(Settings::default().threads)
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+                    .nick("Statistics")
+                    .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device")
+                    .read_only()
+                    .build(),
+            ]
+        });
+        PROPERTIES.as_ref()
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let mut settings = lock(&self.settings);
+        gst::info!(CAT, imp = self, "{} = {value:?}", pspec.name());
+        match pspec.name() {
+            "model" => settings.source.model = text(value),
+            "weights" => settings.source.weights = text(value),
+            "scale" => {
+                let scale = value.get().expect("type checked upstream");
+                if settings.scale != scale {
+                    settings.scale = scale;
+                    // Renegotiating takes locks that lead back here.
+                    drop(settings);
+                    self.obj().reconfigure_src();
+                }
+            }
+            "device" => {
+                settings.device = text(value).unwrap_or_else(|| Settings::default().device);
+            }
+            "threads" => settings.threads = value.get().expect("type checked upstream"),
+            name => gst::warning!(CAT, imp = self, "there is no property {name} to set"),
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        let settings = lock(&self.settings).clone();
+        match pspec.name() {
+            "model" => self.model_name(&settings.source).to_value(),
+            "weights" => settings.source.weights.to_value(),
+            "scale" => settings.scale.to_value(),
+            "device" => settings.device.to_value(),
+            "threads" => settings.threads.to_value(),
+            _ => lock(&self.stats).structure().to_value(),
+        }
+    }
+}
+
+impl GstObjectImpl for SrFilter {}
+
+impl ElementImpl for SrFilter {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Neural super-resolution filter",
+                "Filter/Converter/Effect/Video/Scaler",
+                "Enlarges video by a neural network",
+                "The srfilter developers",
+            )
+        });
+        Some(&*METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let caps = gst_video::VideoCapsBuilder::new()
+                .format_list(video::formats())
+                .width_range(1..=caps::MAX_SIDE)
+                .height_range(1..=caps::MAX_SIDE)
+                .build();
+            [
+                ("sink", gst::PadDirection::Sink),
+                ("src", gst::PadDirection::Src),
+            ]
+            .into_iter()
+            .filter_map(|(name, direction)| {
+                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).ok()
+            })
+            .collect()
+        });
+        TEMPLATES.as_ref()
+    }
+}
+
+impl BaseTransformImpl for SrFilter {
+    const MODE: gst_base::subclass::BaseTransformMode =
+        gst_base::subclass::BaseTransformMode::NeverInPlace;
+    const PASSTHROUGH_ON_SAME_CAPS: bool = false;
+    const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        let settings = lock(&self.settings).clone();
+        let state = State::new(&settings).map_err(|e| error_message(&e))?;
+        *lock(&self.stats) = Stats {
+            model: state.model.name().to_owned(),
+            weights: state.model.origin().to_owned(),
+            device: state.options.device.to_string(),
+            ..Stats::default()
+        };
+        gst::info!(CAT, imp = self, "runs {:?}", state.model);
+        *lock(&self.state) = Some(state);
+        Ok(())
+    }
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        *lock(&self.state) = None;
+        Ok(())
+    }
+
+    fn transform_caps(
+        &self,
+        direction: gst::PadDirection,
+        caps: &gst::Caps,
+        filter: Option<&gst::Caps>,
+    ) -> Option<gst::Caps> {
+        let wish = Wish::from_fraction(lock(&self.settings).scale);
+        let others = caps::transform(direction, caps, wish);
+        gst::debug!(CAT, imp = self, "{direction:?}: {caps} -> {others}");
+        Some(match filter {
+            Some(filter) => filter.intersect_with_mode(&others, gst::CapsIntersectMode::First),
+            None => others,
+        })
+    }
+
+    fn fixate_caps(
+        &self,
+        direction: gst::PadDirection,
+        caps: &gst::Caps,
+        others: gst::Caps,
+    ) -> gst::Caps {
+        let wish = Wish::from_fraction(lock(&self.settings).scale);
+        let others = caps::fixate(direction, caps, others, wish);
+        let mut others = self.parent_fixate_caps(direction, caps, others);
+        if direction == gst::PadDirection::Sink {
+            video::keep_color(caps, &mut others);
+        }
+        gst::debug!(CAT, imp = self, "{direction:?}: {caps} fixates {others}");
+        others
+    }
+
+    fn before_transform(&self, _inbuf: &gst::BufferRef) {
+        self.apply_settings();
+    }
+
+    fn submit_input_buffer(
+        &self,
+        is_discont: bool,
+        inbuf: gst::Buffer,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let result = self.parent_submit_input_buffer(is_discont, inbuf)?;
+        if result == gst_base::BASE_TRANSFORM_FLOW_DROPPED {
+            self.count_drop();
+        }
+        Ok(result)
+    }
+
+    fn transform_meta<'a>(
+        &self,
+        outbuf: &mut gst::BufferRef,
+        meta: gst::MetaRef<'a, gst::Meta>,
+        inbuf: &'a gst::BufferRef,
+    ) -> bool {
+        let infos = lock(&self.state).as_ref().and_then(|s| s.infos.clone());
+        if let Some((from, to)) = infos
+            && metas::transform(&meta, outbuf, &from, &to) == metas::Outcome::Done
+        {
+            return false;
+        }
+        self.parent_transform_meta(outbuf, meta, inbuf)
+    }
+
+    fn src_event(&self, mut event: gst::Event) -> bool {
+        if event.type_() == gst::EventType::Navigation {
+            let infos = lock(&self.state).as_ref().and_then(|s| s.infos.clone());
+            if let Some((from, to)) = infos {
+                metas::navigation(&mut event, &from, &to);
+            }
+        }
+        self.parent_src_event(event)
+    }
+}
+
+impl VideoFilterImpl for SrFilter {
+    fn set_info(
+        &self,
+        incaps: &gst::Caps,
+        in_info: &VideoInfo,
+        outcaps: &gst::Caps,
+        out_info: &VideoInfo,
+    ) -> Result<(), gst::LoggableError> {
+        gst::info!(CAT, imp = self, "{incaps} -> {outcaps}");
+        if in_info.is_interlaced() {
+            gst::element_imp_error!(
+                self,
+                gst::StreamError::Format,
+                ("Interlaced video cannot be enlarged: put a deinterlace element before srfilter"),
+                ["{incaps}"]
+            );
+            return Err(gst::loggable_error!(CAT, "Interlaced video"));
+        }
+        let same = (in_info.width(), in_info.height()) == (out_info.width(), out_info.height());
+        self.obj().set_passthrough(same);
+        let wish = Wish::from_fraction(lock(&self.settings).scale);
+        let prepared = match lock(&self.state).as_mut() {
+            Some(state) => {
+                state.infos = Some((in_info.clone(), out_info.clone()));
+                state.wish = wish;
+                state.prepare()
+            }
+            None => return Err(gst::loggable_error!(CAT, "Not started")),
+        };
+        if let Err(error) = prepared {
+            gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}"));
+            return Err(gst::loggable_error!(CAT, "{error}"));
+        }
+        self.publish(1);
+        self.parent_set_info(incaps, in_info, outcaps, out_info)
+    }
+
+    fn transform_frame(
+        &self,
+        inframe: &gst_video::VideoFrameRef<&gst::BufferRef>,
+        outframe: &mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let started = Instant::now();
+        let mut state = lock(&self.state);
+        let upscaler = state.as_mut().and_then(|state| state.upscaler.as_mut());
+        let Some(upscaler) = upscaler else {
+            return Err(gst::FlowError::NotNegotiated);
+        };
+        let shape = upscaler.job().input;
+        let result = video::frame_ref(inframe, &shape).and_then(|input| {
+            let mut output = video::frame_mut(outframe, &shape)?;
+            upscaler.process(&input, &mut output)
+        });
+        drop(state);
+        if let Err(error) = result {
+            gst::element_imp_error!(
+                self,
+                gst::StreamError::Failed,
+                ("Enlarging a frame failed: {error}")
+            );
+            return Err(gst::FlowError::Error);
+        }
+        let elapsed = started.elapsed();
+        let mut stats = lock(&self.stats);
+        stats.last = elapsed;
+        stats.total += elapsed;
+        stats.processed += 1;
+        Ok(gst::FlowSuccess::Ok)
+    }
+}
+
+impl State {
+    fn new(settings: &Settings) -> srfilter::Result<Self> {
+        let options = Options {
+            device: settings.device.parse()?,
+            threads: settings.threads as usize,
+            ..Options::default()
+        };
+        options.device.resolve()?;
+        Ok(Self {
+            source: settings.source.clone(),
+            model: settings.source.load()?,
+            options,
+            wish: Wish::from_fraction(settings.scale),
+            infos: None,
+            upscaler: None,
+        })
+    }
+
+    /// Makes the upscaler for the negotiated sizes.
+    fn prepare(&mut self) -> srfilter::Result<()> {
+        self.upscaler = self.upscaler_of(&self.model)?;
+        Ok(())
+    }
+
+    fn upscaler_of(&self, model: &Arc<Loaded>) -> srfilter::Result<Option<Upscaler>> {
+        let Some((from, to)) = &self.infos else {
+            return Ok(None);
+        };
+        let input = video::shape(from)
+            .ok_or_else(|| Error::Frame(format!("format {} is not served", from.format())))?;
+        let job = Job {
+            input,
+            output: (to.width() as usize, to.height() as usize),
+            scale: self
+                .wish
+                .between((from.width(), from.height()), (to.width(), to.height())),
+        };
+        Upscaler::new(Arc::clone(model), job, &self.options).map(Some)
+    }
+}
+
+impl SrFilter {
+    /// Takes over what changed in the properties since the last buffer.
+    fn apply_settings(&self) {
+        let settings = lock(&self.settings).clone();
+        let wish = Wish::from_fraction(settings.scale);
+        let mut guard = lock(&self.state);
+        let Some(state) = guard.as_mut() else { return };
+        let mut failed = None;
+        let mut changed = false;
+        if state.source != settings.source {
+            match settings.source.load().and_then(|model| {
+                let upscaler = state.upscaler_of(&model)?;
+                Ok((model, upscaler))
+            }) {
+                Ok((model, upscaler)) => {
+                    state.source = settings.source.clone();
+                    (state.model, state.upscaler) = (model, upscaler);
+                    changed = true;
+                }
+                Err(error) => failed = Some((error, state.source.clone())),
+            }
+        }
+        if state.wish != wish {
+            // Negotiation follows if sizes change; with pinned sizes nothing else does.
+            state.wish = wish;
+            if let Err(error) = state.prepare() {
+                gst::warning!(CAT, imp = self, "{error}");
+            }
+            changed = true;
+        }
+        drop(guard);
+        if let Some((error, kept)) = failed {
+            self.keep_source(&settings.source, &kept, &error);
+        }
+        if changed {
+            self.publish(0);
+        }
+    }
+
+    /// After a change that failed: says so, and sets the properties back.
+    fn keep_source(&self, wanted: &Source, kept: &Source, error: &Error) {
+        {
+            let mut settings = lock(&self.settings);
+            if settings.source == *wanted {
+                settings.source = kept.clone();
+            }
+        }
+        let running = lock(&self.stats).model.clone();
+        gst::element_imp_warning!(
+            self,
+            gst::ResourceError::Settings,
+            ("The change of model failed, {running} keeps running: {error}"),
+            ["wanted {wanted:?}"]
+        );
+        self.obj().notify("model");
+        self.obj().notify("weights");
+    }
+
+    /// Brings `stats` up to date, and tells the bus when another model runs.
+    fn publish(&self, negotiations: u64) {
+        let guard = lock(&self.state);
+        let Some(state) = guard.as_ref() else { return };
+        let mut stats = lock(&self.stats);
+        let changed = (stats.model.as_str(), stats.weights.as_str())
+            != (state.model.name(), state.model.origin());
+        stats.model = state.model.name().to_owned();
+        stats.weights = state.model.origin().to_owned();
+        stats.negotiations += negotiations;
+        if let Some(upscaler) = &state.upscaler {
+            stats.native_scales = upscaler.native_scales().to_vec();
+            stats.resampled = upscaler.resamples();
+            stats.device = upscaler.device().to_owned();
+            stats.tiles = upscaler.tiles() as u64;
+        }
+        let structure = gst::Structure::builder("srfilter-model-changed")
+            .field("model", &stats.model)
+            .field("weights", &stats.weights)
+            .build();
+        drop(stats);
+        drop(guard);
+        if changed {
+            let message = gst::message::Element::builder(structure).src(&*self.obj());
+            // Without a bus there is nobody to tell.
+            let _ = self.obj().post_message(message.build());
+        }
+    }
+
+    fn count_drop(&self) {
+        let first = {
+            let mut stats = lock(&self.stats);
+            stats.dropped += 1;
+            stats.dropped == 1
+        };
+        if first {
+            gst::element_imp_warning!(
+                self,
+                gst::CoreError::TooLazy,
+                ("Frames come faster than they can be enlarged: late ones are dropped (see the property stats)"),
+                ["use a smaller scale or input, a faster model, or qos=false to keep every frame"]
+            );
+        }
+    }
+
+    /// What the property `model` reads as.
+    fn model_name(&self, source: &Source) -> String {
+        match (&source.model, &source.weights) {
+            (Some(name), _) => name.clone(),
+            (None, None) => models::DEFAULT.to_owned(),
+            // The file decides; until it was read, nothing is known.
+            (None, Some(_)) => {
+                let running = lock(&self.stats).model.clone();
+                let known = !running.is_empty();
+                if known {
+                    running
+                } else {
+                    models::DEFAULT.to_owned()
+                }
+            }
+        }
+    }
+}
+
+impl Stats {
+    fn structure(&self) -> gst::Structure {
+        let ms = |d: Duration| d.as_secs_f64() * 1e3;
+        let average = match self.processed {
+            0 => 0.0,
+            n => ms(self.total) / n as f64,
+        };
+        let native = self.native_scales.iter().map(Scale::to_string);
+        gst::Structure::builder("srfilter-stats")
+            .field("processed", self.processed)
+            .field("dropped", self.dropped)
+            .field("average-ms", average)
+            .field("last-ms", ms(self.last))
+            .field("active-model", &self.model)
+            .field("weights", &self.weights)
+            .field("native-scale", native.collect::<Vec<_>>().join(" x "))
+            .field("resampled", self.resampled)
+            .field("device", &self.device)
+            .field("tiles", self.tiles)
+            .field("negotiations", self.negotiations)
+            .build()
+    }
+}
+
+/// The error that stops the element from starting, in GStreamer's terms.
+fn error_message(error: &Error) -> gst::ErrorMessage {
+    let text = error.to_string();
+    match error {
+        Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            gst::error_msg!(gst::ResourceError::NotFound, ["{text}"])
+        }
+        Error::File { .. } => gst::error_msg!(gst::ResourceError::OpenRead, ["{text}"]),
+        Error::Weights { .. } => gst::error_msg!(gst::ResourceError::Read, ["{text}"]),
+        Error::NoWeights { .. } | Error::UnknownModel { .. } | Error::Setting(_) => {
+            gst::error_msg!(gst::ResourceError::Settings, ["{text}"])
+        }
+        _ => gst::error_msg!(gst::ResourceError::Failed, ["{text}"]),
+    }
+}
+
+/// A string property; empty is as good as unset.
+fn text(value: &glib::Value) -> Option<String> {
+    let text: Option<String> = value.get().expect("type checked upstream");
+    text.filter(|text| !text.is_empty())
+}
+
+/// Data behind our locks stays valid if a thread dies: a panic becomes an
+/// error message, not a second panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

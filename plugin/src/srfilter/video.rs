@@ -1,0 +1,103 @@
+//! GStreamer's description of video in the library's terms.
+
+use gst_video::prelude::*;
+use gst_video::{VideoChromaSite, VideoColorMatrix, VideoColorRange, VideoFormat, VideoInfo};
+use srfilter::engine::Shape;
+use srfilter::frame::{Color, FrameMut, FrameRef, Matrix, PixelFormat, Range, Siting};
+
+/// The formats of the pad templates, in order of preference.
+pub(super) fn formats() -> impl Iterator<Item = VideoFormat> {
+    PixelFormat::ALL
+        .iter()
+        .map(|format| VideoFormat::from_string(format.name()))
+}
+
+fn color(info: &VideoInfo) -> Color {
+    let colorimetry = info.colorimetry();
+    let site = info.chroma_site();
+    Color {
+        matrix: match colorimetry.matrix() {
+            VideoColorMatrix::Bt709 => Matrix::Bt709,
+            VideoColorMatrix::Bt2020 => Matrix::Bt2020,
+            VideoColorMatrix::Smpte240m => Matrix::Smpte240m,
+            VideoColorMatrix::Fcc => Matrix::Fcc,
+            _ => Matrix::Bt601,
+        },
+        range: match colorimetry.range() {
+            VideoColorRange::Range0_255 => Range::Full,
+            _ => Range::Limited,
+        },
+        siting: if site.is_empty() {
+            Siting::default()
+        } else {
+            Siting {
+                left: site.contains(VideoChromaSite::H_COSITED),
+                top: site.contains(VideoChromaSite::V_COSITED),
+            }
+        },
+    }
+}
+
+/// What frames of these caps look like, or `None` for a format that is not served.
+pub(super) fn shape(info: &VideoInfo) -> Option<Shape> {
+    Some(Shape {
+        format: PixelFormat::from_name(info.format().to_str())?,
+        size: (info.width() as usize, info.height() as usize),
+        color: color(info),
+    })
+}
+
+/// A mapped frame to read.
+pub(super) fn frame_ref<'a>(
+    frame: &'a gst_video::VideoFrameRef<&gst::BufferRef>,
+    shape: &Shape,
+) -> srfilter::Result<FrameRef<'a>> {
+    let planes: Vec<(&[u8], usize)> = (0..frame.n_planes())
+        .filter_map(|plane| {
+            let data = frame.plane_data(plane).ok()?;
+            Some((data, stride(frame.plane_stride(), plane)))
+        })
+        .collect();
+    FrameRef::new(shape.format, size(frame), shape.color, &planes)
+}
+
+/// A mapped frame to write.
+pub(super) fn frame_mut<'a>(
+    frame: &'a mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
+    shape: &Shape,
+) -> srfilter::Result<FrameMut<'a>> {
+    let (size, count) = (size(frame), frame.n_planes() as usize);
+    let strides: Vec<usize> = (0..frame.n_planes())
+        .map(|plane| stride(frame.plane_stride(), plane))
+        .collect();
+    let planes = frame.planes_data_mut().into_iter().take(count).zip(strides);
+    FrameMut::new(shape.format, size, shape.color, planes)
+}
+
+fn size<T: VideoFrameExt>(frame: &T) -> (usize, usize) {
+    (frame.width() as usize, frame.height() as usize)
+}
+
+/// A stride below zero (bottom-up frames) becomes 0, which the library refuses.
+fn stride(strides: &[i32], plane: u32) -> usize {
+    let stride = strides.get(plane as usize).copied().unwrap_or(0);
+    usize::try_from(stride).unwrap_or(0)
+}
+
+/// States the input's colorimetry and chroma position in the output's caps
+/// where a receiver would otherwise guess others from the new size.
+pub(super) fn keep_color(input: &gst::Caps, output: &mut gst::Caps) {
+    let parse = |caps: &gst::Caps| VideoInfo::from_caps(caps).ok();
+    let (Some(from), Some(to)) = (parse(input), parse(output)) else {
+        return;
+    };
+    let Some(s) = output.make_mut().structure_mut(0) else {
+        return;
+    };
+    if !s.has_field("colorimetry") && from.colorimetry() != to.colorimetry() {
+        s.set("colorimetry", from.colorimetry().to_string());
+    }
+    if !s.has_field("chroma-site") && from.chroma_site() != to.chroma_site() {
+        s.set("chroma-site", from.chroma_site().to_str());
+    }
+}

@@ -1,0 +1,320 @@
+//! The element by itself: negotiation, metadata, timestamps, errors.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use gst::prelude::*;
+use gst_video::prelude::*;
+use gst_video::{VideoFormat, VideoInfo};
+use std::sync::Once;
+
+fn init() {
+    static INIT: Once = Once::new();
+    INIT.call_once(|| {
+        gst::init().unwrap();
+        gstsrfilter::plugin_register_static().expect("plugin registers");
+    });
+}
+
+/// An element of the given scale that needs no weights.
+fn element(scale: (i32, i32)) -> gst::Element {
+    init();
+    gst::ElementFactory::make("srfilter")
+        .property("model", "bicubic")
+        .property("scale", gst::Fraction::new(scale.0, scale.1))
+        .build()
+        .unwrap()
+}
+
+fn harness(scale: (i32, i32)) -> gst_check::Harness {
+    gst_check::Harness::with_element(&element(scale), Some("sink"), Some("src"))
+}
+
+fn caps(format: VideoFormat, width: u32, height: u32) -> gst::Caps {
+    gst_video::VideoCapsBuilder::new()
+        .format(format)
+        .width(width as i32)
+        .height(height as i32)
+        .framerate(gst::Fraction::new(25, 1))
+        .build()
+}
+
+fn buffer(format: VideoFormat, width: u32, height: u32, value: u8) -> gst::Buffer {
+    let info = VideoInfo::builder(format, width, height).build().unwrap();
+    let mut buffer = gst::Buffer::with_size(info.size()).unwrap();
+    buffer.make_mut().map_writable().unwrap().fill(value);
+    buffer
+}
+
+fn out_caps(h: &gst_check::Harness) -> VideoInfo {
+    let pad = h.element().unwrap().static_pad("src").unwrap();
+    VideoInfo::from_caps(&pad.current_caps().unwrap()).unwrap()
+}
+
+#[test]
+fn odd_sizes_double_exactly() {
+    let mut h = harness((2, 1));
+    h.set_src_caps(caps(VideoFormat::I420, 321, 241));
+    let out = h
+        .push_and_pull(buffer(VideoFormat::I420, 321, 241, 80))
+        .unwrap();
+    let info = out_caps(&h);
+    assert_eq!((info.width(), info.height()), (642, 482));
+    assert_eq!(out.size(), info.size());
+    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(&out, &info).unwrap();
+    for plane in 0..3 {
+        let width = frame.comp_width(plane) as usize;
+        let stride = frame.plane_stride()[plane as usize] as usize;
+        for row in frame.plane_data(plane).unwrap().chunks(stride) {
+            assert!(row[..width].iter().all(|&v| v == 80));
+        }
+    }
+}
+
+#[test]
+fn timestamps_and_flags_are_kept() {
+    let mut h = harness((3, 2));
+    h.set_src_caps(caps(VideoFormat::Gray8, 16, 16));
+    let mut input = buffer(VideoFormat::Gray8, 16, 16, 9);
+    {
+        let input = input.make_mut();
+        input.set_pts(gst::ClockTime::from_mseconds(120));
+        input.set_dts(gst::ClockTime::from_mseconds(100));
+        input.set_duration(gst::ClockTime::from_mseconds(40));
+        input.set_offset(3);
+        input.set_offset_end(4);
+        input.set_flags(gst::BufferFlags::MARKER | gst::BufferFlags::DISCONT);
+    }
+    let out = h.push_and_pull(input).unwrap();
+    assert_eq!(out.pts(), Some(gst::ClockTime::from_mseconds(120)));
+    assert_eq!(out.dts(), Some(gst::ClockTime::from_mseconds(100)));
+    assert_eq!(out.duration(), Some(gst::ClockTime::from_mseconds(40)));
+    assert_eq!((out.offset(), out.offset_end()), (3, 4));
+    assert!(
+        out.flags()
+            .contains(gst::BufferFlags::MARKER | gst::BufferFlags::DISCONT)
+    );
+}
+
+#[test]
+fn padded_strides_are_read_by_their_meta() {
+    let mut h = harness((2, 1));
+    h.set_src_caps(caps(VideoFormat::Gray8, 6, 4));
+    let (stride, rows) = (32, 4);
+    let mut input = gst::Buffer::with_size(stride * rows).unwrap();
+    {
+        let input = input.make_mut();
+        let mut map = input.map_writable().unwrap();
+        map.fill(255);
+        map.chunks_mut(stride).for_each(|row| row[..6].fill(40));
+        drop(map);
+        gst_video::VideoMeta::add_full(
+            input,
+            gst_video::VideoFrameFlags::empty(),
+            VideoFormat::Gray8,
+            6,
+            4,
+            &[0],
+            &[stride as i32],
+        )
+        .unwrap();
+    }
+    let out = h.push_and_pull(input).unwrap();
+    let info = out_caps(&h);
+    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(&out, &info).unwrap();
+    let stride = frame.plane_stride()[0] as usize;
+    for row in frame.plane_data(0).unwrap().chunks(stride).take(8) {
+        assert_eq!(row[..12], [40; 12]);
+    }
+}
+
+#[test]
+fn equal_sizes_pass_through_untouched() {
+    let mut h = harness((1, 1));
+    h.set_src_caps(caps(VideoFormat::Rgb, 8, 8));
+    let input = buffer(VideoFormat::Rgb, 8, 8, 1);
+    let pointer = input.as_ptr();
+    let out = h.push_and_pull(input).unwrap();
+    assert_eq!(out.as_ptr(), pointer);
+    let element = h
+        .element()
+        .unwrap()
+        .downcast::<gst_base::BaseTransform>()
+        .unwrap();
+    assert!(element.is_passthrough());
+    element.set_property("scale", gst::Fraction::new(2, 1));
+    let out = h.push_and_pull(buffer(VideoFormat::Rgb, 8, 8, 1)).unwrap();
+    assert!(!element.is_passthrough());
+    assert_eq!(out_caps(&h).width(), 16);
+    assert!(out.size() >= 16 * 16 * 3);
+}
+
+#[test]
+fn regions_crops_and_overlays_move_with_the_picture() {
+    let mut h = harness((2, 1));
+    h.set_src_caps(caps(VideoFormat::Gray8, 20, 10));
+    let mut input = buffer(VideoFormat::Gray8, 20, 10, 9);
+    {
+        let input = input.make_mut();
+        gst_video::VideoRegionOfInterestMeta::add(input, "face", (1, 2, 3, 4));
+        gst_video::VideoCropMeta::add(input, (2, 2, 8, 6));
+        let mut pixels = gst::Buffer::with_size(4 * 3 * 2).unwrap();
+        gst_video::VideoMeta::add(
+            pixels.make_mut(),
+            gst_video::VideoFrameFlags::empty(),
+            VideoFormat::Bgra,
+            3,
+            2,
+        )
+        .unwrap();
+        let rectangle = gst_video::VideoOverlayRectangle::new_raw(
+            &pixels,
+            5,
+            1,
+            3,
+            2,
+            gst_video::VideoOverlayFormatFlags::empty(),
+        );
+        let overlay = gst_video::VideoOverlayComposition::new([&rectangle]).unwrap();
+        gst_video::VideoOverlayCompositionMeta::add(input, &overlay);
+    }
+    let out = h.push_and_pull(input).unwrap();
+    let region = out.meta::<gst_video::VideoRegionOfInterestMeta>().unwrap();
+    assert_eq!(region.rect(), (2, 4, 6, 8));
+    let crop = out.meta::<gst_video::VideoCropMeta>().unwrap();
+    assert_eq!(crop.rect(), (4, 4, 16, 12));
+    let overlays: Vec<_> = out
+        .iter_meta::<gst_video::VideoOverlayCompositionMeta>()
+        .collect();
+    assert_eq!(overlays.len(), 1);
+    let rectangle = overlays[0].overlay().rectangle(0).unwrap();
+    assert_eq!(rectangle.render_rectangle(), (10, 2, 6, 4));
+}
+
+#[test]
+fn pointers_are_translated_to_the_input() {
+    let mut h = harness((2, 1));
+    h.set_src_caps(caps(VideoFormat::Gray8, 20, 10));
+    h.push_and_pull(buffer(VideoFormat::Gray8, 20, 10, 9))
+        .unwrap();
+    let structure = gst::Structure::builder("application/x-gst-navigation")
+        .field("event", "mouse-move")
+        .field("pointer_x", 10.0f64)
+        .field("pointer_y", 6.0f64)
+        .build();
+    h.push_upstream_event(gst::event::Navigation::new(structure));
+    let event = std::iter::from_fn(|| h.try_pull_upstream_event())
+        .find(|event| event.type_() == gst::EventType::Navigation)
+        .unwrap();
+    let structure = event.structure().unwrap();
+    assert_eq!(structure.get::<f64>("pointer_x").unwrap(), 5.0);
+    assert_eq!(structure.get::<f64>("pointer_y").unwrap(), 3.0);
+}
+
+#[test]
+fn colour_is_stated_where_a_receiver_would_guess_another() {
+    let mut h = harness((2, 1));
+    // 360 lines mean BT.601 to GStreamer, 720 lines BT.709.
+    h.set_src_caps(caps(VideoFormat::I420, 640, 360));
+    h.push_and_pull(buffer(VideoFormat::I420, 640, 360, 100))
+        .unwrap();
+    let info = out_caps(&h);
+    let input = VideoInfo::from_caps(&caps(VideoFormat::I420, 640, 360)).unwrap();
+    assert_eq!((info.width(), info.height()), (1280, 720));
+    assert_eq!(info.colorimetry(), input.colorimetry());
+    assert_eq!(info.chroma_site(), input.chroma_site());
+}
+
+#[test]
+fn pinned_sizes_are_met() {
+    for (scale, pinned) in [((2, 1), (50, 30)), ((0, 1), (60, 45)), ((3, 1), (7, 200))] {
+        let mut h = harness(scale);
+        h.set_sink_caps(
+            caps(VideoFormat::I420, pinned.0, pinned.1).copy_without("pixel-aspect-ratio"),
+        );
+        h.set_src_caps(caps(VideoFormat::I420, 20, 15));
+        h.push_and_pull(buffer(VideoFormat::I420, 20, 15, 9))
+            .unwrap();
+        let info = out_caps(&h);
+        assert_eq!((info.width(), info.height()), pinned);
+        let stats: gst::Structure = h.element().unwrap().property("stats");
+        assert_eq!(stats.get::<u64>("processed").unwrap(), 1);
+    }
+}
+
+trait Without {
+    fn copy_without(&self, field: &str) -> gst::Caps;
+}
+
+impl Without for gst::Caps {
+    fn copy_without(&self, field: &str) -> gst::Caps {
+        let mut caps = self.copy();
+        caps.make_mut()
+            .structure_mut(0)
+            .unwrap()
+            .remove_field(field);
+        caps
+    }
+}
+
+#[test]
+fn interlaced_video_is_refused_with_the_remedy() {
+    let mut h = harness((2, 1));
+    let bus = gst::Bus::new();
+    h.element().unwrap().set_bus(Some(&bus));
+    let mut caps = caps(VideoFormat::I420, 32, 32);
+    caps.make_mut().set("interlace-mode", "interleaved");
+    h.set_src_caps(caps);
+    assert!(h.push(buffer(VideoFormat::I420, 32, 32, 1)).is_err());
+    let texts: Vec<String> = bus
+        .iter()
+        .filter_map(|message| match message.view() {
+            gst::MessageView::Error(e) => Some(e.error().to_string()),
+            _ => None,
+        })
+        .collect();
+    assert!(texts.iter().any(|t| t.contains("deinterlace")), "{texts:?}");
+}
+
+/// The error that a change to PAUSED posts.
+fn start_error(set: impl Fn(&gst::Element)) -> String {
+    init();
+    let element = gst::ElementFactory::make("srfilter").build().unwrap();
+    set(&element);
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    assert!(element.set_state(gst::State::Paused).is_err());
+    element.set_state(gst::State::Null).unwrap();
+    let error = bus.iter().find_map(|message| match message.view() {
+        gst::MessageView::Error(e) => Some(format!("{} {:?}", e.error(), e.debug())),
+        _ => None,
+    });
+    error.expect("an error message")
+}
+
+#[test]
+fn what_cannot_start_says_why() {
+    let error = start_error(|e| e.set_property("model", "srgna"));
+    assert!(
+        error.contains("srgna") && error.contains("hypersrcnn"),
+        "{error}"
+    );
+    let error = start_error(|e| e.set_property("weights", "/nowhere/x.safetensors"));
+    assert!(error.contains("/nowhere/x.safetensors"), "{error}");
+    let error = start_error(|e| e.set_property("device", "cuda"));
+    assert!(error.contains("device=auto"), "{error}");
+    let error = start_error(|e| e.set_property("device", "gpu"));
+    assert!(error.contains("cuda:N"), "{error}");
+    let broken = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(broken.path(), b"PK\x03\x04 not safetensors").unwrap();
+    let path = broken.path().to_str().unwrap().to_owned();
+    let error = start_error(|e| e.set_property("weights", &path));
+    assert!(error.contains(&path) && error.contains("zip"), "{error}");
+}
+
+#[test]
+fn states_cycle() {
+    let element = element((2, 1));
+    for _ in 0..5 {
+        element.set_state(gst::State::Paused).unwrap();
+        element.set_state(gst::State::Null).unwrap();
+    }
+}

@@ -1,0 +1,106 @@
+//! Tiles and threads change nothing: results are equal bit for bit.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use srfilter::Scale;
+use srfilter::engine::{Job, Options, Shape, Upscaler};
+use srfilter::frame::{Color, Picture, PixelFormat};
+use srfilter::models::Channels;
+use srfilter::ops::Border;
+use srfilter::weights::{Hints, Loaded};
+
+fn noise_picture(width: usize, height: usize) -> Picture {
+    let mut picture = Picture::new(width, height, 3);
+    let mut next = common::noise(3);
+    picture
+        .data
+        .iter_mut()
+        .for_each(|v| *v = (next() * 256.0) as u8);
+    picture
+}
+
+/// The output, and the number of tiles that it took.
+fn run(file: &std::path::Path, scale: &str, options: Options) -> (Vec<u8>, usize) {
+    let model = Loaded::file(file, None, &Hints::default()).unwrap();
+    let input = noise_picture(41, 33);
+    let shape = Shape {
+        format: PixelFormat::Rgb,
+        size: (input.width, input.height),
+        color: Color::default(),
+    };
+    let job = Job::exact(shape, scale.parse().unwrap());
+    let mut upscaler = Upscaler::new(model, job, &options).unwrap();
+    let mut output = Picture::new(job.output.0, job.output.1, 3);
+    upscaler
+        .process(&input.frame().unwrap(), &mut output.frame_mut().unwrap())
+        .unwrap();
+    (output.data, upscaler.tiles())
+}
+
+#[test]
+fn tiled_equals_untiled() {
+    let dir = tempfile::tempdir().unwrap();
+    for channels in [Channels::Luma, Channels::Rgb] {
+        for border in [Border::Zero, Border::Replicate, Border::Valid] {
+            let file = common::small_file(dir.path(), channels, border);
+            for scale in ["2", "3/2", "4"] {
+                let options = |tile| Options {
+                    threads: 1,
+                    tile,
+                    ..Options::default()
+                };
+                let (whole, count) = run(&file, scale, options(1000));
+                assert!(count <= 2, "one tile for each stage, found {count}");
+                // Output sides at x2 are 82 and 66: 27 leaves a column of 1, 13 a row of 1.
+                for tile in [5, 13, 27, 65, 81] {
+                    let (tiled, count) = run(&file, scale, options(tile));
+                    assert!(count > 1, "tile {tile} made {count} tiles");
+                    assert!(
+                        tiled == whole,
+                        "{channels} {border:?} x{scale}, tile {tile}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = common::small_file(dir.path(), Channels::Luma, Border::Replicate);
+    let with = |threads| {
+        let options = Options {
+            threads,
+            ..Options::default()
+        };
+        run(&file, "2", options).0
+    };
+    let one = with(1);
+    for threads in [0, 2, 3, 5] {
+        assert!(with(threads) == one, "{threads} threads");
+    }
+}
+
+/// The receptive field is not larger than the halo that tiles get.
+#[test]
+fn a_tile_without_its_halo_would_differ() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = common::small_file(dir.path(), Channels::Luma, Border::Zero);
+    let network = Loaded::file(&file, None, &Hints::default())
+        .unwrap()
+        .at(Scale::whole(2))
+        .unwrap();
+    let picture = |edge: f32| {
+        let (side, halo) = (21, network.halo());
+        let mut samples = vec![0.5f32; side * side];
+        // Change one sample as far from the centre as the halo reaches.
+        samples[side / 2 * side + side / 2 - halo] = edge;
+        let device = candle_core::Device::Cpu;
+        let x = candle_core::Tensor::from_vec(samples, (1, 1, side, side), &device).unwrap();
+        let y = network.forward(&x).unwrap();
+        y.get(0).unwrap().get(0).unwrap().to_vec2::<f32>().unwrap()[side / 2][side / 2]
+    };
+    assert_ne!(picture(0.5), picture(0.9));
+}
