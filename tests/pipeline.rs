@@ -1,0 +1,510 @@
+//! Whole pipelines: real decoded video, and changes while PLAYING.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use gst::prelude::*;
+use gst_video::prelude::*;
+use gst_video::{VideoFrameRef, VideoInfo};
+use srfilter::Scale;
+use srfilter::engine::{Job, Options, Shape, Upscaler};
+use srfilter::frame::{Color, FrameMut, FrameRef, Matrix, PixelFormat, Range, Siting};
+use srfilter::models::Channels;
+use srfilter::ops::Border;
+use srfilter::weights::{Hints, Loaded};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Once};
+use std::time::{Duration, Instant};
+
+/// Longest wait for a pipeline before the test fails.
+const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(120);
+
+fn init() {
+    static INIT: Once = Once::new();
+    INIT.call_once(|| {
+        gst::init().unwrap();
+        gstsrfilter::plugin_register_static().expect("plugin registers");
+    });
+}
+
+fn launch(description: &str) -> gst::Pipeline {
+    init();
+    let element = gst::parse::launch(description).unwrap();
+    element.downcast().unwrap()
+}
+
+/// Runs to the end of the stream; the warnings that came up.
+fn run(pipeline: &gst::Pipeline) -> Vec<String> {
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let warnings = wait(pipeline);
+    pipeline.set_state(gst::State::Null).unwrap();
+    warnings
+}
+
+fn wait(pipeline: &gst::Pipeline) -> Vec<String> {
+    let bus = pipeline.bus().unwrap();
+    let mut warnings = Vec::new();
+    loop {
+        let message = bus.timed_pop(PATIENCE).expect("the pipeline hangs");
+        match message.view() {
+            gst::MessageView::Eos(_) => return warnings,
+            gst::MessageView::Error(e) => panic!("{} {:?}", e.error(), e.debug()),
+            gst::MessageView::Warning(w) => warnings.push(w.error().to_string()),
+            _ => {}
+        }
+    }
+}
+
+fn stats(element: &gst::Element) -> gst::Structure {
+    element.property("stats")
+}
+
+/// Collects (caps, buffer) of every sample that an appsink gets.
+type Samples = Arc<Mutex<Vec<(VideoInfo, gst::Buffer)>>>;
+
+fn collect(pipeline: &gst::Pipeline, sink: &str) -> Samples {
+    let samples = Samples::default();
+    let sink = pipeline.by_name(sink).unwrap();
+    let sink = sink.downcast::<gst_app::AppSink>().unwrap();
+    let kept = Arc::clone(&samples);
+    let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
+        let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+        let info = VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
+        kept.lock()
+            .unwrap()
+            .push((info, sample.buffer_owned().unwrap()));
+        Ok(gst::FlowSuccess::Ok)
+    });
+    sink.set_callbacks(callbacks.build());
+    samples
+}
+
+/// The library's view of the caps, made without the plugin's code.
+fn shape(info: &VideoInfo) -> Shape {
+    use gst_video::{VideoChromaSite, VideoColorMatrix, VideoColorRange};
+    let site = info.chroma_site();
+    Shape {
+        format: PixelFormat::from_name(&info.format().to_string()).unwrap(),
+        size: (info.width() as usize, info.height() as usize),
+        color: Color {
+            matrix: match info.colorimetry().matrix() {
+                VideoColorMatrix::Bt709 => Matrix::Bt709,
+                _ => Matrix::Bt601,
+            },
+            range: match info.colorimetry().range() {
+                VideoColorRange::Range0_255 => Range::Full,
+                _ => Range::Limited,
+            },
+            siting: Siting {
+                left: site.is_empty() || site.contains(VideoChromaSite::H_COSITED),
+                top: site.contains(VideoChromaSite::V_COSITED),
+            },
+        },
+    }
+}
+
+/// The engine's output for a buffer, as dense rows of every plane.
+fn engine(upscaler: &mut Upscaler, info: &VideoInfo, buffer: &gst::Buffer) -> Vec<Vec<u8>> {
+    let shape = shape(info);
+    let frame = VideoFrameRef::from_buffer_ref_readable(buffer, info).unwrap();
+    let planes: Vec<_> = (0..frame.n_planes())
+        .map(|p| {
+            let stride = frame.plane_stride()[p as usize] as usize;
+            (frame.plane_data(p).unwrap(), stride)
+        })
+        .collect();
+    let input = FrameRef::new(shape.format, shape.size, shape.color, &planes).unwrap();
+    let (w, h) = upscaler.job().output;
+    let mut out: Vec<(Vec<u8>, usize)> = (0..shape.format.planes())
+        .map(|p| {
+            let (row, rows) = shape.format.plane_size(p, w, h);
+            (vec![0; row * rows], row)
+        })
+        .collect();
+    let planes = out.iter_mut().map(|(d, s)| (d.as_mut_slice(), *s));
+    let mut output = FrameMut::new(shape.format, (w, h), shape.color, planes).unwrap();
+    upscaler.process(&input, &mut output).unwrap();
+    out.into_iter().map(|(d, _)| d).collect()
+}
+
+/// The same of a buffer that came out of a pipeline.
+fn dense(info: &VideoInfo, buffer: &gst::Buffer) -> Vec<Vec<u8>> {
+    let shape = shape(info);
+    let frame = VideoFrameRef::from_buffer_ref_readable(buffer, info).unwrap();
+    (0..frame.n_planes())
+        .map(|p| {
+            let (row, rows) = shape
+                .format
+                .plane_size(p as usize, shape.size.0, shape.size.1);
+            let stride = frame.plane_stride()[p as usize] as usize;
+            let data = frame.plane_data(p).unwrap().chunks(stride).take(rows);
+            data.flat_map(|line| line[..row].to_vec()).collect()
+        })
+        .collect()
+}
+
+/// A clip to decode: a real one, or one drawn here.
+fn clip(dir: &Path) -> PathBuf {
+    if let Some(real) = common::shared("video/carphone_pristine.mp4") {
+        return real;
+    }
+    let path = dir.join("drawn.webm");
+    run(&launch(&format!(
+        "videotestsrc num-buffers=30 pattern=ball ! video/x-raw,width=176,height=144,framerate=25/1 \
+         ! vp8enc ! webmmux ! filesink location={}",
+        path.display()
+    )));
+    path
+}
+
+#[test]
+fn decoded_video_comes_out_as_the_engine_makes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    init();
+    let clip = clip(dir.path());
+    let weights = common::small_file(dir.path(), Channels::Luma, Border::Replicate);
+    for (scale, format) in [("2", "I420"), ("3/2", "NV12"), ("3", "BGRx")] {
+        let pipeline = launch(&format!(
+            "filesrc location={} ! decodebin ! videoconvert ! video/x-raw,format={format} ! tee name=t \
+             t. ! queue ! appsink name=before sync=false \
+             t. ! queue ! srfilter name=sr weights={} scale={scale} qos=false ! appsink name=after sync=false",
+            clip.display(),
+            weights.display()
+        ));
+        let (before, after) = (collect(&pipeline, "before"), collect(&pipeline, "after"));
+        assert_eq!(run(&pipeline), Vec::<String>::new());
+        let (before, after) = (before.lock().unwrap(), after.lock().unwrap());
+        assert_eq!(before.len(), after.len());
+        assert!(before.len() >= 30, "{} frames", before.len());
+        let model = Loaded::file(&weights, None, &Hints::default()).unwrap();
+        let scale: Scale = scale.parse().unwrap();
+        let job = Job::exact(shape(&before[0].0), scale);
+        let mut upscaler = Upscaler::new(model, job, &Options::default()).unwrap();
+        for ((in_info, input), (out_info, output)) in before.iter().zip(after.iter()) {
+            let size = (out_info.width() as usize, out_info.height() as usize);
+            assert_eq!(size, job.output);
+            assert_eq!(output.pts(), input.pts());
+            assert_eq!(output.duration(), input.duration());
+            assert_eq!(out_info.format(), in_info.format());
+            assert_eq!(out_info.colorimetry(), in_info.colorimetry());
+            let expected = engine(&mut upscaler, in_info, input);
+            assert!(
+                dense(out_info, output) == expected,
+                "{format} at {:?}",
+                input.pts()
+            );
+        }
+    }
+}
+
+/// One buffer through `appsrc ! BODY ! appsink` at a time.
+struct Stepper {
+    pipeline: gst::Pipeline,
+    source: gst_app::AppSrc,
+    sink: gst_app::AppSink,
+    sr: gst::Element,
+    info: VideoInfo,
+    count: u64,
+}
+
+impl Stepper {
+    fn new(size: (u32, u32), body: &str) -> Self {
+        let pipeline = launch(&format!(
+            "appsrc name=source format=time ! {body} ! appsink name=sink sync=false"
+        ));
+        let info = VideoInfo::builder(gst_video::VideoFormat::I420, size.0, size.1)
+            .fps(gst::Fraction::new(25, 1))
+            .build()
+            .unwrap();
+        let source = pipeline.by_name("source").unwrap();
+        let source = source.downcast::<gst_app::AppSrc>().unwrap();
+        source.set_caps(Some(&info.to_caps().unwrap()));
+        let sink = pipeline.by_name("sink").unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        Self {
+            sink: sink.downcast().unwrap(),
+            sr: pipeline.by_name("sr").unwrap(),
+            pipeline,
+            source,
+            info,
+            count: 0,
+        }
+    }
+
+    /// Pushes one buffer of noise; what came out for it.
+    fn step(&mut self) -> (gst::Buffer, VideoInfo, gst::Buffer) {
+        let mut buffer = gst::Buffer::with_size(self.info.size()).unwrap();
+        let mut next = common::noise(self.count);
+        {
+            let buffer = buffer.make_mut();
+            buffer.set_pts(gst::ClockTime::from_mseconds(40 * self.count));
+            let mut map = buffer.map_writable().unwrap();
+            map.iter_mut().for_each(|v| *v = (next() * 256.0) as u8);
+        }
+        self.count += 1;
+        self.source.push_buffer(buffer.clone()).unwrap();
+        let Some(sample) = self.sink.try_pull_sample(PATIENCE) else {
+            let bus = self.pipeline.bus().unwrap();
+            panic!(
+                "no buffer came out: {:?}",
+                bus.pop_filtered(&[gst::MessageType::Error])
+            );
+        };
+        let out = sample.buffer_owned().unwrap();
+        assert_eq!(out.pts(), buffer.pts(), "a buffer was lost");
+        let info = VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
+        (buffer, info, out)
+    }
+
+    fn set_scale(&self, num: i32, den: i32) {
+        self.sr.set_property("scale", gst::Fraction::new(num, den));
+    }
+
+    /// Steps, and compares with the engine.
+    fn check(&mut self, size: (u32, u32), scale: &str, model: &Arc<Loaded>) {
+        let (input, info, output) = self.step();
+        assert_eq!((info.width(), info.height()), size, "at scale {scale}");
+        if size == (self.info.width(), self.info.height()) {
+            assert!(dense(&info, &output) == dense(&self.info, &input));
+            return;
+        }
+        let job = Job {
+            input: shape(&self.info),
+            output: (size.0 as usize, size.1 as usize),
+            scale: scale.parse().unwrap(),
+        };
+        let mut upscaler = Upscaler::new(Arc::clone(model), job, &Options::default()).unwrap();
+        let expected = engine(&mut upscaler, &self.info, &input);
+        assert!(dense(&info, &output) == expected, "at scale {scale}");
+        let active: String = stats(&self.sr).get("active-model").unwrap();
+        assert_eq!(active, model.name());
+    }
+
+    fn messages(&self) -> Vec<String> {
+        let bus = self.pipeline.bus().unwrap();
+        let texts = bus.iter().filter_map(|message| match message.view() {
+            gst::MessageView::Error(e) => Some(format!("error {}", e.error())),
+            gst::MessageView::Warning(w) => Some(format!("warning {}", w.error())),
+            gst::MessageView::Element(e) => Some(e.structure().unwrap().name().to_string()),
+            _ => None,
+        });
+        texts.collect()
+    }
+
+    fn negotiations(&self) -> u64 {
+        stats(&self.sr).get("negotiations").unwrap()
+    }
+}
+
+impl Drop for Stepper {
+    fn drop(&mut self) {
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+#[test]
+fn scale_and_model_change_while_playing() {
+    let dir = tempfile::tempdir().unwrap();
+    let luma = common::small_file(dir.path(), Channels::Luma, Border::Zero);
+    let rgb = common::small_file(dir.path(), Channels::Rgb, Border::Zero);
+    let load = |path: &Path| Loaded::file(path, None, &Hints::default()).unwrap();
+    let (luma_model, rgb_model) = (load(&luma), load(&rgb));
+    let bicubic = Loaded::built_in("bicubic").unwrap();
+    let body = format!(
+        "queue ! srfilter name=sr weights={} ! tee name=t ! queue ! fakesink sync=false t. ! queue",
+        luma.display()
+    );
+    let mut s = Stepper::new((32, 20), &body);
+    s.check((64, 40), "2", &luma_model);
+    assert_eq!(s.negotiations(), 1);
+    for (n, d, size, scale) in [
+        (3, 1, (96, 60), "3"),
+        (3, 2, (48, 30), "3/2"),
+        (1, 1, (32, 20), "1"),
+        (0, 1, (64, 40), "2"),
+        (2, 1, (64, 40), "2"),
+    ] {
+        s.set_scale(n, d);
+        for _ in 0..3 {
+            s.check(size, scale, &luma_model);
+        }
+    }
+    // 2/1 after 0/1 leads to the same caps: negotiated once less than set.
+    assert_eq!(s.negotiations(), 5);
+    s.sr.set_property("weights", rgb.to_str().unwrap());
+    s.check((64, 40), "2", &rgb_model);
+    s.sr.set_property("weights", None::<&str>);
+    s.sr.set_property("model", "bicubic");
+    s.check((64, 40), "2", &bicubic);
+    assert_eq!(
+        s.negotiations(),
+        5,
+        "a change of model is no change of caps"
+    );
+    let changed = "srfilter-model-changed".to_owned();
+    assert_eq!(s.messages(), [changed.clone(), changed]);
+}
+
+#[test]
+fn a_change_of_model_that_fails_keeps_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = common::small_file(dir.path(), Channels::Luma, Border::Zero);
+    let model = Loaded::file(&weights, None, &Hints::default()).unwrap();
+    let body = format!("srfilter name=sr weights={}", weights.display());
+    let mut s = Stepper::new((16, 16), &body);
+    s.check((32, 32), "2", &model);
+    s.sr.set_property("weights", "/nowhere/missing.safetensors");
+    s.check((32, 32), "2", &model);
+    s.sr.set_property("model", "no-such-model");
+    s.check((32, 32), "2", &model);
+    let messages = s.messages();
+    assert_eq!(messages.len(), 2, "{messages:?}");
+    assert!(messages[0].contains("missing.safetensors"), "{messages:?}");
+    assert!(messages[1].contains("no-such-model"), "{messages:?}");
+    let kept: Option<String> = s.sr.property("weights");
+    assert_eq!(kept.as_deref(), weights.to_str());
+    assert_eq!(s.sr.property::<String>("model"), "srcnn");
+}
+
+#[test]
+fn a_pinned_size_stays_while_the_scale_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = common::small_file(dir.path(), Channels::Luma, Border::Zero);
+    let model = Loaded::file(&weights, None, &Hints::default()).unwrap();
+    let body = format!(
+        "queue ! srfilter name=sr weights={} ! video/x-raw,width=80,height=50 ! queue",
+        weights.display()
+    );
+    let mut s = Stepper::new((32, 20), &body);
+    s.check((80, 50), "2", &model);
+    for (n, d, scale) in [(3, 1, "3"), (1, 1, "1"), (3, 2, "3/2"), (0, 1, "5/2")] {
+        s.set_scale(n, d);
+        s.check((80, 50), scale, &model);
+    }
+    assert_eq!(s.negotiations(), 1);
+    assert_eq!(s.messages(), Vec::<String>::new());
+}
+
+#[test]
+fn a_recording_survives_changes_of_scale() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("out.webm");
+    let weights = common::small_file(dir.path(), Channels::Luma, Border::Zero);
+    let pipeline = launch(&format!(
+        "videotestsrc num-buffers=60 pattern=ball ! video/x-raw,width=64,height=48,framerate=30/1 \
+         ! srfilter name=sr weights={} qos=false ! video/x-raw,width=160,height=120 \
+         ! vp8enc deadline=1 ! webmmux ! filesink location={}",
+        weights.display(),
+        file.display()
+    ));
+    let sr = pipeline.by_name("sr").unwrap();
+    let scales = [(2, 1), (3, 1), (3, 2), (1, 1), (0, 1)];
+    let element = sr.clone();
+    let counter = std::sync::atomic::AtomicUsize::new(0);
+    let pad = sr.static_pad("sink").unwrap();
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        let count = counter.fetch_add(1, Ordering::Relaxed);
+        let (n, d) = scales[count / 12 % scales.len()];
+        element.set_property("scale", gst::Fraction::new(n, d));
+        if count % 12 == 6 {
+            let model = if count % 24 == 6 { "bicubic" } else { "srcnn" };
+            let file = (model == "srcnn").then(|| weights.to_str().unwrap().to_owned());
+            element.set_property("weights", file);
+            element.set_property("model", model);
+        }
+        gst::PadProbeReturn::Ok
+    });
+    assert_eq!(run(&pipeline), Vec::<String>::new());
+    assert_eq!(stats(&sr).get::<u64>("dropped").unwrap(), 0);
+    let pipeline = launch(&format!(
+        "filesrc location={} ! matroskademux ! vp8dec ! appsink name=after sync=false",
+        file.display()
+    ));
+    let after = collect(&pipeline, "after");
+    run(&pipeline);
+    let after = after.lock().unwrap();
+    assert_eq!(after.len(), 60);
+    assert!(
+        after
+            .iter()
+            .all(|(info, _)| (info.width(), info.height()) == (160, 120))
+    );
+}
+
+#[test]
+fn dropped_frames_are_counted_and_warned_about_once() {
+    init();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("slow.safetensors");
+    let config = srfilter::models::srcnn::Config::default();
+    let architecture = srfilter::models::Architecture::Srcnn(config);
+    common::save(&path, architecture, srfilter::models::Scales::Any, 1);
+    let pipeline = launch(&format!(
+        "videotestsrc num-buffers=100 ! video/x-raw,width=640,height=480,framerate=100/1 \
+         ! srfilter name=sr weights={} ! fakesink name=end sync=true qos=true max-lateness=5000000",
+        path.display()
+    ));
+    let sr = pipeline.by_name("sr").unwrap();
+    let warnings = run(&pipeline);
+    let stats = stats(&sr);
+    let count = |field| stats.get::<u64>(field).unwrap();
+    assert!(count("dropped") > 0, "{stats}");
+    assert_eq!(count("dropped") + count("processed"), 100, "{stats}");
+    let about_drops = warnings
+        .iter()
+        .filter(|w| w.contains("late ones are dropped"));
+    assert_eq!(about_drops.count(), 1, "{warnings:?}");
+    assert!(stats.get::<f64>("average-ms").unwrap() > 0.0);
+}
+
+#[test]
+fn four_threads_may_hammer_the_properties() {
+    let dir = tempfile::tempdir().unwrap();
+    let files: Vec<PathBuf> = [Channels::Luma, Channels::Rgb]
+        .map(|channels| common::small_file(dir.path(), channels, Border::Replicate))
+        .into();
+    let pipeline = launch(&format!(
+        "videotestsrc name=source ! video/x-raw,width=48,height=36,framerate=1000/1 ! queue \
+         ! srfilter name=sr weights={} qos=false ! queue ! fakesink name=end sync=false",
+        files[0].display()
+    ));
+    let sr = pipeline.by_name("sr").unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let (sr, stop, files) = (sr.clone(), &stop, &files);
+            scope.spawn(move || {
+                let mut next = common::noise(thread);
+                let mut pick = |n: usize| (next() * n as f64) as usize;
+                while !stop.load(Ordering::Relaxed) {
+                    match pick(4) {
+                        0 => {
+                            let (n, d) = [(2, 1), (3, 1), (3, 2), (1, 1), (0, 1), (7, 3)][pick(6)];
+                            sr.set_property("scale", gst::Fraction::new(n, d));
+                        }
+                        1 => sr.set_property("weights", files[pick(2)].to_str().unwrap()),
+                        2 => assert!(stats(&sr).get::<u64>("processed").is_ok()),
+                        _ => {
+                            let _: Option<String> = sr.property("model");
+                            let _: Option<String> = sr.property("weights");
+                        }
+                    }
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+            });
+        }
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(4) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    pipeline.send_event(gst::event::Eos::new());
+    assert_eq!(wait(&pipeline), Vec::<String>::new());
+    let stats = stats(&sr);
+    assert!(stats.get::<u64>("processed").unwrap() > 20, "{stats}");
+    assert!(stats.get::<u64>("negotiations").unwrap() > 5, "{stats}");
+    pipeline.set_state(gst::State::Null).unwrap();
+}
