@@ -1,0 +1,359 @@
+//! Convolution of candle tensors.
+
+use super::cpu::{self, Geometry, Kernels, Level, Planes};
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail,
+};
+use serde::{Deserialize, Serialize};
+
+/// What lies around an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Border {
+    /// Zeros; the result has the size of the image.
+    #[default]
+    Zero,
+    /// The edge of the image, repeated; the result has the size of the image.
+    Replicate,
+    /// Nothing; the result is smaller by the reach of the kernel.
+    Valid,
+}
+
+/// What is applied to each result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    None,
+    /// The larger of the result and zero. The gradient at zero is zero.
+    Relu,
+}
+
+/// The settings of a convolution.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ConvSpec {
+    /// What lies around the image.
+    pub border: Border,
+    /// Distance of neighbouring results, 1 or 2.
+    pub stride: usize,
+    /// Distance of neighbouring taps of the kernel.
+    pub dilation: usize,
+    /// Equal parts that input and output channels are divided into, each
+    /// output seeing the inputs of its own part only.
+    pub groups: usize,
+    /// What is applied to each result.
+    pub activation: Activation,
+}
+
+impl Default for ConvSpec {
+    fn default() -> Self {
+        Self {
+            border: Border::Zero,
+            stride: 1,
+            dilation: 1,
+            groups: 1,
+            activation: Activation::None,
+        }
+    }
+}
+
+/// Convolves images `(N, Ci, H, W)` by weights `(Co, Ci / groups, Kh, Kw)`,
+/// without turning the kernel around, adds a bias `(Co)`, and applies the
+/// activation.
+///
+/// The image is extended by `dilation * (k - 1) / 2` at each side unless the
+/// border is [`Border::Valid`], and every `stride`th result from the first one
+/// on is kept. There are gradients for images, weights and bias.
+///
+/// On the CPU and in `f32` the results are the same bit for bit on any level
+/// of the [`cpu`], in any place of an image and for any number of threads; the
+/// gradient of the weights depends on the level in its rounding. Elsewhere
+/// this is candle's own convolution.
+///
+/// # Errors
+///
+/// If the shapes do not fit each other, if the kernel is larger than the image
+/// or has an even size where the border needs a middle, or if
+/// [`cpu::level`](fn@cpu::level) fails.
+pub fn conv2d(
+    images: &Tensor,
+    weights: &Tensor,
+    bias: Option<&Tensor>,
+    spec: ConvSpec,
+) -> Result<Tensor> {
+    let geometry = geometry(images, weights, bias, spec)?;
+    let mut tensors = [Some(images), Some(weights), bias].into_iter().flatten();
+    if tensors.all(|tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32) {
+        let level = cpu::level().map_err(candle_core::Error::wrap)?;
+        fast(level, geometry, images, weights, bias)
+    } else {
+        general(&geometry, images, weights, bias)
+    }
+}
+
+/// [`conv2d`] of `f32` tensors on the CPU at a given level, for measuring and
+/// comparing.
+///
+/// # Errors
+///
+/// As [`conv2d`], and if this machine does not have the level.
+pub fn conv2d_at(
+    level: Level,
+    images: &Tensor,
+    weights: &Tensor,
+    bias: Option<&Tensor>,
+    spec: ConvSpec,
+) -> Result<Tensor> {
+    let geometry = geometry(images, weights, bias, spec)?;
+    fast(level, geometry, images, weights, bias)
+}
+
+/// Checks the shapes.
+fn geometry(
+    images: &Tensor,
+    weights: &Tensor,
+    bias: Option<&Tensor>,
+    spec: ConvSpec,
+) -> Result<Geometry> {
+    let (x, w) = (images.shape(), weights.shape());
+    let (&[batch, inputs, height, width], &[outputs, depth, kh, kw]) = (x.dims(), w.dims()) else {
+        bail!("conv2d wants images (N, Ci, H, W) and weights (Co, Ci, Kh, Kw), not {x:?} and {w:?}")
+    };
+    let ConvSpec {
+        border,
+        stride,
+        dilation,
+        groups,
+        activation,
+    } = spec;
+    if !(1..=2).contains(&stride) || dilation == 0 || groups == 0 {
+        bail!("conv2d wants a stride of 1 or 2, a dilation and groups, not {spec:?}")
+    }
+    if x.elem_count() == 0 || w.elem_count() == 0 {
+        bail!("conv2d of nothing: images {x:?}, weights {w:?}")
+    }
+    if depth.checked_mul(groups) != Some(inputs) || !outputs.is_multiple_of(groups) {
+        bail!("conv2d of images {x:?} in {groups} groups does not fit weights {w:?}")
+    }
+    if let Some(bias) = bias
+        && bias.dims() != [outputs]
+    {
+        let bias = bias.shape();
+        bail!("conv2d with weights {w:?} wants a bias [{outputs}], not {bias:?}")
+    }
+    if border != Border::Valid && (kh % 2 == 0 || kw % 2 == 0) {
+        bail!("conv2d of images {x:?}: the even size of weights {w:?} needs the border `valid`")
+    }
+    let geometry = Geometry {
+        batch,
+        inputs,
+        outputs,
+        groups,
+        image: (height, width),
+        kernel: (kh, kw),
+        dilation,
+        stride,
+        border,
+        relu: activation == Activation::Relu,
+    };
+    let (padded, reach) = (geometry.padded(), geometry.reach());
+    if padded.0 <= reach.0 || padded.1 <= reach.1 {
+        bail!("conv2d of images {x:?}: weights {w:?} at dilation {dilation} reach beyond them")
+    }
+    Ok(geometry)
+}
+
+fn fast(
+    level: Level,
+    geometry: Geometry,
+    images: &Tensor,
+    weights: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    let kernels = Kernels::of(level).map_err(candle_core::Error::wrap)?;
+    let op = Conv { kernels, geometry };
+    let (images, weights) = (images.contiguous()?, weights.contiguous()?);
+    match bias {
+        Some(bias) => images.apply_op3(&weights, &bias.contiguous()?, op),
+        None => images.apply_op2(&weights, op),
+    }
+}
+
+/// The convolution by candle's own operations.
+fn general(
+    geometry: &Geometry,
+    images: &Tensor,
+    weights: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (top, left) = geometry.pad();
+    let images = match geometry.border {
+        Border::Valid => images.clone(),
+        Border::Zero => images
+            .pad_with_zeros(2, top, top)?
+            .pad_with_zeros(3, left, left)?,
+        Border::Replicate => images
+            .pad_with_same(2, top, top)?
+            .pad_with_same(3, left, left)?,
+    };
+    let Geometry {
+        stride,
+        dilation,
+        groups,
+        ..
+    } = *geometry;
+    let mut result = images.conv2d(weights, 0, stride, dilation, groups)?;
+    if let Some(bias) = bias {
+        result = result.broadcast_add(&bias.reshape((1, geometry.outputs, 1, 1))?)?;
+    }
+    if geometry.relu {
+        result = result.relu()?;
+    }
+    Ok(result)
+}
+
+/// The convolution as an operation of candle's.
+struct Conv {
+    kernels: &'static Kernels,
+    geometry: Geometry,
+}
+
+impl Conv {
+    fn forward(&self, x: &[f32], w: &[f32], b: Option<&[f32]>) -> (CpuStorage, Shape) {
+        let (height, width) = self.geometry.size();
+        let shape = (self.geometry.batch, self.geometry.outputs, height, width);
+        let result = cpu::forward(self.kernels, &self.geometry, x, w, b);
+        (CpuStorage::F32(result), shape.into())
+    }
+
+    /// The gradients of images, weights and bias, where they are wanted.
+    fn gradients(
+        &self,
+        images: &Tensor,
+        weights: &Tensor,
+        bias: Option<&Tensor>,
+        result: &Tensor,
+        grad: &Tensor,
+    ) -> Result<[Option<Tensor>; 3]> {
+        let Self { kernels, geometry } = self;
+        let wanted = |tensor: &&Tensor| tensor.track_op();
+        let grad = with_values(grad, |grad| {
+            if geometry.relu {
+                with_values(result, |result| {
+                    Planes::new(geometry.grad_frame(), grad, Some(result))
+                })
+            } else {
+                Ok(Planes::new(geometry.grad_frame(), grad, None))
+            }
+        })??;
+        let of_bias = match bias.filter(wanted) {
+            Some(bias) => {
+                let sums = cpu::bias_gradient(geometry, &grad);
+                Some(Tensor::from_vec(sums, bias.shape(), bias.device())?)
+            }
+            None => None,
+        };
+        let of_weights = match Some(weights).filter(wanted) {
+            Some(weights) => {
+                let planes = with_values(images, |images| {
+                    Planes::new(geometry.input_frame(), images, None)
+                })?;
+                let sums = cpu::weight_gradient(kernels, geometry, &planes, &grad);
+                Some(Tensor::from_vec(sums, weights.shape(), weights.device())?)
+            }
+            None => None,
+        };
+        let of_images = match Some(images).filter(wanted) {
+            Some(images) => {
+                let values = with_values(weights, |weights| {
+                    cpu::input_gradient(kernels, geometry, &grad, weights)
+                })?;
+                Some(Tensor::from_vec(values, images.shape(), images.device())?)
+            }
+            None => None,
+        };
+        Ok([of_images, of_weights, of_bias])
+    }
+}
+
+impl CustomOp2 for Conv {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        w: &CpuStorage,
+        w_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        Ok(self.forward(values(x, x_layout)?, values(w, w_layout)?, None))
+    }
+
+    fn bwd(
+        &self,
+        images: &Tensor,
+        weights: &Tensor,
+        result: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let [of_images, of_weights, _] = self.gradients(images, weights, None, result, grad)?;
+        Ok((of_images, of_weights))
+    }
+}
+
+impl CustomOp3 for Conv {
+    fn name(&self) -> &'static str {
+        "conv2d-bias"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        w: &CpuStorage,
+        w_layout: &Layout,
+        b: &CpuStorage,
+        b_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let bias = values(b, b_layout)?;
+        Ok(self.forward(values(x, x_layout)?, values(w, w_layout)?, Some(bias)))
+    }
+
+    fn bwd(
+        &self,
+        images: &Tensor,
+        weights: &Tensor,
+        bias: &Tensor,
+        result: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let gradients = self.gradients(images, weights, Some(bias), result, grad)?;
+        let [of_images, of_weights, of_bias] = gradients;
+        Ok((of_images, of_weights, of_bias))
+    }
+}
+
+fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let values = storage.as_slice::<f32>()?;
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&values[start..end]),
+        None => bail!("conv2d wants contiguous tensors, not {layout:?}"),
+    }
+}
+
+/// Hands the values of a tensor to a function.
+fn with_values<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => Ok(f(values(storage, layout)?)),
+        _ => bail!("conv2d wants its gradients on the CPU"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,248 @@
+//! Convolutions of planes, divided into strips.
+
+use super::geometry::Geometry;
+use super::planes::Planes;
+use super::run_tasks;
+use super::scratch::Scratch;
+use super::tile::{Kernels, Strip};
+
+/// Results of one output channel in a strip, at most and at least. A strip of
+/// eight channels then fills the nearest cache or less.
+const STRIP: (usize, usize) = (1536, 480);
+
+/// Input values that a strip may read: half of a 1 MiB cache, so that they
+/// are still there for the next output channels.
+const STRIP_INPUT: usize = 128 << 10;
+
+/// Strips are cut at multiples of this, which the tiles of most levels divide.
+const STRIP_UNIT: usize = 96;
+
+/// A convolution of planes by dense weights.
+pub(super) struct Correlation<'a> {
+    pub(super) planes: &'a Planes,
+    pub(super) batch: usize,
+    pub(super) outputs: usize,
+    pub(super) groups: usize,
+    pub(super) kernel: (usize, usize),
+    pub(super) dilation: usize,
+    /// Size of the result at stride 1.
+    pub(super) grid: (usize, usize),
+    pub(super) stride: usize,
+    pub(super) relu: bool,
+    pub(super) weights: &'a [f32],
+    pub(super) bias: Option<&'a [f32]>,
+}
+
+/// Output channels that are computed together.
+pub(super) struct Block {
+    /// The first of them.
+    pub(super) output: usize,
+    pub(super) outputs: usize,
+    /// The first input channel of their group.
+    pub(super) input: usize,
+}
+
+/// Divides the output channels into blocks that fit the tiles.
+pub(super) fn blocks(
+    kernels: &Kernels,
+    inputs: usize,
+    outputs: usize,
+    groups: usize,
+) -> Vec<Block> {
+    let in_group = outputs / groups;
+    let mut blocks = Vec::new();
+    for group in 0..groups {
+        let mut done = 0;
+        while done < in_group {
+            let count = kernels.outputs(in_group - done);
+            blocks.push(Block {
+                output: group * in_group + done,
+                outputs: count,
+                input: group * (inputs / groups),
+            });
+            done += count;
+        }
+    }
+    blocks
+}
+
+impl Correlation<'_> {
+    /// Computes the result, dense.
+    pub(super) fn run(&self, kernels: &Kernels) -> Vec<f32> {
+        let inputs = self.planes.count() / self.batch;
+        let blocks = blocks(kernels, inputs, self.outputs, self.groups);
+        let depth = inputs / self.groups * self.kernel.0 * self.kernel.1;
+        let packed = self.pack(&blocks, depth);
+        let taps = self.taps();
+        let ranges = self.ranges(inputs / self.groups);
+
+        let (height, width) = self.size();
+        let count = self.batch * self.outputs * height * width;
+        let mut out = Vec::with_capacity(count);
+        let sink = Sink::new(&mut out);
+        let results = self.batch * self.outputs * self.grid.0 * self.grid.1;
+        let tasks = self.batch * ranges.len() * blocks.len();
+        run_tasks(tasks, results * depth, |task| {
+            let block = &blocks[task % blocks.len()];
+            let (start, len) = ranges[task / blocks.len() % ranges.len()];
+            let image = task / blocks.len() / ranges.len();
+
+            let row = len.next_multiple_of(kernels.tile(block.outputs));
+            let mut strip = Scratch::take(row * block.outputs);
+            let weights = block.output * depth..(block.output + block.outputs) * depth;
+            kernels.run_strip(Strip {
+                input: &self.planes.from(image * inputs + block.input)[start..],
+                stride: self.planes.frame().stride(),
+                channels: inputs / self.groups,
+                taps: &taps,
+                weights: &packed[weights],
+                bias: match self.bias {
+                    Some(bias) => &bias[block.output..block.output + block.outputs],
+                    None => &[0.0; 8][..block.outputs],
+                },
+                relu: self.relu,
+                out: &mut strip,
+            });
+            for (channel, values) in strip.chunks_exact(row).enumerate() {
+                let plane = image * self.outputs + block.output + channel;
+                // SAFETY: no two tasks have the same image, output channel
+                // and range, and ranges do not overlap.
+                unsafe { self.put(&sink, plane, start, &values[..len]) }
+            }
+        });
+        // SAFETY: the strips cover every output channel of every image, and
+        // the ranges every result that the stride keeps.
+        unsafe { out.set_len(count) };
+        out
+    }
+
+    /// Size of the result.
+    fn size(&self) -> (usize, usize) {
+        let (height, width) = self.grid;
+        (height.div_ceil(self.stride), width.div_ceil(self.stride))
+    }
+
+    /// Where the taps read, relative to their result.
+    fn taps(&self) -> Vec<usize> {
+        taps(self.planes.frame().pitch(), self.kernel, self.dilation)
+    }
+
+    /// Weights by block, input channel, tap and output channel.
+    fn pack(&self, blocks: &[Block], depth: usize) -> Vec<f32> {
+        let mut packed = Vec::with_capacity(self.weights.len());
+        for block in blocks {
+            let rows = &self.weights[block.output * depth..];
+            for at in 0..depth {
+                packed.extend((0..block.outputs).map(|row| rows[row * depth + at]));
+            }
+        }
+        packed
+    }
+
+    /// Starts and lengths of the strips, along the line of a plane.
+    fn ranges(&self, channels: usize) -> Vec<(usize, usize)> {
+        let (height, width) = self.grid;
+        let pitch = self.planes.frame().pitch();
+        if self.stride > 1 {
+            let rows = (0..height).step_by(self.stride);
+            return rows.map(|y| (y * pitch, width)).collect();
+        }
+        let total = (height - 1) * pitch + width;
+        let longest = STRIP_INPUT / (channels * self.kernel.0);
+        let count = total.div_ceil(longest.clamp(STRIP.1, STRIP.0));
+        let len = total.div_ceil(count).next_multiple_of(STRIP_UNIT);
+        let starts = (0..total).step_by(len);
+        starts
+            .map(|start| (start, len.min(total - start)))
+            .collect()
+    }
+
+    /// Writes the values of a range of the line to their places in a plane,
+    /// leaving out those between rows and those that the stride skips.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else writes the same range of the same plane.
+    unsafe fn put(&self, sink: &Sink, plane: usize, start: usize, values: &[f32]) {
+        let (pitch, end) = (self.planes.frame().pitch(), start + values.len());
+        let (height, width) = self.size();
+        for y in start / pitch..end.div_ceil(pitch) {
+            let row = y * pitch;
+            let (from, to) = (row.max(start), end.min(row + self.grid.1));
+            if from >= to || !y.is_multiple_of(self.stride) {
+                continue;
+            }
+            let at = (plane * height + y / self.stride) * width + (from - row) / self.stride;
+            // SAFETY: the caller's promise; with a stride, ranges are rows.
+            unsafe { sink.put(at, &values[from - start..to - start], self.stride) }
+        }
+    }
+}
+
+/// Where the taps of a kernel read in a plane of this pitch.
+pub(super) fn taps(pitch: usize, kernel: (usize, usize), dilation: usize) -> Vec<usize> {
+    let rows = (0..kernel.0).map(|y| y * dilation * pitch);
+    rows.flat_map(|row| (0..kernel.1).map(move |x| row + x * dilation))
+        .collect()
+}
+
+/// The weights that take gradients back: input and output channels of each
+/// group change places, and the kernel is turned around.
+pub(super) fn transposed(geometry: &Geometry, weights: &[f32]) -> Vec<f32> {
+    let taps = geometry.kernel.0 * geometry.kernel.1;
+    let inputs = geometry.inputs / geometry.groups;
+    let outputs = geometry.outputs / geometry.groups;
+    let mut transposed = Vec::with_capacity(weights.len());
+    for group in weights.chunks_exact(outputs * inputs * taps) {
+        for input in 0..inputs {
+            for output in 0..outputs {
+                let at = (output * inputs + input) * taps;
+                transposed.extend(group[at..at + taps].iter().rev());
+            }
+        }
+    }
+    transposed
+}
+
+/// A vector that several threads fill, each its own part.
+pub(super) struct Sink {
+    start: *mut f32,
+    len: usize,
+}
+
+// SAFETY: what is written through a sink belongs to a vector borrowed when it
+// was made, and the callers of `put` keep their parts apart.
+unsafe impl Send for Sink {}
+
+// SAFETY: as above.
+unsafe impl Sync for Sink {}
+
+impl Sink {
+    /// A sink for the whole capacity of the vector, which has to outlive it.
+    pub(super) fn new(out: &mut Vec<f32>) -> Self {
+        Self {
+            start: out.as_mut_ptr(),
+            len: out.capacity(),
+        }
+    }
+
+    /// Writes every `step`th value, densely.
+    ///
+    /// # Safety
+    ///
+    /// The vector is alive, and no other thread writes to the same places.
+    pub(super) unsafe fn put(&self, at: usize, values: &[f32], step: usize) {
+        assert!(at + values.len().div_ceil(step) <= self.len);
+        // SAFETY: there is room, as just checked, that belongs to the caller.
+        unsafe {
+            let to = self.start.add(at);
+            if step == 1 {
+                std::ptr::copy_nonoverlapping(values.as_ptr(), to, values.len());
+                return;
+            }
+            for (i, &value) in values.iter().step_by(step).enumerate() {
+                to.add(i).write(value);
+            }
+        }
+    }
+}

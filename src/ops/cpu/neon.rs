@@ -1,0 +1,53 @@
+//! The kernels for 64-bit Arm, with the tile of AVX-512: there are as many
+//! registers.
+
+use super::tile::{self, Kernels, Products, Strip, Vector, kernels};
+use std::arch::aarch64::*;
+
+#[derive(Clone, Copy)]
+struct Lanes(float32x4_t);
+
+impl Vector for Lanes {
+    const LANES: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller has NEON enabled, here and below.
+        Self(unsafe { vdupq_n_f32(value) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller has a vector's worth of values there.
+        Self(unsafe { vld1q_f32(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller has room for a vector there.
+        unsafe { vst1q_f32(to, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_product(self, a: Self, b: Self) -> Self {
+        // SAFETY: as in `splat`.
+        Self(unsafe { vfmaq_f32(self.0, a.0, b.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        // SAFETY: as in `splat`. Unlike the maximum, this keeps the sign of
+        // a zero as the other levels do.
+        unsafe {
+            let zero = vdupq_n_f32(0.0);
+            Self(vbslq_f32(vcgtq_f32(zero, self.0), zero, self.0))
+        }
+    }
+}
+
+kernels!(
+    Neon,
+    Lanes,
+    [target_feature(enable = "neon")],
+    [(8, 3), (4, 6), (3, 7), (2, 8), (1, 8)]
+);

@@ -1,0 +1,44 @@
+//! The kernels in portable Rust, which define what the others compute.
+
+use super::tile::{self, Kernels, Products, Strip, Vector, kernels};
+
+/// Eight lanes, which the compiler is free to turn into whatever there is.
+#[derive(Clone, Copy)]
+struct Lanes([f32; 8]);
+
+impl Vector for Lanes {
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([value; 8])
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller has eight values there; arrays of `f32` are
+        // aligned like `f32`.
+        Self(unsafe { *from.cast() })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as in `load`.
+        unsafe { *to.cast() = self.0 }
+    }
+
+    #[inline(always)]
+    unsafe fn add_product(mut self, a: Self, b: Self) -> Self {
+        for (i, sum) in self.0.iter_mut().enumerate() {
+            *sum = a.0[i].mul_add(b.0[i], *sum);
+        }
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        Self(self.0.map(|value| if 0.0 > value { 0.0 } else { value }))
+    }
+}
+
+kernels!(Plain, Lanes, [], [(4, 1), (2, 2), (1, 2)]);

@@ -1,0 +1,232 @@
+//! Images laid out for the kernels.
+//!
+//! A plane (one channel of one image) is stored with its border around it,
+//! row after row at a fixed pitch. Moving by `dy` rows and `dx` columns is
+//! then moving by `dy * pitch + dx` along the plane, wherever one is, so that
+//! a convolution of the plane is a convolution of a line: vectors run along
+//! the line, across the ends of rows, and the results that fall between rows
+//! are thrown away. Every size, border and kernel is the same code, and small
+//! images fill the vectors as well as large ones.
+
+use super::scratch::Scratch;
+use super::shared_work;
+use rayon::prelude::*;
+
+/// Values in a cache line, and in the longest vector.
+pub(super) const LINE: usize = 16;
+
+/// How far the kernels may read past a plane: the longest tile of any level.
+pub(super) const SLACK: usize = 128;
+
+/// How a plane lies in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::ops) struct Frame {
+    /// Rows and columns of the picture.
+    pub(super) source: (usize, usize),
+    /// Distance in the frame of neighbours in the picture.
+    pub(super) step: usize,
+    /// Rows and columns of the frame without its border.
+    pub(super) inner: (usize, usize),
+    /// Height of the border at the top and the bottom, width of it on the
+    /// left and the right.
+    pub(super) pad: (usize, usize),
+    /// Whether the border repeats the edge of the picture; else it is zero.
+    pub(super) replicate: bool,
+}
+
+impl Frame {
+    /// Distance of neighbouring rows. Zeros to the right of one row serve as
+    /// the zeros to the left of the next.
+    pub(super) fn pitch(&self) -> usize {
+        self.inner.1 + self.pad.1 * if self.replicate { 2 } else { 1 }
+    }
+
+    /// Where in a plane the picture begins.
+    pub(super) fn origin(&self) -> usize {
+        self.pad.0 * self.pitch() + self.pad.1
+    }
+
+    fn len(&self) -> usize {
+        let last = if self.replicate { 0 } else { self.pad.1 };
+        (self.inner.0 + 2 * self.pad.0) * self.pitch() + last
+    }
+
+    /// Distance of neighbouring planes. Leaves a vector of zeros behind each
+    /// plane, and is an odd number of cache lines so that the planes spread
+    /// over all sets of the cache.
+    pub(super) fn stride(&self) -> usize {
+        ((self.len() + LINE - 1).div_ceil(LINE) | 1) * LINE
+    }
+}
+
+/// Planes in a frame, the channels of an image one after the other and the
+/// images of a batch likewise.
+pub(in crate::ops) struct Planes {
+    data: Scratch,
+    start: usize,
+    frame: Frame,
+    count: usize,
+}
+
+impl Planes {
+    /// Puts dense planes into the frame. Values where `gate` is not above
+    /// zero become zero.
+    pub(in crate::ops) fn new(frame: Frame, source: &[f32], gate: Option<&[f32]>) -> Self {
+        let size = frame.source.0 * frame.source.1;
+        let (count, stride) = (source.len() / size, frame.stride());
+        let mut data = Scratch::take(count * stride + SLACK + LINE);
+        // Vectors of the picture itself begin at a cache line.
+        let aligned = data.as_ptr().align_offset(LINE * size_of::<f32>());
+        let start = (aligned + LINE - frame.origin() % LINE) % LINE;
+        let end = start + count * stride;
+        data[end..].fill(0.0);
+        let fill = |(i, plane): (usize, &mut [f32])| {
+            let range = i * size..(i + 1) * size;
+            frame.fill(plane, &source[range.clone()], gate.map(|gate| &gate[range]));
+        };
+        let planes = &mut data[start..end];
+        if shared_work(count * stride) {
+            planes
+                .par_chunks_exact_mut(stride)
+                .enumerate()
+                .for_each(fill);
+        } else {
+            planes.chunks_exact_mut(stride).enumerate().for_each(fill);
+        }
+        Self {
+            data,
+            start,
+            frame,
+            count,
+        }
+    }
+
+    pub(super) fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The planes from the given one on, with the readable rest behind.
+    pub(super) fn from(&self, plane: usize) -> &[f32] {
+        &self.data[self.start + plane * self.frame.stride()..]
+    }
+
+    /// One plane with its border.
+    pub(super) fn plane(&self, plane: usize) -> &[f32] {
+        &self.from(plane)[..self.frame.stride()]
+    }
+}
+
+impl Frame {
+    fn fill(&self, plane: &mut [f32], source: &[f32], gate: Option<&[f32]>) {
+        let (width, pitch) = (self.source.1, self.pitch());
+        plane.fill(0.0);
+        for y in 0..self.source.0 {
+            let at = self.origin() + y * self.step * pitch;
+            let range = y * width..(y + 1) * width;
+            let row = plane[at..].iter_mut().step_by(self.step);
+            let values = &source[range.clone()];
+            match gate {
+                Some(gate) => {
+                    for ((to, &from), &gate) in row.zip(values).zip(&gate[range]) {
+                        *to = if gate > 0.0 { from } else { 0.0 };
+                    }
+                }
+                None if self.step == 1 => plane[at..at + width].copy_from_slice(values),
+                None => row.zip(values).for_each(|(to, &from)| *to = from),
+            }
+        }
+        if self.replicate {
+            self.replicate_edges(plane);
+        }
+    }
+
+    fn replicate_edges(&self, plane: &mut [f32]) {
+        let ((rows, columns), (top, left), pitch) = (self.inner, self.pad, self.pitch());
+        for row in plane[top * pitch..].chunks_exact_mut(pitch).take(rows) {
+            let (first, last) = (row[left], row[left + columns - 1]);
+            row[..left].fill(first);
+            row[left + columns..].fill(last);
+        }
+        let bottom = top + rows - 1;
+        for y in 0..top {
+            plane.copy_within(top * pitch..(top + 1) * pitch, y * pitch);
+            let below = (bottom + 1 + y) * pitch;
+            plane.copy_within(bottom * pitch..(bottom + 1) * pitch, below);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(source: (usize, usize), pad: (usize, usize), replicate: bool) -> Frame {
+        Frame {
+            source,
+            step: 1,
+            inner: source,
+            pad,
+            replicate,
+        }
+    }
+
+    #[test]
+    fn zeros_are_shared_between_rows() {
+        let planes = Planes::new(frame((2, 2), (1, 1), false), &[1., 2., 3., 4.], None);
+        let wanted = [0., 0., 0., 0., 1., 2., 0., 3., 4., 0., 0., 0., 0.];
+        assert_eq!(planes.plane(0)[..13], wanted);
+        assert!(planes.plane(0)[13..].iter().all(|&value| value == 0.0));
+    }
+
+    #[test]
+    fn edges_are_repeated() {
+        let planes = Planes::new(frame((2, 2), (1, 2), true), &[1., 2., 3., 4.], None);
+        let wanted = [
+            [1., 1., 1., 2., 2., 2.],
+            [1., 1., 1., 2., 2., 2.],
+            [3., 3., 3., 4., 4., 4.],
+            [3., 3., 3., 4., 4., 4.],
+        ];
+        assert_eq!(&planes.plane(0)[..24], wanted.as_flattened());
+    }
+
+    #[test]
+    fn spread_and_gated_values_leave_zeros() {
+        let spread = Frame {
+            step: 2,
+            inner: (4, 3),
+            ..frame((2, 2), (0, 0), false)
+        };
+        let gate = [1., -1., f32::NAN, 0.5];
+        let planes = Planes::new(spread, &[1., 2., 3., 4.], Some(&gate));
+        let wanted = [1., 0., 0., 0., 0., 0., 0., 0., 4., 0., 0., 0.];
+        assert_eq!(planes.plane(0)[..12], wanted);
+    }
+
+    #[test]
+    fn stale_values_never_show() {
+        drop(Planes::new(frame((9, 9), (0, 0), false), &[7.0; 810], None));
+        let planes = Planes::new(frame((3, 3), (2, 2), false), &[1.0; 9], None);
+        let sum: f32 = planes.from(0).iter().sum();
+        assert_eq!(sum, 9.0);
+    }
+
+    #[test]
+    fn pictures_begin_at_cache_lines() {
+        for width in 1..20 {
+            let planes = Planes::new(
+                frame((3, width), (1, 1), false),
+                &vec![1.0; 6 * width],
+                None,
+            );
+            for i in 0..planes.count() {
+                let origin = planes.plane(i)[planes.frame().origin()..].as_ptr();
+                assert_eq!(origin.addr() % 64, 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! The two inner loops, written once for vectors of any width.
+//!
+//! Every result of [`Strip`] starts at its bias and takes one fused
+//! multiply-add per tap, input channel by input channel and row by row of the
+//! kernel. Its bits therefore depend on its own inputs alone: not on the
+//! vector width, the place in the image, the way the work is divided, or the
+//! number of threads.
+//!
+//! [`Products`] sums along the vectors and so rounds differently from level to
+//! level, but within a level always in the same order.
+
+use super::level::{Level, UnknownLevel};
+use super::planes::SLACK;
+
+/// A register of `f32` lanes.
+pub(super) trait Vector: Copy {
+    const LANES: usize;
+
+    /// # Safety
+    ///
+    /// As all functions here: the instruction set of the vector is enabled.
+    unsafe fn splat(value: f32) -> Self;
+
+    /// # Safety
+    ///
+    /// `LANES` values can be read from `from`.
+    unsafe fn load(from: *const f32) -> Self;
+
+    /// # Safety
+    ///
+    /// `LANES` values can be written to `to`.
+    unsafe fn store(self, to: *mut f32);
+
+    /// `self + a * b`, rounded once.
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    unsafe fn add_product(self, a: Self, b: Self) -> Self;
+
+    /// `if 0.0 > self { 0.0 } else { self }`, so that NaN stays.
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    unsafe fn relu(self) -> Self;
+}
+
+/// A convolution along a line: a few output channels of a stretch of a plane.
+pub(super) struct Strip<'a> {
+    /// From where the stretch begins in the plane of the first input channel.
+    pub(super) input: &'a [f32],
+    /// Distance of the planes of neighbouring input channels.
+    pub(super) stride: usize,
+    pub(super) channels: usize,
+    /// Where each tap reads, relative to its result.
+    pub(super) taps: &'a [usize],
+    /// By input channel, then tap, then output channel.
+    pub(super) weights: &'a [f32],
+    /// One for each output channel.
+    pub(super) bias: &'a [f32],
+    pub(super) relu: bool,
+    /// One row for each output channel, a whole number of tiles long.
+    pub(super) out: &'a mut [f32],
+}
+
+/// Sums of products along a line: a few output channels against a few taps.
+pub(super) struct Products<'a> {
+    /// From where the stretch begins in the plane of the first output channel.
+    pub(super) grad: &'a [f32],
+    /// Distance of the planes of neighbouring output channels.
+    pub(super) stride: usize,
+    pub(super) outputs: usize,
+    /// From where the stretch begins in the plane of the first input channel.
+    pub(super) input: &'a [f32],
+    /// Where each tap reads, as many as the tile has vectors.
+    pub(super) taps: &'a [usize],
+    /// Length of the stretch, a whole number of vectors.
+    pub(super) len: usize,
+    /// By output channel, then tap, then lane; added to.
+    pub(super) sums: &'a mut [f32],
+}
+
+/// The inner loops at one level.
+pub(in crate::ops) struct Kernels {
+    pub(super) lanes: usize,
+    /// Pairs of output channels in a tile and vectors to each, the largest
+    /// first and down to a single channel.
+    pub(super) tiles: &'static [(usize, usize)],
+    /// May be called where the level is available, with a checked strip.
+    pub(super) strip: unsafe fn(&mut Strip<'_>),
+    /// May be called where the level is available, with checked products.
+    pub(super) products: unsafe fn(&mut Products<'_>),
+}
+
+impl Kernels {
+    /// The kernels of a level, if this machine can run them.
+    pub(in crate::ops) fn of(level: Level) -> Result<&'static Self, UnknownLevel> {
+        let kernels = match level.checked()? {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => &super::x86::avx2::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => &super::x86::avx512::KERNELS,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => &super::neon::KERNELS,
+            _ => &super::plain::KERNELS,
+        };
+        Ok(kernels)
+    }
+
+    /// How many of the remaining output channels the next tile takes.
+    pub(super) fn outputs(&self, remaining: usize) -> usize {
+        let fits = self.tiles.iter().find(|tile| tile.0 <= remaining);
+        fits.map_or(1, |tile| tile.0)
+    }
+
+    /// Vectors to each output channel of a tile.
+    pub(super) fn vectors(&self, outputs: usize) -> usize {
+        let tile = self.tiles.iter().find(|tile| tile.0 == outputs);
+        tile.map_or(1, |tile| tile.1)
+    }
+
+    /// Results to each output channel of a tile.
+    pub(super) fn tile(&self, outputs: usize) -> usize {
+        self.vectors(outputs) * self.lanes
+    }
+
+    pub(super) fn run_strip(&self, mut strip: Strip<'_>) {
+        let outputs = strip.bias.len();
+        let row = strip.out.len() / outputs;
+        let reach = strip.taps.iter().max().copied().unwrap_or(0);
+        assert!(self.tiles.iter().any(|tile| tile.0 == outputs));
+        assert!(strip.channels > 0 && row.is_multiple_of(self.tile(outputs)));
+        assert_eq!(strip.out.len(), row * outputs);
+        assert_eq!(
+            strip.weights.len(),
+            strip.channels * strip.taps.len() * outputs
+        );
+        assert!(strip.input.len() >= (strip.channels - 1) * strip.stride + reach + row);
+        // SAFETY: `Kernels::of` gives out kernels of available levels only,
+        // and all that the strip reads and writes was just found to be there.
+        unsafe { (self.strip)(&mut strip) }
+    }
+
+    pub(super) fn run_products(&self, mut products: Products<'_>) {
+        let Products { outputs, len, .. } = products;
+        let reach = products.taps.iter().max().copied().unwrap_or(0);
+        assert!(self.tiles.contains(&(outputs, products.taps.len())));
+        assert!(len.is_multiple_of(self.lanes));
+        assert!(products.grad.len() >= (outputs - 1) * products.stride + len);
+        assert!(products.input.len() >= reach + len);
+        assert_eq!(products.sums.len(), outputs * self.tile(outputs));
+        // SAFETY: as in `run_strip`.
+        unsafe { (self.products)(&mut products) }
+    }
+}
+
+/// Taps that are worked through before the next tile: their weights, 8 output
+/// channels wide, fill a quarter of the nearest cache, and storing the sums in
+/// between takes a hundredth of the time.
+const TAPS_PER_PASS: usize = 384;
+
+/// Computes a strip in tiles of `C` output channels by `N` vectors.
+///
+/// # Safety
+///
+/// The instruction set of `V` is enabled, and the strip is checked for `C`
+/// output channels and this tile.
+#[inline(always)]
+pub(super) unsafe fn strip<V: Vector, const C: usize, const N: usize>(strip: &mut Strip<'_>) {
+    let row = strip.out.len() / C;
+    let pass = (TAPS_PER_PASS / strip.taps.len()).max(1);
+    for first in (0..strip.channels).step_by(pass) {
+        let last = (first + pass).min(strip.channels);
+        for at in (0..row).step_by(N * V::LANES) {
+            // SAFETY: `at` stays a tile away from the end of the row, and the
+            // channels below the number of channels.
+            unsafe { tile::<V, C, N>(strip, row, at, first..last) }
+        }
+    }
+}
+
+/// Adds a range of input channels to one tile.
+///
+/// # Safety
+///
+/// As for [`strip`], with a tile and channels within the strip.
+#[inline(always)]
+unsafe fn tile<V: Vector, const C: usize, const N: usize>(
+    strip: &mut Strip<'_>,
+    row: usize,
+    at: usize,
+    channels: std::ops::Range<usize>,
+) {
+    // SAFETY: as the caller promises, there are `C` rows with a tile at `at`,
+    // `C` biases, `C` weights to each tap of each channel, and input as far as
+    // the last tap of the last channel reaches.
+    unsafe {
+        let out = strip.out.as_mut_ptr().add(at);
+        let mut weights = strip.weights.as_ptr();
+        weights = weights.add(channels.start * strip.taps.len() * C);
+        let mut sums = [[V::splat(0.0); N]; C];
+        for c in 0..C {
+            for n in 0..N {
+                sums[c][n] = if channels.start == 0 {
+                    V::splat(*strip.bias.get_unchecked(c))
+                } else {
+                    V::load(out.add(c * row + n * V::LANES))
+                };
+            }
+        }
+        for channel in channels.clone() {
+            let plane = strip.input.as_ptr().add(channel * strip.stride + at);
+            for &tap in strip.taps {
+                let mut values = [V::splat(0.0); N];
+                for n in 0..N {
+                    values[n] = V::load(plane.add(tap + n * V::LANES));
+                }
+                for c in 0..C {
+                    let weight = V::splat(*weights.add(c));
+                    for n in 0..N {
+                        sums[c][n] = sums[c][n].add_product(weight, values[n]);
+                    }
+                }
+                weights = weights.add(C);
+            }
+        }
+        let relu = strip.relu && channels.end == strip.channels;
+        for c in 0..C {
+            for n in 0..N {
+                let sum = if relu { sums[c][n].relu() } else { sums[c][n] };
+                sum.store(out.add(c * row + n * V::LANES));
+            }
+        }
+    }
+}
+
+/// Adds the products of `C` output channels and `N` taps to their sums.
+///
+/// # Safety
+///
+/// The instruction set of `V` is enabled, and the products are checked for `C`
+/// output channels and `N` taps.
+#[inline(always)]
+pub(super) unsafe fn products<V: Vector, const C: usize, const N: usize>(
+    products: &mut Products<'_>,
+) {
+    // SAFETY: as the caller promises, there are `N` taps, `C * N` vectors of
+    // sums, and `len` values of each output channel and behind each tap.
+    unsafe {
+        let totals = products.sums.as_mut_ptr();
+        let mut inputs = [products.input.as_ptr(); N];
+        for n in 0..N {
+            inputs[n] = inputs[n].add(*products.taps.get_unchecked(n));
+        }
+        let mut sums = [[V::splat(0.0); N]; C];
+        for c in 0..C {
+            for n in 0..N {
+                sums[c][n] = V::load(totals.add((c * N + n) * V::LANES));
+            }
+        }
+        for at in (0..products.len).step_by(V::LANES) {
+            let grad = products.grad.as_ptr().add(at);
+            let mut values = [V::splat(0.0); N];
+            for n in 0..N {
+                values[n] = V::load(inputs[n].add(at));
+            }
+            for c in 0..C {
+                let grad = V::load(grad.add(c * products.stride));
+                for n in 0..N {
+                    sums[c][n] = sums[c][n].add_product(grad, values[n]);
+                }
+            }
+        }
+        for c in 0..C {
+            for n in 0..N {
+                sums[c][n].store(totals.add((c * N + n) * V::LANES));
+            }
+        }
+    }
+}
+
+/// Makes the `KERNELS` of a level, with tiles of so many output channels by
+/// so many vectors.
+macro_rules! kernels {
+    ($level:ident, $vector:ty, [$($enable:meta)?], [$(($outputs:literal, $vectors:literal)),+]) => {
+        pub(in crate::ops::cpu) static KERNELS: Kernels = Kernels {
+            lanes: <$vector as Vector>::LANES,
+            tiles: &[$(($outputs, $vectors)),+],
+            strip,
+            products,
+        };
+
+        $(const _: () = assert!($vectors * <$vector as Vector>::LANES <= tile::LONGEST);)+
+
+        /// # Safety
+        ///
+        /// The level is available and the strip is checked.
+        $(#[$enable])?
+        unsafe fn strip(strip: &mut Strip<'_>) {
+            #[cfg(test)]
+            tile::probe::ran(crate::ops::cpu::Level::$level);
+            match strip.bias.len() {
+                // SAFETY: the instructions are enabled here, and the rest is
+                // the caller's promise.
+                $($outputs => unsafe { tile::strip::<$vector, $outputs, $vectors>(strip) },)+
+                _ => {}
+            }
+        }
+
+        /// # Safety
+        ///
+        /// The level is available and the products are checked.
+        $(#[$enable])?
+        unsafe fn products(products: &mut Products<'_>) {
+            #[cfg(test)]
+            tile::probe::ran(crate::ops::cpu::Level::$level);
+            match products.outputs {
+                // SAFETY: as above.
+                $($outputs => unsafe { tile::products::<$vector, $outputs, $vectors>(products) },)+
+                _ => {}
+            }
+        }
+    };
+}
+pub(super) use kernels;
+
+/// The longest tile that a level may have.
+pub(super) const LONGEST: usize = SLACK;
+
+/// Tells tests which kernels ran.
+#[cfg(test)]
+pub(in crate::ops) mod probe {
+    use super::Level;
+    use std::cell::RefCell;
+
+    thread_local! {
+        static RAN: RefCell<Vec<Level>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// Notes that a kernel of the level runs on this thread.
+    pub(in crate::ops::cpu) fn ran(level: Level) {
+        RAN.with_borrow_mut(|ran| {
+            if !ran.contains(&level) {
+                ran.push(level);
+            }
+        });
+    }
+
+    /// The levels that ran on this thread since the last call.
+    pub(in crate::ops) fn take() -> Vec<Level> {
+        RAN.take()
+    }
+}
