@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_main};
 use srfilter::ops::cpu::Level;
 use srfilter::ops::{Activation, ConvSpec, conv2d_at};
 
@@ -112,5 +112,10 @@ fn training(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, forward, training);
+// The macro makes a public function without a comment.
+#[allow(missing_docs)]
+mod benches {
+    criterion::criterion_group!(benches, super::forward, super::training);
+}
+use benches::benches;
 criterion_main!(benches);

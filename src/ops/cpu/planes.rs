@@ -127,16 +127,12 @@ impl Frame {
         for y in 0..self.source.0 {
             let at = self.origin() + y * self.step * pitch;
             let range = y * width..(y + 1) * width;
-            let row = plane[at..].iter_mut().step_by(self.step);
-            let values = &source[range.clone()];
-            match gate {
-                Some(gate) => {
-                    for ((to, &from), &gate) in row.zip(values).zip(&gate[range]) {
-                        *to = if gate > 0.0 { from } else { 0.0 };
-                    }
-                }
-                None if self.step == 1 => plane[at..at + width].copy_from_slice(values),
-                None => row.zip(values).for_each(|(to, &from)| *to = from),
+            let gate = gate.map(|gate| &gate[range.clone()]);
+            let values = &source[range];
+            if self.step == 1 {
+                fill_row(plane[at..at + width].iter_mut(), values, gate);
+            } else {
+                fill_row(plane[at..].iter_mut().step_by(self.step), values, gate);
             }
         }
         if self.replicate {
@@ -157,6 +153,19 @@ impl Frame {
             let below = (bottom + 1 + y) * pitch;
             plane.copy_within(bottom * pitch..(bottom + 1) * pitch, below);
         }
+    }
+}
+
+/// Moves values where the gate is open. Compiled for each kind of row, since
+/// only a dense one vectorises.
+fn fill_row<'a>(row: impl Iterator<Item = &'a mut f32>, values: &[f32], gate: Option<&[f32]>) {
+    match gate {
+        Some(gate) => {
+            for ((to, &value), &gate) in row.zip(values).zip(gate) {
+                *to = if gate > 0.0 { value } else { 0.0 };
+            }
+        }
+        None => row.zip(values).for_each(|(to, &value)| *to = value),
     }
 }
 
