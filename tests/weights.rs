@@ -1,0 +1,278 @@
+//! Weights files: ours, other projects', and those that are refused.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use candle_core::{Device, Tensor};
+use proptest::prelude::*;
+use srfilter::models::{Architecture, Channels, Scales, hypersrcnn, srcnn};
+use srfilter::ops::Border;
+use srfilter::weights::{Checkpoint, Hints, Loaded};
+use srfilter::{Error, Scale};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+fn write(path: &Path, tensors: Vec<(String, Tensor)>) {
+    let map: HashMap<String, Tensor> = tensors.into_iter().collect();
+    candle_core::safetensors::save(&map, path).unwrap();
+}
+
+/// A file of another project: no metadata.
+fn foreign(dir: &Path, config: &srcnn::Config) -> PathBuf {
+    let path = dir.join("foreign.safetensors");
+    let architecture = Architecture::Srcnn(config.clone());
+    write(&path, common::noise_weights(&architecture, 5));
+    path
+}
+
+fn refusal(path: &Path) -> String {
+    let error = Loaded::file(path, None, &Hints::default()).unwrap_err();
+    let text = error.to_string();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    assert!(text.contains(name), "does not name the file: {text}");
+    text
+}
+
+#[test]
+fn our_files_say_what_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = common::small_file(dir.path(), Channels::Rgb, Border::Valid);
+    let card = Checkpoint::open(&path).unwrap().card().unwrap().unwrap();
+    let config = common::small_srcnn(Channels::Rgb, Border::Valid);
+    assert_eq!(card.architecture, Architecture::Srcnn(config));
+    assert_eq!(card.scales, Scales::list([2, 3].map(Scale::whole)));
+    let loaded = Loaded::file(&path, None, &Hints::default()).unwrap();
+    assert_eq!(loaded.name(), "srcnn-rgb");
+    assert_eq!(loaded.channels(), Channels::Rgb);
+    assert_eq!(loaded.origin(), path.to_str().unwrap());
+}
+
+#[test]
+fn other_files_are_told_by_names_and_shapes() {
+    let dir = tempfile::tempdir().unwrap();
+    for (channels, kernels) in [(Channels::Luma, [9, 1, 5]), (Channels::Rgb, [9, 5, 5])] {
+        let config = srcnn::Config {
+            channels,
+            kernels,
+            ..srcnn::Config::default()
+        };
+        let path = foreign(dir.path(), &config);
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        let (found, network) = checkpoint.network(&Hints::default()).unwrap();
+        assert_eq!(found, Architecture::Srcnn(config.clone()));
+        assert_eq!(network.scales(), &Scales::Any);
+        let hints = Hints {
+            border: Some(Border::Replicate),
+            scales: Some(vec![Scale::whole(3)]),
+        };
+        let (found, network) = checkpoint.network(&hints).unwrap();
+        let expected = srcnn::Config {
+            border: Border::Replicate,
+            ..config
+        };
+        assert_eq!(found, Architecture::Srcnn(expected));
+        assert_eq!(network.scales(), &Scales::list([Scale::whole(3)]));
+    }
+}
+
+#[test]
+fn the_published_hypernetwork_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hnet.safetensors");
+    let config = hypersrcnn::Config {
+        embedding: hypersrcnn::Embedding::Table(4),
+        hidden: [6, 5],
+        target: srcnn::Config::rgb(),
+    };
+    let mut tensors = common::noise_weights(&Architecture::HyperSrcnn(config.clone()), 2);
+    tensors.retain(|(name, _)| name != "hidden1.weight");
+    let noise = |shape: [usize; 2]| Tensor::ones(&shape, candle_core::DType::F32, &Device::Cpu);
+    tensors.push(("hidden1.weight".into(), noise([6, 4]).unwrap()));
+    tensors.push(("scale_embeddings".into(), noise([4, 4]).unwrap()));
+    write(&path, tensors);
+    let loaded = Loaded::file(&path, None, &Hints::default()).unwrap();
+    assert_eq!(loaded.name(), "hypersrcnn-rgb");
+    assert_eq!(loaded.scales().to_string(), "2, 4, 8, 16");
+    assert!(loaded.at(Scale::whole(4)).is_ok());
+    assert!(loaded.at(Scale::whole(3)).is_err());
+    assert_eq!(loaded.stages(Scale::whole(3)), [Scale::whole(4)]);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let path = Path::new("/nowhere/weights.safetensors");
+    let error = Loaded::file(path, None, &Hints::default()).unwrap_err();
+    assert!(matches!(error, Error::File { .. }));
+    refusal(path);
+}
+
+#[test]
+fn files_that_are_something_else_are_described() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("other");
+    for (bytes, words) in [
+        (&b""[..], "empty"),
+        (&b"PK\x03\x04rest"[..], "zip"),
+        (&b"\x80\x02}q\x00."[..], "pickle"),
+        (&b"\x89PNG\r\n\x1a\n"[..], "PNG"),
+        (&b"just some words in a file"[..], "something else"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let text = refusal(&path);
+        assert!(
+            text.contains("safetensors") && text.contains(words),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = common::small_file(dir.path(), Channels::Luma, Border::Zero);
+    let bytes = std::fs::read(whole).unwrap();
+    let path = dir.path().join("cut");
+    for len in (0..bytes.len()).step_by(7) {
+        std::fs::write(&path, &bytes[..len]).unwrap();
+        refusal(&path);
+    }
+}
+
+#[test]
+fn not_a_number_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for value in [f32::NAN, f32::INFINITY] {
+        let config = srcnn::Config::default();
+        let mut tensors = common::noise_weights(&Architecture::Srcnn(config), 1);
+        let bias = tensors.iter_mut().find(|t| t.0 == "conv2.bias").unwrap();
+        let mut values = bias.1.to_vec1::<f32>().unwrap();
+        values[3] = value;
+        bias.1 = Tensor::new(values, &Device::Cpu).unwrap();
+        let path = dir.path().join("nan");
+        write(&path, tensors);
+        let text = refusal(&path);
+        assert!(
+            text.contains("conv2.bias") && text.contains("NaN"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn wrong_shapes_and_unknown_architectures_are_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("odd");
+    let ones = |shape: &[usize]| Tensor::ones(shape, candle_core::DType::F32, &Device::Cpu);
+    write(
+        &path,
+        vec![("body.0.weight".into(), ones(&[64, 3, 3, 3]).unwrap())],
+    );
+    let text = refusal(&path);
+    assert!(text.contains("body.0.weight [64, 3, 3, 3]"), "{text}");
+    let mut tensors = common::noise_weights(&Architecture::Srcnn(srcnn::Config::default()), 1);
+    tensors.retain(|(name, _)| name != "conv2.bias");
+    tensors.push(("conv2.bias".into(), ones(&[31]).unwrap()));
+    write(&path, tensors);
+    let text = refusal(&path);
+    assert!(text.contains("32") && text.contains("31"), "{text}");
+    // Metadata of ours that promises another network than the file holds.
+    let config = common::small_srcnn(Channels::Luma, Border::Zero);
+    let tensors = common::noise_weights(&Architecture::Srcnn(config), 1);
+    let card = srfilter::weights::Card {
+        architecture: Architecture::Srcnn(srcnn::Config::default()),
+        scales: Scales::Any,
+        training_data: String::new(),
+        recipe_sha256: String::new(),
+        quality: String::new(),
+    };
+    Checkpoint::save(&path, &tensors, &card).unwrap();
+    let text = refusal(&path);
+    assert!(text.contains("conv1.weight"), "{text}");
+}
+
+#[test]
+fn a_model_and_a_file_of_another_do_not_go_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = common::small_file(dir.path(), Channels::Luma, Border::Zero);
+    assert!(Loaded::file(&path, Some("srcnn"), &Hints::default()).is_ok());
+    for model in ["hypersrcnn", "srcnn-rgb", "bicubic", "no-such"] {
+        let error = Loaded::file(&path, Some(model), &Hints::default()).unwrap_err();
+        assert!(error.to_string().contains(model), "{error}");
+    }
+}
+
+#[test]
+fn a_model_without_weights_says_how_to_get_some() {
+    let without = srfilter::models::MODELS
+        .iter()
+        .filter(|m| m.built_in.is_empty() && (m.architecture)().is_some());
+    for model in without {
+        let text = Loaded::built_in(model.name).unwrap_err().to_string();
+        assert!(text.contains(&format!("--model {}", model.name)), "{text}");
+        assert!(text.contains("weights="), "{text}");
+    }
+}
+
+#[test]
+fn built_in_weights_load_and_serve_their_scales() {
+    for model in srfilter::models::MODELS {
+        if model.built_in.is_empty() {
+            continue;
+        }
+        let loaded = Loaded::built_in(model.name).unwrap();
+        assert_eq!(
+            loaded.channels(),
+            (model.architecture)().unwrap().channels()
+        );
+        for scale in ["2", "3", "4", "8", "3/2"] {
+            let stages = loaded.stages(scale.parse().unwrap());
+            assert!(!stages.is_empty(), "{} has no way to x{scale}", model.name);
+            assert!(stages.iter().all(|&stage| loaded.at(stage).is_ok()));
+        }
+    }
+}
+
+/// One set of weights for each scale, made once and kept.
+#[test]
+fn a_hypernetwork_makes_weights_for_every_scale() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hyper.safetensors");
+    let architecture = Architecture::HyperSrcnn(hypersrcnn::Config::default());
+    common::save(&path, architecture, Scales::Any, 4);
+    let loaded = Loaded::file(&path, None, &Hints::default()).unwrap();
+    let output = |scale: &str| {
+        let network = loaded.at(scale.parse().unwrap()).unwrap();
+        let x = Tensor::ones((1, 1, 12, 12), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let y = network.forward(&(x * 0.5).unwrap()).unwrap();
+        y.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let outputs: Vec<_> = ["3/2", "2", "17/8", "16"].map(output).into();
+    for (i, a) in outputs.iter().enumerate() {
+        assert!(outputs[i + 1..].iter().all(|b| a != b));
+    }
+    let (a, b) = (
+        loaded.at(Scale::whole(5)).unwrap(),
+        loaded.at(Scale::whole(5)).unwrap(),
+    );
+    assert!(std::sync::Arc::ptr_eq(&a, &b));
+    assert_eq!(
+        loaded.stages("7/3".parse().unwrap()),
+        ["7/3".parse().unwrap()]
+    );
+}
+
+proptest! {
+    /// Whatever the bytes are, reading them ends with a value or an error.
+    #[test]
+    fn broken_files_never_panic(at in 0usize..4000, byte: u8, cut in 0usize..4000) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = common::small_file(dir.path(), Channels::Luma, Border::Zero);
+        let mut bytes = std::fs::read(path).unwrap();
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        let cut = bytes.len() - cut % bytes.len();
+        if let Ok(checkpoint) = Checkpoint::from_bytes("mutated", &bytes[..cut]) {
+            let _ = checkpoint.network(&Hints::default());
+        }
+    }
+}
