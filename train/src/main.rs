@@ -1,1 +1,190 @@
-fn main() {}
+//! The command `train`.
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+use srfilter_train::recipe::Overrides;
+use srfilter_train::run::{self, Options, Outcome};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Exit code of a run that was interrupted, as shells expect it.
+const INTERRUPTED: u8 = 130;
+
+/// Train a super-resolution network.
+///
+/// Without --data (and without a recipe that names folders) it trains for a
+/// minute on pictures that it draws itself. Settings come from the model's
+/// defaults, then the recipe, then the flags. The run's folder receives the
+/// weights (best.safetensors, last.safetensors), curves.png, log.jsonl, the
+/// recipe and the state to resume from.
+#[derive(Parser)]
+#[command(name = "train", version)]
+struct Args {
+    /// Model to train [default: the recipe's, else hypersrcnn]
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Folders of training pictures (png, jpg, jpeg, bmp, webp), with all subfolders
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    data: Vec<PathBuf>,
+    /// Recipe file; flags override it
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// Folder of the run [default: runs/MODEL]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on with the run in the folder
+    #[arg(long)]
+    resume: bool,
+    /// Replace the run in the folder
+    #[arg(long, conflicts_with = "resume")]
+    force: bool,
+    /// Weights file to start from
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
+    /// Length in steps
+    #[arg(long, conflicts_with_all = ["epochs", "minutes"])]
+    steps: Option<u32>,
+    /// Length in epochs, each once over the area of all pictures
+    #[arg(long, conflicts_with = "minutes")]
+    epochs: Option<u32>,
+    /// Length in minutes
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Patches a scale and step
+    #[arg(long, value_name = "N")]
+    batch_size: Option<u32>,
+    /// Highest learning rate
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Course of the learning rate
+    #[arg(long, value_enum)]
+    schedule: Option<Schedule>,
+    /// Weight decay
+    #[arg(long)]
+    weight_decay: Option<f64>,
+    /// Upper bound of the gradient's norm
+    #[arg(long)]
+    clip_norm: Option<f64>,
+    /// Loss
+    #[arg(long, value_enum)]
+    loss: Option<Loss>,
+    /// Side of a patch, in pixels of the enlarged picture
+    #[arg(long, value_name = "PIXELS")]
+    patch: Option<u32>,
+    /// Scales to train, such as 2,3/2,2.5
+    #[arg(long, value_delimiter = ',')]
+    scales: Option<Vec<String>>,
+    /// How small pictures are made
+    #[arg(long, value_enum)]
+    degradation: Option<Degradation>,
+    /// Pictures held back for validation: a fraction below 1, or a number
+    #[arg(long, value_name = "N")]
+    validation: Option<f64>,
+    /// Steps between validations
+    #[arg(long, value_name = "STEPS")]
+    validate_every: Option<u32>,
+    /// Steps between checkpoints
+    #[arg(long, value_name = "STEPS")]
+    checkpoint_every: Option<u32>,
+    /// Seed of first weights and patches
+    #[arg(long)]
+    seed: Option<u32>,
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Schedule {
+    Constant,
+    Cosine,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Loss {
+    Mse,
+    L1,
+    Charbonnier,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Degradation {
+    Matlab,
+    Pillow,
+}
+
+/// The word of a choice, as recipes spell it.
+fn word(choice: Option<impl ValueEnum>) -> Option<String> {
+    let value = choice?.to_possible_value()?;
+    Some(value.get_name().to_owned())
+}
+
+impl Args {
+    fn overrides(&self) -> Overrides {
+        let mut overrides = Overrides::default();
+        let path = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let dir = |dir: &PathBuf| toml::Table::from_iter([("path".to_owned(), path(dir).into())]);
+        let dirs: Vec<_> = self.data.iter().map(dir).collect();
+        overrides
+            .set("model", "name", self.model.clone())
+            .set("model", "init", self.init.as_ref().map(path))
+            .set("data", "dirs", (!dirs.is_empty()).then_some(dirs))
+            .set("data", "patch", self.patch)
+            .set("data", "degradation", word(self.degradation))
+            .set("data", "validation", self.validation)
+            .set("train", "scales", self.scales.clone())
+            .set("train", "steps", self.steps)
+            .set("train", "epochs", self.epochs)
+            .set("train", "minutes", self.minutes)
+            .set("train", "batch_size", self.batch_size)
+            .set("train", "lr", self.lr)
+            .set("train", "schedule", word(self.schedule))
+            .set("train", "weight_decay", self.weight_decay)
+            .set("train", "clip_norm", self.clip_norm)
+            .set("train", "loss", word(self.loss))
+            .set("train", "validate_every", self.validate_every)
+            .set("train", "checkpoint_every", self.checkpoint_every)
+            .set("train", "seed", self.seed);
+        overrides
+    }
+}
+
+fn train(args: Args) -> Result<Outcome> {
+    if let Some(threads) = args.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build_global().context("cannot start the threads")?;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let signal = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if signal.swap(true, Ordering::SeqCst) {
+            std::process::exit(INTERRUPTED.into());
+        }
+        eprintln!("stopping after this step; once more to stop at once");
+    })
+    .context("cannot listen for Ctrl-C")?;
+    let options = Options {
+        overrides: args.overrides(),
+        recipe: args.recipe,
+        out: args.out,
+        resume: args.resume,
+        force: args.force,
+    };
+    run::run(&options, &stop)
+}
+
+fn main() -> ExitCode {
+    match train(Args::parse()) {
+        Ok(Outcome::Finished) => ExitCode::SUCCESS,
+        Ok(Outcome::Stopped) => INTERRUPTED.into(),
+        Err(error) => {
+            eprintln!("train: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

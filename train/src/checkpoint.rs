@@ -1,0 +1,162 @@
+//! The state of a run: parameters, moments and counters, so that it can go on
+//! as if it had never stopped.
+
+use crate::optim::Moments;
+use anyhow::{Context, Result};
+use candle_core::{Device, Tensor};
+use srfilter::weights::Checkpoint;
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::Path;
+
+/// Prefixes of the tensors' names.
+const PARAMETER: &str = "parameter.";
+const FIRST: &str = "adam.first.";
+const SECOND: &str = "adam.second.";
+
+/// All that a run needs to go on.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// Steps taken.
+    pub step: u64,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// Best mean gain in validation, in dB.
+    pub best: Option<f64>,
+    /// Parameters by name.
+    pub parameters: HashMap<String, Tensor>,
+    /// Adam's moments by parameter.
+    pub moments: BTreeMap<String, Moments>,
+}
+
+impl State {
+    /// Writes the state, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut tensors = BTreeMap::new();
+        for (name, tensor) in &self.parameters {
+            tensors.insert(format!("{PARAMETER}{name}"), tensor.clone());
+        }
+        for (name, moments) in &self.moments {
+            for (prefix, values) in [(FIRST, &moments.first), (SECOND, &moments.second)] {
+                let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
+                tensors.insert(format!("{prefix}{name}"), tensor);
+            }
+        }
+        let mut metadata = HashMap::from([
+            ("step".to_owned(), self.step.to_string()),
+            ("seconds".to_owned(), self.seconds.to_string()),
+        ]);
+        if let Some(best) = self.best {
+            metadata.insert("best".to_owned(), best.to_string());
+        }
+        let bytes = safetensors::serialize(tensors.iter().map(|(k, v)| (k, v)), Some(metadata))?;
+        write_whole(path, &bytes)
+    }
+
+    /// Reads a state.
+    ///
+    /// # Errors
+    ///
+    /// A file that is missing, damaged or something else.
+    pub fn load(path: &Path) -> Result<Self> {
+        let load = || -> Result<Self> {
+            let file = Checkpoint::open(path)?;
+            let text = |key: &str| file.metadata().get(key);
+            let number = |key: &str| text(key).with_context(|| format!("it does not state its {key}"));
+            let mut state = Self {
+                step: number("step")?.parse().context("its step is no number")?,
+                seconds: number("seconds")?.parse().context("its seconds are no number")?,
+                best: text("best").and_then(|best| best.parse().ok()),
+                parameters: HashMap::new(),
+                moments: BTreeMap::new(),
+            };
+            for (name, tensor) in file.tensors() {
+                state.insert(name, tensor)?;
+            }
+            Ok(state)
+        };
+        load().with_context(|| format!("cannot continue from {}", path.display()))
+    }
+
+    fn insert(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        let values = || tensor.flatten_all()?.to_vec1::<f32>();
+        if let Some(name) = name.strip_prefix(PARAMETER) {
+            self.parameters.insert(name.to_owned(), tensor.clone());
+        } else if let Some(name) = name.strip_prefix(FIRST) {
+            self.moments.entry(name.to_owned()).or_default().first = values()?;
+        } else if let Some(name) = name.strip_prefix(SECOND) {
+            self.moments.entry(name.to_owned()).or_default().second = values()?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file so that it is whole, old or new, whatever happens meanwhile.
+///
+/// # Errors
+///
+/// A file that cannot be written.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::File::create(&partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&partial, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> State {
+        let tensor = Tensor::new(&[[1f32, -2.0], [3.0, 4.5]], &Device::Cpu).unwrap();
+        let moments = Moments {
+            first: vec![0.1; 4],
+            second: vec![0.2; 4],
+        };
+        State {
+            step: 12,
+            seconds: 3.5,
+            best: Some(-0.25),
+            parameters: [("w".to_owned(), tensor)].into(),
+            moments: [("w".to_owned(), moments)].into(),
+        }
+    }
+
+    #[test]
+    fn comes_back_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.safetensors");
+        let saved = state();
+        saved.save(&path).unwrap();
+        let loaded = State::load(&path).unwrap();
+        assert_eq!((loaded.step, loaded.seconds, loaded.best), (12, 3.5, Some(-0.25)));
+        assert_eq!(loaded.moments, saved.moments);
+        let values = |state: &State| state.parameters["w"].to_vec2::<f32>().unwrap();
+        assert_eq!(values(&loaded), values(&saved));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn damage_is_an_error_that_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.safetensors");
+        state().save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for length in [0, 4, 20, bytes.len() / 2, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            let error = format!("{:#}", State::load(&path).unwrap_err());
+            assert!(error.contains("state.safetensors"), "{error}");
+        }
+        let error = format!("{:#}", State::load(&dir.path().join("none")).unwrap_err());
+        assert!(error.contains("none"), "{error}");
+    }
+}

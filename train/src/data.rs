@@ -1,0 +1,557 @@
+//! Training pictures, and the batches of patches cut from them.
+
+use crate::degrade::{Plane, cropped};
+use crate::recipe::{Degradation, Dir, PerStep, Recipe};
+use crate::{drawn, fnv};
+use anyhow::{Context, Result, bail, ensure};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use srfilter::Scale;
+use srfilter::frame::Picture;
+use srfilter::frame::resample::Region;
+use srfilter::models::Channels;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+/// File names that end so are taken for pictures.
+const EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "bmp", "webp"];
+
+/// Batches that are prepared ahead of the training.
+const AHEAD: usize = 4;
+
+/// One picture in memory, as the network's planes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    /// File name without folders.
+    pub name: String,
+    /// Width and height in pixels.
+    pub size: (usize, usize),
+    /// One plane of luma, or red, green and blue.
+    pub planes: Vec<Vec<u8>>,
+    /// How many times it counts.
+    pub repeat: f64,
+}
+
+impl Image {
+    /// Takes the planes that a network wants from a picture.
+    pub fn new(name: &str, picture: &Picture, channels: Channels, repeat: f64) -> Self {
+        let planes = match channels {
+            // Luma is 16 to 235: adding a half rounds it.
+            Channels::Luma => vec![picture.luma().iter().map(|y| (y + 0.5) as u8).collect()],
+            Channels::Rgb => {
+                let rgb = picture.to_rgb();
+                let plane = |i: usize| rgb.data.iter().skip(i).step_by(3).copied().collect();
+                (0..3).map(plane).collect()
+            }
+        };
+        Self {
+            name: name.to_owned(),
+            size: (picture.width, picture.height),
+            planes,
+            repeat,
+        }
+    }
+
+    /// A plane, cut to what the scale divides evenly.
+    pub fn plane(&self, index: usize, scale: Scale) -> Plane<'_> {
+        Plane {
+            data: &self.planes[index],
+            stride: self.size.0,
+            size: cropped(self.size, scale),
+        }
+    }
+
+    /// The middle of the picture, at most `side` pixels wide and high.
+    pub fn center(&self, side: usize) -> Self {
+        let start = |length: usize| length.saturating_sub(side) / 2;
+        let (x, y) = (start(self.size.0), start(self.size.1));
+        let size = (self.size.0.min(side), self.size.1.min(side));
+        let cut = |plane: &Vec<u8>| {
+            let rows = plane.chunks_exact(self.size.0).skip(y).take(size.1);
+            rows.flat_map(|row| row[x..x + size.0].iter().copied()).collect()
+        };
+        Self {
+            name: self.name.clone(),
+            size,
+            planes: self.planes.iter().map(cut).collect(),
+            repeat: self.repeat,
+        }
+    }
+}
+
+/// All pictures of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// Pictures to train on.
+    pub train: Vec<Image>,
+    /// Pictures to validate on, never trained on.
+    pub held_back: Vec<Image>,
+    /// Files that were left out, each with the reason.
+    pub skipped: Vec<String>,
+    /// The sources in words.
+    pub description: String,
+}
+
+impl Dataset {
+    /// Reads (or draws) the pictures of a recipe.
+    ///
+    /// # Errors
+    ///
+    /// A folder that cannot be read or holds no picture, or no usable picture at all.
+    pub fn load(recipe: &Recipe, channels: Channels) -> Result<Self> {
+        let (mut images, mut skipped, mut sources) = (Vec::new(), Vec::new(), Vec::new());
+        if recipe.data.dirs.is_empty() {
+            images = draw(recipe, channels);
+            sources.push(format!("{} pictures drawn by train itself", images.len()));
+        }
+        for dir in &recipe.data.dirs {
+            let before = images.len();
+            for result in read_dir(dir, channels)? {
+                match result {
+                    Ok(image) => images.push(image),
+                    Err(error) => skipped.push(format!("{error:#}")),
+                }
+            }
+            let name = dir.path.file_name().unwrap_or(dir.path.as_os_str());
+            let count = images.len() - before;
+            sources.push(format!("{} ({count} pictures x {})", name.display(), dir.repeat));
+        }
+        let patch = recipe.data.patch;
+        images.retain(|image| {
+            let (width, height) = image.size;
+            let fits = fits(image, patch, &recipe.train.scales);
+            if !fits {
+                let name = &image.name;
+                skipped.push(format!("{name}: {width}x{height} is smaller than a {patch}x{patch} patch"));
+            }
+            fits
+        });
+        if images.is_empty() {
+            bail!("no usable picture was found{}", listed(&skipped));
+        }
+        let (train, held_back) = split(images, recipe.data.validation);
+        Ok(Self {
+            train,
+            held_back,
+            skipped,
+            description: sources.join(", "),
+        })
+    }
+}
+
+/// The first of the skipped files, for an error.
+fn listed(skipped: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let shown: Vec<_> = skipped.iter().take(SHOWN).map(|s| format!("\n  {s}")).collect();
+    match skipped.len() {
+        0 => String::new(),
+        n => format!("; {n} skipped:{}", shown.concat()),
+    }
+}
+
+fn draw(recipe: &Recipe, channels: Channels) -> Vec<Image> {
+    let image = |index: usize| {
+        let picture = drawn::picture(recipe.train.seed, index);
+        Image::new(&format!("drawn {index}"), &picture, channels, 1.0)
+    };
+    (0..recipe.data.drawn).into_par_iter().map(image).collect()
+}
+
+/// Whether a patch fits into what every scale leaves of the picture.
+fn fits(image: &Image, patch: usize, scales: &[Scale]) -> bool {
+    scales.iter().all(|&scale| {
+        let (width, height) = cropped(image.size, scale);
+        width.min(height) >= patch
+    })
+}
+
+fn read_dir(dir: &Dir, channels: Channels) -> Result<Vec<Result<Image>>> {
+    let mut files = Vec::new();
+    walk(&dir.path, &mut files, &mut HashSet::new())?;
+    files.sort();
+    ensure!(
+        !files.is_empty(),
+        "{} holds no picture ({})",
+        dir.path.display(),
+        EXTENSIONS.join(", ")
+    );
+    let read = |path: &PathBuf| {
+        let picture = Picture::open(path)?;
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        Ok(Image::new(&name.to_string_lossy(), &picture, channels, dir.repeat))
+    };
+    Ok(files.par_iter().map(read).collect())
+}
+
+/// Collects the picture files below `dir`. `seen` holds the folders visited,
+/// because links can lead in circles.
+fn walk(dir: &Path, files: &mut Vec<PathBuf>, seen: &mut HashSet<PathBuf>) -> Result<()> {
+    let context = || format!("cannot read the folder {}", dir.display());
+    if !seen.insert(dir.canonicalize().with_context(context)?) {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(dir).with_context(context)? {
+        let path = entry.with_context(context)?.path();
+        if path.is_dir() {
+            walk(&path, files, seen)?;
+        } else if is_picture(&path) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str());
+    extension.is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))
+}
+
+/// Holds pictures back by a hash of their names: the choice depends neither
+/// on their order nor, with a fraction, on the other pictures.
+fn split(images: Vec<Image>, validation: f64) -> (Vec<Image>, Vec<Image>) {
+    let mut ranked: Vec<(u64, usize)> = images.iter().map(|i| spread(fnv(&i.name))).zip(0..).collect();
+    ranked.sort_by(|a, b| (a.0, &images[a.1].name).cmp(&(b.0, &images[b.1].name)));
+    let below = |fraction: f64| {
+        let limit = (fraction * u64::MAX as f64) as u64;
+        ranked.iter().take_while(|(hash, _)| *hash < limit).count().max(1)
+    };
+    let wanted = match validation {
+        v if v <= 0.0 => 0,
+        v if v < 1.0 => below(v),
+        v => v as usize,
+    };
+    let count = wanted.min(images.len() / 2);
+    let chosen: HashSet<usize> = ranked[..count].iter().map(|r| r.1).collect();
+    let (mut train, mut held_back) = (Vec::new(), Vec::new());
+    for (index, image) in images.into_iter().enumerate() {
+        let part = if chosen.contains(&index) { &mut held_back } else { &mut train };
+        part.push(image);
+    }
+    (train, held_back)
+}
+
+/// Spreads a hash evenly: FNV leaves the upper bits of short names alike.
+/// (Finaliser of Stafford's "Mix13", as in SplitMix64.)
+fn spread(hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+/// Patches of one scale.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// The scale.
+    pub scale: Scale,
+    /// Factor of the loss.
+    pub weight: f64,
+    /// (batch, channels, patch, patch): made small and enlarged again, 0 to 1.
+    pub input: Vec<f32>,
+    /// The same as it should be.
+    pub target: Vec<f32>,
+}
+
+/// How batches are cut.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    scales: Vec<(Scale, f64)>,
+    per_step: PerStep,
+    batch: usize,
+    patch: usize,
+    seed: u32,
+    degradation: Degradation,
+}
+
+impl Plan {
+    /// The batches that a recipe asks for.
+    pub fn new(recipe: &Recipe) -> Self {
+        let train = &recipe.train;
+        let weights = train.scale_weights.iter().copied().chain(std::iter::repeat(1.0));
+        Self {
+            scales: train.scales.iter().copied().zip(weights).collect(),
+            per_step: train.scales_per_step,
+            batch: train.batch_size,
+            patch: recipe.data.patch,
+            seed: train.seed,
+            degradation: recipe.data.degradation,
+        }
+    }
+
+    /// The batch of one step: the same whenever it is asked for.
+    pub fn batch(&self, images: &[Image], step: u64) -> Vec<Part> {
+        let mut rng = ChaCha8Rng::seed_from_u64(u64::from(self.seed));
+        // Every step has a stream of random numbers to itself.
+        rng.set_stream(step + 1);
+        let cumulative = cumulative(images);
+        let scales = self.draw_scales(&mut rng);
+        let part = |(scale, weight)| self.part(images, &cumulative, scale, weight, &mut rng);
+        scales.into_iter().map(part).collect()
+    }
+
+    fn draw_scales(&self, rng: &mut ChaCha8Rng) -> Vec<(Scale, f64)> {
+        let PerStep::Number(count) = self.per_step else {
+            return self.scales.clone();
+        };
+        let mut left = self.scales.clone();
+        let mut drawn = Vec::with_capacity(count);
+        while drawn.len() < count && !left.is_empty() {
+            let total: f64 = left.iter().map(|(_, weight)| weight).sum();
+            let mut ball = rng.random::<f64>() * total;
+            let hit = left.iter().position(|(_, weight)| {
+                ball -= weight;
+                ball < 0.0
+            });
+            let (scale, _) = left.swap_remove(hit.unwrap_or(left.len() - 1));
+            drawn.push((scale, 1.0));
+        }
+        drawn
+    }
+
+    fn part(
+        &self,
+        images: &[Image],
+        cumulative: &[f64],
+        scale: Scale,
+        weight: f64,
+        rng: &mut ChaCha8Rng,
+    ) -> Part {
+        let (mut input, mut target) = (Vec::new(), Vec::new());
+        for _ in 0..self.batch {
+            let total = cumulative.last().copied().unwrap_or(0.0);
+            let ball = rng.random::<f64>() * total;
+            let index = cumulative.partition_point(|&c| c <= ball);
+            let image = &images[index.min(images.len() - 1)];
+            let (width, height) = cropped(image.size, scale);
+            let x = rng.random_range(0..=width - self.patch);
+            let y = rng.random_range(0..=height - self.patch);
+            let turn = Turn(rng.random_range(0..8));
+            let region = Region {
+                x: x..x + self.patch,
+                y: y..y + self.patch,
+            };
+            for index in 0..image.planes.len() {
+                let plane = image.plane(index, scale);
+                let degraded = plane.degraded(scale, self.degradation, &region);
+                let original: Vec<f32> = plane.part(&region.x, &region.y).map(f32::from).collect();
+                turn.append(&degraded, self.patch, &mut input);
+                turn.append(&original, self.patch, &mut target);
+            }
+        }
+        Part {
+            scale,
+            weight,
+            input,
+            target,
+        }
+    }
+}
+
+/// Running sums of area times repetition: pictures are drawn in proportion.
+fn cumulative(images: &[Image]) -> Vec<f64> {
+    let weight = |image: &Image| (image.size.0 * image.size.1) as f64 * image.repeat;
+    let sums = images.iter().scan(0.0, |sum, image| {
+        *sum += weight(image);
+        Some(*sum)
+    });
+    sums.collect()
+}
+
+/// Steps that see about as many pixels as all pictures have.
+pub fn steps_per_epoch(images: &[Image], recipe: &Recipe) -> u64 {
+    let patch = recipe.data.patch;
+    let pixels = (recipe.train.batch_size * patch * patch) as f64;
+    let total = cumulative(images).last().copied().unwrap_or(0.0);
+    ((total / pixels).ceil() as u64).max(1)
+}
+
+/// One of the eight ways to turn and mirror a square.
+#[derive(Debug, Clone, Copy)]
+struct Turn(u8);
+
+impl Turn {
+    /// Appends a square of `side` samples, turned, on the scale 0 to 1.
+    fn append(self, square: &[f32], side: usize, out: &mut Vec<f32>) {
+        let flip = |mirrored: bool, i: usize| if mirrored { side - 1 - i } else { i };
+        let [transposed, mirror_x, mirror_y] = [0, 1, 2].map(|bit| self.0 >> bit & 1 == 1);
+        for y in 0..side {
+            for x in 0..side {
+                let (x, y) = (flip(mirror_x, x), flip(mirror_y, y));
+                let index = if transposed { x * side + y } else { y * side + x };
+                out.push(square[index] / 255.0);
+            }
+        }
+    }
+}
+
+/// Prepares batches in a thread of its own, a few ahead of the training.
+#[derive(Debug)]
+pub struct Feeder(Receiver<Vec<Part>>);
+
+impl Feeder {
+    /// Starts with the batch of `step`.
+    pub fn start(plan: Plan, dataset: Arc<Dataset>, step: u64) -> Self {
+        let (sender, receiver) = sync_channel(AHEAD);
+        std::thread::spawn(move || {
+            let batches = (step..).map(|step| plan.batch(&dataset.train, step));
+            // Ends when the training does, which drops the receiver.
+            let _ = batches.map(|batch| sender.send(batch)).find(Result::is_err);
+        });
+        Self(receiver)
+    }
+
+    /// The next batch.
+    ///
+    /// # Errors
+    ///
+    /// A thread that ended.
+    pub fn next(&self) -> Result<Vec<Part>> {
+        self.0.recv().context("the thread that prepares batches ended")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::Overrides;
+
+    fn recipe(dir: Option<&Path>) -> Recipe {
+        let mut flags = Overrides::default();
+        flags.set("data", "drawn", Some(12)).set("data", "patch", Some(32));
+        flags.set("train", "scales", Some(vec!["2", "3/2"]));
+        let mut recipe = Recipe::resolve(None, &flags).unwrap();
+        recipe.data.dirs = dir.into_iter().map(folder).collect();
+        recipe
+    }
+
+    fn folder(path: &Path) -> Dir {
+        Dir {
+            path: path.to_owned(),
+            repeat: 1.0,
+        }
+    }
+
+    fn save(path: &Path, width: usize, height: usize) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut picture = Picture::new(width, height, 3);
+        picture.data.iter_mut().enumerate().for_each(|(i, v)| *v = (i * 31 % 251) as u8);
+        picture.save(path).unwrap();
+    }
+
+    fn names(images: &[Image]) -> Vec<&str> {
+        images.iter().map(|i| i.name.as_str()).collect()
+    }
+
+    #[test]
+    fn reads_a_tree_and_names_what_it_skips() {
+        let dir = tempfile::tempdir().unwrap();
+        save(&dir.path().join("a/one.png"), 40, 50);
+        save(&dir.path().join("a/b/two.JPG"), 64, 64);
+        save(&dir.path().join("tiny.bmp"), 31, 64);
+        std::fs::write(dir.path().join("broken.webp"), b"RIFFxxxx").unwrap();
+        std::fs::write(dir.path().join("notes.txt"), b"no picture").unwrap();
+        let dataset = Dataset::load(&recipe(Some(dir.path())), Channels::Rgb).unwrap();
+        assert_eq!(dataset.train.len() + dataset.held_back.len(), 2);
+        assert_eq!(dataset.skipped.len(), 2);
+        assert!(dataset.skipped.iter().any(|s| s.contains("broken.webp")), "{:?}", dataset.skipped);
+        assert!(dataset.skipped.iter().any(|s| s.contains("tiny.bmp: 31x64")));
+    }
+
+    #[test]
+    fn refuses_folders_without_pictures() {
+        let dir = tempfile::tempdir().unwrap();
+        let problem = |path: &Path| {
+            let error = Dataset::load(&recipe(Some(path)), Channels::Luma).unwrap_err();
+            format!("{error:#}")
+        };
+        let error = problem(dir.path());
+        assert!(error.contains("holds no picture") && error.contains("png"), "{error}");
+        let error = problem(&dir.path().join("missing"));
+        assert!(error.contains("missing"), "{error}");
+        save(&dir.path().join("tiny.png"), 9, 9);
+        let error = problem(dir.path());
+        assert!(error.contains("no usable picture") && error.contains("tiny.png"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_in_circles_end() {
+        let dir = tempfile::tempdir().unwrap();
+        save(&dir.path().join("one.png"), 40, 50);
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("again")).unwrap();
+        let dataset = Dataset::load(&recipe(Some(dir.path())), Channels::Luma).unwrap();
+        assert_eq!(names(&dataset.train), ["one.png"]);
+    }
+
+    #[test]
+    fn the_split_depends_on_names_only() {
+        let picture = Picture::new(8, 8, 1);
+        let image = |i: usize| Image::new(&format!("{i}.png"), &picture, Channels::Luma, 1.0);
+        for validation in [0.2, 5.0] {
+            let forward = split((0..50).map(image).collect(), validation).1;
+            let mut backward = split((0..50).rev().map(image).collect(), validation).1;
+            backward.reverse();
+            assert_eq!(forward, backward);
+            assert!((3..20).contains(&forward.len()), "{}", forward.len());
+        }
+        // With a fraction, further pictures change nothing for the others.
+        let few: HashSet<String> = split((0..50).map(image).collect(), 0.2).1.into_iter().map(|i| i.name).collect();
+        let many = split((0..90).map(image).collect(), 0.2).1;
+        let early: HashSet<String> = many.into_iter().map(|i| i.name).filter(|n| n.len() < 7 && n[..n.len() - 4].parse::<usize>().unwrap() < 50).collect();
+        assert_eq!(few, early);
+        assert_eq!(split((0..3).map(image).collect(), 0.0).1.len(), 0);
+        assert_eq!(split(vec![image(0)], 10.0).1.len(), 0);
+    }
+
+    #[test]
+    fn batches_depend_on_seed_and_step_only() {
+        let recipe = recipe(None);
+        let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
+        let plan = Plan::new(&recipe);
+        let feeder = Feeder::start(plan.clone(), Arc::clone(&dataset), 5);
+        let fed = [feeder.next().unwrap(), feeder.next().unwrap()];
+        assert_eq!(fed, [5, 6].map(|step| plan.batch(&dataset.train, step)));
+        assert_ne!(fed[0], fed[1]);
+        let mut other = recipe.clone();
+        other.train.seed += 1;
+        assert_ne!(Plan::new(&other).batch(&dataset.train, 5), fed[0]);
+    }
+
+    #[test]
+    fn scales_are_drawn_by_weight() {
+        let mut recipe = recipe(None);
+        recipe.train.scale_weights = vec![3.0, 1.0];
+        let plan = Plan::new(&recipe);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let hits = (0..1000).filter(|_| plan.draw_scales(&mut rng)[0].0 == Scale::whole(2));
+        assert!((700..800).contains(&hits.count()));
+        recipe.train.scales_per_step = PerStep::Number(2);
+        assert_eq!(Plan::new(&recipe).draw_scales(&mut rng).len(), 2);
+    }
+
+    #[test]
+    fn turns_are_the_eight_of_the_square() {
+        let square = [0.0, 255.0, 510.0, 765.0];
+        let turned: HashSet<Vec<u32>> = (0..8)
+            .map(|i| {
+                let mut out = Vec::new();
+                Turn(i).append(&square, 2, &mut out);
+                out.iter().map(|&v| v as u32).collect()
+            })
+            .collect();
+        assert_eq!(turned.len(), 8);
+        assert!(turned.contains(&vec![0, 1, 2, 3]) && turned.contains(&vec![2, 0, 3, 1]));
+    }
+
+    #[test]
+    fn grey_files_fill_three_planes() {
+        let mut picture = Picture::new(2, 1, 1);
+        picture.data = vec![0, 255];
+        let rgb = Image::new("g", &picture, Channels::Rgb, 1.0);
+        assert_eq!(rgb.planes, vec![vec![0, 255]; 3]);
+        let luma = Image::new("g", &picture, Channels::Luma, 1.0);
+        assert_eq!(luma.planes, vec![vec![16, 235]]);
+    }
+}

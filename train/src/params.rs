@@ -1,0 +1,202 @@
+//! The parameters of a network in training: named, drawn from a seed.
+//!
+//! candle's random numbers cannot be seeded on the CPU, so that its own
+//! `VarMap` would start every run elsewhere.
+
+use anyhow::{Result, ensure};
+use candle_core::{DType, Device, Shape, Tensor, Var};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder, init::NormalOrUniform};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Parameters by name.
+pub type Vars = BTreeMap<String, Var>;
+
+/// Makes parameters as a network asks for them: copies of given tensors, or
+/// drawn from the seed and the parameter's name, so that a parameter's first
+/// values depend on no other parameter.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    seed: u32,
+    given: Option<Given>,
+    vars: Mutex<Vars>,
+}
+
+/// Tensors to start from.
+#[derive(Debug)]
+struct Given {
+    origin: String,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Store {
+    /// Draws every parameter.
+    pub fn drawn(seed: u32) -> Self {
+        Self::new(seed, None)
+    }
+
+    /// Copies every parameter from `tensors`, which `origin` names in errors.
+    pub fn given(origin: &str, tensors: HashMap<String, Tensor>) -> Self {
+        let origin = origin.to_owned();
+        Self::new(0, Some(Given { origin, tensors }))
+    }
+
+    fn new(seed: u32, given: Option<Given>) -> Self {
+        Self(Arc::new(Inner {
+            seed,
+            given,
+            vars: Mutex::default(),
+        }))
+    }
+
+    /// What a network is built from.
+    pub fn builder(&self) -> VarBuilder<'static> {
+        VarBuilder::from_backend(Box::new(self.clone()), DType::F32, Device::Cpu)
+    }
+
+    /// The parameters that were asked for.
+    ///
+    /// # Errors
+    ///
+    /// A given tensor that nobody asked for.
+    pub fn vars(&self) -> Result<Vars> {
+        let vars = self.0.vars.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Given { origin, tensors }) = &self.0.given {
+            let unused = tensors.keys().find(|name| !vars.contains_key(*name));
+            ensure!(
+                unused.is_none(),
+                "{origin}: its tensor {} is no part of this network",
+                unused.map_or("", String::as_str)
+            );
+        }
+        Ok(vars.clone())
+    }
+
+    fn make(&self, name: &str, shape: Shape, init: Init) -> candle_core::Result<Var> {
+        let Some(Given { origin, tensors }) = &self.0.given else {
+            let values = draw(&shape, init, self.0.seed, name);
+            return Var::from_vec(values, shape, &Device::Cpu);
+        };
+        let problem = |text: String| candle_core::Error::Msg(format!("{origin}: {text}"));
+        let tensor = tensors
+            .get(name)
+            .ok_or_else(|| problem(format!("it has no tensor {name}")))?;
+        if tensor.shape() != &shape {
+            let found = tensor.shape();
+            return Err(problem(format!(
+                "tensor {name} should have shape {shape:?}, found {found:?}"
+            )));
+        }
+        Var::from_vec(tensor.flatten_all()?.to_vec1::<f32>()?, shape, &Device::Cpu)
+    }
+}
+
+impl SimpleBackend for Store {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        init: Init,
+        _: DType,
+        _: &Device,
+    ) -> candle_core::Result<Tensor> {
+        let known = |vars: &Vars| vars.get(name).map(|var| var.as_tensor().clone());
+        let mut vars = self.0.vars.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tensor) = known(&vars) {
+            return Ok(tensor);
+        }
+        let var = self.make(name, shape, init)?;
+        let tensor = var.as_tensor().clone();
+        vars.insert(name.to_owned(), var);
+        Ok(tensor)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        let problem = format!("parameter {name} was asked for without a shape");
+        Err(candle_core::Error::Msg(problem))
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        match &self.0.given {
+            Some(given) => given.tensors.contains_key(name),
+            None => true,
+        }
+    }
+}
+
+fn draw(shape: &Shape, init: Init, seed: u32, name: &str) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(u64::from(seed) ^ crate::fnv(name));
+    let mut sample: Box<dyn FnMut() -> f64> = match init {
+        Init::Const(value) => Box::new(move || value),
+        Init::Randn { mean, stdev } => Box::new(move || mean + stdev * normal(&mut rng)),
+        Init::Uniform { lo, up } => Box::new(move || lo + (up - lo) * rng.random::<f64>()),
+        Init::Kaiming {
+            dist,
+            fan,
+            non_linearity,
+        } => {
+            let stdev = non_linearity.gain() / (fan.for_shape(shape) as f64).sqrt();
+            let bound = 3f64.sqrt() * stdev;
+            match dist {
+                NormalOrUniform::Normal => Box::new(move || stdev * normal(&mut rng)),
+                NormalOrUniform::Uniform => {
+                    Box::new(move || bound * (2.0 * rng.random::<f64>() - 1.0))
+                }
+            }
+        }
+    };
+    (0..shape.elem_count()).map(|_| sample() as f32).collect()
+}
+
+/// A standard normal number, by Box and Muller.
+fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    // 1 - [0, 1) is never 0, whose logarithm is infinite.
+    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(seed: u32, name: &str, init: Init) -> Vec<f32> {
+        let builder = Store::drawn(seed).builder();
+        let tensor = builder.get_with_hints((40, 50), name, init).unwrap();
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn seed_and_name_decide() {
+        let init = Init::Randn {
+            mean: 1.0,
+            stdev: 2.0,
+        };
+        assert_eq!(values(3, "a", init), values(3, "a", init));
+        assert_ne!(values(3, "a", init), values(4, "a", init));
+        assert_ne!(values(3, "a", init), values(3, "b", init));
+        let drawn = values(3, "a", init);
+        let mean = drawn.iter().sum::<f32>() / drawn.len() as f32;
+        let variance = drawn.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / drawn.len() as f32;
+        assert!((mean - 1.0).abs() < 0.2 && (variance - 4.0).abs() < 0.5, "{mean} {variance}");
+    }
+
+    #[test]
+    fn given_tensors_must_fit() {
+        let tensor = Tensor::ones((2, 2), DType::F32, &Device::Cpu).unwrap();
+        let given = || Store::given("f.safetensors", [("a".into(), tensor.clone())].into());
+        let store = given();
+        store.builder().get((2, 2), "a").unwrap();
+        assert_eq!(store.vars().unwrap().len(), 1);
+        let error = given().builder().get((4, 1), "a").unwrap_err().to_string();
+        assert!(error.contains("f.safetensors") && error.contains("tensor a"), "{error}");
+        let error = given().builder().get((2, 2), "b").unwrap_err().to_string();
+        assert!(error.contains('b'), "{error}");
+        assert!(given().vars().unwrap_err().to_string().contains("tensor a"));
+    }
+}

@@ -1,0 +1,621 @@
+//! Recipes: all that decides what a training run does, in one TOML file.
+//!
+//! A recipe states what differs from the model's defaults; flags of the
+//! command differ from the recipe; what results is written beside the weights.
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Device};
+use candle_nn::VarBuilder;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use srfilter::Scale;
+use srfilter::models::{self, Architecture, Channels, Scales};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Steps of a run on given pictures whose length nobody states.
+const DEFAULT_STEPS: u64 = 20_000;
+
+/// Minutes of a run on drawn pictures whose length nobody states.
+const DRAWN_MINUTES: f64 = 1.0;
+
+/// Batch and patch of a run on drawn pictures: many small steps, so that a
+/// minute shows something.
+const DRAWN_BATCH: (usize, usize) = (4, 32);
+
+/// Pictures that are drawn where no folder is given.
+const DRAWN_PICTURES: usize = 40;
+
+/// The smallest patch that makes sense: the reach of one small convolution.
+const MIN_PATCH: usize = 8;
+
+/// A training recipe with every setting resolved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What is trained.
+    pub model: Model,
+    /// On what.
+    pub data: Data,
+    /// How.
+    pub train: Train,
+}
+
+/// The network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// A name of the library's table.
+    pub name: String,
+    /// Weights to start from; drawn at random if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    /// Settings of the architecture that differ from the table's.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub config: Table,
+}
+
+/// The pictures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Side of the training patches in pixels of the enlarged picture.
+    pub patch: usize,
+    /// How small pictures are made of large ones.
+    pub degradation: Degradation,
+    /// Pictures held back for validation: a fraction if below 1, else a number.
+    pub validation: f64,
+    /// Pictures to draw where `dirs` is empty.
+    pub drawn: usize,
+    /// Folders, searched with all their subfolders.
+    pub dirs: Vec<Dir>,
+}
+
+/// A folder of pictures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dir {
+    /// The folder, relative to the current one.
+    pub path: PathBuf,
+    /// How many times its pictures count.
+    #[serde(default = "once")]
+    pub repeat: f64,
+}
+
+fn once() -> f64 {
+    1.0
+}
+
+/// The interpolation that makes the small picture and enlarges it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Degradation {
+    /// MATLAB's bicubic `imresize`; the small picture is rounded to 8 bit.
+    Matlab,
+    /// Pillow's `BICUBIC`, 8 bit throughout.
+    Pillow,
+}
+
+/// The optimisation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Train {
+    /// Scales that are trained.
+    pub scales: Vec<Scale>,
+    /// One number a scale: how often it is drawn or, with all scales a step,
+    /// the factor of its loss. Empty for 1 each.
+    #[serde(default)]
+    pub scale_weights: Vec<f64>,
+    /// How many of the scales share a step.
+    pub scales_per_step: PerStep,
+    /// Length in steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Length in epochs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u64>,
+    /// Length of an epoch; once over the area of all pictures if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps_per_epoch: Option<u64>,
+    /// Length in minutes. The schedule then follows the clock, so that such
+    /// runs cannot be repeated exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minutes: Option<f64>,
+    /// Patches a scale and step.
+    pub batch_size: usize,
+    /// Adam, or AdamW with decoupled weight decay.
+    pub optimizer: Optimizer,
+    /// Highest learning rate.
+    pub lr: f64,
+    /// How the learning rate falls.
+    pub schedule: Schedule,
+    /// Lowest learning rate of the cosine.
+    pub min_lr: f64,
+    /// Steps over which the learning rate first rises.
+    pub warmup: u64,
+    /// Decay rates of Adam's first and second moments.
+    pub betas: [f64; 2],
+    /// Adam's guard against division by zero.
+    pub eps: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Upper bound of the gradient's norm over all parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// The loss.
+    pub loss: Loss,
+    /// Seed of first weights, patches and drawn pictures.
+    pub seed: u32,
+    /// Steps between validations.
+    pub validate_every: u64,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// Factors of the learning rate of parameters whose names begin so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lr_factors: BTreeMap<String, f64>,
+}
+
+/// How many scales share a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PerStep {
+    /// That many, drawn without repetition.
+    Number(usize),
+    /// Every scale.
+    Word(All),
+}
+
+/// The word `all`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum All {
+    /// `all`
+    All,
+}
+
+/// The optimiser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Weight decay adds to the gradient.
+    Adam,
+    /// Weight decay shrinks the parameters.
+    AdamW,
+}
+
+/// The course of the learning rate after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// Stays at `lr`.
+    Constant,
+    /// Half a cosine from `lr` to `min_lr`.
+    Cosine,
+}
+
+/// What is minimised, a mean over all samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loss {
+    /// Squared error.
+    Mse,
+    /// Absolute error.
+    L1,
+    /// Smoothed absolute error.
+    Charbonnier,
+}
+
+/// Keys that state the run's length; a later source replaces all of them.
+const LENGTHS: [&str; 3] = ["steps", "epochs", "minutes"];
+
+/// What flags of the command change in a recipe.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Overrides(Table);
+
+impl Overrides {
+    /// Sets `key` of the section `[section]`, if there is a value.
+    pub fn set(&mut self, section: &str, key: &str, value: Option<impl Into<Value>>) -> &mut Self {
+        if let Some(value) = value {
+            let entry = self.0.entry(section).or_insert_with(|| Table::new().into());
+            if let Value::Table(table) = entry {
+                table.insert(key.to_owned(), value.into());
+            }
+        }
+        self
+    }
+}
+
+impl Recipe {
+    /// The recipe of a file (or of nothing) with flags on top.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, a key that does not exist, a value that makes no sense.
+    pub fn resolve(file: Option<&Path>, overrides: &Overrides) -> Result<Self> {
+        let mut given = match file {
+            Some(path) => read_table(path)?,
+            None => Table::new(),
+        };
+        merge(&mut given, &overrides.0);
+        let resolve = || -> Result<Self> {
+            let recipe: Self = with_defaults(&given)?.try_into().map_err(one_line)?;
+            recipe.check()?;
+            Ok(recipe)
+        };
+        resolve().with_context(|| match file {
+            Some(path) => format!("{}", path.display()),
+            None => "settings".to_owned(),
+        })
+    }
+
+    /// The architecture: the table's, with the recipe's changes.
+    ///
+    /// # Errors
+    ///
+    /// An unknown model, or a change that does not fit it.
+    pub fn architecture(&self) -> Result<Architecture> {
+        architecture(&self.model.name, &self.model.config)
+    }
+
+    /// As TOML text.
+    ///
+    /// # Errors
+    ///
+    /// A number that TOML cannot hold.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).context("cannot write the recipe as TOML")
+    }
+
+    /// SHA-256 of [`Recipe::to_toml`], in hexadecimal.
+    ///
+    /// # Errors
+    ///
+    /// As [`Recipe::to_toml`].
+    pub fn sha256(&self) -> Result<String> {
+        let digest = Sha256::digest(self.to_toml()?.as_bytes());
+        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The first setting, other than the run's length, in which two recipes differ.
+    ///
+    /// # Errors
+    ///
+    /// As [`Recipe::to_toml`].
+    pub fn difference(&self, other: &Self) -> Result<Option<String>> {
+        let table = |recipe: &Self| -> Result<Table> {
+            let mut recipe = recipe.clone();
+            let train = &mut recipe.train;
+            (train.steps, train.epochs, train.minutes) = (None, None, None);
+            Ok(Table::try_from(&recipe)?)
+        };
+        let (ours, theirs) = (table(self)?, table(other)?);
+        Ok(first_difference("", &Value::Table(ours), &Value::Table(theirs)))
+    }
+
+    fn check(&self) -> Result<()> {
+        let (data, train) = (&self.data, &self.train);
+        let positive = [
+            ("batch_size", train.batch_size as f64),
+            ("lr", train.lr),
+            ("eps", train.eps),
+            ("validate_every", train.validate_every as f64),
+            ("checkpoint_every", train.checkpoint_every as f64),
+            ("steps", train.steps.map_or(1.0, |n| n as f64)),
+            ("epochs", train.epochs.map_or(1.0, |n| n as f64)),
+            ("steps_per_epoch", train.steps_per_epoch.map_or(1.0, |n| n as f64)),
+            ("minutes", train.minutes.unwrap_or(1.0)),
+            ("clip_norm", train.clip_norm.unwrap_or(1.0)),
+        ];
+        let factors = train.lr_factors.values().map(|&f| ("lr_factors", f));
+        let repeats = data.dirs.iter().map(|dir| ("repeat", dir.repeat));
+        let weights = train.scale_weights.iter().map(|&w| ("scale_weights", w));
+        let all = positive.into_iter().chain(factors).chain(repeats).chain(weights);
+        for (name, value) in all {
+            ensure!(value > 0.0 && value.is_finite(), "{name} must be above 0, not {value}");
+        }
+        let not_negative = [
+            ("validation", data.validation),
+            ("weight_decay", train.weight_decay),
+            ("min_lr", train.min_lr),
+        ];
+        for (name, value) in not_negative {
+            ensure!(value >= 0.0 && value.is_finite(), "{name} must be 0 or more, not {value}");
+        }
+        for beta in train.betas {
+            ensure!((0.0..1.0).contains(&beta), "betas must be from 0 to below 1, not {beta}");
+        }
+        ensure!(
+            data.patch >= MIN_PATCH,
+            "patch must be at least {MIN_PATCH} pixels, not {}",
+            data.patch
+        );
+        self.check_length()?;
+        self.check_scales()
+    }
+
+    fn check_length(&self) -> Result<()> {
+        let train = &self.train;
+        ensure!(
+            train.steps.is_none() || train.epochs.is_none(),
+            "the length is given twice: steps and epochs; give one of them"
+        );
+        Ok(())
+    }
+
+    fn check_scales(&self) -> Result<()> {
+        let train = &self.train;
+        let name = &self.model.name;
+        ensure!(!train.scales.is_empty(), "scales is empty: give at least one, such as 2");
+        for (i, scale) in train.scales.iter().enumerate() {
+            ensure!(*scale > Scale::ONE, "scale {scale} does not enlarge: it must be above 1");
+            ensure!(!train.scales[..i].contains(scale), "scale {scale} is listed twice");
+        }
+        if let PerStep::Number(n) = train.scales_per_step {
+            let known = train.scales.len();
+            ensure!(
+                (1..=known).contains(&n),
+                "scales_per_step must be \"all\" or 1 to {known}, not {n}"
+            );
+        }
+        ensure!(
+            train.scale_weights.is_empty() || train.scale_weights.len() == train.scales.len(),
+            "{} scale_weights for {} scales: give one each",
+            train.scale_weights.len(),
+            train.scales.len()
+        );
+        match native_scales(&self.architecture()?)? {
+            None if train.scales.len() > 1 => bail!(
+                "{name} trains one scale a run, {} were given: train each with its own --out",
+                train.scales.len()
+            ),
+            Some(Scales::List(list)) => {
+                let missing = train.scales.iter().find(|scale| !list.contains(scale));
+                if let Some(scale) = missing {
+                    let known = Scales::List(list.clone());
+                    bail!("{name} has no weights for scale {scale}, only for {known}");
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn read_table(path: &Path) -> Result<Table> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the recipe {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("{}", path.display()))
+}
+
+/// Lays `over` over `base`, table by table. Settings that belong together go
+/// together: the ways to state the length, and scales with their weights.
+fn merge(base: &mut Table, over: &Table) {
+    if LENGTHS.iter().any(|key| over.contains_key(*key)) {
+        LENGTHS.iter().for_each(|key| drop(base.remove(*key)));
+    }
+    if over.contains_key("scales") {
+        base.remove("scale_weights");
+    }
+    for (key, value) in over {
+        match (base.get_mut(key), value) {
+            (Some(Value::Table(base)), Value::Table(over)) => merge(base, over),
+            _ => {
+                base.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// `given` laid over the defaults for its model and data.
+fn with_defaults(given: &Table) -> Result<Table> {
+    let model = given.get("model");
+    let name = model.and_then(|model| model.get("name"));
+    let name = name.and_then(Value::as_str).unwrap_or(models::DEFAULT);
+    let config = model.and_then(|model| model.get("config"));
+    let config = config.and_then(Value::as_table).cloned().unwrap_or_default();
+    let dirs = given.get("data").and_then(|data| data.get("dirs"));
+    let drawn = dirs.and_then(Value::as_array).is_none_or(Vec::is_empty);
+    let mut recipe = Table::try_from(default_recipe(name, &config, drawn)?)?;
+    merge(&mut recipe, given);
+    Ok(recipe)
+}
+
+/// What `train --model NAME` does without a recipe.
+fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
+    let architecture = architecture(name, config)?;
+    let luma = architecture.channels() == Channels::Luma;
+    let (scales, scales_per_step) = match native_scales(&architecture)? {
+        None => (vec![Scale::whole(2)], PerStep::Number(1)),
+        Some(Scales::List(list)) => (list, PerStep::Word(All::All)),
+        Some(Scales::Any) => (continuous_scales()?, PerStep::Number(1)),
+    };
+    let scale_weights = match native_scales(&architecture)? {
+        Some(Scales::Any) => scales.iter().map(|&s| common(s)).collect(),
+        _ => Vec::new(),
+    };
+    let (patch, degradation, lr, schedule) = if luma {
+        (48, Degradation::Matlab, 1e-3, Schedule::Cosine)
+    } else {
+        // As the published HyperSRCNN was trained.
+        (96, Degradation::Pillow, 1e-4, Schedule::Constant)
+    };
+    let (batch_size, patch) = if drawn { DRAWN_BATCH } else { (16, patch) };
+    Ok(Recipe {
+        model: Model {
+            name: name.to_owned(),
+            init: None,
+            config: Table::new(),
+        },
+        data: Data {
+            patch,
+            degradation,
+            validation: if drawn { 4.0 } else { 10.0 },
+            drawn: DRAWN_PICTURES,
+            dirs: Vec::new(),
+        },
+        train: Train {
+            scales,
+            scale_weights,
+            scales_per_step,
+            steps: (!drawn).then_some(DEFAULT_STEPS),
+            epochs: None,
+            steps_per_epoch: None,
+            minutes: drawn.then_some(DRAWN_MINUTES),
+            batch_size,
+            optimizer: Optimizer::Adam,
+            lr,
+            schedule,
+            min_lr: lr / 100.0,
+            warmup: 20,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            weight_decay: 0.0,
+            clip_norm: None,
+            loss: Loss::Mse,
+            seed: 1,
+            validate_every: if drawn { 200 } else { 1000 },
+            checkpoint_every: if drawn { 200 } else { 500 },
+            lr_factors: BTreeMap::new(),
+        },
+    })
+}
+
+/// Training scales of a network that serves any.
+fn continuous_scales() -> Result<Vec<Scale>> {
+    let texts = ["3/2", "2", "5/2", "3", "4", "6", "8", "16"];
+    Ok(texts.map(str::parse).into_iter().collect::<Result<_, _>>()?)
+}
+
+/// How often a training scale is drawn: x2, x3 and x4 are what most people use.
+fn common(scale: Scale) -> f64 {
+    match (scale.num(), scale.den()) {
+        (2..=4, 1) => 4.0,
+        (8.., 1) => 1.0,
+        _ => 2.0,
+    }
+}
+
+/// The table's architecture of that name, with `config` laid over its settings.
+fn architecture(name: &str, config: &Table) -> Result<Architecture> {
+    let architecture = (models::find(name)?.architecture)();
+    let Some(architecture) = architecture else {
+        bail!("{name} has no weights: there is nothing to train");
+    };
+    let mut table = Table::try_from(&architecture)?;
+    let changes = [("config".to_owned(), Value::Table(config.clone()))];
+    merge(&mut table, &changes.into_iter().collect());
+    table.try_into().map_err(one_line).context("model.config")
+}
+
+/// The scales that an architecture has by itself; `None` if a set of weights
+/// serves whatever scale it was trained for.
+fn native_scales(architecture: &Architecture) -> Result<Option<Scales>> {
+    let probe = Scales::list([Scale::new(17, 16)?]);
+    let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+    let network = architecture.build(&vb, probe.clone())?;
+    let scales = network.scales();
+    Ok((*scales != probe).then(|| scales.clone()))
+}
+
+/// The path of the first key in which two values differ.
+fn first_difference(path: &str, a: &Value, b: &Value) -> Option<String> {
+    let (Value::Table(a), Value::Table(b)) = (a, b) else {
+        return (a != b).then(|| path.to_owned());
+    };
+    a.keys().chain(b.keys()).find_map(|key| {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match (a.get(key), b.get(key)) {
+            (Some(a), Some(b)) => first_difference(&path, a, b),
+            _ => Some(path),
+        }
+    })
+}
+
+/// TOML errors end with a line break.
+fn one_line(error: toml::de::Error) -> anyhow::Error {
+    anyhow::anyhow!("{}", error.to_string().trim().replace('\n', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(text: &str, overrides: &Overrides) -> Result<Recipe> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("r.toml");
+        std::fs::write(&path, text)?;
+        Recipe::resolve(Some(&path), overrides)
+    }
+
+    fn problem(text: &str) -> String {
+        format!("{:#}", resolve(text, &Overrides::default()).unwrap_err())
+    }
+
+    #[test]
+    fn flags_override_the_recipe_and_the_recipe_the_defaults() {
+        let text = "[model]\nname = 'srcnn'\n[data]\ndirs = [{ path = 'a', repeat = 2 }]\n\
+                    [train]\nepochs = 3\nlr = 0.5\nscales = [3]";
+        let mut flags = Overrides::default();
+        flags.set("train", "steps", Some(7)).set("train", "seed", Some(9));
+        let recipe = resolve(text, &flags).unwrap();
+        assert_eq!((recipe.train.steps, recipe.train.epochs), (Some(7), None));
+        assert_eq!((recipe.train.lr, recipe.train.seed), (0.5, 9));
+        assert_eq!(recipe.train.scales, [Scale::whole(3)]);
+        assert_eq!((recipe.data.patch, recipe.data.dirs[0].repeat), (48, 2.0));
+    }
+
+    #[test]
+    fn names_what_is_wrong() {
+        for (text, expected) in [
+            ("[train]\nlearning_rate = 1", "learning_rate"),
+            ("[nodel]\n", "nodel"),
+            ("[model]\nname = 'srgna'", "srgna"),
+            ("[model]\nname = 'bicubic'", "nothing to train"),
+            ("[model]\nname = 'srcnn'\nconfig = { width = 3 }", "width"),
+            ("[model]\nname = 'srcnn'\n[train]\nscales = [2, 3]", "one scale a run"),
+            ("[model]\nname = 'hypersrcnn-rgb'\n[train]\nscales = [3]", "scale 3"),
+            ("[train]\nscales = [17]", "17"),
+            ("[train]\nscales = [2, 2]", "twice"),
+            ("[train]\nlr = 0", "lr must be above 0"),
+            ("[train]\nsteps = 1\nepochs = 1", "given twice"),
+            ("[data]\npatch = 2", "patch must be"),
+            ("[train]\nscale_weights = [1]", "scale_weights"),
+            ("[train", "r.toml"),
+            ("train = 3", "r.toml"),
+        ] {
+            let error = problem(text);
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_model_has_defaults_that_survive_writing() {
+        for model in models::MODELS.iter().filter(|m| (m.architecture)().is_some()) {
+            let mut flags = Overrides::default();
+            flags.set("model", "name", Some(model.name));
+            let recipe = Recipe::resolve(None, &flags).unwrap();
+            let again = resolve(&recipe.to_toml().unwrap(), &Overrides::default()).unwrap();
+            assert_eq!(again, recipe);
+            assert_eq!(again.sha256().unwrap(), recipe.sha256().unwrap());
+        }
+    }
+
+    #[test]
+    fn differences_leave_out_the_length() {
+        let recipe = |text| resolve(text, &Overrides::default()).unwrap();
+        let a = recipe("[train]\nsteps = 5");
+        assert_eq!(a.difference(&recipe("[train]\nepochs = 9")).unwrap(), None);
+        let lr = recipe("[train]\nsteps = 5\nlr = 0.25");
+        assert_eq!(a.difference(&lr).unwrap().as_deref(), Some("train.lr"));
+    }
+
+    #[test]
+    fn the_committed_recipes_are_valid() {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+        for name in ["srcnn/x2", "srcnn/x3", "srcnn/x4", "hypersrcnn/recipe"] {
+            let path = models.join(format!("{name}.toml"));
+            Recipe::resolve(Some(&path), &Overrides::default()).unwrap();
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! A whole run: its folder, the loop, what it shows and what it keeps.
+
+use crate::checkpoint::{State, write_whole};
+use crate::data::Dataset;
+use crate::log::{Event, Log};
+use crate::plot;
+use crate::recipe::{Overrides, Recipe};
+use crate::trainer::{Report, Trainer};
+use crate::validate::{Quality, Validator, mean_gain};
+use anyhow::{Context, Result, bail, ensure};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use srfilter::models;
+use srfilter::weights::{Card, Checkpoint};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Steps between lines of the log.
+const LOG_EVERY: u64 = 20;
+
+/// Skipped files that are named one by one.
+const SKIPPED_SHOWN: usize = 10;
+
+/// What the command was told.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// A recipe file.
+    pub recipe: Option<PathBuf>,
+    /// Flags that override it.
+    pub overrides: Overrides,
+    /// The run's folder; `runs/MODEL` if not given.
+    pub out: Option<PathBuf>,
+    /// Go on with the run in the folder.
+    pub resume: bool,
+    /// Replace the run in the folder.
+    pub force: bool,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are taken.
+    Finished,
+    /// It was asked to stop, and saved its state.
+    Stopped,
+}
+
+/// Trains as told, until done or until `stop` is set.
+///
+/// # Errors
+///
+/// Settings, pictures or files that cannot be used, or a training that
+/// diverges. The state saved last stays.
+pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
+    let (folder, recipe) = open(options)?;
+    let state = match options.resume {
+        true => Some(State::load(&folder.state())?),
+        false => None,
+    };
+    let channels = recipe.architecture()?.channels();
+    let dataset = Arc::new(Dataset::load(&recipe, channels)?);
+    report_data(&dataset);
+    let trainer = Trainer::new(&recipe, &dataset, state)?;
+    let log = Log::open(&folder.file("log.jsonl"), trainer.steps())?;
+    let (scales, degradation) = (&recipe.train.scales, recipe.data.degradation);
+    let validator = Validator::new(&dataset.held_back, scales, degradation);
+    write_whole(&folder.file("recipe.toml"), recipe.to_toml()?.as_bytes())?;
+    let bar = progress_bar(&trainer);
+    let mut session = Session {
+        folder,
+        recipe,
+        trainer,
+        validator,
+        log,
+        bar,
+        quality: Vec::new(),
+        data: dataset.description.clone(),
+    };
+    session.begin()?;
+    session.train(stop)
+}
+
+/// Resolves the recipe and the folder.
+fn open(options: &Options) -> Result<(Folder, Recipe)> {
+    let given = || Recipe::resolve(options.recipe.as_deref(), &options.overrides);
+    let folder = |recipe: Option<&Recipe>| {
+        let name = recipe.map_or(models::DEFAULT, |recipe| recipe.model.name.as_str());
+        Folder(options.out.clone().unwrap_or_else(|| Path::new("runs").join(name)))
+    };
+    if !options.resume {
+        let recipe = given()?;
+        let folder = folder(Some(&recipe));
+        folder.create(options.force)?;
+        return Ok((folder, recipe));
+    }
+    let folder = match &options.out {
+        Some(_) => folder(None),
+        None => folder(Some(&given()?)),
+    };
+    let before = folder.file("recipe.toml");
+    ensure!(
+        before.exists(),
+        "{} holds no run to resume",
+        folder.0.display()
+    );
+    let old = Recipe::resolve(Some(&before), &Overrides::default())?;
+    // Without a recipe of their own, flags change the run's.
+    let base = options.recipe.as_deref().unwrap_or(&before);
+    let recipe = Recipe::resolve(Some(base), &options.overrides)?;
+    if let Some(key) = old.difference(&recipe)? {
+        bail!(
+            "the run in {} was started with another {key}: only its length can change",
+            folder.0.display()
+        );
+    }
+    Ok((folder, recipe))
+}
+
+fn report_data(dataset: &Dataset) {
+    for skipped in dataset.skipped.iter().take(SKIPPED_SHOWN) {
+        eprintln!("skipped {skipped}");
+    }
+    let more = dataset.skipped.len().saturating_sub(SKIPPED_SHOWN);
+    if more > 0 {
+        eprintln!("skipped {more} more");
+    }
+    eprintln!(
+        "data: {}; {} to train on, {} held back",
+        dataset.description,
+        dataset.train.len(),
+        dataset.held_back.len()
+    );
+}
+
+/// The folder of a run.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn state(&self) -> PathBuf {
+        self.0.join("checkpoint").join("state.safetensors")
+    }
+
+    fn create(&self, force: bool) -> Result<()> {
+        let shown = self.0.display();
+        if self.file("recipe.toml").exists() {
+            ensure!(
+                force,
+                "{shown} already holds a run: --resume goes on with it, --force replaces it, \
+                 --out DIR takes another folder"
+            );
+            for name in ["log.jsonl", "curves.png", "best.safetensors", "last.safetensors"] {
+                remove(&self.file(name))?;
+            }
+            remove(&self.state())?;
+        }
+        let made = std::fs::create_dir_all(self.0.join("checkpoint"));
+        made.with_context(|| format!("cannot make the folder {shown}"))
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn progress_bar(trainer: &Trainer) -> ProgressBar {
+    let target = match std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let bar = ProgressBar::with_draw_target(trainer.length(), target);
+    let template = "{bar:24} {pos}/{len} steps, {per_sec}, {eta} left{msg}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_position(trainer.steps());
+    bar.reset_eta();
+    bar
+}
+
+/// A run in progress.
+struct Session {
+    folder: Folder,
+    recipe: Recipe,
+    trainer: Trainer,
+    validator: Validator,
+    log: Log,
+    bar: ProgressBar,
+    /// Of the last validation.
+    quality: Vec<Quality>,
+    /// The pictures in words.
+    data: String,
+}
+
+/// Losses since the last line of the log.
+struct Tally {
+    since: Instant,
+    losses: Vec<f64>,
+}
+
+impl Tally {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            losses: Vec::new(),
+        }
+    }
+}
+
+impl Session {
+    fn begin(&mut self) -> Result<()> {
+        let step = self.trainer.steps();
+        let weights: usize = self.trainer.tensors().iter().map(|(_, t)| t.elem_count()).sum();
+        let model = &self.recipe.model.name;
+        let out = self.folder.0.display();
+        eprintln!("training {model} ({weights} weights) from step {step} into {out}");
+        self.log.push(Event::Start {
+            step,
+            model: model.clone(),
+            recipe_sha256: self.recipe.sha256()?,
+            data: self.data.clone(),
+        })?;
+        // Early, so that a folder that cannot be written is no late surprise.
+        self.save()
+    }
+
+    fn train(&mut self, stop: &AtomicBool) -> Result<Outcome> {
+        let mut tally = Tally::new();
+        while self.trainer.progress() < 1.0 {
+            if stop.load(Ordering::SeqCst) {
+                self.save()?;
+                self.end("interrupted")?;
+                let out = self.folder.0.display();
+                let step = self.trainer.steps();
+                eprintln!("stopped at step {step}; go on with: train --resume --out {out}");
+                return Ok(Outcome::Stopped);
+            }
+            let report = self.trainer.step()?;
+            self.note(&report, &mut tally)?;
+            let step = self.trainer.steps();
+            let train = &self.recipe.train;
+            let done = self.trainer.progress() >= 1.0;
+            let save = done || step.is_multiple_of(train.checkpoint_every);
+            if done || step.is_multiple_of(train.validate_every) {
+                self.validate()?;
+            }
+            if save {
+                self.save()?;
+            }
+        }
+        self.end("finished")?;
+        eprintln!("finished: {}", self.folder.file("best.safetensors").display());
+        Ok(Outcome::Finished)
+    }
+
+    /// Shows and logs a step.
+    fn note(&mut self, report: &Report, tally: &mut Tally) -> Result<()> {
+        let step = self.trainer.steps();
+        tally.losses.push(report.loss);
+        self.show(report.loss);
+        if !step.is_multiple_of(LOG_EVERY) {
+            return Ok(());
+        }
+        let count = tally.losses.len() as f64;
+        self.log.push(Event::Train {
+            step,
+            loss: tally.losses.iter().sum::<f64>() / count,
+            lr: report.lr,
+            gradient_norm: report.gradient_norm,
+            steps_per_second: count / tally.since.elapsed().as_secs_f64(),
+        })?;
+        *tally = Tally::new();
+        Ok(())
+    }
+
+    fn show(&self, loss: f64) {
+        let step = self.trainer.steps();
+        let epoch = step as f64 / self.trainer.steps_per_epoch() as f64;
+        let gain = mean_gain(&self.quality).map(|gain| format!(", {gain:+.2} dB over bicubic"));
+        let gain = gain.unwrap_or_default();
+        let expected = step as f64 / self.trainer.progress().max(f64::MIN_POSITIVE);
+        self.bar.set_length(self.trainer.length().unwrap_or(u64::MAX).min(expected as u64));
+        self.bar.set_position(step);
+        self.bar.set_message(format!(", epoch {epoch:.2}, loss {loss:.2e}{gain}"));
+    }
+
+    /// Measures, logs, draws, and keeps the weights if they are the best.
+    fn validate(&mut self) -> Result<()> {
+        let start = Instant::now();
+        self.quality = self.validator.measure(self.trainer.network())?;
+        let step = self.trainer.steps();
+        // Without pictures to validate on, the last weights count as the best.
+        let gain = mean_gain(&self.quality);
+        if let Some(gain) = gain {
+            let quality = self.quality.clone();
+            self.log.push(Event::Validation { step, quality, gain })?;
+        }
+        if gain.is_none_or(|gain| self.trainer.best.is_none_or(|best| gain > best)) {
+            self.trainer.best = gain;
+            self.save_weights("best.safetensors")?;
+        }
+        plot::save(self.log.events(), &self.folder.file("curves.png"))?;
+        self.say(&format!("step {step}: {}", summary(&self.quality)));
+        self.trainer.spend(start.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// A line above the bar, or on the plain error output.
+    fn say(&self, line: &str) {
+        match self.bar.is_hidden() {
+            true => eprintln!("{line}"),
+            false => self.bar.println(line),
+        }
+    }
+
+    /// Writes the state and the last weights.
+    fn save(&self) -> Result<()> {
+        self.trainer.state().save(&self.folder.state())?;
+        self.save_weights("last.safetensors")
+    }
+
+    fn save_weights(&self, name: &str) -> Result<()> {
+        let scales: Vec<_> = self.recipe.train.scales.iter().map(ToString::to_string).collect();
+        let card = Card {
+            architecture: self.trainer.architecture().clone(),
+            scales: self.trainer.network().scales().clone(),
+            training_data: format!(
+                "{}; trained at scales {}, {} steps",
+                self.data,
+                scales.join(", "),
+                self.trainer.steps()
+            ),
+            recipe_sha256: self.recipe.sha256()?,
+            quality: summary(&self.quality),
+        };
+        Checkpoint::save(self.folder.file(name), &self.trainer.tensors(), &card)?;
+        Ok(())
+    }
+
+    fn end(&mut self, reason: &str) -> Result<()> {
+        self.bar.finish_and_clear();
+        let (step, seconds) = (self.trainer.steps(), self.trainer.seconds());
+        let reason = reason.to_owned();
+        self.log.push(Event::End {
+            step,
+            reason,
+            seconds,
+        })?;
+        plot::save(self.log.events(), &self.folder.file("curves.png"))
+    }
+}
+
+/// PSNR scale by scale, in words.
+fn summary(quality: &[Quality]) -> String {
+    if quality.is_empty() {
+        return "not validated".to_owned();
+    }
+    let scale = |q: &Quality| format!("x{} {:.2} dB ({:+.2})", q.scale, q.psnr, q.gain());
+    let scales: Vec<_> = quality.iter().map(scale).collect();
+    format!("validation PSNR (over bicubic): {}", scales.join(", "))
+}

@@ -1,0 +1,253 @@
+//! One step after the other: batch, forward, loss, backward, Adam.
+
+use crate::checkpoint::State;
+use crate::data::{Dataset, Feeder, Part, Plan, steps_per_epoch};
+use crate::optim::{Adam, Settings};
+use crate::params::{Store, Vars};
+use crate::recipe::{Optimizer, Recipe, Schedule};
+use anyhow::{Context, Result, ensure};
+use candle_core::{Device, Tensor};
+use srfilter::models::{Architecture, Network};
+use srfilter::ops::Border;
+use srfilter::weights::Checkpoint;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Guards the gradient's factor against division by zero, as PyTorch does.
+const CLIP_EPS: f64 = 1e-6;
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Report {
+    /// Sum of the scales' losses.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Norm of the gradient before clipping.
+    pub gradient_norm: f64,
+}
+
+/// A network in training.
+pub struct Trainer {
+    recipe: Recipe,
+    architecture: Architecture,
+    network: Box<dyn Network>,
+    vars: Vars,
+    adam: Adam,
+    feeder: Feeder,
+    steps_per_epoch: u64,
+    seconds: f64,
+    /// Best mean gain in validation so far, in dB.
+    pub best: Option<f64>,
+}
+
+impl std::fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trainer")
+            .field("recipe", &self.recipe)
+            .field("steps", &self.steps())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Trainer {
+    /// Prepares a run, or the rest of one that `state` was saved from.
+    ///
+    /// # Errors
+    ///
+    /// Weights or a state that do not fit the recipe, a patch that is too
+    /// small for the network.
+    pub fn new(recipe: &Recipe, dataset: &Arc<Dataset>, state: Option<State>) -> Result<Self> {
+        let architecture = recipe.architecture()?;
+        let store = match (&state, &recipe.model.init) {
+            (Some(state), _) => Store::given("the saved state", state.parameters.clone()),
+            (None, Some(path)) => {
+                let file = Checkpoint::open(path)?;
+                Store::given(file.origin(), file.tensors().clone())
+            }
+            (None, None) => Store::drawn(recipe.train.seed),
+        };
+        let scales = srfilter::models::Scales::list(recipe.train.scales.iter().copied());
+        let network = architecture.build(&store.builder(), scales)?;
+        let vars = store.vars()?;
+        check_patch(recipe, network.as_ref())?;
+        let mut adam = Adam::new(&vars, settings(recipe), &recipe.train.lr_factors);
+        let (mut seconds, mut best) = (0.0, None);
+        if let Some(state) = state {
+            (seconds, best) = (state.seconds, state.best);
+            adam.restore(state.step, state.moments).context("the saved state does not fit")?;
+        }
+        let per_epoch = recipe.train.steps_per_epoch;
+        Ok(Self {
+            feeder: Feeder::start(Plan::new(recipe), Arc::clone(dataset), adam.steps()),
+            steps_per_epoch: per_epoch.unwrap_or_else(|| steps_per_epoch(&dataset.train, recipe)),
+            recipe: recipe.clone(),
+            architecture,
+            network,
+            vars,
+            adam,
+            seconds,
+            best,
+        })
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.adam.steps()
+    }
+
+    /// Seconds of training, all sittings together.
+    pub fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    /// Adds time that was spent beside the steps, in seconds.
+    pub fn spend(&mut self, seconds: f64) {
+        self.seconds += seconds;
+    }
+
+    /// Steps of an epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.steps_per_epoch
+    }
+
+    /// Steps of the whole run; `None` where only the clock ends it.
+    pub fn length(&self) -> Option<u64> {
+        let train = &self.recipe.train;
+        let epochs = train.epochs.map(|n| n.saturating_mul(self.steps_per_epoch));
+        train.steps.or(epochs)
+    }
+
+    /// How much of the run is done, 0 to 1.
+    pub fn progress(&self) -> f64 {
+        let steps = self.length().map_or(0.0, |n| self.steps() as f64 / n as f64);
+        let time = self.recipe.train.minutes.map_or(0.0, |m| self.seconds / (60.0 * m));
+        steps.max(time).min(1.0)
+    }
+
+    /// The network.
+    pub fn network(&self) -> &dyn Network {
+        self.network.as_ref()
+    }
+
+    /// Its architecture.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// The parameters by name.
+    pub fn tensors(&self) -> Vec<(String, Tensor)> {
+        let named = self.vars.iter();
+        named.map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect()
+    }
+
+    /// All that a later [`Trainer::new`] needs to go on.
+    pub fn state(&self) -> State {
+        let moments = self.adam.moments();
+        State {
+            step: self.steps(),
+            seconds: self.seconds,
+            best: self.best,
+            parameters: self.tensors().into_iter().collect(),
+            moments: moments.map(|(name, m)| (name.to_owned(), m.clone())).collect(),
+        }
+    }
+
+    /// Takes one step.
+    ///
+    /// # Errors
+    ///
+    /// A loss or gradient that is not finite; the parameters are then those
+    /// of the step before.
+    pub fn step(&mut self) -> Result<Report> {
+        let start = Instant::now();
+        let parts = self.feeder.next()?;
+        let loss = self.loss(&parts)?;
+        let value = f64::from(loss.to_scalar::<f32>()?);
+        let gradients = loss.backward()?;
+        let gradient_norm = self.adam.gradient_norm(&gradients)?;
+        ensure!(
+            value.is_finite() && gradient_norm.is_finite(),
+            "step {}: loss {value}, gradient norm {gradient_norm}: the training diverged; \
+             try a lower --lr or a --clip-norm",
+            self.steps() + 1
+        );
+        let factor = match self.recipe.train.clip_norm {
+            Some(limit) => (limit / (gradient_norm + CLIP_EPS)).min(1.0),
+            None => 1.0,
+        };
+        let lr = self.lr();
+        self.adam.step(&gradients, lr, factor)?;
+        self.seconds += start.elapsed().as_secs_f64();
+        Ok(Report {
+            loss: value,
+            lr,
+            gradient_norm,
+        })
+    }
+
+    /// Sum of the losses of all parts.
+    fn loss(&self, parts: &[Part]) -> Result<Tensor> {
+        let mut sum: Option<Tensor> = None;
+        for part in parts {
+            let network = self.network.at(part.scale)?;
+            let side = self.recipe.data.patch;
+            let planes = self.network.channels().count();
+            let shape = (self.recipe.train.batch_size, planes, side, side);
+            let tensor = |samples: &[f32]| Tensor::from_slice(samples, shape, &Device::Cpu);
+            let output = network.forward(&tensor(&part.input)?)?;
+            let target = center(&tensor(&part.target)?, output.dim(3)?)?;
+            let loss = (self.recipe.train.loss.of(&output, &target)? * part.weight)?;
+            sum = Some(match sum {
+                Some(sum) => (sum + loss)?,
+                None => loss,
+            });
+        }
+        sum.context("a step without any scale")
+    }
+
+    /// The learning rate of the next step.
+    fn lr(&self) -> f64 {
+        let train = &self.recipe.train;
+        let (step, progress) = (self.steps(), self.progress());
+        if step < train.warmup {
+            return train.lr * (step + 1) as f64 / (train.warmup + 1) as f64;
+        }
+        match train.schedule {
+            Schedule::Constant => train.lr,
+            Schedule::Cosine => {
+                let share = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
+                train.min_lr + (train.lr - train.min_lr) * share
+            }
+        }
+    }
+}
+
+fn settings(recipe: &Recipe) -> Settings {
+    let train = &recipe.train;
+    Settings {
+        betas: train.betas,
+        eps: train.eps,
+        weight_decay: train.weight_decay,
+        decoupled: train.optimizer == Optimizer::AdamW,
+    }
+}
+
+/// Networks without padding must leave something of a patch.
+fn check_patch(recipe: &Recipe, network: &dyn Network) -> Result<()> {
+    for &scale in &recipe.train.scales {
+        let ready = network.at(scale)?;
+        let lost = 2 * ready.halo();
+        ensure!(
+            ready.border() != Border::Valid || recipe.data.patch > lost,
+            "patch must be above {lost} pixels: the network takes that much off",
+        );
+    }
+    Ok(())
+}
+
+/// The middle of a square that is `side` wide.
+fn center(target: &Tensor, side: usize) -> Result<Tensor> {
+    let start = (target.dim(3)? - side) / 2;
+    Ok(target.narrow(2, start, side)?.narrow(3, start, side)?)
+}
