@@ -1,6 +1,7 @@
 //! A model that is ready to run: one or more networks of one family.
 
 use super::{Checkpoint, Hints};
+use crate::models::hypersrcnn::Embedding;
 use crate::models::{self, Architecture, Channels, Network, Scaled, Scales};
 use crate::{Error, Result, Scale};
 use once_cell::sync::OnceCell;
@@ -207,7 +208,9 @@ fn expect(checkpoint: &Checkpoint, found: &Architecture, name: &str) -> Result<(
     };
     // The published hypernetwork ships as the SRCNNs that it made.
     let family = |a: &Architecture| (a.name(), a.channels());
-    let made = expected.name() == "hypersrcnn" && family(found) == ("srcnn", expected.channels());
+    let made = matches!(&expected, Architecture::HyperSrcnn(config)
+        if matches!(config.embedding, Embedding::Table(_))
+            && family(found) == ("srcnn", config.target.channels));
     if family(found) == family(&expected) || made {
         return Ok(());
     }

@@ -66,10 +66,13 @@ impl State {
         let load = || -> Result<Self> {
             let file = Checkpoint::open(path)?;
             let text = |key: &str| file.metadata().get(key);
-            let number = |key: &str| text(key).with_context(|| format!("it does not state its {key}"));
+            let number =
+                |key: &str| text(key).with_context(|| format!("it does not state its {key}"));
             let mut state = Self {
                 step: number("step")?.parse().context("its step is no number")?,
-                seconds: number("seconds")?.parse().context("its seconds are no number")?,
+                seconds: number("seconds")?
+                    .parse()
+                    .context("its seconds are no number")?,
                 best: text("best").and_then(|best| best.parse().ok()),
                 parameters: HashMap::new(),
                 moments: BTreeMap::new(),
@@ -138,7 +141,10 @@ mod tests {
         let saved = state();
         saved.save(&path).unwrap();
         let loaded = State::load(&path).unwrap();
-        assert_eq!((loaded.step, loaded.seconds, loaded.best), (12, 3.5, Some(-0.25)));
+        assert_eq!(
+            (loaded.step, loaded.seconds, loaded.best),
+            (12, 3.5, Some(-0.25))
+        );
         assert_eq!(loaded.moments, saved.moments);
         let values = |state: &State| state.parameters["w"].to_vec2::<f32>().unwrap();
         assert_eq!(values(&loaded), values(&saved));

@@ -71,7 +71,8 @@ impl Image {
         let size = (self.size.0.min(side), self.size.1.min(side));
         let cut = |plane: &Vec<u8>| {
             let rows = plane.chunks_exact(self.size.0).skip(y).take(size.1);
-            rows.flat_map(|row| row[x..x + size.0].iter().copied()).collect()
+            rows.flat_map(|row| row[x..x + size.0].iter().copied())
+                .collect()
         };
         Self {
             name: self.name.clone(),
@@ -117,7 +118,11 @@ impl Dataset {
             }
             let name = dir.path.file_name().unwrap_or(dir.path.as_os_str());
             let count = images.len() - before;
-            sources.push(format!("{} ({count} pictures x {})", name.display(), dir.repeat));
+            sources.push(format!(
+                "{} ({count} pictures x {})",
+                name.display(),
+                dir.repeat
+            ));
         }
         let patch = recipe.data.patch;
         images.retain(|image| {
@@ -125,7 +130,9 @@ impl Dataset {
             let fits = fits(image, patch, &recipe.train.scales);
             if !fits {
                 let name = &image.name;
-                skipped.push(format!("{name}: {width}x{height} is smaller than a {patch}x{patch} patch"));
+                skipped.push(format!(
+                    "{name}: {width}x{height} is smaller than a {patch}x{patch} patch"
+                ));
             }
             fits
         });
@@ -145,7 +152,11 @@ impl Dataset {
 /// The first of the skipped files, for an error.
 fn listed(skipped: &[String]) -> String {
     const SHOWN: usize = 3;
-    let shown: Vec<_> = skipped.iter().take(SHOWN).map(|s| format!("\n  {s}")).collect();
+    let shown: Vec<_> = skipped
+        .iter()
+        .take(SHOWN)
+        .map(|s| format!("\n  {s}"))
+        .collect();
     match skipped.len() {
         0 => String::new(),
         n => format!("; {n} skipped:{}", shown.concat()),
@@ -181,7 +192,12 @@ fn read_dir(dir: &Dir, channels: Channels) -> Result<Vec<Result<Image>>> {
     let read = |path: &PathBuf| {
         let picture = Picture::open(path)?;
         let name = path.file_name().unwrap_or(path.as_os_str());
-        Ok(Image::new(&name.to_string_lossy(), &picture, channels, dir.repeat))
+        Ok(Image::new(
+            &name.to_string_lossy(),
+            &picture,
+            channels,
+            dir.repeat,
+        ))
     };
     Ok(files.par_iter().map(read).collect())
 }
@@ -212,11 +228,19 @@ fn is_picture(path: &Path) -> bool {
 /// Holds pictures back by a hash of their names: the choice depends neither
 /// on their order nor, with a fraction, on the other pictures.
 fn split(images: Vec<Image>, validation: f64) -> (Vec<Image>, Vec<Image>) {
-    let mut ranked: Vec<(u64, usize)> = images.iter().map(|i| spread(fnv(&i.name))).zip(0..).collect();
+    let mut ranked: Vec<(u64, usize)> = images
+        .iter()
+        .map(|i| spread(fnv(&i.name)))
+        .zip(0..)
+        .collect();
     ranked.sort_by(|a, b| (a.0, &images[a.1].name).cmp(&(b.0, &images[b.1].name)));
     let below = |fraction: f64| {
         let limit = (fraction * u64::MAX as f64) as u64;
-        ranked.iter().take_while(|(hash, _)| *hash < limit).count().max(1)
+        ranked
+            .iter()
+            .take_while(|(hash, _)| *hash < limit)
+            .count()
+            .max(1)
     };
     let wanted = match validation {
         v if v <= 0.0 => 0,
@@ -227,7 +251,11 @@ fn split(images: Vec<Image>, validation: f64) -> (Vec<Image>, Vec<Image>) {
     let chosen: HashSet<usize> = ranked[..count].iter().map(|r| r.1).collect();
     let (mut train, mut held_back) = (Vec::new(), Vec::new());
     for (index, image) in images.into_iter().enumerate() {
-        let part = if chosen.contains(&index) { &mut held_back } else { &mut train };
+        let part = if chosen.contains(&index) {
+            &mut held_back
+        } else {
+            &mut train
+        };
         part.push(image);
     }
     (train, held_back)
@@ -269,7 +297,11 @@ impl Plan {
     /// The batches that a recipe asks for.
     pub fn new(recipe: &Recipe) -> Self {
         let train = &recipe.train;
-        let weights = train.scale_weights.iter().copied().chain(std::iter::repeat(1.0));
+        let weights = train
+            .scale_weights
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(1.0));
         Self {
             scales: train.scales.iter().copied().zip(weights).collect(),
             per_step: train.scales_per_step,
@@ -379,7 +411,11 @@ impl Turn {
         for y in 0..side {
             for x in 0..side {
                 let (x, y) = (flip(mirror_x, x), flip(mirror_y, y));
-                let index = if transposed { x * side + y } else { y * side + x };
+                let index = if transposed {
+                    x * side + y
+                } else {
+                    y * side + x
+                };
                 out.push(square[index] / 255.0);
             }
         }
@@ -408,7 +444,9 @@ impl Feeder {
     ///
     /// A thread that ended.
     pub fn next(&self) -> Result<Vec<Part>> {
-        self.0.recv().context("the thread that prepares batches ended")
+        self.0
+            .recv()
+            .context("the thread that prepares batches ended")
     }
 }
 
@@ -419,7 +457,9 @@ mod tests {
 
     fn recipe(dir: Option<&Path>) -> Recipe {
         let mut flags = Overrides::default();
-        flags.set("data", "drawn", Some(12)).set("data", "patch", Some(32));
+        flags
+            .set("data", "drawn", Some(12))
+            .set("data", "patch", Some(32));
         flags.set("train", "scales", Some(vec!["2", "3/2"]));
         let mut recipe = Recipe::resolve(None, &flags).unwrap();
         recipe.data.dirs = dir.into_iter().map(folder).collect();
@@ -436,7 +476,11 @@ mod tests {
     fn save(path: &Path, width: usize, height: usize) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let mut picture = Picture::new(width, height, 3);
-        picture.data.iter_mut().enumerate().for_each(|(i, v)| *v = (i * 31 % 251) as u8);
+        picture
+            .data
+            .iter_mut()
+            .enumerate()
+            .for_each(|(i, v)| *v = (i * 31 % 251) as u8);
         picture.save(path).unwrap();
     }
 
@@ -455,8 +499,17 @@ mod tests {
         let dataset = Dataset::load(&recipe(Some(dir.path())), Channels::Rgb).unwrap();
         assert_eq!(dataset.train.len() + dataset.held_back.len(), 2);
         assert_eq!(dataset.skipped.len(), 2);
-        assert!(dataset.skipped.iter().any(|s| s.contains("broken.webp")), "{:?}", dataset.skipped);
-        assert!(dataset.skipped.iter().any(|s| s.contains("tiny.bmp: 31x64")));
+        assert!(
+            dataset.skipped.iter().any(|s| s.contains("broken.webp")),
+            "{:?}",
+            dataset.skipped
+        );
+        assert!(
+            dataset
+                .skipped
+                .iter()
+                .any(|s| s.contains("tiny.bmp: 31x64"))
+        );
     }
 
     #[test]
@@ -467,12 +520,18 @@ mod tests {
             format!("{error:#}")
         };
         let error = problem(dir.path());
-        assert!(error.contains("holds no picture") && error.contains("png"), "{error}");
+        assert!(
+            error.contains("holds no picture") && error.contains("png"),
+            "{error}"
+        );
         let error = problem(&dir.path().join("missing"));
         assert!(error.contains("missing"), "{error}");
         save(&dir.path().join("tiny.png"), 9, 9);
         let error = problem(dir.path());
-        assert!(error.contains("no usable picture") && error.contains("tiny.png"), "{error}");
+        assert!(
+            error.contains("no usable picture") && error.contains("tiny.png"),
+            "{error}"
+        );
     }
 
     #[cfg(unix)]
@@ -497,9 +556,17 @@ mod tests {
             assert!((3..20).contains(&forward.len()), "{}", forward.len());
         }
         // With a fraction, further pictures change nothing for the others.
-        let few: HashSet<String> = split((0..50).map(image).collect(), 0.2).1.into_iter().map(|i| i.name).collect();
+        let few: HashSet<String> = split((0..50).map(image).collect(), 0.2)
+            .1
+            .into_iter()
+            .map(|i| i.name)
+            .collect();
         let many = split((0..90).map(image).collect(), 0.2).1;
-        let early: HashSet<String> = many.into_iter().map(|i| i.name).filter(|n| n.len() < 7 && n[..n.len() - 4].parse::<usize>().unwrap() < 50).collect();
+        let early: HashSet<String> = many
+            .into_iter()
+            .map(|i| i.name)
+            .filter(|n| n.len() < 7 && n[..n.len() - 4].parse::<usize>().unwrap() < 50)
+            .collect();
         assert_eq!(few, early);
         assert_eq!(split((0..3).map(image).collect(), 0.0).1.len(), 0);
         assert_eq!(split(vec![image(0)], 10.0).1.len(), 0);

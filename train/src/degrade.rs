@@ -119,12 +119,18 @@ impl Spans {
 
     /// Weights that make `small` of `large`.
     fn shrink(&self) -> Axis {
-        Axis::new(grid(&self.large, self.length), grid(&self.small, self.full()))
+        Axis::new(
+            grid(&self.large, self.length),
+            grid(&self.small, self.full()),
+        )
     }
 
     /// Weights that make `region` of `small`.
     fn enlarge(&self) -> Axis {
-        Axis::new(grid(&self.small, self.full()), grid(&self.region, self.length))
+        Axis::new(
+            grid(&self.small, self.full()),
+            grid(&self.region, self.length),
+        )
     }
 
     /// Length of the whole axis, in small samples.

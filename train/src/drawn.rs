@@ -69,7 +69,10 @@ impl Artist {
         for (i, pixel) in self.canvas.iter_mut().enumerate() {
             let (x, y) = ((i % SIDE) as f32, (i / SIDE) as f32);
             let along = (x * angle.cos() + y * angle.sin()) / SIDE as f32;
-            let wave: f32 = waves.iter().map(|[a, b, c]| (a * x + b * y + 99.0 * c).sin()).sum();
+            let wave: f32 = waves
+                .iter()
+                .map(|[a, b, c]| (a * x + b * y + 99.0 * c).sin())
+                .sum();
             let share = (0.5 + 0.4 * along + 0.05 * wave).clamp(0.0, 1.0);
             *pixel = mix(from, to, share);
         }
@@ -77,7 +80,13 @@ impl Artist {
 
     /// Fills where `distance` (in pixels, negative inside) allows, within the
     /// square of `reach` around `center`.
-    fn fill(&mut self, center: Point, reach: f32, paint: impl Fn(Point) -> Color, distance: impl Fn(Point) -> f32) {
+    fn fill(
+        &mut self,
+        center: Point,
+        reach: f32,
+        paint: impl Fn(Point) -> Color,
+        distance: impl Fn(Point) -> f32,
+    ) {
         let side = |middle: f32| {
             let low = (middle - reach - 1.0).max(0.0) as usize;
             low..((middle + reach + 2.0).max(0.0) as usize).min(SIDE)
@@ -96,7 +105,8 @@ impl Artist {
     }
 
     fn disc(&mut self) {
-        let (center, radius, color) = (self.point(), self.rng.random_range(2.0..30.0), self.color());
+        let (center, radius, color) =
+            (self.point(), self.rng.random_range(2.0..30.0), self.color());
         self.fill(center, radius, |_| color, |p| length(p, center) - radius);
     }
 
@@ -113,7 +123,13 @@ impl Artist {
         let (center, colors) = (self.point(), [self.color(), self.color()]);
         let half = [0; 2].map(|_| self.rng.random_range(2.0..35.0f32));
         let angle = self.rng.random_range(0.0..PI);
-        let paint = |p: Point| mix(colors[0], colors[1], ((p[1] - center[1]) / 70.0 + 0.5).clamp(0.0, 1.0));
+        let paint = |p: Point| {
+            mix(
+                colors[0],
+                colors[1],
+                ((p[1] - center[1]) / 70.0 + 0.5).clamp(0.0, 1.0),
+            )
+        };
         let distance = |p| {
             let [u, v] = turned(p, center, angle);
             (u.abs() - half[0]).max(v.abs() - half[1])
@@ -168,7 +184,11 @@ impl Artist {
         let paint = |p: Point| {
             let [u, v] = turned(p, center, angle);
             let second = if woven { (v * turns[1]).sin() } else { 1.0 };
-            mix(colors[0], colors[1], 0.5 + 0.5 * contrast * (u * turns[0]).sin() * second)
+            mix(
+                colors[0],
+                colors[1],
+                0.5 + 0.5 * contrast * (u * turns[0]).sin() * second,
+            )
         };
         self.fill(center, radius, paint, |p| length(p, center) - radius);
     }
@@ -193,7 +213,11 @@ fn to_segment(p: Point, from: Point, to: Point) -> f32 {
     let along = [to[0] - from[0], to[1] - from[1]];
     let square = along[0] * along[0] + along[1] * along[1];
     let dot = (p[0] - from[0]) * along[0] + (p[1] - from[1]) * along[1];
-    let share = if square > 0.0 { (dot / square).clamp(0.0, 1.0) } else { 0.0 };
+    let share = if square > 0.0 {
+        (dot / square).clamp(0.0, 1.0)
+    } else {
+        0.0
+    };
     length(p, [from[0] + share * along[0], from[1] + share * along[1]])
 }
 
@@ -219,7 +243,12 @@ mod tests {
             let share = |limit: f64| {
                 steps.iter().filter(|&&s| s > limit).count() as f64 / steps.len() as f64
             };
-            assert!(share(20.0) > 0.01 && share(5.0) < 0.6, "{} {}", share(20.0), share(5.0));
+            assert!(
+                share(20.0) > 0.01 && share(5.0) < 0.6,
+                "{} {}",
+                share(20.0),
+                share(5.0)
+            );
         }
     }
 }

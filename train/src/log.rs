@@ -84,7 +84,9 @@ impl Log {
     /// A file that cannot be written.
     pub fn open(path: &Path, step: u64) -> Result<Self> {
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        let events = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let events = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
         let events: Vec<Event> = events.filter(|e: &Event| e.step() <= step).collect();
         let mut kept = String::new();
         for event in &events {
@@ -105,7 +107,9 @@ impl Log {
     pub fn push(&mut self, event: Event) -> Result<()> {
         let mut line = serde_json::to_string(&event)?;
         line.push('\n');
-        self.file.write_all(line.as_bytes()).context("cannot write the log")?;
+        self.file
+            .write_all(line.as_bytes())
+            .context("cannot write the log")?;
         self.events.push(event);
         Ok(())
     }
@@ -137,7 +141,12 @@ mod tests {
         let mut log = Log::open(&path, 0).unwrap();
         (1..=4).for_each(|i| log.push(train(10 * i)).unwrap());
         // A line that was cut short.
-        std::fs::File::options().append(true).open(&path).unwrap().write_all(b"{\"ev").unwrap();
+        std::fs::File::options()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(b"{\"ev")
+            .unwrap();
         let mut log = Log::open(&path, 20).unwrap();
         assert_eq!(log.events(), [train(10), train(20)]);
         log.push(train(30)).unwrap();

@@ -34,7 +34,12 @@ mod tests {
     fn known_values() {
         let output = Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap();
         let target = Tensor::new(&[4f32, 2.0], &Device::Cpu).unwrap();
-        let value = |loss: Loss| loss.of(&output, &target).unwrap().to_scalar::<f32>().unwrap();
+        let value = |loss: Loss| {
+            loss.of(&output, &target)
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap()
+        };
         assert_eq!((value(Loss::Mse), value(Loss::L1)), (4.5, 1.5));
         assert!((value(Loss::Charbonnier) - 1.5005).abs() < 1e-5);
     }

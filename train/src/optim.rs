@@ -69,7 +69,9 @@ impl Adam {
     /// key of `lr_factors` is multiplied by its value.
     pub fn new(vars: &Vars, settings: Settings, lr_factors: &BTreeMap<String, f64>) -> Self {
         let slot = |(name, var): (&String, &Var)| {
-            let factor = lr_factors.iter().find(|(prefix, _)| name.starts_with(*prefix));
+            let factor = lr_factors
+                .iter()
+                .find(|(prefix, _)| name.starts_with(*prefix));
             let count = var.elem_count();
             let moments = Moments {
                 first: vec![0.0; count],
@@ -201,7 +203,13 @@ impl Factors {
     }
 
     /// One pass over equally long pieces of a parameter, its gradient and its moments.
-    fn apply(&self, parameters: &mut [f32], gradients: &[f32], first: &mut [f32], second: &mut [f32]) {
+    fn apply(
+        &self,
+        parameters: &mut [f32],
+        gradients: &[f32],
+        first: &mut [f32],
+        second: &mut [f32],
+    ) {
         let moments = first.iter_mut().zip(second);
         let elements = parameters.iter_mut().zip(gradients).zip(moments);
         for ((p, &g), (m, v)) in elements {
@@ -239,7 +247,9 @@ impl InplaceOp2 for Update<'_> {
             .contiguous_offsets()
             .zip(gradient_layout.contiguous_offsets());
         let Some(((start, end), (gradient_start, gradient_end))) = ranges else {
-            return Err(candle_core::Error::Msg("adam needs contiguous tensors".to_owned()));
+            return Err(candle_core::Error::Msg(
+                "adam needs contiguous tensors".to_owned(),
+            ));
         };
         let mut moments = self.moments.borrow_mut();
         let Moments { first, second } = &mut *moments;
@@ -247,7 +257,11 @@ impl InplaceOp2 for Update<'_> {
         parameter[start..end]
             .par_chunks_mut(PIECE)
             .zip(gradient[gradient_start..gradient_end].par_chunks(PIECE))
-            .zip(first.par_chunks_mut(PIECE).zip(second.par_chunks_mut(PIECE)))
+            .zip(
+                first
+                    .par_chunks_mut(PIECE)
+                    .zip(second.par_chunks_mut(PIECE)),
+            )
             .for_each(|((p, g), (m, v))| factors.apply(p, g, m, v));
         Ok(())
     }
@@ -298,7 +312,10 @@ mod tests {
             let got = var.to_vec1::<f32>().unwrap();
             for (got, start) in got.iter().zip(start) {
                 let expected = reference(f64::from(start), &settings, 0.05);
-                assert!((f64::from(*got) - expected).abs() < 1e-6, "{got} {expected}");
+                assert!(
+                    (f64::from(*got) - expected).abs() < 1e-6,
+                    "{got} {expected}"
+                );
             }
         }
     }

@@ -183,7 +183,10 @@ mod tests {
         let drawn = values(3, "a", init);
         let mean = drawn.iter().sum::<f32>() / drawn.len() as f32;
         let variance = drawn.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / drawn.len() as f32;
-        assert!((mean - 1.0).abs() < 0.2 && (variance - 4.0).abs() < 0.5, "{mean} {variance}");
+        assert!(
+            (mean - 1.0).abs() < 0.2 && (variance - 4.0).abs() < 0.5,
+            "{mean} {variance}"
+        );
     }
 
     #[test]
@@ -194,7 +197,10 @@ mod tests {
         store.builder().get((2, 2), "a").unwrap();
         assert_eq!(store.vars().unwrap().len(), 1);
         let error = given().builder().get((4, 1), "a").unwrap_err().to_string();
-        assert!(error.contains("f.safetensors") && error.contains("tensor a"), "{error}");
+        assert!(
+            error.contains("f.safetensors") && error.contains("tensor a"),
+            "{error}"
+        );
         let error = given().builder().get((2, 2), "b").unwrap_err().to_string();
         assert!(error.contains('b'), "{error}");
         assert!(given().vars().unwrap_err().to_string().contains("tensor a"));

@@ -48,8 +48,20 @@ fn draw(events: &[Event], pixels: &mut [u8]) -> Result<(), Box<dyn std::error::E
     let of = |choose: fn(&crate::validate::Quality) -> f64| quality(events, choose);
     let (psnr, bicubic) = (of(|q| q.psnr), of(|q| q.bicubic));
     panel(&panels[0], "log10 of the loss", &steps, &losses, &[])?;
-    panel(&panels[1], "PSNR in dB (thin: bicubic)", &steps, &psnr, &bicubic)?;
-    panel(&panels[2], "gain over bicubic in dB", &steps, &of(|q| q.gain()), &[])?;
+    panel(
+        &panels[1],
+        "PSNR in dB (thin: bicubic)",
+        &steps,
+        &psnr,
+        &bicubic,
+    )?;
+    panel(
+        &panels[2],
+        "gain over bicubic in dB",
+        &steps,
+        &of(|q| q.gain()),
+        &[],
+    )?;
     root.present()?;
     Ok(())
 }
@@ -75,7 +87,10 @@ fn quality(events: &[Event], choose: fn(&crate::validate::Quality) -> f64) -> Ve
         };
         for measured in quality {
             let point = (*step as f64, choose(measured));
-            match curves.iter_mut().find(|(scale, _)| *scale == measured.scale) {
+            match curves
+                .iter_mut()
+                .find(|(scale, _)| *scale == measured.scale)
+            {
                 Some((_, curve)) => curve.points.push(point),
                 None => {
                     let curve = Curve {
@@ -117,7 +132,10 @@ fn panel(
         .label_style((FONT, 16))
         .draw()?;
     for curve in thin {
-        chart.draw_series(LineSeries::new(curve.points.iter().copied(), curve.color.mix(0.5)))?;
+        chart.draw_series(LineSeries::new(
+            curve.points.iter().copied(),
+            curve.color.mix(0.5),
+        ))?;
     }
     for curve in curves {
         let style = curve.color.stroke_width(2);
@@ -126,7 +144,10 @@ fn panel(
             .label(&curve.name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
         // A single point makes no line.
-        let last = curve.points.last().map(|&point| Circle::new(point, 3, style.filled()));
+        let last = curve
+            .points
+            .last()
+            .map(|&point| Circle::new(point, 3, style.filled()));
         chart.draw_series(last)?;
     }
     if curves.len() > 1 {

@@ -290,7 +290,11 @@ impl Recipe {
             Ok(Table::try_from(&recipe)?)
         };
         let (ours, theirs) = (table(self)?, table(other)?);
-        Ok(first_difference("", &Value::Table(ours), &Value::Table(theirs)))
+        Ok(first_difference(
+            "",
+            &Value::Table(ours),
+            &Value::Table(theirs),
+        ))
     }
 
     fn check(&self) -> Result<()> {
@@ -303,16 +307,26 @@ impl Recipe {
             ("checkpoint_every", train.checkpoint_every as f64),
             ("steps", train.steps.map_or(1.0, |n| n as f64)),
             ("epochs", train.epochs.map_or(1.0, |n| n as f64)),
-            ("steps_per_epoch", train.steps_per_epoch.map_or(1.0, |n| n as f64)),
+            (
+                "steps_per_epoch",
+                train.steps_per_epoch.map_or(1.0, |n| n as f64),
+            ),
             ("minutes", train.minutes.unwrap_or(1.0)),
             ("clip_norm", train.clip_norm.unwrap_or(1.0)),
         ];
         let factors = train.lr_factors.values().map(|&f| ("lr_factors", f));
         let repeats = data.dirs.iter().map(|dir| ("repeat", dir.repeat));
         let weights = train.scale_weights.iter().map(|&w| ("scale_weights", w));
-        let all = positive.into_iter().chain(factors).chain(repeats).chain(weights);
+        let all = positive
+            .into_iter()
+            .chain(factors)
+            .chain(repeats)
+            .chain(weights);
         for (name, value) in all {
-            ensure!(value > 0.0 && value.is_finite(), "{name} must be above 0, not {value}");
+            ensure!(
+                value > 0.0 && value.is_finite(),
+                "{name} must be above 0, not {value}"
+            );
         }
         let not_negative = [
             ("validation", data.validation),
@@ -320,10 +334,16 @@ impl Recipe {
             ("min_lr", train.min_lr),
         ];
         for (name, value) in not_negative {
-            ensure!(value >= 0.0 && value.is_finite(), "{name} must be 0 or more, not {value}");
+            ensure!(
+                value >= 0.0 && value.is_finite(),
+                "{name} must be 0 or more, not {value}"
+            );
         }
         for beta in train.betas {
-            ensure!((0.0..1.0).contains(&beta), "betas must be from 0 to below 1, not {beta}");
+            ensure!(
+                (0.0..1.0).contains(&beta),
+                "betas must be from 0 to below 1, not {beta}"
+            );
         }
         ensure!(
             data.patch >= MIN_PATCH,
@@ -346,10 +366,19 @@ impl Recipe {
     fn check_scales(&self) -> Result<()> {
         let train = &self.train;
         let name = &self.model.name;
-        ensure!(!train.scales.is_empty(), "scales is empty: give at least one, such as 2");
+        ensure!(
+            !train.scales.is_empty(),
+            "scales is empty: give at least one, such as 2"
+        );
         for (i, scale) in train.scales.iter().enumerate() {
-            ensure!(*scale > Scale::ONE, "scale {scale} does not enlarge: it must be above 1");
-            ensure!(!train.scales[..i].contains(scale), "scale {scale} is listed twice");
+            ensure!(
+                *scale > Scale::ONE,
+                "scale {scale} does not enlarge: it must be above 1"
+            );
+            ensure!(
+                !train.scales[..i].contains(scale),
+                "scale {scale} is listed twice"
+            );
         }
         if let PerStep::Number(n) = train.scales_per_step {
             let known = train.scales.len();
@@ -413,7 +442,10 @@ fn with_defaults(given: &Table) -> Result<Table> {
     let name = model.and_then(|model| model.get("name"));
     let name = name.and_then(Value::as_str).unwrap_or(models::DEFAULT);
     let config = model.and_then(|model| model.get("config"));
-    let config = config.and_then(Value::as_table).cloned().unwrap_or_default();
+    let config = config
+        .and_then(Value::as_table)
+        .cloned()
+        .unwrap_or_default();
     let dirs = given.get("data").and_then(|data| data.get("dirs"));
     let drawn = dirs.and_then(Value::as_array).is_none_or(Vec::is_empty);
     let mut recipe = Table::try_from(default_recipe(name, &config, drawn)?)?;
@@ -484,7 +516,10 @@ fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
 /// Training scales of a network that serves any.
 fn continuous_scales() -> Result<Vec<Scale>> {
     let texts = ["3/2", "2", "5/2", "3", "4", "6", "8", "16"];
-    Ok(texts.map(str::parse).into_iter().collect::<Result<_, _>>()?)
+    Ok(texts
+        .map(str::parse)
+        .into_iter()
+        .collect::<Result<_, _>>()?)
 }
 
 /// How often a training scale is drawn: x2, x3 and x4 are what most people use.
@@ -524,7 +559,11 @@ fn first_difference(path: &str, a: &Value, b: &Value) -> Option<String> {
         return (a != b).then(|| path.to_owned());
     };
     a.keys().chain(b.keys()).find_map(|key| {
-        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let path = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
         match (a.get(key), b.get(key)) {
             (Some(a), Some(b)) => first_difference(&path, a, b),
             _ => Some(path),
@@ -557,7 +596,9 @@ mod tests {
         let text = "[model]\nname = 'srcnn'\n[data]\ndirs = [{ path = 'a', repeat = 2 }]\n\
                     [train]\nepochs = 3\nlr = 0.5\nscales = [3]";
         let mut flags = Overrides::default();
-        flags.set("train", "steps", Some(7)).set("train", "seed", Some(9));
+        flags
+            .set("train", "steps", Some(7))
+            .set("train", "seed", Some(9));
         let recipe = resolve(text, &flags).unwrap();
         assert_eq!((recipe.train.steps, recipe.train.epochs), (Some(7), None));
         assert_eq!((recipe.train.lr, recipe.train.seed), (0.5, 9));
@@ -573,8 +614,14 @@ mod tests {
             ("[model]\nname = 'srgna'", "srgna"),
             ("[model]\nname = 'bicubic'", "nothing to train"),
             ("[model]\nname = 'srcnn'\nconfig = { width = 3 }", "width"),
-            ("[model]\nname = 'srcnn'\n[train]\nscales = [2, 3]", "one scale a run"),
-            ("[model]\nname = 'hypersrcnn-rgb'\n[train]\nscales = [3]", "scale 3"),
+            (
+                "[model]\nname = 'srcnn'\n[train]\nscales = [2, 3]",
+                "one scale a run",
+            ),
+            (
+                "[model]\nname = 'hypersrcnn-rgb'\n[train]\nscales = [3]",
+                "scale 3",
+            ),
             ("[train]\nscales = [17]", "17"),
             ("[train]\nscales = [2, 2]", "twice"),
             ("[train]\nlr = 0", "lr must be above 0"),
@@ -591,7 +638,10 @@ mod tests {
 
     #[test]
     fn every_model_has_defaults_that_survive_writing() {
-        for model in models::MODELS.iter().filter(|m| (m.architecture)().is_some()) {
+        for model in models::MODELS
+            .iter()
+            .filter(|m| (m.architecture)().is_some())
+        {
             let mut flags = Overrides::default();
             flags.set("model", "name", Some(model.name));
             let recipe = Recipe::resolve(None, &flags).unwrap();

@@ -87,7 +87,12 @@ fn open(options: &Options) -> Result<(Folder, Recipe)> {
     let given = || Recipe::resolve(options.recipe.as_deref(), &options.overrides);
     let folder = |recipe: Option<&Recipe>| {
         let name = recipe.map_or(models::DEFAULT, |recipe| recipe.model.name.as_str());
-        Folder(options.out.clone().unwrap_or_else(|| Path::new("runs").join(name)))
+        Folder(
+            options
+                .out
+                .clone()
+                .unwrap_or_else(|| Path::new("runs").join(name)),
+        )
     };
     if !options.resume {
         let recipe = given()?;
@@ -155,7 +160,12 @@ impl Folder {
                 "{shown} already holds a run: --resume goes on with it, --force replaces it, \
                  --out DIR takes another folder"
             );
-            for name in ["log.jsonl", "curves.png", "best.safetensors", "last.safetensors"] {
+            for name in [
+                "log.jsonl",
+                "curves.png",
+                "best.safetensors",
+                "last.safetensors",
+            ] {
                 remove(&self.file(name))?;
             }
             remove(&self.state())?;
@@ -221,7 +231,12 @@ impl Tally {
 impl Session {
     fn begin(&mut self) -> Result<()> {
         let step = self.trainer.steps();
-        let weights: usize = self.trainer.tensors().iter().map(|(_, t)| t.elem_count()).sum();
+        let weights: usize = self
+            .trainer
+            .tensors()
+            .iter()
+            .map(|(_, t)| t.elem_count())
+            .sum();
         let model = &self.recipe.model.name;
         let out = self.folder.0.display();
         eprintln!("training {model} ({weights} weights) from step {step} into {out}");
@@ -260,7 +275,10 @@ impl Session {
             }
         }
         self.end("finished")?;
-        eprintln!("finished: {}", self.folder.file("best.safetensors").display());
+        eprintln!(
+            "finished: {}",
+            self.folder.file("best.safetensors").display()
+        );
         Ok(Outcome::Finished)
     }
 
@@ -290,9 +308,15 @@ impl Session {
         let gain = mean_gain(&self.quality).map(|gain| format!(", {gain:+.2} dB over bicubic"));
         let gain = gain.unwrap_or_default();
         let expected = step as f64 / self.trainer.progress().max(f64::MIN_POSITIVE);
-        self.bar.set_length(self.trainer.length().unwrap_or(u64::MAX).min(expected as u64));
+        self.bar.set_length(
+            self.trainer
+                .length()
+                .unwrap_or(u64::MAX)
+                .min(expected as u64),
+        );
         self.bar.set_position(step);
-        self.bar.set_message(format!(", epoch {epoch:.2}, loss {loss:.2e}{gain}"));
+        self.bar
+            .set_message(format!(", epoch {epoch:.2}, loss {loss:.2e}{gain}"));
     }
 
     /// Measures, logs, draws, and keeps the weights if they are the best.
@@ -304,7 +328,11 @@ impl Session {
         let gain = mean_gain(&self.quality);
         if let Some(gain) = gain {
             let quality = self.quality.clone();
-            self.log.push(Event::Validation { step, quality, gain })?;
+            self.log.push(Event::Validation {
+                step,
+                quality,
+                gain,
+            })?;
         }
         if gain.is_none_or(|gain| self.trainer.best.is_none_or(|best| gain > best)) {
             self.trainer.best = gain;
@@ -331,7 +359,13 @@ impl Session {
     }
 
     fn save_weights(&self, name: &str) -> Result<()> {
-        let scales: Vec<_> = self.recipe.train.scales.iter().map(ToString::to_string).collect();
+        let scales: Vec<_> = self
+            .recipe
+            .train
+            .scales
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let card = Card {
             architecture: self.trainer.architecture().clone(),
             scales: self.trainer.network().scales().clone(),

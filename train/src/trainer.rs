@@ -75,7 +75,8 @@ impl Trainer {
         let (mut seconds, mut best) = (0.0, None);
         if let Some(state) = state {
             (seconds, best) = (state.seconds, state.best);
-            adam.restore(state.step, state.moments).context("the saved state does not fit")?;
+            adam.restore(state.step, state.moments)
+                .context("the saved state does not fit")?;
         }
         let per_epoch = recipe.train.steps_per_epoch;
         Ok(Self {
@@ -120,8 +121,14 @@ impl Trainer {
 
     /// How much of the run is done, 0 to 1.
     pub fn progress(&self) -> f64 {
-        let steps = self.length().map_or(0.0, |n| self.steps() as f64 / n as f64);
-        let time = self.recipe.train.minutes.map_or(0.0, |m| self.seconds / (60.0 * m));
+        let steps = self
+            .length()
+            .map_or(0.0, |n| self.steps() as f64 / n as f64);
+        let time = self
+            .recipe
+            .train
+            .minutes
+            .map_or(0.0, |m| self.seconds / (60.0 * m));
         steps.max(time).min(1.0)
     }
 
@@ -138,7 +145,9 @@ impl Trainer {
     /// The parameters by name.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
         let named = self.vars.iter();
-        named.map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect()
+        named
+            .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
+            .collect()
     }
 
     /// All that a later [`Trainer::new`] needs to go on.
@@ -149,7 +158,9 @@ impl Trainer {
             seconds: self.seconds,
             best: self.best,
             parameters: self.tensors().into_iter().collect(),
-            moments: moments.map(|(name, m)| (name.to_owned(), m.clone())).collect(),
+            moments: moments
+                .map(|(name, m)| (name.to_owned(), m.clone()))
+                .collect(),
         }
     }
 

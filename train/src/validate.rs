@@ -115,8 +115,12 @@ impl Case {
         Self {
             width,
             height,
-            input: planes().flat_map(|p| p.degraded(scale, degradation, &region)).collect(),
-            target: planes().flat_map(|p| p.part(&region.x, &region.y).collect::<Vec<_>>()).collect(),
+            input: planes()
+                .flat_map(|p| p.degraded(scale, degradation, &region))
+                .collect(),
+            target: planes()
+                .flat_map(|p| p.part(&region.x, &region.y).collect::<Vec<_>>())
+                .collect(),
         }
     }
 
@@ -160,7 +164,9 @@ mod tests {
             };
             let scale = Scale::whole(3);
             let vb = VarBuilder::zeros(candle_core::DType::F32, &Device::Cpu);
-            let network = Architecture::Srcnn(config).build(&vb, Scales::list([scale])).unwrap();
+            let network = Architecture::Srcnn(config)
+                .build(&vb, Scales::list([scale]))
+                .unwrap();
             let image = Image::new("d", &drawn::picture(1, 0), channels, 1.0);
             let validator = Validator::new(&[image], &[scale], Degradation::Matlab);
             let measured = validator.measure(network.as_ref()).unwrap();

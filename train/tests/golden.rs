@@ -25,7 +25,11 @@ const STORED: usize = 64;
 fn folder() -> Option<PathBuf> {
     if let Some(given) = std::env::var_os("SRFILTER_GOLDEN") {
         let given = PathBuf::from(given);
-        assert!(given.is_dir(), "SRFILTER_GOLDEN={} is no folder", given.display());
+        assert!(
+            given.is_dir(),
+            "SRFILTER_GOLDEN={} is no folder",
+            given.display()
+        );
         return Some(given);
     }
     let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden");
@@ -60,7 +64,9 @@ fn input(name: &str, shape: &[usize]) -> Tensor {
 /// Every parameter of `<model>.params.txt`, checked against its sum.
 fn parameters(folder: &Path, model: &str) -> HashMap<String, Tensor> {
     let text = std::fs::read_to_string(folder.join(format!("{model}.params.txt"))).unwrap();
-    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty());
     let parameter = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let shape: Vec<usize> = fields[1].split('x').map(|n| n.parse().unwrap()).collect();
@@ -68,7 +74,10 @@ fn parameters(folder: &Path, model: &str) -> HashMap<String, Tensor> {
         let tensor = tensor(fields[0], &shape, offset, amplitude);
         let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
         let got: f64 = values.iter().copied().map(f64::from).sum();
-        assert!((got - sum).abs() <= 1e-6 * (1.0 + sum.abs()), "{line}: sum {got}");
+        assert!(
+            (got - sum).abs() <= 1e-6 * (1.0 + sum.abs()),
+            "{line}: sum {got}"
+        );
         (fields[0].to_owned(), tensor)
     };
     lines.map(parameter).collect()
@@ -86,12 +95,16 @@ impl Reference {
     fn open(folder: &Path, model: &'static str) -> Self {
         let path = folder.join(format!("{model}.safetensors"));
         let tolerances = std::fs::read_to_string(folder.join("tolerances.txt")).unwrap();
-        let lines = tolerances.lines().map(|l| l.split_whitespace().collect::<Vec<_>>());
+        let lines = tolerances
+            .lines()
+            .map(|l| l.split_whitespace().collect::<Vec<_>>());
         let ours = lines.filter(|fields| fields.first() == Some(&model));
         Self {
             model,
             tensors: candle_core::safetensors::load(path, &Device::Cpu).unwrap(),
-            tolerances: ours.map(|f| (f[1].to_owned(), f[4].parse().unwrap())).collect(),
+            tolerances: ours
+                .map(|f| (f[1].to_owned(), f[4].parse().unwrap()))
+                .collect(),
             checked: 0,
         }
     }
@@ -102,7 +115,10 @@ impl Reference {
         let atol = self.tolerances[name];
         for (i, (got, stored)) in got.iter().zip(stored).enumerate() {
             let difference = f64::from(got - stored).abs();
-            assert!(difference <= atol, "{name}[{i}]: {got} for {stored}, allowed {atol}");
+            assert!(
+                difference <= atol,
+                "{name}[{i}]: {got} for {stored}, allowed {atol}"
+            );
         }
         self.checked += 1;
     }
@@ -118,7 +134,11 @@ impl Reference {
     }
 
     fn finish(self) {
-        assert_eq!(self.checked, self.tensors.len(), "tensors that nothing was compared with");
+        assert_eq!(
+            self.checked,
+            self.tensors.len(),
+            "tensors that nothing was compared with"
+        );
         println!("{}: {} tensors checked", self.model, self.checked);
     }
 }
@@ -163,7 +183,11 @@ fn golden_train_srcnn_y() {
     let (network, vars) = build(&folder, "srcnn_y", &Architecture::Srcnn(config));
     let [x, target] = ["input", "target"].map(|name| input(name, &[4, 1, 33, 33]));
     let network = network.at(Scale::whole(2)).unwrap();
-    let loss = || Loss::Mse.of(&network.forward(&x).unwrap(), &target).unwrap();
+    let loss = || {
+        Loss::Mse
+            .of(&network.forward(&x).unwrap(), &target)
+            .unwrap()
+    };
     train(Reference::open(&folder, "train_srcnn_y"), &vars, loss);
 }
 

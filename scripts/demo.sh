@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Enlarges a clip that the project draws itself, through a real pipeline.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/setup.sh
+cargo build --release --quiet -p gst-plugin-srfilter
+cargo build --release --quiet --example demo
+out=target/demo
+mkdir -p "$out"
+target/release/examples/demo draw "$out"
+
+export GST_PLUGIN_PATH=$PWD/target/release${GST_PLUGIN_PATH:+:$GST_PLUGIN_PATH}
+source="filesrc location=$out/low.i420
+    ! rawvideoparse format=i420 width=320 height=180 framerate=24/1"
+filter="srfilter model=hypersrcnn scale=2 qos=false"
+
+echo "gst-launch-1.0 ... ! $filter ! ..."
+# shellcheck disable=SC2086 # the words of a pipeline are words
+gst-launch-1.0 -q $source ! $filter ! tee name=t \
+    t. ! queue ! filesink location="$out/out.i420" \
+    t. ! queue ! vp8enc deadline=1 cpu-used=4 target-bitrate=4000000 ! webmmux \
+       ! filesink location="$out/srfilter.webm"
+# Once more without files and encoder, for the time.
+# shellcheck disable=SC2086
+ended=$(gst-launch-1.0 $source ! $filter ! fakesink sync=false | grep 'Execution ended')
+frames=$(($(stat -c %s "$out/out.i420") / (640 * 360 * 3 / 2)))
+echo "$ended" | awk -v frames="$frames" '{
+    split($NF, time, ":")
+    seconds = time[1] * 3600 + time[2] * 60 + time[3]
+    printf "%d frames 320x180 -> 640x360 in %.1f s: %.1f frames/s\n", frames, seconds, frames / seconds
+}'
+target/release/examples/demo measure "$out"
+echo "see $out/srfilter.webm and $out/before_after.png (left bicubic, right srfilter)"
