@@ -9,6 +9,11 @@
 //! [`Products`] sums along the vectors and so rounds differently from level to
 //! level, but within a level always in the same order.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "plain counters over the tile unroll into registers and read alike"
+)]
+
 use super::level::{Level, UnknownLevel};
 use super::planes::SLACK;
 
@@ -214,7 +219,7 @@ unsafe fn tile<V: Vector, const C: usize, const N: usize>(
             for &tap in strip.taps {
                 let mut values = [V::splat(0.0); N];
                 for n in 0..N {
-                    values[n] = V::load(plane.add(tap + n * V::LANES));
+                    values[n] = V::load(plane.add(tap).add(n * V::LANES));
                 }
                 for c in 0..C {
                     let weight = V::splat(*weights.add(c));
@@ -253,6 +258,10 @@ pub(super) unsafe fn products<V: Vector, const C: usize, const N: usize>(
         for n in 0..N {
             inputs[n] = inputs[n].add(*products.taps.get_unchecked(n));
         }
+        let mut grads = [products.grad.as_ptr(); C];
+        for c in 0..C {
+            grads[c] = grads[c].add(c * products.stride);
+        }
         let mut sums = [[V::splat(0.0); N]; C];
         for c in 0..C {
             for n in 0..N {
@@ -260,13 +269,12 @@ pub(super) unsafe fn products<V: Vector, const C: usize, const N: usize>(
             }
         }
         for at in (0..products.len).step_by(V::LANES) {
-            let grad = products.grad.as_ptr().add(at);
             let mut values = [V::splat(0.0); N];
             for n in 0..N {
                 values[n] = V::load(inputs[n].add(at));
             }
             for c in 0..C {
-                let grad = V::load(grad.add(c * products.stride));
+                let grad = V::load(grads[c].add(at));
                 for n in 0..N {
                     sums[c][n] = sums[c][n].add_product(grad, values[n]);
                 }

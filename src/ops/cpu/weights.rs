@@ -9,8 +9,8 @@ use super::tile::{Kernels, Products};
 use std::ops::Range;
 
 /// Length of the stretches that planes are worked through in: eight gradient
-/// planes of it fill two thirds of the nearest cache.
-const STRETCH: usize = 1024;
+/// planes of it fill the nearest cache, and a training patch fits in one.
+const STRETCH: usize = 1280;
 
 /// Taps in a task, for which the gradient is fetched from farther away once.
 const TAPS_PER_TASK: usize = 24;

@@ -51,7 +51,7 @@ pub(super) mod avx2 {
         Avx2,
         Lanes,
         [target_feature(enable = "avx2,fma")],
-        [(4, 3), (3, 3), (2, 4), (1, 8)]
+        [(6, 2), (4, 2), (3, 3), (2, 4), (1, 8)]
     );
 }
 
