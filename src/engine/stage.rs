@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Largest sample value.
-const PEAK: f32 = 255.0;
+pub(super) const PEAK: f32 = 255.0;
 
 /// A network with the resampling around it, for planes of one size.
 pub(super) struct Stage {

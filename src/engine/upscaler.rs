@@ -1,7 +1,7 @@
 //! Frames in, larger frames out.
 
 use super::DeviceChoice;
-use super::stage::Stage;
+use super::stage::{PEAK, Stage};
 use crate::frame::resample::{Axis, Grid, Resampler};
 use crate::frame::{
     Color, Component, Family, FrameMut, FrameRef, Luma601, PixelFormat, Siting, YuvToRgb, to_u8,
@@ -209,6 +209,37 @@ impl Upscaler {
                 (false, Channels::Luma) => self.by_luma(output),
                 (false, Channels::Rgb) => self.by_rgb(output),
             }
+        })
+    }
+
+    /// As [`Upscaler::process`] for the planes that the networks take, without
+    /// a frame around them: luma, or R, G and B, dense rows of values 0 to 255
+    /// that need not be whole numbers. The result is clamped to that range and
+    /// not rounded. Where no network runs, any number of planes is resampled.
+    ///
+    /// # Errors
+    ///
+    /// Another number of planes, or planes of another size than the job's.
+    pub fn process_planes(&mut self, planes: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
+        let (width, height) = self.job.input.size;
+        let count = match self.stages.is_empty() {
+            true => planes.len(),
+            false => self.model.channels().count(),
+        };
+        if planes.len() != count || planes.iter().any(|p| p.len() != width * height) {
+            let found: Vec<_> = planes.iter().map(Vec::len).collect();
+            return Err(Error::Frame(format!(
+                "expected {count} planes of {width}x{height} samples, found planes of {found:?}"
+            )));
+        }
+        let pool = Arc::clone(&self.pool);
+        pool.install(|| {
+            self.run_stages(|_| planes.to_vec())?;
+            let mut made = std::mem::take(&mut self.scratch.planes[0]);
+            let samples = made.par_iter_mut().flatten();
+            // Resampling overshoots where it follows, or replaces, the networks.
+            samples.for_each(|v| *v = v.clamp(0.0, PEAK));
+            Ok(made)
         })
     }
 

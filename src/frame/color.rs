@@ -142,6 +142,35 @@ impl Luma601 {
     }
 }
 
+/// Y'CbCr of published luma models (yjn870/SRCNN-pytorch and others): BT.601
+/// studio range with coefficients rounded to 1/256 of 8-bit values, so that it
+/// differs from [`Luma601`] in the third decimal. Values are not rounded.
+#[derive(Debug, Clone, Copy)]
+pub struct Ycbcr256;
+
+impl Ycbcr256 {
+    /// Luma and both colour differences of red, green and blue, 0 to 255.
+    #[inline]
+    pub fn of([r, g, b]: [f64; 3]) -> [f64; 3] {
+        [
+            16.0 + (64.738 * r + 129.057 * g + 25.064 * b) / 256.0,
+            128.0 + (-37.945 * r - 74.494 * g + 112.439 * b) / 256.0,
+            128.0 + (112.439 * r - 94.154 * g - 18.285 * b) / 256.0,
+        ]
+    }
+
+    /// Red, green and blue, not clamped, of luma and both colour differences.
+    #[inline]
+    pub fn rgb([y, cb, cr]: [f64; 3]) -> [f64; 3] {
+        let y = 298.082 * y / 256.0;
+        [
+            y + 408.583 * cr / 256.0 - 222.921,
+            y - 100.291 * cb / 256.0 - 208.120 * cr / 256.0 + 135.576,
+            y + 516.412 * cb / 256.0 - 276.836,
+        ]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ mod format;
 mod picture;
 pub mod resample;
 
-pub use color::{Color, Luma601, Matrix, Range, Siting, YuvToRgb};
+pub use color::{Color, Luma601, Matrix, Range, Siting, Ycbcr256, YuvToRgb};
 pub use format::{Component, Family, PixelFormat};
 pub use picture::Picture;
 

@@ -2,7 +2,11 @@
 
 use super::{Color, FrameMut, FrameRef, Luma601, PixelFormat};
 use crate::{Error, Result};
+use std::io::Write;
 use std::path::Path;
+
+/// Of JPEG files, 1 to 100: the encoder's own 75 shows blocks that no network made.
+const JPEG_QUALITY: u8 = 95;
 
 /// A picture of packed 8-bit samples: grey, RGB or RGBA.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +78,19 @@ impl Picture {
             _ => image::ExtendedColorType::Rgba8,
         };
         let side = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        image::save_buffer(path, &self.data, side(self.width), side(self.height), color)
-            .map_err(|e| Error::Frame(format!("cannot write {}: {e}", path.display())))
+        let (width, height) = (side(self.width), side(self.height));
+        let written = match image::ImageFormat::from_path(path) {
+            Ok(image::ImageFormat::Jpeg) => std::fs::File::create(path)
+                .map_err(image::ImageError::IoError)
+                .and_then(|file| {
+                    let mut file = std::io::BufWriter::new(file);
+                    image::codecs::jpeg::JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY)
+                        .encode(&self.data, width, height, color)?;
+                    file.flush().map_err(image::ImageError::IoError)
+                }),
+            _ => image::save_buffer(path, &self.data, width, height, color),
+        };
+        written.map_err(|e| Error::Frame(format!("cannot write {}: {e}", path.display())))
     }
 
     /// The part of `width` x `height` pixels at (`x`, `y`), cut at the picture's edge.

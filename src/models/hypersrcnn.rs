@@ -77,7 +77,8 @@ impl Config {
         }
     }
 
-    fn scales(&self) -> Scales {
+    /// The scales that it has weights for.
+    pub(super) fn scales(&self) -> Scales {
         match self.embedding {
             Embedding::Table(_) => Scales::list(TABLE_SCALES.map(Scale::whole)),
             Embedding::Continuous => Scales::Any,

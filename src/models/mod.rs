@@ -186,6 +186,15 @@ impl Architecture {
         }
     }
 
+    /// The scales, where the architecture says them; `None` where they depend
+    /// on what the weights were trained for.
+    pub fn scales(&self) -> Option<Scales> {
+        match self {
+            Self::Srcnn(_) => None,
+            Self::HyperSrcnn(config) => Some(config.scales()),
+        }
+    }
+
     /// The border of every convolution, where it is the same for all.
     pub const fn border_mut(&mut self) -> &mut Border {
         match self {

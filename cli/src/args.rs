@@ -1,0 +1,267 @@
+//! The command line.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum, value_parser};
+use srfilter::Scale;
+use srfilter::engine::{DeviceChoice, Options};
+use srfilter::ops::Border;
+use srfilter::weights::{Hints, Loaded};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Enlarge pictures with neural networks, and measure how well they do it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sr",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  sr upscale photo.jpg photo-2x.png --scale 2
+  sr evaluate --model hypersrcnn --scale 2,3,4 --data Set5
+  sr models
+
+'sr COMMAND --help' explains a command's options. The exit status is 0 where
+all went well, 2 for a command line that makes no sense and 1 for all else."
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Upscale(UpscaleArgs),
+    Evaluate(EvaluateArgs),
+    Models(ModelsArgs),
+}
+
+/// Enlarge a picture, or all pictures of a folder
+///
+/// Greyscale pictures stay grey, and transparency is kept. Pictures are read
+/// and computed with 8 bits a sample.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sr upscale photo.jpg photo-4x.png --scale 4
+  sr upscale holiday holiday-2x --model srcnn --weights srcnn_x2.safetensors")]
+pub(crate) struct UpscaleArgs {
+    /// Picture (PNG, JPEG, BMP, WebP) or folder
+    ///
+    /// Of a folder all pictures are enlarged, those in folders below too.
+    #[arg(value_name = "IN")]
+    pub(crate) input: PathBuf,
+
+    /// File, or folder, to write to
+    ///
+    /// A file's extension says the format: png, jpg, jpeg, bmp or webp; without
+    /// one it gets '.png'. Where IN is a folder, or OUT is one or ends with
+    /// '/', the results are PNG files under their old names; the folders in
+    /// IN are found again in OUT. Folders are made as needed.
+    #[arg(value_name = "OUT")]
+    pub(crate) output: PathBuf,
+
+    /// Model, by its name in 'sr models' [default: hypersrcnn, or what --weights holds]
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+
+    /// Factor of width and height: 2, 1.5 or 3/2; above 1, at most 16
+    ///
+    /// A model that was trained for other factors enlarges further, several
+    /// times if it must, and its result is resampled to the size asked for.
+    #[arg(long, short, value_name = "S", default_value = "2", value_parser = scale)]
+    pub(crate) scale: Scale,
+
+    /// Replace files that exist
+    ///
+    /// The picture that is read is never replaced.
+    #[arg(long, short)]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Measure models on pictures that are shrunk and enlarged again
+///
+/// Prints PSNR and SSIM against the original, of the model and of bicubic
+/// interpolation, as means over each data set.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sr evaluate --model hypersrcnn,bicubic --scale 2,3,4 --data Set5 --data Set14
+  sr evaluate --weights srcnn_x2.safetensors --scale 2 --data Set5 --json set5.json")]
+pub(crate) struct EvaluateArgs {
+    /// Models, by their names in 'sr models' [default: hypersrcnn, or what --weights holds]
+    #[arg(long, short, value_name = "NAME[,NAME]", value_delimiter = ',')]
+    pub(crate) model: Vec<String>,
+
+    /// Factors of width and height: 2, 1.5 or 3/2; above 1, at most 16
+    #[arg(long, short, value_name = "S[,S]", value_delimiter = ',', required = true, value_parser = scale)]
+    pub(crate) scale: Vec<Scale>,
+
+    /// Folder of original pictures; may be given several times
+    #[arg(long, value_name = "DIR", required = true)]
+    pub(crate) data: Vec<PathBuf>,
+
+    /// How pictures are shrunk and results compared
+    ///
+    /// Either way the original is first cut, at its right and bottom, to a
+    /// size that the scale divides, and results are rounded to 8 bits.
+    #[arg(long, value_enum, default_value_t = Protocol::Y)]
+    pub(crate) protocol: Protocol,
+
+    /// Do not round the shrunk pictures to 8 bits (protocol y)
+    ///
+    /// As the code published with SRCNN measures. Results are rounded all the same.
+    #[arg(long)]
+    pub(crate) no_round: bool,
+
+    /// Write what was compared to DIR, as PNG
+    ///
+    /// For each picture DIR/MODEL/xSCALE/DATA/NAME.lr.png (the shrunk one),
+    /// NAME.bicubic.png and NAME.sr.png; luma alone, as grey pictures, where a
+    /// luma network is measured by protocol y. Files of an earlier run are
+    /// replaced.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) save: Option<PathBuf>,
+
+    /// Write the results to FILE as JSON; '-' prints them in place of the table
+    ///
+    /// A list with one entry for each model, scale and data set:
+    /// {model, weights, scale, data, protocol, rounded, mean, images}; the
+    /// mean, and each image beside its name, has psnr, ssim, bicubic_psnr and
+    /// bicubic_ssim. PSNR is in dB; null means infinite, that is no difference
+    /// at all (in a mean: in one of its pictures). An existing file is replaced.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Print a line for each picture
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// List the models
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sr models --json")]
+pub(crate) struct ModelsArgs {
+    /// Print JSON
+    ///
+    /// A list of {name, channels, scales, built_in, summary}. Scales are "any"
+    /// or a list, and null where they depend on the weights file. built_in
+    /// says whether the model runs without --weights.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a network is made of and where it runs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NetworkArgs {
+    /// Weights file (safetensors) to use instead of built-in weights
+    ///
+    /// A file of 'train', or one that was published for a known architecture.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
+
+    /// What the network takes to lie beyond the picture's edge
+    ///
+    /// For weights files that do not say so themselves. Unless given: zero,
+    /// or replicate where the file's notes contain that word.
+    #[arg(long, value_enum, requires = "weights")]
+    border: Option<BorderName>,
+
+    /// Factors that the weights were trained for
+    ///
+    /// For weights files that do not say so themselves. Unless given, the
+    /// network is used for any factor.
+    #[arg(
+        long,
+        value_name = "S[,S]",
+        value_delimiter = ',',
+        requires = "weights"
+    )]
+    trained_scale: Vec<Scale>,
+
+    /// Where to compute: auto, cpu, cuda or cuda:N
+    #[arg(long, default_value_t = DeviceChoice::Auto)]
+    device: DeviceChoice,
+
+    /// CPU threads; 0: one for each core
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u16).range(0..=1024))]
+    threads: u16,
+}
+
+impl NetworkArgs {
+    /// Opens the model of that name, or what the flags and defaults lead to.
+    pub(crate) fn open(&self, model: Option<&str>) -> Result<Arc<Loaded>> {
+        let hints = Hints {
+            border: self.border.map(Border::from),
+            scales: (!self.trained_scale.is_empty()).then(|| self.trained_scale.clone()),
+        };
+        Ok(Loaded::open(model, self.weights.as_deref(), &hints)?)
+    }
+
+    /// How to compute.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            device: self.device,
+            threads: usize::from(self.threads),
+            ..Options::default()
+        }
+    }
+}
+
+/// The names of [`Border`]s.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum BorderName {
+    /// Zeros, as PyTorch pads
+    Zero,
+    /// The edge's samples, as MATLAB pads
+    Replicate,
+    /// Nothing: the network's result is smaller, and the edge is repeated before it
+    Valid,
+}
+
+impl From<BorderName> for Border {
+    fn from(name: BorderName) -> Self {
+        match name {
+            BorderName::Zero => Self::Zero,
+            BorderName::Replicate => Self::Replicate,
+            BorderName::Valid => Self::Valid,
+        }
+    }
+}
+
+/// How pictures are shrunk, and what is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Protocol {
+    /// PSNR and SSIM of BT.601 studio luma, but for edges as wide as the scale; shrunk by MATLAB's
+    /// bicubic
+    Y,
+    /// PSNR and SSIM (scikit-image's) of RGB; shrunk by Pillow's bicubic
+    Rgb,
+}
+
+/// A scale that enlarges.
+fn scale(text: &str) -> Result<Scale, String> {
+    match text.parse::<Scale>() {
+        Ok(scale) if scale > Scale::ONE => Ok(scale),
+        Ok(_) => Err("it has to be above 1".to_owned()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

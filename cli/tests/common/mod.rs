@@ -1,0 +1,141 @@
+//! Runs `sr`, draws pictures, makes weights files.
+
+#![allow(dead_code)] // Each test program uses a part of this.
+
+use candle_core::{Device, Tensor};
+use srfilter::Scale;
+use srfilter::frame::Picture;
+use srfilter::models::{Architecture, Channels, Scales, srcnn};
+use srfilter::weights::{Card, Checkpoint};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What a run of `sr` left behind.
+pub struct Run {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    /// Sees to it that the run succeeded.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Sees to it that the run failed with that status and a message that
+    /// holds all of these words.
+    #[track_caller]
+    pub fn fails(self, code: i32, words: &[&str]) -> Self {
+        assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
+        for word in words {
+            assert!(
+                self.stderr.contains(word),
+                "no '{word}' in: {}",
+                self.stderr
+            );
+        }
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self
+    }
+}
+
+/// Runs `sr` with these arguments.
+pub fn sr<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Run {
+    let output = Command::new(env!("CARGO_BIN_EXE_sr"))
+        .args(args)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Run {
+        code: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
+}
+
+/// A folder that vanishes, with files for a test.
+pub struct Desk(tempfile::TempDir);
+
+impl Desk {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// The path of a file, as text.
+    pub fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Writes a smooth picture of that size, with folders as needed.
+    pub fn draw(&self, name: &str, (width, height): (usize, usize), channels: usize) -> String {
+        let mut picture = Picture::new(width, height, channels);
+        for (i, value) in picture.data.iter_mut().enumerate() {
+            let (pixel, channel) = (i / channels, i % channels);
+            let (x, y) = ((pixel % width) as f64, (pixel / width) as f64);
+            let phase = x / 5.0 + y / 7.0 + channel as f64;
+            *value = (128.0 + 90.0 * phase.sin()) as u8;
+        }
+        let path = PathBuf::from(self.path(name));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        picture.save(&path).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Writes a small SRCNN of ours for x2: close to the identity, not quite.
+    pub fn weights(&self, name: &str, channels: Channels) -> String {
+        let config = srcnn::Config {
+            channels,
+            kernels: [3, 1, 3],
+            widths: [4, 4],
+            residual: true,
+            ..srcnn::Config::default()
+        };
+        let mut tensors = Vec::new();
+        for (layer, shape) in config.weight_shapes().into_iter().enumerate() {
+            let weight = Tensor::from_vec(noise(shape.iter().product()), &shape, &Device::Cpu);
+            let bias = Tensor::from_vec(noise(shape[0]), shape[0], &Device::Cpu);
+            tensors.push((format!("conv{}.weight", layer + 1), weight.unwrap()));
+            tensors.push((format!("conv{}.bias", layer + 1), bias.unwrap()));
+        }
+        let card = Card {
+            architecture: Architecture::Srcnn(config),
+            scales: Scales::list([Scale::whole(2)]),
+            training_data: "none".to_owned(),
+            recipe_sha256: String::new(),
+            quality: "random".to_owned(),
+        };
+        let path = self.path(name);
+        Checkpoint::save(&path, &tensors, &card).unwrap();
+        path
+    }
+
+    pub fn exists(&self, name: &str) -> bool {
+        self.0.path().join(name).exists()
+    }
+
+    pub fn open(&self, name: &str) -> Picture {
+        Picture::open(self.path(name)).unwrap()
+    }
+}
+
+/// Small numbers, the same each time.
+fn noise(count: usize) -> Vec<f32> {
+    (0..count)
+        .map(|i| ((i * 37 + 11) % 101) as f32 / 1010.0 - 0.05)
+        .collect()
+}
+
+/// The project's data, where it is present: `$SRFILTER_DATA`, or beside the workspace.
+pub fn data() -> Option<PathBuf> {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let folder = std::env::var_os("SRFILTER_DATA").map_or(default, PathBuf::from);
+    if !folder.is_dir() {
+        println!("skipped: there is no {}", folder.display());
+        return None;
+    }
+    Some(folder)
+}

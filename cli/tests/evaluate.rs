@@ -1,0 +1,237 @@
+//! `sr evaluate` as its users see it, and the numbers that it must give.
+
+mod common;
+
+use common::{Desk, data, sr};
+use serde_json::Value;
+use srfilter::models::Channels;
+use std::path::Path;
+
+/// Runs `sr evaluate` and reads what it reports.
+fn evaluate(args: &[&str]) -> Vec<Value> {
+    let all = ["evaluate", "--json", "-"].iter().chain(args);
+    let run = sr(all).ok();
+    serde_json::from_str(&run.stdout).unwrap()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap()
+}
+
+/// Two pictures in a folder named `set`.
+fn small_set(desk: &Desk) -> String {
+    desk.draw("set/a.png", (37, 41), 3);
+    desk.draw("set/below/b.png", (40, 34), 1);
+    desk.path("set")
+}
+
+#[test]
+fn reports_every_model_scale_and_data_set() {
+    let desk = Desk::new();
+    let set = small_set(&desk);
+    desk.draw("other/c.png", (30, 30), 3);
+    let other = desk.path("other");
+    let args = [
+        "--model", "bicubic", "--scale", "2,3/2", "--data", &set, "--data", &other,
+    ];
+    let reports = evaluate(&args);
+    let shown: Vec<_> = reports
+        .iter()
+        .map(|r| (r["scale"].as_str().unwrap(), r["data"].as_str().unwrap()))
+        .collect();
+    let (set, other) = (set.as_str(), other.as_str());
+    assert_eq!(
+        shown,
+        [("2", set), ("2", other), ("3/2", set), ("3/2", other)]
+    );
+    let first = &reports[0];
+    assert_eq!(first["model"], "bicubic");
+    assert_eq!(first["weights"], "built-in");
+    assert_eq!(first["protocol"], "y");
+    assert_eq!(first["rounded"], true);
+    let images = first["images"].as_array().unwrap();
+    assert_eq!(images[0]["name"], "a.png");
+    assert_eq!(images[1]["name"], "below/b.png");
+    for key in ["psnr", "ssim", "bicubic_psnr", "bicubic_ssim"] {
+        let mean = (number(&images[0][key]) + number(&images[1][key])) / 2.0;
+        assert!((number(&first["mean"][key]) - mean).abs() < 1e-9, "{key}");
+    }
+    let mean = &first["mean"];
+    assert!((number(&mean["psnr"]) - number(&mean["bicubic_psnr"])).abs() < 0.01);
+}
+
+#[test]
+fn measures_luma_and_rgb_networks_by_both_protocols() {
+    let desk = Desk::new();
+    let set = small_set(&desk);
+    for channels in [Channels::Luma, Channels::Rgb] {
+        let weights = desk.weights("w.safetensors", channels);
+        for protocol in ["y", "rgb"] {
+            let reports = evaluate(&[
+                "--weights",
+                &weights,
+                "--scale",
+                "2",
+                "--data",
+                &set,
+                "--protocol",
+                protocol,
+            ]);
+            let mean = &reports[0]["mean"];
+            assert_eq!(reports[0]["weights"], weights.as_str());
+            for key in ["psnr", "bicubic_psnr"] {
+                let psnr = number(&mean[key]);
+                assert!(
+                    (15.0..80.0).contains(&psnr),
+                    "{channels} {protocol} {key}: {psnr}"
+                );
+            }
+            assert!(mean["psnr"] != mean["bicubic_psnr"]);
+        }
+    }
+}
+
+#[test]
+fn no_difference_is_null() {
+    let desk = Desk::new();
+    let flat = srfilter::frame::Picture::new(40, 40, 1);
+    std::fs::create_dir(desk.path("set")).unwrap();
+    flat.save(desk.path("set/black.png")).unwrap();
+    let set = desk.path("set");
+    let args = ["--model", "bicubic", "--scale", "2", "--data", &set];
+    let report = &evaluate(&args)[0];
+    assert!(report["mean"]["psnr"].is_null());
+    assert_eq!(number(&report["mean"]["ssim"]), 1.0);
+    let table = sr(["evaluate"].iter().chain(&args)).ok().stdout;
+    assert!(table.contains("inf"), "{table}");
+}
+
+#[test]
+fn prints_a_table_and_writes_json_and_pictures() {
+    let desk = Desk::new();
+    let set = small_set(&desk);
+    let weights = desk.weights("w.safetensors", Channels::Luma);
+    let (json, save) = (desk.path("new/report.json"), desk.path("saved"));
+    let run = sr([
+        "evaluate",
+        "-w",
+        &weights,
+        "-s",
+        "3/2",
+        "--data",
+        &set,
+        "--json",
+        &json,
+        "--save",
+        &save,
+        "--verbose",
+    ])
+    .ok();
+    for word in [
+        "gain/dB",
+        "a.png",
+        "below/b.png",
+        "mean of 2",
+        "w.safetensors",
+    ] {
+        assert!(run.stdout.contains(word), "no {word} in {}", run.stdout);
+    }
+    let reports: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    assert_eq!(reports[0]["images"].as_array().unwrap().len(), 2);
+    let size = |name: &str| {
+        let picture = desk.open(&format!("saved/srcnn/x3-2/set/{name}"));
+        (picture.width, picture.height)
+    };
+    assert_eq!(size("a.lr.png"), (24, 26));
+    assert_eq!(size("a.bicubic.png"), (36, 39));
+    assert_eq!(size("below/b.sr.png"), (39, 33));
+}
+
+#[test]
+fn refuses_what_cannot_be_measured() {
+    let desk = Desk::new();
+    let set = small_set(&desk);
+    let bicubic = |rest: &[&str]| sr(["evaluate", "-m", "bicubic"].iter().chain(rest));
+    bicubic(&["-s", "2", "--data", &desk.path("none")]).fails(1, &["none", "does not exist"]);
+    bicubic(&["-s", "2", "--data", &desk.path("set/a.png")]).fails(1, &["not a folder"]);
+    bicubic(&["-s", "16", "--data", &set]).fails(1, &["a.png", "37x41", "48"]);
+    std::fs::create_dir(desk.path("empty")).unwrap();
+    bicubic(&["-s", "2", "--data", &desk.path("empty")]).fails(1, &["no pictures"]);
+    sr(["evaluate", "-m", "bicubic,srgna", "-s", "2", "--data", &set]).fails(1, &["srgna"]);
+    std::fs::write(desk.path("set/broken.png"), b"\x89PNG\r\n\x1a\nxx").unwrap();
+    bicubic(&["-s", "2", "--data", &set]).fails(1, &["broken.png"]);
+}
+
+#[test]
+fn refuses_flags_that_do_not_go_together() {
+    let desk = Desk::new();
+    let set = small_set(&desk);
+    let weights = desk.weights("w.safetensors", Channels::Luma);
+    let evaluate = |rest: &[&str]| sr(["evaluate", "-s", "2", "--data", &set].iter().chain(rest));
+    evaluate(&["-w", &weights, "-m", "srcnn,bicubic"]).fails(2, &["--weights", "several"]);
+    evaluate(&["--no-round", "--protocol", "rgb", "-m", "bicubic"]).fails(2, &["--no-round"]);
+    evaluate(&["--save", &desk.path("s"), "--data", &set, "-m", "bicubic"]).fails(1, &["set"]);
+}
+
+/// The project's numbers for bicubic interpolation, to 0.005 dB.
+#[test]
+fn evaluate_bicubic_check_values() {
+    let Some(data) = data() else { return };
+    let set5 = data.join("test/Set5");
+    let set5 = set5.to_str().unwrap();
+    let args = ["--model", "bicubic", "--scale", "2,3,4", "--data", set5];
+    let not_rounded = [&args[..], &["--no-round"]].concat();
+    for (args, expected) in [
+        (&args[..], [33.652, 30.388, 28.418]),
+        (&not_rounded, [33.661, 30.392, 28.421]),
+    ] {
+        for (report, expected) in evaluate(args).iter().zip(expected) {
+            for key in ["psnr", "bicubic_psnr"] {
+                let psnr = number(&report["mean"][key]);
+                let scale = &report["scale"];
+                assert!((psnr - expected).abs() < 0.005, "x{scale} {key}: {psnr}");
+            }
+        }
+    }
+}
+
+/// The same where RGB is shrunk and luma taken of the result, as RGB networks are measured.
+#[test]
+fn evaluate_bicubic_check_values_of_rgb() {
+    let Some(data) = data() else { return };
+    let desk = Desk::new();
+    let weights = desk.weights("w.safetensors", Channels::Rgb);
+    let set5 = data.join("test/Set5");
+    let args = [
+        "-w",
+        &weights,
+        "--scale",
+        "2,3,4",
+        "--data",
+        set5.to_str().unwrap(),
+    ];
+    for (report, expected) in evaluate(&args).iter().zip([33.682, 30.405, 28.431]) {
+        let psnr = number(&report["mean"]["bicubic_psnr"]);
+        assert!(
+            (psnr - expected).abs() < 0.005,
+            "x{}: {psnr}",
+            report["scale"]
+        );
+    }
+}
+
+/// The published SRCNN, whose code does not round the shrunk picture, to 0.02 dB.
+#[test]
+fn evaluate_official_srcnn() {
+    let Some(data) = data() else { return };
+    let set5 = data.join("test/Set5");
+    for (scale, expected) in [("2", 36.34), ("3", 32.39), ("4", 30.08)] {
+        let name = format!("weights/SRCNN/official_SRCNN_x{scale}_915.safetensors");
+        let weights = data.join(name);
+        let path = |path: &Path| path.to_str().unwrap().to_owned();
+        let (weights, set5) = (path(&weights), path(&set5));
+        let args = ["-w", &weights, "-s", scale, "--data", &set5, "--no-round"];
+        let psnr = number(&evaluate(&args)[0]["mean"]["psnr"]);
+        assert!((psnr - expected).abs() < 0.02, "x{scale}: {psnr}");
+    }
+}

@@ -1,0 +1,315 @@
+//! `sr upscale` and `sr models` as their users see them.
+
+mod common;
+
+use common::{Desk, sr};
+use srfilter::models::Channels;
+
+#[test]
+fn enlarges_a_file() {
+    let desk = Desk::new();
+    let weights = desk.weights("w.safetensors", Channels::Luma);
+    let (input, output) = (desk.draw("in.png", (24, 18), 3), desk.path("out.png"));
+    let run = sr(["upscale", &input, &output, "--weights", &weights]).ok();
+    assert!(
+        run.stdout.contains("srcnn x2 on cpu: network x2;"),
+        "{}",
+        run.stdout
+    );
+    assert!(run.stdout.contains("24x18 -> "), "{}", run.stdout);
+    let result = desk.open("out.png");
+    assert_eq!((result.width, result.height, result.channels), (48, 36, 3));
+}
+
+#[test]
+fn default_scale_is_two_and_fractions_are_resampled() {
+    let desk = Desk::new();
+    let weights = desk.weights("w.safetensors", Channels::Rgb);
+    let input = desk.draw("in.png", (21, 18), 3);
+    for (scale, size, plan) in [
+        ("3/2", (32, 27), "network x2, resampled to x3/2"),
+        ("1.5", (32, 27), "network x2, resampled to x3/2"),
+        ("4", (84, 72), "network x2, then x2;"),
+        ("3", (63, 54), "network x2, then x2, resampled to x3;"),
+    ] {
+        let output = desk.path("out.png");
+        let args = [
+            "upscale", &input, &output, "-s", scale, "-w", &weights, "-f",
+        ];
+        let run = sr(args).ok();
+        assert!(run.stdout.contains(plan), "{}", run.stdout);
+        let result = desk.open("out.png");
+        assert_eq!((result.width, result.height), size, "x{scale}");
+    }
+}
+
+#[test]
+fn keeps_transparency_and_grey() {
+    let desk = Desk::new();
+    for (channels, model) in [
+        (4, Channels::Luma),
+        (4, Channels::Rgb),
+        (1, Channels::Luma),
+        (1, Channels::Rgb),
+    ] {
+        let weights = desk.weights("w.safetensors", model);
+        let (input, output) = (
+            desk.draw("in.png", (16, 20), channels),
+            desk.path("out.png"),
+        );
+        sr(["upscale", &input, &output, "-w", &weights, "--force"]).ok();
+        let result = desk.open("out.png");
+        assert_eq!(
+            (result.width, result.height, result.channels),
+            (32, 40, channels)
+        );
+        if channels == 4 {
+            let [low, high] = [desk.open("in.png"), result].map(|picture| {
+                let alpha: Vec<f64> = picture
+                    .data
+                    .iter()
+                    .skip(3)
+                    .step_by(4)
+                    .map(|&a| f64::from(a))
+                    .collect();
+                alpha.iter().sum::<f64>() / alpha.len() as f64
+            });
+            assert!((low - high).abs() < 2.0, "mean alpha {low} became {high}");
+        }
+    }
+}
+
+#[test]
+fn bicubic_needs_no_weights() {
+    let desk = Desk::new();
+    let (input, output) = (desk.draw("in.png", (16, 20), 3), desk.path("out.png"));
+    let run = sr([
+        "upscale", &input, &output, "--model", "bicubic", "--scale", "3",
+    ])
+    .ok();
+    assert!(run.stdout.contains("no network"), "{}", run.stdout);
+    assert_eq!(desk.open("out.png").width, 48);
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let desk = Desk::new();
+    let weights = desk.weights("w.safetensors", Channels::Rgb);
+    let input = desk.draw("in.png", (40, 33), 3);
+    for threads in ["1", "3"] {
+        let output = desk.path(&format!("{threads}.png"));
+        sr([
+            "upscale",
+            &input,
+            &output,
+            "-w",
+            &weights,
+            "--threads",
+            threads,
+        ])
+        .ok();
+    }
+    assert_eq!(desk.open("1.png"), desk.open("3.png"));
+}
+
+#[test]
+fn output_name_says_the_format() {
+    let desk = Desk::new();
+    let input = desk.draw("photo.bmp", (12, 12), 3);
+    for (output, written) in [
+        ("a.jpg", "a.jpg"),
+        ("b.webp", "b.webp"),
+        ("c.BMP", "c.BMP"),
+        ("d", "d.png"),
+        ("new/", "new/photo.png"),
+        ("deep/er/e.png", "deep/er/e.png"),
+    ] {
+        sr(["upscale", &input, &desk.path(output), "-m", "bicubic"]).ok();
+        assert_eq!(desk.open(written).width, 24, "{output}");
+    }
+    let run = sr(["upscale", &input, &desk.path("x.tiff"), "-m", "bicubic"]);
+    run.fails(1, &["x.tiff", "png, jpg, jpeg, bmp, webp"]);
+    let clear = desk.draw("clear.png", (12, 12), 4);
+    let run = sr(["upscale", &clear, &desk.path("clear.jpg"), "-m", "bicubic"]);
+    run.fails(1, &["transparency", ".png"]);
+    assert!(!desk.exists("clear.jpg"));
+}
+
+#[test]
+fn enlarges_a_tree_and_keeps_its_paths() {
+    let desk = Desk::new();
+    desk.draw("in/b.png", (12, 14), 3);
+    desk.draw("in/deep/er/a.jpg", (10, 12), 3);
+    std::fs::write(desk.path("in/notes.txt"), "no picture").unwrap();
+    let (input, output) = (desk.path("in"), desk.path("out"));
+    let run = sr(["upscale", &input, &output, "-m", "bicubic"]).ok();
+    assert!(run.stdout.contains("2 pictures in"), "{}", run.stdout);
+    assert_eq!(desk.open("out/b.png").width, 24);
+    assert_eq!(desk.open("out/deep/er/a.png").height, 24);
+    let again = sr(["upscale", &input, &output, "-m", "bicubic"]);
+    again.fails(1, &["b.png", "1 more", "--force"]);
+    sr(["upscale", &input, &output, "-m", "bicubic", "--force"]).ok();
+}
+
+#[test]
+fn a_broken_picture_in_a_folder_is_skipped_and_named() {
+    let desk = Desk::new();
+    desk.draw("in/good.png", (12, 14), 3);
+    std::fs::write(desk.path("in/broken.png"), b"\x89PNG\r\n\x1a\nxx").unwrap();
+    let run = sr([
+        "upscale",
+        &desk.path("in"),
+        &desk.path("out"),
+        "-m",
+        "bicubic",
+    ]);
+    run.fails(1, &["broken.png", "1 of 2 pictures were skipped"]);
+    assert_eq!(desk.open("out/good.png").width, 24);
+    let run = sr([
+        "upscale",
+        &desk.path("in/broken.png"),
+        &desk.path("o.png"),
+        "-m",
+        "bicubic",
+    ]);
+    run.fails(1, &["broken.png"]);
+}
+
+#[test]
+fn never_replaces_its_input_nor_other_files_unasked() {
+    let desk = Desk::new();
+    let input = desk.draw("in.png", (12, 14), 3);
+    let before = std::fs::read(&input).unwrap();
+    let same = desk.path("./in.png");
+    for output in [&input, &same] {
+        sr(["upscale", &input, output, "-m", "bicubic", "--force"]).fails(1, &["both IN and OUT"]);
+    }
+    let folder = desk.path("");
+    sr(["upscale", &input, &folder, "-m", "bicubic", "-f"]).fails(1, &["both IN and OUT"]);
+    assert_eq!(std::fs::read(&input).unwrap(), before);
+    let other = desk.draw("other.png", (3, 3), 3);
+    sr(["upscale", &input, &other, "-m", "bicubic"]).fails(1, &["other.png", "--force"]);
+    assert_eq!(desk.open("other.png").width, 3);
+    sr(["upscale", &input, &other, "-m", "bicubic", "--force"]).ok();
+    assert_eq!(desk.open("other.png").width, 24);
+}
+
+#[test]
+fn refuses_folders_that_cannot_work() {
+    let desk = Desk::new();
+    let picture = desk.draw("in/a.png", (12, 14), 3);
+    let input = desk.path("in");
+    for output in [
+        desk.path("in"),
+        desk.path("in/out"),
+        desk.path("in/deep/er"),
+    ] {
+        let run = sr(["upscale", &input, &output, "-m", "bicubic", "-f"]);
+        run.fails(1, &["folder elsewhere"]);
+    }
+    sr(["upscale", &input, &picture, "-m", "bicubic"]).fails(1, &["is a file"]);
+    desk.draw("in/a.jpg", (12, 14), 3);
+    let run = sr(["upscale", &input, &desk.path("out"), "-m", "bicubic"]);
+    run.fails(1, &["a.jpg", "a.png", "rename"]);
+    std::fs::create_dir(desk.path("empty")).unwrap();
+    let run = sr([
+        "upscale",
+        &desk.path("empty"),
+        &desk.path("out"),
+        "-m",
+        "bicubic",
+    ]);
+    run.fails(1, &["no pictures", "empty"]);
+    let run = sr([
+        "upscale",
+        &desk.path("missing"),
+        &desk.path("out"),
+        "-m",
+        "bicubic",
+    ]);
+    run.fails(1, &["missing", "no such file"]);
+    assert!(!desk.exists("out"));
+}
+
+#[test]
+fn refuses_models_and_weights_that_cannot_work() {
+    let desk = Desk::new();
+    let (input, output) = (desk.draw("in.png", (12, 14), 3), desk.path("out.png"));
+    let upscale = |rest: &[&str]| {
+        let args = ["upscale", &input, &output]
+            .into_iter()
+            .chain(rest.iter().copied());
+        sr(args)
+    };
+    upscale(&["--model", "srgna"]).fails(1, &["srgna", "hypersrcnn", "bicubic"]);
+    upscale(&["--weights", &desk.path("none.safetensors")]).fails(1, &["none.safetensors"]);
+    upscale(&["--weights", &input]).fails(1, &["in.png", "PNG picture"]);
+    let rgb = desk.weights("rgb.safetensors", Channels::Rgb);
+    upscale(&["--weights", &rgb, "--model", "srcnn"]).fails(1, &["luma srcnn", "rgb srcnn"]);
+    upscale(&["--weights", &rgb, "--device", "cuda:7"]).fails(1, &["cuda:7"]);
+    // A model without built-in weights says how to get some.
+    let table: serde_json::Value = serde_json::from_str(&sr(["models", "--json"]).stdout).unwrap();
+    let bare = table
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|model| model["built_in"] == false);
+    if let Some(name) = bare.map(|model| model["name"].as_str().unwrap()) {
+        upscale(&["--model", name]).fails(1, &[name, "train"]);
+    }
+    assert!(!desk.exists("out.png"));
+}
+
+#[test]
+fn refuses_command_lines_that_make_no_sense() {
+    for (args, word) in [
+        (&["upscale", "in.png"][..], "OUT"),
+        (&["upscale", "a.png", "b.png", "--scale", "0"], "no scale"),
+        (&["upscale", "a.png", "b.png", "--scale", "1"], "above 1"),
+        (&["upscale", "a.png", "b.png", "--scale", "1/2"], "above 1"),
+        (
+            &["upscale", "a.png", "b.png", "--scale", "17"],
+            "at most 16",
+        ),
+        (&["upscale", "a.png", "b.png", "--device", "tpu"], "cuda:N"),
+        (
+            &["upscale", "a.png", "b.png", "--border", "zero"],
+            "--weights",
+        ),
+        (
+            &["upscale", "a.png", "b.png", "--threads", "many"],
+            "--threads",
+        ),
+        (&["evaluate", "--scale", "2"], "--data"),
+        (&["evaluate", "--data", "x"], "--scale"),
+        (&["enlarge"], "enlarge"),
+    ] {
+        sr(args).fails(2, &[word]);
+    }
+}
+
+#[test]
+fn lists_the_models() {
+    let run = sr(["models"]).ok();
+    for word in ["model", "channels", "hypersrcnn", "srcnn-rgb", "bicubic"] {
+        assert!(run.stdout.contains(word), "{}", run.stdout);
+    }
+    let table: serde_json::Value =
+        serde_json::from_str(&sr(["models", "--json"]).ok().stdout).unwrap();
+    let row = |name: &str| {
+        let rows = table.as_array().unwrap();
+        rows.iter().find(|row| row["name"] == name).unwrap().clone()
+    };
+    assert_eq!(row("hypersrcnn")["scales"], "any");
+    assert_eq!(row("hypersrcnn-rgb")["channels"], "rgb");
+    assert_eq!(row("bicubic")["built_in"], true);
+    assert!(row("bicubic")["channels"].is_null());
+}
+
+#[test]
+fn help_ends_with_an_example() {
+    for command in ["upscale", "evaluate", "models"] {
+        let help = sr([command, "--help"]).ok().stdout;
+        assert!(help.contains("\nExample"), "{help}");
+    }
+}

@@ -1,0 +1,634 @@
+//! Golden vectors: numbers of the public reference implementations that ours
+//! must reproduce. They lie in the folder `$SRFILTER_GOLDEN`, by default
+//! `../shared/golden` beside this workspace; its README.md says how they were
+//! made. A file there must be checked, here or in [`TRAIN_TESTS`], or be on
+//! the list of what is not built yet, `tests/golden_pending.txt`.
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{Device, Tensor};
+use srfilter::Scale;
+use srfilter::frame::resample::{Resampler, pillow};
+use srfilter::frame::{Picture, Ycbcr256, to_u8};
+use srfilter::metrics;
+use srfilter::models::hypersrcnn;
+use srfilter::ops::Border;
+use srfilter::weights::{Checkpoint, Hints};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+/// The files that are checked here.
+const CHECKS: &[(&str, fn(&Golden) -> Result<()>)] = &[
+    ("srcnn_rgb", |g| network(g, Border::Zero)),
+    ("srcnn_y", |g| network(g, Border::Zero)),
+    ("srcnn_y_ling_padded", |g| network(g, Border::Zero)),
+    ("srcnn_y_ling_valid", |g| network(g, Border::Valid)),
+    ("hypersrcnn", hypernetwork),
+    ("image_pillow_bicubic", pillow_bicubic),
+    ("image_matlab_bicubic", matlab_bicubic),
+    ("image_metrics", image_metrics),
+];
+
+/// The test that checks training steps, and the files that it checks.
+const TRAIN_TESTS: &str = "train/tests/golden.rs";
+const CHECKED_BY_TRAIN_TESTS: [&str; 2] = ["train_srcnn_y", "train_hypersrcnn"];
+
+/// The files, and `file:tensor`s, that wait for an issue, which stands after the name.
+const PENDING: &str = include_str!("golden_pending.txt");
+
+fn pending() -> BTreeMap<&'static str, &'static str> {
+    let lines = PENDING.lines().filter(|line| !line.trim().is_empty());
+    lines
+        .map(|line| line.split_once(char::is_whitespace).unwrap_or((line, "")))
+        .map(|(name, issue)| (name, issue.trim()))
+        .collect()
+}
+
+/// The folder, or `None` where it is nowhere and nobody asked for it.
+fn folder() -> Option<PathBuf> {
+    if let Some(asked) = std::env::var_os("SRFILTER_GOLDEN") {
+        let asked = PathBuf::from(asked);
+        assert!(
+            asked.is_dir(),
+            "SRFILTER_GOLDEN={}: no such folder",
+            asked.display()
+        );
+        return Some(asked);
+    }
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden");
+    if default.is_dir() {
+        return Some(default);
+    }
+    println!("skipped: there is no {}", default.display());
+    None
+}
+
+/// The names of the safetensors files in a folder.
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names
+        .filter_map(|name| Some(name.strip_suffix(".safetensors")?.to_owned()))
+        .collect()
+}
+
+#[test]
+fn golden_files_agree() {
+    let Some(folder) = folder() else { return };
+    let present = names(&folder);
+    let (mut files, mut tensors, mut problems) = (0, 0, Vec::new());
+    for (name, check) in CHECKS {
+        if !present.contains(*name) {
+            continue;
+        }
+        let result = Golden::open(&folder, name).and_then(|golden| {
+            check(&golden)?;
+            golden.finish()
+        });
+        match result {
+            Ok(checked) => {
+                println!("{name}: {checked} tensors agree");
+                files += 1;
+                tensors += checked;
+            }
+            Err(problem) => problems.push(format!("{name}: {problem:#}")),
+        }
+    }
+    println!(
+        "{files} golden files with {tensors} tensors checked in {}",
+        folder.display()
+    );
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert!(
+        files > 0,
+        "no golden file was checked in {}",
+        folder.display()
+    );
+}
+
+#[test]
+fn golden_files_are_all_checked_or_pending() {
+    let Some(folder) = folder() else { return };
+    let pending = pending();
+    let here: BTreeSet<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
+    let forgotten: Vec<String> = names(&folder)
+        .into_iter()
+        .filter(|name| {
+            let name = name.as_str();
+            !here.contains(name)
+                && !CHECKED_BY_TRAIN_TESTS.contains(&name)
+                && !pending.contains_key(name)
+        })
+        .collect();
+    assert!(
+        forgotten.is_empty(),
+        "neither checked nor pending: {forgotten:?}"
+    );
+}
+
+#[test]
+fn golden_pending_list_is_current() {
+    let checked = CHECKS.iter().map(|(name, _)| *name);
+    let pending = pending();
+    for name in checked.chain(CHECKED_BY_TRAIN_TESTS) {
+        assert!(
+            !pending.contains_key(name),
+            "{name} is checked, not pending"
+        );
+    }
+    for (name, issue) in pending {
+        assert!(!issue.is_empty(), "{name}: which issue builds it?");
+    }
+}
+
+#[test]
+fn golden_training_is_checked_elsewhere() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(TRAIN_TESTS);
+    assert!(path.is_file(), "{TRAIN_TESTS} is missing");
+}
+
+/// The check values of the README's formula.
+#[test]
+fn golden_formula() {
+    assert_eq!(fnv("input"), 0x1ebb_ae8f_5810_b65b);
+    let first = |name| -> Vec<u64> { Stream::new(name, 1).take(4).collect() };
+    assert_eq!(first("input"), [8708054, 14366586, 8688622, 3482263]);
+    assert_eq!(first("conv1.weight"), [100035, 12445152, 11858133, 9334849]);
+}
+
+/// A tensor that is a little off, or not compared at all, is noticed.
+#[test]
+fn golden_checks_can_fail() {
+    let golden = |values: Vec<f64>| Golden {
+        name: "sample".to_owned(),
+        folder: PathBuf::new(),
+        tensors: HashMap::from([("t".to_owned(), (vec![values.len()], values))]),
+        tolerances: HashMap::from([("t".to_owned(), 0.01)]),
+        seen: RefCell::default(),
+    };
+    let sample = golden(vec![1.0, 2.0]);
+    assert!(sample.finish().is_err());
+    assert!(sample.check("t", &[1.0, 2.02]).is_err());
+    assert!(sample.check("t", &[1.0]).is_err());
+    assert!(sample.check("t", &[1.0, f64::NAN]).is_err());
+    assert!(sample.check("t", &[1.0, 2.005]).is_ok());
+    assert_eq!(sample.finish().unwrap(), 1);
+}
+
+/// The vectors of one file.
+struct Golden {
+    name: String,
+    folder: PathBuf,
+    /// Shape and values, whatever the type in the file.
+    tensors: HashMap<String, (Vec<usize>, Vec<f64>)>,
+    /// Absolute difference that is allowed, by tensor.
+    tolerances: HashMap<String, f64>,
+    /// The tensors that were read or compared.
+    seen: RefCell<BTreeSet<String>>,
+}
+
+impl Golden {
+    fn open(folder: &Path, name: &str) -> Result<Self> {
+        let bytes = std::fs::read(folder.join(format!("{name}.safetensors")))?;
+        let file = safetensors::SafeTensors::deserialize(&bytes)?;
+        let mut tensors = HashMap::new();
+        for (tensor, view) in file.iter() {
+            let values = match view.dtype() {
+                safetensors::Dtype::U8 => view.data().iter().map(|&v| f64::from(v)).collect(),
+                safetensors::Dtype::F32 => {
+                    let (words, _) = view.data().as_chunks();
+                    words
+                        .iter()
+                        .map(|&w| f64::from(f32::from_le_bytes(w)))
+                        .collect()
+                }
+                other => bail!("{tensor} is of type {other:?}"),
+            };
+            tensors.insert(tensor.to_owned(), (view.shape().to_vec(), values));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+            tensors,
+            tolerances: tolerances(folder, name)?,
+            seen: RefCell::default(),
+        })
+    }
+
+    /// The tensors' names, sorted.
+    fn names(&self) -> BTreeSet<&str> {
+        self.tensors.keys().map(String::as_str).collect()
+    }
+
+    fn get(&self, tensor: &str) -> Result<&(Vec<usize>, Vec<f64>)> {
+        let found = self.tensors.get(tensor);
+        self.seen.borrow_mut().insert(tensor.to_owned());
+        found.with_context(|| format!("there is no tensor {tensor}"))
+    }
+
+    fn tensor(&self, tensor: &str) -> Result<Tensor> {
+        let (shape, values) = self.get(tensor)?;
+        let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+        Ok(Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)?)
+    }
+
+    /// An 8-bit image, (height, width, channels).
+    fn picture(&self, tensor: &str) -> Result<Picture> {
+        let (shape, values) = self.get(tensor)?;
+        let &[height, width, channels] = shape.as_slice() else {
+            bail!("{tensor} is no image: {shape:?}");
+        };
+        Ok(Picture {
+            width,
+            height,
+            channels,
+            data: values.iter().map(|&v| v as u8).collect(),
+        })
+    }
+
+    /// Compares every element, within the tensor's tolerance.
+    fn check(&self, tensor: &str, got: &[f64]) -> Result<()> {
+        let (shape, expected) = self.get(tensor)?;
+        let tolerance = *self
+            .tolerances
+            .get(tensor)
+            .with_context(|| format!("no tolerance for {tensor}"))?;
+        ensure!(
+            got.len() == expected.len(),
+            "{tensor} {shape:?}: {} values instead of {}",
+            got.len(),
+            expected.len()
+        );
+        for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
+            let difference = (got - expected).abs();
+            ensure!(
+                difference <= tolerance,
+                "{tensor}[{i}] is {got} instead of {expected}: off by {difference:e}, \
+                 allowed {tolerance:e}"
+            );
+        }
+        Ok(())
+    }
+
+    fn check_picture(&self, tensor: &str, got: &Picture) -> Result<()> {
+        let values: Vec<f64> = got.data.iter().map(|&v| f64::from(v)).collect();
+        self.check(tensor, &values)
+    }
+
+    /// The number of tensors that were used.
+    ///
+    /// # Errors
+    ///
+    /// A tensor that was not, and is not pending either.
+    fn finish(&self) -> Result<usize> {
+        let pending = pending();
+        let seen = self.seen.borrow();
+        for tensor in self.names() {
+            let name = format!("{}:{tensor}", self.name);
+            let waits = pending.contains_key(name.as_str());
+            ensure!(
+                seen.contains(tensor) != waits,
+                "{tensor} is {}",
+                if waits {
+                    "pending, but checked"
+                } else {
+                    "not checked"
+                }
+            );
+        }
+        Ok(seen.len())
+    }
+
+    /// The parameters of `NAME.params.txt`, made by the formula.
+    fn parameters(&self) -> Result<HashMap<String, Tensor>> {
+        let text = std::fs::read_to_string(self.folder.join(format!("{}.params.txt", self.name)))?;
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let entries: Vec<Parameter> = lines.map(Parameter::parse).collect::<Result<_>>()?;
+        let seed = seed(&entries)?;
+        entries
+            .iter()
+            .map(|entry| Ok((entry.name.clone(), entry.make(seed)?)))
+            .collect()
+    }
+}
+
+fn tolerances(folder: &Path, name: &str) -> Result<HashMap<String, f64>> {
+    let text = std::fs::read_to_string(folder.join("tolerances.txt"))?;
+    let mut tolerances = HashMap::new();
+    for line in text.lines() {
+        if let [file, tensor, _, _, atol, ..] = line.split_whitespace().collect::<Vec<_>>()[..]
+            && file == name
+        {
+            tolerances.insert(tensor.to_owned(), atol.parse()?);
+        }
+    }
+    Ok(tolerances)
+}
+
+/// A line of a `params.txt`.
+struct Parameter {
+    name: String,
+    shape: Vec<usize>,
+    offset: f64,
+    amplitude: f64,
+    sum: f64,
+}
+
+impl Parameter {
+    fn parse(line: &str) -> Result<Self> {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let &[name, shape, _kind, offset, amplitude, sum] = fields.as_slice() else {
+            bail!("expected name, shape, kind, offset, amplitude and sum, found: {line}");
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            shape: shape.split('x').map(str::parse).collect::<Result<_, _>>()?,
+            offset: offset.parse()?,
+            amplitude: amplitude.parse()?,
+            sum: sum.parse()?,
+        })
+    }
+
+    fn values(&self, seed: u64) -> Vec<f32> {
+        let count = self.shape.iter().product();
+        Stream::new(&self.name, seed)
+            .take(count)
+            .map(|x| {
+                let u = x as f64 / f64::from(1u32 << 24);
+                (self.offset + self.amplitude * (2.0 * u - 1.0)) as f32
+            })
+            .collect()
+    }
+
+    /// Whether these values have the sum that the file gives.
+    fn matches(&self, values: &[f32]) -> bool {
+        let sum: f64 = values.iter().map(|&v| f64::from(v)).sum();
+        (sum - self.sum).abs() <= 1e-9 * (1.0 + values.len() as f64 * self.amplitude)
+    }
+
+    fn make(&self, seed: u64) -> Result<Tensor> {
+        let values = self.values(seed);
+        ensure!(
+            self.matches(&values),
+            "{}: the sum is not {}",
+            self.name,
+            self.sum
+        );
+        Ok(Tensor::from_vec(
+            values,
+            self.shape.as_slice(),
+            &Device::Cpu,
+        )?)
+    }
+}
+
+/// The seed of a set of vectors, told by the sum of its shortest parameter.
+fn seed(entries: &[Parameter]) -> Result<u64> {
+    let short = entries.iter().filter(|e| e.amplitude > 0.0);
+    let short = short.min_by_key(|e| e.shape.iter().product::<usize>());
+    let short = short.context("there are no parameters")?;
+    (0..1 << 16)
+        .find(|&seed| short.matches(&short.values(seed)))
+        .with_context(|| format!("no seed gives {} the sum {}", short.name, short.sum))
+}
+
+/// The README's generator: integers below 2^24.
+struct Stream(u64);
+
+impl Stream {
+    fn new(name: &str, seed: u64) -> Self {
+        Self(fnv(name) ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+}
+
+impl Iterator for Stream {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = self.0;
+        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        Some((z ^ (z >> 31)) >> 40)
+    }
+}
+
+fn fnv(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// A published network with one output per scale, `output_xS`, or one, `output`;
+/// its weights take the way of any file that somebody else wrote.
+fn network(golden: &Golden, border: Border) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("published.safetensors");
+    candle_core::safetensors::save(&golden.parameters()?, &path)?;
+    let hints = Hints {
+        border: Some(border),
+        scales: None,
+    };
+    let (_, network) = Checkpoint::open(&path)?.network(&hints)?;
+    let input = golden.tensor("input")?;
+    for name in golden.names() {
+        let scale = match name.split_once("_x") {
+            Some(("output", scale)) => scale.parse()?,
+            _ if name == "output" => Scale::whole(2),
+            _ => continue,
+        };
+        let output = network.at(scale)?.forward(&input)?;
+        ensure!(output.dims() == golden.get(name)?.0, "{name}: {output:?}");
+        golden.check(name, &values(&output)?)?;
+    }
+    Ok(())
+}
+
+fn hypernetwork(golden: &Golden) -> Result<()> {
+    network(golden, Border::Zero)?;
+    let vb = candle_nn::VarBuilder::from_tensors(
+        golden.parameters()?,
+        candle_core::DType::F32,
+        &Device::Cpu,
+    );
+    let made = hypersrcnn::HyperSrcnn::new(&vb, &hypersrcnn::Config::seed())?;
+    for name in golden.names() {
+        let Some(rest) = name.strip_prefix("generated_x") else {
+            continue;
+        };
+        let (scale, rest) = rest.split_once('.').context("no scale")?;
+        let (tensor, what) = rest.rsplit_once('.').context("no statistic")?;
+        let tensors = made.generate(scale.parse()?)?.tensors();
+        let found = tensors.iter().find(|(name, _)| name == tensor);
+        let found = values(&found.with_context(|| format!("no {tensor}"))?.1)?;
+        match what {
+            "stats" => golden.check(name, &statistics(&found))?,
+            _ => golden.check(name, &found[..found.len().min(8)])?,
+        }
+    }
+    Ok(())
+}
+
+/// Sum, sum of absolute values, sum of squares.
+fn statistics(values: &[f64]) -> [f64; 3] {
+    let sum = |f: fn(f64) -> f64| values.iter().map(|&v| f(v)).sum();
+    [sum(|v| v), sum(f64::abs), sum(|v| v * v)]
+}
+
+fn values(tensor: &Tensor) -> Result<Vec<f64>> {
+    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+    Ok(values.into_iter().map(f64::from).collect())
+}
+
+/// What a name such as `odd_down_up3` asks for.
+struct Step {
+    source: &'static str,
+    operation: String,
+    scale: usize,
+}
+
+impl Step {
+    /// `None` for sources.
+    fn parse(name: &str) -> Option<Self> {
+        let name = name.strip_suffix("_u8").unwrap_or(name);
+        let (odd, rest) = match name.strip_prefix("odd_") {
+            Some(rest) => (true, rest),
+            None => (false, name),
+        };
+        let operation = rest.trim_end_matches(|c: char| c.is_ascii_digit());
+        let source = match (odd, operation) {
+            (true, _) => "rgb8_odd",
+            (false, "up") => "rgb8_small",
+            (false, "down" | "down_up") => "rgb8",
+            _ => return None,
+        };
+        Some(Self {
+            source,
+            operation: operation.to_owned(),
+            scale: rest[operation.len()..].parse().ok()?,
+        })
+    }
+}
+
+fn pillow_bicubic(golden: &Golden) -> Result<()> {
+    for name in golden.names() {
+        let Some(step) = Step::parse(name) else {
+            continue;
+        };
+        let source = golden.picture(step.source)?;
+        let (width, height, scale) = (source.width, source.height, step.scale);
+        let down = |source: &Picture| pillow(source, width / scale, height / scale);
+        let result = match step.operation.as_str() {
+            "down" => down(&source),
+            "up" => pillow(&source, width * scale, height * scale),
+            _ => pillow(&down(&source), width, height),
+        };
+        golden.check_picture(name, &result)?;
+    }
+    Ok(())
+}
+
+fn matlab_bicubic(golden: &Golden) -> Result<()> {
+    for name in golden.names() {
+        let Some(step) = Step::parse(name) else {
+            continue;
+        };
+        let source = golden.picture(step.source)?;
+        let (size, scale) = ((source.width, source.height), step.scale);
+        let small = (size.0.div_ceil(scale), size.1.div_ceil(scale));
+        let resize = |samples: &[f64], from, to| channelwise(samples, source.channels, from, to);
+        let samples: Vec<f64> = source.data.iter().map(|&v| f64::from(v)).collect();
+        let result = match step.operation.as_str() {
+            "down" => resize(&samples, size, small),
+            "up" => resize(&samples, size, (size.0 * scale, size.1 * scale)),
+            _ => rounded(&resize(
+                &rounded(&resize(&samples, size, small)),
+                small,
+                size,
+            )),
+        };
+        golden.check(name, &result)?;
+    }
+    Ok(())
+}
+
+/// Resamples every channel of packed samples.
+fn channelwise(
+    samples: &[f64],
+    channels: usize,
+    from: (usize, usize),
+    to: (usize, usize),
+) -> Vec<f64> {
+    let resampler = Resampler::resize(from, to);
+    let mut out = vec![0.0; to.0 * to.1 * channels];
+    for channel in 0..channels {
+        let plane: Vec<f64> = samples
+            .iter()
+            .skip(channel)
+            .step_by(channels)
+            .copied()
+            .collect();
+        let targets = out.iter_mut().skip(channel).step_by(channels);
+        targets
+            .zip(resampler.apply(&plane))
+            .for_each(|(t, v)| *t = v);
+    }
+    out
+}
+
+fn rounded(samples: &[f64]) -> Vec<f64> {
+    samples
+        .iter()
+        .map(|&v| f64::from(to_u8(v as f32)))
+        .collect()
+}
+
+fn image_metrics(golden: &Golden) -> Result<()> {
+    let (a, b) = (golden.picture("a")?, golden.picture("b")?);
+    golden.check("y_float_a", &a.luma())?;
+    golden.check("y_u8_a", &rounded(&a.luma()))?;
+    let pixels = a.data.as_chunks::<3>().0.iter();
+    let ycbcr: Vec<[f64; 3]> = pixels.map(|rgb| Ycbcr256::of(rgb.map(f64::from))).collect();
+    golden.check("ycbcr_yjn_a", ycbcr.as_flattened())?;
+    let back: Vec<[f64; 3]> = ycbcr.iter().map(|&ycc| Ycbcr256::rgb(ycc)).collect();
+    golden.check("rgb_from_ycbcr_yjn_a", back.as_flattened())?;
+    for name in golden.names() {
+        let (measure, border) = match name.split_once("_shave") {
+            Some((measure, border)) => (measure, border.parse()?),
+            None => (name, 0),
+        };
+        let (left, width) = metrics::shave(&a.luma(), a.width, border);
+        let (right, _) = metrics::shave(&b.luma(), b.width, border);
+        let value = match measure {
+            "psnr_y" => Some(metrics::psnr(&left, &right)),
+            "ssim_y" => metrics::ssim(&left, &right, width),
+            "psnr_rgb" => Some(metrics::psnr(
+                &channels(&a).concat(),
+                &channels(&b).concat(),
+            )),
+            "ssim_rgb_skimage" => mean_ssim(&a, &b, metrics::ssim_uniform),
+            "ssim_rgb_gaussian_valid" => mean_ssim(&a, &b, metrics::ssim),
+            _ => continue,
+        };
+        golden.check(name, &[value.context("too small")?])?;
+    }
+    Ok(())
+}
+
+/// SSIM as the mean of the channels'.
+fn mean_ssim(
+    a: &Picture,
+    b: &Picture,
+    ssim: fn(&[f64], &[f64], usize) -> Option<f64>,
+) -> Option<f64> {
+    let pairs = channels(a).into_iter().zip(channels(b));
+    let values: Option<Vec<f64>> = pairs.map(|(l, r)| ssim(&l, &r, a.width)).collect();
+    Some(values?.iter().sum::<f64>() / a.channels as f64)
+}
+
+fn channels(picture: &Picture) -> Vec<Vec<f64>> {
+    let channel = |i| picture.data.iter().skip(i).step_by(picture.channels);
+    (0..picture.channels)
+        .map(|i| channel(i).map(|&v| f64::from(v)).collect())
+        .collect()
+}
