@@ -31,6 +31,28 @@ pub fn ssim(a: &[f64], b: &[f64], width: usize) -> Option<f64> {
     mean_ssim(a, b, width, &window, 1.0)
 }
 
+/// As [`ssim`], with both planes extended by their mirror image (edge sample not
+/// doubled) so that the mean is over every sample, as torchmetrics has it since
+/// version 1.5. `None` below 11 x 11.
+pub fn ssim_reflect(a: &[f64], b: &[f64], width: usize) -> Option<f64> {
+    const REACH: usize = 5;
+    let height = a.len().checked_div(width)?;
+    if width <= 2 * REACH || height <= 2 * REACH || a.len() != b.len() {
+        return None;
+    }
+    let reflect = |i: usize, len: usize| {
+        let i = i.abs_diff(REACH);
+        i.min(2 * (len - 1) - i.min(2 * (len - 1)))
+    };
+    let extend = |plane: &[f64]| -> Vec<f64> {
+        let rows = (0..height + 2 * REACH).map(|y| reflect(y, height) * width);
+        rows.flat_map(|row| (0..width + 2 * REACH).map(move |x| row + reflect(x, width)))
+            .map(|i| plane[i])
+            .collect()
+    };
+    ssim(&extend(a), &extend(b), width + 2 * REACH)
+}
+
 /// As [`ssim`] with scikit-image's defaults: a uniform 7 x 7 window and
 /// unbiased variances. `None` below 7 x 7.
 pub fn ssim_uniform(a: &[f64], b: &[f64], width: usize) -> Option<f64> {

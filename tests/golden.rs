@@ -4,6 +4,8 @@
 //! made. A file there must be checked, here or in [`TRAIN_TESTS`], or be on
 //! the list of what is not built yet, `tests/golden_pending.txt`.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests may fail like tests.
+
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
@@ -17,8 +19,11 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+/// Uses and compares all tensors of a file.
+type Check = fn(&Golden) -> Result<()>;
+
 /// The files that are checked here.
-const CHECKS: &[(&str, fn(&Golden) -> Result<()>)] = &[
+const CHECKS: &[(&str, Check)] = &[
     ("srcnn_rgb", |g| network(g, Border::Zero)),
     ("srcnn_y", |g| network(g, Border::Zero)),
     ("srcnn_y_ling_padded", |g| network(g, Border::Zero)),
@@ -607,6 +612,7 @@ fn image_metrics(golden: &Golden) -> Result<()> {
                 &channels(&b).concat(),
             )),
             "ssim_rgb_skimage" => mean_ssim(&a, &b, metrics::ssim_uniform),
+            "ssim_rgb_gaussian_reflect" => mean_ssim(&a, &b, metrics::ssim_reflect),
             "ssim_rgb_gaussian_valid" => mean_ssim(&a, &b, metrics::ssim),
             _ => continue,
         };

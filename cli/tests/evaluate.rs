@@ -1,5 +1,7 @@
 //! `sr evaluate` as its users see it, and the numbers that it must give.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests may fail like tests.
+
 mod common;
 
 use common::{Desk, data, sr};

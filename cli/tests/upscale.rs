@@ -1,5 +1,7 @@
 //! `sr upscale` and `sr models` as their users see them.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests may fail like tests.
+
 mod common;
 
 use common::{Desk, sr};

@@ -529,3 +529,34 @@ fn pool(threads: usize) -> Result<Arc<ThreadPool>> {
     pools.insert(threads, Arc::clone(&pool));
     Ok(pool)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::BICUBIC;
+
+    #[test]
+    fn planes_are_the_unrounded_frame() {
+        let shape = Shape {
+            format: PixelFormat::Gray8,
+            size: (7, 5),
+            color: Color::default(),
+        };
+        let model = Loaded::built_in(BICUBIC).unwrap();
+        let job = Job::exact(shape, Scale::whole(2));
+        let mut upscaler = Upscaler::new(model, job, &Options::default()).unwrap();
+        let samples: Vec<u8> = (0..35).map(|i| if i % 3 == 0 { 255 } else { i }).collect();
+        let frame = FrameRef::new(shape.format, (7, 5), shape.color, &[(&samples, 7)]).unwrap();
+        let mut made = [0; 14 * 10];
+        let planes = [(made.as_mut_slice(), 14)];
+        let mut output = FrameMut::new(shape.format, (14, 10), shape.color, planes).unwrap();
+        upscaler.process(&frame, &mut output).unwrap();
+        let plane: Vec<f32> = samples.iter().map(|&v| f32::from(v)).collect();
+        let planes = upscaler.process_planes(&[plane]).unwrap();
+        let in_range = |v: &f32| (0.0..=PEAK).contains(v);
+        assert!(planes[0].iter().all(in_range) && planes[0].iter().any(|v| v.fract() != 0.0));
+        let rounded: Vec<u8> = planes[0].iter().map(|&v| to_u8(v)).collect();
+        assert_eq!(rounded, made);
+        assert!(upscaler.process_planes(&[vec![0.0; 34]]).is_err());
+    }
+}

@@ -185,8 +185,9 @@ impl Loaded {
         if let Some(network) = ready.get(&scale) {
             return Ok(Arc::clone(network));
         }
-        let has = |n: &&Box<dyn Network>| n.scales().nearest(scale) == Some(scale);
-        let network = self.networks.iter().find(has).ok_or_else(|| {
+        let mut networks = self.networks.iter();
+        let network = networks.find(|n| n.scales().nearest(scale) == Some(scale));
+        let network = network.ok_or_else(|| {
             let (name, scales) = (&self.name, &self.scales);
             Error::Setting(format!("{name} has weights for {scales}, not for {scale}"))
         })?;

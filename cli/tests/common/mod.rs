@@ -12,16 +12,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What a run of `sr` left behind.
-pub struct Run {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Run {
     /// Sees to it that the run succeeded.
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
         self
     }
@@ -29,7 +29,7 @@ impl Run {
     /// Sees to it that the run failed with that status and a message that
     /// holds all of these words.
     #[track_caller]
-    pub fn fails(self, code: i32, words: &[&str]) -> Self {
+    pub(crate) fn fails(self, code: i32, words: &[&str]) -> Self {
         assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
         for word in words {
             assert!(
@@ -44,7 +44,7 @@ impl Run {
 }
 
 /// Runs `sr` with these arguments.
-pub fn sr<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Run {
+pub(crate) fn sr<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Run {
     let output = Command::new(env!("CARGO_BIN_EXE_sr"))
         .args(args)
         .output()
@@ -58,20 +58,25 @@ pub fn sr<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Run {
 }
 
 /// A folder that vanishes, with files for a test.
-pub struct Desk(tempfile::TempDir);
+pub(crate) struct Desk(tempfile::TempDir);
 
 impl Desk {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
     /// The path of a file, as text.
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
     /// Writes a smooth picture of that size, with folders as needed.
-    pub fn draw(&self, name: &str, (width, height): (usize, usize), channels: usize) -> String {
+    pub(crate) fn draw(
+        &self,
+        name: &str,
+        (width, height): (usize, usize),
+        channels: usize,
+    ) -> String {
         let mut picture = Picture::new(width, height, channels);
         for (i, value) in picture.data.iter_mut().enumerate() {
             let (pixel, channel) = (i / channels, i % channels);
@@ -86,7 +91,7 @@ impl Desk {
     }
 
     /// Writes a small SRCNN of ours for x2: close to the identity, not quite.
-    pub fn weights(&self, name: &str, channels: Channels) -> String {
+    pub(crate) fn weights(&self, name: &str, channels: Channels) -> String {
         let config = srcnn::Config {
             channels,
             kernels: [3, 1, 3],
@@ -113,11 +118,11 @@ impl Desk {
         path
     }
 
-    pub fn exists(&self, name: &str) -> bool {
+    pub(crate) fn exists(&self, name: &str) -> bool {
         self.0.path().join(name).exists()
     }
 
-    pub fn open(&self, name: &str) -> Picture {
+    pub(crate) fn open(&self, name: &str) -> Picture {
         Picture::open(self.path(name)).unwrap()
     }
 }
@@ -130,7 +135,7 @@ fn noise(count: usize) -> Vec<f32> {
 }
 
 /// The project's data, where it is present: `$SRFILTER_DATA`, or beside the workspace.
-pub fn data() -> Option<PathBuf> {
+pub(crate) fn data() -> Option<PathBuf> {
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let folder = std::env::var_os("SRFILTER_DATA").map_or(default, PathBuf::from);
     if !folder.is_dir() {
