@@ -53,7 +53,7 @@ impl State {
         if let Some(best) = self.best {
             metadata.insert("best".to_owned(), best.to_string());
         }
-        let bytes = safetensors::serialize(tensors.iter().map(|(k, v)| (k, v)), Some(metadata))?;
+        let bytes = safetensors::serialize(tensors.iter(), Some(metadata))?;
         write_whole(path, &bytes)
     }
 

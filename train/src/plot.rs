@@ -13,6 +13,9 @@ use std::path::Path;
 /// Width and height of the picture in pixels.
 const SIZE: (u32, u32) = (1000, 1200);
 
+/// The smoothed loss remembers that share of the run.
+const SMOOTHING: f64 = 0.1;
+
 const FONT: &str = "sans-serif";
 
 type Panel<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
@@ -44,10 +47,16 @@ fn draw(events: &[Event], pixels: &mut [u8]) -> Result<(), Box<dyn std::error::E
     root.fill(&WHITE)?;
     let panels = root.split_evenly((3, 1));
     let steps = 0.0..events.iter().map(Event::step).max().unwrap_or(0).max(1) as f64;
-    let losses = losses(events);
+    let [smooth, loss] = losses(events);
     let of = |choose: fn(&crate::validate::Quality) -> f64| quality(events, choose);
     let (psnr, bicubic) = (of(|q| q.psnr), of(|q| q.bicubic));
-    panel(&panels[0], "log10 of the loss", &steps, &losses, &[])?;
+    panel(
+        &panels[0],
+        "log10 of the loss (thick: smoothed)",
+        &steps,
+        &smooth,
+        &loss,
+    )?;
     panel(
         &panels[1],
         "PSNR in dB (thin: bicubic)",
@@ -66,16 +75,29 @@ fn draw(events: &[Event], pixels: &mut [u8]) -> Result<(), Box<dyn std::error::E
     Ok(())
 }
 
-fn losses(events: &[Event]) -> Vec<Curve> {
+/// The loss as it was, and smoothed: one batch is harder than another.
+fn losses(events: &[Event]) -> [[Curve; 1]; 2] {
     let point = |event: &Event| match event {
-        Event::Train { step, loss, .. } if *loss > 0.0 => Some((*step as f64, loss.log10())),
+        Event::Train { step, loss, .. } if *loss > 0.0 => Some((*step as f64, *loss)),
         _ => None,
     };
-    vec![Curve {
-        name: "training".to_owned(),
-        color: color(0),
-        points: events.iter().filter_map(point).collect(),
-    }]
+    let points: Vec<_> = events.iter().filter_map(point).collect();
+    let keep = 1.0 - 1.0 / (points.len() as f64 * SMOOTHING).max(1.0);
+    let mut mean = points.first().map_or(0.0, |p| p.1);
+    let smooth = points.iter().map(|&(step, loss)| {
+        mean = keep * mean + (1.0 - keep) * loss;
+        (step, mean)
+    });
+    [smooth.collect(), points.clone()].map(|points: Vec<_>| {
+        [Curve {
+            name: "training".to_owned(),
+            color: color(0),
+            points: points
+                .into_iter()
+                .map(|(step, loss)| (step, loss.log10()))
+                .collect(),
+        }]
+    })
 }
 
 /// One curve a scale.
@@ -150,7 +172,8 @@ fn panel(
             .map(|&point| Circle::new(point, 3, style.filled()));
         chart.draw_series(last)?;
     }
-    if curves.len() > 1 {
+    // Gains rise from the left: the upper left is free, which elsewhere it is not.
+    if curves.len() > 1 && thin.is_empty() {
         chart
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperLeft)

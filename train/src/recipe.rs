@@ -467,7 +467,7 @@ fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
         _ => Vec::new(),
     };
     let (patch, degradation, lr, schedule) = if luma {
-        (48, Degradation::Matlab, 1e-3, Schedule::Cosine)
+        (48, Degradation::Matlab, 3e-4, Schedule::Cosine)
     } else {
         // As the published HyperSRCNN was trained.
         (96, Degradation::Pillow, 1e-4, Schedule::Constant)
@@ -499,7 +499,9 @@ fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
             lr,
             schedule,
             min_lr: lr / 100.0,
-            warmup: 20,
+            // A hypernetwork moves all of a layer's weights together: without
+            // a slow start its ReLUs die, and what is left is bicubic.
+            warmup: if drawn { 50 } else { 500 },
             betas: [0.9, 0.999],
             eps: 1e-8,
             weight_decay: 0.0,

@@ -23,6 +23,10 @@ const LOG_EVERY: u64 = 20;
 /// Skipped files that are named one by one.
 const SKIPPED_SHOWN: usize = 10;
 
+/// A network that differs less from bicubic interpolation, in dB at every
+/// scale, has most likely died: with a residual it then adds nothing.
+const DEAD: f64 = 0.01;
+
 /// What the command was told.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -73,9 +77,9 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
         recipe,
         trainer,
         validator,
-        log,
         bar,
-        quality: Vec::new(),
+        quality: last_quality(log.events()),
+        log,
         data: dataset.description.clone(),
     };
     session.begin()?;
@@ -207,10 +211,18 @@ struct Session {
     validator: Validator,
     log: Log,
     bar: ProgressBar,
-    /// Of the last validation.
-    quality: Vec<Quality>,
+    /// Step and result of the last validation.
+    quality: Option<(u64, Vec<Quality>)>,
     /// The pictures in words.
     data: String,
+}
+
+/// Step and result of the last validation in a log.
+fn last_quality(events: &[Event]) -> Option<(u64, Vec<Quality>)> {
+    events.iter().rev().find_map(|event| match event {
+        Event::Validation { step, quality, .. } => Some((*step, quality.clone())),
+        _ => None,
+    })
 }
 
 /// Losses since the last line of the log.
@@ -246,8 +258,11 @@ impl Session {
             recipe_sha256: self.recipe.sha256()?,
             data: self.data.clone(),
         })?;
-        // Early, so that a folder that cannot be written is no late surprise.
-        self.save()
+        match step {
+            // Early, so that a folder that cannot be written is no late surprise.
+            0 => self.save(),
+            _ => Ok(()),
+        }
     }
 
     fn train(&mut self, stop: &AtomicBool) -> Result<Outcome> {
@@ -261,7 +276,11 @@ impl Session {
                 eprintln!("stopped at step {step}; go on with: train --resume --out {out}");
                 return Ok(Outcome::Stopped);
             }
-            let report = self.trainer.step()?;
+            let report = self.trainer.step();
+            let report = report.with_context(|| {
+                let state = self.folder.state();
+                format!("stopped; the last state is kept in {}", state.display())
+            })?;
             self.note(&report, &mut tally)?;
             let step = self.trainer.steps();
             let train = &self.recipe.train;
@@ -305,8 +324,13 @@ impl Session {
     fn show(&self, loss: f64) {
         let step = self.trainer.steps();
         let epoch = step as f64 / self.trainer.steps_per_epoch() as f64;
-        let gain = mean_gain(&self.quality).map(|gain| format!(", {gain:+.2} dB over bicubic"));
-        let gain = gain.unwrap_or_default();
+        let gain = self
+            .quality
+            .as_ref()
+            .and_then(|(_, quality)| mean_gain(quality));
+        let gain = gain
+            .map(|gain| format!(", {gain:+.2} dB over bicubic"))
+            .unwrap_or_default();
         let expected = step as f64 / self.trainer.progress().max(f64::MIN_POSITIVE);
         self.bar.set_length(
             self.trainer
@@ -322,12 +346,13 @@ impl Session {
     /// Measures, logs, draws, and keeps the weights if they are the best.
     fn validate(&mut self) -> Result<()> {
         let start = Instant::now();
-        self.quality = self.validator.measure(self.trainer.network())?;
+        let quality = self.validator.measure(self.trainer.network())?;
         let step = self.trainer.steps();
         // Without pictures to validate on, the last weights count as the best.
-        let gain = mean_gain(&self.quality);
+        let gain = mean_gain(&quality);
         if let Some(gain) = gain {
-            let quality = self.quality.clone();
+            self.quality = Some((step, quality.clone()));
+            let quality = quality.clone();
             self.log.push(Event::Validation {
                 step,
                 quality,
@@ -339,7 +364,12 @@ impl Session {
             self.save_weights("best.safetensors")?;
         }
         plot::save(self.log.events(), &self.folder.file("curves.png"))?;
-        self.say(&format!("step {step}: {}", summary(&self.quality)));
+        self.say(&self.summary());
+        if gain.is_some() && quality.iter().all(|q| q.gain().abs() < DEAD) {
+            self.say(
+                "warning: this is no better than bicubic: try a lower --lr or a longer warmup",
+            );
+        }
         self.trainer.spend(start.elapsed().as_secs_f64());
         Ok(())
     }
@@ -376,7 +406,7 @@ impl Session {
                 self.trainer.steps()
             ),
             recipe_sha256: self.recipe.sha256()?,
-            quality: summary(&self.quality),
+            quality: self.summary(),
         };
         Checkpoint::save(self.folder.file(name), &self.trainer.tensors(), &card)?;
         Ok(())
@@ -393,14 +423,16 @@ impl Session {
         })?;
         plot::save(self.log.events(), &self.folder.file("curves.png"))
     }
-}
-
-/// PSNR scale by scale, in words.
-fn summary(quality: &[Quality]) -> String {
-    if quality.is_empty() {
-        return "not validated".to_owned();
+    /// The last validation in words.
+    fn summary(&self) -> String {
+        let Some((step, quality)) = &self.quality else {
+            return format!("step {}: not validated", self.trainer.steps());
+        };
+        let scale = |q: &Quality| format!("x{} {:.2} dB ({:+.2})", q.scale, q.psnr, q.gain());
+        let scales: Vec<_> = quality.iter().map(scale).collect();
+        format!(
+            "step {step}: validation PSNR (over bicubic): {}",
+            scales.join(", ")
+        )
     }
-    let scale = |q: &Quality| format!("x{} {:.2} dB ({:+.2})", q.scale, q.psnr, q.gain());
-    let scales: Vec<_> = quality.iter().map(scale).collect();
-    format!("validation PSNR (over bicubic): {}", scales.join(", "))
 }

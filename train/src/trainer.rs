@@ -71,6 +71,13 @@ impl Trainer {
         let network = architecture.build(&store.builder(), scales)?;
         let vars = store.vars()?;
         check_patch(recipe, network.as_ref())?;
+        for prefix in recipe.train.lr_factors.keys() {
+            ensure!(
+                vars.keys().any(|name| name.starts_with(prefix)),
+                "lr_factors: no parameter begins with {prefix}; there are {}",
+                vars.keys().cloned().collect::<Vec<_>>().join(", ")
+            );
+        }
         let mut adam = Adam::new(&vars, settings(recipe), &recipe.train.lr_factors);
         let (mut seconds, mut best) = (0.0, None);
         if let Some(state) = state {

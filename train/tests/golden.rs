@@ -2,6 +2,8 @@
 //! `train_hypersrcnn` in the folder of reference vectors (`SRFILTER_GOLDEN`,
 //! else `../shared/golden` beside the repository).
 
+#![allow(clippy::unwrap_used)]
+
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use srfilter::Scale;

@@ -1,0 +1,368 @@
+//! Whole runs, through the library and through the binary.
+
+#![allow(clippy::unwrap_used)]
+
+use candle_core::Tensor;
+use srfilter::frame::Picture;
+use srfilter::models::Channels;
+use srfilter::weights::{Checkpoint, Hints};
+use srfilter_train::checkpoint::State;
+use srfilter_train::data::Dataset;
+use srfilter_train::recipe::{Overrides, Recipe};
+use srfilter_train::run::{Options, Outcome, run};
+use srfilter_train::trainer::Trainer;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// A network so small that tests are quick.
+fn small(steps: u32) -> Overrides {
+    let config = "kernels = [5, 3, 3]\nwidths = [12, 8]\nresidual = true";
+    let mut flags = Overrides::default();
+    flags
+        .set("model", "name", Some("srcnn"))
+        .set(
+            "model",
+            "config",
+            Some(toml::from_str::<toml::Table>(config).unwrap()),
+        )
+        .set("data", "drawn", Some(8))
+        .set("data", "validation", Some(2))
+        .set("train", "lr", Some(4e-3))
+        .set("train", "warmup", Some(5))
+        .set("train", "steps", Some(steps));
+    flags
+}
+
+fn options(out: &Path, overrides: Overrides) -> Options {
+    Options {
+        overrides,
+        out: Some(out.to_owned()),
+        ..Options::default()
+    }
+}
+
+fn start(options: &Options) -> anyhow::Result<Outcome> {
+    run(options, &AtomicBool::new(false))
+}
+
+fn problem(options: &Options) -> String {
+    format!("{:#}", start(options).unwrap_err())
+}
+
+fn bits(tensors: &HashMap<String, Tensor>) -> HashMap<String, Vec<u32>> {
+    let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let bits = |t: &Tensor| values(t).into_iter().map(f32::to_bits).collect();
+    tensors
+        .iter()
+        .map(|(name, t)| (name.clone(), bits(t)))
+        .collect()
+}
+
+#[test]
+fn a_resumed_run_equals_an_uninterrupted_one_bit_for_bit() {
+    let recipe = Recipe::resolve(None, &small(20)).unwrap();
+    let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
+    let train = |state: Option<State>, steps: usize| {
+        let mut trainer = Trainer::new(&recipe, &dataset, state).unwrap();
+        (0..steps).for_each(|_| assert!(trainer.step().unwrap().loss > 0.0));
+        trainer.state()
+    };
+    let straight = train(None, 20);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.safetensors");
+    train(None, 10).save(&path).unwrap();
+    let resumed = train(Some(State::load(&path).unwrap()), 10);
+    assert_eq!(bits(&resumed.parameters), bits(&straight.parameters));
+    assert_eq!(resumed.moments, straight.moments);
+    assert_eq!((resumed.step, straight.step), (20, 20));
+}
+
+/// Without the residual, a network starts from black.
+#[test]
+fn the_loss_falls_in_sixty_steps() {
+    let mut flags = small(60);
+    let config = "kernels = [5, 3, 3]\nwidths = [12, 8]";
+    flags.set(
+        "model",
+        "config",
+        Some(toml::from_str::<toml::Table>(config).unwrap()),
+    );
+    let recipe = Recipe::resolve(None, &flags).unwrap();
+    let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
+    let mut trainer = Trainer::new(&recipe, &dataset, None).unwrap();
+    let losses: Vec<f64> = (0..60).map(|_| trainer.step().unwrap().loss).collect();
+    assert!(losses[59] < 0.1 * losses[0], "{losses:?}");
+}
+
+#[test]
+fn training_on_drawn_pictures_beats_bicubic() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut flags = small(300);
+    flags.set("train", "validate_every", Some(100));
+    assert_eq!(
+        start(&options(dir.path(), flags)).unwrap(),
+        Outcome::Finished
+    );
+    let log = std::fs::read_to_string(dir.path().join("log.jsonl")).unwrap();
+    let events: Vec<serde_json::Value> = log
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let numbers = |event: &str, key: &str| -> Vec<f64> {
+        let matching = events.iter().filter(|e| e["event"] == event);
+        matching.map(|e| e[key].as_f64().unwrap()).collect()
+    };
+    assert_eq!(numbers("train", "loss").len(), 15);
+    let gains = numbers("validation", "gain");
+    assert_eq!(gains.len(), 3);
+    assert!(gains[2] > 0.3, "{gains:?}");
+
+    let curves = Picture::open(dir.path().join("curves.png")).unwrap();
+    assert!(curves.width > 100 && curves.data.iter().any(|&v| v != curves.data[0]));
+    for name in ["best.safetensors", "last.safetensors"] {
+        let file = Checkpoint::open(dir.path().join(name)).unwrap();
+        let card = file.card().unwrap().unwrap();
+        assert!(card.training_data.contains("drawn"), "{card:?}");
+        assert!(card.quality.contains("x2"), "{card:?}");
+        assert_eq!(card.recipe_sha256.len(), 64);
+        file.network(&Hints::default()).unwrap();
+    }
+}
+
+#[test]
+fn a_run_is_neither_overwritten_nor_changed_by_mistake() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let again = |resume: bool, overrides: Overrides| Options {
+        resume,
+        ..options(&out, overrides)
+    };
+    let error = problem(&again(true, Overrides::default()));
+    assert!(error.contains("holds no run to resume"), "{error}");
+
+    start(&options(&out, small(2))).unwrap();
+    let error = problem(&again(false, small(2)));
+    assert!(
+        error.contains("--resume") && error.contains("--force"),
+        "{error}"
+    );
+    let mut other = Overrides::default();
+    other.set("train", "lr", Some(0.5));
+    let error = problem(&again(true, other));
+    assert!(error.contains("train.lr"), "{error}");
+
+    let mut longer = Overrides::default();
+    longer.set("train", "steps", Some(4));
+    start(&again(true, longer)).unwrap();
+    assert_eq!(
+        State::load(&out.join("checkpoint/state.safetensors"))
+            .unwrap()
+            .step,
+        4
+    );
+
+    let force = Options {
+        force: true,
+        ..options(&out, small(1))
+    };
+    start(&force).unwrap();
+    assert_eq!(
+        State::load(&out.join("checkpoint/state.safetensors"))
+            .unwrap()
+            .step,
+        1
+    );
+}
+
+#[test]
+fn a_damaged_state_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    start(&options(dir.path(), small(1))).unwrap();
+    let path = dir.path().join("checkpoint/state.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let resume = Options {
+        resume: true,
+        ..options(dir.path(), Overrides::default())
+    };
+    let error = problem(&resume);
+    assert!(error.contains("state.safetensors"), "{error}");
+}
+
+#[test]
+fn a_run_starts_from_given_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = dir.path().join("first");
+    start(&options(&first, small(3))).unwrap();
+    let weights = first.join("last.safetensors");
+    let init = |flags: &mut Overrides| {
+        flags.set("model", "init", Some(weights.to_str().unwrap()));
+    };
+    let mut flags = small(3);
+    init(&mut flags);
+    let recipe = Recipe::resolve(None, &flags).unwrap();
+    let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
+    let trainer = Trainer::new(&recipe, &dataset, None).unwrap();
+    let file = Checkpoint::open(&weights).unwrap();
+    assert_eq!(
+        bits(&trainer.tensors().into_iter().collect()),
+        bits(file.tensors())
+    );
+
+    let mut other = Overrides::default();
+    other
+        .set("model", "name", Some("srcnn"))
+        .set("data", "drawn", Some(4));
+    init(&mut other);
+    let error = problem(&options(&dir.path().join("second"), other));
+    assert!(
+        error.contains("last.safetensors") && error.contains("conv1.weight"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_training_that_diverges_keeps_the_last_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut flags = small(400);
+    flags
+        .set("train", "lr", Some(1e30))
+        .set("train", "warmup", Some(0));
+    let error = problem(&options(dir.path(), flags));
+    assert!(
+        error.contains("diverged") && error.contains("--lr"),
+        "{error}"
+    );
+    assert_eq!(
+        State::load(&dir.path().join("checkpoint/state.safetensors"))
+            .unwrap()
+            .step,
+        0
+    );
+}
+
+#[test]
+fn valid_borders_train_on_the_middle() {
+    let dir = tempfile::tempdir().unwrap();
+    let valid = "kernels = [5, 3, 3]\nwidths = [4, 4]\nborder = 'valid'";
+    let mut flags = small(2);
+    flags.set(
+        "model",
+        "config",
+        Some(toml::from_str::<toml::Table>(valid).unwrap()),
+    );
+    start(&options(&dir.path().join("a"), flags.clone())).unwrap();
+    flags.set("data", "patch", Some(8));
+    let error = problem(&options(&dir.path().join("b"), flags));
+    assert!(error.contains("patch must be above 8"), "{error}");
+}
+
+#[test]
+fn factors_for_no_parameter_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let factors = |name: &str| {
+        let mut flags = small(1);
+        let factors = toml::Table::from_iter([(name.to_owned(), 0.1.into())]);
+        flags.set("train", "lr_factors", Some(factors));
+        options(&dir.path().join(name), flags)
+    };
+    start(&factors("conv3.")).unwrap();
+    let error = problem(&factors("conv4."));
+    assert!(
+        error.contains("conv4.") && error.contains("conv3.weight"),
+        "{error}"
+    );
+}
+
+/// The binary: interrupted by a signal it saves, says how to go on, and can.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_can_go_on() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Command, Stdio};
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let recipe = dir.path().join("recipe.toml");
+    let text = "[model]\nname = 'srcnn'\n\
+                config = { kernels = [5, 1, 3], widths = [4, 4], residual = true }\n\
+                [data]\ndrawn = 6\n[train]\nsteps = 1000000\n";
+    std::fs::write(&recipe, text).unwrap();
+    let train = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
+        command.arg("--out").arg(&out).stderr(Stdio::piped());
+        command
+    };
+    let mut child = train().arg("--recipe").arg(&recipe).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("validation PSNR") {
+        line.clear();
+        assert_ne!(
+            lines.read_line(&mut line).unwrap(),
+            0,
+            "ended before a validation"
+        );
+    }
+    let id = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(rest.contains("go on with: train --resume"), "{rest}");
+
+    let step = State::load(&out.join("checkpoint/state.safetensors"))
+        .unwrap()
+        .step;
+    assert!(step >= 200);
+    let steps = (step + 5).to_string();
+    let resumed = train()
+        .args(["--resume", "--steps", &steps])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&resumed.stderr).into_owned();
+    assert!(resumed.status.success(), "{errors}");
+    assert!(errors.contains(&format!("from step {step}")), "{errors}");
+}
+
+#[test]
+fn the_binary_says_what_is_wrong_in_a_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let out = dir.path().join("run");
+    let train = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_train"));
+        let output = command
+            .arg("--out")
+            .arg(&out)
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for (arguments, expected) in [
+        (["--data", empty.to_str().unwrap()], "holds no picture"),
+        (["--data", "/no/such/folder"], "/no/such/folder"),
+        (["--model", "srgna"], "srgna"),
+        (["--recipe", "/no/such.toml"], "/no/such.toml"),
+        (["--scales", "0.5"], "must be above 1"),
+        (["--init", "/no/such.safetensors"], "/no/such.safetensors"),
+    ] {
+        let _ = std::fs::remove_dir_all(&out);
+        let error = train(&arguments);
+        let last = error.lines().last().unwrap();
+        assert!(
+            last.starts_with("train: ") && last.contains(expected),
+            "{error}"
+        );
+    }
+}
