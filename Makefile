@@ -12,4 +12,4 @@ test:
 
 build:
 	@scripts/setup.sh
-	cargo build --release --workspace
+	PATH="$$PATH:$$HOME/.cargo/bin" cargo build --release --workspace

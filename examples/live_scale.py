@@ -20,7 +20,7 @@ def main():
     if len(sys.argv) > 1:
         source = f'filesrc location="{sys.argv[1]}" ! decodebin ! videoconvert'
     else:
-        source = "videotestsrc num-buffers=250 ! video/x-raw,width=160,height=120"
+        source = "videotestsrc is-live=true num-buffers=250 ! video/x-raw,width=160,height=120"
     pipeline = Gst.parse_launch(
         f"{source} ! srfilter name=sr qos=false ! fakesink sync=false"
     )

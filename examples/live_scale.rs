@@ -23,7 +23,8 @@ fn main() -> Result<()> {
     gstsrfilter::plugin_register_static()?;
     let source = match std::env::args().nth(1) {
         Some(file) => format!("filesrc location=\"{file}\" ! decodebin ! videoconvert"),
-        None => "videotestsrc num-buffers=250 ! video/x-raw,width=160,height=120".to_owned(),
+        None => "videotestsrc is-live=true num-buffers=250 ! video/x-raw,width=160,height=120"
+            .to_owned(),
     };
     // qos=false: every frame is wanted, however long it takes.
     let pipeline = gst::parse::launch(&format!(

@@ -2,14 +2,18 @@
 # Enlarges a clip that the project draws itself, through a real pipeline.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# The messages of gst-launch and the numbers of awk, read below, in English.
+export LC_ALL=C
+PATH=$PATH:$HOME/.cargo/bin
 scripts/setup.sh
+built=${CARGO_TARGET_DIR:-target}/release
 cargo build --release --quiet -p gst-plugin-srfilter
 cargo build --release --quiet --example demo
 out=target/demo
 mkdir -p "$out"
-target/release/examples/demo draw "$out"
+"$built/examples/demo" draw "$out"
 
-export GST_PLUGIN_PATH=$PWD/target/release${GST_PLUGIN_PATH:+:$GST_PLUGIN_PATH}
+export GST_PLUGIN_PATH=$(realpath "$built")${GST_PLUGIN_PATH:+:$GST_PLUGIN_PATH}
 source="filesrc location=$out/low.i420
     ! rawvideoparse format=i420 width=320 height=180 framerate=24/1"
 filter="srfilter model=hypersrcnn scale=2 qos=false"
@@ -29,5 +33,5 @@ echo "$ended" | awk -v frames="$frames" '{
     seconds = time[1] * 3600 + time[2] * 60 + time[3]
     printf "%d frames 320x180 -> 640x360 in %.1f s: %.1f frames/s\n", frames, seconds, frames / seconds
 }'
-target/release/examples/demo measure "$out"
+"$built/examples/demo" measure "$out"
 echo "see $out/srfilter.webm and $out/before_after.png (left bicubic, right srfilter)"

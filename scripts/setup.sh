@@ -5,7 +5,7 @@ set -euo pipefail
 
 rust_wanted=1.92
 packages=(
-    gcc pkg-config
+    gcc make pkg-config
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
     # Decodes H.264 and most other video.
@@ -14,7 +14,8 @@ packages=(
     python3-gi gir1.2-gstreamer-1.0
 )
 
-rust_line="Rust $rust_wanted or later is needed; get it from https://rustup.rs and run this again:"
+PATH=$PATH:$HOME/.cargo/bin
+rust_line="Rust $rust_wanted or later is needed (curl -sSf https://sh.rustup.rs | sh -s -- -y), then run this again:"
 if ! command -v cargo >/dev/null; then
     echo "$rust_line no cargo found." >&2
     exit 1

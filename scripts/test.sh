@@ -2,7 +2,6 @@
 # Runs every test.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+PATH=$PATH:$HOME/.cargo/bin
 scripts/setup.sh
-# The plugin as a file, for tests that load it as users do.
-cargo build --workspace --quiet
 cargo test --workspace

@@ -73,7 +73,7 @@ fn layouts() -> Vec<(&'static str, Vec<Place>)> {
 struct Bytes(Vec<(Vec<u8>, usize)>);
 
 fn half(n: usize, sub: usize) -> usize {
-    (n + sub - 1) / sub
+    n.div_ceil(sub)
 }
 
 impl Bytes {

@@ -52,7 +52,7 @@ fn pending() -> BTreeMap<&'static str, &'static str> {
 /// The folder, or `None` where it is nowhere and nobody asked for it.
 fn folder() -> Option<PathBuf> {
     if let Some(asked) = std::env::var_os("SRFILTER_GOLDEN") {
-        let asked = PathBuf::from(asked);
+        let asked = Path::new(env!("CARGO_MANIFEST_DIR")).join(asked);
         assert!(
             asked.is_dir(),
             "SRFILTER_GOLDEN={}: no such folder",

@@ -318,3 +318,28 @@ fn states_cycle() {
         element.set_state(gst::State::Null).unwrap();
     }
 }
+
+/// The plugin as a file, as users load it: found, loaded, and listed.
+#[test]
+fn gst_inspect_lists_the_plugin_file() {
+    let deps = std::env::current_exe().unwrap();
+    let file = deps.parent().unwrap().join("libgstsrfilter.so");
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(&file, dir.path().join("libgstsrfilter.so")).unwrap();
+    let output = std::process::Command::new("gst-inspect-1.0")
+        .arg("srfilter")
+        .env("GST_PLUGIN_PATH", dir.path())
+        .env("GST_REGISTRY", dir.path().join("registry.bin"))
+        .output()
+        .expect("gst-inspect-1.0 is installed");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    for word in [
+        "GstSrFilter",
+        "weights",
+        "Range: 0/1 - 16/1 Default: 2/1",
+        "RGBP",
+    ] {
+        assert!(text.contains(word), "no {word} in {text}");
+    }
+}

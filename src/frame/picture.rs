@@ -2,6 +2,7 @@
 
 use super::{Color, FrameMut, FrameRef, Luma601, PixelFormat};
 use crate::{Error, Result};
+use image::ImageDecoder;
 use std::io::Write;
 use std::path::Path;
 
@@ -43,12 +44,8 @@ impl Picture {
             path: path.to_owned(),
             source,
         };
-        let reader = image::ImageReader::open(path)
-            .map_err(file)?
-            .with_guessed_format()
-            .map_err(file)?;
-        let decoded = reader
-            .decode()
+        let bytes = std::fs::read(path).map_err(file)?;
+        let decoded = decode(&bytes)
             .map_err(|e| Error::Frame(format!("{}: not a usable picture: {e}", path.display())))?;
         let (width, height) = (decoded.width() as usize, decoded.height() as usize);
         let color = decoded.color();
@@ -183,6 +180,23 @@ impl Picture {
     }
 }
 
+/// Decodes a file, turned upright as its camera noted.
+fn decode(bytes: &[u8]) -> image::ImageResult<image::DynamicImage> {
+    let reader = image::ImageReader::new(std::io::Cursor::new(bytes)).with_guessed_format()?;
+    // The decoder fills the missing part of a cut JPEG with grey and says nothing.
+    const END_OF_JPEG: &[u8] = &[0xFF, 0xD9];
+    let jpeg = reader.format() == Some(image::ImageFormat::Jpeg);
+    if jpeg && !bytes.windows(END_OF_JPEG.len()).any(|w| w == END_OF_JPEG) {
+        let cut = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the file is cut short");
+        return Err(cut.into());
+    }
+    let mut decoder = reader.into_decoder()?;
+    let orientation = decoder.orientation()?;
+    let mut decoded = image::DynamicImage::from_decoder(decoder)?;
+    decoded.apply_orientation(orientation);
+    Ok(decoded)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +225,42 @@ mod tests {
         std::fs::write(&broken, b"\x89PNG\r\n\x1a\nxx").unwrap();
         let error = Picture::open(&broken).unwrap_err().to_string();
         assert!(error.contains("broken.png"), "{error}");
+    }
+
+    #[test]
+    fn a_jpeg_that_is_cut_short_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cut.jpg");
+        let mut picture = Picture::new(64, 64, 3);
+        picture
+            .data
+            .iter_mut()
+            .enumerate()
+            .for_each(|(i, v)| *v = (i % 251) as u8);
+        picture.save(&path).unwrap();
+        assert!(Picture::open(&path).is_ok());
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let error = Picture::open(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("cut.jpg") && error.contains("cut short"),
+            "{error}"
+        );
+    }
+
+    /// Orientation 6 of EXIF: the camera was held upright, turn right to view.
+    #[test]
+    fn pictures_are_turned_as_their_camera_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("upright.jpg");
+        Picture::new(16, 8, 3).save(&path).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let exif: &[u8] = b"\xFF\xE1\x00\x22Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\
+            \x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        bytes.splice(2..2, exif.iter().copied());
+        std::fs::write(&path, &bytes).unwrap();
+        let picture = Picture::open(&path).unwrap();
+        assert_eq!((picture.width, picture.height), (8, 16));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! as if it had never stopped.
 
 use crate::optim::Moments;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::weights::Checkpoint;
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +23,10 @@ pub struct State {
     pub seconds: f64,
     /// Best mean gain in validation, in dB.
     pub best: Option<f64>,
+    /// What the run was trained on ([`Dataset::fingerprint`]).
+    ///
+    /// [`Dataset::fingerprint`]: crate::data::Dataset::fingerprint
+    pub data: String,
     /// Parameters by name.
     pub parameters: HashMap<String, Tensor>,
     /// Adam's moments by parameter.
@@ -49,6 +53,7 @@ impl State {
         let mut metadata = HashMap::from([
             ("step".to_owned(), self.step.to_string()),
             ("seconds".to_owned(), self.seconds.to_string()),
+            ("data".to_owned(), self.data.clone()),
         ]);
         if let Some(best) = self.best {
             metadata.insert("best".to_owned(), best.to_string());
@@ -74,6 +79,7 @@ impl State {
                     .parse()
                     .context("its seconds are no number")?,
                 best: text("best").and_then(|best| best.parse().ok()),
+                data: text("data").cloned().unwrap_or_default(),
                 parameters: HashMap::new(),
                 moments: BTreeMap::new(),
             };
@@ -83,6 +89,20 @@ impl State {
             Ok(state)
         };
         load().with_context(|| format!("cannot continue from {}", path.display()))
+    }
+
+    /// Sees to it that a run goes on with the pictures that it began with.
+    ///
+    /// # Errors
+    ///
+    /// Other pictures.
+    pub fn check_data(&self, fingerprint: &str) -> Result<()> {
+        ensure!(
+            self.data == fingerprint,
+            "the pictures are not those that this run began with: put them back, or start \
+             another run from its weights (--init)"
+        );
+        Ok(())
     }
 
     fn insert(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
@@ -129,6 +149,7 @@ mod tests {
             step: 12,
             seconds: 3.5,
             best: Some(-0.25),
+            data: "fingerprint".to_owned(),
             parameters: [("w".to_owned(), tensor)].into(),
             moments: [("w".to_owned(), moments)].into(),
         }

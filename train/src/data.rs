@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 use srfilter::Scale;
 use srfilter::frame::Picture;
 use srfilter::frame::resample::Region;
@@ -94,6 +95,8 @@ pub struct Dataset {
     pub skipped: Vec<String>,
     /// The sources in words.
     pub description: String,
+    /// SHA-256 of all samples and of their split, in hexadecimal.
+    pub fingerprint: String,
 }
 
 impl Dataset {
@@ -141,12 +144,26 @@ impl Dataset {
         }
         let (train, held_back) = split(images, recipe.data.validation);
         Ok(Self {
+            fingerprint: fingerprint(&[&train, &held_back]),
             train,
             held_back,
             skipped,
             description: sources.join(", "),
         })
     }
+}
+
+fn fingerprint(parts: &[&[Image]]) -> String {
+    let mut hash = Sha256::new();
+    for images in parts {
+        hash.update(images.len().to_le_bytes());
+        for image in *images {
+            hash.update(image.size.0.to_le_bytes());
+            hash.update(image.repeat.to_le_bytes());
+            image.planes.iter().for_each(|plane| hash.update(plane));
+        }
+    }
+    format!("{:x}", hash.finalize())
 }
 
 /// The first of the skipped files, for an error.

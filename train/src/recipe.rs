@@ -4,8 +4,6 @@
 //! command differ from the recipe; what results is written beside the weights.
 
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::{DType, Device};
-use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use srfilter::Scale;
@@ -26,6 +24,13 @@ const DRAWN_BATCH: (usize, usize) = (4, 32);
 
 /// Pictures that are drawn where no folder is given.
 const DRAWN_PICTURES: usize = 40;
+
+/// Pixels that the patches of one step may have together: about 20 GiB of
+/// training memory for a network of 64 channels.
+const MAX_SAMPLES: usize = 1 << 24;
+
+/// The largest numerator of a scale: pictures are cut to multiples of it.
+const MAX_NUMERATOR: u32 = 64;
 
 /// The smallest patch that makes sense: the reach of one small convolution.
 const MIN_PATCH: usize = 8;
@@ -339,6 +344,15 @@ impl Recipe {
                 "{name} must be 0 or more, not {value}"
             );
         }
+        let samples = [train.batch_size, data.patch, data.patch, train.scales.len()];
+        let samples = samples.iter().try_fold(1usize, |a, &b| a.checked_mul(b));
+        ensure!(
+            samples.is_some_and(|samples| samples <= MAX_SAMPLES),
+            "batch_size {} of {2}x{2} patches is too large: a step may have {1} pixels at most",
+            train.batch_size,
+            MAX_SAMPLES,
+            data.patch
+        );
         for beta in train.betas {
             ensure!(
                 (0.0..1.0).contains(&beta),
@@ -376,6 +390,11 @@ impl Recipe {
                 "scale {scale} does not enlarge: it must be above 1"
             );
             ensure!(
+                scale.num() <= MAX_NUMERATOR,
+                "scale {scale} is too fine: pictures are cut to multiples of its numerator, \
+                 which may be {MAX_NUMERATOR} at most (write 4/3, not 1.333)"
+            );
+            ensure!(
                 !train.scales[..i].contains(scale),
                 "scale {scale} is listed twice"
             );
@@ -393,7 +412,7 @@ impl Recipe {
             train.scale_weights.len(),
             train.scales.len()
         );
-        match native_scales(&self.architecture()?)? {
+        match self.architecture()?.scales() {
             None if train.scales.len() > 1 => bail!(
                 "{name} trains one scale a run, {} were given: train each with its own --out",
                 train.scales.len()
@@ -457,12 +476,12 @@ fn with_defaults(given: &Table) -> Result<Table> {
 fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
     let architecture = architecture(name, config)?;
     let luma = architecture.channels() == Channels::Luma;
-    let (scales, scales_per_step) = match native_scales(&architecture)? {
+    let (scales, scales_per_step) = match architecture.scales() {
         None => (vec![Scale::whole(2)], PerStep::Number(1)),
         Some(Scales::List(list)) => (list, PerStep::Word(All::All)),
         Some(Scales::Any) => (continuous_scales()?, PerStep::Number(1)),
     };
-    let scale_weights = match native_scales(&architecture)? {
+    let scale_weights = match architecture.scales() {
         Some(Scales::Any) => scales.iter().map(|&s| common(s)).collect(),
         _ => Vec::new(),
     };
@@ -543,16 +562,6 @@ fn architecture(name: &str, config: &Table) -> Result<Architecture> {
     let changes = [("config".to_owned(), Value::Table(config.clone()))];
     merge(&mut table, &changes.into_iter().collect());
     table.try_into().map_err(one_line).context("model.config")
-}
-
-/// The scales that an architecture has by itself; `None` if a set of weights
-/// serves whatever scale it was trained for.
-fn native_scales(architecture: &Architecture) -> Result<Option<Scales>> {
-    let probe = Scales::list([Scale::new(17, 16)?]);
-    let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
-    let network = architecture.build(&vb, probe.clone())?;
-    let scales = network.scales();
-    Ok((*scales != probe).then(|| scales.clone()))
 }
 
 /// The path of the first key in which two values differ.

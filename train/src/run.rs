@@ -66,7 +66,14 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
     let channels = recipe.architecture()?.channels();
     let dataset = Arc::new(Dataset::load(&recipe, channels)?);
     report_data(&dataset);
+    if let Some(state) = &state {
+        state.check_data(&dataset.fingerprint)?;
+    }
     let trainer = Trainer::new(&recipe, &dataset, state)?;
+    if !options.resume {
+        // Only now, when nothing else can be wrong: an old run is not lost to a typo.
+        folder.clear()?;
+    }
     let log = Log::open(&folder.file("log.jsonl"), trainer.steps())?;
     let (scales, degradation) = (&recipe.train.scales, recipe.data.degradation);
     let validator = Validator::new(&dataset.held_back, scales, degradation);
@@ -101,7 +108,7 @@ fn open(options: &Options) -> Result<(Folder, Recipe)> {
     if !options.resume {
         let recipe = given()?;
         let folder = folder(Some(&recipe));
-        folder.create(options.force)?;
+        folder.check_free(options.force)?;
         return Ok((folder, recipe));
     }
     let folder = match &options.out {
@@ -156,24 +163,28 @@ impl Folder {
         self.0.join("checkpoint").join("state.safetensors")
     }
 
-    fn create(&self, force: bool) -> Result<()> {
+    fn check_free(&self, force: bool) -> Result<()> {
+        ensure!(
+            force || !self.file("recipe.toml").exists(),
+            "{} already holds a run: --resume goes on with it, --force replaces it, \
+             --out DIR takes another folder",
+            self.0.display()
+        );
+        Ok(())
+    }
+
+    /// Makes the folder, empty of what an earlier run left.
+    fn clear(&self) -> Result<()> {
         let shown = self.0.display();
-        if self.file("recipe.toml").exists() {
-            ensure!(
-                force,
-                "{shown} already holds a run: --resume goes on with it, --force replaces it, \
-                 --out DIR takes another folder"
-            );
-            for name in [
-                "log.jsonl",
-                "curves.png",
-                "best.safetensors",
-                "last.safetensors",
-            ] {
-                remove(&self.file(name))?;
-            }
-            remove(&self.state())?;
+        for name in [
+            "log.jsonl",
+            "curves.png",
+            "best.safetensors",
+            "last.safetensors",
+        ] {
+            remove(&self.file(name))?;
         }
+        remove(&self.state())?;
         let made = std::fs::create_dir_all(self.0.join("checkpoint"));
         made.with_context(|| format!("cannot make the folder {shown}"))
     }
@@ -365,7 +376,8 @@ impl Session {
         }
         plot::save(self.log.events(), &self.folder.file("curves.png"))?;
         self.say(&self.summary());
-        if gain.is_some() && quality.iter().all(|q| q.gain().abs() < DEAD) {
+        let warm = step > 2 * self.trainer.warmup();
+        if warm && gain.is_some() && quality.iter().all(|q| q.gain().abs() < DEAD) {
             self.say(
                 "warning: this is no better than bicubic: try a lower --lr or a longer warmup",
             );

@@ -39,6 +39,8 @@ pub struct Trainer {
     seconds: f64,
     /// Best mean gain in validation so far, in dB.
     pub best: Option<f64>,
+    /// What is trained on.
+    data: String,
 }
 
 impl std::fmt::Debug for Trainer {
@@ -96,6 +98,7 @@ impl Trainer {
             adam,
             seconds,
             best,
+            data: dataset.fingerprint.clone(),
         })
     }
 
@@ -124,6 +127,13 @@ impl Trainer {
         let train = &self.recipe.train;
         let epochs = train.epochs.map(|n| n.saturating_mul(self.steps_per_epoch));
         train.steps.or(epochs)
+    }
+
+    /// Steps in which the learning rate rises: the recipe's, or a tenth of a
+    /// run that is too short for them.
+    pub fn warmup(&self) -> u64 {
+        let tenth = self.length().map_or(u64::MAX, |length| length / 10);
+        self.recipe.train.warmup.min(tenth)
     }
 
     /// How much of the run is done, 0 to 1.
@@ -164,6 +174,7 @@ impl Trainer {
             step: self.steps(),
             seconds: self.seconds,
             best: self.best,
+            data: self.data.clone(),
             parameters: self.tensors().into_iter().collect(),
             moments: moments
                 .map(|(name, m)| (name.to_owned(), m.clone()))
@@ -227,9 +238,9 @@ impl Trainer {
     /// The learning rate of the next step.
     fn lr(&self) -> f64 {
         let train = &self.recipe.train;
-        let (step, progress) = (self.steps(), self.progress());
-        if step < train.warmup {
-            return train.lr * (step + 1) as f64 / (train.warmup + 1) as f64;
+        let (step, progress, warmup) = (self.steps(), self.progress(), self.warmup());
+        if step < warmup {
+            return train.lr * (step + 1) as f64 / (warmup + 1) as f64;
         }
         match train.schedule {
             Schedule::Constant => train.lr,

@@ -8,6 +8,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
 use srfilter::models::{Architecture, Network, Scales, hypersrcnn, srcnn};
+use srfilter::weights::Checkpoint;
 use srfilter_train::optim::{Adam, Settings};
 use srfilter_train::params::{Store, Vars};
 use srfilter_train::recipe::Loss;
@@ -26,7 +27,8 @@ const STORED: usize = 64;
 /// The folder, or `None` where it is not expected to exist.
 fn folder() -> Option<PathBuf> {
     if let Some(given) = std::env::var_os("SRFILTER_GOLDEN") {
-        let given = PathBuf::from(given);
+        // Tests run in their package's folder: relative to the repository, as elsewhere.
+        let given = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(given);
         assert!(
             given.is_dir(),
             "SRFILTER_GOLDEN={} is no folder",
@@ -42,9 +44,15 @@ fn folder() -> Option<PathBuf> {
     None
 }
 
+/// The seed of the vectors in a file, from its metadata.
+fn seed(folder: &Path, model: &str) -> u64 {
+    let file = Checkpoint::open(folder.join(format!("{model}.safetensors"))).unwrap();
+    file.metadata()["seed"].parse().unwrap()
+}
+
 /// The stream of numbers of a name: elements in 0 to 1 (README, section 2).
-fn uniform(name: &str) -> impl Iterator<Item = f64> {
-    let mut state = srfilter_train::fnv(name) ^ GOLDEN_RATIO;
+fn uniform(name: &str, seed: u64) -> impl Iterator<Item = f64> {
+    let mut state = srfilter_train::fnv(name) ^ seed.wrapping_mul(GOLDEN_RATIO);
     std::iter::repeat_with(move || {
         state = state.wrapping_add(GOLDEN_RATIO);
         let z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -53,18 +61,18 @@ fn uniform(name: &str) -> impl Iterator<Item = f64> {
     })
 }
 
-fn tensor(name: &str, shape: &[usize], offset: f64, amplitude: f64) -> Tensor {
-    let values = uniform(name).map(|u| (offset + amplitude * (2.0 * u - 1.0)) as f32);
+fn tensor(name: &str, shape: &[usize], offset: f64, amplitude: f64, seed: u64) -> Tensor {
+    let values = uniform(name, seed).map(|u| (offset + amplitude * (2.0 * u - 1.0)) as f32);
     let values: Vec<f32> = values.take(shape.iter().product()).collect();
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
-fn input(name: &str, shape: &[usize]) -> Tensor {
-    tensor(name, shape, 0.5, 0.5)
+fn input(name: &str, shape: &[usize], seed: u64) -> Tensor {
+    tensor(name, shape, 0.5, 0.5, seed)
 }
 
 /// Every parameter of `<model>.params.txt`, checked against its sum.
-fn parameters(folder: &Path, model: &str) -> HashMap<String, Tensor> {
+fn parameters(folder: &Path, model: &str, seed: u64) -> HashMap<String, Tensor> {
     let text = std::fs::read_to_string(folder.join(format!("{model}.params.txt"))).unwrap();
     let lines = text
         .lines()
@@ -73,7 +81,7 @@ fn parameters(folder: &Path, model: &str) -> HashMap<String, Tensor> {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let shape: Vec<usize> = fields[1].split('x').map(|n| n.parse().unwrap()).collect();
         let [offset, amplitude, sum] = [3, 4, 5].map(|i| fields[i].parse::<f64>().unwrap());
-        let tensor = tensor(fields[0], &shape, offset, amplitude);
+        let tensor = tensor(fields[0], &shape, offset, amplitude, seed);
         let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
         let got: f64 = values.iter().copied().map(f64::from).sum();
         assert!(
@@ -172,8 +180,13 @@ fn train(mut reference: Reference, vars: &Vars, loss: impl Fn() -> Tensor) {
     reference.finish();
 }
 
-fn build(folder: &Path, model: &str, architecture: &Architecture) -> (Box<dyn Network>, Vars) {
-    let store = Store::given(model, parameters(folder, model));
+fn build(
+    folder: &Path,
+    model: &str,
+    architecture: &Architecture,
+    seed: u64,
+) -> (Box<dyn Network>, Vars) {
+    let store = Store::given(model, parameters(folder, model, seed));
     let network = architecture.build(&store.builder(), Scales::Any).unwrap();
     (network, store.vars().unwrap())
 }
@@ -181,9 +194,10 @@ fn build(folder: &Path, model: &str, architecture: &Architecture) -> (Box<dyn Ne
 #[test]
 fn golden_train_srcnn_y() {
     let Some(folder) = folder() else { return };
-    let config = srcnn::Config::default();
-    let (network, vars) = build(&folder, "srcnn_y", &Architecture::Srcnn(config));
-    let [x, target] = ["input", "target"].map(|name| input(name, &[4, 1, 33, 33]));
+    let seed = seed(&folder, "train_srcnn_y");
+    let architecture = Architecture::Srcnn(srcnn::Config::default());
+    let (network, vars) = build(&folder, "srcnn_y", &architecture, seed);
+    let [x, target] = ["input", "target"].map(|name| input(name, &[4, 1, 33, 33], seed));
     let network = network.at(Scale::whole(2)).unwrap();
     let loss = || {
         Loss::Mse
@@ -196,11 +210,12 @@ fn golden_train_srcnn_y() {
 #[test]
 fn golden_train_hypersrcnn() {
     let Some(folder) = folder() else { return };
-    let config = hypersrcnn::Config::seed();
-    let (network, vars) = build(&folder, "hypersrcnn", &Architecture::HyperSrcnn(config));
+    let seed = seed(&folder, "train_hypersrcnn");
+    let architecture = Architecture::HyperSrcnn(hypersrcnn::Config::seed());
+    let (network, vars) = build(&folder, "hypersrcnn", &architecture, seed);
     let loss = || {
         let losses = [2, 4, 8, 16].map(|scale| {
-            let data = |name: &str| input(&format!("{name}_x{scale}"), &[2, 3, 16, 16]);
+            let data = |name: &str| input(&format!("{name}_x{scale}"), &[2, 3, 16, 16], seed);
             let network = network.at(Scale::whole(scale)).unwrap();
             let output = network.forward(&data("input")).unwrap();
             Loss::Mse.of(&output, &data("target")).unwrap()

@@ -305,14 +305,10 @@ fn an_interrupted_run_can_go_on() {
             "ended before a validation"
         );
     }
-    let id = child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &id])
-            .status()
-            .unwrap()
-            .success()
-    );
+    // The shell's own `kill`: a bare machine may have no other.
+    let interrupt = format!("kill -INT {}", child.id());
+    let shell = Command::new("sh").args(["-c", &interrupt]).status();
+    assert!(shell.unwrap().success());
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
@@ -364,5 +360,77 @@ fn the_binary_says_what_is_wrong_in_a_line() {
             last.starts_with("train: ") && last.contains(expected),
             "{error}"
         );
+    }
+}
+
+/// Pictures in a folder, to train on.
+fn pictures(folder: &Path, count: u8) {
+    std::fs::create_dir_all(folder).unwrap();
+    for n in 0..count {
+        let mut picture = Picture::new(64, 64, 3);
+        let samples = picture.data.iter_mut().enumerate();
+        samples.for_each(|(i, v)| *v = ((i / 7) as u8).wrapping_mul(n + 3));
+        picture.save(folder.join(format!("{n}.png"))).unwrap();
+    }
+}
+
+fn on(folder: &Path, steps: u32) -> Overrides {
+    let mut flags = small(steps);
+    let dirs = toml::Value::try_from([HashMap::from([("path", folder)])]).unwrap();
+    flags.set("data", "dirs", Some(dirs));
+    flags
+}
+
+#[test]
+fn a_run_goes_on_with_the_pictures_that_it_began_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, out) = (dir.path().join("pictures"), dir.path().join("run"));
+    pictures(&folder, 5);
+    start(&options(&out, on(&folder, 2))).unwrap();
+    let resumed = Options {
+        resume: true,
+        ..options(&out, on(&folder, 3))
+    };
+    start(&resumed).unwrap();
+    pictures(&folder, 6);
+    let error = problem(&resumed);
+    assert!(
+        error.contains("not those that this run began with"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_mistake_with_force_costs_no_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    start(&options(&out, small(2))).unwrap();
+    let wrong = Options {
+        force: true,
+        ..options(&out, on(Path::new("/nowhere"), 2))
+    };
+    assert!(problem(&wrong).contains("/nowhere"));
+    for name in [
+        "best.safetensors",
+        "checkpoint/state.safetensors",
+        "log.jsonl",
+    ] {
+        assert!(out.join(name).exists(), "{name} is gone");
+    }
+}
+
+#[test]
+fn numbers_that_cannot_work_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    for (key, value, words) in [
+        ("scales", toml::Value::from(vec!["1.333"]), "4/3"),
+        ("batch_size", toml::Value::from(i64::MAX), "too large"),
+        ("batch_size", toml::Value::from(0), "above 0"),
+    ] {
+        let mut flags = small(2);
+        flags.set("train", key, Some(value));
+        let error = problem(&options(&out, flags));
+        assert!(error.contains(words), "{key}: {error}");
     }
 }

@@ -137,7 +137,9 @@ fn noise(count: usize) -> Vec<f32> {
 /// The project's data, where it is present: `$SRFILTER_DATA`, or beside the workspace.
 pub(crate) fn data() -> Option<PathBuf> {
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
-    let folder = std::env::var_os("SRFILTER_DATA").map_or(default, PathBuf::from);
+    let folder = std::env::var_os("SRFILTER_DATA").map_or(default, |given| {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(given)
+    });
     if !folder.is_dir() {
         println!("skipped: there is no {}", folder.display());
         return None;
