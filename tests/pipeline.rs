@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// Longest wait for a pipeline before the test fails.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(120);
 
+/// Longer than the element waits before it takes a change back.
+const SETTLED: Duration = Duration::from_millis(150);
+
 fn init() {
     static INIT: Once = Once::new();
     INIT.call_once(|| {
@@ -356,7 +359,11 @@ fn a_change_of_model_that_fails_keeps_the_old_one() {
     s.check((32, 32), "2", &model);
     s.sr.set_property("weights", "/nowhere/missing.safetensors");
     s.check((32, 32), "2", &model);
+    std::thread::sleep(SETTLED);
+    s.check((32, 32), "2", &model);
     s.sr.set_property("model", "no-such-model");
+    std::thread::sleep(SETTLED);
+    s.check((32, 32), "2", &model);
     s.check((32, 32), "2", &model);
     let messages = s.messages();
     assert_eq!(messages.len(), 2, "{messages:?}");
@@ -365,6 +372,46 @@ fn a_change_of_model_that_fails_keeps_the_old_one() {
     let kept: Option<String> = s.sr.property("weights");
     assert_eq!(kept.as_deref(), weights.to_str());
     assert_eq!(s.sr.property::<String>("model"), "srcnn");
+}
+
+/// `model` and `weights` are set one after the other: a buffer in between, for
+/// which they do not go together, takes nothing back.
+#[test]
+fn two_properties_may_change_around_a_buffer() {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = common::small_file(dir.path(), Channels::Rgb, Border::Zero);
+    let model = Loaded::file(&weights, None, &Hints::default()).unwrap();
+    let mut s = Stepper::new(
+        (16, 16),
+        &format!("srfilter name=sr weights={}", weights.display()),
+    );
+    s.check((32, 32), "2", &model);
+    s.sr.set_property("model", "bicubic");
+    s.check((32, 32), "2", &model);
+    s.sr.set_property("weights", None::<&str>);
+    s.check((32, 32), "2", &Loaded::built_in("bicubic").unwrap());
+    assert_eq!(s.messages(), ["srfilter-model-changed"]);
+}
+
+#[test]
+fn a_scale_that_cannot_be_keeps_the_old_one() {
+    let bicubic = Loaded::built_in("bicubic").unwrap();
+    for pinned in ["", " ! video/x-raw,width=4200,height=8"] {
+        let mut s = Stepper::new(
+            (2100, 4),
+            &format!("srfilter name=sr model=bicubic{pinned}"),
+        );
+        s.check((4200, 8), "2", &bicubic);
+        s.set_scale(16, 1);
+        s.check((4200, 8), "2", &bicubic);
+        let messages = s.messages();
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        assert!(messages[0].contains("33600x64"), "{messages:?}");
+        assert_eq!(
+            s.sr.property::<gst::Fraction>("scale"),
+            gst::Fraction::new(2, 1)
+        );
+    }
 }
 
 #[test]
@@ -479,13 +526,17 @@ fn four_threads_may_hammer_the_properties() {
                 let mut next = common::noise(thread);
                 let mut pick = |n: usize| (next() * n as f64) as usize;
                 while !stop.load(Ordering::Relaxed) {
-                    match pick(4) {
+                    match pick(5) {
                         0 => {
                             let (n, d) = [(2, 1), (3, 1), (3, 2), (1, 1), (0, 1), (7, 3)][pick(6)];
                             sr.set_property("scale", gst::Fraction::new(n, d));
                         }
                         1 => sr.set_property("weights", files[pick(2)].to_str().unwrap()),
-                        2 => assert!(stats(&sr).get::<u64>("processed").is_ok()),
+                        2 => {
+                            let models = [None, Some("srcnn"), Some("srcnn-rgb")];
+                            sr.set_property("model", models[pick(3)]);
+                        }
+                        3 => assert!(stats(&sr).get::<u64>("processed").is_ok()),
                         _ => {
                             let _: Option<String> = sr.property("model");
                             let _: Option<String> = sr.property("weights");
@@ -502,7 +553,10 @@ fn four_threads_may_hammer_the_properties() {
         stop.store(true, Ordering::Relaxed);
     });
     pipeline.send_event(gst::event::Eos::new());
-    assert_eq!(wait(&pipeline), Vec::<String>::new());
+    // Warnings are right where a model and a file of another met; errors never are.
+    for warning in wait(&pipeline) {
+        assert!(warning.contains("change of model failed"), "{warning}");
+    }
     let stats = stats(&sr);
     assert!(stats.get::<u64>("processed").unwrap() > 20, "{stats}");
     assert!(stats.get::<u64>("negotiations").unwrap() > 5, "{stats}");

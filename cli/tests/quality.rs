@@ -1,11 +1,12 @@
 //! The shipped weights against the bars that they were shipped for, measured
 //! by `sr evaluate` on Set5.
-#![allow(clippy::unwrap_used, missing_docs)]
+
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
-use common::sr;
-use std::path::Path;
+use common::{Desk, data, sr};
+use serde_json::Value;
 
 /// Gain over bicubic on Set5 in dB that each model must have at each scale.
 const BARS: &[(&str, &[(&str, f64)])] = &[
@@ -25,29 +26,32 @@ const BARS: &[(&str, &[(&str, f64)])] = &[
 
 #[test]
 fn shipped_weights_pass_their_bars() {
-    let set5 = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/test/Set5");
-    if !set5.exists() {
-        println!("skipped: {} is not there", set5.display());
+    let Some(set5) = data().map(|data| data.join("test/Set5")) else {
         return;
-    }
-    let dir = tempfile::tempdir().unwrap();
+    };
+    let desk = Desk::new();
+    let json = desk.path("result.json");
     for (model, bars) in BARS {
-        let json = dir.path().join("result.json");
         let scales: Vec<_> = bars.iter().map(|(scale, _)| *scale).collect();
-        let args = ["evaluate", "--model", model, "--scale", &scales.join(","), "--data"];
-        let files = [set5.as_os_str(), "--json".as_ref(), json.as_os_str()];
-        sr(args.iter().map(AsRef::as_ref).chain(files)).ok();
-        let results: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
-        let results = results.as_array().unwrap();
+        let scales = scales.join(",");
+        let set5 = set5.to_str().unwrap();
+        sr([
+            "evaluate", "--model", model, "--scale", &scales, "--data", set5, "--json", &json,
+        ])
+        .ok();
+        let bytes = std::fs::read(&json).unwrap();
+        std::fs::remove_file(&json).unwrap();
+        let results: Vec<Value> = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(results.len(), bars.len());
         for (scale, bar) in *bars {
             let result = results.iter().find(|r| r["scale"] == *scale).unwrap();
             let mean = |field: &str| result["mean"][field].as_f64().unwrap();
             let gain = mean("psnr") - mean("bicubic_psnr");
             println!("{model} x{scale}: {gain:+.2} dB");
-            assert!(gain > *bar, "{model} x{scale} gains {gain:.2} dB, not {bar}");
-            std::fs::remove_file(&json).ok();
+            assert!(
+                gain > *bar,
+                "{model} x{scale} gains {gain:.2} dB, not {bar}"
+            );
         }
     }
 }

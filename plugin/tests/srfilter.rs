@@ -284,7 +284,7 @@ fn start_error(set: impl Fn(&gst::Element)) -> String {
     assert!(element.set_state(gst::State::Paused).is_err());
     element.set_state(gst::State::Null).unwrap();
     let error = bus.iter().find_map(|message| match message.view() {
-        gst::MessageView::Error(e) => Some(format!("{} {:?}", e.error(), e.debug())),
+        gst::MessageView::Error(e) => Some(e.error().to_string()),
         _ => None,
     });
     error.expect("an error message")
@@ -341,5 +341,39 @@ fn gst_inspect_lists_the_plugin_file() {
         "RGBP",
     ] {
         assert!(text.contains(word), "no {word} in {text}");
+    }
+}
+
+/// Whatever caps say of colour, known to GStreamer or not, frames come out.
+#[test]
+fn any_colorimetry_and_chroma_site_goes_through() {
+    let sites = [
+        "",
+        "none",
+        "mpeg2",
+        "jpeg",
+        "dv",
+        "cosited",
+        "v-cosited",
+        "alternate",
+        "odd",
+    ];
+    let colors = [
+        "", "bt601", "bt709", "bt2020", "sRGB", "1:4:0:1", "0:0:0:0", "odd",
+    ];
+    for format in [VideoFormat::I420, VideoFormat::Gray8, VideoFormat::Rgbx] {
+        for (site, color) in sites.iter().flat_map(|s| colors.map(|c| (s, c))) {
+            let mut h = harness((2, 1));
+            let mut caps = caps(format, 640, 360);
+            for (field, value) in [("chroma-site", *site), ("colorimetry", color)] {
+                if !value.is_empty() {
+                    caps.make_mut().set(field, value);
+                }
+            }
+            h.set_src_caps(caps.clone());
+            let out = h.push_and_pull(buffer(format, 640, 360, 100));
+            assert!(out.is_ok(), "{caps}");
+            assert_eq!(out_caps(&h).width(), 1280);
+        }
     }
 }

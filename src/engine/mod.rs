@@ -5,8 +5,9 @@
 //! field; results are equal bit for bit for any tile size and thread count.
 
 mod device;
+mod memory;
 mod stage;
 mod upscaler;
 
 pub use device::DeviceChoice;
-pub use upscaler::{Job, Options, Shape, Upscaler};
+pub use upscaler::{Job, MAX_SIDE, Options, Shape, Upscaler};

@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// Largest sample value.
 pub(super) const PEAK: f32 = 255.0;
 
+/// Rows of a tile at least, in halos.
+const MIN_HALOS: usize = 8;
+
 /// A network with the resampling around it, for planes of one size.
 pub(super) struct Stage {
     network: Arc<Scaled>,
@@ -33,10 +36,12 @@ impl Stage {
     ) -> Self {
         let WorksAt::Output = network.works_at();
         let bands = to.1.div_ceil(tile).next_multiple_of(threads);
+        // Thinner bands would compute more halo than picture.
+        let thinnest = (MIN_HALOS * network.halo()).min(tile).max(1);
         Self {
             network,
             enlarge: Resampler::resize(from, to),
-            tile: (tile, to.1.div_ceil(bands).max(1)),
+            tile: (tile, to.1.div_ceil(bands).max(thinnest)),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Frames in, larger frames out.
 
 use super::DeviceChoice;
+use super::memory;
 use super::stage::{PEAK, Stage};
-use crate::frame::resample::{Axis, Grid, Resampler};
+use crate::frame::resample::{Axis, Grid, Region, Resampler};
 use crate::frame::{
     Color, Component, Family, FrameMut, FrameRef, Luma601, PixelFormat, Siting, YuvToRgb, to_u8,
 };
@@ -19,7 +20,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 const TILE: usize = 256;
 
 /// The largest side of a frame in pixels.
-const MAX_SIDE: usize = 1 << 15;
+pub const MAX_SIDE: usize = 1 << 15;
 
 /// How an upscaler computes. Nothing here changes the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,6 +42,18 @@ pub struct Shape {
     pub size: (usize, usize),
     /// Matrix, range, chroma position.
     pub color: Color,
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (width, height) = self.size;
+        write!(
+            f,
+            "{} {width}x{height} {:?}",
+            self.format.name(),
+            self.color
+        )
+    }
 }
 
 /// What is to be done to each frame.
@@ -109,36 +122,21 @@ impl Upscaler {
     ///
     /// # Errors
     ///
-    /// A device that this build cannot use, a size that is too large, or a
-    /// model without weights for the scale.
+    /// As [`Upscaler::check`], and a device that this build cannot use.
     pub fn new(model: Arc<Loaded>, job: Job, options: &Options) -> Result<Self> {
         let device = options.device.resolve()?;
-        check_size(job.input.size)?;
-        check_size(job.output)?;
+        let sizes = Self::check(&model, &job)?;
         let pool = pool(options.threads)?;
-        let tile = if options.tile == 0 {
-            TILE
-        } else {
-            options.tile
+        let tile = match options.tile {
+            0 => TILE,
+            tile => tile,
         };
+        let threads = pool.current_num_threads();
         let scales = model.stages(job.scale);
         let mut stages = Vec::new();
-        let (mut size, mut reached) = (job.input.size, Scale::ONE);
-        for &scale in &scales {
-            reached = reached.checked_mul(scale).unwrap_or(reached);
-            let to = (
-                reached.apply(job.input.size.0),
-                reached.apply(job.input.size.1),
-            );
-            check_size(to)?;
-            let network = model.at(scale)?;
-            stages.push(Stage::new(
-                network,
-                size,
-                to,
-                tile,
-                pool.current_num_threads(),
-            ));
+        let mut size = job.input.size;
+        for (&scale, to) in scales.iter().zip(sizes) {
+            stages.push(Stage::new(model.at(scale)?, size, to, tile, threads));
             size = to;
         }
         let rgb_on_yuv = !stages.is_empty()
@@ -156,6 +154,38 @@ impl Upscaler {
             pool,
             scratch: Scratch::default(),
         })
+    }
+
+    /// Whether `model` can do `job` on this machine; the size after each of
+    /// its networks.
+    ///
+    /// # Errors
+    ///
+    /// A size that is too large, for the engine or for the memory that is free.
+    pub fn check(model: &Loaded, job: &Job) -> Result<Vec<(usize, usize)>> {
+        check_size(job.input.size)?;
+        check_size(job.output)?;
+        let mut reached = Scale::ONE;
+        let mut sizes = Vec::new();
+        for scale in model.stages(job.scale) {
+            reached = reached.checked_mul(scale).unwrap_or(reached);
+            let (width, height) = job.input.size;
+            let size = (reached.apply(width), reached.apply(height));
+            check_size(size)?;
+            sizes.push(size);
+        }
+        let area = |&(width, height): &(usize, usize)| (width * height) as u64;
+        let planes = model.channels().count() as u64;
+        let components = job.input.format.components().len() as u64;
+        // What a network takes and makes, and every component at the output's size.
+        let widest = sizes.iter().map(area).max().unwrap_or(0);
+        let samples = 2 * planes * widest + (components + 1) * area(&job.output);
+        let ((w, h), (ow, oh)) = (job.input.size, job.output);
+        memory::check(
+            samples,
+            &format!("{w}x{h} to {ow}x{oh} by {}", model.name()),
+        )?;
+        Ok(sizes)
     }
 
     /// The model that runs.
@@ -195,8 +225,15 @@ impl Upscaler {
     ///
     /// Frames of another shape than the job's.
     pub fn process(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()> {
-        self.check(input.format(), input.size(), self.job.input.size, "input")?;
-        self.check(output.format(), output.size(), self.job.output, "output")?;
+        let shape = |format, size, color| Shape {
+            format,
+            size,
+            color,
+        };
+        let given = shape(input.format(), input.size(), input.color());
+        self.expect(given, self.job.input.size, "input")?;
+        let given = shape(output.format(), output.size(), output.color());
+        self.expect(given, self.job.output, "output")?;
         let pool = Arc::clone(&self.pool);
         pool.install(|| {
             let components = input.format().components();
@@ -243,21 +280,16 @@ impl Upscaler {
         })
     }
 
-    fn check(
-        &self,
-        format: PixelFormat,
-        size: (usize, usize),
-        expected: (usize, usize),
-        what: &str,
-    ) -> Result<()> {
-        if format == self.job.input.format && size == expected {
+    fn expect(&self, given: Shape, size: (usize, usize), what: &str) -> Result<()> {
+        let expected = Shape {
+            size,
+            ..self.job.input
+        };
+        if given == expected {
             return Ok(());
         }
-        let ((w, h), (ew, eh)) = (size, expected);
         Err(Error::Frame(format!(
-            "the {what} frame is {} {w}x{h}, expected {} {ew}x{eh}",
-            format.name(),
-            self.job.input.format.name()
+            "the {what} frame is {given}, expected {expected}"
         )))
     }
 
@@ -317,7 +349,7 @@ impl Upscaler {
             })?,
             Family::Yuv => self.run_stages(|input| {
                 let full = |plane: &Vec<f32>| match &up {
-                    Some(up) => up.apply(plane),
+                    Some(up) => resampled(up, plane),
                     None => plane.clone(),
                 };
                 let mut planes = vec![input[0].clone(), full(&input[1]), full(&input[2])];
@@ -334,7 +366,7 @@ impl Upscaler {
                 map_triples(planes, |rgb| conversion.yuv(rgb));
                 if let Some([_, down]) = &self.chroma {
                     for plane in &mut planes[1..] {
-                        *plane = down.apply(plane);
+                        *plane = resampled(down, plane);
                     }
                 }
             }
@@ -360,9 +392,9 @@ impl Upscaler {
             std::mem::swap(current, next);
         }
         if let Some(finish) = &self.finish {
-            current
-                .par_iter_mut()
-                .for_each(|plane| *plane = finish.apply(plane));
+            for plane in current {
+                *plane = resampled(finish, plane);
+            }
         }
         Ok(())
     }
@@ -371,22 +403,33 @@ impl Upscaler {
     fn resample(&mut self, components: std::ops::Range<usize>) {
         let Scratch { input, direct, .. } = &mut self.scratch;
         direct.resize_with(input.len(), Vec::new);
-        let resamplers = &self.direct;
         for i in components {
-            let (width, height) = resamplers[i].size();
-            direct[i].resize(width * height, 0.0);
-            let rows = height.div_ceil(rayon::current_num_threads()).max(1);
-            let bands = direct[i].par_chunks_mut(rows * width).enumerate();
-            bands.for_each(|(band, out)| {
-                let first = band * rows;
-                let region = crate::frame::resample::Region {
-                    x: 0..width,
-                    y: first..first + out.len() / width,
-                };
-                resamplers[i].region(&input[i], &region, out, width);
-            });
+            resample(&self.direct[i], &input[i], &mut direct[i]);
         }
     }
+}
+
+/// Resamples a plane on all threads of the pool.
+fn resample(resampler: &Resampler, source: &[f32], out: &mut Vec<f32>) {
+    let (width, height) = resampler.size();
+    out.resize(width * height, 0.0);
+    let rows = height.div_ceil(rayon::current_num_threads()).max(1);
+    let bands = out.par_chunks_mut(rows * width).enumerate();
+    bands.for_each(|(band, out)| {
+        let first = band * rows;
+        let region = Region {
+            x: 0..width,
+            y: first..first + out.len() / width,
+        };
+        resampler.region(source, &region, out, width);
+    });
+}
+
+/// The plane, resampled on all threads of the pool.
+fn resampled(resampler: &Resampler, source: &[f32]) -> Vec<f32> {
+    let mut out = Vec::new();
+    resample(resampler, source, &mut out);
+    out
 }
 
 /// Where a component's samples come from.

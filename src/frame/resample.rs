@@ -37,12 +37,7 @@ pub struct Grid {
 impl Grid {
     /// `len` samples that divide a length of 1 evenly.
     pub fn unit(len: usize) -> Self {
-        Self::luma(len, len)
-    }
-
-    /// The first `len` samples of a row whose `full` samples divide a length of 1.
-    fn luma(len: usize, full: usize) -> Self {
-        let spacing = 1.0 / full as f64;
+        let spacing = 1.0 / len as f64;
         Self {
             len,
             origin: 0.5 * spacing,

@@ -249,7 +249,7 @@ pub static MODELS: &[Model] = &[
         name: "hypersrcnn",
         summary: "HyperSRCNN on luma: one file whose SRCNN weights are made for any scale",
         architecture: || Some(Architecture::HyperSrcnn(hypersrcnn::Config::default())),
-        built_in: &[],
+        built_in: files!("hypersrcnn/weights.safetensors"),
     },
     Model {
         name: "hypersrcnn-rgb",
@@ -266,7 +266,11 @@ pub static MODELS: &[Model] = &[
                 ..srcnn::Config::default()
             }))
         },
-        built_in: &[],
+        built_in: files!(
+            "srcnn/x2.safetensors",
+            "srcnn/x3.safetensors",
+            "srcnn/x4.safetensors",
+        ),
     },
     Model {
         name: "srcnn-rgb",

@@ -11,7 +11,7 @@
 use super::{Channels, Detected, Network, Scaled, ScaledNetwork, Scales, Shapes, WorksAt};
 use crate::nn::Conv;
 use crate::ops::{Activation, Border, ConvSpec};
-use crate::{Result, Scale};
+use crate::{Error, Result, Scale};
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,19 @@ impl Config {
             channels: Channels::Rgb,
             ..Self::default()
         }
+    }
+
+    /// Kernels of an even side have no middle, and empty layers no meaning.
+    fn check(&self) -> Result<()> {
+        let odd = self.kernels.iter().all(|kernel| kernel % 2 == 1);
+        if odd && self.widths.iter().all(|&width| width > 0) {
+            return Ok(());
+        }
+        Err(Error::Setting(format!(
+            "an SRCNN has kernels of odd sides and layers that are not empty, \
+             not kernels {:?} and widths {:?}",
+            self.kernels, self.widths
+        )))
     }
 
     /// Shapes of the three weights, (out, in, kernel, kernel) each.
@@ -141,6 +154,7 @@ impl Srcnn {
     ///
     /// A tensor that is missing or has another shape.
     pub fn new(vb: &VarBuilder, config: &Config, scales: Scales) -> Result<Self> {
+        config.check()?;
         let shapes = config.weight_shapes();
         let layer = |i: usize| -> candle_core::Result<Conv> {
             let vb = vb.pp(LAYERS[i]);

@@ -8,7 +8,7 @@ use candle_nn::VarBuilder;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 /// Key and value that mark a file as one of ours.
@@ -56,7 +56,7 @@ impl Checkpoint {
     /// values that are not finite.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| Error::File {
+        let bytes = read(path).map_err(|source| Error::File {
             path: path.to_owned(),
             source,
         })?;
@@ -231,6 +231,24 @@ impl Checkpoint {
         let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
         write_safetensors(path.as_ref(), tensors, metadata.into())
     }
+}
+
+/// Reads a file if it begins as safetensors files of its length do; else only
+/// its beginning, to be refused: it may be a film, or a device without an end.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    const BEGINNING: u64 = 16;
+    let mut file = std::fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(std::io::ErrorKind::IsADirectory.into());
+    }
+    let mut bytes = Vec::new();
+    (&mut file).take(BEGINNING).read_to_end(&mut bytes)?;
+    let header = bytes.first_chunk().map(|n| u64::from_le_bytes(*n));
+    if metadata.is_file() && header.is_some_and(|header| header < metadata.len()) {
+        file.read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 /// Writes any safetensors file, whole or not at all.

@@ -57,7 +57,11 @@ impl Loaded {
             let checkpoints: Result<Vec<_>> = files
                 .map(|(path, bytes)| Checkpoint::from_bytes(&format!("built-in {path}"), bytes))
                 .collect();
-            Self::new(name, "built-in", &checkpoints?, &Hints::default()).map(Arc::new)
+            let networks: Result<Vec<_>> = checkpoints?
+                .iter()
+                .map(|file| Ok(file.network(&Hints::default())?.1))
+                .collect();
+            Self::new(name, "built-in", networks?).map(Arc::new)
         };
         match cell {
             Some(cell) => cell.get_or_try_init(load).cloned(),
@@ -72,7 +76,7 @@ impl Loaded {
     /// A file that holds no network, or not the one that was asked for.
     pub fn file(path: impl AsRef<Path>, model: Option<&str>, hints: &Hints) -> Result<Arc<Self>> {
         let checkpoint = Checkpoint::open(path)?;
-        let (architecture, _) = checkpoint.network(hints)?;
+        let (architecture, network) = checkpoint.network(hints)?;
         let name = match model {
             Some(name) => {
                 expect(&checkpoint, &architecture, name)?;
@@ -80,8 +84,7 @@ impl Loaded {
             }
             None => name_of(&architecture),
         };
-        let origin = checkpoint.origin().to_owned();
-        Self::new(&name, &origin, &[checkpoint], hints).map(Arc::new)
+        Self::new(&name, checkpoint.origin(), vec![network]).map(Arc::new)
     }
 
     /// The model that `model` and `weights` ask for, as properties and flags
@@ -98,11 +101,7 @@ impl Loaded {
         }
     }
 
-    fn new(name: &str, origin: &str, files: &[Checkpoint], hints: &Hints) -> Result<Self> {
-        let mut networks = Vec::new();
-        for file in files {
-            networks.push(file.network(hints)?.1);
-        }
+    fn new(name: &str, origin: &str, networks: Vec<Box<dyn Network>>) -> Result<Self> {
         let channels = networks.first().map_or(Channels::Luma, |n| n.channels());
         if networks.iter().any(|n| n.channels() != channels) {
             return Err(Error::weights(
@@ -118,6 +117,12 @@ impl Loaded {
                 Scales::Any => Vec::new(),
             }))
         };
+        if let Scales::List(list) = &scales
+            && list.iter().any(|&scale| scale <= Scale::ONE)
+        {
+            let problem = format!("expected weights for scales above 1, found {scales}");
+            return Err(Error::weights(origin, problem));
+        }
         Ok(Self {
             name: name.to_owned(),
             origin: origin.to_owned(),

@@ -4,7 +4,7 @@ use gst::prelude::*;
 use srfilter::Scale;
 
 /// Largest width and height, in pixels.
-pub(super) const MAX_SIDE: i32 = 1 << 15;
+pub(super) const MAX_SIDE: i32 = srfilter::engine::MAX_SIDE as i32;
 
 /// The factor that is used where `scale=0/1` finds no size to take it from.
 const DEFAULT_FACTOR: Scale = Scale::whole(2);
@@ -24,6 +24,15 @@ impl Wish {
         match Scale::new(side(value.numer()), side(value.denom())) {
             Ok(scale) => Self::Factor(scale),
             Err(_) => Self::Downstream,
+        }
+    }
+
+    /// The property's value.
+    pub(super) fn to_fraction(self) -> gst::Fraction {
+        let side = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+        match self {
+            Self::Downstream => gst::Fraction::new(0, 1),
+            Self::Factor(scale) => gst::Fraction::new(side(scale.num()), side(scale.den())),
         }
     }
 
@@ -69,8 +78,9 @@ fn backward(low: i32, high: i32, scale: Scale) -> Option<(i32, i32)> {
         reached
     };
     let first = first_reaching(low);
-    let last =
-        high.checked_add(1).map_or(MAX_SIDE, first_reaching) - if high == i32::MAX { 0 } else { 1 };
+    let last = high
+        .checked_add(1)
+        .map_or(MAX_SIDE, |above| first_reaching(above) - 1);
     (first <= last && first <= MAX_SIDE).then_some((first, last.min(MAX_SIDE)))
 }
 
@@ -151,7 +161,7 @@ pub(super) fn transform(direction: gst::PadDirection, caps: &gst::Caps, wish: Wi
         }
     }
     for (s, features) in caps.iter_with_features() {
-        out.append_structure_full(any_size(s), Some(features.to_owned()));
+        result.merge_structure_full(any_size(s), Some(features.to_owned()));
     }
     result
 }
@@ -184,7 +194,13 @@ pub(super) fn fixate(
         return others;
     };
     let shape = PixelShape::of(s);
-    let (wanted_width, wanted_height) = fit(other, (width, height), factor);
+    // Where the other side pins the pixel's shape, the size has to make up for it.
+    let pinned = other.get::<gst::Fraction>("pixel-aspect-ratio").is_ok();
+    let stretch = match pinned {
+        true => shape.ratio() / PixelShape::of(other).ratio(),
+        false => 1.0,
+    };
+    let (wanted_width, wanted_height) = fit(other, (width, height), factor, stretch);
     other.fixate_field_nearest_int("width", wanted_width);
     other.fixate_field_nearest_int("height", wanted_height);
     if let Some(made) = size(other) {
@@ -212,9 +228,9 @@ fn keep_best(others: &mut gst::Caps, exact: Option<gst::Structure>) {
     others.truncate();
 }
 
-/// The size nearest to `size` times `factor` that a structure allows. A bound
-/// on one side takes the other side along.
-fn fit(s: &gst::StructureRef, size: (i32, i32), factor: f64) -> (i32, i32) {
+/// The size nearest to `size` times `factor` that a structure allows, columns
+/// once more times `stretch`. A bound on one side takes the other side along.
+fn fit(s: &gst::StructureRef, size: (i32, i32), factor: f64, stretch: f64) -> (i32, i32) {
     let bounds = |field| {
         let value = s.value(field).ok()?;
         if let Ok(range) = value.get::<gst::IntRange<i32>>() {
@@ -223,14 +239,14 @@ fn fit(s: &gst::StructureRef, size: (i32, i32), factor: f64) -> (i32, i32) {
         value.get::<i32>().ok().map(|v| (v, v))
     };
     let mut factor = factor;
+    let size = (f64::from(size.0) * stretch, f64::from(size.1));
     for (field, length) in [("width", size.0), ("height", size.1)] {
         if let Some((low, high)) = bounds(field) {
-            let length = f64::from(length);
             factor = factor.max(f64::from(low) / length);
             factor = factor.min(f64::from(high) / length);
         }
     }
-    let scaled = |length: i32| (f64::from(length) * factor).round().max(1.0) as i32;
+    let scaled = |length: f64| (length * factor).round().max(1.0) as i32;
     (scaled(size.0), scaled(size.1))
 }
 
@@ -243,14 +259,16 @@ impl PixelShape {
         Self(ratio.unwrap_or_else(|_| gst::Fraction::new(1, 1)))
     }
 
+    fn ratio(&self) -> f64 {
+        f64::from(self.0.numer()) / f64::from(self.0.denom())
+    }
+
     /// Sets the pixel shape with which a picture of another size looks the same.
     fn keep(&self, s: &mut gst::StructureRef, from: (i32, i32), to: (i32, i32)) {
         let product = |a: i32, b: i32, c: i32| i128::from(a) * i128::from(b) * i128::from(c);
         let numer = product(self.0.numer(), from.0, to.1);
         let denom = product(self.0.denom(), from.1, to.0);
-        let Some(wanted) = fraction(numer, denom) else {
-            return;
-        };
+        let wanted = fraction(numer, denom).unwrap_or(self.0);
         // A size that was rounded by less than a pixel has not changed its shape.
         let drift = f64::from(wanted.numer()) * f64::from(self.0.denom())
             / (f64::from(wanted.denom()) * f64::from(self.0.numer()));
@@ -366,6 +384,14 @@ mod tests {
                 .build()
         });
         assert_eq!(size, (1920, 1440, None));
+        let square = gst::Fraction::new(1, 1);
+        let size = fixate(&|c| {
+            c.field("width", range(1, 4000))
+                .field("height", range(1, 4000))
+                .field("pixel-aspect-ratio", square)
+                .build()
+        });
+        assert_eq!(size, (1280, 960, Some((1, 1))));
         let size = fixate(&|c| {
             c.field("width", range(1, 1280))
                 .field("height", range(1, 720))
@@ -374,6 +400,26 @@ mod tests {
         assert_eq!(size, (960, 720, None));
         let size = fixate(&|c| c.field("width", 1920).field("height", 1080).build());
         assert_eq!(size, (1920, 1080, Some((3, 4))));
+    }
+
+    #[test]
+    fn wide_pixels_become_square_where_asked_to() {
+        gst::init().unwrap();
+        let input = gst::Caps::builder("video/x-raw")
+            .field("width", 720)
+            .field("height", 576)
+            .field("pixel-aspect-ratio", gst::Fraction::new(16, 15))
+            .build();
+        let others = gst::Caps::builder("video/x-raw")
+            .field("width", gst::IntRange::new(1, MAX_SIDE))
+            .field("height", gst::IntRange::new(1, MAX_SIDE))
+            .field("pixel-aspect-ratio", gst::Fraction::new(1, 1))
+            .build();
+        let wish = Wish::Factor(scale("2"));
+        let fixed = fixate(gst::PadDirection::Sink, &input, others, wish);
+        let s = fixed.structure(0).unwrap();
+        let size = (s.get::<i32>("width"), s.get::<i32>("height"));
+        assert_eq!(size, (Ok(1536), Ok(1152)));
     }
 
     #[test]

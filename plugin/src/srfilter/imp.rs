@@ -24,7 +24,7 @@ use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 use gst_video::VideoInfo;
 use gst_video::subclass::prelude::*;
-use srfilter::engine::{DeviceChoice, Job, Options, Upscaler};
+use srfilter::engine::{DeviceChoice, Job, Options, Shape, Upscaler};
 use srfilter::models;
 use srfilter::weights::{Hints, Loaded};
 use srfilter::{Error, Scale};
@@ -66,6 +66,8 @@ struct Settings {
     scale: gst::Fraction,
     device: String,
     threads: u32,
+    /// When `source` was last set.
+    changed: Option<Instant>,
 }
 
 impl Default for Settings {
@@ -75,17 +77,25 @@ impl Default for Settings {
             scale: gst::Fraction::new(2, 1),
             device: DeviceChoice::default().to_string(),
             threads: 0,
+            changed: None,
         }
     }
 }
 
-/// What runs. The streaming thread's own.
+/// How long properties must have been left alone before a change of model that
+/// failed is taken back: `model` and `weights` are set one after the other.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// What comes in and goes out.
+type Infos = (VideoInfo, VideoInfo);
+
+/// What runs. Locked for as long as a frame takes: the streaming thread's own.
 struct State {
     source: Source,
     model: Arc<Loaded>,
     options: Options,
     wish: Wish,
-    infos: Option<(VideoInfo, VideoInfo)>,
+    infos: Option<Infos>,
     upscaler: Option<Upscaler>,
 }
 
@@ -109,6 +119,8 @@ struct Stats {
 pub struct SrFilter {
     settings: Mutex<Settings>,
     state: Mutex<Option<State>>,
+    /// As in `state`, for other threads.
+    infos: Mutex<Option<Infos>>,
     stats: Mutex<Stats>,
 }
 
@@ -167,11 +179,21 @@ impl ObjectImpl for SrFilter {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let started = self.obj().current_state() > gst::State::Ready;
+        if started && matches!(pspec.name(), "device" | "threads") {
+            gst::warning!(CAT, imp = self, "{} takes effect in READY", pspec.name());
+        }
         let mut settings = lock(&self.settings);
         gst::info!(CAT, imp = self, "{} = {value:?}", pspec.name());
         match pspec.name() {
-            "model" => settings.source.model = text(value),
-            "weights" => settings.source.weights = text(value),
+            "model" => {
+                settings.source.model = text(value);
+                settings.changed = Some(Instant::now());
+            }
+            "weights" => {
+                settings.source.weights = text(value);
+                settings.changed = Some(Instant::now());
+            }
             "scale" => {
                 let scale = value.get().expect("type checked upstream");
                 if settings.scale != scale {
@@ -246,11 +268,11 @@ impl BaseTransformImpl for SrFilter {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
-        let state = State::new(&settings).map_err(|e| error_message(&e))?;
+        let (state, device) = State::new(&settings).map_err(|e| error_message(&e))?;
         *lock(&self.stats) = Stats {
             model: state.model.name().to_owned(),
             weights: state.model.origin().to_owned(),
-            device: state.options.device.to_string(),
+            device: device.to_owned(),
             ..Stats::default()
         };
         gst::info!(CAT, imp = self, "runs {:?}", state.model);
@@ -260,6 +282,7 @@ impl BaseTransformImpl for SrFilter {
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.state) = None;
+        *lock(&self.infos) = None;
         Ok(())
     }
 
@@ -285,7 +308,10 @@ impl BaseTransformImpl for SrFilter {
         others: gst::Caps,
     ) -> gst::Caps {
         let wish = Wish::from_fraction(lock(&self.settings).scale);
-        let others = caps::fixate(direction, caps, others, wish);
+        let mut others = caps::fixate(direction, caps, others, wish);
+        if direction == gst::PadDirection::Sink {
+            video::prefer_color(caps, &mut others);
+        }
         let mut others = self.parent_fixate_caps(direction, caps, others);
         if direction == gst::PadDirection::Sink {
             video::keep_color(caps, &mut others);
@@ -316,9 +342,8 @@ impl BaseTransformImpl for SrFilter {
         meta: gst::MetaRef<'a, gst::Meta>,
         inbuf: &'a gst::BufferRef,
     ) -> bool {
-        let infos = lock(&self.state).as_ref().and_then(|s| s.infos.clone());
-        if let Some((from, to)) = infos
-            && metas::transform(&meta, outbuf, &from, &to) == metas::Outcome::Done
+        if let Some((from, to)) = &*lock(&self.infos)
+            && metas::transform(&meta, outbuf, from, to) == metas::Outcome::Done
         {
             return false;
         }
@@ -327,9 +352,8 @@ impl BaseTransformImpl for SrFilter {
 
     fn src_event(&self, mut event: gst::Event) -> bool {
         if event.type_() == gst::EventType::Navigation {
-            let infos = lock(&self.state).as_ref().and_then(|s| s.infos.clone());
-            if let Some((from, to)) = infos {
-                metas::navigation(&mut event, &from, &to);
+            if let Some((from, to)) = &*lock(&self.infos) {
+                metas::navigation(&mut event, from, to);
             }
         }
         self.parent_src_event(event)
@@ -345,7 +369,8 @@ impl VideoFilterImpl for SrFilter {
         out_info: &VideoInfo,
     ) -> Result<(), gst::LoggableError> {
         gst::info!(CAT, imp = self, "{incaps} -> {outcaps}");
-        if in_info.is_interlaced() {
+        let same = (in_info.width(), in_info.height()) == (out_info.width(), out_info.height());
+        if in_info.is_interlaced() && !same {
             gst::element_imp_error!(
                 self,
                 gst::StreamError::Format,
@@ -354,12 +379,13 @@ impl VideoFilterImpl for SrFilter {
             );
             return Err(gst::loggable_error!(CAT, "Interlaced video"));
         }
-        let same = (in_info.width(), in_info.height()) == (out_info.width(), out_info.height());
         self.obj().set_passthrough(same);
+        let infos = (in_info.clone(), out_info.clone());
+        *lock(&self.infos) = Some(infos.clone());
         let wish = Wish::from_fraction(lock(&self.settings).scale);
         let prepared = match lock(&self.state).as_mut() {
             Some(state) => {
-                state.infos = Some((in_info.clone(), out_info.clone()));
+                state.infos = Some(infos);
                 state.wish = wish;
                 state.prepare()
             }
@@ -408,91 +434,106 @@ impl VideoFilterImpl for SrFilter {
 }
 
 impl State {
-    fn new(settings: &Settings) -> srfilter::Result<Self> {
+    /// The state, and the name of the device that computes.
+    fn new(settings: &Settings) -> srfilter::Result<(Self, &'static str)> {
         let options = Options {
             device: settings.device.parse()?,
             threads: settings.threads as usize,
             ..Options::default()
         };
-        options.device.resolve()?;
-        Ok(Self {
+        let device = options.device.resolve()?;
+        let state = Self {
             source: settings.source.clone(),
             model: settings.source.load()?,
             options,
             wish: Wish::from_fraction(settings.scale),
             infos: None,
             upscaler: None,
-        })
+        };
+        Ok((state, device))
     }
 
     /// Makes the upscaler for the negotiated sizes.
     fn prepare(&mut self) -> srfilter::Result<()> {
-        self.upscaler = self.upscaler_of(&self.model)?;
+        self.upscaler = self.upscaler(&self.model)?;
         Ok(())
     }
 
-    fn upscaler_of(&self, model: &Arc<Loaded>) -> srfilter::Result<Option<Upscaler>> {
+    /// The upscaler of a model; none where nothing is negotiated or sizes are equal.
+    fn upscaler(&self, model: &Arc<Loaded>) -> srfilter::Result<Option<Upscaler>> {
         let Some((from, to)) = &self.infos else {
             return Ok(None);
         };
-        let input = video::shape(from)
-            .ok_or_else(|| Error::Frame(format!("format {} is not served", from.format())))?;
+        let (from_size, to_size) = ((from.width(), from.height()), (to.width(), to.height()));
+        if from_size == to_size {
+            return Ok(None);
+        }
         let job = Job {
-            input,
+            input: shape(from)?,
             output: (to.width() as usize, to.height() as usize),
-            scale: self
-                .wish
-                .between((from.width(), from.height()), (to.width(), to.height())),
+            scale: self.wish.between(from_size, to_size),
         };
         Upscaler::new(Arc::clone(model), job, &self.options).map(Some)
     }
+
+    /// Takes over another factor. Where sizes follow, negotiation comes next;
+    /// with sizes that downstream pins, this is all that happens.
+    fn set_wish(&mut self, wish: Wish) -> srfilter::Result<()> {
+        if let (Wish::Factor(scale), Some((from, _))) = (wish, &self.infos) {
+            Upscaler::check(&self.model, &Job::exact(shape(from)?, scale))?;
+        }
+        self.wish = wish;
+        self.prepare()
+    }
+}
+
+fn shape(info: &VideoInfo) -> srfilter::Result<Shape> {
+    let unknown = || Error::Frame(format!("format {} is not served", info.format()));
+    video::shape(info).ok_or_else(unknown)
 }
 
 impl SrFilter {
     /// Takes over what changed in the properties since the last buffer.
     fn apply_settings(&self) {
         let settings = lock(&self.settings).clone();
-        let wish = Wish::from_fraction(settings.scale);
-        let mut guard = lock(&self.state);
-        let Some(state) = guard.as_mut() else { return };
-        let mut failed = None;
-        let mut changed = false;
-        if state.source != settings.source {
-            match settings.source.load().and_then(|model| {
-                let upscaler = state.upscaler_of(&model)?;
-                Ok((model, upscaler))
-            }) {
-                Ok((model, upscaler)) => {
-                    state.source = settings.source.clone();
-                    (state.model, state.upscaler) = (model, upscaler);
-                    changed = true;
-                }
-                Err(error) => failed = Some((error, state.source.clone())),
-            }
-        }
-        if state.wish != wish {
-            // Negotiation follows if sizes change; with pinned sizes nothing else does.
-            state.wish = wish;
-            if let Err(error) = state.prepare() {
-                gst::warning!(CAT, imp = self, "{error}");
-            }
-            changed = true;
-        }
-        drop(guard);
-        if let Some((error, kept)) = failed {
-            self.keep_source(&settings.source, &kept, &error);
-        }
-        if changed {
+        let source = self.apply_source(&settings);
+        let scale = self.apply_scale(settings.scale);
+        if source || scale {
             self.publish(0);
         }
     }
 
-    /// After a change that failed: says so, and sets the properties back.
-    fn keep_source(&self, wanted: &Source, kept: &Source, error: &Error) {
+    /// Loads another model if one is asked for; whether another one runs now.
+    fn apply_source(&self, settings: &Settings) -> bool {
+        let mut guard = lock(&self.state);
+        let Some(state) = guard.as_mut().filter(|s| s.source != settings.source) else {
+            return false;
+        };
+        let loaded = settings.source.load();
+        match loaded.and_then(|model| Ok((state.upscaler(&model)?, model))) {
+            Ok((upscaler, model)) => {
+                (state.upscaler, state.model) = (upscaler, model);
+                state.source = settings.source.clone();
+                true
+            }
+            Err(error) => {
+                let kept = state.source.clone();
+                drop(guard);
+                let settled = |at: Instant| at.elapsed() >= SETTLED;
+                if settings.changed.is_none_or(settled) {
+                    self.keep_source(&settings.source, kept, &error);
+                }
+                false
+            }
+        }
+    }
+
+    /// After a change of model that failed: says so, and sets the properties back.
+    fn keep_source(&self, wanted: &Source, kept: Source, error: &Error) {
         {
             let mut settings = lock(&self.settings);
             if settings.source == *wanted {
-                settings.source = kept.clone();
+                settings.source = kept;
             }
         }
         let running = lock(&self.stats).model.clone();
@@ -506,6 +547,34 @@ impl SrFilter {
         self.obj().notify("weights");
     }
 
+    /// Takes over another scale if one is asked for; whether it did.
+    fn apply_scale(&self, wanted: gst::Fraction) -> bool {
+        let wish = Wish::from_fraction(wanted);
+        let mut guard = lock(&self.state);
+        let Some(state) = guard.as_mut().filter(|s| s.wish != wish) else {
+            return false;
+        };
+        let before = state.wish;
+        let Err(error) = state.set_wish(wish) else {
+            return true;
+        };
+        drop(guard);
+        {
+            let mut settings = lock(&self.settings);
+            if settings.scale == wanted {
+                settings.scale = before.to_fraction();
+            }
+        }
+        gst::element_imp_warning!(
+            self,
+            gst::ResourceError::Settings,
+            ("The scale stays {}: {error}", before.to_fraction()),
+            ["wanted {wanted}"]
+        );
+        self.obj().notify("scale");
+        false
+    }
+
     /// Brings `stats` up to date, and tells the bus when another model runs.
     fn publish(&self, negotiations: u64) {
         let guard = lock(&self.state);
@@ -516,12 +585,10 @@ impl SrFilter {
         stats.model = state.model.name().to_owned();
         stats.weights = state.model.origin().to_owned();
         stats.negotiations += negotiations;
-        if let Some(upscaler) = &state.upscaler {
-            stats.native_scales = upscaler.native_scales().to_vec();
-            stats.resampled = upscaler.resamples();
-            stats.device = upscaler.device().to_owned();
-            stats.tiles = upscaler.tiles() as u64;
-        }
+        let upscaler = state.upscaler.as_ref();
+        stats.native_scales = upscaler.map_or(Vec::new(), |u| u.native_scales().to_vec());
+        stats.resampled = upscaler.is_some_and(Upscaler::resamples);
+        stats.tiles = upscaler.map_or(0, |u| u.tiles() as u64);
         let structure = gst::Structure::builder("srfilter-model-changed")
             .field("model", &stats.model)
             .field("weights", &stats.weights)
@@ -545,7 +612,7 @@ impl SrFilter {
             gst::element_imp_warning!(
                 self,
                 gst::CoreError::TooLazy,
-                ("Frames come faster than they can be enlarged: late ones are dropped (see the property stats)"),
+                ("Frames come too late for the sink: late ones are dropped (see the property stats)"),
                 ["use a smaller scale or input, a faster model, or qos=false to keep every frame"]
             );
         }
@@ -599,14 +666,14 @@ fn error_message(error: &Error) -> gst::ErrorMessage {
     let text = error.to_string();
     match error {
         Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            gst::error_msg!(gst::ResourceError::NotFound, ["{text}"])
+            gst::error_msg!(gst::ResourceError::NotFound, ("{text}"))
         }
-        Error::File { .. } => gst::error_msg!(gst::ResourceError::OpenRead, ["{text}"]),
-        Error::Weights { .. } => gst::error_msg!(gst::ResourceError::Read, ["{text}"]),
+        Error::File { .. } => gst::error_msg!(gst::ResourceError::OpenRead, ("{text}")),
+        Error::Weights { .. } => gst::error_msg!(gst::ResourceError::Read, ("{text}")),
         Error::NoWeights { .. } | Error::UnknownModel { .. } | Error::Setting(_) => {
-            gst::error_msg!(gst::ResourceError::Settings, ["{text}"])
+            gst::error_msg!(gst::ResourceError::Settings, ("{text}"))
         }
-        _ => gst::error_msg!(gst::ResourceError::Failed, ["{text}"]),
+        _ => gst::error_msg!(gst::ResourceError::Failed, ("{text}")),
     }
 }
 

@@ -1,7 +1,10 @@
 //! GStreamer's description of video in the library's terms.
 
 use gst_video::prelude::*;
-use gst_video::{VideoChromaSite, VideoColorMatrix, VideoColorRange, VideoFormat, VideoInfo};
+use gst_video::{
+    VideoChromaSite, VideoColorMatrix, VideoColorPrimaries, VideoColorRange, VideoFormat,
+    VideoInfo, VideoTransferFunction,
+};
 use srfilter::engine::Shape;
 use srfilter::frame::{Color, FrameMut, FrameRef, Matrix, PixelFormat, Range, Siting};
 
@@ -84,6 +87,20 @@ fn stride(strides: &[i32], plane: u32) -> usize {
     usize::try_from(stride).unwrap_or(0)
 }
 
+/// Picks the input's colorimetry and chroma position where a receiver lists several.
+pub(super) fn prefer_color(input: &gst::Caps, output: &mut gst::Caps) {
+    let Ok(from) = VideoInfo::from_caps(input) else {
+        return;
+    };
+    if let Some(s) = output.make_mut().structure_mut(0) {
+        for (field, value) in color_fields(&from) {
+            if let (true, Some(value)) = (s.has_field(field), value) {
+                s.fixate_field_str(field, &value);
+            }
+        }
+    }
+}
+
 /// States the input's colorimetry and chroma position in the output's caps
 /// where a receiver would otherwise guess others from the new size.
 pub(super) fn keep_color(input: &gst::Caps, output: &mut gst::Caps) {
@@ -94,10 +111,35 @@ pub(super) fn keep_color(input: &gst::Caps, output: &mut gst::Caps) {
     let Some(s) = output.make_mut().structure_mut(0) else {
         return;
     };
-    if !s.has_field("colorimetry") && from.colorimetry() != to.colorimetry() {
-        s.set("colorimetry", from.colorimetry().to_string());
+    for ((field, wanted), (_, guessed)) in color_fields(&from).into_iter().zip(color_fields(&to)) {
+        if let (false, Some(wanted)) = (s.has_field(field) || wanted == guessed, wanted) {
+            s.set(field, wanted);
+        }
     }
-    if !s.has_field("chroma-site") && from.chroma_site() != to.chroma_site() {
-        s.set("chroma-site", from.chroma_site().to_str());
-    }
+}
+
+/// Colorimetry and chroma position as caps write them, where they are known.
+fn color_fields(info: &VideoInfo) -> [(&'static str, Option<String>); 2] {
+    // The bindings panic on values that GStreamer has no text for.
+    let color = info.colorimetry();
+    let known = info.is_yuv()
+        && color.matrix() != VideoColorMatrix::Unknown
+        && color.range() != VideoColorRange::Unknown
+        && color.transfer() != VideoTransferFunction::Unknown
+        && color.primaries() != VideoColorPrimaries::Unknown;
+    let site = info.chroma_site();
+    let named = [
+        VideoChromaSite::NONE,
+        VideoChromaSite::H_COSITED,
+        VideoChromaSite::V_COSITED,
+        VideoChromaSite::COSITED,
+        VideoChromaSite::DV,
+    ];
+    [
+        ("colorimetry", known.then(|| color.to_string())),
+        (
+            "chroma-site",
+            named.contains(&site).then(|| site.to_str().to_string()),
+        ),
+    ]
 }

@@ -1,0 +1,54 @@
+//! Refuses work that would not fit the machine's memory, before it begins.
+
+use crate::{Error, Result};
+
+/// Bytes that tiles in work take, whatever the frame's size: two hidden layers
+/// of 64 channels on 272 x 272 samples for each of a few threads.
+const TILES: u64 = 256 << 20;
+
+const MIB: u64 = 1 << 20;
+
+/// Whether planes of that many samples in f32, and what goes with them, fit.
+pub(super) fn check(samples: u64, what: &str) -> Result<()> {
+    match available() {
+        Some(available) => fits(samples, available, what),
+        None => Ok(()),
+    }
+}
+
+fn fits(samples: u64, available: u64, what: &str) -> Result<()> {
+    let needed = samples * size_of::<f32>() as u64 + TILES;
+    if needed <= available {
+        return Ok(());
+    }
+    Err(Error::Setting(format!(
+        "{what} needs about {} MiB of memory, {} MiB are free: use a smaller scale or input",
+        needed / MIB,
+        available / MIB
+    )))
+}
+
+/// Bytes that the system can still give, where it says so (Linux).
+fn available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("MemAvailable:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_figures() {
+        assert!(fits(1 << 20, 512 * MIB, "a frame").is_ok());
+        let error = fits(1 << 30, 512 * MIB, "3x2 to 6x4")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("3x2 to 6x4 needs about 4352 MiB"), "{error}");
+        assert!(error.contains("512 MiB"), "{error}");
+    }
+}

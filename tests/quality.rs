@@ -1,0 +1,79 @@
+//! What the built-in weights do for pictures.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use candle_core::{Device, Tensor};
+use srfilter::Scale;
+use srfilter::frame::Picture;
+use srfilter::frame::resample::Resampler;
+use srfilter::metrics;
+use srfilter::weights::Loaded;
+
+/// Pictures to measure on: one that is drawn here, and one of Set5 where it is there.
+fn pictures() -> Vec<Picture> {
+    let real = common::shared("test/Set5/butterfly.png");
+    let real = real.map(|path| Picture::open(path).unwrap().crop(0, 0, 240, 240));
+    [Some(drawn()), real].into_iter().flatten().collect()
+}
+
+/// Leaves of one colour with sharp edges.
+fn drawn() -> Picture {
+    let mut picture = Picture::new(240, 240, 3);
+    for (i, pixel) in picture.data.chunks_exact_mut(3).enumerate() {
+        let (mut value, n) = (0.0, 3);
+        for sub in 0..n * n {
+            let x = (i % 240) as f64 + (sub % n) as f64 / n as f64;
+            let y = (i / 240) as f64 + (sub / n) as f64 / n as f64;
+            let (u, v) = (x * 0.8 + y * 0.6, y * 0.8 - x * 0.6);
+            let leaf = (u / 9.0).sin() + (v / 13.0).sin() > 0.4;
+            value += if leaf { 200.0 } else { 60.0 } / (n * n) as f64;
+        }
+        pixel.fill(value as u8);
+    }
+    picture
+}
+
+/// PSNR at `scale` of the weights that were made for another one.
+fn psnr(model: &Loaded, picture: &Picture, scale: u32, weights_for: u32) -> f64 {
+    let (luma, width, height) = (picture.luma(), picture.width, picture.height);
+    let scale = scale as usize;
+    let small = (width / scale, height / scale);
+    let low: Vec<f64> = Resampler::resize((width, height), small)
+        .apply(&luma)
+        .into_iter()
+        .map(|v| v.round())
+        .collect();
+    let enlarged = Resampler::resize(small, (width, height)).apply(&low);
+    let samples: Vec<f32> = enlarged.iter().map(|v| (v / 255.0) as f32).collect();
+    let x = Tensor::from_vec(samples, (1, 1, height, width), &Device::Cpu).unwrap();
+    let network = model.at(Scale::whole(weights_for)).unwrap();
+    let y = network.forward(&x).unwrap().flatten_all().unwrap();
+    let made: Vec<f64> = y
+        .to_vec1::<f32>()
+        .unwrap()
+        .into_iter()
+        .map(f64::from)
+        .collect();
+    let made: Vec<f64> = made
+        .iter()
+        .map(|v| (v * 255.0).round().clamp(0.0, 255.0))
+        .collect();
+    let (wanted, _) = metrics::shave(&luma, width, scale);
+    let (made, _) = metrics::shave(&made, width, scale);
+    metrics::psnr(&wanted, &made)
+}
+
+#[test]
+fn the_hypernetwork_conditions_on_the_scale() {
+    let model = Loaded::built_in("hypersrcnn").unwrap();
+    for picture in pictures() {
+        let psnr = |scale, weights_for| psnr(&model, &picture, scale, weights_for);
+        let (own, others) = (psnr(2, 2), psnr(2, 4));
+        println!("x2 with weights for x2: {own:.2} dB, for x4: {others:.2} dB");
+        assert!(own - others >= 1.0, "{own:.2} dB and {others:.2} dB");
+        let (own, others) = (psnr(4, 4), psnr(4, 2));
+        println!("x4 with weights for x4: {own:.2} dB, for x2: {others:.2} dB");
+        assert!(own > others, "{own:.2} dB and {others:.2} dB");
+    }
+}
