@@ -7,8 +7,9 @@ export LC_ALL=C
 PATH=$PATH:$HOME/.cargo/bin
 scripts/setup.sh
 built=${CARGO_TARGET_DIR:-target}/release
-cargo build --release --quiet -p gst-plugin-srfilter
-cargo build --release --quiet --example demo
+echo "Building (some minutes the first time)"
+# One call: two would build what they share twice, for other features.
+cargo build --release --quiet -p srfilter -p gst-plugin-srfilter --lib --example demo
 out=target/demo
 mkdir -p "$out"
 "$built/examples/demo" draw "$out"
