@@ -259,7 +259,7 @@ fn measure(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Two parts of a frame, bicubic on the left and ours on the right, four times as large.
+/// Two parts of a frame, magnified: bicubic on the left, ours on the right.
 fn before_after(before: &[u8], after: &[u8]) -> Result<Picture> {
     const ZOOM: usize = 3;
     const PART: (usize, usize) = (150, 100);
