@@ -29,7 +29,7 @@ pub enum Error {
     #[error(
         "model {model} has no built-in weights. \
          Train them (cargo run --release --bin train -- --model {model} --data DIR) \
-         and pass the file: weights=PATH"
+         and pass the file (weights=PATH; of sr, --weights PATH)"
     )]
     NoWeights {
         /// The model's name.
