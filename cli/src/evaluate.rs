@@ -124,7 +124,7 @@ fn data_sets(args: &EvaluateArgs) -> Result<Vec<DataSet>> {
         }
         let pictures = pictures::find(folder)?;
         for picture in &pictures {
-            check_size(&folder.join(picture), &args.scale, args.protocol)?;
+            check_picture(&folder.join(picture), &args.scale, args.protocol)?;
         }
         let folder = folder.clone();
         sets.push(DataSet {
@@ -136,8 +136,10 @@ fn data_sets(args: &EvaluateArgs) -> Result<Vec<DataSet>> {
     Ok(sets)
 }
 
-fn check_size(path: &Path, scales: &[Scale], protocol: Protocol) -> Result<()> {
-    let (width, height) = pictures::size(path)?;
+/// Decodes a picture whole: one that is broken must not end an evaluation
+/// after hours.
+fn check_picture(path: &Path, scales: &[Scale], protocol: Protocol) -> Result<()> {
+    let Picture { width, height, .. } = Picture::open(path)?;
     for &scale in scales {
         let whole = scale.num() as usize;
         let least = (SSIM_SIDE + 2 * shaved(scale, protocol)).next_multiple_of(whole);

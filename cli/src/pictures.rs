@@ -49,17 +49,6 @@ pub(crate) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Width and height, from the file's first bytes.
-pub(crate) fn size(path: &Path) -> Result<(usize, usize)> {
-    let name = path.display();
-    let (width, height) = image::ImageReader::open(path)
-        .and_then(image::ImageReader::with_guessed_format)
-        .map_err(|e| anyhow!("cannot read {name}: {e}"))?
-        .into_dimensions()
-        .map_err(|e| anyhow!("{name}: not a usable picture: {e}"))?;
-    Ok((width as usize, height as usize))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

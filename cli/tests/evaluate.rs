@@ -237,3 +237,18 @@ fn evaluate_official_srcnn() {
         assert!((psnr - expected).abs() < 0.02, "x{scale}: {psnr}");
     }
 }
+
+#[test]
+fn a_picture_that_is_cut_short_is_refused_before_anything_is_measured() {
+    let desk = Desk::new();
+    let set = small_set(&desk);
+    let last = desk.path("set/z.png");
+    desk.draw("set/z.png", (64, 64), 3);
+    let bytes = std::fs::read(&last).unwrap();
+    std::fs::write(&last, &bytes[..bytes.len() - 40]).unwrap();
+    let args = [
+        "evaluate", "--model", "bicubic", "--scale", "2", "--data", &set,
+    ];
+    let run = sr(args).fails(1, &["z.png"]);
+    assert!(!run.stdout.contains("mean of"), "{}", run.stdout);
+}
