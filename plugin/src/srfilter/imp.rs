@@ -351,10 +351,10 @@ impl BaseTransformImpl for SrFilter {
     }
 
     fn src_event(&self, mut event: gst::Event) -> bool {
-        if event.type_() == gst::EventType::Navigation {
-            if let Some((from, to)) = &*lock(&self.infos) {
-                metas::navigation(&mut event, from, to);
-            }
+        if event.type_() == gst::EventType::Navigation
+            && let Some((from, to)) = &*lock(&self.infos)
+        {
+            metas::navigation(&mut event, from, to);
         }
         self.parent_src_event(event)
     }
