@@ -90,7 +90,6 @@ fn forward(criterion: &mut Criterion) {
         let layer = layer((k, ci, co)).expect("allocates");
         let x =
             Tensor::randn(0.0f32, 1.0, (1, ci, height, width), &Device::Cpu).expect("allocates");
-        let layer = (layer.0, layer.1);
         measure(&mut group, width * height * k * k * ci * co, |engine| {
             engine.conv(&x, &layer).map(drop)
         });
