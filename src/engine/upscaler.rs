@@ -91,7 +91,7 @@ pub struct Upscaler {
     /// Input to output for every component, for those that no network makes.
     direct: Vec<Resampler>,
     /// Chroma to the resolution of luma before an RGB network, and back after it.
-    chroma: Option<[Resampler; 2]>,
+    chroma: Option<Arc<[Resampler; 2]>>,
     pool: Arc<ThreadPool>,
     scratch: Scratch,
 }
@@ -146,7 +146,7 @@ impl Upscaler {
             device,
             finish: (size != job.output).then(|| Resampler::resize(size, job.output)),
             direct: direct_resamplers(&job),
-            chroma: rgb_on_yuv.then(|| chroma_resamplers(&job)),
+            chroma: rgb_on_yuv.then(|| Arc::new(chroma_resamplers(&job))),
             model,
             job,
             scales,
@@ -339,7 +339,7 @@ impl Upscaler {
         let format = output.format();
         let components = format.components().len();
         let conversion = YuvToRgb::new(self.job.input.color);
-        let up = self.chroma.as_ref().map(|[up, _]| up.clone());
+        let chroma = self.chroma.clone();
         match format.family() {
             Family::Rgb => self.run_stages(|input| input[..3].to_vec())?,
             Family::Gray => self.run_stages(|input| {
@@ -348,8 +348,8 @@ impl Upscaler {
                 vec![plane.clone(), plane.clone(), plane]
             })?,
             Family::Yuv => self.run_stages(|input| {
-                let full = |plane: &Vec<f32>| match &up {
-                    Some(up) => resampled(up, plane),
+                let full = |plane: &Vec<f32>| match chroma.as_deref() {
+                    Some([up, _]) => resampled(up, plane),
                     None => plane.clone(),
                 };
                 let mut planes = vec![input[0].clone(), full(&input[1]), full(&input[2])];
@@ -364,7 +364,7 @@ impl Upscaler {
             Family::Gray => map_triples(planes, |rgb| [conversion.luma(rgb); 3]),
             Family::Yuv => {
                 map_triples(planes, |rgb| conversion.yuv(rgb));
-                if let Some([_, down]) = &self.chroma {
+                if let Some([_, down]) = self.chroma.as_deref() {
                     for plane in &mut planes[1..] {
                         *plane = resampled(down, plane);
                     }

@@ -1,5 +1,6 @@
 //! What a network sees in training: the picture made small and enlarged
-//! again, exactly as inference would enlarge the small one.
+//! again: with [`Degradation::Matlab`] exactly as inference enlarges the small
+//! one, with [`Degradation::Pillow`] as the seeds of the RGB models did.
 //!
 //! Only the asked-for region is computed. Its surroundings are taken along as
 //! far as the kernels reach, so that the result is that of the whole picture.
