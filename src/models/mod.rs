@@ -216,6 +216,16 @@ impl Architecture {
         })
     }
 
+    /// Changes the freshly drawn values of a parameter so that the network
+    /// begins by passing its input on, where it does not add it anyway.
+    /// Returns whether it did.
+    pub fn open_path(&self, name: &str, values: &mut [f32]) -> bool {
+        match self {
+            Self::Srcnn(config) => config.open_path(name, values),
+            Self::HyperSrcnn(_) => false,
+        }
+    }
+
     /// Finds the architecture from names and shapes of tensors.
     pub(crate) fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
         let srcnn = || srcnn::detect(shapes).map(|d| d.map(Self::Srcnn));

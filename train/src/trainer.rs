@@ -72,6 +72,9 @@ impl Trainer {
         let scales = srfilter::models::Scales::list(recipe.train.scales.iter().copied());
         let network = architecture.build(&store.builder(), scales)?;
         let vars = store.vars()?;
+        if state.is_none() && recipe.model.init.is_none() {
+            open_path(&architecture, &vars)?;
+        }
         check_patch(recipe, network.as_ref())?;
         for prefix in recipe.train.lr_factors.keys() {
             ensure!(
@@ -260,6 +263,17 @@ fn settings(recipe: &Recipe) -> Settings {
         weight_decay: train.weight_decay,
         decoupled: train.optimizer == Optimizer::AdamW,
     }
+}
+
+/// Lets the picture through the network that was just drawn.
+fn open_path(architecture: &Architecture, vars: &Vars) -> Result<()> {
+    for (name, var) in vars {
+        let mut values = var.flatten_all()?.to_vec1::<f32>()?;
+        if architecture.open_path(name, &mut values) {
+            var.set(&Tensor::from_vec(values, var.shape(), var.device())?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Networks without padding must leave something of a patch.
