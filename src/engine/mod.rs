@@ -6,8 +6,10 @@
 
 mod device;
 mod memory;
+mod plan;
 mod stage;
 mod upscaler;
 
 pub use device::DeviceChoice;
+pub use plan::Plan;
 pub use upscaler::{Job, MAX_SIDE, Options, Shape, Upscaler};

@@ -557,7 +557,7 @@ fn check_size((width, height): (usize, usize)) -> Result<()> {
 }
 
 /// A pool of that many threads (0: one for each core), shared by all upscalers.
-fn pool(threads: usize) -> Result<Arc<ThreadPool>> {
+pub(super) fn pool(threads: usize) -> Result<Arc<ThreadPool>> {
     static POOLS: LazyLock<Mutex<HashMap<usize, Arc<ThreadPool>>>> = LazyLock::new(Mutex::default);
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(pool) = pools.get(&threads) {

@@ -5,6 +5,7 @@
 pub mod hypersrcnn;
 pub mod srcnn;
 
+use crate::nn::Chain;
 use crate::ops::Border;
 use crate::{Error, Result, Scale};
 use candle_core::Tensor;
@@ -133,6 +134,11 @@ pub trait ScaledNetwork: Send + Sync {
     /// What it takes to lie beyond the edge. With [`Border::Valid`] the result
     /// is smaller than the input by [`ScaledNetwork::halo`] on each side.
     fn border(&self) -> Border;
+
+    /// The network as a chain of convolutions, if it is one.
+    fn chain(&self) -> Option<Chain> {
+        None
+    }
 
     /// (N, C, H, W) in, sample values 0 to 1; not clamped.
     ///

@@ -9,7 +9,7 @@
 //! `reconstruction`).
 
 use super::{Channels, Detected, Network, Scaled, ScaledNetwork, Scales, Shapes, WorksAt};
-use crate::nn::Conv;
+use crate::nn::{Chain, Conv, Link};
 use crate::ops::{Activation, Border, ConvSpec};
 use crate::{Error, Result, Scale};
 use candle_core::Tensor;
@@ -269,6 +269,13 @@ impl ScaledNetwork for Srcnn {
 
     fn border(&self) -> Border {
         self.config.border
+    }
+
+    fn chain(&self) -> Option<Chain> {
+        Some(Chain {
+            links: self.layers.iter().cloned().map(Link::from).collect(),
+            base: self.config.residual,
+        })
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {

@@ -1,5 +1,10 @@
 //! Layers that more than one network uses.
 
+mod packed;
+
+pub use packed::Packed;
+pub(crate) use packed::{Layer, Method};
+
 use crate::ops::{ConvSpec, conv2d};
 use candle_core::{Result, Tensor};
 
@@ -22,5 +27,40 @@ impl Conv {
     /// Shapes that do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         conv2d(x, &self.weight, self.bias.as_ref(), self.spec)
+    }
+}
+
+/// A network that is one convolution after the other, as the fused engine
+/// runs it. Boundary 0 is the input; boundary `i` follows link `i - 1`.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    /// The convolutions.
+    pub links: Vec<Link>,
+    /// Whether the input, enlarged to the size of the result, is added to it.
+    pub base: bool,
+}
+
+/// One convolution of a [`Chain`] and what follows it, in this order.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// Weights, bias, border, ReLU.
+    pub conv: Conv,
+    /// PReLU: one factor for what is negative, for all channels or for each.
+    pub slope: Option<Tensor>,
+    /// The boundary that is added.
+    pub skip: Option<usize>,
+    /// Pixel shuffle: r * r channels become squares of side r. 1: none.
+    pub shuffle: usize,
+}
+
+impl From<Conv> for Link {
+    /// The convolution alone.
+    fn from(conv: Conv) -> Self {
+        Self {
+            conv,
+            slope: None,
+            skip: None,
+            shuffle: 1,
+        }
     }
 }

@@ -7,5 +7,6 @@
 
 mod conv;
 pub mod cpu;
+pub(crate) mod winograd;
 
 pub use conv::{Activation, Border, ConvSpec, conv2d, conv2d_at};

@@ -11,6 +11,7 @@ mod geometry;
 mod level;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+pub(crate) mod nhwc;
 mod plain;
 mod planes;
 mod scratch;
@@ -27,7 +28,7 @@ pub(super) use tile::Kernels;
 pub(super) use weights::weight_gradient;
 
 #[cfg(test)]
-pub(super) use tile::probe;
+pub(crate) use tile::probe;
 
 use correlate::Correlation;
 use rayon::prelude::*;

@@ -1,6 +1,7 @@
 //! The kernels for 64-bit Arm, with the tile of AVX-512: there are as many
 //! registers.
 
+use super::nhwc::loops;
 use super::tile::{self, Kernels, Products, Strip, Vector, kernels};
 use std::arch::aarch64::*;
 
@@ -43,6 +44,42 @@ impl Vector for Lanes {
             Self(vbslq_f32(vcgtq_f32(zero, self.0), zero, self.0))
         }
     }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: as in `splat`.
+        Self(unsafe { vaddq_f32(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: as in `splat`.
+        Self(unsafe { vsubq_f32(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: as in `splat`.
+        Self(unsafe { vmulq_f32(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn parts(self) -> (Self, Self) {
+        // SAFETY: as in `splat`.
+        unsafe {
+            let zero = vdupq_n_f32(0.0);
+            (Self(vmaxq_f32(self.0, zero)), Self(vminq_f32(self.0, zero)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        // SAFETY: as in `splat`.
+        unsafe {
+            let two = vadd_f32(vget_low_f32(self.0), vget_high_f32(self.0));
+            vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)
+        }
+    }
 }
 
 kernels!(
@@ -51,3 +88,5 @@ kernels!(
     [target_feature(enable = "neon")],
     [(8, 3), (4, 6), (3, 7), (2, 8), (1, 8)]
 );
+
+loops!(Neon, Lanes, [target_feature(enable = "neon")], 4, 6, 1, 5);

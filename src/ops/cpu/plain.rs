@@ -1,5 +1,6 @@
 //! The kernels in portable Rust, which define what the others compute.
 
+use super::nhwc::loops;
 use super::tile::{self, Kernels, Products, Strip, Vector, kernels};
 
 /// Eight lanes, which the compiler is free to turn into whatever there is.
@@ -39,6 +40,37 @@ impl Vector for Lanes {
     unsafe fn relu(self) -> Self {
         Self(self.0.map(|value| if 0.0 > value { 0.0 } else { value }))
     }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] - other.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] * other.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn parts(self) -> (Self, Self) {
+        (
+            Self(self.0.map(|value| value.max(0.0))),
+            Self(self.0.map(|value| value.min(0.0))),
+        )
+    }
+
+    #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        let four: [f32; 4] = std::array::from_fn(|i| self.0[i] + self.0[i + 4]);
+        (four[0] + four[2]) + (four[1] + four[3])
+    }
 }
 
 kernels!(Plain, Lanes, [], [(4, 1), (2, 2), (1, 2)]);
+
+loops!(Plain, Lanes, [], 2, 4, 1, 4);

@@ -49,6 +49,42 @@ pub(super) trait Vector: Copy {
     ///
     /// As above.
     unsafe fn relu(self) -> Self;
+
+    /// `self + other`.
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    unsafe fn add(self, other: Self) -> Self;
+
+    /// `self - other`.
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    unsafe fn sub(self, other: Self) -> Self;
+
+    /// `self * other`.
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    unsafe fn mul(self, other: Self) -> Self;
+
+    /// The larger and the smaller of each lane and zero.
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    unsafe fn parts(self) -> (Self, Self);
+
+    /// The sum of all lanes: the upper half is added to the lower, until one
+    /// is left.
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    unsafe fn total(self) -> f32;
 }
 
 /// A convolution along a line: a few output channels of a stretch of a plane.
@@ -338,7 +374,7 @@ pub(super) const LONGEST: usize = SLACK;
 
 /// Tells tests which kernels ran.
 #[cfg(test)]
-pub(in crate::ops) mod probe {
+pub(crate) mod probe {
     use super::Level;
     use std::cell::RefCell;
 
@@ -356,7 +392,7 @@ pub(in crate::ops) mod probe {
     }
 
     /// The levels that ran on this thread since the last call.
-    pub(in crate::ops) fn take() -> Vec<Level> {
+    pub(crate) fn take() -> Vec<Level> {
         RAN.take()
     }
 }

@@ -6,6 +6,7 @@
 
 /// 256-bit vectors.
 pub(super) mod avx2 {
+    use crate::ops::cpu::nhwc::loops;
     use crate::ops::cpu::tile::{self, Kernels, Products, Strip, Vector, kernels};
     use std::arch::x86_64::*;
 
@@ -45,6 +46,49 @@ pub(super) mod avx2 {
             // is not larger.
             Self(unsafe { _mm256_max_ps(_mm256_setzero_ps(), self.0) })
         }
+
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as in `splat`.
+            Self(unsafe { _mm256_add_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: as in `splat`.
+            Self(unsafe { _mm256_sub_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            // SAFETY: as in `splat`.
+            Self(unsafe { _mm256_mul_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn parts(self) -> (Self, Self) {
+            // SAFETY: as in `splat`.
+            unsafe {
+                let zero = _mm256_setzero_ps();
+                (
+                    Self(_mm256_max_ps(self.0, zero)),
+                    Self(_mm256_min_ps(self.0, zero)),
+                )
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn total(self) -> f32 {
+            // SAFETY: as in `splat`.
+            unsafe {
+                let four = _mm_add_ps(
+                    _mm256_castps256_ps128(self.0),
+                    _mm256_extractf128_ps::<1>(self.0),
+                );
+                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+            }
+        }
     }
 
     kernels!(
@@ -53,10 +97,21 @@ pub(super) mod avx2 {
         [target_feature(enable = "avx2,fma")],
         [(6, 2), (4, 2), (3, 3), (2, 4), (1, 8)]
     );
+
+    loops!(
+        Avx2,
+        Lanes,
+        [target_feature(enable = "avx2,fma")],
+        2,
+        6,
+        1,
+        6
+    );
 }
 
 /// 512-bit vectors.
 pub(super) mod avx512 {
+    use crate::ops::cpu::nhwc::loops;
     use crate::ops::cpu::tile::{self, Kernels, Products, Strip, Vector, kernels};
     use std::arch::x86_64::*;
 
@@ -96,6 +151,51 @@ pub(super) mod avx512 {
             // is not larger.
             Self(unsafe { _mm512_max_ps(_mm512_setzero_ps(), self.0) })
         }
+
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as in `splat`.
+            Self(unsafe { _mm512_add_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: as in `splat`.
+            Self(unsafe { _mm512_sub_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            // SAFETY: as in `splat`.
+            Self(unsafe { _mm512_mul_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn parts(self) -> (Self, Self) {
+            // SAFETY: as in `splat`.
+            unsafe {
+                let zero = _mm512_setzero_ps();
+                (
+                    Self(_mm512_max_ps(self.0, zero)),
+                    Self(_mm512_min_ps(self.0, zero)),
+                )
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn total(self) -> f32 {
+            // SAFETY: as in `splat`.
+            unsafe {
+                let upper = _mm512_castps512_ps256(_mm512_shuffle_f32x4::<0b1110>(self.0, self.0));
+                let eight = _mm256_add_ps(_mm512_castps512_ps256(self.0), upper);
+                let four = _mm_add_ps(
+                    _mm256_castps256_ps128(eight),
+                    _mm256_extractf128_ps::<1>(eight),
+                );
+                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+            }
+        }
     }
 
     kernels!(
@@ -103,5 +203,15 @@ pub(super) mod avx512 {
         Lanes,
         [target_feature(enable = "avx512f")],
         [(8, 3), (4, 6), (3, 7), (2, 8), (1, 8)]
+    );
+
+    loops!(
+        Avx512,
+        Lanes,
+        [target_feature(enable = "avx512f")],
+        1,
+        12,
+        2,
+        12
     );
 }

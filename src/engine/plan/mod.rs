@@ -1,0 +1,360 @@
+//! Chains of convolutions, fused: whole networks run over strips of a frame
+//! whose hidden layers stay in the cache.
+//!
+//! A chain is cut into segments. Inside a segment every region of the frame
+//! is one task: rows flow from layer to layer through rings that hold just
+//! the rows that the next layer still needs. Between segments the whole
+//! frame's channels lie in memory. Most convolutions run by Winograd's minimal
+//! filtering, in tiles that are anchored at the frame's origin: a result's
+//! bits depend neither on how the frame is divided nor on the threads.
+
+mod task;
+
+use super::Options;
+use super::upscaler::pool;
+use crate::models::ScaledNetwork;
+use crate::nn::{Layer, Packed};
+use crate::ops::cpu::nhwc::Loops;
+use crate::{Error, Result};
+use rayon::ThreadPool;
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use task::{Memory, Region, Rows, Shape, Task};
+
+/// Tiles that go through a layer together: their points fit the second-level
+/// cache, and twelve pixels are what the products take at once.
+const BLOCK: usize = 12;
+
+/// Bytes of rings that a task may have: what the second-level cache holds
+/// beside weights and points.
+const RINGS: usize = 3 << 19;
+
+/// Columns that a strip has at least; the columns beyond its sides cost too much of less.
+const NARROWEST: usize = 96;
+
+/// Rows that a band has at least.
+const SHORTEST: usize = 96;
+
+/// Where the planes of a plan come from. Samples are in the network's units:
+/// 0 to 1.
+pub(super) trait Source: Sync {
+    /// Samples of a row of an input plane.
+    fn row(&self, plane: usize, y: usize, x: Range<usize>, out: &mut [f32]);
+
+    /// Adds the enlarged input to a row of a result's plane, for networks that
+    /// enlarge.
+    fn add_base(&self, plane: usize, y: usize, x: Range<usize>, out: &mut [f32]);
+}
+
+/// Where the planes of a plan go.
+pub(super) trait Sink: Sync {
+    /// Takes a part of a row of a result's plane, from column `x` on. Every
+    /// sample is handed over exactly once.
+    fn store(&self, plane: usize, y: usize, x: usize, samples: &[f32]);
+}
+
+/// Layers that run fused, between two boundaries that are whole frames.
+#[derive(Debug)]
+struct Segment {
+    layers: Range<usize>,
+    regions: Vec<Region>,
+}
+
+/// A packed network for frames of one size.
+#[derive(Debug)]
+pub struct Plan {
+    packed: Arc<Packed>,
+    loops: &'static Loops,
+    pool: Arc<ThreadPool>,
+    size: (usize, usize),
+    shapes: Vec<Shape>,
+    segments: Vec<Segment>,
+    /// The frames that boundaries are kept in, where they are.
+    frames: Vec<Option<usize>>,
+    buffers: Vec<Vec<f32>>,
+    zeros: Vec<f32>,
+    memories: Vec<Mutex<Memory>>,
+}
+
+impl Plan {
+    /// A plan for inputs of `size` (width, height); `None` if the network is
+    /// no chain that can be fused.
+    ///
+    /// # Errors
+    ///
+    /// A level or a number of threads that cannot be had, tensors that cannot be read.
+    pub fn new(
+        network: &dyn ScaledNetwork,
+        size: (usize, usize),
+        options: &Options,
+    ) -> Result<Option<Self>> {
+        match Packed::new(network)? {
+            Some(packed) => Self::of(Arc::new(packed), size, options).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A plan for a packed network.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::new`].
+    pub fn of(packed: Arc<Packed>, size: (usize, usize), options: &Options) -> Result<Self> {
+        let level = crate::ops::cpu::level().map_err(|e| Error::Setting(e.to_string()))?;
+        let pool = pool(options.threads)?;
+        let threads = pool.current_num_threads();
+        let shapes = task::shapes(&packed.layers, size);
+        let mut segments = Vec::new();
+        for layers in cut(&packed.layers) {
+            let (strip, band) = division(&packed, &layers, &shapes, options.tile, threads);
+            let (w, h) = shapes[layers.end].size();
+            let mut regions = Vec::new();
+            for y in (0..h).step_by(band) {
+                for x in (0..w).step_by(strip) {
+                    let area = (x..(x + strip).min(w), y..(y + band).min(h));
+                    regions.push(Region::new(&packed, &shapes, &layers, area));
+                }
+            }
+            segments.push(Segment { layers, regions });
+        }
+        let frames = place(&packed.layers, &segments);
+        let mut buffers: Vec<Vec<f32>> = Vec::new();
+        for (shape, frame) in shapes.iter().zip(&frames) {
+            if let &Some(frame) = frame {
+                buffers.resize_with(buffers.len().max(frame + 1), Vec::new);
+                let len = shape.frame_len().max(buffers[frame].len());
+                buffers[frame].resize(len, 0.0);
+            }
+        }
+        let largest = |measure: fn(&Region) -> usize| {
+            let regions = segments.iter().flat_map(|segment| &segment.regions);
+            regions.map(measure).max().unwrap_or(0)
+        };
+        let floats = largest(|region| region.floats);
+        let zeros = vec![0.0; largest(|region| region.longest)];
+        let memories = (0..threads)
+            .map(|_| Mutex::new(Memory::new(floats)))
+            .collect();
+        Ok(Self {
+            loops: Loops::of(level).map_err(|e| Error::Setting(e.to_string()))?,
+            packed,
+            pool,
+            size,
+            shapes,
+            segments,
+            frames,
+            buffers,
+            zeros,
+            memories,
+        })
+    }
+
+    /// Width and height of the result.
+    pub fn output_size(&self) -> (usize, usize) {
+        let factor = self.packed.factor();
+        (self.size.0 * factor, self.size.1 * factor)
+    }
+
+    /// Bytes that the plan holds beside the frames.
+    pub fn memory(&self) -> usize {
+        let buffers: usize = self.buffers.iter().map(Vec::len).sum();
+        let each = |memory: &Mutex<Memory>| {
+            let memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+            memory.floats()
+        };
+        let memories: usize = self.memories.iter().map(each).sum();
+        (buffers + memories) * size_of::<f32>()
+    }
+
+    /// The number of regions that a frame is computed in.
+    pub fn regions(&self) -> usize {
+        self.segments.last().map_or(0, |s| s.regions.len())
+    }
+
+    /// Computes the planes of a result from those of an input, dense rows of
+    /// values 0 to 1. The result is not clamped.
+    ///
+    /// # Errors
+    ///
+    /// Planes of the wrong number or size; a network that adds its enlarged
+    /// input, which these planes do not tell how to enlarge.
+    pub fn run(&mut self, input: &[&[f32]], output: &mut [&mut [f32]]) -> Result<()> {
+        let (w, h) = self.size;
+        let (ow, oh) = self.output_size();
+        let fits = input.len() == self.packed.planes && output.len() == self.packed.outputs;
+        let filled = input.iter().all(|plane| plane.len() == w * h)
+            && output.iter().all(|plane| plane.len() == ow * oh);
+        if !fits || !filled || (self.packed.base && self.packed.factor() > 1) {
+            return Err(Error::Frame(format!(
+                "the plan takes {} planes of {w}x{h} samples and makes {} of {ow}x{oh}",
+                self.packed.planes, self.packed.outputs
+            )));
+        }
+        let source = Planes {
+            planes: input,
+            width: w,
+        };
+        let sink = PlanesOut::new(output, ow);
+        self.process(&source, &sink);
+        Ok(())
+    }
+
+    /// Runs the network from `source` to `sink`.
+    pub(super) fn process(&mut self, source: &dyn Source, sink: &dyn Sink) {
+        let frames: Vec<Option<Rows>> = self.rows();
+        let this = &*self;
+        self.pool.install(|| {
+            for segment in &this.segments {
+                segment.regions.par_iter().for_each(|region| {
+                    let worker = rayon::current_thread_index().unwrap_or(0);
+                    let mut memory = this.memories[worker]
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner);
+                    Task {
+                        packed: &this.packed,
+                        loops: this.loops,
+                        shapes: &this.shapes,
+                        frames: &frames,
+                        zeros: &this.zeros,
+                        region,
+                        source,
+                        sink,
+                    }
+                    .run(&mut memory);
+                });
+            }
+        });
+    }
+
+    /// The rows of the boundaries that are kept as whole frames.
+    fn rows(&mut self) -> Vec<Option<Rows>> {
+        let starts: Vec<_> = self.buffers.iter_mut().map(|b| b.as_mut_ptr()).collect();
+        let boundaries = self.shapes.iter().zip(&self.frames);
+        boundaries
+            .map(|(shape, frame)| frame.map(|frame| shape.frame(starts[frame])))
+            .collect()
+    }
+}
+
+/// Divides a chain into segments: at the ends of what is added later, and not
+/// at all where nothing is.
+fn cut(layers: &[Layer]) -> Vec<Range<usize>> {
+    let mut cuts = vec![0, layers.len()];
+    for (i, layer) in layers.iter().enumerate() {
+        if let Some(skip) = layer.skip {
+            cuts.extend([skip, i + 1]);
+        }
+    }
+    cuts.sort_unstable();
+    cuts.dedup();
+    cuts.windows(2).map(|pair| pair[0]..pair[1]).collect()
+}
+
+/// Assigns frames to the boundaries between segments; a frame is free again
+/// after the last segment that reads it.
+fn place(layers: &[Layer], segments: &[Segment]) -> Vec<Option<usize>> {
+    let mut frames: Vec<Option<usize>> = vec![None; layers.len() + 1];
+    let last_use = |boundary: usize| {
+        let reads = |segment: &&Segment| {
+            let skips = layers[segment.layers.clone()].iter().filter_map(|l| l.skip);
+            segment.layers.start == boundary || skips.into_iter().any(|skip| skip == boundary)
+        };
+        segments.iter().rposition(|segment| reads(&segment))
+    };
+    let inner = segments.len().saturating_sub(1);
+    for (i, segment) in segments[..inner].iter().enumerate() {
+        let taken: Vec<usize> = (0..=layers.len())
+            .filter(|&boundary| last_use(boundary).is_some_and(|last| last >= i))
+            .filter_map(|boundary| frames[boundary])
+            .collect();
+        let free = (0..).find(|frame| !taken.contains(frame));
+        frames[segment.layers.end] = free;
+    }
+    frames
+}
+
+/// Columns of a strip and rows of a band.
+fn division(
+    packed: &Packed,
+    layers: &Range<usize>,
+    shapes: &[Shape],
+    tile: usize,
+    threads: usize,
+) -> (usize, usize) {
+    let chain = &packed.layers[layers.clone()];
+    // Every layer's tiles end at the end of such a step.
+    let step: usize = 12 * chain.iter().map(|layer| layer.shuffle).product::<usize>();
+    let round = |value: usize| value.next_multiple_of(step);
+    let (width, height) = shapes[layers.end].size();
+    if tile > 0 {
+        return (round(tile), round(tile));
+    }
+    let column = task::ring_floats(packed, layers) * size_of::<f32>();
+    let widest = (RINGS / column.max(1)).max(NARROWEST);
+    // As many strips as fit the cache, then as many for each thread.
+    let strips = width.div_ceil(widest);
+    let even = strips.next_multiple_of(threads);
+    let strips = if width / even >= NARROWEST {
+        even
+    } else {
+        strips
+    };
+    let bands = threads.div_ceil(strips).min(height.div_ceil(SHORTEST));
+    (round(width.div_ceil(strips)), round(height.div_ceil(bands)))
+}
+
+/// Planes as a source.
+struct Planes<'a> {
+    planes: &'a [&'a [f32]],
+    width: usize,
+}
+
+impl Planes<'_> {
+    fn part(&self, plane: usize, y: usize, x: Range<usize>) -> &[f32] {
+        &self.planes[plane][y * self.width..][x]
+    }
+}
+
+impl Source for Planes<'_> {
+    fn row(&self, plane: usize, y: usize, x: Range<usize>, out: &mut [f32]) {
+        out.copy_from_slice(self.part(plane, y, x));
+    }
+
+    fn add_base(&self, _: usize, _: usize, _: Range<usize>, _: &mut [f32]) {
+        debug_assert!(false, "checked by `Plan::run`");
+    }
+}
+
+/// Planes as a sink.
+pub(super) struct PlanesOut {
+    planes: Vec<(*mut f32, usize)>,
+    width: usize,
+}
+
+// SAFETY: a sample is stored once, by one thread, and read after all are done.
+unsafe impl Sync for PlanesOut {}
+
+impl PlanesOut {
+    /// Dense planes of that width; they must outlive the sink.
+    fn new(planes: &mut [&mut [f32]], width: usize) -> Self {
+        let planes = planes.iter_mut();
+        Self {
+            planes: planes.map(|p| (p.as_mut_ptr(), p.len())).collect(),
+            width,
+        }
+    }
+}
+
+impl Sink for PlanesOut {
+    fn store(&self, plane: usize, y: usize, x: usize, samples: &[f32]) {
+        let (start, len) = self.planes[plane];
+        let at = y * self.width + x;
+        assert!(x + samples.len() <= self.width && at + samples.len() <= len);
+        // SAFETY: the range was checked, and no other thread has this part.
+        unsafe { std::ptr::copy_nonoverlapping(samples.as_ptr(), start.add(at), samples.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

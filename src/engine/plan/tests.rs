@@ -1,0 +1,338 @@
+use super::*;
+use crate::models::WorksAt;
+use crate::nn::{Chain, Conv, Link};
+use crate::ops::cpu::Level;
+use crate::ops::{Activation, Border, ConvSpec};
+use candle_core::{Device, Tensor};
+
+/// A chain of drawn weights, layer by layer as the reference.
+struct Drawn(Chain);
+
+fn noise(seed: u64) -> impl Iterator<Item = f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    })
+}
+
+fn tensor(seed: u64, shape: &[usize], scale: f32) -> Tensor {
+    let count = shape.iter().product();
+    let values: Vec<f32> = noise(seed).take(count).map(|v| v * scale).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+/// A layer from `inputs` to `outputs` channels by a kernel of that side.
+fn link(
+    inputs: usize,
+    outputs: usize,
+    side: usize,
+    border: Border,
+    activation: Activation,
+) -> Link {
+    let seed = (inputs * 1000 + outputs * 10 + side) as u64;
+    // Keeps the size of values from layer to layer.
+    let scale = (3.0 / (inputs * side * side) as f32).sqrt();
+    Link::from(Conv {
+        weight: tensor(seed, &[outputs, inputs, side, side], scale),
+        bias: Some(tensor(seed + 1, &[outputs], 0.1)),
+        spec: ConvSpec {
+            border,
+            activation,
+            ..ConvSpec::default()
+        },
+    })
+}
+
+impl ScaledNetwork for Drawn {
+    fn works_at(&self) -> WorksAt {
+        WorksAt::Output
+    }
+
+    fn halo(&self) -> usize {
+        0
+    }
+
+    fn border(&self) -> Border {
+        self.0.links[0].conv.spec.border
+    }
+
+    fn chain(&self) -> Option<Chain> {
+        Some(self.0.clone())
+    }
+
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let mut boundaries = vec![x.clone()];
+        for link in &self.0.links {
+            let mut y = link.conv.forward(boundaries.last().unwrap())?;
+            if let Some(slope) = &link.slope {
+                let slope = slope.reshape((1, (), 1, 1))?;
+                y = (y.relu()? - y.neg()?.relu()?.broadcast_mul(&slope)?)?;
+            }
+            if let Some(skip) = link.skip {
+                y = (y + &boundaries[skip])?;
+            }
+            if link.shuffle > 1 {
+                y = candle_nn::ops::pixel_shuffle(&y, link.shuffle)?;
+            }
+            boundaries.push(y);
+        }
+        let y = boundaries.pop().unwrap();
+        if self.0.base { y + x } else { Ok(y) }
+    }
+}
+
+/// What the plan makes of a drawn picture, and the most that it may be off.
+fn run(network: &Drawn, size: (usize, usize), options: &Options) -> Vec<f32> {
+    let mut plan = Plan::new(network, size, options).unwrap().unwrap();
+    let planes = plan.packed.planes;
+    let input = picture(planes, size);
+    let inputs: Vec<&[f32]> = input.chunks_exact(size.0 * size.1).collect();
+    let (ow, oh) = plan.output_size();
+    let mut output = vec![f32::NAN; plan.packed.outputs * ow * oh];
+    for _ in 0..2 {
+        // The second run begins with what the first left in the memory.
+        output.fill(f32::NAN);
+        let mut outputs: Vec<&mut [f32]> = output.chunks_exact_mut(ow * oh).collect();
+        plan.run(&inputs, &mut outputs).unwrap();
+    }
+    output
+}
+
+fn picture(planes: usize, (w, h): (usize, usize)) -> Vec<f32> {
+    noise(7)
+        .take(planes * w * h)
+        .map(|v| 0.5 + 0.5 * v)
+        .collect()
+}
+
+fn reference(network: &Drawn, (w, h): (usize, usize)) -> Vec<f32> {
+    let planes = network.0.links[0].conv.weight.dim(1).unwrap();
+    let mut x = Tensor::from_vec(picture(planes, (w, h)), (1, planes, h, w), &Device::Cpu).unwrap();
+    if network.border() == Border::Valid {
+        let halo = network
+            .0
+            .links
+            .iter()
+            .map(|l| l.conv.weight.dim(2).unwrap() / 2)
+            .sum();
+        x = x
+            .pad_with_same(2, halo, halo)
+            .unwrap()
+            .pad_with_same(3, halo, halo)
+            .unwrap();
+    }
+    let y = network.forward(&x).unwrap();
+    y.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Chains of every kind that the family has, and the most error of each.
+fn chains() -> Vec<(&'static str, Drawn)> {
+    use Activation::{None as Linear, Relu};
+    use Border::{Replicate, Valid, Zero};
+    let srcnn = |planes: usize, middle: usize, border| Chain {
+        links: vec![
+            link(planes, 64, 9, border, Relu),
+            link(64, 32, middle, border, Relu),
+            link(32, planes, 5, border, Linear),
+        ],
+        base: false,
+    };
+    let residual = Chain {
+        base: true,
+        ..srcnn(1, 5, Replicate)
+    };
+    let prelu = |mut link: Link, slopes: usize| {
+        link.slope = Some(tensor(3, &[slopes], 0.3));
+        link
+    };
+    let skip = |mut link: Link, boundary: usize| {
+        link.skip = Some(boundary);
+        link
+    };
+    let shuffle = |mut link: Link, factor: usize| {
+        link.shuffle = factor;
+        link
+    };
+    let same = |inputs, outputs, side| link(inputs, outputs, side, Zero, Linear);
+    let tower = Chain {
+        links: vec![
+            prelu(same(3, 64, 9), 1),
+            prelu(same(64, 64, 3), 1),
+            skip(same(64, 64, 3), 1),
+            prelu(same(64, 64, 3), 1),
+            skip(same(64, 64, 3), 3),
+            skip(same(64, 64, 3), 1),
+            prelu(shuffle(same(64, 256, 3), 2), 1),
+            prelu(shuffle(same(64, 256, 3), 2), 256),
+            same(64, 3, 3),
+        ],
+        base: false,
+    };
+    let narrow = Chain {
+        links: vec![
+            link(1, 16, 5, Zero, Relu),
+            link(16, 16, 3, Zero, Relu),
+            link(16, 16, 3, Zero, Relu),
+            shuffle(link(16, 9, 3, Zero, Linear), 3),
+        ],
+        base: false,
+    };
+    let odd = Chain {
+        links: vec![
+            link(3, 20, 7, Replicate, Relu),
+            link(20, 12, 3, Replicate, Relu),
+            link(12, 40, 5, Replicate, Relu),
+            link(40, 16, 5, Replicate, Relu),
+            link(16, 16, 5, Replicate, Relu),
+            link(16, 5, 1, Replicate, Linear),
+        ],
+        base: false,
+    };
+    let one = Chain {
+        links: vec![link(1, 1, 3, Zero, Linear)],
+        base: false,
+    };
+    [
+        ("srcnn 9-5-5 zero", srcnn(1, 5, Zero)),
+        ("srcnn 9-5-5 replicate", srcnn(1, 5, Replicate)),
+        ("srcnn 9-1-5 valid", srcnn(1, 1, Valid)),
+        ("srcnn 9-5-5 valid", srcnn(1, 5, Valid)),
+        ("srcnn rgb", srcnn(3, 5, Zero)),
+        ("srcnn residual", residual),
+        ("tower", tower),
+        ("narrow", narrow),
+        ("odd channels", odd),
+        ("one layer", one),
+    ]
+    .map(|(name, chain)| (name, Drawn(chain)))
+    .into()
+}
+
+const SIZES: [(usize, usize); 4] = [(75, 52), (13, 7), (1, 1), (130, 20)];
+
+#[test]
+fn the_plan_computes_what_the_layers_compute() {
+    for (name, network) in chains() {
+        for size in SIZES {
+            let (made, expected) = (
+                run(&network, size, &Options::default()),
+                reference(&network, size),
+            );
+            assert_eq!(made.len(), expected.len(), "{name} {size:?}");
+            let largest = expected.iter().fold(0f32, |max, v| max.max(v.abs()));
+            for (i, (made, expected)) in made.iter().zip(&expected).enumerate() {
+                let off = (made - expected).abs();
+                assert!(
+                    off <= 2e-5 * largest,
+                    "{name} {size:?}: {made} for {expected} at {i}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_division() {
+    let size = (131, 87);
+    for (name, network) in chains() {
+        let whole = run(
+            &network,
+            size,
+            &Options {
+                tile: 4096,
+                threads: 1,
+                ..Options::default()
+            },
+        );
+        for (tile, threads) in [(0, 1), (0, 2), (0, 3), (12, 2), (24, 1), (60, 2), (96, 4)] {
+            let options = Options {
+                tile,
+                threads,
+                ..Options::default()
+            };
+            let divided = run(&network, size, &options);
+            let same = whole
+                .iter()
+                .zip(&divided)
+                .all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same, "{name}: tiles of {tile}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn levels_agree_to_the_bit() {
+    let size = (50, 41);
+    for (name, network) in chains() {
+        let at = |level: Level| {
+            // A pool that no other test works in.
+            let options = Options {
+                threads: 7,
+                ..Options::default()
+            };
+            let mut plan = Plan::new(&network, size, &options).unwrap().unwrap();
+            let pool = Arc::clone(&plan.pool);
+            let ran = || {
+                let mut levels = pool.broadcast(|_| crate::ops::cpu::probe::take()).concat();
+                levels.dedup();
+                levels
+            };
+            plan.loops = Loops::of(level).unwrap();
+            let input = picture(plan.packed.planes, size);
+            let inputs: Vec<&[f32]> = input.chunks_exact(size.0 * size.1).collect();
+            let (ow, oh) = plan.output_size();
+            let mut output = vec![0.0; plan.packed.outputs * ow * oh];
+            let mut outputs: Vec<&mut [f32]> = output.chunks_exact_mut(ow * oh).collect();
+            ran();
+            plan.run(&inputs, &mut outputs).unwrap();
+            assert_eq!(ran(), [level], "{name}");
+            output
+        };
+        let plain = at(Level::Plain);
+        for level in Level::available() {
+            let fast = at(level);
+            let off = plain.iter().zip(&fast).find(|(a, b)| a != b);
+            assert!(off.is_none(), "{name}: {level} differs from plain: {off:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_plan_cannot_do_is_told() {
+    let strided = {
+        let mut link = link(1, 8, 3, Border::Zero, Activation::None);
+        link.conv.spec.stride = 2;
+        Drawn(Chain {
+            links: vec![link],
+            base: false,
+        })
+    };
+    let options = Options::default();
+    assert!(Plan::new(&strided, (8, 8), &options).unwrap().is_none());
+    let (_, network) = chains().swap_remove(0);
+    let mut plan = Plan::new(&network, (8, 8), &options).unwrap().unwrap();
+    let (short, mut out) = ([0.0; 63], [0.0; 64]);
+    let error = plan
+        .run(&[&short], &mut [&mut out])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("1 planes of 8x8"), "{error}");
+}
+
+#[test]
+fn memory_is_bounded() {
+    for (name, network) in chains() {
+        let factor = Packed::new(&network).unwrap().unwrap().factor();
+        let size = (1280 / factor, 720 / factor);
+        let plan = Plan::new(&network, size, &Options::default())
+            .unwrap()
+            .unwrap();
+        // The tower keeps three whole frames of its 64 channels.
+        let most = if name == "tower" { 54 } else { 40 };
+        let mib = plan.memory() >> 20;
+        assert!(mib < most, "{name}: {mib} MiB");
+    }
+}

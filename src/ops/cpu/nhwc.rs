@@ -1,0 +1,672 @@
+//! Inner loops over pixels that keep their channels together (NHWC), for the
+//! inference plan: channels come in groups of [`GROUP`], so that vectors of
+//! any width run over channels and every transform is lane by lane.
+//!
+//! A result's bits depend on the inputs of its own tile and on nothing else:
+//! sums run in a fixed order, and lanes are added up by the same tree at
+//! every level.
+
+#![expect(
+    clippy::needless_range_loop,
+    reason = "plain counters over registers unroll and read alike"
+)]
+
+use super::level::{Level, UnknownLevel};
+use super::tile::Vector;
+use crate::ops::winograd::{MAX_OUTPUTS, MAX_POINTS, Tables, Variant};
+use std::hint::black_box;
+use std::mem::MaybeUninit;
+
+/// Channels that are stored together.
+pub(crate) const GROUP: usize = 16;
+
+/// Slots of the ring of columns that neighbouring tiles share.
+const COLUMNS: usize = 16;
+
+/// Products of pixels and a matrix: a convolution whose every result is one
+/// sum, or one point of Winograd's.
+pub(crate) struct Matmul<'a> {
+    /// Where the inputs of the first pixel lie, in runs.
+    pub(crate) runs: &'a [*const f32],
+    /// Length of a run.
+    pub(crate) len: usize,
+    /// Distance of the inputs of neighbouring pixels.
+    pub(crate) step: usize,
+    /// By run, input, then channel.
+    pub(crate) weights: *const f32,
+    /// Channels out, whole groups.
+    pub(crate) channels: usize,
+    /// Number of pixels.
+    pub(crate) pixels: usize,
+    /// Results of the first pixel.
+    pub(crate) out: *mut f32,
+    /// Distance of the results of neighbouring pixels.
+    pub(crate) out_step: usize,
+    /// What is done to each sum; nothing for Winograd's points.
+    pub(crate) finish: Option<Finish>,
+    /// Added to the results of the first pixel and on, if not null.
+    pub(crate) skip: *const f32,
+    /// How often, and what to advance by each time.
+    pub(crate) repeat: Repeat,
+}
+
+/// The points of a tile, one product after the other.
+#[derive(Clone, Copy)]
+pub(crate) struct Repeat {
+    pub(crate) count: usize,
+    pub(crate) input: usize,
+    pub(crate) weights: usize,
+    pub(crate) out: usize,
+}
+
+impl Repeat {
+    pub(crate) const ONCE: Self = Self {
+        count: 1,
+        input: 0,
+        weights: 0,
+        out: 0,
+    };
+}
+
+/// What is done to the sum of each channel: `y = sum + bias`, then `y` where
+/// it is positive and `slope * y` elsewhere.
+#[derive(Clone, Copy)]
+pub(crate) struct Finish {
+    pub(crate) bias: *const f32,
+    pub(crate) slope: *const f32,
+}
+
+/// Tiles of one row to their points.
+pub(crate) struct ToPoints<'a> {
+    pub(crate) variant: Variant,
+    pub(crate) tables: &'a Tables,
+    /// The rows of a tile, from its first column.
+    pub(crate) rows: &'a [*const f32],
+    /// Channels in, whole groups; also the distance of neighbouring pixels.
+    pub(crate) channels: usize,
+    pub(crate) tiles: usize,
+    /// By tile, point (row, column), channel.
+    pub(crate) out: *mut f32,
+    /// Distance of neighbouring tiles.
+    pub(crate) out_tile: usize,
+}
+
+/// Points of the tiles of one row to their results.
+pub(crate) struct FromPoints<'a> {
+    pub(crate) variant: Variant,
+    pub(crate) tables: &'a Tables,
+    /// By point (row, column), tile, channel.
+    pub(crate) products: *const f32,
+    /// Distance of neighbouring points.
+    pub(crate) pitch: usize,
+    /// Channels out, whole groups.
+    pub(crate) channels: usize,
+    pub(crate) tiles: usize,
+    pub(crate) finish: Finish,
+    /// Added to the result: rows from the first tile's first column, or none.
+    pub(crate) skip: &'a [*const f32],
+    /// Each pixel's channels become a square of that side.
+    pub(crate) shuffle: usize,
+    /// Rows of the result from the first tile's first column, `shuffle` for
+    /// each; null where a row is not wanted.
+    pub(crate) rows: &'a [*mut f32],
+    /// Columns that are wanted, from the first tile's first.
+    pub(crate) columns: std::ops::Range<usize>,
+}
+
+/// Windows of eight rows of flat samples, three pixels apart, to the points
+/// of F(6x6, 3x3).
+pub(crate) struct Windows<'a> {
+    pub(crate) tables: &'a Tables,
+    pub(crate) rows: &'a [*const f32],
+    /// Samples of a pixel.
+    pub(crate) planes: usize,
+    /// Number of windows.
+    pub(crate) windows: usize,
+    /// By phase (pixel modulo three), eight rows of samples each.
+    pub(crate) phases: *mut f32,
+    /// Distance of the rows of a phase.
+    pub(crate) phase_pitch: usize,
+    /// By point (row, column), window, sample.
+    pub(crate) out: *mut f32,
+    /// Distance of neighbouring points.
+    pub(crate) pitch: usize,
+}
+
+/// A convolution to a few channels, summed along the vectors.
+pub(crate) struct Dots<'a> {
+    /// The rows of the kernel's window of the first pixel.
+    pub(crate) rows: &'a [*const f32],
+    /// Samples of a row of the window: whole groups.
+    pub(crate) len: usize,
+    /// Distance of neighbouring pixels: whole groups.
+    pub(crate) step: usize,
+    /// By channel, row, sample.
+    pub(crate) weights: *const f32,
+    /// One for each channel.
+    pub(crate) bias: &'a [f32],
+    pub(crate) pixels: usize,
+    /// One dense row for each channel.
+    pub(crate) out: &'a [*mut f32],
+}
+
+/// The loops at one level. The callers vouch that all pointers are good for
+/// what the fields describe, vectors of [`GROUP`] at the end of rows included.
+pub(crate) struct Loops {
+    pub(crate) level: Level,
+    pub(crate) matmul: unsafe fn(&Matmul<'_>),
+    pub(crate) to_points: unsafe fn(&ToPoints<'_>),
+    pub(crate) from_points: unsafe fn(&FromPoints<'_>),
+    pub(crate) windows: unsafe fn(&Windows<'_>),
+    pub(crate) dots: unsafe fn(&Dots<'_>),
+}
+
+impl std::fmt::Debug for Loops {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Loops").field(&self.level).finish()
+    }
+}
+
+impl Loops {
+    /// The loops of a level, if this machine can run them.
+    pub(crate) fn of(level: Level) -> Result<&'static Self, UnknownLevel> {
+        Ok(match level.checked()? {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => &super::x86::avx2::LOOPS,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => &super::x86::avx512::LOOPS,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => &super::neon::LOOPS,
+            _ => &super::plain::LOOPS,
+        })
+    }
+}
+
+/// `G` groups of channels of `P` pixels at a time; a group is `W` vectors.
+///
+/// # Safety
+///
+/// As for [`Loops`], with the instructions of `V` enabled; so for all below.
+#[inline(always)]
+pub(super) unsafe fn matmul<V: Vector, const W: usize, const P: usize, const G: usize>(
+    a: &Matmul<'_>,
+) {
+    // SAFETY: pixels, channels and repeats stay below their numbers.
+    unsafe {
+        for i in 0..a.repeat.count {
+            let mut channel = 0;
+            while channel < a.channels {
+                let wide = G == 2 && channel + 2 * GROUP <= a.channels;
+                let mut pixel = 0;
+                while pixel < a.pixels {
+                    let at = (i, channel, pixel);
+                    let left = a.pixels - pixel;
+                    pixel += match wide {
+                        true if left >= P => pixels::<V, W, P, G>(a, at),
+                        true => rest::<V, W, G>(a, at, left),
+                        false if left >= P => pixels::<V, W, P, 1>(a, at),
+                        false => rest::<V, W, 1>(a, at, left),
+                    };
+                }
+                channel += if wide { 2 * GROUP } else { GROUP };
+            }
+        }
+    }
+}
+
+/// What is left of a row of pixels after the last block.
+#[inline(always)]
+unsafe fn rest<V: Vector, const W: usize, const G: usize>(
+    a: &Matmul<'_>,
+    at: (usize, usize, usize),
+    left: usize,
+) -> usize {
+    // SAFETY: as for `matmul`.
+    unsafe {
+        match left {
+            1 => pixels::<V, W, 1, G>(a, at),
+            2 => pixels::<V, W, 2, G>(a, at),
+            3 => pixels::<V, W, 3, G>(a, at),
+            4 => pixels::<V, W, 4, G>(a, at),
+            5 => pixels::<V, W, 5, G>(a, at),
+            6 => pixels::<V, W, 6, G>(a, at),
+            7 => pixels::<V, W, 7, G>(a, at),
+            8 => pixels::<V, W, 8, G>(a, at),
+            9 => pixels::<V, W, 9, G>(a, at),
+            10 => pixels::<V, W, 10, G>(a, at),
+            _ => pixels::<V, W, 11, G>(a, at),
+        }
+    }
+}
+
+/// The products of a block of pixels and channels, at (repeat, channel,
+/// pixel); returns `P`.
+#[inline(always)]
+unsafe fn pixels<V: Vector, const W: usize, const P: usize, const G: usize>(
+    a: &Matmul<'_>,
+    (i, channel, pixel): (usize, usize, usize),
+) -> usize {
+    // SAFETY: as for `matmul`.
+    unsafe {
+        let mut sums = [[[V::splat(0.0); W]; G]; P];
+        let mut weights = a.weights.add(i * a.repeat.weights + channel);
+        for &run in a.runs {
+            // Pixels in threes, so that an address is a pointer and once or
+            // twice the distance. Without the black box the compiler adds
+            // them up one after the other.
+            let input = run.add(i * a.repeat.input + pixel * a.step);
+            let mut threes = [input; 4];
+            for (i, three) in threes.iter_mut().enumerate().take(P.div_ceil(3)) {
+                *three = black_box(input.add(i * 3 * a.step));
+            }
+            for _ in 0..a.len {
+                let mut row = [[V::splat(0.0); W]; G];
+                for g in 0..G {
+                    for w in 0..W {
+                        row[g][w] = V::load(weights.add(g * GROUP + w * V::LANES));
+                    }
+                }
+                weights = weights.add(a.channels);
+                for p in 0..P {
+                    let value = V::splat(*threes[p / 3].add(p % 3 * a.step));
+                    for g in 0..G {
+                        for w in 0..W {
+                            sums[p][g][w] = sums[p][g][w].add_product(value, row[g][w]);
+                        }
+                    }
+                }
+                for three in &mut threes {
+                    *three = three.add(1);
+                }
+            }
+        }
+        let out = a.out.add(i * a.repeat.out + pixel * a.out_step + channel);
+        for p in 0..P {
+            for g in 0..G {
+                for w in 0..W {
+                    let at = g * GROUP + w * V::LANES;
+                    sums[p][g][w].store(out.add(p * a.out_step + at));
+                }
+            }
+        }
+        if let Some(finish) = &a.finish {
+            for p in 0..P {
+                for g in 0..G {
+                    for w in 0..W {
+                        let at = g * GROUP + w * V::LANES;
+                        let out = out.add(p * a.out_step + at);
+                        let mut sum = finished::<V>(V::load(out), finish, channel + at);
+                        if !a.skip.is_null() {
+                            let pixel = (pixel + p) * a.out_step;
+                            sum = sum.add(V::load(a.skip.add(pixel + channel + at)));
+                        }
+                        sum.store(out);
+                    }
+                }
+            }
+        }
+        P
+    }
+}
+
+/// Adds the bias and bends what is negative.
+#[inline(always)]
+unsafe fn finished<V: Vector>(sum: V, finish: &Finish, channel: usize) -> V {
+    // SAFETY: the caller's `channel` has a vector of biases and slopes.
+    unsafe {
+        let (above, below) = sum.add(V::load(finish.bias.add(channel))).parts();
+        above.add_product(V::load(finish.slope.add(channel)), below)
+    }
+}
+
+/// Evaluates `2 * PAIRS + 2` inputs at the points.
+#[inline(always)]
+unsafe fn evaluate<V: Vector, const PAIRS: usize>(
+    tables: &Tables,
+    x: &[V; MAX_POINTS],
+    mut put: impl FnMut(usize, V),
+) {
+    // SAFETY: the instructions are enabled.
+    unsafe {
+        let (mut zero, mut infinity) = (x[2 * PAIRS], x[2 * PAIRS + 1]);
+        for j in (0..PAIRS).rev() {
+            let factor = V::splat(tables.whole[j]);
+            zero = zero.add_product(factor, x[2 * j]);
+            infinity = infinity.add_product(factor, x[2 * j + 1]);
+        }
+        put(0, zero);
+        put(2 * PAIRS + 1, infinity);
+        for i in 0..PAIRS {
+            let (mut even, mut odd) = (x[2 * PAIRS], x[2 * PAIRS - 1]);
+            for j in (0..PAIRS - 1).rev() {
+                let factor = V::splat(tables.pair[i][j]);
+                even = even.add_product(factor, x[2 * j + 2]);
+                odd = odd.add_product(factor, x[2 * j + 1]);
+            }
+            let odd = odd.mul(V::splat(tables.point[i]));
+            put(2 * i + 1, even.add(odd));
+            put(2 * i + 2, even.sub(odd));
+        }
+    }
+}
+
+/// Interpolates `M` results from the values at the points.
+#[inline(always)]
+unsafe fn interpolate<V: Vector, const PAIRS: usize, const M: usize>(
+    tables: &Tables,
+    x: &[V; MAX_POINTS],
+    mut put: impl FnMut(usize, V),
+) {
+    // SAFETY: the instructions are enabled.
+    unsafe {
+        let mut sums = [V::splat(0.0); PAIRS];
+        let mut differences = sums;
+        for j in 0..PAIRS {
+            sums[j] = x[2 * j + 1].add(x[2 * j + 2]);
+            differences[j] = x[2 * j + 1].sub(x[2 * j + 2]);
+        }
+        for i in 0..M {
+            let terms = if i % 2 == 0 { &sums } else { &differences };
+            let mut y = if i == 0 { x[0] } else { V::splat(0.0) };
+            if i == M - 1 {
+                y = x[2 * PAIRS + 1];
+            }
+            for j in 0..PAIRS {
+                y = if i == 0 {
+                    y.add(terms[j])
+                } else {
+                    y.add_product(V::splat(tables.power[i][j]), terms[j])
+                };
+            }
+            put(i, y);
+        }
+    }
+}
+
+/// [`ToPoints`] at a level.
+#[inline(always)]
+pub(super) unsafe fn to_points<V: Vector>(a: &ToPoints<'_>) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match a.variant {
+            Variant::F4x3 => tiles_to_points::<V, 2, 4>(a),
+            Variant::F6x3 => tiles_to_points::<V, 3, 6>(a),
+            Variant::F4x5 => tiles_to_points::<V, 3, 4>(a),
+            Variant::F6x5 => tiles_to_points::<V, 4, 6>(a),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tiles_to_points<V: Vector, const PAIRS: usize, const M: usize>(a: &ToPoints<'_>) {
+    let n = 2 * PAIRS + 2;
+    // SAFETY: rows reach to the last column of the last tile, `out` has all
+    // points of all tiles.
+    unsafe {
+        let rows: &[*const f32] = &a.rows[..n];
+        let mut ring = [[V::splat(0.0); MAX_POINTS]; COLUMNS];
+        for channel in (0..a.channels).step_by(V::LANES) {
+            for tile in 0..a.tiles {
+                let known = if tile == 0 { 0 } else { n - M };
+                for column in tile * M + known..tile * M + n {
+                    let mut x = [V::splat(0.0); MAX_POINTS];
+                    for y in 0..n {
+                        x[y] = V::load(rows.get_unchecked(y).add(column * a.channels + channel));
+                    }
+                    let slot = ring.get_unchecked_mut(column % COLUMNS);
+                    evaluate::<V, PAIRS>(a.tables, &x, |y, value| slot[y] = value);
+                }
+                let out = a.out.add(tile * a.out_tile + channel);
+                for y in 0..n {
+                    let mut x = [V::splat(0.0); MAX_POINTS];
+                    for column in 0..n {
+                        let slot = (tile * M + column) % COLUMNS;
+                        x[column] = ring.get_unchecked(slot)[y];
+                    }
+                    let out = out.add(y * n * a.channels);
+                    evaluate::<V, PAIRS>(a.tables, &x, |x, value| {
+                        value.store(out.add(x * a.channels));
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// [`FromPoints`] at a level.
+#[inline(always)]
+pub(super) unsafe fn from_points<V: Vector>(a: &FromPoints<'_>) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match a.variant {
+            Variant::F4x3 => tiles_from_points::<V, 2, 4>(a),
+            Variant::F6x3 => tiles_from_points::<V, 3, 6>(a),
+            Variant::F4x5 => tiles_from_points::<V, 3, 4>(a),
+            Variant::F6x5 => tiles_from_points::<V, 4, 6>(a),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tiles_from_points<V: Vector, const PAIRS: usize, const M: usize>(a: &FromPoints<'_>) {
+    let n = 2 * PAIRS + 2;
+    let r = a.shuffle;
+    // Channels of a pixel of the result.
+    let channels = a.channels / (r * r);
+    // SAFETY: rows that are not null have all wanted columns.
+    unsafe {
+        for channel in (0..a.channels).step_by(V::LANES) {
+            let (square, lane) = (channel / channels, channel % channels);
+            let (dy, dx) = (square / r, square % r);
+            for tile in 0..a.tiles {
+                let products = a.products.add(tile * a.channels + channel);
+                // Every place that is read below is written first.
+                let mut half = [[MaybeUninit::<V>::uninit(); MAX_POINTS]; MAX_OUTPUTS];
+                for column in 0..n {
+                    let mut x = [V::splat(0.0); MAX_POINTS];
+                    for y in 0..n {
+                        x[y] = V::load(products.add((y * n + column) * a.pitch));
+                    }
+                    interpolate::<V, PAIRS, M>(a.tables, &x, |y, value| {
+                        half[y][column] = MaybeUninit::new(value);
+                    });
+                }
+                for y in 0..M {
+                    let row = *a.rows.get_unchecked(y * r + dy);
+                    if row.is_null() {
+                        continue;
+                    }
+                    let row = row.add(lane);
+                    let mut x = [V::splat(0.0); MAX_POINTS];
+                    for column in 0..n {
+                        x[column] = half[y][column].assume_init();
+                    }
+                    interpolate::<V, PAIRS, M>(a.tables, &x, |x, value| {
+                        let column = tile * M + x;
+                        if a.columns.contains(&column) {
+                            let mut value = finished::<V>(value, &a.finish, channel);
+                            if let Some(skip) = a.skip.get(y) {
+                                value = value.add(V::load(skip.add(column * channels + lane)));
+                            }
+                            value.store(row.add((column * r + dx) * channels));
+                        }
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// [`Windows`] at a level.
+#[inline(always)]
+pub(super) unsafe fn windows<V: Vector>(a: &Windows<'_>) {
+    const PAIRS: usize = 3;
+    const N: usize = 2 * PAIRS + 2;
+    let stride = 3 * a.planes;
+    // Pixels of a phase: one for each window, and those that the last reaches.
+    let pixels = a.windows + (N - 1) / 3;
+    // SAFETY: rows reach to the last sample of the last window, and phases and
+    // `out` have room for whole vectors after it.
+    unsafe {
+        let rows: &[*const f32] = &a.rows[..N];
+        for phase in 0..3 {
+            for y in 0..N {
+                let row = rows.get_unchecked(y).add(phase * a.planes);
+                let out = a.phases.add((phase * N + y) * a.phase_pitch);
+                for pixel in 0..pixels {
+                    // The last window does not reach the last pixel of every phase.
+                    if 3 * pixel + phase < 3 * (a.windows - 1) + N {
+                        for plane in 0..a.planes {
+                            *out.add(pixel * a.planes + plane) = *row.add(pixel * stride + plane);
+                        }
+                    }
+                }
+            }
+        }
+        for phase in 0..3 {
+            for at in (0..pixels * a.planes).step_by(V::LANES) {
+                let phase = a.phases.add(phase * N * a.phase_pitch + at);
+                let mut x = [V::splat(0.0); MAX_POINTS];
+                for y in 0..N {
+                    x[y] = V::load(phase.add(y * a.phase_pitch));
+                }
+                evaluate::<V, PAIRS>(a.tables, &x, |y, value| {
+                    value.store(phase.add(y * a.phase_pitch));
+                });
+            }
+        }
+        for y in 0..N {
+            for at in (0..a.windows * a.planes).step_by(V::LANES) {
+                let mut x = [V::splat(0.0); MAX_POINTS];
+                for column in 0..N {
+                    let phase = a.phases.add((column % 3 * N + y) * a.phase_pitch);
+                    x[column] = V::load(phase.add(column / 3 * a.planes + at));
+                }
+                let out = a.out.add(y * N * a.pitch + at);
+                evaluate::<V, PAIRS>(a.tables, &x, |x, value| value.store(out.add(x * a.pitch)));
+            }
+        }
+    }
+}
+
+/// [`Dots`] at a level, `P` pixels at a time for a single channel.
+#[inline(always)]
+pub(super) unsafe fn dots<V: Vector, const W: usize, const P: usize>(a: &Dots<'_>) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        for channel in 0..a.bias.len() {
+            let mut pixel = 0;
+            while pixel < a.pixels {
+                pixel += match a.pixels - pixel {
+                    left if left >= P => dot::<V, W, P>(a, channel, pixel),
+                    _ => dot::<V, W, 1>(a, channel, pixel),
+                };
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn dot<V: Vector, const W: usize, const P: usize>(
+    a: &Dots<'_>,
+    channel: usize,
+    pixel: usize,
+) -> usize {
+    // SAFETY: as for `dots`.
+    unsafe {
+        let mut sums = [[V::splat(0.0); W]; P];
+        let mut weights = a.weights.add(channel * a.rows.len() * a.len);
+        for &row in a.rows {
+            let row = row.add(pixel * a.step);
+            for at in (0..a.len).step_by(GROUP) {
+                for w in 0..W {
+                    let at = at + w * V::LANES;
+                    let weight = V::load(weights.add(at));
+                    for p in 0..P {
+                        let value = V::load(row.add(p * a.step + at));
+                        sums[p][w] = sums[p][w].add_product(weight, value);
+                    }
+                }
+            }
+            weights = weights.add(a.len);
+        }
+        for p in 0..P {
+            let mut parts = sums[p];
+            let mut count = W;
+            while count > 1 {
+                count /= 2;
+                for w in 0..count {
+                    parts[w] = parts[w].add(parts[w + count]);
+                }
+            }
+            *a.out[channel].add(pixel + p) = parts[0].total() + a.bias[channel];
+        }
+        P
+    }
+}
+
+/// Makes the `LOOPS` of a level: `vectors` to a group of channels, tiles of
+/// `pixels` by `groups` in products, `dots` pixels in sums along vectors.
+macro_rules! loops {
+    ($level:ident, $vector:ty, [$($enable:meta)?], $vectors:literal, $pixels:literal, $groups:literal, $dots:literal) => {
+        pub(in crate::ops::cpu) static LOOPS: crate::ops::cpu::nhwc::Loops =
+            crate::ops::cpu::nhwc::Loops {
+                level: crate::ops::cpu::Level::$level,
+                matmul,
+                to_points,
+                from_points,
+                windows,
+                dots,
+            };
+
+        const _: () = assert!(<$vector as Vector>::LANES * $vectors == crate::ops::cpu::nhwc::GROUP);
+
+        /// # Safety
+        ///
+        /// The level is available, and the pointers are good: so for all below.
+        $(#[$enable])?
+        unsafe fn matmul(a: &crate::ops::cpu::nhwc::Matmul<'_>) {
+            #[cfg(test)]
+            tile::probe::ran(crate::ops::cpu::Level::$level);
+            // SAFETY: the caller's promise, here and below.
+            unsafe { crate::ops::cpu::nhwc::matmul::<$vector, $vectors, $pixels, $groups>(a) }
+        }
+
+        /// # Safety
+        ///
+        /// As above.
+        $(#[$enable])?
+        unsafe fn to_points(a: &crate::ops::cpu::nhwc::ToPoints<'_>) {
+            // SAFETY: as above.
+            unsafe { crate::ops::cpu::nhwc::to_points::<$vector>(a) }
+        }
+
+        /// # Safety
+        ///
+        /// As above.
+        $(#[$enable])?
+        unsafe fn from_points(a: &crate::ops::cpu::nhwc::FromPoints<'_>) {
+            // SAFETY: as above.
+            unsafe { crate::ops::cpu::nhwc::from_points::<$vector>(a) }
+        }
+
+        /// # Safety
+        ///
+        /// As above.
+        $(#[$enable])?
+        unsafe fn windows(a: &crate::ops::cpu::nhwc::Windows<'_>) {
+            // SAFETY: as above.
+            unsafe { crate::ops::cpu::nhwc::windows::<$vector>(a) }
+        }
+
+        /// # Safety
+        ///
+        /// As above.
+        $(#[$enable])?
+        unsafe fn dots(a: &crate::ops::cpu::nhwc::Dots<'_>) {
+            // SAFETY: as above.
+            unsafe { crate::ops::cpu::nhwc::dots::<$vector, $vectors, $dots>(a) }
+        }
+    };
+}
+pub(super) use loops;
