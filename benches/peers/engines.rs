@@ -1,0 +1,391 @@
+//! The engines that the worker runs: ours, candle's own, and our element.
+
+use crate::works::{CANDLE, ELEMENT, ENLARGED, Kind, Layer, SRFILTER, Weights, Work};
+use anyhow::{Context, Result, bail};
+use candle_core::{Device, Module, Tensor, Var};
+use candle_nn::PReLU;
+use gst::prelude::*;
+use srfilter::Scale;
+use srfilter::engine::{self, Options, Shape, Upscaler};
+use srfilter::frame::{Color, FrameMut, FrameRef, PixelFormat};
+use srfilter::models::srcnn::{self, Srcnn};
+use srfilter::models::{Channels, ScaledNetwork, Scales};
+use srfilter::ops::{Activation, ConvSpec, conv2d};
+use srfilter::weights::Loaded;
+use std::time::{Duration, Instant};
+
+/// Frames that one call sends through the engine or the element.
+const FRAMES: usize = 4;
+
+/// Longest wait for a frame.
+const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(120);
+
+/// Runs a work once: leaves what came out, and says how long it took.
+pub(crate) type Job = Box<dyn FnMut(&mut Vec<f32>) -> Result<Duration>>;
+
+/// Runs a network on a picture: dense planes in, dense planes out.
+type Run = Box<dyn FnMut(&[f32], &mut [f32]) -> Result<()>>;
+
+/// Whose convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Convolution {
+    Ours,
+    Candle,
+}
+
+impl Convolution {
+    fn of(engine: &str) -> Result<Self> {
+        match engine {
+            SRFILTER => Ok(Self::Ours),
+            CANDLE => Ok(Self::Candle),
+            _ => bail!("there is no engine {engine}"),
+        }
+    }
+}
+
+/// Makes an engine ready for a work.
+pub(crate) fn job(work: &Work, engine: &str, weights: &Weights) -> Result<Job> {
+    if !work.engines.contains(&engine) {
+        bail!("{engine} does not do {}", work.name);
+    }
+    match (work.kind, engine) {
+        (Kind::Network, SRFILTER) => Ok(timed(work, prepare(work, weights)?)),
+        (Kind::Network, _) => {
+            let run = layerwise(work, weights, Convolution::of(engine)?);
+            Ok(timed(work, run))
+        }
+        (Kind::Training, _) => training(work, weights, Convolution::of(engine)?),
+        (Kind::Frames(model), ELEMENT) => by_element(work, model),
+        (Kind::Frames(model), _) => by_upscaler(work, model),
+    }
+}
+
+fn timed(work: &Work, mut run: Run) -> Job {
+    let input = work.picture();
+    let count = work.output.iter().product();
+    Box::new(move |output| {
+        output.resize(count, 0.0);
+        let start = Instant::now();
+        run(&input, output)?;
+        Ok(start.elapsed())
+    })
+}
+
+/// Our engine for a network. Whatever the engine learns to do belongs here.
+fn prepare(work: &Work, weights: &Weights) -> Result<Run> {
+    let Some(network) = srcnn(work, weights)? else {
+        // Not one of our networks yet.
+        return Ok(layerwise(work, weights, Convolution::Ours));
+    };
+    let shape = work.input;
+    Ok(Box::new(move |input, output| {
+        let x = Tensor::from_slice(input, &shape, &Device::Cpu)?;
+        store(&network.forward(&x)?, output)
+    }))
+}
+
+/// The work's network as our SRCNN, if it is one.
+fn srcnn(work: &Work, weights: &Weights) -> Result<Option<Srcnn>> {
+    let &[
+        Layer::Conv {
+            kernel: a,
+            inputs,
+            outputs: first,
+        },
+        Layer::Relu,
+        Layer::Conv {
+            kernel: b,
+            outputs: second,
+            ..
+        },
+        Layer::Relu,
+        Layer::Conv { kernel: c, .. },
+    ] = work.layers.as_slice()
+    else {
+        return Ok(None);
+    };
+    let config = srcnn::Config {
+        channels: match inputs {
+            1 => Channels::Luma,
+            _ => Channels::Rgb,
+        },
+        kernels: [a, b, c],
+        widths: [first, second],
+        ..srcnn::Config::default()
+    };
+    let layer = |i: usize| -> Result<_> {
+        Ok((
+            part(weights, i, "weight")?.clone(),
+            part(weights, i, "bias")?.clone(),
+        ))
+    };
+    let tensors = [layer(0)?, layer(2)?, layer(4)?];
+    Ok(Some(Srcnn::from_tensors(&config, tensors, Scales::Any)?))
+}
+
+/// The network layer by layer.
+fn layerwise(work: &Work, weights: &Weights, convolution: Convolution) -> Run {
+    let (layers, weights, shape) = (work.layers.clone(), weights.clone(), work.input);
+    Box::new(move |input, output| {
+        let x = Tensor::from_slice(input, &shape, &Device::Cpu)?;
+        store(&forward(&layers, &weights, convolution, x)?, output)
+    })
+}
+
+fn store(tensor: &Tensor, output: &mut [f32]) -> Result<()> {
+    output.copy_from_slice(&tensor.flatten_all()?.to_vec1()?);
+    Ok(())
+}
+
+fn part<'a>(weights: &'a Weights, layer: usize, part: &str) -> Result<&'a Tensor> {
+    let name = format!("{layer}.{part}");
+    weights
+        .get(&name)
+        .with_context(|| format!("no weights {name}"))
+}
+
+fn forward(
+    layers: &[Layer],
+    weights: &Weights,
+    convolution: Convolution,
+    mut x: Tensor,
+) -> Result<Tensor> {
+    let mut stack = Vec::new();
+    for (i, &layer) in layers.iter().enumerate() {
+        let part = |name| part(weights, i, name);
+        x = match (layer, convolution) {
+            (Layer::Conv { .. }, Convolution::Ours) => {
+                let activation = match layers.get(i + 1) {
+                    Some(Layer::Relu) => Activation::Relu,
+                    _ => Activation::None,
+                };
+                let spec = ConvSpec {
+                    activation,
+                    ..ConvSpec::default()
+                };
+                conv2d(&x, part("weight")?, Some(part("bias")?), spec)?
+            }
+            (Layer::Conv { kernel, .. }, Convolution::Candle) => {
+                let y = x.conv2d(part("weight")?, kernel / 2, 1, 1, 1)?;
+                y.broadcast_add(&part("bias")?.reshape((1, (), 1, 1))?)?
+            }
+            (Layer::Deconv { kernel, stride, .. }, _) => {
+                let weight = part("weight")?;
+                let y = x.conv_transpose2d(weight, kernel / 2, stride - 1, stride, 1)?;
+                y.broadcast_add(&part("bias")?.reshape((1, (), 1, 1))?)?
+            }
+            // Our convolution has done it.
+            (Layer::Relu, Convolution::Ours) => x,
+            (Layer::Relu, Convolution::Candle) => x.relu()?,
+            (Layer::Tanh, _) => x.tanh()?,
+            (Layer::Prelu { slopes }, _) => {
+                PReLU::new(part("slope")?.clone(), slopes == 1).forward(&x)?
+            }
+            (Layer::Shuffle { factor }, _) => candle_nn::ops::pixel_shuffle(&x, factor)?,
+            (Layer::Push, _) => {
+                stack.push(x.clone());
+                x
+            }
+            (Layer::Add, _) => (x + stack.pop().context("nothing to add")?)?,
+        };
+    }
+    Ok(x)
+}
+
+/// The work's weights, the last layer's such that the picture's values before
+/// the last activation are 0 to 1.
+pub(crate) fn weights(work: &Work) -> Result<Weights> {
+    let mut weights = work.draw()?;
+    let last = work.last().context("a network without weights")?;
+    let x = Tensor::from_vec(work.picture(), &work.input, &Device::Cpu)?;
+    let y = forward(&work.layers[..=last], &weights, Convolution::Ours, x)?.flatten_all()?;
+    let (low, high) = (y.min(0)?.to_scalar::<f32>()?, y.max(0)?.to_scalar::<f32>()?);
+    let gain = 1.0 / f64::from(high - low);
+    let scaled = |name: &str, shift: f32| -> Result<Tensor> {
+        Ok(part(&weights, last, name)?.affine(gain, -f64::from(shift) * gain)?)
+    };
+    let (weight, bias) = (scaled("weight", 0.0)?, scaled("bias", low)?);
+    weights.insert(format!("{last}.weight"), weight);
+    weights.insert(format!("{last}.bias"), bias);
+    Ok(weights)
+}
+
+/// Forward and backward pass towards the picture itself; the gradients come out.
+fn training(work: &Work, weights: &Weights, convolution: Convolution) -> Result<Job> {
+    let mut names: Vec<_> = weights.keys().collect();
+    names.sort();
+    let vars: Vec<_> = names
+        .iter()
+        .map(|&name| Ok((name.clone(), Var::from_tensor(&weights[name])?)))
+        .collect::<Result<_>>()?;
+    let tracked = vars
+        .iter()
+        .map(|(name, var)| (name.clone(), var.as_tensor().clone()));
+    let tracked: Weights = tracked.collect();
+    let x = Tensor::from_vec(work.picture(), &work.input, &Device::Cpu)?;
+    let layers = work.layers.clone();
+    Ok(Box::new(move |output| {
+        let start = Instant::now();
+        let y = forward(&layers, &tracked, convolution, x.clone())?;
+        let gradients = (y - &x)?.sqr()?.mean_all()?.backward()?;
+        let took = start.elapsed();
+        output.clear();
+        for (name, var) in &vars {
+            let gradient = gradients
+                .get(var)
+                .with_context(|| format!("no gradient of {name}"))?;
+            output.extend(gradient.flatten_all()?.to_vec1::<f32>()?);
+        }
+        Ok(took)
+    }))
+}
+
+/// An I420 frame.
+struct Frame {
+    size: (usize, usize),
+    bytes: Vec<u8>,
+}
+
+impl Frame {
+    /// A black one. Sides are even.
+    fn new(size: (usize, usize)) -> Self {
+        Self {
+            size,
+            bytes: vec![0; size.0 * size.1 * 3 / 2],
+        }
+    }
+
+    /// The work's picture, its chroma the negative.
+    fn of(work: &Work) -> Self {
+        let [_, _, height, width] = work.input;
+        let luma = work.picture();
+        let byte = |value: f32| (value * 255.0).round() as u8;
+        let rows = luma.chunks(width).step_by(2);
+        let halved = rows.flat_map(|row| row.iter().step_by(2));
+        let chroma: Vec<_> = halved.map(|&value| byte(1.0 - value)).collect();
+        let bytes = luma.iter().map(|&value| byte(value));
+        let bytes = bytes
+            .chain(chroma.iter().copied())
+            .chain(chroma.iter().copied());
+        Self {
+            size: (width, height),
+            bytes: bytes.collect(),
+        }
+    }
+
+    /// Where U and V begin.
+    fn cuts(&self) -> (usize, usize) {
+        let area = self.size.0 * self.size.1;
+        (area, area / 4)
+    }
+
+    fn view(&self) -> srfilter::Result<FrameRef<'_>> {
+        let (width, (area, quarter)) = (self.size.0, self.cuts());
+        let (y, chroma) = self.bytes.split_at(area);
+        let (u, v) = chroma.split_at(quarter);
+        let planes = [(y, width), (u, width / 2), (v, width / 2)];
+        FrameRef::new(PixelFormat::I420, self.size, Color::default(), &planes)
+    }
+
+    fn view_mut(&mut self) -> srfilter::Result<FrameMut<'_>> {
+        let (width, (area, quarter)) = (self.size.0, self.cuts());
+        let (y, chroma) = self.bytes.split_at_mut(area);
+        let (u, v) = chroma.split_at_mut(quarter);
+        let planes = [(y, width), (u, width / 2), (v, width / 2)];
+        FrameMut::new(PixelFormat::I420, self.size, Color::default(), planes)
+    }
+}
+
+/// Bytes as values 0 to 1.
+fn values(bytes: &[u8], output: &mut Vec<f32>) {
+    output.clear();
+    output.extend(bytes.iter().map(|&byte| f32::from(byte) / 255.0));
+}
+
+/// Frames through `Upscaler::process`, without GStreamer.
+fn by_upscaler(work: &Work, model: &str) -> Result<Job> {
+    let input = Frame::of(work);
+    let shape = Shape {
+        format: PixelFormat::I420,
+        size: input.size,
+        color: Color::default(),
+    };
+    let job = engine::Job::exact(shape, Scale::whole(ENLARGED));
+    let mut upscaler = Upscaler::new(Loaded::built_in(model)?, job, &Options::default())?;
+    let mut made = Frame::new(job.output);
+    Ok(Box::new(move |output| {
+        let start = Instant::now();
+        for _ in 0..FRAMES {
+            upscaler.process(&input.view()?, &mut made.view_mut()?)?;
+        }
+        let took = start.elapsed() / FRAMES as u32;
+        values(&made.bytes, output);
+        Ok(took)
+    }))
+}
+
+/// A pipeline that stops when it is dropped.
+struct Playing(gst::Pipeline);
+
+impl Drop for Playing {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure here.
+        let _ = self.0.set_state(gst::State::Null);
+    }
+}
+
+impl Playing {
+    fn element<T: IsA<gst::Element>>(&self, name: &str) -> Result<T> {
+        let element = self.0.by_name(name);
+        let element = element.and_then(|element| element.downcast().ok());
+        element.with_context(|| format!("the pipeline has no {name}"))
+    }
+}
+
+/// Frames through the element, as fast as it takes them.
+fn by_element(work: &Work, model: &str) -> Result<Job> {
+    gst::init()?;
+    gstsrfilter::plugin_register_static()?;
+    let frame = Frame::of(work);
+    let (width, height) = frame.size;
+    // `Color::default()` in GStreamer's words.
+    let caps = format!(
+        "video/x-raw,format=I420,width={width},height={height},framerate=25/1,\
+         colorimetry=bt601,chroma-site=mpeg2"
+    );
+    let pipeline = gst::parse::launch(&format!(
+        "appsrc name=source format=time caps={caps} \
+         ! srfilter model={model} scale={ENLARGED} qos=false ! appsink name=sink sync=false"
+    ))?;
+    let pipeline = pipeline.downcast::<gst::Pipeline>();
+    let playing = Playing(pipeline.ok().context("this is no pipeline")?);
+    let source: gst_app::AppSrc = playing.element("source")?;
+    let sink: gst_app::AppSink = playing.element("sink")?;
+    playing.0.set_state(gst::State::Playing)?;
+    let mut count = 0;
+    Ok(Box::new(move |output| {
+        let start = Instant::now();
+        for _ in 0..FRAMES {
+            let mut buffer = gst::Buffer::from_slice(frame.bytes.clone());
+            let pts = gst::ClockTime::from_mseconds(40 * count);
+            buffer.get_mut().context("a shared buffer")?.set_pts(pts);
+            source.push_buffer(buffer)?;
+            count += 1;
+        }
+        let mut last = None;
+        for _ in 0..FRAMES {
+            last = sink.try_pull_sample(PATIENCE);
+            if last.is_none() {
+                let error = playing.0.bus().and_then(|bus| bus.pop());
+                bail!("no frame came out of the pipeline: {error:?}");
+            }
+        }
+        let took = start.elapsed() / FRAMES as u32;
+        let buffer = last
+            .and_then(|sample| sample.buffer_owned())
+            .context("an empty sample")?;
+        // Rows of these sizes have no padding.
+        values(&buffer.map_readable()?, output);
+        Ok(took)
+    }))
+}

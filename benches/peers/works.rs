@@ -1,0 +1,384 @@
+//! The works: which networks, on which pictures, with which weights.
+
+use anyhow::{Context, Result};
+use candle_core::{Device, Tensor};
+use serde::Serialize;
+use std::collections::HashMap;
+
+/// The name that our engine has in every table.
+pub(crate) const SRFILTER: &str = "srfilter";
+/// candle's own convolution.
+pub(crate) const CANDLE: &str = "candle";
+/// The GStreamer element around our engine.
+pub(crate) const ELEMENT: &str = "element";
+
+/// How much the works on frames enlarge.
+pub(crate) const ENLARGED: u32 = 2;
+
+/// What each of the engines does in a work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// A picture goes through a network.
+    Network,
+    /// Forward and backward pass of a batch; what comes out are the gradients.
+    Training,
+    /// I420 frames go through the built-in model of that name.
+    Frames(&'static str),
+}
+
+/// A step of a network. Convolutions keep the size of the picture, with zeros
+/// around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub(crate) enum Layer {
+    /// Weights (outputs, inputs, kernel, kernel), and a bias.
+    Conv {
+        kernel: usize,
+        inputs: usize,
+        outputs: usize,
+    },
+    /// A transposed convolution that enlarges by `stride`: weights (inputs,
+    /// outputs, kernel, kernel), and a bias.
+    Deconv {
+        kernel: usize,
+        inputs: usize,
+        outputs: usize,
+        stride: usize,
+    },
+    /// The larger of the value and zero.
+    Relu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// Values below zero times a slope: one for all channels, or one for each.
+    Prelu { slopes: usize },
+    /// PyTorch's PixelShuffle.
+    Shuffle { factor: usize },
+    /// Lays the picture on a stack.
+    Push,
+    /// Takes one from there and adds it.
+    Add,
+}
+
+/// A row of the table.
+#[derive(Debug, Serialize)]
+pub(crate) struct Work {
+    /// The name.
+    pub(crate) name: &'static str,
+    /// What is done.
+    pub(crate) kind: Kind,
+    /// The engines of the worker that do it, ours first.
+    pub(crate) engines: Vec<&'static str>,
+    /// Whether ONNX Runtime and OpenVINO do it too.
+    pub(crate) peers: bool,
+    /// (N, C, H, W) of what goes in.
+    pub(crate) input: [usize; 4],
+    /// (N, C, H, W) of what the network makes of it.
+    pub(crate) output: [usize; 4],
+    /// The network.
+    pub(crate) layers: Vec<Layer>,
+    /// 10^9 multiplications of the direct computation.
+    pub(crate) gmac: f64,
+}
+
+/// Weights by layer and part: `0.weight`, `0.bias`, `1.slope`.
+pub(crate) type Weights = HashMap<String, Tensor>;
+
+impl Work {
+    /// A network that everybody runs on a picture.
+    fn network(
+        name: &'static str,
+        engines: &[&'static str],
+        size: [usize; 3],
+        layers: Vec<Layer>,
+    ) -> Self {
+        let [channels, width, height] = size;
+        Self::new(
+            name,
+            Kind::Network,
+            engines,
+            [1, channels, height, width],
+            layers,
+        )
+    }
+
+    fn new(
+        name: &'static str,
+        kind: Kind,
+        engines: &[&'static str],
+        input: [usize; 4],
+        layers: Vec<Layer>,
+    ) -> Self {
+        let (output, products) = follow(kind, input, &layers);
+        Self {
+            name,
+            kind,
+            engines: engines.to_vec(),
+            peers: kind == Kind::Network,
+            input,
+            output,
+            gmac: products as f64 / 1e9,
+            layers,
+        }
+    }
+
+    /// Every work.
+    pub(crate) fn all() -> Vec<Self> {
+        let (ours, peers) = ([SRFILTER, CANDLE], [CANDLE]);
+        let luma = |kernels| srcnn(1, kernels);
+        vec![
+            Self::network("srcnn-955-360p", &ours, [1, 640, 360], luma([9, 5, 5])),
+            Self::network("srcnn-955-720p", &ours, [1, 1280, 720], luma([9, 5, 5])),
+            Self::network("srcnn-915-360p", &ours, [1, 640, 360], luma([9, 1, 5])),
+            Self::network("srcnn-915-720p", &ours, [1, 1280, 720], luma([9, 1, 5])),
+            Self::network("srcnn-rgb-360p", &ours, [3, 640, 360], srcnn(3, [9, 5, 5])),
+            Self::network("srresnet-x4-360p", &ours, [3, 160, 90], srresnet()),
+            Self::network("espcn-360p-720p", &peers, [1, 640, 360], espcn(2)),
+            Self::network("fsrcnn-360p-720p", &peers, [1, 640, 360], fsrcnn(2)),
+            Self::new(
+                "train-srcnn",
+                Kind::Training,
+                &ours,
+                [16, 1, 33, 33],
+                luma([9, 5, 5]),
+            ),
+            Self::new(
+                "element-360p-720p",
+                Kind::Frames("srcnn"),
+                &[ELEMENT, SRFILTER],
+                [1, 1, 360, 640],
+                luma([9, 5, 5]),
+            ),
+        ]
+    }
+
+    /// The work of that name.
+    pub(crate) fn find(name: &str) -> Result<Self> {
+        let found = Self::all().into_iter().find(|work| work.name == name);
+        found.with_context(|| format!("there is no work {name}"))
+    }
+
+    /// A picture of edges, gradients and grain, another one in every plane;
+    /// values 0 to 1.
+    pub(crate) fn picture(&self) -> Vec<f32> {
+        let [images, channels, height, width] = self.input;
+        let mut random = Random(1);
+        let mut values = Vec::with_capacity(images * channels * height * width);
+        for plane in 0..images * channels {
+            let shift = plane as f32 * 0.7;
+            for y in 0..height {
+                for x in 0..width {
+                    let (x, y) = (x as f32, y as f32);
+                    let rings = ((x * x + y * y) / 4000.0 + shift).sin();
+                    let waves = (x / 23.0 + shift).sin() * (y / 17.0).cos();
+                    let tiles = f32::from((x / 32.0 + shift) as i32 % 2 == (y / 32.0) as i32 % 2);
+                    let grain = random.normal() * 0.02;
+                    let value = 0.45 + 0.15 * rings + 0.15 * waves + 0.2 * (tiles - 0.5) + grain;
+                    values.push(value.clamp(0.0, 1.0));
+                }
+            }
+        }
+        values
+    }
+
+    /// Weights drawn so that values keep their size from layer to layer.
+    /// Always the same ones.
+    pub(crate) fn draw(&self) -> Result<Weights> {
+        let mut random = Random(2);
+        let mut weights = Weights::new();
+        for (i, &layer) in self.layers.iter().enumerate() {
+            let (shape, outputs, fan_in) = match layer {
+                Layer::Conv {
+                    kernel,
+                    inputs,
+                    outputs,
+                } => (
+                    [outputs, inputs, kernel, kernel],
+                    outputs,
+                    inputs * kernel * kernel,
+                ),
+                Layer::Deconv {
+                    kernel,
+                    inputs,
+                    outputs,
+                    stride,
+                } => {
+                    let seen = inputs * kernel * kernel / (stride * stride);
+                    ([inputs, outputs, kernel, kernel], outputs, seen)
+                }
+                Layer::Prelu { slopes } => {
+                    let values = (0..slopes).map(|_| 0.25 + 0.05 * random.normal()).collect();
+                    weights.insert(format!("{i}.slope"), tensor(values, &[slopes])?);
+                    continue;
+                }
+                _ => continue,
+            };
+            // What is added to something must not outgrow it after sixteen times.
+            let gain = match self.layers.get(i + 1) {
+                Some(Layer::Add) => 0.3,
+                _ => 1.0,
+            };
+            let spread = gain * (2.0 / fan_in as f32).sqrt();
+            let count = shape.iter().product();
+            let values = (0..count).map(|_| spread * random.normal()).collect();
+            weights.insert(format!("{i}.weight"), tensor(values, &shape)?);
+            let values = (0..outputs).map(|_| 0.05 * random.normal()).collect();
+            weights.insert(format!("{i}.bias"), tensor(values, &[outputs])?);
+        }
+        Ok(weights)
+    }
+
+    /// The last layer with weights.
+    pub(crate) fn last(&self) -> Option<usize> {
+        let has_weights = |l: &Layer| matches!(l, Layer::Conv { .. } | Layer::Deconv { .. });
+        self.layers.iter().rposition(has_weights)
+    }
+}
+
+/// The shape that comes out, and the number of multiplications on the way.
+fn follow(kind: Kind, input: [usize; 4], layers: &[Layer]) -> ([usize; 4], usize) {
+    let [images, mut channels, mut height, mut width] = input;
+    if let Kind::Frames(_) = kind {
+        // The network sees the enlarged frame.
+        let factor = ENLARGED as usize;
+        (height, width) = (factor * height, factor * width);
+    }
+    let (mut sum, mut first) = (0, 0);
+    for &layer in layers {
+        let (enlarged, products) = match layer {
+            Layer::Conv {
+                kernel,
+                inputs,
+                outputs,
+            } => {
+                channels = outputs;
+                (1, kernel * kernel * inputs * outputs)
+            }
+            Layer::Deconv {
+                kernel,
+                inputs,
+                outputs,
+                stride,
+            } => {
+                channels = outputs;
+                (stride, kernel * kernel * inputs * outputs)
+            }
+            Layer::Shuffle { factor } => {
+                channels /= factor * factor;
+                (factor, 0)
+            }
+            _ => (1, 0),
+        };
+        let products = products * images * height * width;
+        if sum == 0 {
+            first = products;
+        }
+        sum += products;
+        (height, width) = (enlarged * height, enlarged * width);
+    }
+    let products = match kind {
+        // Every layer goes forward and back to its weights, all but the first
+        // also back to their inputs.
+        Kind::Training => 3 * sum - first,
+        Kind::Network | Kind::Frames(_) => sum,
+    };
+    ([images, channels, height, width], products)
+}
+
+fn tensor(values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
+const fn conv(kernel: usize, inputs: usize, outputs: usize) -> Layer {
+    Layer::Conv {
+        kernel,
+        inputs,
+        outputs,
+    }
+}
+
+/// SRCNN (Dong et al., TPAMI 2016).
+fn srcnn(planes: usize, [a, b, c]: [usize; 3]) -> Vec<Layer> {
+    vec![
+        conv(a, planes, 64),
+        Layer::Relu,
+        conv(b, 64, 32),
+        Layer::Relu,
+        conv(c, 32, planes),
+    ]
+}
+
+/// SRResNet x4 (Ledig et al., 2017), its BatchNorms folded into the convolutions.
+fn srresnet() -> Vec<Layer> {
+    let prelu = Layer::Prelu { slopes: 1 };
+    let mut layers = vec![conv(9, 3, 64), prelu, Layer::Push];
+    for _ in 0..16 {
+        layers.extend([
+            Layer::Push,
+            conv(3, 64, 64),
+            prelu,
+            conv(3, 64, 64),
+            Layer::Add,
+        ]);
+    }
+    layers.extend([conv(3, 64, 64), Layer::Add]);
+    for _ in 0..2 {
+        layers.extend([conv(3, 64, 256), Layer::Shuffle { factor: 2 }, prelu]);
+    }
+    layers.extend([conv(9, 64, 3), Layer::Tanh]);
+    layers
+}
+
+/// ESPCN (Shi et al., 2016).
+fn espcn(factor: usize) -> Vec<Layer> {
+    vec![
+        conv(5, 1, 64),
+        Layer::Tanh,
+        conv(3, 64, 32),
+        Layer::Tanh,
+        conv(3, 32, factor * factor),
+        Layer::Shuffle { factor },
+    ]
+}
+
+/// FSRCNN 56-12-4 (Dong et al., 2016).
+fn fsrcnn(stride: usize) -> Vec<Layer> {
+    let mut layers = Vec::new();
+    for (kernel, inputs, outputs) in [(5, 1, 56), (1, 56, 12)]
+        .into_iter()
+        .chain([(3, 12, 12); 4])
+        .chain([(1, 12, 56)])
+    {
+        layers.extend([
+            conv(kernel, inputs, outputs),
+            Layer::Prelu { slopes: outputs },
+        ]);
+    }
+    layers.push(Layer::Deconv {
+        kernel: 9,
+        inputs: 56,
+        outputs: 1,
+        stride,
+    });
+    layers
+}
+
+/// Numbers that look random and never change (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    /// From 0 to 1.
+    fn uniform(&mut self) -> f32 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32
+    }
+
+    /// Nearly normal, mean 0, variance 1.
+    fn normal(&mut self) -> f32 {
+        let sum: f32 = (0..12).map(|_| self.uniform()).sum();
+        sum - 6.0
+    }
+}
