@@ -6,12 +6,12 @@ use candle_core::{Device, Module, Tensor, Var};
 use candle_nn::PReLU;
 use gst::prelude::*;
 use srfilter::Scale;
-use srfilter::engine::{self, Options, Shape, Upscaler};
+use srfilter::engine::{self, Options, Plan, Shape, Upscaler};
 use srfilter::frame::{Color, FrameMut, FrameRef, PixelFormat};
-use srfilter::models::srcnn::{self, Srcnn};
-use srfilter::models::{Channels, ScaledNetwork, Scales};
+use srfilter::nn::{Chain, Conv, Link, Packed};
 use srfilter::ops::{Activation, ConvSpec, conv2d};
 use srfilter::weights::Loaded;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Frames that one call sends through the engine or the element.
@@ -71,56 +71,50 @@ fn timed(work: &Work, mut run: Run) -> Job {
     })
 }
 
-/// Our engine for a network. Whatever the engine learns to do belongs here.
+/// Our engine for a network: the plan that the element runs too.
 fn prepare(work: &Work, weights: &Weights) -> Result<Run> {
-    let Some(network) = srcnn(work, weights)? else {
-        // Not one of our networks yet.
-        return Ok(layerwise(work, weights, Convolution::Ours));
-    };
-    let shape = work.input;
+    let packed = Packed::of_chain(&chain(&work.layers, weights)?)?;
+    let packed = packed.context("the plan does not cover this network")?;
+    let [_, _, height, width] = work.input;
+    let mut plan = Plan::of(Arc::new(packed), (width, height), &Options::default())?;
     Ok(Box::new(move |input, output| {
-        let x = Tensor::from_slice(input, &shape, &Device::Cpu)?;
-        store(&network.forward(&x)?, output)
+        let input: Vec<_> = input.chunks_exact(width * height).collect();
+        let (width, height) = plan.output_size();
+        let mut output: Vec<_> = output.chunks_exact_mut(width * height).collect();
+        Ok(plan.run(&input, &mut output)?)
     }))
 }
 
-/// The work's network as our SRCNN, if it is one.
-fn srcnn(work: &Work, weights: &Weights) -> Result<Option<Srcnn>> {
-    let &[
-        Layer::Conv {
-            kernel: a,
-            inputs,
-            outputs: first,
-        },
-        Layer::Relu,
-        Layer::Conv {
-            kernel: b,
-            outputs: second,
-            ..
-        },
-        Layer::Relu,
-        Layer::Conv { kernel: c, .. },
-    ] = work.layers.as_slice()
-    else {
-        return Ok(None);
-    };
-    let config = srcnn::Config {
-        channels: match inputs {
-            1 => Channels::Luma,
-            _ => Channels::Rgb,
-        },
-        kernels: [a, b, c],
-        widths: [first, second],
-        ..srcnn::Config::default()
-    };
-    let layer = |i: usize| -> Result<_> {
-        Ok((
-            part(weights, i, "weight")?.clone(),
-            part(weights, i, "bias")?.clone(),
-        ))
-    };
-    let tensors = [layer(0)?, layer(2)?, layer(4)?];
-    Ok(Some(Srcnn::from_tensors(&config, tensors, Scales::Any)?))
+/// The work's layers as our engine takes them.
+fn chain(layers: &[Layer], weights: &Weights) -> Result<Chain> {
+    let (mut links, mut stack) = (Vec::<Link>::new(), Vec::new());
+    for (i, &layer) in layers.iter().enumerate() {
+        let part = |name| part(weights, i, name).cloned();
+        if let Layer::Conv { .. } = layer {
+            links.push(Link::from(Conv {
+                weight: part("weight")?,
+                bias: Some(part("bias")?),
+                spec: ConvSpec::default(),
+            }));
+            continue;
+        }
+        if layer == Layer::Push {
+            stack.push(links.len());
+            continue;
+        }
+        let link = links.last_mut().context("no convolution before")?;
+        match layer {
+            Layer::Relu => link.conv.spec.activation = Activation::Relu,
+            // With one slope for all channels it may as well come before a shuffle.
+            Layer::Prelu { slopes } if slopes == 1 || link.shuffle == 1 => {
+                link.slope = Some(part("slope")?);
+            }
+            Layer::Shuffle { factor } => link.shuffle = factor,
+            Layer::Add => link.skip = Some(stack.pop().context("nothing to add")?),
+            _ => bail!("the plan has no {layer:?}"),
+        }
+    }
+    Ok(Chain { links, base: false })
 }
 
 /// The network layer by layer.

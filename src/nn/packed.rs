@@ -41,7 +41,12 @@ impl Packed {
         }
     }
 
-    fn of_chain(chain: &Chain) -> Result<Option<Self>> {
+    /// Packs a chain; `None` if the plan does not cover it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Packed::new`].
+    pub fn of_chain(chain: &Chain) -> Result<Option<Self>> {
         let (Some(first), Some(last)) = (chain.links.first(), chain.links.last()) else {
             return Ok(None);
         };
