@@ -6,6 +6,13 @@
 //! for bit: borders cut and renormalised, 22-bit weights, rounding in between.
 
 use super::Picture;
+use std::ops::Range;
+
+/// The longest period of weights that is looked for.
+const MAX_PERIOD: usize = 8;
+
+/// Source samples that are taken together where weights repeat.
+const LANES: usize = 16;
 
 /// Support of the kernel on either side, in samples.
 const SUPPORT: f64 = 2.0;
@@ -66,6 +73,9 @@ pub struct Axis {
     starts: Vec<u32>,
     weights: Vec<f64>,
     weights_f32: Vec<f32>,
+    /// The targets whose weights repeat, and after how many of them they do:
+    /// each time one source sample further on.
+    repeats: Option<(Range<usize>, usize)>,
 }
 
 impl Axis {
@@ -90,9 +100,19 @@ impl Axis {
             row[first - start..][..window.len()].copy_from_slice(&window);
             starts.push(start as u32);
         }
+        let repeats = repeats(&starts, &weights, taps);
+        if let Some((range, period)) = &repeats {
+            // Equal but for rounding; from here on to the bit.
+            let end = range.start + period;
+            for i in end..range.end {
+                let like = range.start + (i - range.start) % period;
+                weights.copy_within(like * taps..(like + 1) * taps, i * taps);
+            }
+        }
         Self {
             source: source.len,
             taps,
+            repeats,
             starts,
             weights_f32: weights.iter().map(|&w| w as f32).collect(),
             weights,
@@ -115,12 +135,28 @@ impl Axis {
     }
 
     /// The source samples that `range` of the target samples are made from.
-    fn footprint(&self, range: &std::ops::Range<usize>) -> std::ops::Range<usize> {
+    fn footprint(&self, range: &Range<usize>) -> Range<usize> {
         let starts = &self.starts[range.clone()];
         let first = starts.iter().min().copied().unwrap_or(0) as usize;
         let last = starts.iter().max().copied().unwrap_or(0) as usize;
         first..last + self.taps
     }
+}
+
+/// The longest range from the middle out in which weights repeat.
+fn repeats(starts: &[u32], weights: &[f64], taps: usize) -> Option<(Range<usize>, usize)> {
+    const ROUNDING: f64 = 1e-8;
+    let row = |i: usize| &weights[i * taps..][..taps];
+    let equal = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < ROUNDING);
+    let middle = starts.len() / 2;
+    (1..=MAX_PERIOD).find_map(|period| {
+        let same =
+            |i: &usize| starts[*i] + 1 == starts[i + period] && equal(row(*i), row(i + period));
+        let last = starts.len().checked_sub(period + 1)?;
+        let from = (0..=middle.min(last)).rev().take_while(same).last()?;
+        let to = (from..=last).take_while(same).last()? + period + 1;
+        (to - from >= period * LANES).then_some((from..to, period))
+    })
 }
 
 /// Positions that fall on a sample, or halfway, miss it by rounding: removes
@@ -169,9 +205,9 @@ fn mirror(i: i64, len: usize) -> usize {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region {
     /// Columns.
-    pub x: std::ops::Range<usize>,
+    pub x: Range<usize>,
     /// Rows.
-    pub y: std::ops::Range<usize>,
+    pub y: Range<usize>,
 }
 
 impl Region {
@@ -239,6 +275,21 @@ impl Resampler {
         }
     }
 
+    /// Computes columns of one row; `line` is room to work in.
+    pub(crate) fn row(
+        &self,
+        source: &[f32],
+        row: usize,
+        columns: Range<usize>,
+        line: &mut Vec<f32>,
+        out: &mut [f32],
+    ) {
+        let seen = self.x.footprint(&columns);
+        line.resize(seen.len(), 0.0);
+        self.vertical(source, row, &seen, line);
+        self.horizontal(line, seen.start, columns, out);
+    }
+
     /// The whole result.
     pub fn apply<T: Sample>(&self, source: &[T]) -> Vec<T> {
         let (width, height) = self.size();
@@ -251,7 +302,7 @@ impl Resampler {
         &self,
         source: &[T],
         row: usize,
-        columns: &std::ops::Range<usize>,
+        columns: &Range<usize>,
         line: &mut [T],
     ) {
         let (width, taps) = (self.x.source, self.y.taps);
@@ -270,17 +321,63 @@ impl Resampler {
         &self,
         line: &[T],
         first: usize,
-        columns: std::ops::Range<usize>,
+        columns: Range<usize>,
         out: &mut [T],
     ) {
+        let (mut column, out) = (columns.start, &mut out[..columns.len()]);
+        if let Some((range, period)) = &self.x.repeats {
+            let start = column.max(range.start).min(columns.end);
+            let end = range.end.min(columns.end);
+            self.one_by_one(line, first, column, &mut out[..start - column]);
+            column = start;
+            while column + period * LANES <= end {
+                let out = &mut out[column - columns.start..][..period * LANES];
+                for phase in 0..*period {
+                    self.phase((line, first), column + phase, &mut out[phase..], *period);
+                }
+                column += period * LANES;
+            }
+        }
+        self.one_by_one(line, first, column, &mut out[column - columns.start..]);
+    }
+
+    /// The targets from `column` on.
+    fn one_by_one<T: Sample>(&self, line: &[T], first: usize, column: usize, out: &mut [T]) {
         let taps = self.x.taps;
-        let starts = &self.x.starts[columns.clone()];
-        let weights = T::weights(&self.x)[columns.start * taps..].chunks_exact(taps);
+        let starts = &self.x.starts[column..];
+        let weights = T::weights(&self.x)[column * taps..].chunks_exact(taps);
         for ((value, &start), weights) in out.iter_mut().zip(starts).zip(weights) {
             let mut sum = T::default();
             for (&weight, &sample) in weights.iter().zip(&line[start as usize - first..]) {
                 sum += weight * sample;
             }
+            *value = sum;
+        }
+    }
+
+    /// Every `period`-th target from one on, which have the same weights. Sums
+    /// as [`Resampler::one_by_one`] does.
+    #[inline]
+    fn phase<T: Sample>(
+        &self,
+        (line, first): (&[T], usize),
+        target: usize,
+        out: &mut [T],
+        period: usize,
+    ) {
+        let taps = self.x.taps;
+        let source = &line[self.x.starts[target] as usize - first..];
+        let mut sums = [T::default(); LANES];
+        for (tap, &weight) in T::weights(&self.x)[target * taps..][..taps]
+            .iter()
+            .enumerate()
+        {
+            let samples = &source[tap..][..LANES];
+            for (sum, &sample) in sums.iter_mut().zip(samples) {
+                *sum += weight * sample;
+            }
+        }
+        for (value, sum) in out.iter_mut().step_by(period).zip(sums) {
             *value = sum;
         }
     }
@@ -386,6 +483,24 @@ mod tests {
             for (row, part) in part.chunks(to.0 - x0).enumerate() {
                 assert_eq!(part, &whole[(y0 + row) * to.0 + x0..][..to.0 - x0]);
             }
+        }
+    }
+
+    /// Where weights repeat, the fast way computes what the slow one does.
+    #[test]
+    fn repeating_weights_change_nothing() {
+        let source: Vec<f32> = (0..150).map(|i| ((i * 37) % 101) as f32).collect();
+        for to in [150, 300, 450, 1200, 75, 225, 375, 299] {
+            let fast = Resampler::resize((150, 1), (to, 1));
+            let mut slow = fast.clone();
+            slow.x.repeats = None;
+            let regular = to % 150 == 0;
+            assert!(!regular || fast.x.repeats.is_some(), "{to}");
+            let whole = slow.apply(&source);
+            assert_eq!(fast.apply(&source), whole);
+            let (mut line, mut part) = (Vec::new(), vec![0.0; to - 7]);
+            fast.row(&source, 0, 7..to, &mut line, &mut part);
+            assert_eq!(part, whole[7..]);
         }
     }
 
