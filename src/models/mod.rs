@@ -105,6 +105,18 @@ impl fmt::Display for Scales {
 pub enum WorksAt {
     /// The output's: it improves a picture that bicubic interpolation enlarged.
     Output,
+    /// The input's: its result is that many times as wide and as high.
+    Input(usize),
+}
+
+impl WorksAt {
+    /// How many times as wide and as high as its input a network's result is.
+    pub const fn factor(self) -> usize {
+        match self {
+            Self::Output => 1,
+            Self::Input(factor) => factor,
+        }
+    }
 }
 
 /// A network of any number of scales. One definition serves inference and training.
