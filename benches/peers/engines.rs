@@ -114,7 +114,11 @@ fn chain(layers: &[Layer], weights: &Weights) -> Result<Chain> {
             _ => bail!("the plan has no {layer:?}"),
         }
     }
-    Ok(Chain { links, base: false })
+    Ok(Chain {
+        links,
+        shift: 0.0,
+        base: false,
+    })
 }
 
 /// The network layer by layer.

@@ -1,11 +1,15 @@
 //! One network applied to planes, tile by tile.
 
+use super::Options;
+use super::plan::{Plan, PlanesOut, Sink, Source};
 use crate::frame::resample::{Region, Resampler};
 use crate::models::{Scaled, WorksAt};
+use crate::nn::Packed;
 use crate::ops::Border;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -24,6 +28,15 @@ pub(super) struct Stage {
     factor: usize,
     /// Columns and rows of a tile at most, in samples that the network sees.
     tile: (usize, usize),
+    /// The network as one fused plan, where there is one.
+    fused: Option<Fused>,
+}
+
+/// A network that runs fused.
+struct Fused {
+    plan: Plan,
+    /// Enlarges what the network sees, to be added to its result.
+    base: Option<Resampler>,
 }
 
 /// The planes that a network sees.
@@ -31,7 +44,7 @@ enum View {
     /// The input's own: width and height.
     Input((usize, usize)),
     /// The input's, enlarged to the size of the result.
-    Enlarged(Resampler),
+    Enlarged(Box<Resampler>),
 }
 
 impl View {
@@ -76,7 +89,7 @@ impl Stage {
     ) -> Self {
         let works_at = network.works_at();
         let view = match works_at {
-            WorksAt::Output => View::Enlarged(Resampler::resize(from, to)),
+            WorksAt::Output => View::Enlarged(Box::new(Resampler::resize(from, to))),
             WorksAt::Input(_) => View::Input(from),
         };
         let (_, height) = view.size();
@@ -88,7 +101,21 @@ impl Stage {
             factor: works_at.factor(),
             network,
             view,
+            fused: None,
         }
+    }
+
+    /// Runs the network by a plan from now on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::of`].
+    pub(super) fn fuse(&mut self, packed: Arc<Packed>, options: &Options) -> Result<()> {
+        let enlarges = packed.base && packed.factor() > 1;
+        let base = enlarges.then(|| Resampler::resize(self.view.size(), self.size()));
+        let plan = Plan::of(packed, self.view.size(), options)?;
+        self.fused = Some(Fused { plan, base });
+        Ok(())
     }
 
     /// Width and height of the result.
@@ -99,18 +126,45 @@ impl Stage {
 
     /// The number of tiles that one run makes.
     pub(super) fn tiles(&self) -> usize {
+        if let Some(fused) = &self.fused {
+            return fused.plan.regions();
+        }
         let (width, height) = self.view.size();
         width.div_ceil(self.tile.0) * height.div_ceil(self.tile.1)
     }
 
+    /// Whether [`Stage::run_into`] can be had.
+    pub(super) fn is_fused(&self) -> bool {
+        self.fused.is_some()
+    }
+
+    /// Makes one plane from each input plane and hands its samples over, rows
+    /// in any order: values 0 to 1, not clamped. Only where the stage is fused.
+    pub(super) fn run_into(&mut self, input: &[Vec<f32>], sink: &dyn Sink) {
+        if let Some(Fused { plan, base }) = &mut self.fused {
+            let source = Seen {
+                view: &self.view,
+                base: base.as_ref(),
+                planes: input,
+            };
+            plan.process(&source, sink);
+        }
+    }
+
     /// Makes one plane from each input plane: values 0 to 255, clamped.
-    pub(super) fn run(&self, input: &[Vec<f32>], output: &mut [Vec<f32>]) -> Result<()> {
+    pub(super) fn run(&mut self, input: &[Vec<f32>], output: &mut [Vec<f32>]) -> Result<()> {
         let (seen_width, seen_height) = self.view.size();
         let (width, height) = self.size();
         let rows = self.tile.1;
         for plane in output.iter_mut() {
             plane.resize(width * height, 0.0);
         }
+        if self.is_fused() {
+            let mut planes: Vec<&mut [f32]> = output.iter_mut().map(Vec::as_mut_slice).collect();
+            self.run_into(input, &PlanesOut::clamped(&mut planes, width));
+            return Ok(());
+        }
+        let this = &*self;
         // A band is a row of tiles: the same rows of every plane.
         let mut bands: Vec<Vec<&mut [f32]>> = Vec::new();
         bands.resize_with(seen_height.div_ceil(rows), Vec::new);
@@ -126,9 +180,9 @@ impl Stage {
             .try_for_each(|(i, mut band)| {
                 let first = i * rows;
                 let rows = first..(first + rows).min(seen_height);
-                for column in (0..seen_width).step_by(self.tile.0) {
-                    let columns = column..(column + self.tile.0).min(seen_width);
-                    self.tile(input, columns, rows.clone(), &mut band)?;
+                for column in (0..seen_width).step_by(this.tile.0) {
+                    let columns = column..(column + this.tile.0).min(seen_width);
+                    this.tile(input, columns, rows.clone(), &mut band)?;
                 }
                 Ok(())
             })
@@ -192,6 +246,42 @@ impl Stage {
             }
         }
         Ok(())
+    }
+}
+
+/// What a network sees of the input, row by row: values 0 to 1.
+struct Seen<'a> {
+    view: &'a View,
+    base: Option<&'a Resampler>,
+    planes: &'a [Vec<f32>],
+}
+
+thread_local! {
+    /// Rows between the two passes of resampling, and what is to be added.
+    static LINES: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+impl Source for Seen<'_> {
+    fn row(&self, plane: usize, y: usize, x: Range<usize>, out: &mut [f32]) {
+        let plane = &self.planes[plane];
+        match self.view {
+            View::Input((width, _)) => out.copy_from_slice(&plane[y * width..][x]),
+            View::Enlarged(resampler) => LINES.with_borrow_mut(|(line, _)| {
+                resampler.row(plane, y, x, line, out);
+            }),
+        }
+        out.iter_mut().for_each(|value| *value /= PEAK);
+    }
+
+    fn add_base(&self, plane: usize, y: usize, x: Range<usize>, out: &mut [f32]) {
+        let Some(resampler) = self.base else { return };
+        LINES.with_borrow_mut(|(line, base)| {
+            base.resize(out.len(), 0.0);
+            resampler.row(&self.planes[plane], y, x, line, base);
+            for (sum, base) in out.iter_mut().zip(base) {
+                *sum += *base / PEAK;
+            }
+        });
     }
 }
 
@@ -283,7 +373,7 @@ mod tests {
 
     fn run(factor: usize, border: Border, tile: usize, threads: usize) -> (Vec<f32>, usize) {
         let network: Scaled = Box::new(Blocks::new(factor, border));
-        let stage = Stage::new(Arc::new(network), FROM, (0, 0), tile, threads);
+        let mut stage = Stage::new(Arc::new(network), FROM, (0, 0), tile, threads);
         assert_eq!(stage.size(), (factor * FROM.0, factor * FROM.1));
         let mut output = vec![Vec::new()];
         let pool = ThreadPoolBuilder::new().num_threads(threads).build();

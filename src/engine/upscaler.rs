@@ -2,6 +2,7 @@
 
 use super::DeviceChoice;
 use super::memory;
+use super::plan::{SamplesOut, Sink};
 use super::stage::{PEAK, Stage};
 use crate::frame::resample::{Axis, Grid, Region, Resampler};
 use crate::frame::{
@@ -136,7 +137,10 @@ impl Upscaler {
         let mut stages = Vec::new();
         let mut size = job.input.size;
         for (&scale, to) in scales.iter().zip(sizes) {
-            let stage = Stage::new(model.at(scale)?, size, to, tile, threads);
+            let mut stage = Stage::new(model.at(scale)?, size, to, tile, threads);
+            if let Some(packed) = model.packed(scale)? {
+                stage.fuse(packed, options)?;
+            }
             size = stage.size();
             stages.push(stage);
         }
@@ -272,7 +276,7 @@ impl Upscaler {
         }
         let pool = Arc::clone(&self.pool);
         pool.install(|| {
-            self.run_stages(|_| planes.to_vec())?;
+            self.run_stages(|_| planes.to_vec(), None)?;
             let mut made = std::mem::take(&mut self.scratch.planes[0]);
             let samples = made.par_iter_mut().flatten();
             // Resampling overshoots where it follows, or replaces, the networks.
@@ -298,7 +302,9 @@ impl Upscaler {
     fn resample_all(&mut self, output: &mut FrameMut<'_>) -> Result<()> {
         let components = output.format().components();
         self.resample(0..components.len());
-        store(output, |i| Plane::Ready(&self.scratch.direct[i]));
+        store(output, 0..components.len(), |i| {
+            Plane::Ready(&self.scratch.direct[i])
+        });
         Ok(())
     }
 
@@ -307,10 +313,17 @@ impl Upscaler {
         let format = output.format();
         let components = format.components().len();
         if format.family() != Family::Rgb {
-            self.run_stages(|input| vec![input[0].clone()])?;
+            let luma = &format.components()[0];
+            let straight = self.finish.is_none() && self.stages.last().is_some_and(Stage::is_fused);
+            if straight {
+                let sink = SamplesOut::new(output, luma);
+                self.run_stages(|input| vec![input[0].clone()], Some(&sink))?;
+            } else {
+                self.run_stages(|input| vec![input[0].clone()], None)?;
+            }
             self.resample(1..components);
             let scratch = &self.scratch;
-            store(output, |i| match i {
+            store(output, usize::from(straight)..components, |i| match i {
                 0 => Plane::Ready(&scratch.planes[0][0]),
                 _ => Plane::Ready(&scratch.direct[i]),
             });
@@ -318,7 +331,7 @@ impl Upscaler {
         }
         // Resampling is linear: adding to each colour what the network changes
         // in luma is the same as going through Y'CbCr, without its rounding.
-        self.run_stages(|input| vec![luma601(input)])?;
+        self.run_stages(|input| vec![luma601(input)], None)?;
         self.resample(0..components);
         let scratch = &mut self.scratch;
         let (colors, _) = scratch.direct.split_at(3);
@@ -328,7 +341,7 @@ impl Upscaler {
             *luma = (*luma - before) * Luma601::RGB_PER_LUMA;
         });
         let scratch = &self.scratch;
-        store(output, |i| match i {
+        store(output, 0..components, |i| match i {
             0..3 => Plane::Sum(&scratch.direct[i], &scratch.planes[0][0]),
             _ => Plane::Ready(&scratch.direct[i]),
         });
@@ -342,21 +355,27 @@ impl Upscaler {
         let conversion = YuvToRgb::new(self.job.input.color);
         let chroma = self.chroma.clone();
         match format.family() {
-            Family::Rgb => self.run_stages(|input| input[..3].to_vec())?,
-            Family::Gray => self.run_stages(|input| {
-                let grey = |&y: &f32| conversion.rgb([y, 128.0, 128.0])[0];
-                let plane: Vec<f32> = input[0].iter().map(grey).collect();
-                vec![plane.clone(), plane.clone(), plane]
-            })?,
-            Family::Yuv => self.run_stages(|input| {
-                let full = |plane: &Vec<f32>| match chroma.as_deref() {
-                    Some([up, _]) => resampled(up, plane),
-                    None => plane.clone(),
-                };
-                let mut planes = vec![input[0].clone(), full(&input[1]), full(&input[2])];
-                map_triples(&mut planes, |yuv| conversion.rgb(yuv));
-                planes
-            })?,
+            Family::Rgb => self.run_stages(|input| input[..3].to_vec(), None)?,
+            Family::Gray => self.run_stages(
+                |input| {
+                    let grey = |&y: &f32| conversion.rgb([y, 128.0, 128.0])[0];
+                    let plane: Vec<f32> = input[0].iter().map(grey).collect();
+                    vec![plane.clone(), plane.clone(), plane]
+                },
+                None,
+            )?,
+            Family::Yuv => self.run_stages(
+                |input| {
+                    let full = |plane: &Vec<f32>| match chroma.as_deref() {
+                        Some([up, _]) => resampled(up, plane),
+                        None => plane.clone(),
+                    };
+                    let mut planes = vec![input[0].clone(), full(&input[1]), full(&input[2])];
+                    map_triples(&mut planes, |yuv| conversion.rgb(yuv));
+                    planes
+                },
+                None,
+            )?,
         }
         let scratch = &mut self.scratch;
         let planes = &mut scratch.planes[0];
@@ -374,7 +393,7 @@ impl Upscaler {
         }
         self.resample(3.min(components)..components);
         let scratch = &self.scratch;
-        store(output, |i| match i {
+        store(output, 0..components, |i| match i {
             0..3 => Plane::Ready(&scratch.planes[0][i]),
             _ => Plane::Ready(&scratch.direct[i]),
         });
@@ -383,11 +402,21 @@ impl Upscaler {
 
     /// Runs all stages on what `first` makes of the input's components; the
     /// result is in `scratch.planes[0]`.
-    fn run_stages(&mut self, first: impl FnOnce(&[Vec<f32>]) -> Vec<Vec<f32>>) -> Result<()> {
+    /// With a sink, it takes what the last stage makes instead.
+    fn run_stages(
+        &mut self,
+        first: impl FnOnce(&[Vec<f32>]) -> Vec<Vec<f32>>,
+        sink: Option<&dyn Sink>,
+    ) -> Result<()> {
         let Scratch { input, planes, .. } = &mut self.scratch;
         let [current, next] = planes;
         *current = first(input);
-        for stage in &self.stages {
+        let last = self.stages.len().saturating_sub(1);
+        for (i, stage) in self.stages.iter_mut().enumerate() {
+            if let Some(sink) = sink.filter(|_| i == last) {
+                stage.run_into(current, sink);
+                return Ok(());
+            }
             next.resize_with(current.len(), Vec::new);
             stage.run(current, next)?;
             std::mem::swap(current, next);
@@ -449,8 +478,12 @@ impl Plane<'_> {
     }
 }
 
-/// Rounds dense planes into the samples of a frame, component by component.
-fn store<'a>(output: &mut FrameMut<'_>, source: impl Fn(usize) -> Plane<'a> + Sync) {
+/// Rounds dense planes into the samples of some of a frame's components.
+fn store<'a>(
+    output: &mut FrameMut<'_>,
+    components: std::ops::Range<usize>,
+    source: impl Fn(usize) -> Plane<'a> + Sync,
+) {
     let format = output.format();
     let (width, height) = output.size();
     for plane in 0..format.planes() {
@@ -468,7 +501,7 @@ fn store<'a>(output: &mut FrameMut<'_>, source: impl Fn(usize) -> Plane<'a> + Sy
                         .for_each(|b| *b = 255);
                 }
                 for (i, component) in format.components().iter().enumerate() {
-                    if component.plane == plane {
+                    if component.plane == plane && components.contains(&i) {
                         store_row(row, component, width, y, &source(i));
                     }
                 }

@@ -274,6 +274,7 @@ impl ScaledNetwork for Srcnn {
     fn chain(&self) -> Option<Chain> {
         Some(Chain {
             links: self.layers.iter().cloned().map(Link::from).collect(),
+            shift: 0.0,
             base: self.config.residual,
         })
     }

@@ -36,6 +36,8 @@ impl Conv {
 pub struct Chain {
     /// The convolutions.
     pub links: Vec<Link>,
+    /// Subtracted from every sample before the first convolution.
+    pub shift: f32,
     /// Whether the input, enlarged to the size of the result, is added to it.
     pub base: bool,
 }

@@ -24,6 +24,8 @@ pub struct Packed {
     pub(crate) outputs: usize,
     /// The last pixel shuffle, done as the rows leave.
     pub(crate) shuffle: usize,
+    /// Subtracted from every sample that comes in.
+    pub(crate) shift: f32,
     /// Whether the input, enlarged, is added.
     pub(crate) base: bool,
 }
@@ -77,6 +79,7 @@ impl Packed {
             planes,
             outputs: inputs.0,
             shuffle: last.shuffle,
+            shift: chain.shift,
             base: chain.base,
         };
         let base_fits = !packed.base || (packed.outputs == planes && packed.skips_fit_base());

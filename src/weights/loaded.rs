@@ -3,6 +3,7 @@
 use super::{Checkpoint, Hints};
 use crate::models::hypersrcnn::Embedding;
 use crate::models::{self, Architecture, Channels, Network, Scaled, Scales};
+use crate::nn::Packed;
 use crate::{Error, Result, Scale};
 use once_cell::sync::OnceCell;
 use std::collections::HashMap;
@@ -20,7 +21,14 @@ pub struct Loaded {
     networks: Vec<Box<dyn Network>>,
     channels: Channels,
     scales: Scales,
-    ready: Mutex<HashMap<Scale, Arc<Scaled>>>,
+    ready: Mutex<HashMap<Scale, Ready>>,
+}
+
+/// A network for one scale, and its weights as the fused plan takes them.
+#[derive(Clone)]
+struct Ready {
+    network: Arc<Scaled>,
+    packed: Option<Arc<Packed>>,
 }
 
 impl std::fmt::Debug for Loaded {
@@ -186,9 +194,22 @@ impl Loaded {
     ///
     /// A scale that no network has weights for.
     pub fn at(&self, scale: Scale) -> Result<Arc<Scaled>> {
+        Ok(self.ready(scale)?.network)
+    }
+
+    /// That network packed for the fused plan, if the plan covers it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Loaded::at`].
+    pub fn packed(&self, scale: Scale) -> Result<Option<Arc<Packed>>> {
+        Ok(self.ready(scale)?.packed)
+    }
+
+    fn ready(&self, scale: Scale) -> Result<Ready> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(network) = ready.get(&scale) {
-            return Ok(Arc::clone(network));
+        if let Some(ready) = ready.get(&scale) {
+            return Ok(ready.clone());
         }
         let mut networks = self.networks.iter();
         let network = networks.find(|n| n.scales().nearest(scale) == Some(scale));
@@ -196,12 +217,16 @@ impl Loaded {
             let (name, scales) = (&self.name, &self.scales);
             Error::Setting(format!("{name} has weights for {scales}, not for {scale}"))
         })?;
-        let network = Arc::new(network.at(scale)?);
+        let network = network.at(scale)?;
+        let made = Ready {
+            packed: Packed::new(network.as_ref())?.map(Arc::new),
+            network: Arc::new(network),
+        };
         if ready.len() >= CACHED_SCALES {
             ready.clear();
         }
-        ready.insert(scale, Arc::clone(&network));
-        Ok(network)
+        ready.insert(scale, made.clone());
+        Ok(made)
     }
 }
 

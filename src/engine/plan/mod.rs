@@ -11,13 +11,16 @@
 mod task;
 
 use super::Options;
+use super::stage::PEAK;
 use super::upscaler::pool;
+use crate::frame::{Component, FrameMut, to_u8};
 use crate::models::ScaledNetwork;
 use crate::nn::{Layer, Packed};
 use crate::ops::cpu::nhwc::Loops;
 use crate::{Error, Result};
 use rayon::ThreadPool;
 use rayon::prelude::*;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use task::{Memory, Region, Rows, Shape, Task};
@@ -326,33 +329,96 @@ impl Source for Planes<'_> {
     }
 }
 
-/// Planes as a sink.
-pub(super) struct PlanesOut {
+/// Dense planes as a sink.
+pub(super) struct PlanesOut<'a> {
     planes: Vec<(*mut f32, usize)>,
     width: usize,
+    /// What values are multiplied by, and then clamped to from zero.
+    peak: Option<f32>,
+    borrowed: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: a sample is stored once, by one thread, and read after all are done.
-unsafe impl Sync for PlanesOut {}
+// SAFETY: a sample is stored once, by one thread, and the planes are borrowed
+// for as long as the sink lives.
+unsafe impl Sync for PlanesOut<'_> {}
 
-impl PlanesOut {
-    /// Dense planes of that width; they must outlive the sink.
-    fn new(planes: &mut [&mut [f32]], width: usize) -> Self {
+impl<'a> PlanesOut<'a> {
+    /// Takes values as they are. Planes of that width.
+    fn new(planes: &'a mut [&mut [f32]], width: usize) -> Self {
         let planes = planes.iter_mut();
         Self {
             planes: planes.map(|p| (p.as_mut_ptr(), p.len())).collect(),
             width,
+            peak: None,
+            borrowed: PhantomData,
+        }
+    }
+
+    /// Takes values of 0 to 1 as 0 to 255, clamped.
+    pub(super) fn clamped(planes: &'a mut [&mut [f32]], width: usize) -> Self {
+        Self {
+            peak: Some(PEAK),
+            ..Self::new(planes, width)
         }
     }
 }
 
-impl Sink for PlanesOut {
+impl Sink for PlanesOut<'_> {
     fn store(&self, plane: usize, y: usize, x: usize, samples: &[f32]) {
         let (start, len) = self.planes[plane];
         let at = y * self.width + x;
         assert!(x + samples.len() <= self.width && at + samples.len() <= len);
         // SAFETY: the range was checked, and no other thread has this part.
-        unsafe { std::ptr::copy_nonoverlapping(samples.as_ptr(), start.add(at), samples.len()) }
+        let target = unsafe { std::slice::from_raw_parts_mut(start.add(at), samples.len()) };
+        let Some(peak) = self.peak else {
+            return target.copy_from_slice(samples);
+        };
+        for (target, sample) in target.iter_mut().zip(samples) {
+            *target = (sample * peak).clamp(0.0, peak);
+        }
+    }
+}
+
+/// A component of a frame as a sink: values of 0 to 1 are rounded to 0 to 255.
+pub(super) struct SamplesOut<'a> {
+    data: *mut u8,
+    len: usize,
+    stride: usize,
+    step: usize,
+    borrowed: PhantomData<&'a mut [u8]>,
+}
+
+// SAFETY: as for `PlanesOut`.
+unsafe impl Sync for SamplesOut<'_> {}
+
+impl<'a> SamplesOut<'a> {
+    /// The component of a frame, which is not subsampled.
+    pub(super) fn new(frame: &'a mut FrameMut<'_>, component: &Component) -> Self {
+        let (data, stride) = frame.plane_mut(component.plane);
+        let data = &mut data[component.offset..];
+        Self {
+            data: data.as_mut_ptr(),
+            len: data.len(),
+            stride,
+            step: component.step,
+            borrowed: PhantomData,
+        }
+    }
+}
+
+impl Sink for SamplesOut<'_> {
+    fn store(&self, _: usize, y: usize, x: usize, samples: &[f32]) {
+        let first = y * self.stride + x * self.step;
+        let count = samples.len().saturating_sub(1) * self.step + 1;
+        assert!(x * self.step + count <= self.stride && first + count <= self.len);
+        // SAFETY: the range was checked. Of the bytes in it no other thread has
+        // those that are written below, and no byte is read.
+        unsafe {
+            let target = self.data.add(first);
+            for (i, sample) in samples.iter().enumerate() {
+                *target.add(i * self.step) = to_u8((sample * PEAK).clamp(0.0, PEAK));
+            }
+        }
     }
 }
 

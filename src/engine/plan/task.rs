@@ -465,7 +465,7 @@ impl<'a> State<'a> {
         if self.task.region.layers.start > 0 {
             return;
         }
-        let planes = self.task.packed.planes;
+        let (planes, shift) = (self.task.packed.planes, self.task.packed.shift);
         let (shape, span) = (self.shape(0), self.span(0));
         let lines = self.start.wrapping_add(self.task.region.lines);
         let beyond = -shape.x.start;
@@ -487,11 +487,12 @@ impl<'a> State<'a> {
                     if planes == 1 {
                         let row = std::slice::from_raw_parts_mut(out, columns);
                         self.task.source.row(plane, y, x.clone(), row);
+                        row.iter_mut().for_each(|value| *value -= shift);
                     } else {
                         let line = std::slice::from_raw_parts_mut(lines, columns);
                         self.task.source.row(plane, y, x.clone(), line);
                         for (i, &value) in line.iter().enumerate() {
-                            *out.add(i * planes + plane) = value;
+                            *out.add(i * planes + plane) = value - shift;
                         }
                     }
                 }
@@ -835,7 +836,8 @@ impl<'a> State<'a> {
                     let pixel = self.rows[0].at(row, span.x.start).cast_const();
                     for (column, value) in line.iter_mut().enumerate() {
                         // SAFETY: the ring keeps the input's row until now.
-                        *value += unsafe { *pixel.add(column * packed.planes + plane) };
+                        let input = unsafe { *pixel.add(column * packed.planes + plane) };
+                        *value += input + packed.shift;
                     }
                 } else if packed.base {
                     self.task.source.add_base(plane, y, x..x + line.len(), line);

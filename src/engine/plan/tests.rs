@@ -64,7 +64,7 @@ impl ScaledNetwork for Drawn {
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let mut boundaries = vec![x.clone()];
+        let mut boundaries = vec![(x - f64::from(self.0.shift))?];
         for link in &self.0.links {
             let mut y = link.conv.forward(boundaries.last().unwrap())?;
             if let Some(slope) = &link.slope {
@@ -138,9 +138,11 @@ fn chains() -> Vec<(&'static str, Drawn)> {
             link(64, 32, middle, border, Relu),
             link(32, planes, 5, border, Linear),
         ],
+        shift: 0.0,
         base: false,
     };
     let residual = Chain {
+        shift: 0.5,
         base: true,
         ..srcnn(1, 5, Replicate)
     };
@@ -169,6 +171,7 @@ fn chains() -> Vec<(&'static str, Drawn)> {
             prelu(shuffle(same(64, 256, 3), 2), 256),
             same(64, 3, 3),
         ],
+        shift: 0.0,
         base: false,
     };
     let narrow = Chain {
@@ -178,6 +181,7 @@ fn chains() -> Vec<(&'static str, Drawn)> {
             link(16, 16, 3, Zero, Relu),
             shuffle(link(16, 9, 3, Zero, Linear), 3),
         ],
+        shift: 0.0,
         base: false,
     };
     let odd = Chain {
@@ -189,10 +193,12 @@ fn chains() -> Vec<(&'static str, Drawn)> {
             link(16, 16, 5, Replicate, Relu),
             link(16, 5, 1, Replicate, Linear),
         ],
+        shift: 0.0,
         base: false,
     };
     let one = Chain {
         links: vec![link(1, 1, 3, Zero, Linear)],
+        shift: 0.0,
         base: false,
     };
     [
@@ -307,6 +313,7 @@ fn what_a_plan_cannot_do_is_told() {
         link.conv.spec.stride = 2;
         Drawn(Chain {
             links: vec![link],
+            shift: 0.0,
             base: false,
         })
     };
