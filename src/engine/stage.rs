@@ -18,15 +18,55 @@ const MIN_HALOS: usize = 8;
 /// A network with the resampling around it, for planes of one size.
 pub(super) struct Stage {
     network: Arc<Scaled>,
-    /// Enlarges the input to the size at which the network works.
-    enlarge: Resampler,
-    /// Columns and rows of a tile at most.
+    /// What the network sees of the input.
+    view: View,
+    /// How many times as wide and as high as that its result is.
+    factor: usize,
+    /// Columns and rows of a tile at most, in samples that the network sees.
     tile: (usize, usize),
 }
 
+/// The planes that a network sees.
+enum View {
+    /// The input's own: width and height.
+    Input((usize, usize)),
+    /// The input's, enlarged to the size of the result.
+    Enlarged(Resampler),
+}
+
+impl View {
+    /// Width and height.
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Input(size) => *size,
+            Self::Enlarged(resampler) => resampler.size(),
+        }
+    }
+
+    /// A part of what becomes of the input `plane`, as dense rows.
+    fn part(&self, plane: &[f32], x: &Range<usize>, y: &Range<usize>) -> Vec<f32> {
+        match self {
+            Self::Input((width, _)) => {
+                let rows = y.clone().map(|row| &plane[row * width..][x.clone()]);
+                rows.flatten().copied().collect()
+            }
+            Self::Enlarged(resampler) => {
+                let mut part = vec![0.0; x.len() * y.len()];
+                let region = Region {
+                    x: x.clone(),
+                    y: y.clone(),
+                };
+                resampler.region(plane, &region, &mut part, x.len());
+                part
+            }
+        }
+    }
+}
+
 impl Stage {
-    /// A stage from one size to another with tiles of about `tile` samples a
-    /// side, as many rows of tiles as keep `threads` busy.
+    /// A stage from one size to another, with tiles of about `tile` samples a
+    /// side and as many rows of them as keep `threads` busy. Networks that
+    /// enlarge by themselves decide the size that is made: [`Stage::size`].
     pub(super) fn new(
         network: Arc<Scaled>,
         from: (usize, usize),
@@ -34,30 +74,38 @@ impl Stage {
         tile: usize,
         threads: usize,
     ) -> Self {
-        let WorksAt::Output = network.works_at();
-        let bands = to.1.div_ceil(tile).next_multiple_of(threads);
+        let works_at = network.works_at();
+        let view = match works_at {
+            WorksAt::Output => View::Enlarged(Resampler::resize(from, to)),
+            WorksAt::Input(_) => View::Input(from),
+        };
+        let (_, height) = view.size();
+        let bands = height.div_ceil(tile).next_multiple_of(threads);
         // Thinner bands would compute more halo than picture.
         let thinnest = (MIN_HALOS * network.halo()).min(tile).max(1);
         Self {
+            tile: (tile, height.div_ceil(bands).max(thinnest)),
+            factor: works_at.factor(),
             network,
-            enlarge: Resampler::resize(from, to),
-            tile: (tile, to.1.div_ceil(bands).max(thinnest)),
+            view,
         }
     }
 
     /// Width and height of the result.
     pub(super) fn size(&self) -> (usize, usize) {
-        self.enlarge.size()
+        let (width, height) = self.view.size();
+        (width * self.factor, height * self.factor)
     }
 
     /// The number of tiles that one run makes.
     pub(super) fn tiles(&self) -> usize {
-        let (width, height) = self.size();
+        let (width, height) = self.view.size();
         width.div_ceil(self.tile.0) * height.div_ceil(self.tile.1)
     }
 
     /// Makes one plane from each input plane: values 0 to 255, clamped.
     pub(super) fn run(&self, input: &[Vec<f32>], output: &mut [Vec<f32>]) -> Result<()> {
+        let (seen_width, seen_height) = self.view.size();
         let (width, height) = self.size();
         let rows = self.tile.1;
         for plane in output.iter_mut() {
@@ -65,9 +113,10 @@ impl Stage {
         }
         // A band is a row of tiles: the same rows of every plane.
         let mut bands: Vec<Vec<&mut [f32]>> = Vec::new();
-        bands.resize_with(height.div_ceil(rows), Vec::new);
+        bands.resize_with(seen_height.div_ceil(rows), Vec::new);
         for plane in output.iter_mut() {
-            for (band, part) in bands.iter_mut().zip(plane.chunks_mut(rows * width)) {
+            let parts = plane.chunks_mut(rows * self.factor * width);
+            for (band, part) in bands.iter_mut().zip(parts) {
                 band.push(part);
             }
         }
@@ -76,16 +125,17 @@ impl Stage {
             .enumerate()
             .try_for_each(|(i, mut band)| {
                 let first = i * rows;
-                let rows = first..(first + rows).min(height);
-                for column in (0..width).step_by(self.tile.0) {
-                    let columns = column..(column + self.tile.0).min(width);
+                let rows = first..(first + rows).min(seen_height);
+                for column in (0..seen_width).step_by(self.tile.0) {
+                    let columns = column..(column + self.tile.0).min(seen_width);
                     self.tile(input, columns, rows.clone(), &mut band)?;
                 }
                 Ok(())
             })
     }
 
-    /// Computes one tile and stores it into the planes of its band.
+    /// Computes the tile of some columns and rows that the network sees, and
+    /// stores it into the planes of its band.
     fn tile(
         &self,
         input: &[Vec<f32>],
@@ -93,50 +143,49 @@ impl Stage {
         rows: Range<usize>,
         band: &mut [&mut [f32]],
     ) -> Result<()> {
-        let (width, height) = self.size();
+        let (width, height) = self.view.size();
         let halo = self.network.halo();
         let valid = self.network.border() == Border::Valid;
         let (x, y) = (grow(&columns, halo, width), grow(&rows, halo, height));
         let mut samples = Vec::new();
         for plane in input {
-            let region = Region {
-                x: x.clone(),
-                y: y.clone(),
-            };
-            let mut part = vec![0.0; x.len() * y.len()];
-            self.enlarge.region(plane, &region, &mut part, x.len());
+            let mut part = self.view.part(plane, &x, &y);
             if valid {
                 // The network eats the halo: past the picture's edge, repeat it.
                 part = extend(&part, (&x, &y), (&columns, &rows), halo);
             }
             samples.extend(part.iter().map(|v| v / PEAK));
         }
-        let eaten = if valid { halo } else { 0 };
-        let (w, h) = if valid {
-            (columns.len() + 2 * halo, rows.len() + 2 * halo)
+        // What goes in, what of it has a result, and what of that is not the tile's.
+        let (taken, kept, skip) = if valid {
+            let kept = (columns.len(), rows.len());
+            ((kept.0 + 2 * halo, kept.1 + 2 * halo), kept, (0, 0))
         } else {
-            (x.len(), y.len())
+            let taken = (x.len(), y.len());
+            (
+                taken,
+                taken,
+                (columns.start - x.start, rows.start - y.start),
+            )
         };
-        let tensor = Tensor::from_vec(samples, (1, input.len(), h, w), &Device::Cpu)?;
+        let shape = (1, input.len(), taken.1, taken.0);
+        let tensor = Tensor::from_vec(samples, shape, &Device::Cpu)?;
         let result = self.network.forward(&tensor)?;
-        let expected = (1, band.len(), h - 2 * eaten, w - 2 * eaten);
-        if result.dims4()? != expected {
+        let made = (kept.0 * self.factor, kept.1 * self.factor);
+        if result.dims4()? != (1, band.len(), made.1, made.0) {
             return Err(Error::Frame(format!(
-                "the network made {:?} samples of a tile, expected {expected:?}",
-                result.dims()
+                "the network made {:?} samples of a tile, expected {:?}",
+                result.dims(),
+                [1, band.len(), made.1, made.0]
             )));
         }
         let result = result.flatten_all()?.to_vec1::<f32>()?;
-        let skip = if valid {
-            (0, 0)
-        } else {
-            (columns.start - x.start, rows.start - y.start)
-        };
-        let (made_w, made_h) = (w - 2 * eaten, h - 2 * eaten);
-        for (part, made) in band.iter_mut().zip(result.chunks_exact(made_w * made_h)) {
-            let made_rows = made.chunks_exact(made_w).skip(skip.1);
-            for (target, made) in part.chunks_exact_mut(width).zip(made_rows) {
-                let made = &made[skip.0..][..columns.len()];
+        let columns = columns.start * self.factor..columns.end * self.factor;
+        for (part, result) in band.iter_mut().zip(result.chunks_exact(made.0 * made.1)) {
+            let made_rows = result.chunks_exact(made.0).skip(skip.1 * self.factor);
+            let targets = part.chunks_exact_mut(width * self.factor);
+            for (target, made) in targets.zip(made_rows) {
+                let made = &made[skip.0 * self.factor..];
                 for (target, value) in target[columns.clone()].iter_mut().zip(made) {
                     *target = (value * PEAK).clamp(0.0, PEAK);
                 }
@@ -173,4 +222,101 @@ fn extend(
         out.extend(columns.clone().map(|x| row[source(x, have.0)]));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::ScaledNetwork;
+    use crate::ops::{ConvSpec, conv2d};
+    use rayon::ThreadPoolBuilder;
+
+    /// A convolution whose results are each `factor` x `factor` samples.
+    struct Blocks {
+        factor: usize,
+        border: Border,
+        kernel: Tensor,
+    }
+
+    impl Blocks {
+        fn new(factor: usize, border: Border) -> Self {
+            let taps: Vec<f32> = (0..25).map(|i| 0.005 * i as f32 - 0.02).collect();
+            Self {
+                factor,
+                border,
+                kernel: Tensor::from_vec(taps, (1, 1, 5, 5), &Device::Cpu).unwrap(),
+            }
+        }
+    }
+
+    impl ScaledNetwork for Blocks {
+        fn works_at(&self) -> WorksAt {
+            WorksAt::Input(self.factor)
+        }
+
+        fn halo(&self) -> usize {
+            2
+        }
+
+        fn border(&self) -> Border {
+            self.border
+        }
+
+        fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+            let spec = ConvSpec {
+                border: self.border,
+                ..ConvSpec::default()
+            };
+            let y = conv2d(x, &self.kernel, None, spec)?;
+            let (height, width) = (y.dim(2)? * self.factor, y.dim(3)? * self.factor);
+            y.upsample_nearest2d(height, width)
+        }
+    }
+
+    const FROM: (usize, usize) = (23, 17);
+
+    fn plane() -> Vec<f32> {
+        (0..FROM.0 * FROM.1)
+            .map(|i| (i * 67 % 256) as f32)
+            .collect()
+    }
+
+    fn run(factor: usize, border: Border, tile: usize, threads: usize) -> (Vec<f32>, usize) {
+        let network: Scaled = Box::new(Blocks::new(factor, border));
+        let stage = Stage::new(Arc::new(network), FROM, (0, 0), tile, threads);
+        assert_eq!(stage.size(), (factor * FROM.0, factor * FROM.1));
+        let mut output = vec![Vec::new()];
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+        let made = pool.unwrap().install(|| stage.run(&[plane()], &mut output));
+        made.unwrap();
+        (output.remove(0), stage.tiles())
+    }
+
+    #[test]
+    fn networks_at_the_inputs_resolution_run_in_any_tiles() {
+        for border in [Border::Zero, Border::Replicate, Border::Valid] {
+            for factor in [1, 2, 3] {
+                let (whole, count) = run(factor, border, 1000, 1);
+                assert_eq!(count, 1);
+                for (tile, threads) in [(1, 1), (4, 2), (5, 3), (16, 1), (22, 2)] {
+                    let (tiled, count) = run(factor, border, tile, threads);
+                    assert!(count > 1);
+                    assert!(tiled == whole, "{border:?} x{factor}, tile {tile}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn they_see_the_input_itself() {
+        let samples = plane().iter().map(|v| v / PEAK).collect::<Vec<_>>();
+        let x = Tensor::from_vec(samples, (1, 1, FROM.1, FROM.0), &Device::Cpu).unwrap();
+        let made = Blocks::new(2, Border::Replicate).forward(&x).unwrap();
+        let made = made.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let expected = made.iter().map(|v| (v * PEAK).clamp(0.0, PEAK));
+        let expected: Vec<f32> = expected.collect();
+        assert_eq!(run(2, Border::Replicate, 7, 2).0, expected);
+        // With the border repeated, a network that eats it makes the same.
+        assert_eq!(run(2, Border::Valid, 7, 2).0, expected);
+    }
 }

@@ -29,7 +29,7 @@ pub struct Options {
     pub device: DeviceChoice,
     /// CPU threads; 0: one for each core.
     pub threads: usize,
-    /// Side of a tile in samples; 0: chosen by the engine.
+    /// Side of a tile in samples that the network sees; 0: chosen by the engine.
     pub tile: usize,
 }
 
@@ -136,8 +136,9 @@ impl Upscaler {
         let mut stages = Vec::new();
         let mut size = job.input.size;
         for (&scale, to) in scales.iter().zip(sizes) {
-            stages.push(Stage::new(model.at(scale)?, size, to, tile, threads));
-            size = to;
+            let stage = Stage::new(model.at(scale)?, size, to, tile, threads);
+            size = stage.size();
+            stages.push(stage);
         }
         let rgb_on_yuv = !stages.is_empty()
             && model.channels() == Channels::Rgb

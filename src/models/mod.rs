@@ -104,6 +104,18 @@ impl fmt::Display for Scales {
 pub enum WorksAt {
     /// The output's: it improves a picture that bicubic interpolation enlarged.
     Output,
+    /// The input's: its result is that many times as wide and as high.
+    Input(usize),
+}
+
+impl WorksAt {
+    /// How many times as wide and as high as its input a network's result is.
+    pub const fn factor(self) -> usize {
+        match self {
+            Self::Output => 1,
+            Self::Input(factor) => factor,
+        }
+    }
 }
 
 /// A network of any number of scales. One definition serves inference and training.
@@ -131,10 +143,12 @@ pub trait ScaledNetwork: Send + Sync {
     fn halo(&self) -> usize;
 
     /// What it takes to lie beyond the edge. With [`Border::Valid`] the result
-    /// is smaller than the input by [`ScaledNetwork::halo`] on each side.
+    /// lacks what [`ScaledNetwork::halo`] samples of the input on each side
+    /// would make.
     fn border(&self) -> Border;
 
-    /// (N, C, H, W) in, sample values 0 to 1; not clamped.
+    /// (N, C, H, W) in, sample values 0 to 1; not clamped. The result is
+    /// [`WorksAt::factor`] times as wide and as high.
     ///
     /// # Errors
     ///
