@@ -1,5 +1,9 @@
 //! Layers that more than one network uses.
 
+mod bicubic;
+
+pub use bicubic::Bicubic;
+
 use crate::ops::{ConvSpec, conv2d};
 use candle_core::{Result, Tensor};
 
