@@ -166,8 +166,16 @@ fn decoded_video_comes_out_as_the_engine_makes_it() {
     let dir = tempfile::tempdir().unwrap();
     init();
     let clip = clip(dir.path());
-    let weights = common::small_file(dir.path(), Channels::Luma, Border::Replicate);
-    for (scale, format) in [("2", "I420"), ("3/2", "NV12"), ("3", "BGRx")] {
+    let srcnn = common::small_file(dir.path(), Channels::Luma, Border::Replicate);
+    let espcn = common::espcn_file(dir.path());
+    for (weights, scale, format) in [
+        (&srcnn, "2", "I420"),
+        (&srcnn, "3/2", "NV12"),
+        (&srcnn, "3", "BGRx"),
+        (&espcn, "2", "NV12"),
+        (&espcn, "5/2", "I420"),
+        (&espcn, "3", "BGRx"),
+    ] {
         let pipeline = launch(&format!(
             "filesrc location={} ! decodebin ! videoconvert ! video/x-raw,format={format} ! tee name=t \
              t. ! queue ! appsink name=before sync=false \
@@ -180,7 +188,7 @@ fn decoded_video_comes_out_as_the_engine_makes_it() {
         let (before, after) = (before.lock().unwrap(), after.lock().unwrap());
         assert_eq!(before.len(), after.len());
         assert!(before.len() >= 30, "{} frames", before.len());
-        let model = Loaded::file(&weights, None, &Hints::default()).unwrap();
+        let model = Loaded::file(weights, None, &Hints::default()).unwrap();
         let scale: Scale = scale.parse().unwrap();
         let job = Job::exact(shape(&before[0].0), scale);
         let mut upscaler = Upscaler::new(model, job, &Options::default()).unwrap();

@@ -6,7 +6,7 @@ mod common;
 use srfilter::Scale;
 use srfilter::engine::{Job, Options, Shape, Upscaler};
 use srfilter::frame::{Color, Picture, PixelFormat};
-use srfilter::models::Channels;
+use srfilter::models::{Channels, Scaled};
 use srfilter::ops::Border;
 use srfilter::weights::{Hints, Loaded};
 
@@ -52,8 +52,8 @@ fn tiled_equals_untiled() {
                 };
                 let (whole, count) = run(&file, scale, options(1000));
                 assert!(count <= 2, "one tile for each stage, found {count}");
-                // Output sides at x2 are 82 and 66: 27 leaves a column of 1, 13 a row of 1.
-                for tile in [5, 13, 27, 65, 81] {
+                // Output sides at x2 are 82 and 66, tiles multiples of 12.
+                for tile in [5, 13, 27, 49, 65] {
                     let (tiled, count) = run(&file, scale, options(tile));
                     assert!(count > 1, "tile {tile} made {count} tiles");
                     assert!(
@@ -62,6 +62,28 @@ fn tiled_equals_untiled() {
                     );
                 }
             }
+        }
+    }
+}
+
+/// Networks at the input's resolution, whole scales and fractions.
+#[test]
+fn tiled_equals_untiled_at_the_inputs_resolution() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = common::espcn_file(dir.path());
+    for scale in ["2", "5/2", "3", "9/2"] {
+        let options = |tile, threads| Options {
+            threads,
+            tile,
+            ..Options::default()
+        };
+        let (whole, count) = run(&file, scale, options(1000, 1));
+        assert!(count <= 2, "one tile for each stage, found {count}");
+        // The input has 41 x 33 samples, tiles multiples of 12.
+        for (tile, threads) in [(5, 1), (12, 2), (20, 3), (24, 1), (30, 5), (36, 0)] {
+            let (tiled, count) = run(&file, scale, options(tile, threads));
+            assert!(count > 1, "tile {tile} made {count} tiles");
+            assert!(tiled == whole, "x{scale}, tile {tile}, {threads} threads");
         }
     }
 }
@@ -83,24 +105,29 @@ fn threads_change_nothing() {
     }
 }
 
-/// The receptive field is not larger than the halo that tiles get.
+/// The halo that tiles get is not larger than the receptive field.
 #[test]
 fn a_tile_without_its_halo_would_differ() {
     let dir = tempfile::tempdir().unwrap();
-    let file = common::small_file(dir.path(), Channels::Luma, Border::Zero);
-    let network = Loaded::file(&file, None, &Hints::default())
-        .unwrap()
-        .at(Scale::whole(2))
-        .unwrap();
+    let small = common::small_file(dir.path(), Channels::Luma, Border::Zero);
+    for file in [small, common::espcn_file(dir.path())] {
+        let loaded = Loaded::file(&file, None, &Hints::default()).unwrap();
+        the_halo_counts(&loaded.at(Scale::whole(2)).unwrap());
+    }
+}
+
+fn the_halo_counts(network: &Scaled) {
     let picture = |edge: f32| {
         let (side, halo) = (21, network.halo());
+        let factor = network.works_at().factor();
         let mut samples = vec![0.5f32; side * side];
         // Change one sample as far from the centre as the halo reaches.
         samples[side / 2 * side + side / 2 - halo] = edge;
         let device = candle_core::Device::Cpu;
         let x = candle_core::Tensor::from_vec(samples, (1, 1, side, side), &device).unwrap();
         let y = network.forward(&x).unwrap();
-        y.get(0).unwrap().get(0).unwrap().to_vec2::<f32>().unwrap()[side / 2][side / 2]
+        let rows = y.get(0).unwrap().get(0).unwrap().to_vec2::<f32>().unwrap();
+        rows[factor * (side / 2)][factor * (side / 2)]
     };
     assert_ne!(picture(0.5), picture(0.9));
 }

@@ -93,6 +93,26 @@ fn measures_luma_and_rgb_networks_by_both_protocols() {
     }
 }
 
+/// Networks at the input's resolution get the shrunk picture itself.
+#[test]
+fn measures_networks_at_the_inputs_resolution() {
+    let desk = Desk::new();
+    let set = small_set(&desk);
+    let weights = desk.empty_espcn("espcn.safetensors");
+    let reports = evaluate(&["--weights", &weights, "--scale", "2,3,5/2", "--data", &set]);
+    let gain = |report: &Value| {
+        let mean = &report["mean"];
+        number(&mean["psnr"]) - number(&mean["bicubic_psnr"])
+    };
+    assert_eq!(reports[0]["model"], "espcn");
+    for report in &reports[..2] {
+        assert!(gain(report).abs() < 0.01, "{report}");
+    }
+    // Through x3 and down again, which is nearly the same.
+    assert!(gain(&reports[2]).abs() < 1.0, "{}", reports[2]);
+    assert!(gain(&reports[2]) != 0.0, "{}", reports[2]);
+}
+
 #[test]
 fn no_difference_is_null() {
     let desk = Desk::new();

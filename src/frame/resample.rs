@@ -166,6 +166,21 @@ fn snap(position: f64) -> f64 {
     (position * STEPS).round() / STEPS
 }
 
+/// Samples on either side of the nearest one that an enlarged sample is made of.
+pub(crate) const PHASE_REACH: usize = 2;
+
+/// The weights that enlarge a row by a whole factor: for each of the `factor`
+/// samples that take a sample's place, those of the samples from
+/// [`PHASE_REACH`] before that one to as many after it.
+pub(crate) fn phases(factor: usize) -> impl Iterator<Item = [f64; 2 * PHASE_REACH + 1]> {
+    (0..factor).map(move |i| {
+        let center = snap((i as f64 + 0.5) / factor as f64 - 0.5);
+        let weights = std::array::from_fn(|tap| keys(tap as f64 - PHASE_REACH as f64 - center));
+        let sum: f64 = weights.iter().sum();
+        weights.map(|weight| weight / sum)
+    })
+}
+
 /// First source index and normalised weights of one target sample.
 fn window(center: f64, stretch: f64, len: usize) -> (usize, Vec<f64>) {
     let reach = SUPPORT * stretch;
@@ -195,7 +210,7 @@ fn window(center: f64, stretch: f64, len: usize) -> (usize, Vec<f64>) {
 }
 
 /// Index into a row that continues by its mirror image (edge sample doubled).
-fn mirror(i: i64, len: usize) -> usize {
+pub(crate) fn mirror(i: i64, len: usize) -> usize {
     let len = len as i64;
     let i = i.rem_euclid(2 * len);
     (if i < len { i } else { 2 * len - 1 - i }) as usize

@@ -2,6 +2,7 @@
 //!
 //! A network is one file here and one row in [`MODELS`].
 
+pub mod espcn;
 pub mod hypersrcnn;
 pub mod srcnn;
 
@@ -133,6 +134,25 @@ pub trait Network: Send + Sync {
     ///
     /// A scale that it has no weights for.
     fn at(&self, scale: Scale) -> Result<Scaled>;
+
+    /// The network to put into a weights file, where that is not the one in
+    /// training; `None` where they are the same.
+    ///
+    /// # Errors
+    ///
+    /// A computation that fails.
+    fn deployed(&self) -> Result<Option<Deployed>> {
+        Ok(None)
+    }
+}
+
+/// What a network in training comes down to when its training is over.
+#[derive(Debug, Clone)]
+pub struct Deployed {
+    /// Architecture and configuration.
+    pub architecture: Architecture,
+    /// The weights by name.
+    pub tensors: Vec<(String, Tensor)>,
 }
 
 /// A network for one scale.
@@ -144,15 +164,21 @@ pub trait ScaledNetwork: Send + Sync {
     fn halo(&self) -> usize;
 
     /// What it takes to lie beyond the edge. With [`Border::Valid`] the result
-    /// is smaller than the input by [`ScaledNetwork::halo`] on each side.
+    /// lacks what [`ScaledNetwork::halo`] samples of the input on each side
+    /// would make.
     fn border(&self) -> Border;
 
     /// The network as a chain of convolutions, if it is one.
-    fn chain(&self) -> Option<Chain> {
-        None
+    ///
+    /// # Errors
+    ///
+    /// A computation that fails.
+    fn chain(&self) -> candle_core::Result<Option<Chain>> {
+        Ok(None)
     }
 
-    /// (N, C, H, W) in, sample values 0 to 1; not clamped.
+    /// (N, C, H, W) in, sample values 0 to 1; not clamped. The result is
+    /// [`WorksAt::factor`] times as wide and as high.
     ///
     /// # Errors
     ///
@@ -168,6 +194,8 @@ pub enum Architecture {
     Srcnn(srcnn::Config),
     /// [`hypersrcnn`].
     HyperSrcnn(hypersrcnn::Config),
+    /// [`espcn`].
+    Espcn(espcn::Config),
 }
 
 /// What a file without metadata was found to hold.
@@ -193,6 +221,7 @@ impl Architecture {
         match self {
             Self::Srcnn(_) => "srcnn",
             Self::HyperSrcnn(_) => "hypersrcnn",
+            Self::Espcn(_) => "espcn",
         }
     }
 
@@ -201,6 +230,15 @@ impl Architecture {
         match self {
             Self::Srcnn(config) => config.channels,
             Self::HyperSrcnn(config) => config.target.channels,
+            Self::Espcn(_) => Channels::Luma,
+        }
+    }
+
+    /// The resolution that the network for a scale works at.
+    pub fn works_at(&self, scale: Scale) -> WorksAt {
+        match self {
+            Self::Srcnn(_) | Self::HyperSrcnn(_) => WorksAt::Output,
+            Self::Espcn(config) => config.works_at(scale),
         }
     }
 
@@ -210,14 +248,16 @@ impl Architecture {
         match self {
             Self::Srcnn(_) => None,
             Self::HyperSrcnn(config) => Some(config.scales()),
+            Self::Espcn(config) => Some(config.scales()),
         }
     }
 
-    /// The border of every convolution, where it is the same for all.
-    pub const fn border_mut(&mut self) -> &mut Border {
+    /// The border of every convolution, where it can be chosen.
+    pub const fn border_mut(&mut self) -> Option<&mut Border> {
         match self {
-            Self::Srcnn(config) => &mut config.border,
-            Self::HyperSrcnn(config) => &mut config.target.border,
+            Self::Srcnn(config) => Some(&mut config.border),
+            Self::HyperSrcnn(config) => Some(&mut config.target.border),
+            Self::Espcn(_) => None,
         }
     }
 
@@ -231,6 +271,7 @@ impl Architecture {
         Ok(match self {
             Self::Srcnn(config) => Box::new(srcnn::Srcnn::new(vb, config, scales)?),
             Self::HyperSrcnn(config) => Box::new(hypersrcnn::HyperSrcnn::new(vb, config)?),
+            Self::Espcn(config) => Box::new(espcn::Espcn::new(vb, config, &scales)?),
         })
     }
 
@@ -240,7 +281,7 @@ impl Architecture {
     pub fn open_path(&self, name: &str, values: &mut [f32]) -> bool {
         match self {
             Self::Srcnn(config) => config.open_path(name, values),
-            Self::HyperSrcnn(_) => false,
+            Self::HyperSrcnn(_) | Self::Espcn(_) => false,
         }
     }
 
@@ -304,6 +345,18 @@ pub static MODELS: &[Model] = &[
         name: "srcnn-rgb",
         summary: "SRCNN 9-5-5 on RGB, one set of weights a scale",
         architecture: || Some(Architecture::Srcnn(srcnn::Config::rgb())),
+        built_in: &[],
+    },
+    Model {
+        name: "espcn",
+        summary: "ESPCN on luma, at the input's resolution: x2 to x8, one file",
+        architecture: || Some(Architecture::Espcn(espcn::Config::default())),
+        built_in: &[],
+    },
+    Model {
+        name: "espcn-fast",
+        summary: "ESPCN on luma with 5 instead of 8 layers: half the work",
+        architecture: || Some(Architecture::Espcn(espcn::Config::fast())),
         built_in: &[],
     },
     Model {

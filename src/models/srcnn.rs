@@ -271,12 +271,12 @@ impl ScaledNetwork for Srcnn {
         self.config.border
     }
 
-    fn chain(&self) -> Option<Chain> {
-        Some(Chain {
+    fn chain(&self) -> candle_core::Result<Option<Chain>> {
+        Ok(Some(Chain {
             links: self.layers.iter().cloned().map(Link::from).collect(),
             shift: 0.0,
             base: self.config.residual,
-        })
+        }))
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {

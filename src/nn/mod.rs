@@ -1,9 +1,11 @@
 //! Layers that more than one network uses.
 
+mod bicubic;
 mod packed;
 
+pub use bicubic::Bicubic;
 pub use packed::Packed;
-pub(crate) use packed::{Layer, Method};
+pub(crate) use packed::{FEW, Layer, Method};
 
 use crate::ops::{ConvSpec, conv2d};
 use candle_core::{Result, Tensor};

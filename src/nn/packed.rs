@@ -9,7 +9,7 @@ use crate::ops::{Activation, Border};
 use candle_core::{DType, Tensor};
 
 /// The most channels that are summed along the vectors.
-const FEW: usize = 4;
+pub(crate) const FEW: usize = 4;
 
 /// Side of the large first kernels that are run as nine small ones.
 const LARGE: usize = 9;
@@ -37,7 +37,7 @@ impl Packed {
     ///
     /// Tensors that cannot be read.
     pub fn new(network: &dyn ScaledNetwork) -> Result<Option<Self>> {
-        match network.chain() {
+        match network.chain()? {
             Some(chain) => Self::of_chain(&chain),
             None => Ok(None),
         }

@@ -185,7 +185,9 @@ impl Checkpoint {
             Error::weights(&self.origin, problem)
         })?;
         let mut architecture = detected.config;
-        *architecture.border_mut() = hints.border.unwrap_or_else(|| self.noted_border());
+        if let Some(border) = architecture.border_mut() {
+            *border = hints.border.unwrap_or_else(|| self.noted_border());
+        }
         let scales = match &hints.scales {
             Some(scales) => Scales::list(scales.iter().copied()),
             None => Scales::Any,

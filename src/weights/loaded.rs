@@ -255,14 +255,17 @@ fn expect(checkpoint: &Checkpoint, found: &Architecture, name: &str) -> Result<(
     Err(Error::weights(checkpoint.origin(), problem))
 }
 
-/// The table's name for an architecture.
+/// The table's name for an architecture: of the row that is equal, else of the
+/// first one of its kind.
 fn name_of(architecture: &Architecture) -> String {
-    let same = |model: &&models::Model| {
-        (model.architecture)().is_some_and(|a| {
-            (a.name(), a.channels()) == (architecture.name(), architecture.channels())
-        })
+    let find = |same: fn(&Architecture, &Architecture) -> bool| {
+        let is_it = |row: &&models::Model| {
+            (row.architecture)().is_some_and(|known| same(&known, architecture))
+        };
+        models::MODELS.iter().find(is_it)
     };
-    let row = models::MODELS.iter().find(same);
+    let row = find(|a, b| a == b)
+        .or_else(|| find(|a, b| (a.name(), a.channels()) == (b.name(), b.channels())));
     row.map_or(architecture.name(), |model| model.name)
         .to_owned()
 }

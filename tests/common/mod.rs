@@ -1,13 +1,15 @@
 //! What several test files need.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Tensor};
-use candle_nn::VarBuilder;
+use candle_core::{DType, Device, Shape, Tensor};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
 use srfilter::Scale;
-use srfilter::models::{Architecture, Channels, Scales, hypersrcnn, srcnn};
+use srfilter::models::{Architecture, Channels, Scales, espcn, srcnn};
 use srfilter::ops::Border;
 use srfilter::weights::{Card, Checkpoint};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 /// The folder with images, clips and published weights, where there is one.
 pub fn shared(path: &str) -> Option<PathBuf> {
@@ -46,58 +48,75 @@ pub fn small_srcnn(channels: Channels, border: Border) -> srcnn::Config {
 
 /// Weights for an architecture: noise of a size that suits its fan-in.
 pub fn noise_weights(architecture: &Architecture, seed: u64) -> Vec<(String, Tensor)> {
-    let shapes = match architecture {
-        Architecture::Srcnn(config) => srcnn_shapes(config),
-        Architecture::HyperSrcnn(config) => hyper_shapes(config),
+    noise_weights_for(architecture, Scales::Any, seed)
+}
+
+/// Weights for some scales of an architecture: whatever it asks for.
+fn noise_weights_for(
+    architecture: &Architecture,
+    scales: Scales,
+    seed: u64,
+) -> Vec<(String, Tensor)> {
+    let spread = match architecture {
+        // Deep: each layer would leave less of the picture.
+        Architecture::Espcn(_) => 3.0,
+        _ => 0.8,
     };
-    let mut next = noise(seed);
-    shapes
-        .into_iter()
-        .map(|(name, shape)| {
-            let count: usize = shape.iter().product();
-            let fan_in = (count / shape[0]).max(1) as f64;
-            let values: Vec<f32> = (0..count)
-                .map(|_| ((next() - 0.5) * 0.8 / fan_in.sqrt()) as f32)
-                .collect();
-            let tensor = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
-            (name, tensor)
-        })
-        .collect()
+    let source = NoiseSource(Arc::new(Mutex::new(Noise {
+        next: Box::new(noise(seed)),
+        spread,
+        made: Vec::new(),
+    })));
+    let vb = VarBuilder::from_backend(Box::new(source.clone()), DType::F32, Device::Cpu);
+    architecture.build(&vb, scales).unwrap();
+    std::mem::take(&mut source.0.lock().unwrap().made)
 }
 
-fn srcnn_shapes(config: &srcnn::Config) -> Vec<(String, Vec<usize>)> {
-    let shapes = config.weight_shapes();
-    (0..3)
-        .flat_map(|i| {
-            let name = format!("conv{}", i + 1);
-            [
-                (format!("{name}.weight"), shapes[i].to_vec()),
-                (format!("{name}.bias"), vec![shapes[i][0]]),
-            ]
-        })
-        .collect()
+/// Makes tensors of noise as a network asks for them, and remembers them.
+#[derive(Clone)]
+struct NoiseSource(Arc<Mutex<Noise>>);
+
+struct Noise {
+    next: Box<dyn FnMut() -> f64 + Send>,
+    spread: f64,
+    made: Vec<(String, Tensor)>,
 }
 
-fn hyper_shapes(config: &hypersrcnn::Config) -> Vec<(String, Vec<usize>)> {
-    let [first, second] = config.hidden;
-    let mut shapes = vec![
-        ("hidden1.weight".to_owned(), vec![first, 1]),
-        ("hidden1.bias".to_owned(), vec![first]),
-        ("hidden2.weight".to_owned(), vec![second, first]),
-        ("hidden2.bias".to_owned(), vec![second]),
-    ];
-    for (name, shape) in srcnn_shapes(&config.target) {
-        let head = format!("weight_generators.{}", name.replace('.', "_"));
-        let count = shape.iter().product();
-        shapes.push((format!("{head}.weight"), vec![count, second]));
-        shapes.push((format!("{head}.bias"), vec![count]));
+impl SimpleBackend for NoiseSource {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        _: Init,
+        _: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        let Noise { next, spread, made } = &mut *self.0.lock().unwrap();
+        let count = shape.elem_count();
+        let (fan_in, spread) = match shape.rank() {
+            1 => (1, 0.8),
+            _ => ((count / shape.dims()[0]).max(1), *spread),
+        };
+        let values: Vec<f32> = (0..count)
+            .map(|_| ((next() - 0.5) * spread / (fan_in as f64).sqrt()) as f32)
+            .collect();
+        let tensor = Tensor::from_vec(values, shape, device)?;
+        made.push((name.to_owned(), tensor.clone()));
+        Ok(tensor)
     }
-    shapes
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        panic!("{name} has no shape")
+    }
+
+    fn contains_tensor(&self, _: &str) -> bool {
+        true
+    }
 }
 
 /// Writes a weights file of ours.
 pub fn save(path: &Path, architecture: Architecture, scales: Scales, seed: u64) {
-    let tensors = noise_weights(&architecture, seed);
+    let tensors = noise_weights_for(&architecture, scales.clone(), seed);
     let card = Card {
         architecture,
         scales,
@@ -114,6 +133,18 @@ pub fn small_file(dir: &Path, channels: Channels, border: Border) -> PathBuf {
     let config = small_srcnn(channels, border);
     let scales = Scales::list([2, 3].map(Scale::whole));
     save(&path, Architecture::Srcnn(config), scales, 7);
+    path
+}
+
+/// An ESPCN in a file, for x2 and x3.
+pub fn espcn_file(dir: &Path) -> PathBuf {
+    let path = dir.join("espcn.safetensors");
+    let config = espcn::Config {
+        width: 6,
+        ..espcn::Config::fast()
+    };
+    let scales = Scales::list([2, 3].map(Scale::whole));
+    save(&path, Architecture::Espcn(config), scales, 3);
     path
 }
 

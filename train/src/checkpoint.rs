@@ -14,6 +14,9 @@ const PARAMETER: &str = "parameter.";
 const FIRST: &str = "adam.first.";
 const SECOND: &str = "adam.second.";
 
+/// Prefix of the metadata that counts a parameter's steps.
+const STEPS: &str = "adam.steps.";
+
 /// All that a run needs to go on.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -44,17 +47,17 @@ impl State {
         for (name, tensor) in &self.parameters {
             tensors.insert(format!("{PARAMETER}{name}"), tensor.clone());
         }
+        let mut metadata = HashMap::new();
         for (name, moments) in &self.moments {
+            metadata.insert(format!("{STEPS}{name}"), moments.steps.to_string());
             for (prefix, values) in [(FIRST, &moments.first), (SECOND, &moments.second)] {
                 let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
                 tensors.insert(format!("{prefix}{name}"), tensor);
             }
         }
-        let mut metadata = HashMap::from([
-            ("step".to_owned(), self.step.to_string()),
-            ("seconds".to_owned(), self.seconds.to_string()),
-            ("data".to_owned(), self.data.clone()),
-        ]);
+        metadata.insert("step".to_owned(), self.step.to_string());
+        metadata.insert("seconds".to_owned(), self.seconds.to_string());
+        metadata.insert("data".to_owned(), self.data.clone());
         if let Some(best) = self.best {
             metadata.insert("best".to_owned(), best.to_string());
         }
@@ -85,6 +88,11 @@ impl State {
             };
             for (name, tensor) in file.tensors() {
                 state.insert(name, tensor)?;
+            }
+            for (name, moments) in &mut state.moments {
+                let steps = text(&format!("{STEPS}{name}"));
+                // States of older versions: every parameter took part in every step.
+                moments.steps = steps.map_or(Ok(state.step), |steps| steps.parse())?;
             }
             Ok(state)
         };
@@ -142,6 +150,7 @@ mod tests {
     fn state() -> State {
         let tensor = Tensor::new(&[[1f32, -2.0], [3.0, 4.5]], &Device::Cpu).unwrap();
         let moments = Moments {
+            steps: 7,
             first: vec![0.1; 4],
             second: vec![0.2; 4],
         };

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use srfilter::Scale;
 use srfilter::frame::Picture;
 use srfilter::frame::resample::Region;
-use srfilter::models::Channels;
+use srfilter::models::{Channels, WorksAt};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -127,12 +127,13 @@ impl Dataset {
                 dir.repeat
             ));
         }
-        let patch = recipe.data.patch;
+        let cuts = cuts(recipe)?;
         images.retain(|image| {
             let (width, height) = image.size;
-            let fits = fits(image, patch, &recipe.train.scales);
+            let fits = cuts.iter().any(|cut| cut.fits(image));
             if !fits {
-                let name = &image.name;
+                let (name, patch) = (&image.name, cuts.iter().map(Cut::side).min());
+                let patch = patch.unwrap_or_default();
                 skipped.push(format!(
                     "{name}: {width}x{height} is smaller than a {patch}x{patch} patch"
                 ));
@@ -143,6 +144,14 @@ impl Dataset {
             bail!("no usable picture was found{}", listed(&skipped));
         }
         let (train, held_back) = split(images, recipe.data.validation);
+        for cut in &cuts {
+            ensure!(
+                train.iter().any(|image| cut.fits(image)),
+                "scale {} needs pictures of at least {1}x{1} pixels to cut patches from,                  and there is none: leave the scale out, or use a smaller --patch",
+                cut.scale,
+                cut.side()
+            );
+        }
         Ok(Self {
             fingerprint: fingerprint(&[&train, &held_back]),
             train,
@@ -188,12 +197,57 @@ fn draw(recipe: &Recipe, channels: Channels) -> Vec<Image> {
     (0..recipe.data.drawn).into_par_iter().map(image).collect()
 }
 
-/// Whether a patch fits into what every scale leaves of the picture.
-fn fits(image: &Image, patch: usize, scales: &[Scale]) -> bool {
-    scales.iter().all(|&scale| {
-        let (width, height) = cropped(image.size, scale);
-        width.min(height) >= patch
-    })
+/// How the patches of one scale are cut.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Cut {
+    scale: Scale,
+    /// How often the scale is drawn or, with all scales a step, the factor of its loss.
+    weight: f64,
+    /// What a network of this scale takes.
+    works_at: WorksAt,
+    /// Side of a patch in samples that the network takes.
+    patch: usize,
+}
+
+impl Cut {
+    /// Side of a patch in pixels of the picture.
+    fn side(&self) -> usize {
+        self.patch * self.works_at.factor()
+    }
+
+    /// Whether a patch fits into what the scale leaves of the picture.
+    fn fits(&self, image: &Image) -> bool {
+        let (width, height) = cropped(image.size, self.scale);
+        width.min(height) >= self.side()
+    }
+
+    /// Running sums of area times repetition: pictures are drawn in
+    /// proportion, and those that are too small never.
+    fn cumulative(&self, images: &[Image]) -> Vec<f64> {
+        let weight = |image: &Image| match self.fits(image) {
+            true => (image.size.0 * image.size.1) as f64 * image.repeat,
+            false => 0.0,
+        };
+        let sums = images.iter().scan(0.0, |sum, image| {
+            *sum += weight(image);
+            Some(*sum)
+        });
+        sums.collect()
+    }
+}
+
+/// The patches that a recipe asks for, scale by scale.
+fn cuts(recipe: &Recipe) -> Result<Vec<Cut>> {
+    let (train, architecture) = (&recipe.train, recipe.architecture()?);
+    let weights = train.scale_weights.iter().copied();
+    let weights = weights.chain(std::iter::repeat(1.0));
+    let cut = |(&scale, weight)| Cut {
+        scale,
+        weight,
+        works_at: architecture.works_at(scale),
+        patch: recipe.data.patch,
+    };
+    Ok(train.scales.iter().zip(weights).map(cut).collect())
 }
 
 fn read_dir(dir: &Dir, channels: Channels) -> Result<Vec<Result<Image>>> {
@@ -293,40 +347,37 @@ pub struct Part {
     pub scale: Scale,
     /// Factor of the loss.
     pub weight: f64,
-    /// (batch, channels, patch, patch): made small and enlarged again, 0 to 1.
+    /// (batch, channels, patch, patch): what the network takes, 0 to 1.
     pub input: Vec<f32>,
-    /// The same as it should be.
+    /// What it should make of that: for networks at the input's resolution as
+    /// many times as wide and as high as they enlarge.
     pub target: Vec<f32>,
 }
 
 /// How batches are cut.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    scales: Vec<(Scale, f64)>,
+    cuts: Vec<Cut>,
     per_step: PerStep,
     batch: usize,
-    patch: usize,
     seed: u32,
     degradation: Degradation,
 }
 
 impl Plan {
     /// The batches that a recipe asks for.
-    pub fn new(recipe: &Recipe) -> Self {
-        let train = &recipe.train;
-        let weights = train
-            .scale_weights
-            .iter()
-            .copied()
-            .chain(std::iter::repeat(1.0));
-        Self {
-            scales: train.scales.iter().copied().zip(weights).collect(),
-            per_step: train.scales_per_step,
-            batch: train.batch_size,
-            patch: recipe.data.patch,
-            seed: train.seed,
+    ///
+    /// # Errors
+    ///
+    /// A recipe of an unknown model.
+    pub fn new(recipe: &Recipe) -> Result<Self> {
+        Ok(Self {
+            cuts: cuts(recipe)?,
+            per_step: recipe.train.scales_per_step,
+            batch: recipe.train.batch_size,
+            seed: recipe.train.seed,
             degradation: recipe.data.degradation,
-        }
+        })
     }
 
     /// The batch of one step: the same whenever it is asked for.
@@ -334,86 +385,91 @@ impl Plan {
         let mut rng = ChaCha8Rng::seed_from_u64(u64::from(self.seed));
         // Every step has a stream of random numbers to itself.
         rng.set_stream(step + 1);
-        let cumulative = cumulative(images);
-        let scales = self.draw_scales(&mut rng);
-        let part = |(scale, weight)| self.part(images, &cumulative, scale, weight, &mut rng);
-        scales.into_iter().map(part).collect()
+        let cuts = self.draw_scales(&mut rng);
+        let part = |cut| self.part(images, &cut, &mut rng);
+        cuts.into_iter().map(part).collect()
     }
 
-    fn draw_scales(&self, rng: &mut ChaCha8Rng) -> Vec<(Scale, f64)> {
+    fn draw_scales(&self, rng: &mut ChaCha8Rng) -> Vec<Cut> {
         let PerStep::Number(count) = self.per_step else {
-            return self.scales.clone();
+            return self.cuts.clone();
         };
-        let mut left = self.scales.clone();
+        let mut left = self.cuts.clone();
         let mut drawn = Vec::with_capacity(count);
         while drawn.len() < count && !left.is_empty() {
-            let total: f64 = left.iter().map(|(_, weight)| weight).sum();
+            let total: f64 = left.iter().map(|cut| cut.weight).sum();
             let mut ball = rng.random::<f64>() * total;
-            let hit = left.iter().position(|(_, weight)| {
-                ball -= weight;
+            let hit = left.iter().position(|cut| {
+                ball -= cut.weight;
                 ball < 0.0
             });
-            let (scale, _) = left.swap_remove(hit.unwrap_or(left.len() - 1));
-            drawn.push((scale, 1.0));
+            let cut = left.swap_remove(hit.unwrap_or(left.len() - 1));
+            drawn.push(Cut { weight: 1.0, ..cut });
         }
         drawn
     }
 
-    fn part(
-        &self,
-        images: &[Image],
-        cumulative: &[f64],
-        scale: Scale,
-        weight: f64,
-        rng: &mut ChaCha8Rng,
-    ) -> Part {
-        let (mut input, mut target) = (Vec::new(), Vec::new());
+    fn part(&self, images: &[Image], cut: &Cut, rng: &mut ChaCha8Rng) -> Part {
+        let cumulative = cut.cumulative(images);
+        let total = cumulative.last().copied().unwrap_or(0.0);
+        let mut part = Part {
+            scale: cut.scale,
+            weight: cut.weight,
+            input: Vec::new(),
+            target: Vec::new(),
+        };
         for _ in 0..self.batch {
-            let total = cumulative.last().copied().unwrap_or(0.0);
             let ball = rng.random::<f64>() * total;
             let index = cumulative.partition_point(|&c| c <= ball);
-            let image = &images[index.min(images.len() - 1)];
-            let (width, height) = cropped(image.size, scale);
-            let x = rng.random_range(0..=width - self.patch);
-            let y = rng.random_range(0..=height - self.patch);
-            let turn = Turn(rng.random_range(0..8));
-            let region = Region {
-                x: x..x + self.patch,
-                y: y..y + self.patch,
-            };
-            for index in 0..image.planes.len() {
-                let plane = image.plane(index, scale);
-                let degraded = plane.degraded(scale, self.degradation, &region);
-                let original: Vec<f32> = plane.part(&region.x, &region.y).map(f32::from).collect();
-                turn.append(&degraded, self.patch, &mut input);
-                turn.append(&original, self.patch, &mut target);
-            }
+            self.patch(&images[index.min(images.len() - 1)], cut, rng, &mut part);
         }
-        Part {
-            scale,
-            weight,
-            input,
-            target,
+        part
+    }
+
+    /// Appends one patch of a picture.
+    fn patch(&self, image: &Image, cut: &Cut, rng: &mut ChaCha8Rng, part: &mut Part) {
+        let (scale, patch, factor) = (cut.scale, cut.patch, cut.works_at.factor());
+        let (width, height) = cropped(image.size, scale);
+        let x = rng.random_range(0..=width / factor - patch);
+        let y = rng.random_range(0..=height / factor - patch);
+        let turn = Turn(rng.random_range(0..8));
+        let region = |factor: usize| Region {
+            x: factor * x..factor * (x + patch),
+            y: factor * y..factor * (y + patch),
+        };
+        let (seen, made) = (region(1), region(factor));
+        for index in 0..image.planes.len() {
+            let plane = image.plane(index, scale);
+            let input: Vec<f32> = match cut.works_at {
+                WorksAt::Output => plane.degraded(scale, self.degradation, &seen),
+                WorksAt::Input(_) => {
+                    let small = plane.shrunk(scale, self.degradation, &seen);
+                    small.into_iter().map(f32::from).collect()
+                }
+            };
+            let original: Vec<f32> = plane.part(&made.x, &made.y).map(f32::from).collect();
+            turn.append(&input, patch, &mut part.input);
+            turn.append(&original, patch * factor, &mut part.target);
         }
     }
 }
 
-/// Running sums of area times repetition: pictures are drawn in proportion.
-fn cumulative(images: &[Image]) -> Vec<f64> {
-    let weight = |image: &Image| (image.size.0 * image.size.1) as f64 * image.repeat;
-    let sums = images.iter().scan(0.0, |sum, image| {
-        *sum += weight(image);
-        Some(*sum)
-    });
-    sums.collect()
-}
-
 /// Steps that see about as many pixels as all pictures have.
-pub fn steps_per_epoch(images: &[Image], recipe: &Recipe) -> u64 {
-    let patch = recipe.data.patch;
-    let pixels = (recipe.train.batch_size * patch * patch) as f64;
-    let total = cumulative(images).last().copied().unwrap_or(0.0);
-    ((total / pixels).ceil() as u64).max(1)
+///
+/// # Errors
+///
+/// A recipe of an unknown model.
+pub fn steps_per_epoch(images: &[Image], recipe: &Recipe) -> Result<u64> {
+    let cuts = cuts(recipe)?;
+    let weights: f64 = cuts.iter().map(|cut| cut.weight).sum();
+    // Mean over the scales as they are drawn.
+    let mean = |of: &dyn Fn(&Cut) -> f64| -> f64 {
+        cuts.iter().map(|cut| cut.weight * of(cut)).sum::<f64>() / weights
+    };
+    let total = mean(&|cut| cut.cumulative(images).last().copied().unwrap_or(0.0));
+    let area = mean(&|cut| (cut.side() * cut.side()) as f64);
+    let pixels = recipe.train.batch_size as f64 * area;
+    Ok(((total / pixels).ceil() as u64).max(1))
 }
 
 /// One of the eight ways to turn and mirror a square.
@@ -471,6 +527,7 @@ impl Feeder {
 mod tests {
     use super::*;
     use crate::recipe::Overrides;
+    use srfilter::frame::resample::Resampler;
 
     fn recipe(dir: Option<&Path>) -> Recipe {
         let mut flags = Overrides::default();
@@ -593,26 +650,82 @@ mod tests {
     fn batches_depend_on_seed_and_step_only() {
         let recipe = recipe(None);
         let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
-        let plan = Plan::new(&recipe);
+        let plan = Plan::new(&recipe).unwrap();
         let feeder = Feeder::start(plan.clone(), Arc::clone(&dataset), 5);
         let fed = [feeder.next().unwrap(), feeder.next().unwrap()];
         assert_eq!(fed, [5, 6].map(|step| plan.batch(&dataset.train, step)));
         assert_ne!(fed[0], fed[1]);
         let mut other = recipe.clone();
         other.train.seed += 1;
-        assert_ne!(Plan::new(&other).batch(&dataset.train, 5), fed[0]);
+        assert_ne!(Plan::new(&other).unwrap().batch(&dataset.train, 5), fed[0]);
     }
 
     #[test]
     fn scales_are_drawn_by_weight() {
         let mut recipe = recipe(None);
         recipe.train.scale_weights = vec![3.0, 1.0];
-        let plan = Plan::new(&recipe);
+        let plan = Plan::new(&recipe).unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let hits = (0..1000).filter(|_| plan.draw_scales(&mut rng)[0].0 == Scale::whole(2));
+        let hits = (0..1000).filter(|_| plan.draw_scales(&mut rng)[0].scale == Scale::whole(2));
         assert!((700..800).contains(&hits.count()));
         recipe.train.scales_per_step = PerStep::Number(2);
-        assert_eq!(Plan::new(&recipe).draw_scales(&mut rng).len(), 2);
+        let plan = Plan::new(&recipe).unwrap();
+        assert_eq!(plan.draw_scales(&mut rng).len(), 2);
+    }
+
+    /// Small patches and what they were made of lie on each other, at the
+    /// border too, and pictures that are too small for a scale serve others.
+    #[test]
+    fn patches_at_the_inputs_resolution_are_small() {
+        let mut flags = Overrides::default();
+        flags
+            .set("model", "name", Some("espcn"))
+            .set("data", "drawn", Some(4))
+            .set("data", "patch", Some(8))
+            .set("train", "scales", Some(vec!["2", "3", "8"]))
+            .set("train", "scales_per_step", Some(3))
+            .set("train", "batch_size", Some(20));
+        let recipe = Recipe::resolve(None, &flags).unwrap();
+        let mut images = Dataset::load(&recipe, Channels::Luma).unwrap().train;
+        images[0] = images[0].center(60);
+        assert!(images[0].size == (60, 60) && images.len() == 2);
+        for part in Plan::new(&recipe).unwrap().batch(&images, 3) {
+            let factor = part.scale.num() as usize;
+            assert_eq!(part.input.len(), 20 * 8 * 8);
+            let side = 8 * factor;
+            assert_eq!(part.target.len(), 20 * side * side);
+            let patches = part.input.chunks(8 * 8);
+            for (small, large) in patches.zip(part.target.chunks(side * side)) {
+                let small_mean = small.iter().sum::<f32>() / 64.0;
+                let large_mean = large.iter().sum::<f32>() / (side * side) as f32;
+                assert!((small_mean - large_mean).abs() < 0.06, "x{}", part.scale);
+                // The whole patch made small again differs at its border only.
+                let large: Vec<f64> = large.iter().map(|&v| f64::from(v)).collect();
+                let again = Resampler::resize((side, side), (8, 8)).apply(&large);
+                for i in (16..48).filter(|i| (2..6).contains(&(i % 8))) {
+                    let difference = (again[i] - f64::from(small[i])).abs();
+                    assert!(difference < 0.51 / 255.0, "x{} {i}", part.scale);
+                }
+            }
+        }
+        let cut = cuts(&recipe).unwrap()[2];
+        assert_eq!(cut.cumulative(&images), [0.0, 256.0 * 256.0]);
+    }
+
+    #[test]
+    fn a_scale_without_pictures_is_named() {
+        let mut flags = Overrides::default();
+        flags
+            .set("model", "name", Some("espcn"))
+            .set("data", "drawn", Some(4))
+            .set("data", "patch", Some(40));
+        let recipe = Recipe::resolve(None, &flags).unwrap();
+        let error = Dataset::load(&recipe, Channels::Luma).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(
+            error.contains("scale 7 needs") && error.contains("280x280"),
+            "{error}"
+        );
     }
 
     #[test]

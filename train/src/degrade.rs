@@ -1,6 +1,7 @@
-//! What a network sees in training: the picture made small and enlarged
-//! again: with [`Degradation::Matlab`] exactly as inference enlarges the small
-//! one, with [`Degradation::Pillow`] as the seeds of the RGB models did.
+//! What a network sees in training: the picture made small and, for networks
+//! at the output's resolution, enlarged again: with [`Degradation::Matlab`]
+//! exactly as inference enlarges the small one, with [`Degradation::Pillow`]
+//! as the seeds of the RGB models did.
 //!
 //! Only the asked-for region is computed. Its surroundings are taken along as
 //! far as the kernels reach, so that the result is that of the whole picture.
@@ -39,37 +40,68 @@ impl Plane<'_> {
     /// The region, made small by `scale` and enlarged again: rows of samples
     /// on the scale 0 to 255, neither rounded nor clamped unless the degradation does.
     pub fn degraded(&self, scale: Scale, degradation: Degradation, region: &Region) -> Vec<f32> {
-        let x = Spans::new(scale, self.size.0, &region.x);
-        let y = Spans::new(scale, self.size.1, &region.y);
+        let [x, y] = self.axes(scale);
+        let (x, y) = (x.under(&region.x), y.under(&region.y));
         match degradation {
-            Degradation::Matlab => self.matlab(&x, &y),
-            Degradation::Pillow => self.pillow(&x, &y),
+            Degradation::Matlab => {
+                let small: Vec<f32> = self.matlab(&x, &y).into_iter().map(f32::from).collect();
+                Resampler::new(x.enlarge(&region.x), y.enlarge(&region.y)).apply(&small)
+            }
+            Degradation::Pillow => {
+                let small = self.pillow(&x, &y);
+                let again = pillow(&small, x.enlarged(), y.enlarged());
+                let (left, top) = (region.x.start - x.offset(), region.y.start - y.offset());
+                let part = again.crop(left, top, region.x.len(), region.y.len());
+                part.data.iter().map(|&v| f32::from(v)).collect()
+            }
         }
     }
 
-    fn matlab(&self, x: &Spans, y: &Spans) -> Vec<f32> {
-        let large: Vec<f64> = self.part(&x.large, &y.large).map(f64::from).collect();
-        let shrink = Resampler::new(x.shrink(), y.shrink());
-        let small = shrink.apply(&large);
-        // `as` saturates; halves round up, as MATLAB rounds.
-        let small: Vec<f32> = small.iter().map(|v| f32::from((v + 0.5) as u8)).collect();
-        Resampler::new(x.enlarge(), y.enlarge()).apply(&small)
+    /// A region of the picture made small by `scale`, in small samples: rows
+    /// of 8-bit samples.
+    pub fn shrunk(&self, scale: Scale, degradation: Degradation, region: &Region) -> Vec<u8> {
+        let [x, y] = self.axes(scale);
+        let (x, y) = (x.of(region.x.clone()), y.of(region.y.clone()));
+        match degradation {
+            Degradation::Matlab => self.matlab(&x, &y),
+            Degradation::Pillow => self.pillow(&x, &y).data,
+        }
     }
 
-    fn pillow(&self, x: &Spans, y: &Spans) -> Vec<f32> {
+    /// Width and height when made small.
+    pub fn shrunk_size(&self, scale: Scale) -> (usize, usize) {
+        let [x, y] = self.axes(scale);
+        (x.full(), y.full())
+    }
+
+    fn axes(&self, scale: Scale) -> [Line; 2] {
+        let line = |length| Line {
+            num: scale.num() as usize,
+            den: scale.den() as usize,
+            length,
+        };
+        [line(self.size.0), line(self.size.1)]
+    }
+
+    /// The small samples, rounded to 8 bit as MATLAB rounds.
+    fn matlab(&self, x: &Spans, y: &Spans) -> Vec<u8> {
+        let large: Vec<f64> = self.part(&x.large, &y.large).map(f64::from).collect();
+        let small = Resampler::new(x.shrink(), y.shrink()).apply(&large);
+        // `as` saturates; halves round up.
+        small.iter().map(|v| (v + 0.5) as u8).collect()
+    }
+
+    /// The small samples as Pillow makes them.
+    fn pillow(&self, x: &Spans, y: &Spans) -> Picture {
         let mut large = Picture::new(x.large.len(), y.large.len(), 1);
         large.data = self.part(&x.large, &y.large).collect();
         let wide = pillow(&large, x.wide.len(), y.wide.len());
-        let small = wide.crop(
+        wide.crop(
             x.small.start - x.wide.start,
             y.small.start - y.wide.start,
             x.small.len(),
             y.small.len(),
-        );
-        let again = pillow(&small, x.enlarged(), y.enlarged());
-        let (left, top) = (x.offset(), y.offset());
-        let region = again.crop(left, top, x.region.len(), y.region.len());
-        region.data.iter().map(|&v| f32::from(v)).collect()
+        )
     }
 
     /// The samples of some columns and rows.
@@ -79,15 +111,52 @@ impl Plane<'_> {
     }
 }
 
-/// The samples of one axis that a region is made of.
-struct Spans {
+/// One axis of a picture and what becomes of it: `num` large samples for each
+/// `den` small ones.
+#[derive(Clone, Copy)]
+struct Line {
     num: usize,
     den: usize,
-    /// Length of the whole axis, in large samples.
+    /// Its length in large samples.
     length: usize,
-    /// What is asked for, in large samples.
-    region: Range<usize>,
-    /// The small samples that it is enlarged from.
+}
+
+impl Line {
+    /// Its length in small samples.
+    fn full(self) -> usize {
+        self.length / self.num * self.den
+    }
+
+    /// `reach` more on both sides and up to what begins and ends evenly:
+    /// whole multiples of `den` small samples lie on whole large samples.
+    fn around(self, range: &Range<usize>, reach: usize) -> Range<usize> {
+        let start = range.start.saturating_sub(reach) / self.den * self.den;
+        start..((range.end + reach).div_ceil(self.den) * self.den).min(self.full())
+    }
+
+    /// What the small samples are made of that a large `region` is enlarged from.
+    fn under(self, region: &Range<usize>) -> Spans {
+        let (num, den) = (self.num, self.den);
+        let touched = region.start * den / num..(region.end * den).div_ceil(num);
+        self.of(self.around(&touched, ENLARGING_REACH))
+    }
+
+    /// What some small samples are made of.
+    fn of(self, small: Range<usize>) -> Spans {
+        let wide = self.around(&small, SHRINKING_REACH);
+        Spans {
+            large: wide.start / self.den * self.num..wide.end / self.den * self.num,
+            line: self,
+            small,
+            wide,
+        }
+    }
+}
+
+/// Some small samples of one axis and what they are made of.
+struct Spans {
+    line: Line,
+    /// The small samples.
     small: Range<usize>,
     /// Those and more, so many that what they lie on begins and ends evenly.
     wide: Range<usize>,
@@ -96,57 +165,30 @@ struct Spans {
 }
 
 impl Spans {
-    fn new(scale: Scale, length: usize, region: &Range<usize>) -> Self {
-        let (num, den) = (scale.num() as usize, scale.den() as usize);
-        let full = length / num * den;
-        // Whole multiples of `den` small samples lie on whole large samples.
-        let around = |range: Range<usize>, reach: usize| {
-            let start = range.start.saturating_sub(reach) / den * den;
-            start..((range.end + reach).div_ceil(den) * den).min(full)
-        };
-        let touched = region.start * den / num..(region.end * den).div_ceil(num);
-        let small = around(touched, ENLARGING_REACH);
-        let wide = around(small.clone(), SHRINKING_REACH);
-        Self {
-            num,
-            den,
-            length,
-            region: region.clone(),
-            large: wide.start / den * num..wide.end / den * num,
-            small,
-            wide,
-        }
-    }
-
     /// Weights that make `small` of `large`.
     fn shrink(&self) -> Axis {
         Axis::new(
-            grid(&self.large, self.length),
-            grid(&self.small, self.full()),
+            grid(&self.large, self.line.length),
+            grid(&self.small, self.line.full()),
         )
     }
 
-    /// Weights that make `region` of `small`.
-    fn enlarge(&self) -> Axis {
+    /// Weights that make a large region of `small`.
+    fn enlarge(&self, region: &Range<usize>) -> Axis {
         Axis::new(
-            grid(&self.small, self.full()),
-            grid(&self.region, self.length),
+            grid(&self.small, self.line.full()),
+            grid(region, self.line.length),
         )
-    }
-
-    /// Length of the whole axis, in small samples.
-    fn full(&self) -> usize {
-        self.length / self.num * self.den
     }
 
     /// Length of `small` when enlarged.
     fn enlarged(&self) -> usize {
-        self.small.len() / self.den * self.num
+        self.small.len() / self.line.den * self.line.num
     }
 
-    /// Where `region` begins in `small` when enlarged.
+    /// Where `small` begins when enlarged.
     fn offset(&self) -> usize {
-        self.region.start - self.small.start / self.den * self.num
+        self.small.start / self.line.den * self.line.num
     }
 }
 
@@ -209,6 +251,54 @@ mod tests {
     fn small(width: usize, height: usize, scale: Scale) -> (usize, usize) {
         let (num, den) = (scale.num() as usize, scale.den() as usize);
         (width / num * den, height / num * den)
+    }
+
+    #[test]
+    fn small_regions_equal_the_whole_small_picture() {
+        let data = noise(167 * 143);
+        for scale in SCALES.map(|s| s.parse::<Scale>().unwrap()) {
+            for degradation in [Degradation::Matlab, Degradation::Pillow] {
+                let plane = Plane {
+                    data: &data,
+                    stride: 167,
+                    size: cropped((167, 143), scale),
+                };
+                let (width, height) = plane.shrunk_size(scale);
+                assert_eq!((width, height), small(plane.size.0, plane.size.1, scale));
+                let whole = Region::all(width, height);
+                let whole = plane.shrunk(scale, degradation, &whole);
+                // What is enlarged again begins with the same small samples.
+                let all = Region::all(plane.size.0, plane.size.1);
+                let enlarged = match degradation {
+                    Degradation::Matlab => {
+                        let small: Vec<f32> = whole.iter().map(|&v| f32::from(v)).collect();
+                        Resampler::resize((width, height), plane.size).apply(&small)
+                    }
+                    Degradation::Pillow => {
+                        let mut picture = Picture::new(width, height, 1);
+                        picture.data = whole.clone();
+                        let again = pillow(&picture, plane.size.0, plane.size.1);
+                        again.data.iter().map(|&v| f32::from(v)).collect()
+                    }
+                };
+                assert_eq!(
+                    plane.degraded(scale, degradation, &all),
+                    enlarged,
+                    "{scale}"
+                );
+                for (x, y) in [(0, 0), (width - 7, height - 5), (1, 2)] {
+                    let region = Region {
+                        x: x..x + 7,
+                        y: y..y + 5,
+                    };
+                    let got = plane.shrunk(scale, degradation, &region);
+                    for (row, got) in region.y.clone().zip(got.chunks(7)) {
+                        let expected = &whole[row * width..][region.x.clone()];
+                        assert_eq!(got, expected, "{scale} {region:?} row {row}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -73,7 +73,8 @@ struct Args {
     /// Loss
     #[arg(long, value_enum)]
     loss: Option<Loss>,
-    /// Side of a patch, in pixels of the enlarged picture
+    /// Side of a patch, in pixels of what the network takes: the enlarged
+    /// picture, or the small one (espcn)
     #[arg(long, value_name = "PIXELS")]
     patch: Option<u32>,
     /// Scales to train, such as 2,3/2,2.5

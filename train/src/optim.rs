@@ -8,7 +8,7 @@
 use crate::params::Vars;
 use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var};
+use candle_core::{CpuStorage, InplaceOp2, Layout, Var};
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -43,6 +43,8 @@ impl Default for Settings {
 /// First and second moment of one parameter's gradient.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Moments {
+    /// Steps that it took part in.
+    pub steps: u64,
     /// Running mean.
     pub first: Vec<f32>,
     /// Running mean of squares.
@@ -74,6 +76,7 @@ impl Adam {
                 .find(|(prefix, _)| name.starts_with(*prefix));
             let count = var.elem_count();
             let moments = Moments {
+                steps: 0,
                 first: vec![0.0; count],
                 second: vec![0.0; count],
             };
@@ -122,45 +125,57 @@ impl Adam {
         Ok(())
     }
 
-    /// The 2-norm of the gradient over all parameters.
+    /// The 2-norm of the gradient over all parameters that the loss depends on.
     ///
     /// # Errors
     ///
-    /// A parameter that the loss does not depend on.
+    /// A computation that fails.
     pub fn gradient_norm(&self, gradients: &GradStore) -> Result<f64> {
         let mut sum = 0.0;
-        for (name, slot) in &self.slots {
-            let gradient = gradient(gradients, name, slot)?;
-            sum += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
+        for slot in self.slots.values() {
+            if let Some(gradient) = gradients.get(slot.var.as_tensor()) {
+                sum += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
+            }
         }
         Ok(sum.sqrt())
     }
 
     /// Moves every parameter against its gradient, which is first multiplied
-    /// by `gradient_factor`.
+    /// by `gradient_factor`. Parameters that the loss does not depend on stay
+    /// as they are, moments and all, as in PyTorch.
     ///
     /// # Errors
     ///
-    /// A parameter that the loss does not depend on.
+    /// A computation that fails.
     pub fn step(&mut self, gradients: &GradStore, lr: f64, gradient_factor: f64) -> Result<()> {
         self.step += 1;
-        for (name, slot) in &self.slots {
-            let gradient = gradient(gradients, name, slot)?.contiguous()?;
+        for slot in self.slots.values() {
+            let Some(gradient) = gradients.get(slot.var.as_tensor()) else {
+                continue;
+            };
             let lr = lr * slot.lr_factor;
+            let steps = {
+                let mut moments = slot.moments.borrow_mut();
+                moments.steps += 1;
+                moments.steps
+            };
             let update = Update {
-                factors: Factors::new(&self.settings, self.step, lr, gradient_factor),
+                factors: Factors::new(&self.settings, steps, lr, gradient_factor),
                 moments: &slot.moments,
             };
-            slot.var.as_tensor().inplace_op2(&gradient, &update)?;
+            slot.var
+                .as_tensor()
+                .inplace_op2(&gradient.contiguous()?, &update)?;
         }
         Ok(())
     }
-}
 
-fn gradient<'a>(gradients: &'a GradStore, name: &str, slot: &Slot) -> Result<&'a Tensor> {
-    gradients
-        .get(slot.var.as_tensor())
-        .with_context(|| format!("the loss does not depend on parameter {name}"))
+    /// A parameter that no loss depended on so far.
+    pub fn untouched(&self) -> Option<&str> {
+        let mut slots = self.slots.iter();
+        let untouched = slots.find(|(_, slot)| slot.moments.borrow().steps == 0);
+        untouched.map(|(name, _)| name.as_str())
+    }
 }
 
 /// The numbers of one step, rounded to f32 where PyTorch does.
@@ -252,7 +267,7 @@ impl InplaceOp2 for Update<'_> {
             ));
         };
         let mut moments = self.moments.borrow_mut();
-        let Moments { first, second } = &mut *moments;
+        let Moments { first, second, .. } = &mut *moments;
         let factors = self.factors;
         parameter[start..end]
             .par_chunks_mut(PIECE)
@@ -321,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn factors_apply_by_prefix_and_lost_parameters_are_named() {
+    fn factors_apply_by_prefix() {
         let vars: Vars = ["a.w", "b.w"]
             .map(|name| (name.to_owned(), Var::new(&[1f32], &Device::Cpu).unwrap()))
             .into();
@@ -332,8 +347,45 @@ mod tests {
         adam.step(&gradients, 0.1, 1.0).unwrap();
         let moved = |name: &str| 1.0 - vars[name].to_vec1::<f32>().unwrap()[0];
         assert!((moved("a.w") - 0.1).abs() < 1e-6 && (moved("b.w") - 0.01).abs() < 1e-6);
-        let alone = vars["a.w"].sum_all().unwrap().backward().unwrap();
-        let error = adam.step(&alone, 0.1, 1.0).unwrap_err().to_string();
-        assert!(error.contains("b.w"), "{error}");
+        assert_eq!(adam.untouched(), None);
+    }
+
+    #[test]
+    fn parameters_out_of_use_stay_as_they_are() {
+        let run = |pauses: usize| {
+            let vars: Vars = ["a", "b"]
+                .map(|name| (name.to_owned(), Var::new(&[1f32], &Device::Cpu).unwrap()))
+                .into();
+            let mut adam = Adam::new(&vars, Settings::default(), &BTreeMap::new());
+            let mut take = |names: &[&str]| {
+                let squares = names.iter().map(|name| vars[*name].sqr().unwrap());
+                let loss = squares.reduce(|a, b| (a + b).unwrap()).unwrap();
+                let gradients = loss.sum_all().unwrap().backward().unwrap();
+                adam.step(&gradients, 0.1, 1.0).unwrap();
+            };
+            (0..pauses).for_each(|_| take(&["a"]));
+            take(&["a", "b"]);
+            (0..pauses).for_each(|_| take(&["a"]));
+            take(&["a", "b"]);
+            let moments: BTreeMap<_, _> = adam
+                .moments()
+                .map(|(name, m)| (name.to_owned(), m.clone()))
+                .collect();
+            (vars["b"].to_vec1::<f32>().unwrap(), moments["b"].clone())
+        };
+        assert_eq!(run(0), run(3));
+        assert_eq!(run(3).1.steps, 2);
+    }
+
+    #[test]
+    fn parameters_that_nothing_depends_on_are_named() {
+        let vars: Vars = ["a", "b"]
+            .map(|name| (name.to_owned(), Var::new(&[1f32], &Device::Cpu).unwrap()))
+            .into();
+        let mut adam = Adam::new(&vars, Settings::default(), &BTreeMap::new());
+        assert_eq!(adam.untouched(), Some("a"));
+        let gradients = vars["a"].sum_all().unwrap().backward().unwrap();
+        adam.step(&gradients, 0.1, 1.0).unwrap();
+        assert_eq!(adam.untouched(), Some("b"));
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use srfilter::Scale;
-use srfilter::models::{self, Architecture, Channels, Scales};
+use srfilter::models::{self, Architecture, Channels, Scales, WorksAt};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -65,7 +65,9 @@ pub struct Model {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// Side of the training patches in pixels of the enlarged picture.
+    /// Side of the training patches in samples that the network takes: pixels
+    /// of the enlarged picture, or of the small one for networks that work at
+    /// the input's resolution.
     pub patch: usize,
     /// How small pictures are made of large ones.
     pub degradation: Degradation,
@@ -152,6 +154,10 @@ pub struct Train {
     pub loss: Loss,
     /// Seed of first weights, patches and drawn pictures.
     pub seed: u32,
+    /// Scales that validation measures; empty for those that are trained.
+    /// Networks at the input's resolution serve fractions too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub validate_scales: Vec<Scale>,
     /// Steps between validations.
     pub validate_every: u64,
     /// Steps between checkpoints.
@@ -261,6 +267,14 @@ impl Recipe {
     /// An unknown model, or a change that does not fit it.
     pub fn architecture(&self) -> Result<Architecture> {
         architecture(&self.model.name, &self.model.config)
+    }
+
+    /// The scales that validation measures.
+    pub fn validation_scales(&self) -> &[Scale] {
+        match self.train.validate_scales.as_slice() {
+            [] => &self.train.scales,
+            scales => scales,
+        }
     }
 
     /// As TOML text.
@@ -384,21 +398,8 @@ impl Recipe {
             !train.scales.is_empty(),
             "scales is empty: give at least one, such as 2"
         );
-        for (i, scale) in train.scales.iter().enumerate() {
-            ensure!(
-                *scale > Scale::ONE,
-                "scale {scale} does not enlarge: it must be above 1"
-            );
-            ensure!(
-                scale.num() <= MAX_NUMERATOR,
-                "scale {scale} is too fine: pictures are cut to multiples of its numerator, \
-                 which may be {MAX_NUMERATOR} at most (write 4/3, not 1.333)"
-            );
-            ensure!(
-                !train.scales[..i].contains(scale),
-                "scale {scale} is listed twice"
-            );
-        }
+        check_list(&train.scales)?;
+        check_list(&train.validate_scales)?;
         if let PerStep::Number(n) = train.scales_per_step {
             let known = train.scales.len();
             ensure!(
@@ -412,22 +413,50 @@ impl Recipe {
             train.scale_weights.len(),
             train.scales.len()
         );
-        match self.architecture()?.scales() {
+        let architecture = self.architecture()?;
+        let known = match architecture.scales() {
             None if train.scales.len() > 1 => bail!(
                 "{name} trains one scale a run, {} were given: train each with its own --out",
                 train.scales.len()
             ),
-            Some(Scales::List(list)) => {
-                let missing = train.scales.iter().find(|scale| !list.contains(scale));
-                if let Some(scale) = missing {
-                    let known = Scales::List(list.clone());
-                    bail!("{name} has no weights for scale {scale}, only for {known}");
-                }
-                Ok(())
-            }
-            _ => Ok(()),
+            None => Scales::list(train.scales.iter().copied()),
+            Some(scales) => scales,
+        };
+        let Scales::List(list) = &known else {
+            return Ok(());
+        };
+        if let Some(scale) = train.scales.iter().find(|scale| !list.contains(scale)) {
+            bail!("{name} has no weights for scale {scale}, only for {known}");
         }
+        let served = |scale: &Scale| match architecture.works_at(*scale) {
+            WorksAt::Output => list.contains(scale),
+            WorksAt::Input(_) => list.last().is_some_and(|last| scale <= last),
+        };
+        if let Some(scale) = train.validate_scales.iter().find(|&scale| !served(scale)) {
+            bail!("{name} cannot be validated at scale {scale}, only at {known}");
+        }
+        Ok(())
     }
+}
+
+/// Sees to it that scales make sense by themselves.
+fn check_list(scales: &[Scale]) -> Result<()> {
+    for (i, scale) in scales.iter().enumerate() {
+        ensure!(
+            *scale > Scale::ONE,
+            "scale {scale} does not enlarge: it must be above 1"
+        );
+        ensure!(
+            scale.num() <= MAX_NUMERATOR,
+            "scale {scale} is too fine: pictures are cut to multiples of its numerator, \
+             which may be {MAX_NUMERATOR} at most (write 4/3, not 1.333)"
+        );
+        ensure!(
+            !scales[..i].contains(scale),
+            "scale {scale} is listed twice"
+        );
+    }
+    Ok(())
 }
 
 fn read_table(path: &Path) -> Result<Table> {
@@ -437,13 +466,14 @@ fn read_table(path: &Path) -> Result<Table> {
 }
 
 /// Lays `over` over `base`, table by table. Settings that belong together go
-/// together: the ways to state the length, and scales with their weights.
+/// together: the ways to state the length, and what is stated of each scale.
 fn merge(base: &mut Table, over: &Table) {
     if LENGTHS.iter().any(|key| over.contains_key(*key)) {
         LENGTHS.iter().for_each(|key| drop(base.remove(*key)));
     }
     if over.contains_key("scales") {
         base.remove("scale_weights");
+        base.remove("validate_scales");
     }
     for (key, value) in over {
         match (base.get_mut(key), value) {
@@ -478,18 +508,20 @@ fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
     let luma = architecture.channels() == Channels::Luma;
     let (scales, scales_per_step) = match architecture.scales() {
         None => (vec![Scale::whole(2)], PerStep::Number(1)),
+        Some(Scales::List(list)) if luma => (list, PerStep::Number(1)),
         Some(Scales::List(list)) => (list, PerStep::Word(All::All)),
         Some(Scales::Any) => (continuous_scales()?, PerStep::Number(1)),
     };
-    let scale_weights = match architecture.scales() {
-        Some(Scales::Any) => scales.iter().map(|&s| common(s)).collect(),
+    let scale_weights = match scales_per_step {
+        PerStep::Number(_) if scales.len() > 1 => scales.iter().map(|&s| common(s)).collect(),
         _ => Vec::new(),
     };
-    let (patch, degradation, lr, schedule) = if luma {
-        (48, Degradation::Matlab, 3e-4, Schedule::Cosine)
-    } else {
+    let small = matches!(architecture.works_at(scales[0]), WorksAt::Input(_));
+    let (patch, degradation, lr, schedule) = match (luma, small) {
+        (true, false) => (48, Degradation::Matlab, 3e-4, Schedule::Cosine),
+        (true, true) => (32, Degradation::Matlab, 1e-3, Schedule::Cosine),
         // As the published HyperSRCNN was trained.
-        (96, Degradation::Pillow, 1e-4, Schedule::Constant)
+        _ => (96, Degradation::Pillow, 1e-4, Schedule::Constant),
     };
     let (batch_size, patch) = if drawn { DRAWN_BATCH } else { (16, patch) };
     Ok(Recipe {
@@ -527,6 +559,7 @@ fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
             clip_norm: None,
             loss: Loss::Mse,
             seed: 1,
+            validate_scales: Vec::new(),
             validate_every: if drawn { 200 } else { 1000 },
             checkpoint_every: if drawn { 200 } else { 500 },
             lr_factors: BTreeMap::new(),
@@ -639,6 +672,19 @@ mod tests {
             ("[train]\nsteps = 1\nepochs = 1", "given twice"),
             ("[data]\npatch = 2", "patch must be"),
             ("[train]\nscale_weights = [1]", "scale_weights"),
+            ("[train]\nvalidate_scales = ['1.333']", "4/3"),
+            (
+                "[model]\nname = 'espcn'\n[train]\nscales = ['5/2']",
+                "no weights for scale 5/2",
+            ),
+            (
+                "[model]\nname = 'espcn'\n[train]\nvalidate_scales = ['17/2']",
+                "cannot be validated at scale 17/2",
+            ),
+            (
+                "[model]\nname = 'srcnn'\n[train]\nvalidate_scales = [3]",
+                "cannot be validated at scale 3, only at 2",
+            ),
             ("[train", "r.toml"),
             ("train = 3", "r.toml"),
         ] {
@@ -674,9 +720,16 @@ mod tests {
     #[test]
     fn the_committed_recipes_are_valid() {
         let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
-        for name in ["srcnn/x2", "srcnn/x3", "srcnn/x4", "hypersrcnn/recipe"] {
-            let path = models.join(format!("{name}.toml"));
-            Recipe::resolve(Some(&path), &Overrides::default()).unwrap();
+        let mut count = 0;
+        for folder in std::fs::read_dir(models).unwrap() {
+            for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
+                let path = file.unwrap().path();
+                if path.extension().is_some_and(|e| e == "toml") {
+                    Recipe::resolve(Some(&path), &Overrides::default()).unwrap();
+                    count += 1;
+                }
+            }
         }
+        assert!(count >= 5, "{count}");
     }
 }

@@ -75,7 +75,7 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
         folder.clear()?;
     }
     let log = Log::open(&folder.file("log.jsonl"), trainer.steps())?;
-    let (scales, degradation) = (&recipe.train.scales, recipe.data.degradation);
+    let (scales, degradation) = (recipe.validation_scales(), recipe.data.degradation);
     let validator = Validator::new(&dataset.held_back, scales, degradation);
     write_whole(&folder.file("recipe.toml"), recipe.to_toml()?.as_bytes())?;
     let bar = progress_bar(&trainer);
@@ -408,8 +408,9 @@ impl Session {
             .iter()
             .map(ToString::to_string)
             .collect();
+        let deployed = self.trainer.deployed()?;
         let card = Card {
-            architecture: self.trainer.architecture().clone(),
+            architecture: deployed.architecture,
             scales: self.trainer.network().scales().clone(),
             training_data: format!(
                 "{}; trained at scales {}, {} steps",
@@ -420,7 +421,7 @@ impl Session {
             recipe_sha256: self.recipe.sha256()?,
             quality: self.summary(),
         };
-        Checkpoint::save(self.folder.file(name), &self.trainer.tensors(), &card)?;
+        Checkpoint::save(self.folder.file(name), &deployed.tensors, &card)?;
         Ok(())
     }
 

@@ -5,11 +5,13 @@ use crate::data::{Dataset, Feeder, Part, Plan, steps_per_epoch};
 use crate::optim::{Adam, Settings};
 use crate::params::{Store, Vars};
 use crate::recipe::{Optimizer, Recipe, Schedule};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
-use srfilter::models::{Architecture, Network};
+use srfilter::Scale;
+use srfilter::models::{Architecture, Deployed, Network};
 use srfilter::ops::Border;
 use srfilter::weights::Checkpoint;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,6 +37,8 @@ pub struct Trainer {
     vars: Vars,
     adam: Adam,
     feeder: Feeder,
+    /// Scales that no step was taken at in this sitting.
+    untried: HashSet<Scale>,
     steps_per_epoch: u64,
     seconds: f64,
     /// Best mean gain in validation so far, in dB.
@@ -61,16 +65,27 @@ impl Trainer {
     /// small for the network.
     pub fn new(recipe: &Recipe, dataset: &Arc<Dataset>, state: Option<State>) -> Result<Self> {
         let architecture = recipe.architecture()?;
-        let store = match (&state, &recipe.model.init) {
-            (Some(state), _) => Store::given("the saved state", state.parameters.clone()),
+        let (store, origin) = match (&state, &recipe.model.init) {
+            (Some(state), _) => {
+                let origin = "the saved state".to_owned();
+                let store = Store::given(&origin, state.parameters.clone());
+                (store, origin)
+            }
             (None, Some(path)) => {
                 let file = Checkpoint::open(path)?;
-                Store::given(file.origin(), file.tensors().clone())
+                let of = file
+                    .card()?
+                    .map(|card| format!(" of {:?}", card.architecture));
+                let origin = format!("weights{}", of.unwrap_or_default());
+                let store = Store::given(file.origin(), file.tensors().clone());
+                (store, origin)
             }
-            (None, None) => Store::drawn(recipe.train.seed),
+            (None, None) => (Store::drawn(recipe.train.seed), "new weights".to_owned()),
         };
         let scales = srfilter::models::Scales::list(recipe.train.scales.iter().copied());
-        let network = architecture.build(&store.builder(), scales)?;
+        let network = architecture
+            .build(&store.builder(), scales)
+            .with_context(|| format!("cannot begin with {origin} as {architecture:?}"))?;
         let vars = store.vars()?;
         if state.is_none() && recipe.model.init.is_none() {
             open_path(&architecture, &vars)?;
@@ -91,9 +106,11 @@ impl Trainer {
                 .context("the saved state does not fit")?;
         }
         let per_epoch = recipe.train.steps_per_epoch;
+        let all = steps_per_epoch(&dataset.train, recipe)?;
         Ok(Self {
-            feeder: Feeder::start(Plan::new(recipe), Arc::clone(dataset), adam.steps()),
-            steps_per_epoch: per_epoch.unwrap_or_else(|| steps_per_epoch(&dataset.train, recipe)),
+            feeder: Feeder::start(Plan::new(recipe)?, Arc::clone(dataset), adam.steps()),
+            untried: recipe.train.scales.iter().copied().collect(),
+            steps_per_epoch: per_epoch.unwrap_or(all),
             recipe: recipe.clone(),
             architecture,
             network,
@@ -157,9 +174,17 @@ impl Trainer {
         self.network.as_ref()
     }
 
-    /// Its architecture.
-    pub fn architecture(&self) -> &Architecture {
-        &self.architecture
+    /// The network that weights files get.
+    ///
+    /// # Errors
+    ///
+    /// A computation that fails.
+    pub fn deployed(&self) -> Result<Deployed> {
+        let same = || Deployed {
+            architecture: self.architecture.clone(),
+            tensors: self.tensors(),
+        };
+        Ok(self.network.deployed()?.unwrap_or_else(same))
     }
 
     /// The parameters by name.
@@ -210,6 +235,7 @@ impl Trainer {
         };
         let lr = self.lr();
         self.adam.step(&gradients, lr, factor)?;
+        self.check_reach(&parts)?;
         self.seconds += start.elapsed().as_secs_f64();
         Ok(Report {
             loss: value,
@@ -218,17 +244,36 @@ impl Trainer {
         })
     }
 
+    /// Once all scales had their turn, every parameter has to have had one.
+    fn check_reach(&mut self, parts: &[Part]) -> Result<()> {
+        if self.untried.is_empty() {
+            return Ok(());
+        }
+        for part in parts {
+            self.untried.remove(&part.scale);
+        }
+        match self.adam.untouched() {
+            Some(name) if self.untried.is_empty() => {
+                bail!("the loss depends on parameter {name} at no scale")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Sum of the losses of all parts.
     fn loss(&self, parts: &[Part]) -> Result<Tensor> {
         let mut sum: Option<Tensor> = None;
         for part in parts {
             let network = self.network.at(part.scale)?;
-            let side = self.recipe.data.patch;
+            let patch = self.recipe.data.patch;
             let planes = self.network.channels().count();
-            let shape = (self.recipe.train.batch_size, planes, side, side);
-            let tensor = |samples: &[f32]| Tensor::from_slice(samples, shape, &Device::Cpu);
-            let output = network.forward(&tensor(&part.input)?)?;
-            let target = center(&tensor(&part.target)?, output.dim(3)?)?;
+            let tensor = |samples: &[f32], side: usize| {
+                let shape = (self.recipe.train.batch_size, planes, side, side);
+                Tensor::from_slice(samples, shape, &Device::Cpu)
+            };
+            let output = network.forward(&tensor(&part.input, patch)?)?;
+            let target = tensor(&part.target, patch * network.works_at().factor())?;
+            let target = center(&target, output.dim(3)?)?;
             let loss = (self.recipe.train.loss.of(&output, &target)? * part.weight)?;
             sum = Some(match sum {
                 Some(sum) => (sum + loss)?,

@@ -7,15 +7,18 @@ use anyhow::Result;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use srfilter::Scale;
-use srfilter::frame::resample::Region;
+use srfilter::frame::resample::{Region, Resampler};
 use srfilter::frame::to_u8;
 use srfilter::metrics::{psnr, shave};
-use srfilter::models::Network;
+use srfilter::models::{Network, ScaledNetwork, WorksAt};
 use srfilter::ops::Border;
 
 /// Side of the middle part of a picture that is validated on, in pixels:
 /// enough to judge by, small enough to be quick.
 const SIDE: usize = 192;
+
+/// Largest sample value.
+const PEAK: f32 = 255.0;
 
 /// PSNR of a result without any error, so that means stay finite.
 const PERFECT: f64 = 100.0;
@@ -44,14 +47,23 @@ pub fn mean_gain(qualities: &[Quality]) -> Option<f64> {
     (!qualities.is_empty()).then(|| sum / qualities.len() as f64)
 }
 
-/// One picture at one scale.
+/// One picture at one scale: planes of samples from 0 to 255.
 #[derive(Debug)]
 struct Case {
-    width: usize,
-    height: usize,
-    /// Samples of all planes, 0 to 255.
-    input: Vec<f32>,
-    target: Vec<u8>,
+    /// The picture made small.
+    small: Planes<f32>,
+    /// That enlarged again by bicubic interpolation.
+    enlarged: Planes<f32>,
+    /// The picture.
+    target: Planes<u8>,
+}
+
+/// Planes of one size.
+#[derive(Debug)]
+struct Planes<T> {
+    size: (usize, usize),
+    /// Dense rows, plane after plane.
+    samples: Vec<T>,
 }
 
 /// The pictures to validate on, made small and enlarged once for all.
@@ -72,7 +84,9 @@ impl Validator {
         }
     }
 
-    /// PSNR of the network, scale by scale.
+    /// PSNR of the network, scale by scale. Networks at the input's resolution
+    /// run at the next scale that they have weights for, and the result is
+    /// resampled, as in use.
     ///
     /// # Errors
     ///
@@ -80,22 +94,14 @@ impl Validator {
     pub fn measure(&self, network: &dyn Network) -> Result<Vec<Quality>> {
         let planes = network.channels().count();
         let quality = |(scale, cases): &(Scale, Vec<Case>)| -> Result<Quality> {
-            let ready = network.at(*scale)?;
-            let inset = match ready.border() {
-                Border::Valid => ready.halo(),
-                _ => 0,
-            };
-            let border = (scale.factor().ceil() as usize).max(inset);
+            let native = network.scales().nearest(*scale).unwrap_or(*scale);
+            let ready = network.at(native)?;
+            let border = scale.factor().ceil() as usize;
             let (mut ours, mut bicubic) = (0.0, 0.0);
             for case in cases {
-                let x = case.input.iter().map(|v| v / 255.0).collect();
-                let x = Tensor::from_vec(x, (1, planes, case.height, case.width), &Device::Cpu)?;
-                let y = ready.forward(&x)?.detach();
-                let y: Vec<f32> = y.flatten_all()?.to_vec1()?;
-                let y: Vec<u8> = y.iter().map(|v| to_u8(v * 255.0)).collect();
-                ours += case.psnr(&y, planes, inset, border);
-                let enlarged: Vec<u8> = case.input.iter().map(|&v| to_u8(v)).collect();
-                bicubic += case.psnr(&enlarged, planes, 0, border);
+                let made = case.made(ready.as_ref(), planes)?;
+                ours += case.psnr(&made, planes, border);
+                bicubic += case.psnr(&rounded(&case.enlarged.samples), planes, border);
             }
             Ok(Quality {
                 scale: *scale,
@@ -107,36 +113,77 @@ impl Validator {
     }
 }
 
+fn rounded(samples: &[f32]) -> Vec<u8> {
+    samples.iter().map(|&v| to_u8(v)).collect()
+}
+
 impl Case {
     fn new(image: &Image, scale: Scale, degradation: Degradation) -> Self {
-        let (width, height) = image.plane(0, scale).size;
-        let region = Region::all(width, height);
         let planes = || (0..image.planes.len()).map(|i| image.plane(i, scale));
+        let first = image.plane(0, scale);
+        let (size, small_size) = (first.size, first.shrunk_size(scale));
+        let all = |(width, height)| Region::all(width, height);
+        let small = planes().flat_map(|p| p.shrunk(scale, degradation, &all(small_size)));
+        let enlarged = planes().flat_map(|p| p.degraded(scale, degradation, &all(size)));
+        let target = planes().flat_map(|p| p.part(&(0..size.0), &(0..size.1)).collect::<Vec<_>>());
         Self {
-            width,
-            height,
-            input: planes()
-                .flat_map(|p| p.degraded(scale, degradation, &region))
-                .collect(),
-            target: planes()
-                .flat_map(|p| p.part(&region.x, &region.y).collect::<Vec<_>>())
-                .collect(),
+            small: Planes {
+                size: small_size,
+                samples: small.map(f32::from).collect(),
+            },
+            enlarged: Planes {
+                size,
+                samples: enlarged.collect(),
+            },
+            target: Planes {
+                size,
+                samples: target.collect(),
+            },
         }
     }
 
-    /// PSNR over all planes without `border` pixels on every side; `output`
-    /// lacks `inset` of them already.
-    fn psnr(&self, output: &[u8], planes: usize, inset: usize, border: usize) -> f64 {
-        let shaved = |samples: &[u8], inset: usize| -> Vec<f64> {
-            let width = self.width - 2 * inset;
-            let planes = samples.chunks_exact((samples.len() / planes).max(1));
+    /// What a network makes of it, at the target's size.
+    fn made(&self, network: &dyn ScaledNetwork, planes: usize) -> Result<Vec<u8>> {
+        let input = match network.works_at() {
+            WorksAt::Output => &self.enlarged,
+            WorksAt::Input(_) => &self.small,
+        };
+        let (width, height) = input.size;
+        let x = input.samples.iter().map(|v| v / PEAK).collect();
+        let mut x = Tensor::from_vec(x, (1, planes, height, width), &Device::Cpu)?;
+        if network.border() == Border::Valid {
+            // The network eats the halo: repeat the edge, as the engine does.
+            let halo = network.halo();
+            x = x
+                .pad_with_same(2, halo, halo)?
+                .pad_with_same(3, halo, halo)?;
+        }
+        let y = network.forward(&x)?.detach();
+        let y: Vec<f32> = y.flatten_all()?.to_vec1()?;
+        let y: Vec<f32> = y.iter().map(|v| (v * PEAK).clamp(0.0, PEAK)).collect();
+        let factor = network.works_at().factor();
+        let size = (factor * width, factor * height);
+        if size == self.target.size {
+            return Ok(rounded(&y));
+        }
+        let finish = Resampler::resize(size, self.target.size);
+        let planes = y.chunks_exact(size.0 * size.1);
+        let finished: Vec<f32> = planes.flat_map(|plane| finish.apply(plane)).collect();
+        Ok(rounded(&finished))
+    }
+
+    /// PSNR over all planes without `border` pixels on every side.
+    fn psnr(&self, output: &[u8], planes: usize, border: usize) -> f64 {
+        let (width, height) = self.target.size;
+        let shaved = |samples: &[u8]| -> Vec<f64> {
+            let planes = samples.chunks_exact(width * height).take(planes);
             let shave = |plane: &[u8]| {
                 let plane: Vec<f64> = plane.iter().copied().map(f64::from).collect();
-                shave(&plane, width, border - inset).0
+                shave(&plane, width, border).0
             };
             planes.flat_map(shave).collect()
         };
-        psnr(&shaved(output, inset), &shaved(&self.target, 0)).min(PERFECT)
+        psnr(&shaved(output), &shaved(&self.target.samples)).min(PERFECT)
     }
 }
 
@@ -145,7 +192,7 @@ mod tests {
     use super::*;
     use crate::drawn;
     use candle_nn::VarBuilder;
-    use srfilter::models::{Architecture, Channels, Scales, srcnn};
+    use srfilter::models::{Architecture, Channels, Scales, espcn, srcnn};
 
     /// A network of zeros with a residual is bicubic interpolation itself.
     #[test]
@@ -172,6 +219,24 @@ mod tests {
             let measured = validator.measure(network.as_ref()).unwrap();
             assert!((20.0..40.0).contains(&measured[0].bicubic), "{measured:?}");
             assert!(measured[0].gain().abs() < 1e-3, "{measured:?}");
+        }
+    }
+
+    /// The same at the input's resolution; fractions go through the next whole scale.
+    #[test]
+    fn an_empty_network_at_the_inputs_resolution_gains_nothing() {
+        let vb = VarBuilder::zeros(candle_core::DType::F32, &Device::Cpu);
+        let whole = Scales::list([2, 3].map(Scale::whole));
+        let architecture = Architecture::Espcn(espcn::Config::default());
+        let network = architecture.build(&vb, whole).unwrap();
+        let image = Image::new("d", &drawn::picture(1, 0), Channels::Luma, 1.0);
+        for (scale, off) in [("2", 1e-3), ("3", 1e-3), ("3/2", 0.7), ("5/2", 0.7)] {
+            let scale = scale.parse().unwrap();
+            let validator =
+                Validator::new(std::slice::from_ref(&image), &[scale], Degradation::Matlab);
+            let measured = validator.measure(network.as_ref()).unwrap();
+            assert!((20.0..40.0).contains(&measured[0].bicubic), "{measured:?}");
+            assert!(measured[0].gain().abs() < off, "{measured:?}");
         }
     }
 

@@ -2,10 +2,10 @@
 
 #![allow(dead_code)] // Each test program uses a part of this.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use srfilter::Scale;
 use srfilter::frame::Picture;
-use srfilter::models::{Architecture, Channels, Scales, srcnn};
+use srfilter::models::{Architecture, Channels, Scales, espcn, srcnn};
 use srfilter::weights::{Card, Checkpoint};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -112,6 +112,38 @@ impl Desk {
             training_data: "none".to_owned(),
             recipe_sha256: String::new(),
             quality: "random".to_owned(),
+        };
+        let path = self.path(name);
+        Checkpoint::save(&path, &tensors, &card).unwrap();
+        path
+    }
+
+    /// Writes an ESPCN of ours for x2 and x3 that adds nothing to the bicubic
+    /// picture.
+    pub(crate) fn empty_espcn(&self, name: &str) -> String {
+        let config = espcn::Config {
+            width: 2,
+            ..espcn::Config::fast()
+        };
+        let mut layers = vec![("first".to_owned(), [2, 1, 5, 5])];
+        layers.extend((0..config.depth).map(|i| (format!("body.{i}"), [2, 2, 3, 3])));
+        layers.extend([2, 3].map(|r| (format!("heads.{r}"), [r * r, 2, 3, 3])));
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+        let tensors: Vec<_> = layers
+            .iter()
+            .flat_map(|(name, shape)| {
+                [
+                    (format!("{name}.weight"), zeros(shape)),
+                    (format!("{name}.bias"), zeros(&shape[..1])),
+                ]
+            })
+            .collect();
+        let card = Card {
+            architecture: Architecture::Espcn(config),
+            scales: Scales::list([2, 3].map(Scale::whole)),
+            training_data: "none".to_owned(),
+            recipe_sha256: String::new(),
+            quality: "bicubic".to_owned(),
         };
         let path = self.path(name);
         Checkpoint::save(&path, &tensors, &card).unwrap();

@@ -1,7 +1,7 @@
 //! One region of a frame on its way through the layers of a segment.
 
 use super::{BLOCK, Sink, Source};
-use crate::nn::{Layer, Method, Packed};
+use crate::nn::{FEW, Layer, Method, Packed};
 use crate::ops::Border;
 use crate::ops::cpu::nhwc::{
     Dots, Finish, FromPoints, GROUP, Loops, Matmul, Repeat, ToPoints, Windows,
@@ -329,7 +329,8 @@ impl Region {
                 Method::Direct | Method::Dots => {}
             }
         }
-        let lines = allocator.take(LINES * widest);
+        let width = (area.0.end - area.0.start).next_multiple_of(GROUP);
+        let lines = allocator.take(widest.max(LINES * width) + width * packed.shuffle);
         Self {
             layers: layers.clone(),
             last,
@@ -345,9 +346,8 @@ impl Region {
     }
 }
 
-/// Rows that leave at once: the squares of the last shuffle are laid out in one
-/// row, so that this is the number of planes that are summed along vectors.
-const LINES: usize = 4;
+/// Rows that leave at once: the most channels that are summed along vectors.
+const LINES: usize = FEW;
 
 /// Floats of a row of windows: two for a tile, one more, and those that the
 /// last one reaches.
@@ -814,21 +814,29 @@ impl<'a> State<'a> {
         let (layer, span, packed) = (self.layer(boundary), self.span(boundary), self.task.packed);
         let pixels = (span.x.end - span.x.start) as usize;
         let lines = self.start.wrapping_add(self.task.region.lines);
-        let r = packed.shuffle;
+        let pitch = pixels.next_multiple_of(GROUP);
         let dots = matches!(layer.method, Method::Dots);
+        // Where the first pixel's first channel lies, the next pixel's, and its
+        // next channel.
+        let (first, pixel_step, channel_step) = match dots {
+            true => (lines, 1, pitch),
+            false => (self.rows[boundary].at(row, span.x.start), layer.outputs, 1),
+        };
+        let r = packed.shuffle;
         for plane in 0..packed.outputs {
             for dy in 0..r {
-                let pitch = pixels.next_multiple_of(GROUP);
-                let line = lines.wrapping_add(if dots { plane * pitch } else { 0 });
-                // SAFETY: there is room for a row of the result, and its
-                // channels are in memory.
-                let line = unsafe { std::slice::from_raw_parts_mut(line, pixels * r) };
-                if !dots {
-                    let pixel = self.rows[boundary].at(row, span.x.start).cast_const();
+                let ready = dots && r == 1;
+                let at = if ready { plane } else { LINES } * pitch;
+                // SAFETY: there is room for the lines of all channels and one
+                // of the result, and the channels are in memory.
+                let line =
+                    unsafe { std::slice::from_raw_parts_mut(lines.wrapping_add(at), pixels * r) };
+                if !ready {
                     for (column, value) in line.iter_mut().enumerate() {
                         let channel = (plane * r + dy) * r + column % r;
+                        let at = column / r * pixel_step + channel * channel_step;
                         // SAFETY: as above.
-                        *value = unsafe { *pixel.add(column / r * layer.outputs + channel) };
+                        *value = unsafe { *first.add(at) };
                     }
                 }
                 let (x, y) = (span.x.start as usize * r, row as usize * r + dy);

@@ -59,8 +59,8 @@ impl ScaledNetwork for Drawn {
         self.0.links[0].conv.spec.border
     }
 
-    fn chain(&self) -> Option<Chain> {
-        Some(self.0.clone())
+    fn chain(&self) -> candle_core::Result<Option<Chain>> {
+        Ok(Some(self.0.clone()))
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
@@ -184,6 +184,14 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         shift: 0.0,
         base: false,
     };
+    let doubling = Chain {
+        links: vec![
+            link(1, 16, 5, Zero, Relu),
+            shuffle(link(16, 4, 3, Zero, Linear), 2),
+        ],
+        shift: 0.5,
+        base: false,
+    };
     let odd = Chain {
         links: vec![
             link(3, 20, 7, Replicate, Relu),
@@ -210,6 +218,7 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         ("srcnn residual", residual),
         ("tower", tower),
         ("narrow", narrow),
+        ("doubling", doubling),
         ("odd channels", odd),
         ("one layer", one),
     ]

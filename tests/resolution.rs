@@ -1,0 +1,87 @@
+//! Networks at the input's resolution, through the engine.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use candle_core::{Device, Tensor};
+use srfilter::Scale;
+use srfilter::engine::{Job, Options, Shape, Upscaler};
+use srfilter::frame::resample::Resampler;
+use srfilter::frame::{Color, Picture, PixelFormat};
+use srfilter::weights::{Hints, Loaded};
+
+const SIZE: (usize, usize) = (37, 29);
+
+fn job(format: PixelFormat, scale: &str) -> Job {
+    let shape = Shape {
+        format,
+        size: SIZE,
+        color: Color::default(),
+    };
+    Job::exact(shape, scale.parse().unwrap())
+}
+
+/// What the network by itself makes of a plane, clamped.
+fn by_hand(model: &Loaded, plane: &[f32], factor: u32) -> Vec<f32> {
+    let samples: Vec<f32> = plane.iter().map(|v| v / 255.0).collect();
+    let x = Tensor::from_vec(samples, (1, 1, SIZE.1, SIZE.0), &Device::Cpu).unwrap();
+    let network = model.at(Scale::whole(factor)).unwrap();
+    let y = network.forward(&x).unwrap().flatten_all().unwrap();
+    let y = y.to_vec1::<f32>().unwrap();
+    y.iter().map(|v| (v * 255.0).clamp(0.0, 255.0)).collect()
+}
+
+#[test]
+fn fractions_run_at_the_next_whole_scale() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = Loaded::file(common::espcn_file(dir.path()), None, &Hints::default()).unwrap();
+    let mut next = common::noise(9);
+    let plane: Vec<f32> = (0..SIZE.0 * SIZE.1)
+        .map(|_| (next() * 256.0).floor() as f32)
+        .collect();
+    for (scale, factor) in [("2", 2), ("3", 3), ("5/2", 3), ("3/2", 2), ("7/3", 3)] {
+        let job = job(PixelFormat::Gray8, scale);
+        let mut upscaler = Upscaler::new(model.clone(), job, &Options::default()).unwrap();
+        assert_eq!(upscaler.native_scales(), [Scale::whole(factor)]);
+        let size = (SIZE.0 * factor as usize, SIZE.1 * factor as usize);
+        assert_eq!(upscaler.resamples(), size != job.output);
+        let made = by_hand(&model, &plane, factor);
+        let inside = made.iter().filter(|&&v| v > 0.0 && v < 255.0).count();
+        assert!(3 * inside > made.len(), "{inside} of {}", made.len());
+        let expected = match upscaler.resamples() {
+            true => Resampler::resize(size, job.output).apply(&made),
+            false => made,
+        };
+        let got = upscaler
+            .process_planes(std::slice::from_ref(&plane))
+            .unwrap();
+        let expected: Vec<f32> = expected.iter().map(|v| v.clamp(0.0, 255.0)).collect();
+        // The engine adds up in another order than the layers.
+        let off = got[0].iter().zip(&expected).map(|(a, b)| (a - b).abs());
+        let off = off.fold(0.0, f32::max);
+        assert!(off < 0.01, "x{scale}: off by {off}");
+    }
+}
+
+/// Beyond the largest scale, one network after the other.
+#[test]
+fn larger_scales_are_reached_in_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = Loaded::file(common::espcn_file(dir.path()), None, &Hints::default()).unwrap();
+    for (scale, native) in [("6", [3, 2]), ("9", [3, 3]), ("7/2", [3, 2])] {
+        let job = job(PixelFormat::Rgb, scale);
+        let mut upscaler = Upscaler::new(model.clone(), job, &Options::default()).unwrap();
+        assert_eq!(upscaler.native_scales(), native.map(Scale::whole));
+        let mut next = common::noise(2);
+        let mut input = Picture::new(SIZE.0, SIZE.1, 3);
+        input
+            .data
+            .iter_mut()
+            .for_each(|v| *v = (next() * 256.0) as u8);
+        let mut output = Picture::new(job.output.0, job.output.1, 3);
+        upscaler
+            .process(&input.frame().unwrap(), &mut output.frame_mut().unwrap())
+            .unwrap();
+        assert!(output.data.iter().any(|&v| v != output.data[0]));
+    }
+}
