@@ -8,7 +8,9 @@ use srfilter::Scale;
 use srfilter::engine::{Job, Options, Shape, Upscaler};
 use srfilter::frame::resample::Resampler;
 use srfilter::frame::{Color, Picture, PixelFormat};
+use srfilter::models::{Architecture, Scales, espcn};
 use srfilter::weights::{Hints, Loaded};
+use std::sync::Arc;
 
 const SIZE: (usize, usize) = (37, 29);
 
@@ -34,18 +36,38 @@ fn by_hand(model: &Loaded, plane: &[f32], factor: u32) -> Vec<f32> {
 #[test]
 fn fractions_run_at_the_next_whole_scale() {
     let dir = tempfile::tempdir().unwrap();
-    let model = Loaded::file(common::espcn_file(dir.path()), None, &Hints::default()).unwrap();
+    let narrow = common::espcn_file(dir.path());
+    let full = dir.path().join("full.safetensors");
+    let architecture = Architecture::Espcn(espcn::Config::default());
+    let scales = architecture.scales().unwrap();
+    common::save(&full, architecture, scales, 5);
+    for file in [narrow, full] {
+        let model = Loaded::file(file, None, &Hints::default()).unwrap();
+        check_fractions(&model);
+        let Scales::List(native) = model.scales() else {
+            panic!("{:?}", model.scales());
+        };
+        for &scale in native {
+            assert!(
+                model.packed(scale).unwrap().is_some(),
+                "x{scale} is not fused"
+            );
+        }
+    }
+}
+
+fn check_fractions(model: &Arc<Loaded>) {
     let mut next = common::noise(9);
     let plane: Vec<f32> = (0..SIZE.0 * SIZE.1)
         .map(|_| (next() * 256.0).floor() as f32)
         .collect();
     for (scale, factor) in [("2", 2), ("3", 3), ("5/2", 3), ("3/2", 2), ("7/3", 3)] {
         let job = job(PixelFormat::Gray8, scale);
-        let mut upscaler = Upscaler::new(model.clone(), job, &Options::default()).unwrap();
+        let mut upscaler = Upscaler::new(Arc::clone(model), job, &Options::default()).unwrap();
         assert_eq!(upscaler.native_scales(), [Scale::whole(factor)]);
         let size = (SIZE.0 * factor as usize, SIZE.1 * factor as usize);
         assert_eq!(upscaler.resamples(), size != job.output);
-        let made = by_hand(&model, &plane, factor);
+        let made = by_hand(model, &plane, factor);
         let inside = made.iter().filter(|&&v| v > 0.0 && v < 255.0).count();
         assert!(3 * inside > made.len(), "{inside} of {}", made.len());
         let expected = match upscaler.resamples() {
