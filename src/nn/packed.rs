@@ -118,15 +118,22 @@ pub(crate) enum Method {
 
 impl Method {
     /// The method for a layer: a fixed rule of its shape.
-    fn of(kernel: usize, inputs: usize, outputs: usize, first: bool, last: bool) -> Self {
+    fn of(
+        kernel: usize,
+        (inputs, outputs): (usize, usize),
+        (first, last): (bool, bool),
+        shuffled: bool,
+    ) -> Self {
+        // What comes in and goes out lies in whole groups.
+        let fewest = inputs.min(outputs.next_multiple_of(GROUP));
         let grouped = !first;
         match kernel {
-            _ if last && grouped && outputs <= FEW => Self::Dots,
+            _ if last && grouped && outputs <= FEW && !shuffled => Self::Dots,
             LARGE if first && outputs >= 2 * GROUP => Self::Windows,
-            3 if grouped && inputs.min(outputs) > GROUP => Self::Winograd(Variant::F6x3),
-            3 if grouped && inputs.min(outputs) == GROUP => Self::Winograd(Variant::F4x3),
-            5 if grouped && inputs.min(outputs) > GROUP => Self::Winograd(Variant::F6x5),
-            5 if grouped && inputs.min(outputs) == GROUP => Self::Winograd(Variant::F4x5),
+            3 if grouped && fewest > GROUP => Self::Winograd(Variant::F6x3),
+            3 if grouped && fewest == GROUP => Self::Winograd(Variant::F4x3),
+            5 if grouped && fewest > GROUP => Self::Winograd(Variant::F6x5),
+            5 if grouped && fewest == GROUP => Self::Winograd(Variant::F4x5),
             _ => Self::Direct,
         }
     }
@@ -184,7 +191,8 @@ impl Layer {
         if !plain || height != width || height % 2 == 0 || depth != inputs.0 {
             return Ok(None);
         }
-        let method = Method::of(height, depth, outputs, first, last);
+        let shuffled = link.shuffle > 1;
+        let method = Method::of(height, (inputs.1, outputs), (first, last), shuffled);
         // The last layer's squares are laid out when its rows leave the plan.
         let shuffle = if last { 1 } else { link.shuffle };
         let order = Order::new(outputs, shuffle, matches!(method, Method::Dots));

@@ -25,8 +25,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use task::{Memory, Region, Rows, Shape, Task};
 
-/// Tiles that go through a layer together: their points fit the second-level
-/// cache, and twelve pixels are what the products take at once.
+/// Pixels that the products take at once, two groups of channels each.
 const BLOCK: usize = 12;
 
 /// Bytes of rings that a task may have: what the second-level cache holds

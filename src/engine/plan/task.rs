@@ -183,6 +183,15 @@ pub(super) struct Region {
     pub(super) longest: usize,
 }
 
+/// Tiles that go through a layer together: their points fit the cache, and
+/// are what the products take at once.
+fn block(layer: &Layer) -> usize {
+    match layer.outputs {
+        GROUP => 2 * BLOCK,
+        _ => BLOCK,
+    }
+}
+
 fn down(value: isize, step: usize) -> isize {
     value.div_euclid(step as isize) * step as isize
 }
@@ -317,12 +326,12 @@ impl Region {
             match layer.method {
                 Method::Winograd(variant) => {
                     let n = variant.points();
-                    points = points.max(BLOCK * (n * n * layer.inputs + SPREAD));
-                    products = products.max(n * n * (BLOCK * layer.outputs + SPREAD));
+                    points = points.max(block(layer) * (n * n * layer.inputs + SPREAD));
+                    products = products.max(n * n * (block(layer) * layer.outputs + SPREAD));
                 }
                 Method::Windows => {
                     let n = Variant::F6x3.points();
-                    products = products.max(n * n * (BLOCK * layer.outputs + SPREAD));
+                    products = products.max(n * n * (block(layer) * layer.outputs + SPREAD));
                     windows = WINDOW_ROWS as usize * n * n * window_pitch(tiles, layer.inputs);
                     phases = 3 * n * window_pitch(tiles, layer.inputs);
                 }
@@ -589,7 +598,7 @@ impl<'a> State<'a> {
         let points = self.start.wrapping_add(self.task.region.points);
         let products = self.start.wrapping_add(self.task.region.products);
         let tile_pitch = n * n * layer.inputs + SPREAD;
-        let pitch = BLOCK * layer.outputs + SPREAD;
+        let pitch = block(layer) * layer.outputs + SPREAD;
         self.blocks(boundary, |first, tiles| {
             let inputs = self.inputs(boundary, group - pad, first - pad, n);
             // SAFETY: the region's memory was laid out for these sizes, and
@@ -629,10 +638,11 @@ impl<'a> State<'a> {
 
     /// Calls `f` with the first column and the number of the tiles of each block.
     fn blocks(&self, boundary: usize, f: impl Fn(isize, usize)) {
-        let m = self.layer(boundary).step();
+        let layer = self.layer(boundary);
+        let m = layer.step();
         let columns = self.span(boundary).tiles.clone();
         let tiles = (columns.end - columns.start) as usize / m;
-        let blocks = tiles.div_ceil(BLOCK);
+        let blocks = tiles.div_ceil(block(layer));
         for block in 0..blocks {
             let (first, end) = (block * tiles / blocks, (block + 1) * tiles / blocks);
             f(columns.start + (first * m) as isize, end - first);
@@ -678,7 +688,7 @@ impl<'a> State<'a> {
                 variant,
                 tables: &layer.tables,
                 products: self.start.wrapping_add(self.task.region.products),
-                pitch: BLOCK * layer.outputs + SPREAD,
+                pitch: block(layer) * layer.outputs + SPREAD,
                 channels: layer.outputs,
                 tiles,
                 finish: Self::finish(layer),
@@ -741,7 +751,7 @@ impl<'a> State<'a> {
                         count: n * n,
                         input: pitch,
                         weights: 9 * planes * layer.outputs,
-                        out: BLOCK * layer.outputs + SPREAD,
+                        out: block(layer) * layer.outputs + SPREAD,
                     },
                 });
             }
@@ -832,11 +842,13 @@ impl<'a> State<'a> {
                 let line =
                     unsafe { std::slice::from_raw_parts_mut(lines.wrapping_add(at), pixels * r) };
                 if !ready {
-                    for (column, value) in line.iter_mut().enumerate() {
-                        let channel = (plane * r + dy) * r + column % r;
-                        let at = column / r * pixel_step + channel * channel_step;
-                        // SAFETY: as above.
-                        *value = unsafe { *first.add(at) };
+                    for dx in 0..r {
+                        let channel = (plane * r + dy) * r + dx;
+                        let first = first.wrapping_add(channel * channel_step);
+                        for (pixel, value) in line[dx..].iter_mut().step_by(r).enumerate() {
+                            // SAFETY: as above.
+                            *value = unsafe { *first.add(pixel * pixel_step) };
+                        }
                     }
                 }
                 let (x, y) = (span.x.start as usize * r, row as usize * r + dy);

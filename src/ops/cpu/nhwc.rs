@@ -191,6 +191,11 @@ impl Loops {
 pub(super) unsafe fn matmul<V: Vector, const W: usize, const P: usize, const G: usize>(
     a: &Matmul<'_>,
 ) {
+    let square = a.len == GROUP && a.channels == GROUP && a.runs.len() == 1;
+    if W == 1 && square && a.pixels >= SQUARE && a.finish.is_none() {
+        // SAFETY: there are as many inputs as channels, and enough pixels.
+        return unsafe { squares::<V>(a) };
+    }
     // SAFETY: pixels, channels and repeats stay below their numbers.
     unsafe {
         for i in 0..a.repeat.count {
@@ -209,6 +214,50 @@ pub(super) unsafe fn matmul<V: Vector, const W: usize, const P: usize, const G: 
                     };
                 }
                 channel += if wide { 2 * GROUP } else { GROUP };
+            }
+        }
+    }
+}
+
+/// Pixels that [`squares`] takes at a time.
+const SQUARE: usize = 8;
+
+/// One group of channels to one, where a vector holds a group: all weights
+/// stay in registers. The last pixels are computed twice rather than fewer at
+/// a time.
+#[inline(always)]
+unsafe fn squares<V: Vector>(a: &Matmul<'_>) {
+    // SAFETY: as for `matmul`.
+    unsafe {
+        for i in 0..a.repeat.count {
+            let mut weights = [V::splat(0.0); GROUP];
+            for k in 0..GROUP {
+                weights[k] = V::load(a.weights.add(i * a.repeat.weights + k * GROUP));
+            }
+            let mut pixel = 0;
+            while pixel < a.pixels {
+                pixel = pixel.min(a.pixels - SQUARE);
+                let input = a.runs[0].add(i * a.repeat.input + pixel * a.step);
+                let mut rows = [input; SQUARE];
+                for p in 0..SQUARE {
+                    rows[p] = black_box(input.add(p * a.step));
+                }
+                let mut sums = [V::splat(0.0); SQUARE];
+                // Too long for the compiler to unroll by itself.
+                macro_rules! products {
+                    ($($k:literal)+) => {$(
+                        for p in 0..SQUARE {
+                            let value = V::splat(*rows[p].add($k));
+                            sums[p] = sums[p].add_product(value, weights[$k]);
+                        }
+                    )+};
+                }
+                products!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+                let out = a.out.add(i * a.repeat.out + pixel * a.out_step);
+                for p in 0..SQUARE {
+                    sums[p].store(out.add(p * a.out_step));
+                }
+                pixel += SQUARE;
             }
         }
     }
@@ -608,7 +657,8 @@ unsafe fn dot<V: Vector, const W: usize, const P: usize>(
 /// Makes the `LOOPS` of a level: `vectors` to a group of channels, tiles of
 /// `pixels` by `groups` in products, `dots` pixels in sums along vectors.
 macro_rules! loops {
-    ($level:ident, $vector:ty, [$($enable:meta)?], $vectors:literal, $pixels:literal, $groups:literal, $dots:literal) => {
+    ($level:ident, $vector:ty, [$($enable:meta)?],
+     [$vectors:literal, $pixels:literal, $groups:literal, $dots:literal]) => {
         pub(in crate::ops::cpu) static LOOPS: crate::ops::cpu::nhwc::Loops =
             crate::ops::cpu::nhwc::Loops {
                 level: crate::ops::cpu::Level::$level,
