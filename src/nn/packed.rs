@@ -2,7 +2,6 @@
 
 use super::{Chain, Link};
 use crate::Result;
-use crate::models::ScaledNetwork;
 use crate::ops::cpu::nhwc::GROUP;
 use crate::ops::winograd::{Tables, Variant};
 use crate::ops::{Activation, Border};
@@ -31,23 +30,11 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Packs a network; `None` if it is no chain that the plan covers.
-    ///
-    /// # Errors
-    ///
-    /// Tensors that cannot be read.
-    pub fn new(network: &dyn ScaledNetwork) -> Result<Option<Self>> {
-        match network.chain()? {
-            Some(chain) => Self::of_chain(&chain),
-            None => Ok(None),
-        }
-    }
-
     /// Packs a chain; `None` if the plan does not cover it.
     ///
     /// # Errors
     ///
-    /// As [`Packed::new`].
+    /// Tensors that cannot be read.
     pub fn of_chain(chain: &Chain) -> Result<Option<Self>> {
         let (Some(first), Some(last)) = (chain.links.first(), chain.links.last()) else {
             return Ok(None);

@@ -218,8 +218,12 @@ impl Loaded {
             Error::Setting(format!("{name} has weights for {scales}, not for {scale}"))
         })?;
         let network = network.at(scale)?;
+        let packed = match network.chain()? {
+            Some(chain) => Packed::of_chain(&chain)?,
+            None => None,
+        };
         let made = Ready {
-            packed: Packed::new(network.as_ref())?.map(Arc::new),
+            packed: packed.map(Arc::new),
             network: Arc::new(network),
         };
         if ready.len() >= CACHED_SCALES {

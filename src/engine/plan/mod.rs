@@ -91,10 +91,13 @@ impl Plan {
         size: (usize, usize),
         options: &Options,
     ) -> Result<Option<Self>> {
-        match Packed::new(network)? {
-            Some(packed) => Self::of(Arc::new(packed), size, options).map(Some),
-            None => Ok(None),
-        }
+        let packed = match network.chain()? {
+            Some(chain) => Packed::of_chain(&chain)?,
+            None => None,
+        };
+        packed
+            .map(|packed| Self::of(Arc::new(packed), size, options))
+            .transpose()
     }
 
     /// A plan for a packed network.

@@ -341,7 +341,7 @@ fn what_a_plan_cannot_do_is_told() {
 #[test]
 fn memory_is_bounded() {
     for (name, network) in chains() {
-        let factor = Packed::new(&network).unwrap().unwrap().factor();
+        let factor = Packed::of_chain(&network.0).unwrap().unwrap().factor();
         let size = (1280 / factor, 720 / factor);
         let plan = Plan::new(&network, size, &Options::default())
             .unwrap()
