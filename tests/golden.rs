@@ -33,6 +33,8 @@ const CHECKS: &[(&str, Check)] = &[
     ("srresnet_x2", srresnet),
     ("srresnet_x4", srresnet),
     ("srresnet_9x9_x4", srresnet),
+    ("srgan_generator_x4", srresnet),
+    ("srgan_generator_9x9_x4", srresnet),
     ("image_pillow_bicubic", pillow_bicubic),
     ("image_matlab_bicubic", matlab_bicubic),
     ("image_metrics", image_metrics),

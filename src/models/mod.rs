@@ -2,6 +2,7 @@
 //!
 //! A network is one file here and one row in [`MODELS`].
 
+pub mod compact;
 pub mod espcn;
 pub mod hypersrcnn;
 pub mod srcnn;
@@ -242,6 +243,8 @@ pub enum Architecture {
     Espcn(espcn::Config),
     /// [`srresnet`].
     SrResNet(srresnet::Config),
+    /// [`compact`].
+    Compact(compact::Config),
 }
 
 /// What a file without metadata was found to hold.
@@ -269,7 +272,7 @@ const PREFIXES: [&str; 3] = ["module.", "net.", "generator."];
 
 impl Architecture {
     /// The names of those that [`Architecture::detect`] finds.
-    pub(crate) const DETECTED: [&str; 3] = ["srcnn", "hypersrcnn", "srresnet"];
+    pub(crate) const DETECTED: [&str; 4] = ["srcnn", "hypersrcnn", "srresnet", "compact"];
 
     /// The architecture's name.
     pub const fn name(&self) -> &'static str {
@@ -278,6 +281,7 @@ impl Architecture {
             Self::HyperSrcnn(_) => "hypersrcnn",
             Self::Espcn(_) => "espcn",
             Self::SrResNet(_) => "srresnet",
+            Self::Compact(_) => "compact",
         }
     }
 
@@ -287,7 +291,7 @@ impl Architecture {
             Self::Srcnn(config) => config.channels,
             Self::HyperSrcnn(config) => config.target.channels,
             Self::Espcn(_) => Channels::Luma,
-            Self::SrResNet(_) => Channels::Rgb,
+            Self::SrResNet(_) | Self::Compact(_) => Channels::Rgb,
         }
     }
 
@@ -296,7 +300,7 @@ impl Architecture {
         match self {
             Self::Srcnn(_) | Self::HyperSrcnn(_) => WorksAt::Output,
             Self::Espcn(config) => config.works_at(scale),
-            Self::SrResNet(_) => WorksAt::Input(scale.factor().ceil() as usize),
+            Self::SrResNet(_) | Self::Compact(_) => WorksAt::Input(scale.factor().ceil() as usize),
         }
     }
 
@@ -304,7 +308,7 @@ impl Architecture {
     /// on what the weights were trained for.
     pub fn scales(&self) -> Option<Scales> {
         match self {
-            Self::Srcnn(_) | Self::SrResNet(_) => None,
+            Self::Srcnn(_) | Self::SrResNet(_) | Self::Compact(_) => None,
             Self::HyperSrcnn(config) => Some(config.scales()),
             Self::Espcn(config) => Some(config.scales()),
         }
@@ -315,7 +319,7 @@ impl Architecture {
         match self {
             Self::Srcnn(config) => Some(&mut config.border),
             Self::HyperSrcnn(config) => Some(&mut config.target.border),
-            Self::Espcn(_) | Self::SrResNet(_) => None,
+            _ => None,
         }
     }
 
@@ -330,6 +334,7 @@ impl Architecture {
             Self::Srcnn(config) => Box::new(srcnn::Srcnn::new(vb, config, scales)?),
             Self::HyperSrcnn(config) => Box::new(hypersrcnn::HyperSrcnn::new(vb, config)?),
             Self::Espcn(config) => Box::new(espcn::Espcn::new(vb, config, &scales)?),
+            Self::Compact(config) => Box::new(compact::Compact::new(vb, config, &scales)?),
             Self::SrResNet(config) => Box::new(srresnet::SrResNet::new(vb, config, &scales)?),
         })
     }
@@ -362,7 +367,8 @@ impl Architecture {
         let srcnn = || srcnn::detect(shapes).map(|d| d.map(Self::Srcnn));
         let hyper = || hypersrcnn::detect(shapes).map(|d| d.map(Self::HyperSrcnn));
         let srresnet = || srresnet::detect(shapes).map(|d| d.map(Self::SrResNet));
-        srcnn().or_else(hyper).or_else(srresnet)
+        let compact = || compact::detect(shapes).map(|d| d.map(Self::Compact));
+        srcnn().or_else(hyper).or_else(srresnet).or_else(compact)
     }
 }
 
@@ -436,6 +442,18 @@ pub static MODELS: &[Model] = &[
         name: "srresnet",
         summary: "SRResNet on RGB, 16 residual blocks: x2, x4 or x8",
         architecture: || Some(Architecture::SrResNet(srresnet::Config::default())),
+        built_in: &[],
+    },
+    Model {
+        name: "srgan",
+        summary: "SRGAN on RGB: the network of srresnet, for weights that a GAN trained",
+        architecture: || Some(Architecture::SrResNet(srresnet::Config::default())),
+        built_in: &[],
+    },
+    Model {
+        name: "compact",
+        summary: "SRVGGNetCompact on RGB, the form of realesr-animevideov3: one scale of x2 to x8",
+        architecture: || Some(Architecture::Compact(compact::Config::default())),
         built_in: &[],
     },
     Model {
