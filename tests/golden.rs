@@ -12,10 +12,11 @@ use srfilter::Scale;
 use srfilter::frame::resample::{Resampler, pillow};
 use srfilter::frame::{Picture, Ycbcr256, to_u8};
 use srfilter::metrics;
-use srfilter::models::hypersrcnn;
+use srfilter::models::{Architecture, Network, Scales, hypersrcnn};
+use srfilter::nn::Chain;
 use srfilter::ops::Border;
 use srfilter::weights::{Checkpoint, Hints};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,11 @@ const CHECKS: &[(&str, Check)] = &[
     ("srcnn_y_ling_padded", |g| network(g, Border::Zero)),
     ("srcnn_y_ling_valid", |g| network(g, Border::Valid)),
     ("hypersrcnn", hypernetwork),
+    ("srresnet_x2", srresnet),
+    ("srresnet_x4", srresnet),
+    ("srresnet_9x9_x4", srresnet),
+    ("srgan_generator_x4", srresnet),
+    ("srgan_generator_9x9_x4", srresnet),
     ("image_pillow_bicubic", pillow_bicubic),
     ("image_matlab_bicubic", matlab_bicubic),
     ("image_metrics", image_metrics),
@@ -36,7 +42,8 @@ const CHECKS: &[(&str, Check)] = &[
 
 /// The test that checks training steps, and the files that it checks.
 const TRAIN_TESTS: &str = "train/tests/golden.rs";
-const CHECKED_BY_TRAIN_TESTS: [&str; 2] = ["train_srcnn_y", "train_hypersrcnn"];
+const CHECKED_BY_TRAIN_TESTS: [&str; 3] =
+    ["train_srcnn_y", "train_hypersrcnn", "train_srresnet_x4"];
 
 /// The files, and `file:tensor`s, that wait for an issue, which stands after the name.
 const PENDING: &str = include_str!("golden_pending.txt");
@@ -170,6 +177,7 @@ fn golden_checks_can_fail() {
         tensors: HashMap::from([("t".to_owned(), (vec![values.len()], values))]),
         tolerances: HashMap::from([("t".to_owned(), 0.01)]),
         seen: RefCell::default(),
+        seed: Cell::default(),
     };
     let sample = golden(vec![1.0, 2.0]);
     assert!(sample.finish().is_err());
@@ -190,6 +198,8 @@ struct Golden {
     tolerances: HashMap<String, f64>,
     /// The tensors that were read or compared.
     seen: RefCell<BTreeSet<String>>,
+    /// The seed, once parameters have told it.
+    seed: Cell<Option<u64>>,
 }
 
 impl Golden {
@@ -217,6 +227,7 @@ impl Golden {
             tensors,
             tolerances: tolerances(folder, name)?,
             seen: RefCell::default(),
+            seed: Cell::default(),
         })
     }
 
@@ -264,6 +275,14 @@ impl Golden {
             got.len(),
             expected.len()
         );
+        let off = got.iter().zip(expected).map(|(a, b)| (a - b).abs());
+        let off = off.fold(0.0, f64::max);
+        if std::env::var_os("SRFILTER_GOLDEN_ERRORS").is_some() {
+            println!(
+                "{}:{tensor}: off by {off:.1e} of {tolerance:.0e}",
+                self.name
+            );
+        }
         for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
             let difference = (got - expected).abs();
             ensure!(
@@ -310,10 +329,37 @@ impl Golden {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let entries: Vec<Parameter> = lines.map(Parameter::parse).collect::<Result<_>>()?;
         let seed = seed(&entries)?;
+        self.seed.set(Some(seed));
         entries
             .iter()
             .map(|entry| Ok((entry.name.clone(), entry.make(seed)?)))
             .collect()
+    }
+
+    /// The network of these parameters, which take the way of any file that
+    /// somebody else wrote.
+    fn published(&self, hints: &Hints) -> Result<(Architecture, Box<dyn Network>)> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("published.safetensors");
+        candle_core::safetensors::save(&self.parameters()?, &path)?;
+        Ok(Checkpoint::open(&path)?.network(hints)?)
+    }
+
+    /// Data that is not stored but made by the formula, values 0 to 1. Only
+    /// after [`Golden::parameters`], which tell the seed.
+    fn made(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let seed = self.seed.get().context("no parameters yet")?;
+        let count = shape.iter().product();
+        let values = Stream::new(name, seed).take(count);
+        let values: Vec<f32> = values.map(|x| x as f32 / (1u32 << 24) as f32).collect();
+        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+    }
+
+    /// Compares a tensor with the one of that name, of the same shape.
+    fn check_tensor(&self, name: &str, got: &Tensor) -> Result<()> {
+        let (shape, _) = self.get(name)?;
+        ensure!(got.dims() == shape, "{name} {shape:?}: {:?}", got.dims());
+        self.check(name, &values(got)?)
     }
 }
 
@@ -342,15 +388,21 @@ struct Parameter {
 impl Parameter {
     fn parse(line: &str) -> Result<Self> {
         let fields: Vec<_> = line.split_whitespace().collect();
-        let &[name, shape, _kind, offset, amplitude, sum] = fields.as_slice() else {
+        let &[name, shape, kind, offset, amplitude, sum] = fields.as_slice() else {
             bail!("expected name, shape, kind, offset, amplitude and sum, found: {line}");
+        };
+        let sizes = shape.split('x').filter(|&size| size != "scalar");
+        // Coded values are no weights: the networks know them, or need none.
+        let number = |text: &str| match kind {
+            "coded" => Ok(0.0),
+            _ => text.parse(),
         };
         Ok(Self {
             name: name.to_owned(),
-            shape: shape.split('x').map(str::parse).collect::<Result<_, _>>()?,
-            offset: offset.parse()?,
-            amplitude: amplitude.parse()?,
-            sum: sum.parse()?,
+            shape: sizes.map(str::parse).collect::<Result<_, _>>()?,
+            offset: number(offset)?,
+            amplitude: number(amplitude)?,
+            sum: number(sum)?,
         })
     }
 
@@ -427,14 +479,11 @@ fn fnv(name: &str) -> u64 {
 /// A published network with one output per scale, `output_xS`, or one, `output`;
 /// its weights take the way of any file that somebody else wrote.
 fn network(golden: &Golden, border: Border) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join("published.safetensors");
-    candle_core::safetensors::save(&golden.parameters()?, &path)?;
     let hints = Hints {
         border: Some(border),
         scales: None,
     };
-    let (_, network) = Checkpoint::open(&path)?.network(&hints)?;
+    let (_, network) = golden.published(&hints)?;
     let input = golden.tensor("input")?;
     for name in golden.names() {
         let scale = match name.split_once("_x") {
@@ -469,6 +518,79 @@ fn hypernetwork(golden: &Golden) -> Result<()> {
         match what {
             "stats" => golden.check(name, &statistics(&found))?,
             _ => golden.check(name, &found[..found.len().min(8)])?,
+        }
+    }
+    Ok(())
+}
+
+/// Mean and standard deviation of R, G and B by which SRResNets normalise.
+const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
+
+/// The picture that a normalised tensor is of.
+fn denormalised(x: &Tensor) -> Result<Tensor> {
+    let [mean, spread] = IMAGENET;
+    let plane = |values: [f32; 3]| Tensor::new(&values, &Device::Cpu)?.reshape((1, 3, 1, 1));
+    Ok(x.broadcast_mul(&plane(spread)?)?
+        .broadcast_add(&plane(mean)?)?)
+}
+
+/// The only scale of a network.
+fn scale_of(network: &dyn Network) -> Result<Scale> {
+    match network.scales() {
+        Scales::List(list) if list.len() == 1 => Ok(list[0]),
+        scales => bail!("expected one scale, found {scales}"),
+    }
+}
+
+/// SRResNet or the generator of SRGAN. The vectors are of what it makes of
+/// normalised pictures, and go from -1 to 1.
+fn srresnet(golden: &Golden) -> Result<()> {
+    let (architecture, network) = golden.published(&Hints::default())?;
+    let scale = scale_of(network.as_ref())?;
+    let centered = |y: Tensor| -> Result<Tensor> { Ok(((y * 2.0)? - 1.0)?) };
+    let x = denormalised(&golden.tensor("input")?)?;
+    let chain = network.at(scale)?.chain()?.context("no chain")?;
+    golden.check_tensor("output", &centered(chain.forward(&x)?)?)?;
+    let begin = |links: usize| Chain {
+        links: chain.links[..links].to_vec(),
+        tanh: false,
+        ..chain.clone()
+    };
+    let third = 1 + chain
+        .links
+        .iter()
+        .rposition(|link| link.skip.is_some())
+        .context("no skip")?;
+    for (name, links) in [
+        ("mid.first_block", 1),
+        ("mid.residual_blocks", third - 1),
+        ("mid.third_block", third),
+    ] {
+        if golden.tensors.contains_key(name) {
+            let mut begin = begin(links);
+            if let Some(last) = begin.links.last_mut().filter(|_| links == third) {
+                last.skip = None;
+            }
+            golden.check_tensor(name, &begin.forward(&x)?.narrow(1, 0, 4)?)?;
+        }
+    }
+    if !golden.tensors.contains_key("train_output") {
+        return Ok(());
+    }
+    let vars = candle_nn::VarMap::new();
+    for (name, tensor) in golden.parameters()? {
+        let var = candle_core::Var::from_tensor(&tensor)?;
+        vars.data().lock().unwrap().insert(name, var);
+    }
+    let vb = candle_nn::VarBuilder::from_varmap(&vars, candle_core::DType::F32, &Device::Cpu);
+    let network = architecture.build(&vb, Scales::list([scale]))?;
+    let x = denormalised(&golden.made("input", &[2, 3, 6, 7])?)?;
+    let y = network.in_training(scale)?.forward(&x)?;
+    golden.check_tensor("train_output", &centered(y)?)?;
+    for name in golden.names() {
+        if let Some(parameter) = name.strip_prefix("train.") {
+            let vars = vars.data().lock().unwrap();
+            golden.check_tensor(name, vars[parameter].as_tensor())?;
         }
     }
     Ok(())

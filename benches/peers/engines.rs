@@ -118,6 +118,7 @@ fn chain(layers: &[Layer], weights: &Weights) -> Result<Chain> {
         links,
         shift: 0.0,
         base: false,
+        ..Chain::default()
     })
 }
 

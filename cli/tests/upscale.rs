@@ -6,6 +6,7 @@ mod common;
 
 use common::{Desk, sr};
 use srfilter::models::Channels;
+use std::path::Path;
 
 #[test]
 fn enlarges_a_file() {
@@ -314,4 +315,38 @@ fn help_ends_with_an_example() {
         let help = sr([command, "--help"]).ok().stdout;
         assert!(help.contains("\nExample"), "{help}");
     }
+}
+
+/// The published weights for drawn video, where they lie as safetensors.
+#[test]
+fn runs_the_published_network_for_drawn_video() {
+    let weights = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../shared/data/weights/RealESRGAN-animevideov3/realesr-animevideov3.safetensors");
+    if !weights.is_file() {
+        println!("skipped: {} is not there", weights.display());
+        return;
+    }
+    let weights = weights.to_str().unwrap();
+    let desk = Desk::new();
+    let input = desk.draw("in.png", (29, 23), 3);
+    let output = desk.path("out.png");
+    sr(["upscale", &input, &output, "-s", "4", "-w", weights]).ok();
+    let [low, high] = ["in.png", "out.png"].map(|name| desk.open(name));
+    assert_eq!((high.width, high.height), (4 * 29, 4 * 23));
+    // The middle of every square is near the pixel that it was made from.
+    let mut off = 0.0;
+    for (i, &value) in low.data.iter().enumerate() {
+        let (pixel, channel) = (i / 3, i % 3);
+        let (x, y) = (4 * (pixel % low.width) + 2, 4 * (pixel / low.width) + 2);
+        let made = high.data[(y * high.width + x) * 3 + channel];
+        off += (f64::from(made) - f64::from(value)).abs() / low.data.len() as f64;
+    }
+    assert!(off < 16.0, "off by {off} of 255 on the whole");
+    // A scale that the file does not have is reached by it and made smaller.
+    let run = sr(["upscale", &input, &output, "-s", "3", "-w", weights, "-f"]).ok();
+    assert!(
+        run.stdout.contains("network x4, resampled to x3"),
+        "{}",
+        run.stdout
+    );
 }

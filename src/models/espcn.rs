@@ -16,7 +16,7 @@
 //! [`Network::deployed`] is the merged network.
 
 use super::{Architecture, Channels, Deployed, Network, Scaled, ScaledNetwork, Scales, WorksAt};
-use crate::nn::{Bicubic, Chain, Conv, Link};
+use crate::nn::{Bicubic, Chain, Conv, Link, narrow_init as narrow};
 use crate::ops::{Activation, Border, ConvSpec};
 use crate::{Error, Result, Scale};
 use candle_core::{D, Tensor};
@@ -175,12 +175,6 @@ impl Branches {
             .reshape(kernel.shape())?;
         (kernel + &self.identity)? + (expanded + edges)?
     }
-}
-
-/// PyTorch's own: uniform within 1 / sqrt(inputs).
-fn narrow(inputs: usize) -> Init {
-    let up = 1.0 / (inputs as f64).sqrt();
-    Init::Uniform { lo: -up, up }
 }
 
 /// A 3x3 layer of the trunk.
@@ -407,6 +401,7 @@ impl ScaledNetwork for ScaledEspcn {
             links,
             shift: MIDDLE as f32,
             base: true,
+            ..Chain::default()
         }))
     }
 

@@ -115,6 +115,7 @@ pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     Some(Detected {
         config,
         renames: same.collect(),
+        scales: None,
     })
 }
 

@@ -2,9 +2,11 @@
 //!
 //! A network is one file here and one row in [`MODELS`].
 
+pub mod compact;
 pub mod espcn;
 pub mod hypersrcnn;
 pub mod srcnn;
+pub mod srresnet;
 
 use crate::nn::Chain;
 use crate::ops::Border;
@@ -135,6 +137,16 @@ pub trait Network: Send + Sync {
     /// A scale that it has no weights for.
     fn at(&self, scale: Scale) -> Result<Scaled>;
 
+    /// The network for one of those scales as it is trained: with layers that
+    /// look at the whole batch, where there are any.
+    ///
+    /// # Errors
+    ///
+    /// As [`Network::at`].
+    fn in_training(&self, scale: Scale) -> Result<Scaled> {
+        self.at(scale)
+    }
+
     /// The network to put into a weights file, where that is not the one in
     /// training; `None` where they are the same.
     ///
@@ -186,6 +198,39 @@ pub trait ScaledNetwork: Send + Sync {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor>;
 }
 
+impl ScaledNetwork for Chain {
+    fn works_at(&self) -> WorksAt {
+        WorksAt::Input(self.factor())
+    }
+
+    fn halo(&self) -> usize {
+        Self::halo(self)
+    }
+
+    fn border(&self) -> Border {
+        let first = self.links.first();
+        first.map_or(Border::Zero, |link| link.conv.spec.border)
+    }
+
+    fn chain(&self) -> candle_core::Result<Option<Chain>> {
+        Ok(Some(self.clone()))
+    }
+
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Self::forward(self, x)
+    }
+}
+
+/// The one scale of a network that has weights for no other.
+fn only(scales: &Scales, what: &str) -> Result<Scale> {
+    match scales {
+        Scales::List(list) if list.len() == 1 => Ok(list[0]),
+        _ => Err(Error::Setting(format!(
+            "{what} is made for one scale, not for {scales}"
+        ))),
+    }
+}
+
 /// A network's architecture and configuration: all but its weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", content = "config", rename_all = "lowercase")]
@@ -196,6 +241,10 @@ pub enum Architecture {
     HyperSrcnn(hypersrcnn::Config),
     /// [`espcn`].
     Espcn(espcn::Config),
+    /// [`srresnet`].
+    SrResNet(srresnet::Config),
+    /// [`compact`].
+    Compact(compact::Config),
 }
 
 /// What a file without metadata was found to hold.
@@ -204,6 +253,8 @@ pub(crate) struct Detected<T> {
     pub(crate) config: T,
     /// The file's name and ours for every tensor.
     pub(crate) renames: Vec<(String, String)>,
+    /// The scales, where the shapes tell them.
+    pub(crate) scales: Option<Scales>,
 }
 
 impl<T> Detected<T> {
@@ -211,17 +262,26 @@ impl<T> Detected<T> {
         Detected {
             config: f(self.config),
             renames: self.renames,
+            scales: self.scales,
         }
     }
 }
 
+/// What training scripts leave before all names of a checkpoint.
+const PREFIXES: [&str; 3] = ["module.", "net.", "generator."];
+
 impl Architecture {
+    /// The names of those that [`Architecture::detect`] finds.
+    pub(crate) const DETECTED: [&str; 4] = ["srcnn", "hypersrcnn", "srresnet", "compact"];
+
     /// The architecture's name.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Srcnn(_) => "srcnn",
             Self::HyperSrcnn(_) => "hypersrcnn",
             Self::Espcn(_) => "espcn",
+            Self::SrResNet(_) => "srresnet",
+            Self::Compact(_) => "compact",
         }
     }
 
@@ -231,6 +291,7 @@ impl Architecture {
             Self::Srcnn(config) => config.channels,
             Self::HyperSrcnn(config) => config.target.channels,
             Self::Espcn(_) => Channels::Luma,
+            Self::SrResNet(_) | Self::Compact(_) => Channels::Rgb,
         }
     }
 
@@ -239,6 +300,7 @@ impl Architecture {
         match self {
             Self::Srcnn(_) | Self::HyperSrcnn(_) => WorksAt::Output,
             Self::Espcn(config) => config.works_at(scale),
+            Self::SrResNet(_) | Self::Compact(_) => WorksAt::Input(scale.factor().ceil() as usize),
         }
     }
 
@@ -246,7 +308,7 @@ impl Architecture {
     /// on what the weights were trained for.
     pub fn scales(&self) -> Option<Scales> {
         match self {
-            Self::Srcnn(_) => None,
+            Self::Srcnn(_) | Self::SrResNet(_) | Self::Compact(_) => None,
             Self::HyperSrcnn(config) => Some(config.scales()),
             Self::Espcn(config) => Some(config.scales()),
         }
@@ -257,7 +319,7 @@ impl Architecture {
         match self {
             Self::Srcnn(config) => Some(&mut config.border),
             Self::HyperSrcnn(config) => Some(&mut config.target.border),
-            Self::Espcn(_) => None,
+            _ => None,
         }
     }
 
@@ -272,6 +334,8 @@ impl Architecture {
             Self::Srcnn(config) => Box::new(srcnn::Srcnn::new(vb, config, scales)?),
             Self::HyperSrcnn(config) => Box::new(hypersrcnn::HyperSrcnn::new(vb, config)?),
             Self::Espcn(config) => Box::new(espcn::Espcn::new(vb, config, &scales)?),
+            Self::Compact(config) => Box::new(compact::Compact::new(vb, config, &scales)?),
+            Self::SrResNet(config) => Box::new(srresnet::SrResNet::new(vb, config, &scales)?),
         })
     }
 
@@ -281,15 +345,30 @@ impl Architecture {
     pub fn open_path(&self, name: &str, values: &mut [f32]) -> bool {
         match self {
             Self::Srcnn(config) => config.open_path(name, values),
-            Self::HyperSrcnn(_) | Self::Espcn(_) => false,
+            _ => false,
         }
     }
 
     /// Finds the architecture from names and shapes of tensors.
     pub(crate) fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
+        for prefix in PREFIXES {
+            let stripped = shapes
+                .iter()
+                .map(|(name, shape)| Some((name.strip_prefix(prefix)?.to_owned(), shape.clone())));
+            let stripped: Option<Shapes> = stripped.collect();
+            if let Some(stripped) = stripped.filter(|shapes| !shapes.is_empty()) {
+                let mut found = Self::detect(&stripped)?;
+                for (theirs, _) in &mut found.renames {
+                    theirs.insert_str(0, prefix);
+                }
+                return Some(found);
+            }
+        }
         let srcnn = || srcnn::detect(shapes).map(|d| d.map(Self::Srcnn));
         let hyper = || hypersrcnn::detect(shapes).map(|d| d.map(Self::HyperSrcnn));
-        srcnn().or_else(hyper)
+        let srresnet = || srresnet::detect(shapes).map(|d| d.map(Self::SrResNet));
+        let compact = || compact::detect(shapes).map(|d| d.map(Self::Compact));
+        srcnn().or_else(hyper).or_else(srresnet).or_else(compact)
     }
 }
 
@@ -357,6 +436,24 @@ pub static MODELS: &[Model] = &[
         name: "espcn-fast",
         summary: "ESPCN on luma with 5 instead of 8 layers: half the work",
         architecture: || Some(Architecture::Espcn(espcn::Config::fast())),
+        built_in: &[],
+    },
+    Model {
+        name: "srresnet",
+        summary: "SRResNet on RGB, 16 residual blocks: x2, x4 or x8",
+        architecture: || Some(Architecture::SrResNet(srresnet::Config::default())),
+        built_in: &[],
+    },
+    Model {
+        name: "srgan",
+        summary: "SRGAN on RGB: the network of srresnet, for weights that a GAN trained",
+        architecture: || Some(Architecture::SrResNet(srresnet::Config::default())),
+        built_in: &[],
+    },
+    Model {
+        name: "compact",
+        summary: "SRVGGNetCompact on RGB, the form of realesr-animevideov3: one scale of x2 to x8",
+        architecture: || Some(Architecture::Compact(compact::Config::default())),
         built_in: &[],
     },
     Model {

@@ -162,6 +162,7 @@ pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     Some(Detected {
         config,
         renames: renames.collect(),
+        scales: None,
     })
 }
 
@@ -274,8 +275,8 @@ impl ScaledNetwork for Srcnn {
     fn chain(&self) -> candle_core::Result<Option<Chain>> {
         Ok(Some(Chain {
             links: self.layers.iter().cloned().map(Link::from).collect(),
-            shift: 0.0,
             base: self.config.residual,
+            ..Chain::default()
         }))
     }
 

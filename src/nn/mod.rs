@@ -1,14 +1,18 @@
 //! Layers that more than one network uses.
 
 mod bicubic;
+mod chain;
+mod norm;
 mod packed;
 
 pub use bicubic::Bicubic;
+pub use norm::BatchNorm;
 pub use packed::Packed;
 pub(crate) use packed::{FEW, Layer, Method};
 
 use crate::ops::{ConvSpec, conv2d};
 use candle_core::{Result, Tensor};
+use candle_nn::Init;
 
 /// A convolution with its weights: (N, C, H, W) in and out.
 #[derive(Debug, Clone)]
@@ -34,7 +38,7 @@ impl Conv {
 
 /// A network that is one convolution after the other, as the fused engine
 /// runs it. Boundary 0 is the input; boundary `i` follows link `i - 1`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Chain {
     /// The convolutions.
     pub links: Vec<Link>,
@@ -42,6 +46,14 @@ pub struct Chain {
     pub shift: f32,
     /// Whether the input, enlarged to the size of the result, is added to it.
     pub base: bool,
+    /// What each plane that comes in is multiplied by and what is then added,
+    /// after `shift`: borders of zeros are zeros of what this makes. Empty
+    /// where samples stay as they are.
+    pub input: Vec<(f32, f32)>,
+    /// Whether the input, every sample repeated to a square, is added.
+    pub nearest: bool,
+    /// Whether the result `y` becomes `(tanh(y) + 1) / 2`, after all additions.
+    pub tanh: bool,
 }
 
 /// One convolution of a [`Chain`] and what follows it, in this order.
@@ -55,6 +67,23 @@ pub struct Link {
     pub skip: Option<usize>,
     /// Pixel shuffle: r * r channels become squares of side r. 1: none.
     pub shuffle: usize,
+}
+
+/// PReLU: what is negative is multiplied by `slope`, (1) for all channels of
+/// (N, C, H, W) or (C) for each.
+///
+/// # Errors
+///
+/// Shapes that do not fit.
+pub fn prelu(x: &Tensor, slope: &Tensor) -> Result<Tensor> {
+    let slope = slope.reshape((1, slope.elem_count(), 1, 1))?;
+    x.relu()? - x.neg()?.relu()?.broadcast_mul(&slope)?
+}
+
+/// PyTorch's own first values: uniform within 1 / sqrt(inputs).
+pub(crate) fn narrow_init(inputs: usize) -> Init {
+    let up = 1.0 / (inputs as f64).sqrt();
+    Init::Uniform { lo: -up, up }
 }
 
 impl From<Conv> for Link {

@@ -39,6 +39,9 @@ impl Packed {
         let (Some(first), Some(last)) = (chain.links.first(), chain.links.last()) else {
             return Ok(None);
         };
+        if !chain.input.is_empty() || chain.nearest || chain.tanh {
+            return Ok(None);
+        }
         let planes = first.conv.weight.dim(1)?;
         let border = first.conv.spec.border;
         let (mut inputs, mut layers) = ((planes, planes), Vec::<Layer>::new());

@@ -179,7 +179,8 @@ impl Checkpoint {
             .collect();
         let detected = Architecture::detect(&shapes).ok_or_else(|| {
             let problem = format!(
-                "expected the tensors of a known architecture (srcnn, hypersrcnn), found {}",
+                "expected the tensors of a known architecture ({}), found {}",
+                Architecture::DETECTED.join(", "),
                 list(&shapes)
             );
             Error::weights(&self.origin, problem)
@@ -188,9 +189,18 @@ impl Checkpoint {
         if let Some(border) = architecture.border_mut() {
             *border = hints.border.unwrap_or_else(|| self.noted_border());
         }
-        let scales = match &hints.scales {
-            Some(scales) => Scales::list(scales.iter().copied()),
-            None => Scales::Any,
+        let hinted = hints.scales.iter().flatten();
+        let hinted = hints
+            .scales
+            .is_some()
+            .then(|| Scales::list(hinted.copied()));
+        let scales = match (detected.scales, hinted) {
+            (Some(told), Some(hinted)) if told != hinted => {
+                let problem = format!("its tensors are for scale {told}, not for {hinted}");
+                return Err(Error::weights(&self.origin, problem));
+            }
+            (Some(scales), _) | (None, Some(scales)) => scales,
+            (None, None) => Scales::Any,
         };
         let renamed = detected.renames.iter().filter_map(|(theirs, ours)| {
             let tensor = self.tensors.get(theirs)?;

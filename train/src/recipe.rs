@@ -520,8 +520,10 @@ fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
     let (patch, degradation, lr, schedule) = match (luma, small) {
         (true, false) => (48, Degradation::Matlab, 3e-4, Schedule::Cosine),
         (true, true) => (32, Degradation::Matlab, 1e-3, Schedule::Cosine),
+        // As the published SRResNet was trained at x4.
+        (false, true) => (24, Degradation::Pillow, 1e-4, Schedule::Constant),
         // As the published HyperSRCNN was trained.
-        _ => (96, Degradation::Pillow, 1e-4, Schedule::Constant),
+        (false, false) => (96, Degradation::Pillow, 1e-4, Schedule::Constant),
     };
     let (batch_size, patch) = if drawn { DRAWN_BATCH } else { (16, patch) };
     Ok(Recipe {

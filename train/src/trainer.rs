@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
 use srfilter::models::{Architecture, Deployed, Network};
+use srfilter::nn::BatchNorm;
 use srfilter::ops::Border;
 use srfilter::weights::Checkpoint;
 use std::collections::HashSet;
@@ -98,7 +99,9 @@ impl Trainer {
                 vars.keys().cloned().collect::<Vec<_>>().join(", ")
             );
         }
-        let mut adam = Adam::new(&vars, settings(recipe), &recipe.train.lr_factors);
+        let mut learnt = vars.clone();
+        learnt.retain(|name, _| !BatchNorm::is_statistic(name));
+        let mut adam = Adam::new(&learnt, settings(recipe), &recipe.train.lr_factors);
         let (mut seconds, mut best) = (0.0, None);
         if let Some(state) = state {
             (seconds, best) = (state.seconds, state.best);
@@ -264,7 +267,7 @@ impl Trainer {
     fn loss(&self, parts: &[Part]) -> Result<Tensor> {
         let mut sum: Option<Tensor> = None;
         for part in parts {
-            let network = self.network.at(part.scale)?;
+            let network = self.network.in_training(part.scale)?;
             let patch = self.recipe.data.patch;
             let planes = self.network.channels().count();
             let tensor = |samples: &[f32], side: usize| {

@@ -1,13 +1,14 @@
-//! Training steps against PyTorch's: the vectors of `train_srcnn_y` and
-//! `train_hypersrcnn` in the folder of reference vectors (`SRFILTER_GOLDEN`,
-//! else `../shared/golden` beside the repository).
+//! Training steps against PyTorch's: the vectors of `train_srcnn_y`,
+//! `train_hypersrcnn` and `train_srresnet_x4` in the folder of reference
+//! vectors (`SRFILTER_GOLDEN`, else `../shared/golden` beside the repository).
 
 #![allow(clippy::unwrap_used)]
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
-use srfilter::models::{Architecture, Network, Scales, hypersrcnn, srcnn};
+use srfilter::models::{Architecture, Network, Scales, hypersrcnn, srcnn, srresnet};
+use srfilter::nn::BatchNorm;
 use srfilter::weights::Checkpoint;
 use srfilter_train::optim::{Adam, Settings};
 use srfilter_train::params::{Store, Vars};
@@ -76,7 +77,9 @@ fn parameters(folder: &Path, model: &str, seed: u64) -> HashMap<String, Tensor> 
     let text = std::fs::read_to_string(folder.join(format!("{model}.params.txt"))).unwrap();
     let lines = text
         .lines()
-        .filter(|line| !line.starts_with('#') && !line.is_empty());
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        // What the networks know by themselves.
+        .filter(|line| !line.contains(" coded "));
     let parameter = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let shape: Vec<usize> = fields[1].split('x').map(|n| n.parse().unwrap()).collect();
@@ -162,7 +165,9 @@ fn some_of(tensor: &Tensor) -> Vec<f32> {
 
 /// Takes the steps of a file and compares losses, first gradients and results.
 fn train(mut reference: Reference, vars: &Vars, loss: impl Fn() -> Tensor) {
-    let mut adam = Adam::new(vars, Settings::default(), &BTreeMap::new());
+    let mut learnt = vars.clone();
+    learnt.retain(|name, _| !BatchNorm::is_statistic(name));
+    let mut adam = Adam::new(&learnt, Settings::default(), &BTreeMap::new());
     let steps = reference.tensors["losses"].elem_count() - 1;
     let mut losses = Vec::new();
     for step in 0..steps {
@@ -184,10 +189,11 @@ fn build(
     folder: &Path,
     model: &str,
     architecture: &Architecture,
+    scales: Scales,
     seed: u64,
 ) -> (Box<dyn Network>, Vars) {
     let store = Store::given(model, parameters(folder, model, seed));
-    let network = architecture.build(&store.builder(), Scales::Any).unwrap();
+    let network = architecture.build(&store.builder(), scales).unwrap();
     (network, store.vars().unwrap())
 }
 
@@ -196,7 +202,7 @@ fn golden_train_srcnn_y() {
     let Some(folder) = folder() else { return };
     let seed = seed(&folder, "train_srcnn_y");
     let architecture = Architecture::Srcnn(srcnn::Config::default());
-    let (network, vars) = build(&folder, "srcnn_y", &architecture, seed);
+    let (network, vars) = build(&folder, "srcnn_y", &architecture, Scales::Any, seed);
     let [x, target] = ["input", "target"].map(|name| input(name, &[4, 1, 33, 33], seed));
     let network = network.at(Scale::whole(2)).unwrap();
     let loss = || {
@@ -212,7 +218,7 @@ fn golden_train_hypersrcnn() {
     let Some(folder) = folder() else { return };
     let seed = seed(&folder, "train_hypersrcnn");
     let architecture = Architecture::HyperSrcnn(hypersrcnn::Config::seed());
-    let (network, vars) = build(&folder, "hypersrcnn", &architecture, seed);
+    let (network, vars) = build(&folder, "hypersrcnn", &architecture, Scales::Any, seed);
     let loss = || {
         let losses = [2, 4, 8, 16].map(|scale| {
             let data = |name: &str| input(&format!("{name}_x{scale}"), &[2, 3, 16, 16], seed);
@@ -223,4 +229,32 @@ fn golden_train_hypersrcnn() {
         losses.into_iter().reduce(|a, b| (a + b).unwrap()).unwrap()
     };
     train(Reference::open(&folder, "train_hypersrcnn"), &vars, loss);
+}
+
+/// Mean and standard deviation of R, G and B by which SRResNets normalise.
+const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
+
+#[test]
+fn golden_train_srresnet_x4() {
+    let Some(folder) = folder() else { return };
+    let seed = seed(&folder, "train_srresnet_x4");
+    let architecture = Architecture::SrResNet(srresnet::Config::default());
+    let scale = Scale::whole(4);
+    let scales = Scales::list([scale]);
+    let (network, vars) = build(&folder, "srresnet_x4", &architecture, scales, seed);
+    let [mean, spread] = IMAGENET.map(|values| {
+        let plane = Tensor::new(&values, &Device::Cpu).unwrap();
+        plane.reshape((1, 3, 1, 1)).unwrap()
+    });
+    // The vectors are of normalised pictures in, and of results from -1 to 1.
+    let x = input("input", &[2, 3, 8, 8], seed);
+    let x = x.broadcast_mul(&spread).unwrap();
+    let x = x.broadcast_add(&mean).unwrap();
+    let target = tensor("target", &[2, 3, 32, 32], 0.0, 1.0, seed);
+    let network = network.in_training(scale).unwrap();
+    let loss = || {
+        let y = ((network.forward(&x).unwrap() * 2.0).unwrap() - 1.0).unwrap();
+        Loss::Mse.of(&y, &target).unwrap()
+    };
+    train(Reference::open(&folder, "train_srresnet_x4"), &vars, loss);
 }

@@ -140,6 +140,7 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         ],
         shift: 0.0,
         base: false,
+        ..Chain::default()
     };
     let residual = Chain {
         shift: 0.5,
@@ -173,6 +174,7 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         ],
         shift: 0.0,
         base: false,
+        ..Chain::default()
     };
     let narrow = Chain {
         links: vec![
@@ -183,6 +185,7 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         ],
         shift: 0.0,
         base: false,
+        ..Chain::default()
     };
     let doubling = Chain {
         links: vec![
@@ -191,6 +194,7 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         ],
         shift: 0.5,
         base: false,
+        ..Chain::default()
     };
     let odd = Chain {
         links: vec![
@@ -203,11 +207,13 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         ],
         shift: 0.0,
         base: false,
+        ..Chain::default()
     };
     let one = Chain {
         links: vec![link(1, 1, 3, Zero, Linear)],
         shift: 0.0,
         base: false,
+        ..Chain::default()
     };
     [
         ("srcnn 9-5-5 zero", srcnn(1, 5, Zero)),
@@ -324,6 +330,7 @@ fn what_a_plan_cannot_do_is_told() {
             links: vec![link],
             shift: 0.0,
             base: false,
+            ..Chain::default()
         })
     };
     let options = Options::default();

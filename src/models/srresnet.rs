@@ -1,0 +1,539 @@
+//! SRResNet: residual blocks at the input's resolution, then pixel shuffles
+//! by two. As the generator of a GAN the same network is SRGAN.
+//!
+//! Christian Ledig et al., "Photo-Realistic Single Image Super-Resolution
+//! Using a Generative Adversarial Network", CVPR 2017,
+//! <https://arxiv.org/abs/1609.04802>. Key names as in
+//! `sgrvinod/a-PyTorch-Tutorial-to-Super-Resolution`; those of
+//! `vuniem131104/Super-Resolution-With-Pytorch`, whose third convolution is
+//! 9x9 instead of 3x3, are read too. Both take RGB normalised by the mean and
+//! spread of ImageNet and end in tanh.
+//!
+//! Batch normalisation is trained ([`Config::norm`]) and folded into the
+//! convolutions of the network that runs: [`Network::deployed`].
+
+use super::{
+    Architecture, Channels, Deployed, Detected, Network, Scaled, ScaledNetwork, Scales, Shapes,
+    WorksAt, only,
+};
+use crate::nn::{BatchNorm, Chain, Conv, Link, narrow_init};
+use crate::ops::{Border, ConvSpec};
+use crate::{Error, Result, Scale};
+use candle_core::Tensor;
+use candle_nn::{Init, VarBuilder};
+use serde::{Deserialize, Serialize};
+
+/// The scales that there can be a network for, and their pixel shuffles by two.
+const FACTORS: [(u32, usize); 3] = [(2, 1), (4, 2), (8, 3)];
+
+/// Side of the first and the last kernel.
+const OUTER_KERNEL: usize = 9;
+
+/// Side of the kernels in between, but for the third convolution's.
+const KERNEL: usize = 3;
+
+/// First slope of a PReLU, as in PyTorch.
+const SLOPE: f64 = 0.25;
+
+/// Mean and standard deviation of R, G and B over ImageNet.
+const IMAGENET: [(f32, f32); 3] = [(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)];
+
+/// Shape of an SRResNet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Channels between the layers.
+    pub width: usize,
+    /// Number of residual blocks.
+    pub blocks: usize,
+    /// Side of the third convolution's kernel, the one after the blocks.
+    pub third_kernel: usize,
+    /// Whether there is batch normalisation, as in training.
+    pub norm: bool,
+}
+
+impl Default for Config {
+    /// The paper's: 1,401,749, 1,549,462 and 1,697,175 weights at x2, x4, x8.
+    fn default() -> Self {
+        Self {
+            width: 64,
+            blocks: 16,
+            third_kernel: 3,
+            norm: true,
+        }
+    }
+}
+
+impl Config {
+    fn check(&self) -> Result<()> {
+        if self.width > 0 && self.third_kernel % 2 == 1 {
+            return Ok(());
+        }
+        Err(Error::Setting(format!(
+            "an SRResNet has layers that are not empty and kernels of odd sides, \
+             not width {} and third_kernel {}",
+            self.width, self.third_kernel
+        )))
+    }
+
+    /// The layers for that many pixel shuffles, in order.
+    fn plans(&self, shuffles: usize) -> Vec<Plan> {
+        let width = self.width;
+        let same = |conv: String, norm: Option<String>| Plan {
+            norm: norm.filter(|_| self.norm),
+            ..Plan::new(conv, (width, width), KERNEL)
+        };
+        let mut plans = vec![Plan {
+            slope: Some("conv_block1.conv_block.1".to_owned()),
+            ..Plan::new(
+                "conv_block1.conv_block.0".to_owned(),
+                (Channels::Rgb.count(), width),
+                OUTER_KERNEL,
+            )
+        }];
+        for i in 0..self.blocks {
+            let [first, second] =
+                [1, 2].map(|half| format!("residual_blocks.{i}.conv_block{half}.conv_block"));
+            plans.push(Plan {
+                slope: Some(format!("{first}.2")),
+                ..same(format!("{first}.0"), Some(format!("{first}.1")))
+            });
+            plans.push(Plan {
+                // What came into the block.
+                skip: Some(plans.len() - 1),
+                ..same(format!("{second}.0"), Some(format!("{second}.1")))
+            });
+        }
+        plans.push(Plan {
+            kernel: self.third_kernel,
+            skip: Some(1),
+            ..same(
+                "conv_block2.conv_block.0".to_owned(),
+                Some("conv_block2.conv_block.1".to_owned()),
+            )
+        });
+        plans.extend((0..shuffles).map(|i| {
+            let name = format!("subpixel_convolutional_blocks.{i}");
+            Plan {
+                slope: Some(format!("{name}.prelu")),
+                shuffle: 2,
+                ..Plan::new(format!("{name}.conv"), (width, 4 * width), KERNEL)
+            }
+        }));
+        plans.push(Plan::new(
+            "conv_block3.conv_block.0".to_owned(),
+            (width, Channels::Rgb.count()),
+            OUTER_KERNEL,
+        ));
+        plans
+    }
+}
+
+/// A convolution and what follows it: names of the tensors and sizes.
+struct Plan {
+    conv: String,
+    norm: Option<String>,
+    slope: Option<String>,
+    /// Channels in and out.
+    channels: (usize, usize),
+    kernel: usize,
+    skip: Option<usize>,
+    shuffle: usize,
+}
+
+impl Plan {
+    /// The convolution alone.
+    fn new(conv: String, channels: (usize, usize), kernel: usize) -> Self {
+        Self {
+            conv,
+            norm: None,
+            slope: None,
+            channels,
+            kernel,
+            skip: None,
+            shuffle: 1,
+        }
+    }
+
+    fn link(&self, vb: &VarBuilder) -> candle_core::Result<Link> {
+        let (inputs, outputs) = self.channels;
+        let init = narrow_init(inputs * self.kernel * self.kernel);
+        let shape = (outputs, inputs, self.kernel, self.kernel);
+        let slope = |name: &String| {
+            let vb = vb.pp(name);
+            vb.get_with_hints(1, "weight", Init::Const(SLOPE))
+        };
+        let conv = vb.pp(&self.conv);
+        Ok(Link {
+            conv: Conv {
+                weight: conv.get_with_hints(shape, "weight", init)?,
+                bias: Some(conv.get_with_hints(outputs, "bias", init)?),
+                spec: ConvSpec {
+                    border: Border::Zero,
+                    ..ConvSpec::default()
+                },
+            },
+            slope: self.slope.as_ref().map(slope).transpose()?,
+            skip: self.skip,
+            shuffle: self.shuffle,
+        })
+    }
+}
+
+/// Finds the configuration in the tensors of a file that does not state it.
+pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
+    let renames: Vec<(String, String)> = shapes
+        .keys()
+        .filter(|name| !name.ends_with(".num_batches_tracked"))
+        .map(|name| Some((name.clone(), our_name(name)?)))
+        .collect::<Option<_>>()?;
+    let shape = |ours: &str| {
+        let (theirs, _) = renames.iter().find(|(_, name)| name == ours)?;
+        <[usize; 4]>::try_from(shapes.get(theirs)?.as_slice()).ok()
+    };
+    let count =
+        |name: fn(usize) -> String| (0..).take_while(|&i| shape(&name(i)).is_some()).count();
+    let [width, planes, ..] = shape("conv_block1.conv_block.0.weight")?;
+    let shuffles = count(|i| format!("subpixel_convolutional_blocks.{i}.conv.weight"));
+    let config = Config {
+        width,
+        blocks: count(|i| format!("residual_blocks.{i}.conv_block2.conv_block.0.weight")),
+        third_kernel: shape("conv_block2.conv_block.0.weight")?[3],
+        norm: renames
+            .iter()
+            .any(|(_, name)| name == "conv_block2.conv_block.1.weight"),
+    };
+    let (factor, _) = FACTORS.into_iter().find(|(_, n)| *n == shuffles)?;
+    (planes == Channels::Rgb.count()).then(|| Detected {
+        config,
+        renames,
+        scales: Some(Scales::list([Scale::whole(factor)])),
+    })
+}
+
+/// Our name for a tensor of either project; `None` for any other.
+fn our_name(name: &str) -> Option<String> {
+    const OURS: [&str; 5] = [
+        "conv_block1.",
+        "residual_blocks.",
+        "conv_block2.",
+        "subpixel_convolutional_blocks.",
+        "conv_block3.",
+    ];
+    const WHOLE: [(&str, &str); 3] = [
+        ("first_block.", "conv_block1.conv_block."),
+        ("third_block.", "conv_block2.conv_block."),
+        ("last_block.", "conv_block3.conv_block."),
+    ];
+    if OURS.iter().any(|prefix| name.starts_with(prefix)) {
+        return Some(name.to_owned());
+    }
+    let whole = |(theirs, ours)| Some(format!("{ours}{}", name.strip_prefix(theirs)?));
+    if let Some(name) = WHOLE.into_iter().find_map(whole) {
+        return Some(name);
+    }
+    if let Some(rest) = name.strip_prefix("all_residual_blocks.") {
+        let (block, rest) = rest.split_once(".residual.")?;
+        let (layer, part) = rest.split_once('.')?;
+        let layer: usize = layer.parse().ok()?;
+        // Convolution, norm and slope of the first half come before the second's.
+        let (half, layer) = (1 + layer / 3, layer % 3);
+        return Some(format!(
+            "residual_blocks.{block}.conv_block{half}.conv_block.{layer}.{part}"
+        ));
+    }
+    let (block, rest) = name
+        .strip_prefix("all_subpixel_blocks.")?
+        .split_once(".subpixel.")?;
+    let (layer, part) = rest.split_once('.')?;
+    let layer = match layer {
+        "0" => "conv",
+        "2" => "prelu",
+        _ => return None,
+    };
+    Some(format!(
+        "subpixel_convolutional_blocks.{block}.{layer}.{part}"
+    ))
+}
+
+/// An SRResNet with its weights, for one scale.
+#[derive(Debug, Clone)]
+pub struct SrResNet {
+    config: Config,
+    scales: Scales,
+    chain: Chain,
+    /// What normalises the result of each link's convolution.
+    norms: Vec<Option<BatchNorm>>,
+}
+
+impl SrResNet {
+    /// Reads (or, in training, creates) the weights for the one scale of `scales`.
+    ///
+    /// # Errors
+    ///
+    /// A tensor that is missing or has another shape, a scale other than 2, 4 or 8.
+    pub fn new(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Self> {
+        config.check()?;
+        let wanted = only(scales, "an SRResNet")?;
+        let known = FACTORS.iter().find(|(f, _)| Scale::whole(*f) == wanted);
+        let &(_, shuffles) = known.ok_or_else(|| {
+            Error::Setting(format!(
+                "an SRResNet enlarges by 2, 4 or 8, not by {wanted}"
+            ))
+        })?;
+        let plans = config.plans(shuffles);
+        let links = plans.iter().map(|plan| plan.link(vb));
+        let norms = plans.iter().map(|plan| {
+            let norm = plan.norm.as_ref();
+            norm.map(|name| BatchNorm::new(&vb.pp(name), plan.channels.1))
+                .transpose()
+        });
+        let input = IMAGENET.map(|(mean, spread)| (1.0 / spread, -mean / spread));
+        Ok(Self {
+            chain: Chain {
+                links: links.collect::<candle_core::Result<_>>()?,
+                input: input.to_vec(),
+                tanh: true,
+                ..Chain::default()
+            },
+            norms: norms.collect::<candle_core::Result<_>>()?,
+            scales: Scales::list([wanted]),
+            config: config.clone(),
+        })
+    }
+
+    /// The network without batch normalisation.
+    fn folded(&self) -> candle_core::Result<Chain> {
+        let links = self.chain.links.iter().zip(&self.norms);
+        let links = links.map(|(link, norm)| {
+            Ok(Link {
+                conv: match norm {
+                    Some(norm) => norm.folded(&link.conv)?,
+                    None => link.conv.clone(),
+                },
+                ..link.clone()
+            })
+        });
+        Ok(Chain {
+            links: links.collect::<candle_core::Result<_>>()?,
+            ..self.chain.clone()
+        })
+    }
+
+    fn expect(&self, scale: Scale) -> Result<()> {
+        if self.scales == Scales::list([scale]) {
+            return Ok(());
+        }
+        let own = &self.scales;
+        Err(Error::Setting(format!(
+            "this SRResNet enlarges by {own}, not by {scale}"
+        )))
+    }
+}
+
+impl Network for SrResNet {
+    fn channels(&self) -> Channels {
+        Channels::Rgb
+    }
+
+    fn scales(&self) -> &Scales {
+        &self.scales
+    }
+
+    fn at(&self, scale: Scale) -> Result<Scaled> {
+        self.expect(scale)?;
+        Ok(Box::new(self.folded()?))
+    }
+
+    fn in_training(&self, scale: Scale) -> Result<Scaled> {
+        self.expect(scale)?;
+        Ok(Box::new(Training(self.clone())))
+    }
+
+    fn deployed(&self) -> Result<Option<Deployed>> {
+        if !self.config.norm {
+            return Ok(None);
+        }
+        let config = Config {
+            norm: false,
+            ..self.config.clone()
+        };
+        let chain = self.folded()?;
+        let shuffles = chain.links.iter().filter(|link| link.shuffle > 1).count();
+        let mut tensors = Vec::new();
+        for (plan, link) in config.plans(shuffles).into_iter().zip(chain.links) {
+            tensors.push((format!("{}.weight", plan.conv), link.conv.weight));
+            let bias = link.conv.bias;
+            tensors.extend(bias.map(|bias| (format!("{}.bias", plan.conv), bias)));
+            let slope = plan.slope.zip(link.slope);
+            tensors.extend(slope.map(|(name, slope)| (format!("{name}.weight"), slope)));
+        }
+        Ok(Some(Deployed {
+            architecture: Architecture::SrResNet(config),
+            tensors,
+        }))
+    }
+}
+
+/// The network as it is trained: normalised by the batch.
+#[derive(Debug)]
+struct Training(SrResNet);
+
+impl ScaledNetwork for Training {
+    fn works_at(&self) -> WorksAt {
+        self.0.chain.works_at()
+    }
+
+    fn halo(&self) -> usize {
+        self.0.chain.halo()
+    }
+
+    fn border(&self) -> Border {
+        Border::Zero
+    }
+
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let Self(SrResNet { chain, norms, .. }) = self;
+        chain.forward_with(x, |link, y| match norms.get(link) {
+            Some(Some(norm)) => norm.train(&y),
+            _ => Ok(y),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+    use candle_nn::VarMap;
+
+    fn noise(shape: &[usize], seed: usize) -> Tensor {
+        let count: usize = shape.iter().product();
+        let value = |i: usize| ((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0;
+        let values: Vec<f32> = (0..count).map(value).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    /// A small network whose tensors are all noise, and those tensors.
+    fn small(scale: u32) -> (SrResNet, VarMap) {
+        let config = Config {
+            width: 6,
+            blocks: 2,
+            ..Config::default()
+        };
+        let map = VarMap::new();
+        let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let scales = Scales::list([Scale::whole(scale)]);
+        let network = SrResNet::new(&vb, &config, &scales).unwrap();
+        let mut names: Vec<_> = map.data().lock().unwrap().keys().cloned().collect();
+        names.sort();
+        for (i, name) in names.iter().enumerate() {
+            let data = map.data().lock().unwrap();
+            let shape = data[name].dims();
+            let noise = noise(shape, i);
+            // Weights so small that tanh does not saturate.
+            let fan_in: usize = shape[1..].iter().product();
+            let noise = match name.ends_with("running_var") {
+                true => noise + 0.5,
+                false => (noise - 0.45).unwrap() * (1.5 / (fan_in as f64).sqrt()),
+            };
+            data[name].set(&noise.unwrap()).unwrap();
+        }
+        (network, map)
+    }
+
+    fn difference(a: &Tensor, b: &Tensor) -> f32 {
+        let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
+        difference.max(0).unwrap().to_scalar().unwrap()
+    }
+
+    #[test]
+    fn folded_equals_unfolded() {
+        let (network, map) = small(2);
+        let x = noise(&[2, 3, 9, 7], 50);
+        let data = map.data().lock().unwrap();
+        let plans = network.config.plans(1);
+        let unfolded = network.chain.forward_with(&x, |i, y| {
+            let Some(name) = &plans[i].norm else {
+                return Ok(y);
+            };
+            let of = |part: &str| {
+                data[&format!("{name}.{part}")]
+                    .reshape((1, (), 1, 1))
+                    .unwrap()
+            };
+            let spread = (of("running_var") + 1e-5)?.sqrt()?;
+            y.broadcast_sub(&of("running_mean"))?
+                .broadcast_div(&spread)?
+                .broadcast_mul(&of("weight"))?
+                .broadcast_add(&of("bias"))
+        });
+        let folded = network.at(Scale::whole(2)).unwrap();
+        let got = folded.forward(&x).unwrap();
+        assert_eq!(got.dims(), [2, 3, 18, 14]);
+        assert!(difference(&got, &unfolded.unwrap()) < 1e-5);
+        let mut values = got.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        values.sort_by(f32::total_cmp);
+        assert!(values[values.len() / 5] + 0.02 < values[values.len() / 5 * 4]);
+    }
+
+    #[test]
+    fn what_is_deployed_does_what_was_trained() {
+        let (network, _) = small(4);
+        let deployed = network.deployed().unwrap().unwrap();
+        let Architecture::SrResNet(config) = &deployed.architecture else {
+            panic!("{:?}", deployed.architecture);
+        };
+        let vb = VarBuilder::from_tensors(
+            deployed.tensors.into_iter().collect(),
+            DType::F32,
+            &Device::Cpu,
+        );
+        let plain = SrResNet::new(&vb, config, network.scales()).unwrap();
+        assert!(!config.norm && plain.deployed().unwrap().is_none());
+        let x = noise(&[1, 3, 6, 5], 9);
+        let of = |network: &SrResNet| network.at(Scale::whole(4)).unwrap().forward(&x).unwrap();
+        assert_eq!(difference(&of(&network), &of(&plain)), 0.0);
+    }
+
+    #[test]
+    fn counts_of_weights_are_the_published_ones() {
+        for (scale, third_kernel, count) in [
+            (2, 3, 1_401_749),
+            (4, 3, 1_549_462),
+            (8, 3, 1_697_175),
+            (4, 9, 1_844_374),
+        ] {
+            let config = Config {
+                third_kernel,
+                ..Config::default()
+            };
+            let map = VarMap::new();
+            let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+            SrResNet::new(&vb, &config, &Scales::list([Scale::whole(scale)])).unwrap();
+            let data = map.data().lock().unwrap();
+            let learnt = data
+                .iter()
+                .filter(|(name, _)| !BatchNorm::is_statistic(name));
+            assert_eq!(
+                learnt.map(|(_, var)| var.elem_count()).sum::<usize>(),
+                count
+            );
+        }
+    }
+
+    #[test]
+    fn other_scales_are_refused() {
+        let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+        let build = |scales| SrResNet::new(&vb, &Config::default(), &scales);
+        let error = build(Scales::list([Scale::whole(3)]))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("2, 4 or 8, not by 3"), "{error}");
+        assert!(build(Scales::Any).is_err());
+        let x2 = build(Scales::list([Scale::whole(2)])).unwrap();
+        assert!(x2.at(Scale::whole(4)).is_err() && x2.in_training(Scale::whole(4)).is_err());
+        // 4 of the first, 33 in the residual part, 1 before and 2 after the shuffle.
+        assert_eq!(x2.at(Scale::whole(2)).unwrap().halo(), 40);
+    }
+}
