@@ -75,13 +75,20 @@ fn timed(work: &Work, mut run: Run) -> Job {
 fn prepare(work: &Work, weights: &Weights) -> Result<Run> {
     let packed = Packed::of_chain(&chain(&work.layers, weights)?)?;
     let packed = packed.context("the plan does not cover this network")?;
+    let tanh = work.layers.last() == Some(&Layer::Tanh);
     let [_, _, height, width] = work.input;
     let mut plan = Plan::of(Arc::new(packed), (width, height), &Options::default())?;
     Ok(Box::new(move |input, output| {
         let input: Vec<_> = input.chunks_exact(width * height).collect();
         let (width, height) = plan.output_size();
         let mut output: Vec<_> = output.chunks_exact_mut(width * height).collect();
-        Ok(plan.run(&input, &mut output)?)
+        plan.run(&input, &mut output)?;
+        if tanh {
+            // The plan moves the result from -1..1 to 0..1, these networks do not.
+            let samples = output.iter_mut().flat_map(|plane| plane.iter_mut());
+            samples.for_each(|value| *value = 2.0 * *value - 1.0);
+        }
+        Ok(())
     }))
 }
 
@@ -111,13 +118,13 @@ fn chain(layers: &[Layer], weights: &Weights) -> Result<Chain> {
             }
             Layer::Shuffle { factor } => link.shuffle = factor,
             Layer::Add => link.skip = Some(stack.pop().context("nothing to add")?),
+            Layer::Tanh if i + 1 == layers.len() => {}
             _ => bail!("the plan has no {layer:?}"),
         }
     }
     Ok(Chain {
+        tanh: layers.last() == Some(&Layer::Tanh),
         links,
-        shift: 0.0,
-        base: false,
         ..Chain::default()
     })
 }

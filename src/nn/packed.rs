@@ -23,8 +23,13 @@ pub struct Packed {
     pub(crate) outputs: usize,
     /// The last pixel shuffle, done as the rows leave.
     pub(crate) shuffle: usize,
-    /// Subtracted from every sample that comes in.
-    pub(crate) shift: f32,
+    /// What every sample of each plane that comes in is multiplied by, and
+    /// what is then added.
+    pub(crate) input: Vec<(f32, f32)>,
+    /// Whether the input, every sample repeated to a square, is added.
+    pub(crate) nearest: bool,
+    /// Whether the result `y` becomes `(tanh(y) + 1) / 2`.
+    pub(crate) tanh: bool,
     /// Whether the input, enlarged, is added.
     pub(crate) base: bool,
 }
@@ -39,9 +44,6 @@ impl Packed {
         let (Some(first), Some(last)) = (chain.links.first(), chain.links.last()) else {
             return Ok(None);
         };
-        if !chain.input.is_empty() || chain.nearest || chain.tanh {
-            return Ok(None);
-        }
         let planes = first.conv.weight.dim(1)?;
         let border = first.conv.spec.border;
         let (mut inputs, mut layers) = ((planes, planes), Vec::<Layer>::new());
@@ -69,11 +71,23 @@ impl Packed {
             planes,
             outputs: inputs.0,
             shuffle: last.shuffle,
-            shift: chain.shift,
+            input: match chain.input.as_slice() {
+                [] => vec![(1.0, -chain.shift); planes],
+                input => input
+                    .iter()
+                    .map(|&(scale, offset)| (scale, offset - scale * chain.shift))
+                    .collect(),
+            },
+            nearest: chain.nearest,
+            tanh: chain.tanh,
             base: chain.base,
         };
-        let base_fits = !packed.base || (packed.outputs == planes && packed.skips_fit_base());
-        Ok(base_fits.then_some(packed))
+        let adds = packed.base || packed.nearest;
+        let base_fits = !packed.base || packed.skips_fit_base();
+        // Beyond a valid border there is nothing to enlarge.
+        let nearest_fits = !packed.nearest || border != Border::Valid;
+        let fits = packed.input.len() == planes && base_fits && nearest_fits;
+        Ok((fits && (!adds || packed.outputs == planes)).then_some(packed))
     }
 
     fn skips_fit_base(&self) -> bool {

@@ -178,6 +178,7 @@ pub(super) struct Region {
     windows: usize,
     phases: usize,
     lines: usize,
+    nearest: usize,
     pub(super) floats: usize,
     /// Floats of the longest row.
     pub(super) longest: usize,
@@ -347,6 +348,7 @@ impl Region {
             products: allocator.take(products),
             windows: allocator.take(windows),
             phases: allocator.take(phases),
+            nearest: allocator.take(width + GROUP),
             lines,
             spans,
             floats: allocator.0,
@@ -474,7 +476,7 @@ impl<'a> State<'a> {
         if self.task.region.layers.start > 0 {
             return;
         }
-        let (planes, shift) = (self.task.packed.planes, self.task.packed.shift);
+        let planes = self.task.packed.planes;
         let (shape, span) = (self.shape(0), self.span(0));
         let lines = self.start.wrapping_add(self.task.region.lines);
         let beyond = -shape.x.start;
@@ -489,19 +491,20 @@ impl<'a> State<'a> {
             let y = row.clamp(0, height - 1) as usize;
             let out = self.rows[0].at(row, known.start);
             let x = known.start as usize..known.end as usize;
-            for plane in 0..planes {
+            for (plane, &(scale, offset)) in self.task.packed.input.iter().enumerate() {
                 // SAFETY: a line has room for a row of the region, and the row
                 // itself has all columns of the span; neither is used elsewhere.
                 unsafe {
                     if planes == 1 {
                         let row = std::slice::from_raw_parts_mut(out, columns);
                         self.task.source.row(plane, y, x.clone(), row);
-                        row.iter_mut().for_each(|value| *value -= shift);
+                        row.iter_mut()
+                            .for_each(|value| *value = *value * scale + offset);
                     } else {
                         let line = std::slice::from_raw_parts_mut(lines, columns);
                         self.task.source.row(plane, y, x.clone(), line);
                         for (i, &value) in line.iter().enumerate() {
-                            *out.add(i * planes + plane) = value - shift;
+                            *out.add(i * planes + plane) = value * scale + offset;
                         }
                     }
                 }
@@ -816,6 +819,21 @@ impl<'a> State<'a> {
         }
     }
 
+    /// Adds the input, every sample repeated to a square, to a row of the result.
+    fn add_nearest(&self, plane: usize, y: usize, x: usize, line: &mut [f32]) {
+        let factor = self.task.packed.factor();
+        let columns = x / factor..(x + line.len()).div_ceil(factor);
+        let room = self.start.wrapping_add(self.task.region.nearest);
+        // SAFETY: there is room for a row of the input as wide as the region.
+        let input = unsafe { std::slice::from_raw_parts_mut(room, columns.len()) };
+        self.task
+            .source
+            .row(plane, y / factor, columns.clone(), input);
+        for (i, value) in line.iter_mut().enumerate() {
+            *value += input[(x + i) / factor - columns.start];
+        }
+    }
+
     /// Hands a row of the result to the sink.
     fn emit(&self, boundary: usize, row: isize) {
         if !self.wanted(boundary, row) {
@@ -853,14 +871,22 @@ impl<'a> State<'a> {
                 }
                 let (x, y) = (span.x.start as usize * r, row as usize * r + dy);
                 if packed.adds_input() {
+                    let (scale, offset) = packed.input[plane];
                     let pixel = self.rows[0].at(row, span.x.start).cast_const();
                     for (column, value) in line.iter_mut().enumerate() {
                         // SAFETY: the ring keeps the input's row until now.
                         let input = unsafe { *pixel.add(column * packed.planes + plane) };
-                        *value += input + packed.shift;
+                        *value += (input - offset) / scale;
                     }
                 } else if packed.base {
                     self.task.source.add_base(plane, y, x..x + line.len(), line);
+                }
+                if packed.nearest {
+                    self.add_nearest(plane, y, x, line);
+                }
+                if packed.tanh {
+                    line.iter_mut()
+                        .for_each(|value| *value = value.tanh().mul_add(0.5, 0.5));
                 }
                 self.task.sink.store(plane, y, x, line);
             }

@@ -89,4 +89,9 @@ kernels!(
     [(8, 3), (4, 6), (3, 7), (2, 8), (1, 8)]
 );
 
-loops!(Neon, Lanes, [target_feature(enable = "neon")], [4, 6, 1, 5]);
+loops!(
+    Neon,
+    Lanes,
+    [target_feature(enable = "neon")],
+    [4, 6, 1, 5, 2]
+);

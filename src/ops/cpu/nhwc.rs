@@ -598,67 +598,88 @@ pub(super) unsafe fn windows<V: Vector>(a: &Windows<'_>) {
     }
 }
 
-/// [`Dots`] at a level, `P` pixels at a time for a single channel.
+/// [`Dots`] at a level: `ONE` pixels at a time for one channel, or `THREE` for
+/// three.
 #[inline(always)]
-pub(super) unsafe fn dots<V: Vector, const W: usize, const P: usize>(a: &Dots<'_>) {
+pub(super) unsafe fn dots<V: Vector, const W: usize, const ONE: usize, const THREE: usize>(
+    a: &Dots<'_>,
+) {
     // SAFETY: as the caller promises.
     unsafe {
-        for channel in 0..a.bias.len() {
+        let mut channel = 0;
+        while channel < a.bias.len() {
+            let three = a.bias.len() - channel >= 3;
             let mut pixel = 0;
             while pixel < a.pixels {
-                pixel += match a.pixels - pixel {
-                    left if left >= P => dot::<V, W, P>(a, channel, pixel),
-                    _ => dot::<V, W, 1>(a, channel, pixel),
+                let left = a.pixels - pixel;
+                pixel += match three {
+                    true if left >= THREE => dot::<V, W, THREE, 3>(a, channel, pixel),
+                    true => dot::<V, W, 1, 3>(a, channel, pixel),
+                    false if left >= ONE => dot::<V, W, ONE, 1>(a, channel, pixel),
+                    false => dot::<V, W, 1, 1>(a, channel, pixel),
                 };
             }
+            channel += if three { 3 } else { 1 };
         }
     }
 }
 
+/// `P` pixels of `C` channels; returns `P`.
 #[inline(always)]
-unsafe fn dot<V: Vector, const W: usize, const P: usize>(
+unsafe fn dot<V: Vector, const W: usize, const P: usize, const C: usize>(
     a: &Dots<'_>,
     channel: usize,
     pixel: usize,
 ) -> usize {
     // SAFETY: as for `dots`.
     unsafe {
-        let mut sums = [[V::splat(0.0); W]; P];
-        let mut weights = a.weights.add(channel * a.rows.len() * a.len);
+        let mut sums = [[[V::splat(0.0); W]; C]; P];
+        let window = a.rows.len() * a.len;
+        let mut weights = a.weights.add(channel * window);
         for &row in a.rows {
             let row = row.add(pixel * a.step);
             for at in (0..a.len).step_by(GROUP) {
                 for w in 0..W {
                     let at = at + w * V::LANES;
-                    let weight = V::load(weights.add(at));
+                    let mut factors = [V::splat(0.0); C];
+                    for c in 0..C {
+                        factors[c] = V::load(weights.add(c * window + at));
+                    }
                     for p in 0..P {
                         let value = V::load(row.add(p * a.step + at));
-                        sums[p][w] = sums[p][w].add_product(weight, value);
+                        for c in 0..C {
+                            sums[p][c][w] = sums[p][c][w].add_product(factors[c], value);
+                        }
                     }
                 }
             }
             weights = weights.add(a.len);
         }
         for p in 0..P {
-            let mut parts = sums[p];
-            let mut count = W;
-            while count > 1 {
-                count /= 2;
-                for w in 0..count {
-                    parts[w] = parts[w].add(parts[w + count]);
+            for c in 0..C {
+                let mut parts = sums[p][c];
+                let mut count = W;
+                while count > 1 {
+                    count /= 2;
+                    for w in 0..count {
+                        parts[w] = parts[w].add(parts[w + count]);
+                    }
                 }
+                let bias = *a.bias.get_unchecked(channel + c);
+                let out = *a.out.get_unchecked(channel + c);
+                *out.add(pixel + p) = parts[0].total() + bias;
             }
-            *a.out[channel].add(pixel + p) = parts[0].total() + a.bias[channel];
         }
         P
     }
 }
 
 /// Makes the `LOOPS` of a level: `vectors` to a group of channels, tiles of
-/// `pixels` by `groups` in products, `dots` pixels in sums along vectors.
+/// `pixels` by `groups` in products, `one` pixels in sums along vectors, or
+/// `three` of three channels.
 macro_rules! loops {
     ($level:ident, $vector:ty, [$($enable:meta)?],
-     [$vectors:literal, $pixels:literal, $groups:literal, $dots:literal]) => {
+     [$vectors:literal, $pixels:literal, $groups:literal, $one:literal, $three:literal]) => {
         pub(in crate::ops::cpu) static LOOPS: crate::ops::cpu::nhwc::Loops =
             crate::ops::cpu::nhwc::Loops {
                 level: crate::ops::cpu::Level::$level,
@@ -715,7 +736,7 @@ macro_rules! loops {
         $(#[$enable])?
         unsafe fn dots(a: &crate::ops::cpu::nhwc::Dots<'_>) {
             // SAFETY: as above.
-            unsafe { crate::ops::cpu::nhwc::dots::<$vector, $vectors, $dots>(a) }
+            unsafe { crate::ops::cpu::nhwc::dots::<$vector, $vectors, $one, $three>(a) }
         }
     };
 }

@@ -73,4 +73,4 @@ impl Vector for Lanes {
 
 kernels!(Plain, Lanes, [], [(4, 1), (2, 2), (1, 2)]);
 
-loops!(Plain, Lanes, [], [2, 4, 1, 4]);
+loops!(Plain, Lanes, [], [2, 4, 1, 4, 1]);

@@ -102,7 +102,7 @@ pub(super) mod avx2 {
         Avx2,
         Lanes,
         [target_feature(enable = "avx2,fma")],
-        [2, 6, 1, 6]
+        [2, 6, 1, 6, 2]
     );
 }
 
@@ -206,6 +206,6 @@ pub(super) mod avx512 {
         Avx512,
         Lanes,
         [target_feature(enable = "avx512f")],
-        [1, 12, 2, 12]
+        [1, 12, 2, 12, 6]
     );
 }

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Compiles the NEON kernels where the Rust target for 64-bit Arm is there, and
+# where a linker and an emulator are there too, enlarges a picture with them:
+# it must equal, byte for byte, what portable Rust and this machine make.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PATH:$HOME/.cargo/bin
+target=aarch64-unknown-linux-gnu
+folder=${CARGO_TARGET_DIR:-target}
+if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
+    echo "skipped: NEON, for want of the Rust target (rustup target add $target)"
+    exit
+fi
+if ! command -v aarch64-linux-gnu-gcc >/dev/null || ! command -v qemu-aarch64 >/dev/null; then
+    cargo check --package srfilter --lib --target "$target"
+    echo "skipped: running NEON, for want of gcc-aarch64-linux-gnu and qemu-user"
+    exit
+fi
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+cargo build --package srfilter-cli --target "$target"
+cargo build --workspace --bin sr
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+for model in hypersrcnn srcnn; do
+    "$folder/debug/sr" upscale docs/neon.png "$work/native.png" --scale 2 --model $model
+    for level in plain neon; do
+        SRFILTER_CPU=$level qemu-aarch64 -L /usr/aarch64-linux-gnu \
+            "$folder/$target/debug/sr" upscale docs/neon.png "$work/$level.png" --scale 2 --model $model
+        cmp "$work/native.png" "$work/$level.png"
+    done
+    echo "NEON: $model makes the same bytes as portable Rust and as this machine"
+done
