@@ -1,10 +1,16 @@
 //! `sr`: enlarges pictures with srfilter's models and measures how well.
 
 mod args;
+mod candidates;
+mod detail;
 mod evaluate;
+mod html;
+mod measure;
 mod models;
 mod pictures;
 mod report;
+mod show;
+mod tasks;
 mod upscale;
 
 use args::{Args, Command};
