@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::detail::Area;
 use crate::measure::Method;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 Examples:
   sr upscale photo.jpg photo-2x.png --scale 2
   sr evaluate --model hypersrcnn --scale 2,3,4 --data Set5
+  sr compare photo.jpg --scale 3
   sr models
 
 'sr COMMAND --help' explains a command's options. The exit status is 0 where
@@ -34,6 +36,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Upscale(UpscaleArgs),
     Evaluate(EvaluateArgs),
+    Compare(CompareArgs),
     Models(ModelsArgs),
 }
 
@@ -164,6 +167,69 @@ pub(crate) struct EvaluateArgs {
     /// With --model, a single one, which has to hold that model.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) weights: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
+}
+
+/// Show what models make of a picture that is shrunk and enlarged again
+///
+/// Writes a sheet for each picture: the original, the shrunk one, bicubic
+/// interpolation, and the models, whole and zoomed, with PSNR and SSIM under
+/// each. Measured as by 'sr evaluate'; shown in colour where luma alone is
+/// measured too, with chroma from bicubic interpolation.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sr compare butterfly.png --scale 3
+  sr compare Set5 --scale 2 --weights runs/mine/best.safetensors -o sheets
+  sr compare baby.png --scale 4 --crop 180,200,80,60 -o baby-x4.png")]
+pub(crate) struct CompareArgs {
+    /// Picture (PNG, JPEG, BMP, WebP) or folder
+    ///
+    /// Of a folder all pictures are compared, those in folders below too. One
+    /// that cannot be is left out with a message, and the exit status is 1.
+    #[arg(value_name = "IMAGE|DIR")]
+    pub(crate) input: PathBuf,
+
+    /// Factor of width and height: 2, 1.5 or 3/2; above 1, at most 16
+    #[arg(long, short, value_name = "S", value_parser = scale)]
+    pub(crate) scale: Scale,
+
+    /// More models, by their names in 'sr models'
+    ///
+    /// srcnn and hypersrcnn are on every sheet whose scale they have weights for.
+    #[arg(long, short, value_name = "NAME[,NAME]", value_delimiter = ',')]
+    pub(crate) model: Vec<String>,
+
+    /// More models, by their weights files (safetensors); may be given several times
+    ///
+    /// Files of 'train', or ones that were published for a known architecture.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) weights: Vec<PathBuf>,
+
+    /// PNG file, or folder, to write to [default: NAME-compare-xS in the current folder]
+    ///
+    /// Where a folder is compared, a folder; where it exists or ends with '/',
+    /// one for a file too. Folders are made as needed.
+    #[arg(long, short, value_name = "FILE.png|DIR")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Part to zoom, in pixels of the original [default: where bicubic interpolation errs most]
+    #[arg(long, value_name = "X,Y,W,H", value_parser = area)]
+    pub(crate) crop: Option<Area>,
+
+    /// Replace files that exist
+    ///
+    /// The picture that is read is never replaced.
+    #[arg(long, short)]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) method: MethodArgs,
 
     #[command(flatten)]
     pub(crate) file: FileArgs,
@@ -323,6 +389,22 @@ fn scale(text: &str) -> Result<Scale, String> {
         Ok(scale) if scale > Scale::ONE => Ok(scale),
         Ok(_) => Err("it has to be above 1".to_owned()),
         Err(e) => Err(e.to_string()),
+    }
+}
+
+/// A part of a picture: X,Y,W,H.
+fn area(text: &str) -> Result<Area, String> {
+    let numbers: Result<Vec<usize>, _> = text.split(',').map(str::parse).collect();
+    match numbers.as_deref() {
+        Ok(&[x, y, width, height]) if width > 0 && height > 0 => Ok(Area {
+            x,
+            y,
+            width,
+            height,
+        }),
+        _ => {
+            Err("expected X,Y,W,H in pixels, such as 10,20,80,60, with W and H above 0".to_owned())
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod candidates;
+mod compare;
 mod detail;
 mod evaluate;
 mod html;
@@ -9,8 +10,10 @@ mod measure;
 mod models;
 mod pictures;
 mod report;
+mod sheet;
 mod show;
 mod tasks;
+mod text;
 mod upscale;
 
 use args::{Args, Command};
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Upscale(args) => upscale::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Models(args) => models::run(&args),
     };
     match result {

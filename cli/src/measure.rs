@@ -27,6 +27,8 @@ pub(crate) struct Method {
 /// What a protocol compared: 8-bit pictures.
 pub(crate) struct Compared {
     pub(crate) quality: Quality,
+    /// What the others were compared with: luma, or RGB.
+    pub(crate) reference: Picture,
     pub(crate) low: Picture,
     pub(crate) bicubic: Picture,
     pub(crate) result: Picture,
@@ -125,6 +127,7 @@ impl Method {
         let quality = |result| complete(luma_quality(&original, result, border));
         Ok(Compared {
             quality: Quality::new(quality(&result)?, quality(&bicubic)?),
+            reference: original,
             low: picture(&low, low_size),
             bicubic,
             result,
@@ -178,10 +181,20 @@ impl Method {
                 complete(rgb_quality(original, &result))?,
                 complete(rgb_quality(original, &bicubic))?,
             ),
+            reference: original.clone(),
             low,
             bicubic,
             result,
         })
+    }
+
+    /// PSNR and SSIM of a part of what was compared, to its edges; no SSIM
+    /// where the part is too small for one.
+    pub(crate) fn part(&self, reference: &Picture, result: &Picture) -> (f64, Option<f64>) {
+        match self.protocol {
+            Protocol::Y => luma_quality(reference, result, 0),
+            Protocol::Rgb => rgb_quality(reference, result),
+        }
     }
 
     /// Rounds shrunk samples where the method does.
