@@ -1,13 +1,14 @@
 //! The command line.
 
-use anyhow::Result;
-use clap::{Parser, Subcommand, ValueEnum, value_parser};
+use crate::detail::Area;
+use crate::measure::Method;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use srfilter::Scale;
 use srfilter::engine::{DeviceChoice, Options};
 use srfilter::ops::Border;
-use srfilter::weights::{Hints, Loaded};
+use srfilter::weights::Hints;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Enlarge pictures with neural networks, and measure how well they do it.
 #[derive(Debug, Parser)]
@@ -20,6 +21,7 @@ use std::sync::Arc;
 Examples:
   sr upscale photo.jpg photo-2x.png --scale 2
   sr evaluate --model hypersrcnn --scale 2,3,4 --data Set5
+  sr compare photo.jpg --scale 3
   sr models
 
 'sr COMMAND --help' explains a command's options. The exit status is 0 where
@@ -34,6 +36,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Upscale(UpscaleArgs),
     Evaluate(EvaluateArgs),
+    Compare(CompareArgs),
     Models(ModelsArgs),
 }
 
@@ -79,18 +82,28 @@ pub(crate) struct UpscaleArgs {
     #[arg(long, short)]
     pub(crate) force: bool,
 
+    /// Weights file (safetensors) to use instead of built-in weights
+    ///
+    /// A file of 'train', or one that was published for a known architecture.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
+
     #[command(flatten)]
-    pub(crate) network: NetworkArgs,
+    pub(crate) file: FileArgs,
+
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
 }
 
 /// Measure models on pictures that are shrunk and enlarged again
 ///
 /// Prints PSNR and SSIM against the original, of the model and of bicubic
-/// interpolation, as means over each data set.
+/// interpolation, as means over each data set; writes them as JSON, CSV and as
+/// a web page.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  sr evaluate --model hypersrcnn,bicubic --scale 2,3,4 --data Set5 --data Set14
+  sr evaluate --model hypersrcnn,srcnn --scale 2,3,4 --data Set5 --data Set14 --html report.html
   sr evaluate --weights srcnn_x2.safetensors --scale 2 --data Set5 --json set5.json")]
 pub(crate) struct EvaluateArgs {
     /// Models, by their names in 'sr models' [default: hypersrcnn, or what --weights holds]
@@ -105,18 +118,8 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "DIR", required = true)]
     pub(crate) data: Vec<PathBuf>,
 
-    /// How pictures are shrunk and results compared
-    ///
-    /// Either way the original is first cut, at its right and bottom, to a
-    /// size that the scale divides, and results are rounded to 8 bits.
-    #[arg(long, value_enum, default_value_t = Protocol::Y)]
-    pub(crate) protocol: Protocol,
-
-    /// Do not round the shrunk pictures to 8 bits (protocol y)
-    ///
-    /// As the code published with SRCNN measures. Results are rounded all the same.
-    #[arg(long)]
-    pub(crate) no_round: bool,
+    #[command(flatten)]
+    pub(crate) method: MethodArgs,
 
     /// Write what was compared to DIR, as PNG
     ///
@@ -137,12 +140,102 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
+    /// Write the results to FILE as CSV; '-' prints them in place of the table
+    ///
+    /// A line for each model, scale and picture, without means. Columns:
+    /// data, image, model, weights, scale, protocol, rounded, psnr, ssim,
+    /// bicubic_psnr, bicubic_ssim; the values as in --json, but 'inf' where
+    /// there is no difference at all. An existing file is replaced.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+
+    /// Write the results to FILE as a web page; '-' prints it in place of the table
+    ///
+    /// One file that needs no network: tables, box plots over the pictures, and
+    /// parts of some pictures before and after, with a slider. An existing
+    /// file is replaced.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+
     /// Print a line for each picture
     #[arg(long, short)]
     pub(crate) verbose: bool,
 
+    /// Weights files (safetensors); may be given several times
+    ///
+    /// Files of 'train', or ones that were published for a known architecture.
+    /// With --model, a single one, which has to hold that model.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) weights: Vec<PathBuf>,
+
     #[command(flatten)]
-    pub(crate) network: NetworkArgs,
+    pub(crate) file: FileArgs,
+
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
+}
+
+/// Show what models make of a picture that is shrunk and enlarged again
+///
+/// Writes a sheet for each picture: the original, the shrunk one, bicubic
+/// interpolation, and the models, whole and zoomed, with PSNR and SSIM under
+/// each. Measured as by 'sr evaluate'; shown in colour where luma alone is
+/// measured too, with chroma from bicubic interpolation.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sr compare butterfly.png --scale 3
+  sr compare Set5 --scale 2 --weights runs/mine/best.safetensors -o sheets
+  sr compare baby.png --scale 4 --crop 180,200,80,60 -o baby-x4.png")]
+pub(crate) struct CompareArgs {
+    /// Picture (PNG, JPEG, BMP, WebP) or folder
+    ///
+    /// Of a folder all pictures are compared, those in folders below too. One
+    /// that cannot be is left out with a message, and the exit status is 1.
+    #[arg(value_name = "IMAGE|DIR")]
+    pub(crate) input: PathBuf,
+
+    /// Factor of width and height: 2, 1.5 or 3/2; above 1, at most 16
+    #[arg(long, short, value_name = "S", value_parser = scale)]
+    pub(crate) scale: Scale,
+
+    /// More models, by their names in 'sr models'
+    ///
+    /// srcnn and hypersrcnn are on every sheet whose scale they have weights for.
+    #[arg(long, short, value_name = "NAME[,NAME]", value_delimiter = ',')]
+    pub(crate) model: Vec<String>,
+
+    /// More models, by their weights files (safetensors); may be given several times
+    ///
+    /// Files of 'train', or ones that were published for a known architecture.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) weights: Vec<PathBuf>,
+
+    /// PNG file, or folder, to write to [default: NAME-compare-xS in the current folder]
+    ///
+    /// Where a folder is compared, a folder; where it exists or ends with '/',
+    /// one for a file too. Folders are made as needed.
+    #[arg(long, short, value_name = "FILE.png|DIR")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Part to zoom, in pixels of the original [default: where bicubic interpolation errs most]
+    #[arg(long, value_name = "X,Y,W,H", value_parser = area)]
+    pub(crate) crop: Option<Area>,
+
+    /// Replace files that exist
+    ///
+    /// The picture that is read is never replaced.
+    #[arg(long, short)]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) method: MethodArgs,
+
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
 }
 
 /// List the models
@@ -158,15 +251,9 @@ pub(crate) struct ModelsArgs {
     pub(crate) json: bool,
 }
 
-/// What a network is made of and where it runs.
+/// What weights files of others do not say.
 #[derive(Debug, clap::Args)]
-pub(crate) struct NetworkArgs {
-    /// Weights file (safetensors) to use instead of built-in weights
-    ///
-    /// A file of 'train', or one that was published for a known architecture.
-    #[arg(long, short, value_name = "FILE")]
-    pub(crate) weights: Option<PathBuf>,
-
+pub(crate) struct FileArgs {
     /// What the network takes to lie beyond the picture's edge
     ///
     /// For weights files that do not say so themselves. Unless given: zero,
@@ -185,7 +272,21 @@ pub(crate) struct NetworkArgs {
         requires = "weights"
     )]
     trained_scale: Vec<Scale>,
+}
 
+impl FileArgs {
+    /// What the flags say of a weights file.
+    pub(crate) fn hints(&self) -> Hints {
+        Hints {
+            border: self.border.map(Border::from),
+            scales: (!self.trained_scale.is_empty()).then(|| self.trained_scale.clone()),
+        }
+    }
+}
+
+/// Where a network runs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ComputeArgs {
     /// Where to compute: auto, cpu, cuda or cuda:N
     #[arg(long, default_value_t = DeviceChoice::Auto)]
     device: DeviceChoice,
@@ -195,16 +296,7 @@ pub(crate) struct NetworkArgs {
     threads: u16,
 }
 
-impl NetworkArgs {
-    /// Opens the model of that name, or what the flags and defaults lead to.
-    pub(crate) fn open(&self, model: Option<&str>) -> Result<Arc<Loaded>> {
-        let hints = Hints {
-            border: self.border.map(Border::from),
-            scales: (!self.trained_scale.is_empty()).then(|| self.trained_scale.clone()),
-        };
-        Ok(Loaded::open(model, self.weights.as_deref(), &hints)?)
-    }
-
+impl ComputeArgs {
     /// How to compute.
     pub(crate) fn options(&self) -> Options {
         Options {
@@ -213,6 +305,50 @@ impl NetworkArgs {
             ..Options::default()
         }
     }
+}
+
+/// How pictures are shrunk, and results compared.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MethodArgs {
+    /// How pictures are shrunk and results compared
+    ///
+    /// Either way the original is first cut, at its right and bottom, to a
+    /// size that the scale divides, and results are rounded to 8 bits.
+    #[arg(long, value_enum, default_value_t = Protocol::Y)]
+    protocol: Protocol,
+
+    /// Do not round the shrunk pictures to 8 bits (protocol y)
+    ///
+    /// As the code published with SRCNN measures. Results are rounded all the same.
+    #[arg(long)]
+    no_round: bool,
+}
+
+impl MethodArgs {
+    /// The method; ends the program where the flags do not go together.
+    pub(crate) fn method(&self, command: &str, compute: &ComputeArgs) -> Method {
+        if self.no_round && self.protocol == Protocol::Rgb {
+            let message =
+                "--no-round is for protocol y; Pillow's bicubic of protocol rgb always rounds";
+            refuse(command, message);
+        }
+        Method {
+            protocol: self.protocol,
+            round: !self.no_round,
+            options: compute.options(),
+        }
+    }
+}
+
+/// Ends the program where flags that are right by themselves do not go together.
+pub(crate) fn refuse(subcommand: &str, message: &str) -> ! {
+    let mut command = Args::command();
+    command.build();
+    let error = match command.find_subcommand_mut(subcommand) {
+        Some(usage) => usage.error(ErrorKind::ArgumentConflict, message),
+        None => command.error(ErrorKind::ArgumentConflict, message),
+    };
+    error.exit()
 }
 
 /// The names of [`Border`]s.
@@ -253,6 +389,22 @@ fn scale(text: &str) -> Result<Scale, String> {
         Ok(scale) if scale > Scale::ONE => Ok(scale),
         Ok(_) => Err("it has to be above 1".to_owned()),
         Err(e) => Err(e.to_string()),
+    }
+}
+
+/// A part of a picture: X,Y,W,H.
+fn area(text: &str) -> Result<Area, String> {
+    let numbers: Result<Vec<usize>, _> = text.split(',').map(str::parse).collect();
+    match numbers.as_deref() {
+        Ok(&[x, y, width, height]) if width > 0 && height > 0 => Ok(Area {
+            x,
+            y,
+            width,
+            height,
+        }),
+        _ => {
+            Err("expected X,Y,W,H in pixels, such as 10,20,80,60, with W and H above 0".to_owned())
+        }
     }
 }
 

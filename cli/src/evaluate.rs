@@ -1,25 +1,20 @@
 //! `sr evaluate`: how near models come to pictures that were shrunk.
 
-use crate::args::{Args, EvaluateArgs, Protocol};
+use crate::args::{EvaluateArgs, Protocol, refuse};
+use crate::candidates::{self, Candidate};
+use crate::html;
+use crate::html::gallery::{Gallery, Place};
+use crate::measure::{Compared, Method, check_size, crop};
 use crate::pictures;
-use crate::report::{Console, ImageQuality, Quality, Report, Table, file_name};
-use crate::upscale::{enlarge, make_folder};
+use crate::report::{self, Console, ImageQuality, Quality, Report, Table, file_name};
+use crate::tasks::make_folder;
 use anyhow::{Result, anyhow, bail};
-use clap::CommandFactory;
-use clap::error::ErrorKind;
 use srfilter::Scale;
-use srfilter::engine::{Job, Options, Shape, Upscaler};
-use srfilter::frame::resample::{Resampler, pillow};
-use srfilter::frame::{Color, Picture, PixelFormat};
-use srfilter::metrics;
-use srfilter::models::Channels;
+use srfilter::frame::Picture;
 use srfilter::weights::Loaded;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The smallest side that SSIM is defined for, in pixels.
-const SSIM_SIDE: usize = 11;
 
 /// The folder of a data set and its pictures.
 struct DataSet {
@@ -28,86 +23,124 @@ struct DataSet {
     pictures: Vec<PathBuf>,
 }
 
-/// How to measure.
-struct Method {
-    protocol: Protocol,
-    /// Whether shrunk pictures are rounded to 8 bits.
-    round: bool,
-    options: Options,
-}
-
-/// What a protocol compared: 8-bit pictures.
-struct Compared {
-    quality: Quality,
-    low: Picture,
-    bicubic: Picture,
-    result: Picture,
-}
-
 /// Measures what the command line names.
 pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
-    refuse_conflicts(args);
-    let method = Method {
-        protocol: args.protocol,
-        round: !args.no_round,
-        options: args.network.options(),
-    };
+    let method = args.method.method("evaluate", &args.compute);
     method.options.device.resolve()?;
-    let sets = data_sets(args)?;
-    let models: Vec<Arc<Loaded>> = match args.model.as_slice() {
-        [] => vec![args.network.open(None)?],
-        names => names
-            .iter()
-            .map(|name| args.network.open(Some(name)))
-            .collect::<Result<_>>()?,
-    };
-    let json = args.json.as_deref();
-    if let Some(folder) = json.and_then(Path::parent) {
-        make_folder(folder)?;
-    }
-    let to_stdout = json == Some(Path::new("-"));
-    let session = Session::new(args, method, &models, &sets, !to_stdout);
+    let outputs = Outputs::new(args)?;
+    let sets = data_sets(args, method.protocol)?;
+    let candidates = open(args)?;
+    outputs.prepare()?;
+    let session = Session::new(args, method, &candidates, &sets, !outputs.to_stdout());
+    let mut gallery = args.html.is_some().then(Gallery::default);
     let mut reports = Vec::new();
-    session.begin(&models)?;
-    for model in &models {
+    session.begin(&candidates)?;
+    for candidate in &candidates {
         for &scale in &args.scale {
             for set in &sets {
-                reports.push(session.measure(model, scale, set)?);
+                reports.push(session.measure(candidate, scale, set, gallery.as_mut())?);
             }
         }
     }
     drop(session);
-    let Some(path) = json else { return Ok(()) };
-    let text = serde_json::to_string_pretty(&reports)? + "\n";
-    if to_stdout {
-        io::stdout().lock().write_all(text.as_bytes())?;
-        return Ok(());
+    outputs.write(&reports, gallery.as_ref())
+}
+
+/// The models that the command line names.
+fn open(args: &EvaluateArgs) -> Result<Vec<Candidate>> {
+    let hints = args.file.hints();
+    let models: Vec<Arc<Loaded>> = match (args.model.as_slice(), args.weights.as_slice()) {
+        ([], []) => vec![Loaded::open(None, None, &hints)?],
+        ([], files) => candidates::open_files(files, &hints)?,
+        ([name], [file]) => vec![Loaded::file(file, Some(name), &hints)?],
+        (names, []) => names
+            .iter()
+            .map(|name| Ok(Loaded::built_in(name)?))
+            .collect::<Result<_>>()?,
+        _ => refuse(
+            "evaluate",
+            "with --weights, --model can only say what a single file holds; \
+             give --weights once for each file and no --model",
+        ),
+    };
+    Ok(candidates::named(models))
+}
+
+/// The files that results go to.
+struct Outputs<'a> {
+    json: Option<&'a Path>,
+    csv: Option<&'a Path>,
+    html: Option<&'a Path>,
+}
+
+impl<'a> Outputs<'a> {
+    /// The files that the command line names.
+    fn new(args: &'a EvaluateArgs) -> Result<Self> {
+        let outputs = Self {
+            json: args.json.as_deref(),
+            csv: args.csv.as_deref(),
+            html: args.html.as_deref(),
+        };
+        let paths: Vec<&Path> = outputs.paths().collect();
+        for (i, path) in paths.iter().enumerate() {
+            if paths[..i].contains(path) {
+                refuse(
+                    "evaluate",
+                    "two of --json, --csv and --html have the same FILE",
+                );
+            }
+            if path.is_dir() {
+                bail!("cannot write {}: it is a folder", path.display());
+            }
+        }
+        Ok(outputs)
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &'a Path> + use<'a> {
+        [self.json, self.csv, self.html].into_iter().flatten()
+    }
+
+    /// Whether one of them is standard output.
+    fn to_stdout(&self) -> bool {
+        self.paths().any(is_stdout)
+    }
+
+    /// Makes the folders.
+    fn prepare(&self) -> Result<()> {
+        self.paths()
+            .filter_map(Path::parent)
+            .try_for_each(make_folder)
+    }
+
+    /// Writes what was measured.
+    fn write(&self, reports: &[Report], gallery: Option<&Gallery>) -> Result<()> {
+        if let Some(path) = self.json {
+            write(path, serde_json::to_string_pretty(reports)? + "\n")?;
+        }
+        if let Some(path) = self.csv {
+            write(path, report::csv(reports)?)?;
+        }
+        if let (Some(path), Some(gallery)) = (self.html, gallery) {
+            write(path, html::page(reports, gallery)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+fn write(path: &Path, text: String) -> Result<()> {
+    if is_stdout(path) {
+        return Ok(io::stdout().lock().write_all(text.as_bytes())?);
     }
     std::fs::write(path, text).map_err(|e| anyhow!("cannot write {}: {e}", path.display()))
 }
 
-/// Ends the program where flags that are right by themselves do not go together.
-fn refuse_conflicts(args: &EvaluateArgs) {
-    let refuse = |message: &str| {
-        let mut command = Args::command();
-        command.build();
-        let usage = command.find_subcommand_mut("evaluate");
-        match usage {
-            Some(evaluate) => evaluate.error(ErrorKind::ArgumentConflict, message).exit(),
-            None => command.error(ErrorKind::ArgumentConflict, message).exit(),
-        }
-    };
-    if args.network.weights.is_some() && args.model.len() > 1 {
-        refuse("--weights holds one model, but --model names several; measure them one by one");
-    }
-    if args.no_round && args.protocol == Protocol::Rgb {
-        refuse("--no-round is for protocol y; Pillow's bicubic of protocol rgb always rounds");
-    }
-}
-
 /// Finds the pictures of all folders, and sees to it that all can be measured
 /// before the first is.
-fn data_sets(args: &EvaluateArgs) -> Result<Vec<DataSet>> {
+fn data_sets(args: &EvaluateArgs, protocol: Protocol) -> Result<Vec<DataSet>> {
     let mut sets: Vec<DataSet> = Vec::new();
     for folder in &args.data {
         if !folder.is_dir() {
@@ -124,7 +157,7 @@ fn data_sets(args: &EvaluateArgs) -> Result<Vec<DataSet>> {
         }
         let pictures = pictures::find(folder)?;
         for picture in &pictures {
-            check_picture(&folder.join(picture), &args.scale, args.protocol)?;
+            check_picture(&folder.join(picture), &args.scale, protocol)?;
         }
         let folder = folder.clone();
         sets.push(DataSet {
@@ -139,28 +172,11 @@ fn data_sets(args: &EvaluateArgs) -> Result<Vec<DataSet>> {
 /// Decodes a picture whole: one that is broken must not end an evaluation
 /// after hours.
 fn check_picture(path: &Path, scales: &[Scale], protocol: Protocol) -> Result<()> {
-    let Picture { width, height, .. } = Picture::open(path)?;
+    let picture = Picture::open(path)?;
     for &scale in scales {
-        let whole = scale.num() as usize;
-        let least = (SSIM_SIDE + 2 * shaved(scale, protocol)).next_multiple_of(whole);
-        if width < least || height < least {
-            bail!(
-                "{}: {width}x{height} pixels are too few to measure scale {scale}: \
-                 each side needs {least}",
-                path.display()
-            );
-        }
+        check_size(&picture, scale, protocol).map_err(|e| anyhow!("{}: {e}", path.display()))?;
     }
     Ok(())
-}
-
-/// Pixels that are left out on each side: results near the edge depend on
-/// what a method takes to lie beyond it.
-fn shaved(scale: Scale, protocol: Protocol) -> usize {
-    match protocol {
-        Protocol::Y => scale.factor().ceil() as usize,
-        Protocol::Rgb => 0,
-    }
 }
 
 /// A run over all models, scales and data sets.
@@ -178,7 +194,7 @@ impl<'a> Session<'a> {
     fn new(
         args: &'a EvaluateArgs,
         method: Method,
-        models: &[Arc<Loaded>],
+        candidates: &[Candidate],
         sets: &[DataSet],
         print: bool,
     ) -> Self {
@@ -188,14 +204,14 @@ impl<'a> Session<'a> {
             .take(shown)
             .map(|p| p.display().to_string())
             .collect();
-        let steps = pictures().count() * models.len() * args.scale.len();
+        let steps = pictures().count() * candidates.len() * args.scale.len();
         Self {
             method,
             save: args.save.as_deref(),
             verbose: args.verbose,
             print,
             table: Table::new(
-                models.iter().map(|model| model.name()),
+                candidates.iter().map(|candidate| candidate.label.as_str()),
                 sets.iter().map(|set| set.name.as_str()),
                 names.iter().map(String::as_str),
             ),
@@ -204,27 +220,33 @@ impl<'a> Session<'a> {
     }
 
     /// Prints what is measured, and the table's head.
-    fn begin(&self, models: &[Arc<Loaded>]) -> Result<()> {
+    fn begin(&self, candidates: &[Candidate]) -> Result<()> {
         if !self.print {
             return Ok(());
         }
-        for model in models {
+        for Candidate { model, .. } in candidates {
             let (name, origin) = (model.name(), model.origin());
             self.console.line(&format!("{name}: {origin}"))?;
         }
-        let protocol = match (self.method.protocol, self.method.round) {
-            (Protocol::Y, true) => "protocol y: luma, low resolution rounded to 8 bits",
-            (Protocol::Y, false) => "protocol y: luma, low resolution not rounded",
-            (Protocol::Rgb, _) => "protocol rgb: 8-bit RGB, Pillow's bicubic",
-        };
+        let protocol = self.method.describe();
         self.console
             .line(&format!("{protocol}\n\n{}", self.table.head()))?;
         Ok(())
     }
 
     /// Measures one model at one scale on one data set.
-    fn measure(&self, model: &Arc<Loaded>, scale: Scale, set: &DataSet) -> Result<Report> {
+    fn measure(
+        &self,
+        candidate: &Candidate,
+        scale: Scale,
+        set: &DataSet,
+        mut gallery: Option<&mut Gallery>,
+    ) -> Result<Report> {
+        let model = &candidate.model;
         let mut report = Report {
+            label: candidate.label.clone(),
+            set: set.name.clone(),
+            method: self.method.describe(),
             model: model.name().to_owned(),
             weights: model.origin().to_owned(),
             scale,
@@ -237,24 +259,35 @@ impl<'a> Session<'a> {
         for name in &set.pictures {
             let shown = name.display().to_string();
             self.console
-                .step(format!("{} x{scale} {shown}", model.name()));
-            let original = Picture::open(set.folder.join(name))?;
+                .step(format!("{} x{scale} {shown}", candidate.label));
+            let original = crop(&Picture::open(set.folder.join(name))?, scale);
             let compared = self
                 .method
-                .compare(&crop(&original, scale), model, scale)
+                .compare(&original, model, scale)
                 .map_err(|e| anyhow!("{shown}: {e}"))?;
             if let Some(folder) = self.save {
                 let scale = scale.to_string().replace('/', "-");
-                let place = folder.join(model.name()).join(format!("x{scale}"));
+                let place = folder
+                    .join(candidate.file_label())
+                    .join(format!("x{scale}"));
                 save(&place.join(&set.name).join(name), &compared)?;
             }
-            let quality = compared.quality;
             report.add(ImageQuality {
-                name: shown,
-                quality,
+                name: shown.clone(),
+                quality: compared.quality,
             });
             if let (true, true, Some(image)) = (self.print, self.verbose, report.images.last()) {
                 self.console.line(&self.table.image(&report, image))?;
+            }
+            // What no network made is the bicubic picture, which is there anyway.
+            if let (Some(gallery), false) = (gallery.as_mut(), model.stages(scale).is_empty()) {
+                let place = Place {
+                    data: report.data.clone(),
+                    scale,
+                    image: shown,
+                };
+                let pictures = self.method.show(&original, compared);
+                gallery.add(place, &candidate.label, &pictures);
             }
         }
         if self.print {
@@ -262,19 +295,6 @@ impl<'a> Session<'a> {
         }
         Ok(report)
     }
-}
-
-/// The upper left part whose sides, divided by the scale, are whole numbers.
-fn crop(picture: &Picture, scale: Scale) -> Picture {
-    let whole = scale.num() as usize;
-    let side = |length: usize| length - length % whole;
-    picture.crop(0, 0, side(picture.width), side(picture.height))
-}
-
-/// Width and height of the shrunk picture.
-fn shrunk(picture: &Picture, scale: Scale) -> (usize, usize) {
-    let side = |length: usize| length / scale.num() as usize * scale.den() as usize;
-    (side(picture.width), side(picture.height))
 }
 
 /// Writes the pictures beside each other, under names made from `name`.
@@ -286,177 +306,4 @@ fn save(name: &Path, compared: &Compared) -> Result<()> {
     compared.bicubic.save(name.with_extension("bicubic.png"))?;
     compared.result.save(name.with_extension("sr.png"))?;
     Ok(())
-}
-
-impl Method {
-    /// Shrinks a picture, enlarges it again and compares.
-    fn compare(&self, original: &Picture, model: &Arc<Loaded>, scale: Scale) -> Result<Compared> {
-        match self.protocol {
-            Protocol::Y => self.compare_luma(original, model, scale),
-            Protocol::Rgb => self.compare_rgb(&original.to_rgb(), model, scale),
-        }
-    }
-
-    /// Protocol y. A luma network gets shrunk luma, and luma is 8-bit as
-    /// SRCNN's authors have it; an RGB network gets shrunk RGB, and luma of the
-    /// results is not rounded, as is usual for such networks. Bicubic
-    /// interpolation goes the same way, so that the two can be compared.
-    fn compare_luma(
-        &self,
-        original: &Picture,
-        model: &Arc<Loaded>,
-        scale: Scale,
-    ) -> Result<Compared> {
-        let (size, low_size) = ((original.width, original.height), shrunk(original, scale));
-        let (shrink, grow) = (
-            Resampler::resize(size, low_size),
-            Resampler::resize(low_size, size),
-        );
-        let original = match model.channels() {
-            Channels::Luma => eight_bit_luma(original),
-            Channels::Rgb => original.to_rgb(),
-        };
-        let shrunk = planes(&original)
-            .into_iter()
-            .map(|plane| self.rounded(shrink.apply(&plane)));
-        let low: Vec<Vec<f64>> = shrunk.collect();
-        let bicubic: Vec<Vec<f64>> = low.iter().map(|plane| grow.apply(plane)).collect();
-        let made = self.run_planes(&low, low_size, size, model, scale)?;
-        let (bicubic, result) = (picture(&bicubic, size), picture(&made, size));
-        let border = shaved(scale, self.protocol);
-        let quality = |result| luma_quality(&original, result, border);
-        Ok(Compared {
-            quality: Quality::new(quality(&result)?, quality(&bicubic)?),
-            low: picture(&low, low_size),
-            bicubic,
-            result,
-        })
-    }
-
-    /// What the model makes of planes of one size at another.
-    fn run_planes(
-        &self,
-        low: &[Vec<f64>],
-        from: (usize, usize),
-        to: (usize, usize),
-        model: &Arc<Loaded>,
-        scale: Scale,
-    ) -> Result<Vec<Vec<f64>>> {
-        let job = Job {
-            input: Shape {
-                format: match model.channels() {
-                    Channels::Luma => PixelFormat::Gray8,
-                    Channels::Rgb => PixelFormat::Rgb,
-                },
-                size: from,
-                color: Color::default(),
-            },
-            output: to,
-            scale,
-        };
-        let mut upscaler = Upscaler::new(Arc::clone(model), job, &self.options)?;
-        let narrow = |plane: &Vec<f64>| plane.iter().map(|&v| v as f32).collect();
-        let made = upscaler.process_planes(&low.iter().map(narrow).collect::<Vec<_>>())?;
-        let wide = |plane: Vec<f32>| plane.into_iter().map(f64::from).collect();
-        Ok(made.into_iter().map(wide).collect())
-    }
-
-    /// Protocol rgb, as HyperSRCNN's authors measure.
-    fn compare_rgb(
-        &self,
-        original: &Picture,
-        model: &Arc<Loaded>,
-        scale: Scale,
-    ) -> Result<Compared> {
-        let (width, height) = shrunk(original, scale);
-        let low = pillow(original, width, height);
-        let bicubic = pillow(&low, original.width, original.height);
-        let result = match model.stages(scale).is_empty() {
-            true => bicubic.clone(),
-            false => enlarge(&low, model, scale, &self.options)?,
-        };
-        Ok(Compared {
-            quality: Quality::new(
-                rgb_quality(original, &result)?,
-                rgb_quality(original, &bicubic)?,
-            ),
-            low,
-            bicubic,
-            result,
-        })
-    }
-
-    fn rounded(&self, mut plane: Vec<f64>) -> Vec<f64> {
-        if self.round {
-            plane.iter_mut().for_each(|v| *v = f64::from(to_u8(*v)));
-        }
-        plane
-    }
-}
-
-/// PSNR and SSIM of luma without `border` samples on each side.
-fn luma_quality(a: &Picture, b: &Picture, border: usize) -> Result<(f64, f64)> {
-    let (a, width) = metrics::shave(&luma(a), a.width, border);
-    let (b, _) = metrics::shave(&luma(b), b.width, border);
-    let ssim = metrics::ssim(&a, &b, width).ok_or_else(too_small)?;
-    Ok((metrics::psnr(&a, &b), ssim))
-}
-
-/// PSNR over all samples and scikit-image's SSIM, the channels' mean.
-fn rgb_quality(a: &Picture, b: &Picture) -> Result<(f64, f64)> {
-    let (a, b, width) = (planes(a), planes(b), a.width);
-    let mut ssim = 0.0;
-    for (a, b) in a.iter().zip(&b) {
-        ssim += metrics::ssim_uniform(a, b, width).ok_or_else(too_small)?;
-    }
-    Ok((
-        metrics::psnr(&a.concat(), &b.concat()),
-        ssim / a.len() as f64,
-    ))
-}
-
-fn too_small() -> anyhow::Error {
-    anyhow!("too small for SSIM, which needs {SSIM_SIDE}x{SSIM_SIDE} pixels")
-}
-
-/// The channels of a picture.
-fn planes(picture: &Picture) -> Vec<Vec<f64>> {
-    let channel = |i: usize| {
-        let samples = picture.data.iter().skip(i).step_by(picture.channels);
-        samples.map(|&v| f64::from(v)).collect()
-    };
-    (0..picture.channels).map(channel).collect()
-}
-
-/// A picture of rounded planes.
-fn picture(planes: &[Vec<f64>], (width, height): (usize, usize)) -> Picture {
-    let mut out = Picture::new(width, height, planes.len());
-    for (i, plane) in planes.iter().enumerate() {
-        let targets = out.data.iter_mut().skip(i).step_by(planes.len());
-        targets.zip(plane).for_each(|(t, &v)| *t = to_u8(v));
-    }
-    out
-}
-
-/// A picture's luma, rounded. A grey picture is its own luma: what the test
-/// sets hold of those was never in studio range.
-fn eight_bit_luma(original: &Picture) -> Picture {
-    match original.channels {
-        1 => original.clone(),
-        _ => picture(&[original.luma()], (original.width, original.height)),
-    }
-}
-
-/// Luma of what was compared, which is luma already where it has one channel.
-fn luma(picture: &Picture) -> Vec<f64> {
-    match picture.channels {
-        1 => picture.data.iter().map(|&v| f64::from(v)).collect(),
-        _ => picture.luma(),
-    }
-}
-
-/// Rounds to nearest, halves up, and clamps to what 8 bits hold.
-fn to_u8(value: f64) -> u8 {
-    // `as` saturates.
-    (value + 0.5) as u8
 }

@@ -1,10 +1,19 @@
 //! `sr`: enlarges pictures with srfilter's models and measures how well.
 
 mod args;
+mod candidates;
+mod compare;
+mod detail;
 mod evaluate;
+mod html;
+mod measure;
 mod models;
 mod pictures;
 mod report;
+mod sheet;
+mod show;
+mod tasks;
+mod text;
 mod upscale;
 
 use args::{Args, Command};
@@ -21,6 +30,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Upscale(args) => upscale::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Models(args) => models::run(&args),
     };
     match result {

@@ -1,6 +1,7 @@
 //! What the commands print, and the results that `sr evaluate` writes.
 
 use crate::args::Protocol;
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use srfilter::Scale;
@@ -89,6 +90,12 @@ impl Quality {
         }
     }
 
+    /// How many dB the model is nearer to the original than bicubic
+    /// interpolation; not finite where one of them differs nowhere.
+    pub(crate) fn gain(&self) -> f64 {
+        self.psnr - self.bicubic_psnr
+    }
+
     fn mean(all: impl ExactSizeIterator<Item = Self>) -> Self {
         let share = 1.0 / all.len() as f64;
         all.fold(Self::default(), |sum, one| Self {
@@ -111,6 +118,15 @@ pub(crate) struct ImageQuality {
 /// Quality of a model at one scale on one data set.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
+    /// The model's name, with its file where several have that name.
+    #[serde(skip)]
+    pub(crate) label: String,
+    /// The data folder's name.
+    #[serde(skip)]
+    pub(crate) set: String,
+    /// The protocol in a line.
+    #[serde(skip)]
+    pub(crate) method: &'static str,
     pub(crate) model: String,
     pub(crate) weights: String,
     pub(crate) scale: Scale,
@@ -128,6 +144,49 @@ impl Report {
         self.images.push(image);
         self.mean = Quality::mean(self.images.iter().map(|image| image.quality));
     }
+}
+
+/// A line of the CSV file.
+#[derive(Serialize)]
+struct Row<'a> {
+    data: &'a str,
+    image: &'a str,
+    model: &'a str,
+    weights: &'a str,
+    scale: String,
+    protocol: Protocol,
+    rounded: bool,
+    psnr: f64,
+    ssim: f64,
+    bicubic_psnr: f64,
+    bicubic_ssim: f64,
+}
+
+/// The results as CSV: a line for each model, scale and picture.
+///
+/// # Errors
+///
+/// None that is known of: it is written to memory.
+pub(crate) fn csv(reports: &[Report]) -> Result<String> {
+    let mut out = csv::Writer::from_writer(Vec::new());
+    for report in reports {
+        for ImageQuality { name, quality } in &report.images {
+            out.serialize(Row {
+                data: &report.data,
+                image: name,
+                model: &report.model,
+                weights: &report.weights,
+                scale: report.scale.to_string(),
+                protocol: report.protocol,
+                rounded: report.rounded,
+                psnr: quality.psnr,
+                ssim: quality.ssim,
+                bicubic_psnr: quality.bicubic_psnr,
+                bicubic_ssim: quality.bicubic_ssim,
+            })?;
+        }
+    }
+    Ok(String::from_utf8(out.into_inner()?)?)
 }
 
 /// Lays out the rows of `sr evaluate`.
@@ -182,7 +241,7 @@ impl Table {
 
     fn row(&self, report: &Report, name: &str, quality: &Quality) -> String {
         let Self { model, data, image } = *self;
-        let gain = quality.psnr - quality.bicubic_psnr;
+        let gain = quality.gain();
         let gain = if gain.is_finite() {
             // Adding zero turns a rounded -0 into +0.
             format!("{:+.2}", (gain * 100.0).round() / 100.0 + 0.0)
@@ -191,9 +250,9 @@ impl Table {
         };
         format!(
             "{:model$}  {:5}  {:data$}  {name:image$}  {:8.3} {:7.4}  {:8.3} {:7.4}  {gain:>7}",
-            report.model,
+            report.label,
             report.scale.to_string(),
-            file_name(Path::new(&report.data)),
+            report.set,
             quality.psnr,
             quality.ssim,
             quality.bicubic_psnr,

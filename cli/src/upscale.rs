@@ -1,23 +1,16 @@
 //! `sr upscale`: pictures in, larger pictures out.
 
 use crate::args::UpscaleArgs;
-use crate::pictures;
 use crate::report::{Console, file_name};
+use crate::tasks::{Task, file_task, folder_tasks, make_folder, refuse_existing};
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
 use srfilter::engine::{Job, Options, Shape, Upscaler};
 use srfilter::frame::{Color, Picture};
 use srfilter::weights::Loaded;
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// A picture to read and the file to write.
-struct Task {
-    from: PathBuf,
-    to: PathBuf,
-}
 
 /// Enlarges what the command line names.
 pub(crate) fn run(args: &UpscaleArgs) -> Result<()> {
@@ -30,9 +23,10 @@ pub(crate) fn run(args: &UpscaleArgs) -> Result<()> {
     if !args.force {
         refuse_existing(&tasks)?;
     }
-    let options = args.network.options();
+    let options = args.compute.options();
     let device = options.device.resolve()?;
-    let model = args.network.open(args.model.as_deref())?;
+    let (name, file) = (args.model.as_deref(), args.weights.as_deref());
+    let model = Loaded::open(name, file, &args.file.hints())?;
     let console = Console::new(tasks.len());
     console.line(&plan(&model, args.scale, device))?;
     let start = Instant::now();
@@ -131,96 +125,7 @@ pub(crate) fn enlarge(
     Ok(result)
 }
 
-fn file_task(input: &Path, output: &Path) -> Result<Task> {
-    if !input.exists() {
-        bail!("cannot find {}: no such file or folder", input.display());
-    }
-    let into_folder = output.is_dir() || output.as_os_str().to_string_lossy().ends_with('/');
-    let to = if into_folder {
-        output.join(Path::new(&file_name(input)).with_extension("png"))
-    } else if output.extension().is_none() {
-        output.with_extension("png")
-    } else {
-        output.to_owned()
-    };
-    if !pictures::is_picture(&to) {
-        let known = pictures::extensions();
-        bail!(
-            "cannot tell a picture format from the name {}: end it with one of {known}",
-            to.display()
-        );
-    }
-    if resolve(&to)? == resolve(input)? {
-        bail!(
-            "{} is both IN and OUT; choose another name to write to",
-            input.display()
-        );
-    }
-    let from = input.to_owned();
-    Ok(Task { from, to })
-}
-
-fn folder_tasks(input: &Path, output: &Path) -> Result<Vec<Task>> {
-    if output.is_file() {
-        let (input, output) = (input.display(), output.display());
-        bail!("{output} is a file, but {input} is a folder; name a folder to write to");
-    }
-    if resolve(output)?.starts_with(resolve(input)?) {
-        let (input, output) = (input.display(), output.display());
-        bail!(
-            "{output} is, or lies in, the folder {input} that is read; \
-             choose a folder elsewhere to write to"
-        );
-    }
-    let mut tasks: Vec<Task> = Vec::new();
-    let mut taken = HashMap::new();
-    for name in pictures::find(input)? {
-        let from = input.join(&name);
-        let to = output.join(name.with_extension("png"));
-        if let Some(other) = taken.insert(to.clone(), from.clone()) {
-            let (other, from, to) = (other.display(), from.display(), to.display());
-            bail!("{other} and {from} would both be written to {to}; rename one of them");
-        }
-        tasks.push(Task { from, to });
-    }
-    Ok(tasks)
-}
-
-fn refuse_existing(tasks: &[Task]) -> Result<()> {
-    let existing: Vec<_> = tasks.iter().filter(|task| task.to.exists()).collect();
-    let Some(first) = existing.first() else {
-        return Ok(());
-    };
-    let others = match existing.len() - 1 {
-        0 => String::new(),
-        more => format!(" (and {more} more)"),
-    };
-    let name = first.to.display();
-    bail!("{name}{others} exists already; --force replaces it");
-}
-
-/// The true path of a file that need not exist yet, so that two names of one
-/// file are known to be the same.
-fn resolve(path: &Path) -> Result<PathBuf> {
-    let bad = |e| anyhow!("cannot make sense of the path {}: {e}", path.display());
-    let absolute = std::path::absolute(path).map_err(bad)?;
-    for ancestor in absolute.ancestors() {
-        if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), absolute.strip_prefix(ancestor)) {
-            // Joining an empty rest would add a slash.
-            let whole = rest.as_os_str().is_empty();
-            return Ok(if whole { real } else { real.join(rest) });
-        }
-    }
-    Ok(absolute)
-}
-
 fn is_jpeg(path: &Path) -> bool {
     path.extension()
         .is_some_and(|e| e.eq_ignore_ascii_case("jpg") || e.eq_ignore_ascii_case("jpeg"))
-}
-
-/// Makes a folder and those above it.
-pub(crate) fn make_folder(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder)
-        .map_err(|e| anyhow!("cannot make the folder {}: {e}", folder.display()))
 }

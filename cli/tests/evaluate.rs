@@ -190,7 +190,8 @@ fn refuses_flags_that_do_not_go_together() {
     let set = small_set(&desk);
     let weights = desk.weights("w.safetensors", Channels::Luma);
     let evaluate = |rest: &[&str]| sr(["evaluate", "-s", "2", "--data", &set].iter().chain(rest));
-    evaluate(&["-w", &weights, "-m", "srcnn,bicubic"]).fails(2, &["--weights", "several"]);
+    evaluate(&["-w", &weights, "-m", "srcnn,bicubic"]).fails(2, &["--weights", "--model"]);
+    evaluate(&["-w", &weights, "-w", &weights, "-m", "srcnn"]).fails(2, &["single file"]);
     evaluate(&["--no-round", "--protocol", "rgb", "-m", "bicubic"]).fails(2, &["--no-round"]);
     evaluate(&["--save", &desk.path("s"), "--data", &set, "-m", "bicubic"]).fails(1, &["set"]);
 }

@@ -1,0 +1,82 @@
+//! The models that a command runs side by side, and what to call them.
+
+use anyhow::Result;
+use srfilter::weights::{Hints, Loaded};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A model and the name that tells it from the others.
+pub(crate) struct Candidate {
+    pub(crate) label: String,
+    pub(crate) model: Arc<Loaded>,
+}
+
+impl Candidate {
+    /// The label as a part of file names.
+    pub(crate) fn file_label(&self) -> String {
+        self.label.replace(['/', '\\'], "-")
+    }
+}
+
+/// The models of these weights files.
+///
+/// # Errors
+///
+/// A file that holds no network.
+pub(crate) fn open_files(files: &[PathBuf], hints: &Hints) -> Result<Vec<Arc<Loaded>>> {
+    let open = |file| Ok(Loaded::file(file, None, hints)?);
+    files.iter().map(open).collect()
+}
+
+/// Leaves out repeated models, and names each: where two have one name, by
+/// their files too.
+pub(crate) fn named(models: impl IntoIterator<Item = Arc<Loaded>>) -> Vec<Candidate> {
+    let mut kept: Vec<Arc<Loaded>> = Vec::new();
+    for model in models {
+        let same =
+            |other: &Arc<Loaded>| other.name() == model.name() && other.origin() == model.origin();
+        if !kept.iter().any(same) {
+            kept.push(model);
+        }
+    }
+    let label = |model: &Arc<Loaded>| {
+        let (name, origin) = (model.name(), model.origin());
+        let others = kept.iter().filter(|other| other.name() == name);
+        let others: Vec<&str> = others
+            .map(|other| other.origin())
+            .filter(|&other| other != origin)
+            .collect();
+        match others.as_slice() {
+            [] => name.to_owned(),
+            others => format!("{name} ({})", tail(origin, others)),
+        }
+    };
+    let candidate = |model| Candidate {
+        label: label(model),
+        model: Arc::clone(model),
+    };
+    kept.iter().map(candidate).collect()
+}
+
+/// The last parts of a path that tell it from other paths.
+fn tail<'a>(path: &'a str, others: &[&str]) -> &'a str {
+    let cuts = path
+        .rmatch_indices('/')
+        .map(|(slash, _)| &path[slash + 1..]);
+    let mut tails = cuts.chain(std::iter::once(path));
+    let unique = |tail: &&str| !others.iter().any(|other| other.ends_with(tail));
+    tails.find(unique).unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tails_are_short_and_unique() {
+        assert_eq!(tail("runs/a/best.st", &["built-in"]), "best.st");
+        assert_eq!(tail("runs/a/best.st", &["runs/b/best.st"]), "a/best.st");
+        assert_eq!(tail("best.st", &["runs/best.st"]), "best.st");
+        assert_eq!(tail("built-in", &["runs/best.st"]), "built-in");
+    }
+}

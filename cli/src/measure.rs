@@ -1,0 +1,276 @@
+//! Shrinks pictures, has models enlarge them again, and compares.
+
+use crate::args::Protocol;
+use crate::report::Quality;
+use crate::upscale::enlarge;
+use anyhow::{Result, anyhow, bail};
+use srfilter::Scale;
+use srfilter::engine::{Job, Options, Shape, Upscaler};
+use srfilter::frame::resample::{Resampler, pillow};
+use srfilter::frame::{Color, Picture, PixelFormat};
+use srfilter::metrics;
+use srfilter::models::Channels;
+use srfilter::weights::Loaded;
+use std::sync::Arc;
+
+/// The smallest side that SSIM is defined for, in pixels.
+const SSIM_SIDE: usize = 11;
+
+/// How to measure.
+pub(crate) struct Method {
+    pub(crate) protocol: Protocol,
+    /// Whether shrunk pictures are rounded to 8 bits.
+    pub(crate) round: bool,
+    pub(crate) options: Options,
+}
+
+/// What a protocol compared: 8-bit pictures.
+pub(crate) struct Compared {
+    pub(crate) quality: Quality,
+    /// What the others were compared with: luma, or RGB.
+    pub(crate) reference: Picture,
+    pub(crate) low: Picture,
+    pub(crate) bicubic: Picture,
+    pub(crate) result: Picture,
+}
+
+/// Pixels that are left out on each side: results near the edge depend on
+/// what a method takes to lie beyond it.
+fn shaved(scale: Scale, protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::Y => scale.factor().ceil() as usize,
+        Protocol::Rgb => 0,
+    }
+}
+
+/// Sees to it that a picture is large enough to be measured.
+///
+/// # Errors
+///
+/// One that is not.
+pub(crate) fn check_size(picture: &Picture, scale: Scale, protocol: Protocol) -> Result<()> {
+    let &Picture { width, height, .. } = picture;
+    let whole = scale.num() as usize;
+    let least = (SSIM_SIDE + 2 * shaved(scale, protocol)).next_multiple_of(whole);
+    if width < least || height < least {
+        bail!(
+            "{width}x{height} pixels are too few to measure scale {scale}: \
+             each side needs {least}"
+        );
+    }
+    Ok(())
+}
+
+/// The upper left part whose sides, divided by the scale, are whole numbers.
+pub(crate) fn crop(picture: &Picture, scale: Scale) -> Picture {
+    let whole = scale.num() as usize;
+    let side = |length: usize| length - length % whole;
+    picture.crop(0, 0, side(picture.width), side(picture.height))
+}
+
+/// Width and height of the shrunk picture.
+fn shrunk(picture: &Picture, scale: Scale) -> (usize, usize) {
+    let side = |length: usize| length / scale.num() as usize * scale.den() as usize;
+    (side(picture.width), side(picture.height))
+}
+
+impl Method {
+    /// The method in a line.
+    pub(crate) fn describe(&self) -> &'static str {
+        match (self.protocol, self.round) {
+            (Protocol::Y, true) => "protocol y: luma, low resolution rounded to 8 bits",
+            (Protocol::Y, false) => "protocol y: luma, low resolution not rounded",
+            (Protocol::Rgb, _) => "protocol rgb: 8-bit RGB, Pillow's bicubic",
+        }
+    }
+
+    /// Shrinks a picture, enlarges it again and compares.
+    pub(crate) fn compare(
+        &self,
+        original: &Picture,
+        model: &Arc<Loaded>,
+        scale: Scale,
+    ) -> Result<Compared> {
+        match self.protocol {
+            Protocol::Y => self.compare_luma(original, model, scale),
+            Protocol::Rgb => self.compare_rgb(&original.to_rgb(), model, scale),
+        }
+    }
+
+    /// Protocol y. A luma network gets shrunk luma, and luma is 8-bit as
+    /// SRCNN's authors have it; an RGB network gets shrunk RGB, and luma of the
+    /// results is not rounded, as is usual for such networks. Bicubic
+    /// interpolation goes the same way, so that the two can be compared.
+    fn compare_luma(
+        &self,
+        original: &Picture,
+        model: &Arc<Loaded>,
+        scale: Scale,
+    ) -> Result<Compared> {
+        let (size, low_size) = ((original.width, original.height), shrunk(original, scale));
+        let (shrink, grow) = (
+            Resampler::resize(size, low_size),
+            Resampler::resize(low_size, size),
+        );
+        let original = match model.channels() {
+            Channels::Luma => eight_bit_luma(original),
+            Channels::Rgb => original.to_rgb(),
+        };
+        let shrunk = planes(&original)
+            .into_iter()
+            .map(|plane| self.rounded(shrink.apply(&plane)));
+        let low: Vec<Vec<f64>> = shrunk.collect();
+        let bicubic: Vec<Vec<f64>> = low.iter().map(|plane| grow.apply(plane)).collect();
+        let made = self.run_planes(&low, low_size, size, model, scale)?;
+        let (bicubic, result) = (picture(&bicubic, size), picture(&made, size));
+        let border = shaved(scale, self.protocol);
+        let quality = |result| complete(luma_quality(&original, result, border));
+        Ok(Compared {
+            quality: Quality::new(quality(&result)?, quality(&bicubic)?),
+            reference: original,
+            low: picture(&low, low_size),
+            bicubic,
+            result,
+        })
+    }
+
+    /// What the model makes of planes of one size at another.
+    fn run_planes(
+        &self,
+        low: &[Vec<f64>],
+        from: (usize, usize),
+        to: (usize, usize),
+        model: &Arc<Loaded>,
+        scale: Scale,
+    ) -> Result<Vec<Vec<f64>>> {
+        let job = Job {
+            input: Shape {
+                format: match model.channels() {
+                    Channels::Luma => PixelFormat::Gray8,
+                    Channels::Rgb => PixelFormat::Rgb,
+                },
+                size: from,
+                color: Color::default(),
+            },
+            output: to,
+            scale,
+        };
+        let mut upscaler = Upscaler::new(Arc::clone(model), job, &self.options)?;
+        let narrow = |plane: &Vec<f64>| plane.iter().map(|&v| v as f32).collect();
+        let made = upscaler.process_planes(&low.iter().map(narrow).collect::<Vec<_>>())?;
+        let wide = |plane: Vec<f32>| plane.into_iter().map(f64::from).collect();
+        Ok(made.into_iter().map(wide).collect())
+    }
+
+    /// Protocol rgb, as HyperSRCNN's authors measure.
+    fn compare_rgb(
+        &self,
+        original: &Picture,
+        model: &Arc<Loaded>,
+        scale: Scale,
+    ) -> Result<Compared> {
+        let (width, height) = shrunk(original, scale);
+        let low = pillow(original, width, height);
+        let bicubic = pillow(&low, original.width, original.height);
+        let result = match model.stages(scale).is_empty() {
+            true => bicubic.clone(),
+            false => enlarge(&low, model, scale, &self.options)?,
+        };
+        Ok(Compared {
+            quality: Quality::new(
+                complete(rgb_quality(original, &result))?,
+                complete(rgb_quality(original, &bicubic))?,
+            ),
+            reference: original.clone(),
+            low,
+            bicubic,
+            result,
+        })
+    }
+
+    /// PSNR and SSIM of a part of what was compared, to its edges; no SSIM
+    /// where the part is too small for one.
+    pub(crate) fn part(&self, reference: &Picture, result: &Picture) -> (f64, Option<f64>) {
+        match self.protocol {
+            Protocol::Y => luma_quality(reference, result, 0),
+            Protocol::Rgb => rgb_quality(reference, result),
+        }
+    }
+
+    /// Rounds shrunk samples where the method does.
+    pub(crate) fn rounded(&self, mut plane: Vec<f64>) -> Vec<f64> {
+        if self.round {
+            plane.iter_mut().for_each(|v| *v = f64::from(to_u8(*v)));
+        }
+        plane
+    }
+}
+
+/// PSNR and SSIM of luma without `border` samples on each side. There is no
+/// SSIM of less than 11x11 samples.
+fn luma_quality(a: &Picture, b: &Picture, border: usize) -> (f64, Option<f64>) {
+    let (a, width) = metrics::shave(&luma(a), a.width, border);
+    let (b, _) = metrics::shave(&luma(b), b.width, border);
+    (metrics::psnr(&a, &b), metrics::ssim(&a, &b, width))
+}
+
+/// PSNR over all samples and scikit-image's SSIM, the channels' mean.
+fn rgb_quality(a: &Picture, b: &Picture) -> (f64, Option<f64>) {
+    let (a, b, width) = (planes(a), planes(b), a.width);
+    let ssim = a
+        .iter()
+        .zip(&b)
+        .map(|(a, b)| metrics::ssim_uniform(a, b, width));
+    let sum: Option<f64> = ssim.sum();
+    let psnr = metrics::psnr(&a.concat(), &b.concat());
+    (psnr, sum.map(|sum| sum / a.len() as f64))
+}
+
+/// PSNR and SSIM where there is both.
+fn complete((psnr, ssim): (f64, Option<f64>)) -> Result<(f64, f64)> {
+    let ssim = ssim
+        .ok_or_else(|| anyhow!("too small for SSIM, which needs {SSIM_SIDE}x{SSIM_SIDE} pixels"))?;
+    Ok((psnr, ssim))
+}
+
+/// The channels of a picture.
+fn planes(picture: &Picture) -> Vec<Vec<f64>> {
+    let channel = |i: usize| {
+        let samples = picture.data.iter().skip(i).step_by(picture.channels);
+        samples.map(|&v| f64::from(v)).collect()
+    };
+    (0..picture.channels).map(channel).collect()
+}
+
+/// A picture of rounded planes.
+fn picture(planes: &[Vec<f64>], (width, height): (usize, usize)) -> Picture {
+    let mut out = Picture::new(width, height, planes.len());
+    for (i, plane) in planes.iter().enumerate() {
+        let targets = out.data.iter_mut().skip(i).step_by(planes.len());
+        targets.zip(plane).for_each(|(t, &v)| *t = to_u8(v));
+    }
+    out
+}
+
+/// A picture's luma, rounded. A grey picture is its own luma: what the test
+/// sets hold of those was never in studio range.
+fn eight_bit_luma(original: &Picture) -> Picture {
+    match original.channels {
+        1 => original.clone(),
+        _ => picture(&[original.luma()], (original.width, original.height)),
+    }
+}
+
+/// Luma of what was compared, which is luma already where it has one channel.
+fn luma(picture: &Picture) -> Vec<f64> {
+    match picture.channels {
+        1 => picture.data.iter().map(|&v| f64::from(v)).collect(),
+        _ => picture.luma(),
+    }
+}
+
+/// Rounds to nearest, halves up, and clamps to what 8 bits hold.
+fn to_u8(value: f64) -> u8 {
+    // `as` saturates.
+    (value + 0.5) as u8
+}

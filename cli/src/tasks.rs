@@ -1,0 +1,118 @@
+//! Which picture is read and which file written for it.
+
+use crate::pictures;
+use crate::report::file_name;
+use anyhow::{Result, anyhow, bail};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// A picture to read and the file to write.
+pub(crate) struct Task {
+    pub(crate) from: PathBuf,
+    pub(crate) to: PathBuf,
+}
+
+/// Makes a folder and those above it.
+pub(crate) fn make_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)
+        .map_err(|e| anyhow!("cannot make the folder {}: {e}", folder.display()))
+}
+
+/// What to do with one picture: a file is written to `output`, or into it
+/// where that is a folder.
+///
+/// # Errors
+///
+/// A picture that does not exist, or a name that cannot be written to.
+pub(crate) fn file_task(input: &Path, output: &Path) -> Result<Task> {
+    if !input.exists() {
+        bail!("cannot find {}: no such file or folder", input.display());
+    }
+    let into_folder = output.is_dir() || output.as_os_str().to_string_lossy().ends_with('/');
+    let to = if into_folder {
+        output.join(Path::new(&file_name(input)).with_extension("png"))
+    } else if output.extension().is_none() {
+        output.with_extension("png")
+    } else {
+        output.to_owned()
+    };
+    if !pictures::is_picture(&to) {
+        let known = pictures::extensions();
+        bail!(
+            "cannot tell a picture format from the name {}: end it with one of {known}",
+            to.display()
+        );
+    }
+    if resolve(&to)? == resolve(input)? {
+        bail!(
+            "{} is both IN and OUT; choose another name to write to",
+            input.display()
+        );
+    }
+    let from = input.to_owned();
+    Ok(Task { from, to })
+}
+
+/// What to do with all pictures of a folder, as PNG files in another.
+///
+/// # Errors
+///
+/// Folders that lie in each other, or pictures that would share a name.
+pub(crate) fn folder_tasks(input: &Path, output: &Path) -> Result<Vec<Task>> {
+    if output.is_file() {
+        let (input, output) = (input.display(), output.display());
+        bail!("{output} is a file, but {input} is a folder; name a folder to write to");
+    }
+    if resolve(output)?.starts_with(resolve(input)?) {
+        let (input, output) = (input.display(), output.display());
+        bail!(
+            "{output} is, or lies in, the folder {input} that is read; \
+             choose a folder elsewhere to write to"
+        );
+    }
+    let mut tasks: Vec<Task> = Vec::new();
+    let mut taken = HashMap::new();
+    for name in pictures::find(input)? {
+        let from = input.join(&name);
+        let to = output.join(name.with_extension("png"));
+        if let Some(other) = taken.insert(to.clone(), from.clone()) {
+            let (other, from, to) = (other.display(), from.display(), to.display());
+            bail!("{other} and {from} would both be written to {to}; rename one of them");
+        }
+        tasks.push(Task { from, to });
+    }
+    Ok(tasks)
+}
+
+/// Sees to it that nothing is replaced.
+///
+/// # Errors
+///
+/// A file that exists.
+pub(crate) fn refuse_existing(tasks: &[Task]) -> Result<()> {
+    let existing: Vec<_> = tasks.iter().filter(|task| task.to.exists()).collect();
+    let Some(first) = existing.first() else {
+        return Ok(());
+    };
+    let others = match existing.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let name = first.to.display();
+    bail!("{name}{others} exists already; --force replaces it");
+}
+
+/// The true path of a file that need not exist yet, so that two names of one
+/// file are known to be the same.
+fn resolve(path: &Path) -> Result<PathBuf> {
+    let bad = |e| anyhow!("cannot make sense of the path {}: {e}", path.display());
+    let absolute = std::path::absolute(path).map_err(bad)?;
+    for ancestor in absolute.ancestors() {
+        if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), absolute.strip_prefix(ancestor)) {
+            // Joining an empty rest would add a slash.
+            let whole = rest.as_os_str().is_empty();
+            return Ok(if whole { real } else { real.join(rest) });
+        }
+    }
+    Ok(absolute)
+}
