@@ -12,7 +12,7 @@ use srfilter::Scale;
 use srfilter::frame::resample::{Resampler, pillow};
 use srfilter::frame::{Picture, Ycbcr256, to_u8};
 use srfilter::metrics;
-use srfilter::models::{Architecture, Network, Scales, hypersrcnn};
+use srfilter::models::{Architecture, Network, Scales, hdsrnet, hypersrcnn};
 use srfilter::nn::Chain;
 use srfilter::ops::Border;
 use srfilter::weights::{Checkpoint, Hints};
@@ -35,6 +35,9 @@ const CHECKS: &[(&str, Check)] = &[
     ("srresnet_9x9_x4", srresnet),
     ("srgan_generator_x4", srresnet),
     ("srgan_generator_9x9_x4", srresnet),
+    ("hdsrnet_x2", hdsr),
+    ("hdsrnet_x3", hdsr),
+    ("hdsrnet_x4", hdsr),
     ("image_pillow_bicubic", pillow_bicubic),
     ("image_matlab_bicubic", matlab_bicubic),
     ("image_metrics", image_metrics),
@@ -593,6 +596,53 @@ fn srresnet(golden: &Golden) -> Result<()> {
             golden.check_tensor(name, vars[parameter].as_tensor())?;
         }
     }
+    Ok(())
+}
+
+/// The configuration and the weights of a file, as a network of its own type
+/// is built from them.
+fn weights(golden: &Golden) -> Result<candle_nn::VarBuilder<'static>> {
+    let (tensors, f32) = (golden.parameters()?, candle_core::DType::F32);
+    Ok(candle_nn::VarBuilder::from_tensors(
+        tensors,
+        f32,
+        &Device::Cpu,
+    ))
+}
+
+/// Shows a tensor to a comparison; [`srfilter`] knows only candle's errors.
+fn shown(result: Result<()>) -> candle_core::Result<()> {
+    result.map_err(|e| candle_core::Error::Msg(format!("{e:#}")))
+}
+
+/// HDSRNet, whose vectors go from 0 to 255.
+fn hdsr(golden: &Golden) -> Result<()> {
+    let (architecture, network) = golden.published(&Hints::default())?;
+    let Architecture::HdsrNet(config) = architecture else {
+        bail!("found {architecture:?}");
+    };
+    let scale = scale_of(network.as_ref())?;
+    let x = (golden.tensor("input")? / 255.0)?;
+    let output = (network.at(scale)?.forward(&x)? * 255.0)?;
+    golden.check_tensor("output", &output)?;
+    if golden.tensors.contains_key("output_batch") {
+        let x = golden.made("input", &[2, 3, 10, 9])?;
+        let output = (network.at(scale)?.forward(&x)? * 255.0)?;
+        golden.check_tensor("output_batch", &output)?;
+    }
+    let network = hdsrnet::HdsrNet::new(&weights(golden)?, &config, network.scales())?;
+    network.trace(&x, |name, tensor| {
+        let name = format!("mid.{name}");
+        if !golden.tensors.contains_key(&name) {
+            return Ok(());
+        }
+        let part = if tensor.rank() == 4 {
+            &tensor.narrow(1, 0, 4)?
+        } else {
+            tensor
+        };
+        shown(golden.check_tensor(&name, part))
+    })?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 
 pub mod compact;
 pub mod espcn;
+pub mod hdsrnet;
 pub mod hypersrcnn;
 pub mod srcnn;
 pub mod srresnet;
@@ -180,6 +181,18 @@ pub trait ScaledNetwork: Send + Sync {
     /// would make.
     fn border(&self) -> Border;
 
+    /// Whether it must see the whole picture at once, because a part of it
+    /// looks at all samples.
+    fn whole_frame(&self) -> bool {
+        false
+    }
+
+    /// How many values it holds at once for each sample of a plane of its
+    /// input, at most: what a network that sees the whole picture takes.
+    fn working_set(&self) -> usize {
+        0
+    }
+
     /// The network as a chain of convolutions, if it is one.
     ///
     /// # Errors
@@ -245,6 +258,8 @@ pub enum Architecture {
     SrResNet(srresnet::Config),
     /// [`compact`].
     Compact(compact::Config),
+    /// [`hdsrnet`].
+    HdsrNet(hdsrnet::Config),
 }
 
 /// What a file without metadata was found to hold.
@@ -272,7 +287,8 @@ const PREFIXES: [&str; 3] = ["module.", "net.", "generator."];
 
 impl Architecture {
     /// The names of those that [`Architecture::detect`] finds.
-    pub(crate) const DETECTED: [&str; 4] = ["srcnn", "hypersrcnn", "srresnet", "compact"];
+    pub(crate) const DETECTED: [&str; 5] =
+        ["srcnn", "hypersrcnn", "srresnet", "compact", "hdsrnet"];
 
     /// The architecture's name.
     pub const fn name(&self) -> &'static str {
@@ -282,6 +298,7 @@ impl Architecture {
             Self::Espcn(_) => "espcn",
             Self::SrResNet(_) => "srresnet",
             Self::Compact(_) => "compact",
+            Self::HdsrNet(_) => "hdsrnet",
         }
     }
 
@@ -291,7 +308,7 @@ impl Architecture {
             Self::Srcnn(config) => config.channels,
             Self::HyperSrcnn(config) => config.target.channels,
             Self::Espcn(_) => Channels::Luma,
-            Self::SrResNet(_) | Self::Compact(_) => Channels::Rgb,
+            Self::SrResNet(_) | Self::Compact(_) | Self::HdsrNet(_) => Channels::Rgb,
         }
     }
 
@@ -300,7 +317,9 @@ impl Architecture {
         match self {
             Self::Srcnn(_) | Self::HyperSrcnn(_) => WorksAt::Output,
             Self::Espcn(config) => config.works_at(scale),
-            Self::SrResNet(_) | Self::Compact(_) => WorksAt::Input(scale.factor().ceil() as usize),
+            Self::SrResNet(_) | Self::Compact(_) | Self::HdsrNet(_) => {
+                WorksAt::Input(scale.factor().ceil() as usize)
+            }
         }
     }
 
@@ -308,7 +327,7 @@ impl Architecture {
     /// on what the weights were trained for.
     pub fn scales(&self) -> Option<Scales> {
         match self {
-            Self::Srcnn(_) | Self::SrResNet(_) | Self::Compact(_) => None,
+            Self::Srcnn(_) | Self::SrResNet(_) | Self::Compact(_) | Self::HdsrNet(_) => None,
             Self::HyperSrcnn(config) => Some(config.scales()),
             Self::Espcn(config) => Some(config.scales()),
         }
@@ -334,6 +353,7 @@ impl Architecture {
             Self::Srcnn(config) => Box::new(srcnn::Srcnn::new(vb, config, scales)?),
             Self::HyperSrcnn(config) => Box::new(hypersrcnn::HyperSrcnn::new(vb, config)?),
             Self::Espcn(config) => Box::new(espcn::Espcn::new(vb, config, &scales)?),
+            Self::HdsrNet(config) => Box::new(hdsrnet::HdsrNet::new(vb, config, &scales)?),
             Self::Compact(config) => Box::new(compact::Compact::new(vb, config, &scales)?),
             Self::SrResNet(config) => Box::new(srresnet::SrResNet::new(vb, config, &scales)?),
         })
@@ -368,7 +388,12 @@ impl Architecture {
         let hyper = || hypersrcnn::detect(shapes).map(|d| d.map(Self::HyperSrcnn));
         let srresnet = || srresnet::detect(shapes).map(|d| d.map(Self::SrResNet));
         let compact = || compact::detect(shapes).map(|d| d.map(Self::Compact));
-        srcnn().or_else(hyper).or_else(srresnet).or_else(compact)
+        let hdsrnet = || hdsrnet::detect(shapes).map(|d| d.map(Self::HdsrNet));
+        srcnn()
+            .or_else(hyper)
+            .or_else(srresnet)
+            .or_else(compact)
+            .or_else(hdsrnet)
     }
 }
 
@@ -454,6 +479,12 @@ pub static MODELS: &[Model] = &[
         name: "compact",
         summary: "SRVGGNetCompact on RGB, the form of realesr-animevideov3: one scale of x2 to x8",
         architecture: || Some(Architecture::Compact(compact::Config::default())),
+        built_in: &[],
+    },
+    Model {
+        name: "hdsrnet",
+        summary: "HDSRNet on RGB, on whole frames: x2, x3 or x4",
+        architecture: || Some(Architecture::HdsrNet(hdsrnet::Config::default())),
         built_in: &[],
     },
     Model {

@@ -2,10 +2,13 @@
 
 mod bicubic;
 mod chain;
+mod dynamic;
 mod norm;
 mod packed;
 
 pub use bicubic::Bicubic;
+pub(crate) use dynamic::bare_conv;
+pub use dynamic::{DynamicConv, DynamicSpec};
 pub use norm::BatchNorm;
 pub use packed::Packed;
 pub(crate) use packed::{FEW, Layer, Method};
