@@ -12,7 +12,7 @@ use srfilter::Scale;
 use srfilter::frame::resample::{Resampler, pillow};
 use srfilter::frame::{Picture, Ycbcr256, to_u8};
 use srfilter::metrics;
-use srfilter::models::{Architecture, Network, Scales, hdsrnet, hypersrcnn};
+use srfilter::models::{Architecture, Network, Scales, hdsrnet, hypersrcnn, lapan};
 use srfilter::nn::Chain;
 use srfilter::ops::Border;
 use srfilter::weights::{Checkpoint, Hints};
@@ -38,6 +38,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("hdsrnet_x2", hdsr),
     ("hdsrnet_x3", hdsr),
     ("hdsrnet_x4", hdsr),
+    ("lapan12_x2", lapan12),
     ("image_pillow_bicubic", pillow_bicubic),
     ("image_matlab_bicubic", matlab_bicubic),
     ("image_metrics", image_metrics),
@@ -642,6 +643,35 @@ fn hdsr(golden: &Golden) -> Result<()> {
             tensor
         };
         shown(golden.check_tensor(&name, part))
+    })?;
+    Ok(())
+}
+
+/// Every `step`-th of a dimension.
+fn every(tensor: &Tensor, dim: usize, step: usize) -> candle_core::Result<Tensor> {
+    let indices = (0..tensor.dim(dim)? as u32).step_by(step);
+    let indices = Tensor::from_iter(indices, &Device::Cpu)?;
+    tensor.contiguous()?.index_select(&indices, dim)
+}
+
+fn lapan12(golden: &Golden) -> Result<()> {
+    let (architecture, network) = golden.published(&Hints::default())?;
+    let Architecture::Lapan(config) = architecture else {
+        bail!("found {architecture:?}");
+    };
+    let ready = network.at(scale_of(network.as_ref())?)?;
+    let x = golden.tensor("input")?;
+    golden.check_tensor("output", &ready.forward(&x)?)?;
+    let odd = golden.made("input", &[1, 3, 13, 10])?;
+    golden.check_tensor("output_odd", &ready.forward(&odd)?)?;
+    lapan::Lapan::new(&weights(golden)?, &config)?.trace(&x, |name, tensor| {
+        let step = match name {
+            "compressed_2x" => 1,
+            "compressed_4x" => 2,
+            _ => 4,
+        };
+        let part = every(&every(&tensor.narrow(1, 0, 2)?, 2, step)?, 3, step)?;
+        shown(golden.check_tensor(&format!("mid.{name}"), &part))
     })?;
     Ok(())
 }

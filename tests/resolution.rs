@@ -8,7 +8,7 @@ use srfilter::Scale;
 use srfilter::engine::{Job, Options, Shape, Upscaler};
 use srfilter::frame::resample::Resampler;
 use srfilter::frame::{Color, Picture, PixelFormat};
-use srfilter::models::{Architecture, Channels, Scales, compact, espcn, hdsrnet, srresnet};
+use srfilter::models::{Architecture, Channels, Scales, compact, espcn, hdsrnet, lapan, srresnet};
 use srfilter::weights::{Hints, Loaded};
 use std::sync::Arc;
 
@@ -117,10 +117,13 @@ fn rgb_networks() -> Vec<(Architecture, u32, bool)> {
         ..srresnet::Config::default()
     };
     let compact = compact::Config { width: 6, depth: 3 };
+    let lapan = |chained| lapan::Config { width: 16, chained };
     vec![
         (Architecture::SrResNet(srresnet), 4, false),
         (Architecture::Compact(compact), 3, false),
         (Architecture::HdsrNet(hdsrnet::Config { width: 8 }), 3, true),
+        (Architecture::Lapan(lapan(false)), 2, true),
+        (Architecture::Lapan(lapan(true)), 2, true),
     ]
 }
 

@@ -6,6 +6,7 @@ pub mod compact;
 pub mod espcn;
 pub mod hdsrnet;
 pub mod hypersrcnn;
+pub mod lapan;
 pub mod srcnn;
 pub mod srresnet;
 
@@ -260,6 +261,8 @@ pub enum Architecture {
     Compact(compact::Config),
     /// [`hdsrnet`].
     HdsrNet(hdsrnet::Config),
+    /// [`lapan`].
+    Lapan(lapan::Config),
 }
 
 /// What a file without metadata was found to hold.
@@ -287,8 +290,14 @@ const PREFIXES: [&str; 3] = ["module.", "net.", "generator."];
 
 impl Architecture {
     /// The names of those that [`Architecture::detect`] finds.
-    pub(crate) const DETECTED: [&str; 5] =
-        ["srcnn", "hypersrcnn", "srresnet", "compact", "hdsrnet"];
+    pub(crate) const DETECTED: [&str; 6] = [
+        "srcnn",
+        "hypersrcnn",
+        "srresnet",
+        "compact",
+        "hdsrnet",
+        "lapan",
+    ];
 
     /// The architecture's name.
     pub const fn name(&self) -> &'static str {
@@ -299,6 +308,7 @@ impl Architecture {
             Self::SrResNet(_) => "srresnet",
             Self::Compact(_) => "compact",
             Self::HdsrNet(_) => "hdsrnet",
+            Self::Lapan(_) => "lapan",
         }
     }
 
@@ -308,7 +318,9 @@ impl Architecture {
             Self::Srcnn(config) => config.channels,
             Self::HyperSrcnn(config) => config.target.channels,
             Self::Espcn(_) => Channels::Luma,
-            Self::SrResNet(_) | Self::Compact(_) | Self::HdsrNet(_) => Channels::Rgb,
+            Self::SrResNet(_) | Self::Compact(_) | Self::HdsrNet(_) | Self::Lapan(_) => {
+                Channels::Rgb
+            }
         }
     }
 
@@ -317,6 +329,7 @@ impl Architecture {
         match self {
             Self::Srcnn(_) | Self::HyperSrcnn(_) => WorksAt::Output,
             Self::Espcn(config) => config.works_at(scale),
+            Self::Lapan(_) => WorksAt::Input(lapan::FACTOR),
             Self::SrResNet(_) | Self::Compact(_) | Self::HdsrNet(_) => {
                 WorksAt::Input(scale.factor().ceil() as usize)
             }
@@ -330,6 +343,7 @@ impl Architecture {
             Self::Srcnn(_) | Self::SrResNet(_) | Self::Compact(_) | Self::HdsrNet(_) => None,
             Self::HyperSrcnn(config) => Some(config.scales()),
             Self::Espcn(config) => Some(config.scales()),
+            Self::Lapan(_) => Some(lapan::Config::scales()),
         }
     }
 
@@ -353,6 +367,7 @@ impl Architecture {
             Self::Srcnn(config) => Box::new(srcnn::Srcnn::new(vb, config, scales)?),
             Self::HyperSrcnn(config) => Box::new(hypersrcnn::HyperSrcnn::new(vb, config)?),
             Self::Espcn(config) => Box::new(espcn::Espcn::new(vb, config, &scales)?),
+            Self::Lapan(config) => Box::new(lapan::Lapan::new(vb, config)?),
             Self::HdsrNet(config) => Box::new(hdsrnet::HdsrNet::new(vb, config, &scales)?),
             Self::Compact(config) => Box::new(compact::Compact::new(vb, config, &scales)?),
             Self::SrResNet(config) => Box::new(srresnet::SrResNet::new(vb, config, &scales)?),
@@ -389,11 +404,13 @@ impl Architecture {
         let srresnet = || srresnet::detect(shapes).map(|d| d.map(Self::SrResNet));
         let compact = || compact::detect(shapes).map(|d| d.map(Self::Compact));
         let hdsrnet = || hdsrnet::detect(shapes).map(|d| d.map(Self::HdsrNet));
+        let lapan = || lapan::detect(shapes).map(|d| d.map(Self::Lapan));
         srcnn()
             .or_else(hyper)
             .or_else(srresnet)
             .or_else(compact)
             .or_else(hdsrnet)
+            .or_else(lapan)
     }
 }
 
@@ -485,6 +502,12 @@ pub static MODELS: &[Model] = &[
         name: "hdsrnet",
         summary: "HDSRNet on RGB, on whole frames: x2, x3 or x4",
         architecture: || Some(Architecture::HdsrNet(hdsrnet::Config::default())),
+        built_in: &[],
+    },
+    Model {
+        name: "lapan",
+        summary: "The 12-block network on RGB, on whole frames: x2",
+        architecture: || Some(Architecture::Lapan(lapan::Config::default())),
         built_in: &[],
     },
     Model {
