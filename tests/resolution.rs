@@ -8,7 +8,9 @@ use srfilter::Scale;
 use srfilter::engine::{Job, Options, Shape, Upscaler};
 use srfilter::frame::resample::Resampler;
 use srfilter::frame::{Color, Picture, PixelFormat};
-use srfilter::models::{Architecture, Channels, Scales, compact, espcn, hdsrnet, lapan, srresnet};
+use srfilter::models::{
+    Architecture, Channels, Scales, compact, drct, espcn, hdsrnet, lapan, srresnet,
+};
 use srfilter::weights::{Hints, Loaded};
 use std::sync::Arc;
 
@@ -118,12 +120,21 @@ fn rgb_networks() -> Vec<(Architecture, u32, bool)> {
     };
     let compact = compact::Config { width: 6, depth: 3 };
     let lapan = |chained| lapan::Config { width: 16, chained };
+    let drct = drct::Config {
+        width: 12,
+        groups: 2,
+        heads: 4,
+        window: 8,
+        growth: 4,
+        mlp_ratio: 2,
+    };
     vec![
         (Architecture::SrResNet(srresnet), 4, false),
         (Architecture::Compact(compact), 3, false),
         (Architecture::HdsrNet(hdsrnet::Config { width: 8 }), 3, true),
         (Architecture::Lapan(lapan(false)), 2, true),
         (Architecture::Lapan(lapan(true)), 2, true),
+        (Architecture::Drct(drct), 2, true),
     ]
 }
 

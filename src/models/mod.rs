@@ -3,6 +3,7 @@
 //! A network is one file here and one row in [`MODELS`].
 
 pub mod compact;
+pub mod drct;
 pub mod espcn;
 pub mod hdsrnet;
 pub mod hypersrcnn;
@@ -263,6 +264,8 @@ pub enum Architecture {
     HdsrNet(hdsrnet::Config),
     /// [`lapan`].
     Lapan(lapan::Config),
+    /// [`drct`].
+    Drct(drct::Config),
 }
 
 /// What a file without metadata was found to hold.
@@ -290,13 +293,14 @@ const PREFIXES: [&str; 3] = ["module.", "net.", "generator."];
 
 impl Architecture {
     /// The names of those that [`Architecture::detect`] finds.
-    pub(crate) const DETECTED: [&str; 6] = [
+    pub(crate) const DETECTED: [&str; 7] = [
         "srcnn",
         "hypersrcnn",
         "srresnet",
         "compact",
         "hdsrnet",
         "lapan",
+        "drct",
     ];
 
     /// The architecture's name.
@@ -309,6 +313,7 @@ impl Architecture {
             Self::Compact(_) => "compact",
             Self::HdsrNet(_) => "hdsrnet",
             Self::Lapan(_) => "lapan",
+            Self::Drct(_) => "drct",
         }
     }
 
@@ -318,9 +323,11 @@ impl Architecture {
             Self::Srcnn(config) => config.channels,
             Self::HyperSrcnn(config) => config.target.channels,
             Self::Espcn(_) => Channels::Luma,
-            Self::SrResNet(_) | Self::Compact(_) | Self::HdsrNet(_) | Self::Lapan(_) => {
-                Channels::Rgb
-            }
+            Self::SrResNet(_)
+            | Self::Compact(_)
+            | Self::HdsrNet(_)
+            | Self::Lapan(_)
+            | Self::Drct(_) => Channels::Rgb,
         }
     }
 
@@ -330,7 +337,7 @@ impl Architecture {
             Self::Srcnn(_) | Self::HyperSrcnn(_) => WorksAt::Output,
             Self::Espcn(config) => config.works_at(scale),
             Self::Lapan(_) => WorksAt::Input(lapan::FACTOR),
-            Self::SrResNet(_) | Self::Compact(_) | Self::HdsrNet(_) => {
+            Self::SrResNet(_) | Self::Compact(_) | Self::HdsrNet(_) | Self::Drct(_) => {
                 WorksAt::Input(scale.factor().ceil() as usize)
             }
         }
@@ -340,7 +347,11 @@ impl Architecture {
     /// on what the weights were trained for.
     pub fn scales(&self) -> Option<Scales> {
         match self {
-            Self::Srcnn(_) | Self::SrResNet(_) | Self::Compact(_) | Self::HdsrNet(_) => None,
+            Self::Srcnn(_)
+            | Self::SrResNet(_)
+            | Self::Compact(_)
+            | Self::HdsrNet(_)
+            | Self::Drct(_) => None,
             Self::HyperSrcnn(config) => Some(config.scales()),
             Self::Espcn(config) => Some(config.scales()),
             Self::Lapan(_) => Some(lapan::Config::scales()),
@@ -367,6 +378,7 @@ impl Architecture {
             Self::Srcnn(config) => Box::new(srcnn::Srcnn::new(vb, config, scales)?),
             Self::HyperSrcnn(config) => Box::new(hypersrcnn::HyperSrcnn::new(vb, config)?),
             Self::Espcn(config) => Box::new(espcn::Espcn::new(vb, config, &scales)?),
+            Self::Drct(config) => Box::new(drct::Drct::new(vb, config, &scales)?),
             Self::Lapan(config) => Box::new(lapan::Lapan::new(vb, config)?),
             Self::HdsrNet(config) => Box::new(hdsrnet::HdsrNet::new(vb, config, &scales)?),
             Self::Compact(config) => Box::new(compact::Compact::new(vb, config, &scales)?),
@@ -405,12 +417,14 @@ impl Architecture {
         let compact = || compact::detect(shapes).map(|d| d.map(Self::Compact));
         let hdsrnet = || hdsrnet::detect(shapes).map(|d| d.map(Self::HdsrNet));
         let lapan = || lapan::detect(shapes).map(|d| d.map(Self::Lapan));
+        let drct = || drct::detect(shapes).map(|d| d.map(Self::Drct));
         srcnn()
             .or_else(hyper)
             .or_else(srresnet)
             .or_else(compact)
             .or_else(hdsrnet)
             .or_else(lapan)
+            .or_else(drct)
     }
 }
 
@@ -508,6 +522,30 @@ pub static MODELS: &[Model] = &[
         name: "lapan",
         summary: "The 12-block network on RGB, on whole frames: x2",
         architecture: || Some(Architecture::Lapan(lapan::Config::default())),
+        built_in: &[],
+    },
+    Model {
+        name: "drct",
+        summary: "DRCT on RGB, on whole frames: x2, x3 or x4",
+        architecture: || Some(Architecture::Drct(drct::Config::default())),
+        built_in: &[],
+    },
+    Model {
+        name: "drct-l",
+        summary: "DRCT-L on RGB, on whole frames: 12 instead of 6 groups",
+        architecture: || Some(Architecture::Drct(drct::Config::large())),
+        built_in: &[],
+    },
+    Model {
+        name: "realdrct-mse",
+        summary: "Real-DRCT on RGB: the network of drct, for weights that undo degradations",
+        architecture: || Some(Architecture::Drct(drct::Config::default())),
+        built_in: &[],
+    },
+    Model {
+        name: "realdrct-gan",
+        summary: "Real-DRCT on RGB: the same, for weights that a GAN trained",
+        architecture: || Some(Architecture::Drct(drct::Config::default())),
         built_in: &[],
     },
     Model {
