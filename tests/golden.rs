@@ -50,8 +50,13 @@ const CHECKS: &[(&str, Check)] = &[
 
 /// The test that checks training steps, and the files that it checks.
 const TRAIN_TESTS: &str = "train/tests/golden.rs";
-const CHECKED_BY_TRAIN_TESTS: [&str; 3] =
-    ["train_srcnn_y", "train_hypersrcnn", "train_srresnet_x4"];
+const CHECKED_BY_TRAIN_TESTS: [&str; 5] = [
+    "train_srcnn_y",
+    "train_hypersrcnn",
+    "train_srresnet_x4",
+    "train_hdsrnet_x2",
+    "train_drct_small_x2",
+];
 
 /// The files, and `file:tensor`s, that wait for an issue, which stands after the name.
 const PENDING: &str = include_str!("golden_pending.txt");
