@@ -12,7 +12,7 @@ use srfilter::Scale;
 use srfilter::frame::resample::{Resampler, pillow};
 use srfilter::frame::{Picture, Ycbcr256, to_u8};
 use srfilter::metrics;
-use srfilter::models::{Architecture, Network, Scales, hypersrcnn};
+use srfilter::models::{Architecture, Network, Scales, drct, hdsrnet, hypersrcnn, lapan};
 use srfilter::nn::Chain;
 use srfilter::ops::Border;
 use srfilter::weights::{Checkpoint, Hints};
@@ -35,6 +35,14 @@ const CHECKS: &[(&str, Check)] = &[
     ("srresnet_9x9_x4", srresnet),
     ("srgan_generator_x4", srresnet),
     ("srgan_generator_9x9_x4", srresnet),
+    ("hdsrnet_x2", hdsr),
+    ("hdsrnet_x3", hdsr),
+    ("hdsrnet_x4", hdsr),
+    ("lapan12_x2", lapan12),
+    ("drct_small_x2", dense_transformer),
+    ("drct_small_x3", dense_transformer),
+    ("drct_small_x4", dense_transformer),
+    ("drct_x4", dense_transformer),
     ("image_pillow_bicubic", pillow_bicubic),
     ("image_matlab_bicubic", matlab_bicubic),
     ("image_metrics", image_metrics),
@@ -42,8 +50,13 @@ const CHECKS: &[(&str, Check)] = &[
 
 /// The test that checks training steps, and the files that it checks.
 const TRAIN_TESTS: &str = "train/tests/golden.rs";
-const CHECKED_BY_TRAIN_TESTS: [&str; 3] =
-    ["train_srcnn_y", "train_hypersrcnn", "train_srresnet_x4"];
+const CHECKED_BY_TRAIN_TESTS: [&str; 5] = [
+    "train_srcnn_y",
+    "train_hypersrcnn",
+    "train_srresnet_x4",
+    "train_hdsrnet_x2",
+    "train_drct_small_x2",
+];
 
 /// The files, and `file:tensor`s, that wait for an issue, which stands after the name.
 const PENDING: &str = include_str!("golden_pending.txt");
@@ -594,6 +607,165 @@ fn srresnet(golden: &Golden) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The configuration and the weights of a file, as a network of its own type
+/// is built from them.
+fn weights(golden: &Golden) -> Result<candle_nn::VarBuilder<'static>> {
+    let (tensors, f32) = (golden.parameters()?, candle_core::DType::F32);
+    Ok(candle_nn::VarBuilder::from_tensors(
+        tensors,
+        f32,
+        &Device::Cpu,
+    ))
+}
+
+/// Shows a tensor to a comparison; [`srfilter`] knows only candle's errors.
+fn shown(result: Result<()>) -> candle_core::Result<()> {
+    result.map_err(|e| candle_core::Error::Msg(format!("{e:#}")))
+}
+
+/// HDSRNet, whose vectors go from 0 to 255.
+fn hdsr(golden: &Golden) -> Result<()> {
+    let (architecture, network) = golden.published(&Hints::default())?;
+    let Architecture::HdsrNet(config) = architecture else {
+        bail!("found {architecture:?}");
+    };
+    let scale = scale_of(network.as_ref())?;
+    let x = (golden.tensor("input")? / 255.0)?;
+    let output = (network.at(scale)?.forward(&x)? * 255.0)?;
+    golden.check_tensor("output", &output)?;
+    if golden.tensors.contains_key("output_batch") {
+        let x = golden.made("input", &[2, 3, 10, 9])?;
+        let output = (network.at(scale)?.forward(&x)? * 255.0)?;
+        golden.check_tensor("output_batch", &output)?;
+    }
+    let network = hdsrnet::HdsrNet::new(&weights(golden)?, &config, network.scales())?;
+    network.trace(&x, |name, tensor| {
+        let name = format!("mid.{name}");
+        if !golden.tensors.contains_key(&name) {
+            return Ok(());
+        }
+        let part = if tensor.rank() == 4 {
+            &tensor.narrow(1, 0, 4)?
+        } else {
+            tensor
+        };
+        shown(golden.check_tensor(&name, part))
+    })?;
+    Ok(())
+}
+
+/// Every `step`-th of a dimension.
+fn every(tensor: &Tensor, dim: usize, step: usize) -> candle_core::Result<Tensor> {
+    let indices = (0..tensor.dim(dim)? as u32).step_by(step);
+    let indices = Tensor::from_iter(indices, &Device::Cpu)?;
+    tensor.contiguous()?.index_select(&indices, dim)
+}
+
+fn lapan12(golden: &Golden) -> Result<()> {
+    let (architecture, network) = golden.published(&Hints::default())?;
+    let Architecture::Lapan(config) = architecture else {
+        bail!("found {architecture:?}");
+    };
+    let ready = network.at(scale_of(network.as_ref())?)?;
+    let x = golden.tensor("input")?;
+    golden.check_tensor("output", &ready.forward(&x)?)?;
+    let odd = golden.made("input", &[1, 3, 13, 10])?;
+    golden.check_tensor("output_odd", &ready.forward(&odd)?)?;
+    lapan::Lapan::new(&weights(golden)?, &config)?.trace(&x, |name, tensor| {
+        let step = match name {
+            "compressed_2x" => 1,
+            "compressed_4x" => 2,
+            _ => 4,
+        };
+        let part = every(&every(&tensor.narrow(1, 0, 2)?, 2, step)?, 3, step)?;
+        shown(golden.check_tensor(&format!("mid.{name}"), &part))
+    })?;
+    Ok(())
+}
+
+/// DRCT, small or not.
+fn dense_transformer(golden: &Golden) -> Result<()> {
+    let (architecture, network) = golden.published(&Hints::default())?;
+    let Architecture::Drct(config) = architecture else {
+        bail!("found {architecture:?}");
+    };
+    let ready = network.at(scale_of(network.as_ref())?)?;
+    let factor = ready.works_at().factor();
+    let x = golden.tensor("input")?;
+    golden.check_tensor("output", &ready.forward(&x)?)?;
+    for (name, size) in [
+        ("output_padded", (17, 19)),
+        ("output_16x16", (16, 16)),
+        ("output_64_slice", (64, 64)),
+        ("output_tiled", (24, 32)),
+    ] {
+        if !golden.tensors.contains_key(name) {
+            continue;
+        }
+        let x = golden.made("input", &[1, 3, size.0, size.1])?;
+        let y = match name {
+            "output_tiled" => averaged_tiles(&x, (16, 8), factor, |x| ready.forward(x))?,
+            "output_64_slice" => every(&every(&ready.forward(&x)?, 2, 3)?, 3, 3)?,
+            _ => ready.forward(&x)?,
+        };
+        golden.check_tensor(name, &y)?;
+    }
+    // Every how many tokens, and how many channels of them, are stored.
+    let (step, channels) = if golden.name == "drct_x4" {
+        (16, 16)
+    } else {
+        (7, 8)
+    };
+    let network = drct::Drct::new(&weights(golden)?, &config, network.scales())?;
+    network.trace(&x, |name, tensor| {
+        let name = format!("mid.{name}");
+        if !golden.tensors.contains_key(&name) {
+            return Ok(());
+        }
+        let part = match name.as_str() {
+            "mid.body" => tensor.narrow(1, 0, 4)?,
+            _ => every(&tensor.flatten(1, 2)?.narrow(2, 0, channels)?, 1, step)?,
+        };
+        shown(golden.check_tensor(&name, &part))
+    })?;
+    Ok(())
+}
+
+/// What a network makes of overlapping tiles, averaged where they overlap.
+fn averaged_tiles(
+    x: &Tensor,
+    (tile, overlap): (usize, usize),
+    factor: usize,
+    network: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+) -> Result<Tensor> {
+    let (_, planes, height, width) = x.dims4()?;
+    let starts = |len: usize| {
+        let mut starts: Vec<usize> = (0..len - tile).step_by(tile - overlap).collect();
+        starts.push(len - tile);
+        starts
+    };
+    let shape = (1, planes, height * factor, width * factor);
+    let mut sums = [
+        Tensor::zeros(shape, x.dtype(), x.device())?,
+        Tensor::zeros(shape, x.dtype(), x.device())?,
+    ];
+    for top in starts(height) {
+        for left in starts(width) {
+            let made = network(&x.narrow(2, top, tile)?.narrow(3, left, tile)?)?;
+            let place = |tensor: &Tensor| {
+                let after = |start: usize, len: usize| (len - start - tile) * factor;
+                tensor
+                    .pad_with_zeros(2, top * factor, after(top, height))?
+                    .pad_with_zeros(3, left * factor, after(left, width))
+            };
+            sums[0] = (&sums[0] + place(&made)?)?;
+            sums[1] = (&sums[1] + place(&made.ones_like()?)?)?;
+        }
+    }
+    let [sum, count] = sums;
+    Ok((sum / count)?)
 }
 
 /// Sum, sum of absolute values, sum of squares.

@@ -8,7 +8,9 @@ use srfilter::Scale;
 use srfilter::engine::{Job, Options, Shape, Upscaler};
 use srfilter::frame::resample::Resampler;
 use srfilter::frame::{Color, Picture, PixelFormat};
-use srfilter::models::{Architecture, Scales, espcn};
+use srfilter::models::{
+    Architecture, Channels, Scales, compact, drct, espcn, hdsrnet, lapan, srresnet,
+};
 use srfilter::weights::{Hints, Loaded};
 use std::sync::Arc;
 
@@ -90,7 +92,7 @@ fn check_fractions(model: &Arc<Loaded>) {
 fn larger_scales_are_reached_in_turn() {
     let dir = tempfile::tempdir().unwrap();
     let model = Loaded::file(common::espcn_file(dir.path()), None, &Hints::default()).unwrap();
-    for (scale, native) in [("6", [3, 2]), ("9", [3, 3]), ("7/2", [3, 2])] {
+    for (scale, native) in [("6", [3, 2]), ("9", [3, 3]), ("7/2", [2, 2])] {
         let job = job(PixelFormat::Rgb, scale);
         let mut upscaler = Upscaler::new(model.clone(), job, &Options::default()).unwrap();
         assert_eq!(upscaler.native_scales(), native.map(Scale::whole));
@@ -106,4 +108,119 @@ fn larger_scales_are_reached_in_turn() {
             .unwrap();
         assert!(output.data.iter().any(|&v| v != output.data[0]));
     }
+}
+
+/// Small networks of every kind on R, G and B, and whether they see whole frames.
+fn rgb_networks() -> Vec<(Architecture, u32, bool)> {
+    let srresnet = srresnet::Config {
+        width: 6,
+        blocks: 2,
+        norm: false,
+        ..srresnet::Config::default()
+    };
+    let compact = compact::Config { width: 6, depth: 3 };
+    let lapan = |chained| lapan::Config { width: 16, chained };
+    let drct = drct::Config {
+        width: 12,
+        groups: 2,
+        heads: 4,
+        window: 8,
+        growth: 4,
+        mlp_ratio: 2,
+    };
+    vec![
+        (Architecture::SrResNet(srresnet), 4, false),
+        (Architecture::Compact(compact), 3, false),
+        (Architecture::HdsrNet(hdsrnet::Config { width: 8 }), 3, true),
+        (Architecture::Lapan(lapan(false)), 2, true),
+        (Architecture::Lapan(lapan(true)), 2, true),
+        (Architecture::Drct(drct), 2, true),
+    ]
+}
+
+fn rgb_model(dir: &std::path::Path, architecture: &Architecture, factor: u32) -> Arc<Loaded> {
+    let file = dir.join("rgb.safetensors");
+    let scales = Scales::list([Scale::whole(factor)]);
+    common::save(&file, architecture.clone(), scales, 11);
+    let model = Loaded::file(file, None, &Hints::default()).unwrap();
+    assert_eq!(model.channels(), Channels::Rgb);
+    model
+}
+
+#[test]
+fn rgb_networks_do_in_any_tiles_what_they_do_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    for (architecture, factor, whole) in rgb_networks() {
+        let name = architecture.name();
+        let model = rgb_model(dir.path(), &architecture, factor);
+        let mut next = common::noise(4);
+        let mut plane = || -> Vec<f32> {
+            let sample = |_| (next() * 256.0).floor() as f32;
+            (0..SIZE.0 * SIZE.1).map(sample).collect()
+        };
+        let planes = [plane(), plane(), plane()];
+        let samples: Vec<f32> = planes.iter().flatten().map(|v| v / 255.0).collect();
+        let x = Tensor::from_vec(samples, (1, 3, SIZE.1, SIZE.0), &Device::Cpu).unwrap();
+        let network = model.at(Scale::whole(factor)).unwrap();
+        assert_eq!(network.whole_frame(), whole, "{name}");
+        let expected = network.forward(&x).unwrap().flatten_all().unwrap();
+        let expected = expected.to_vec1::<f32>().unwrap();
+        let least = expected.iter().copied().fold(f32::MAX, f32::min);
+        assert!(
+            expected.iter().any(|v| v - least > 0.02),
+            "{name} makes one colour"
+        );
+        let job = job(PixelFormat::Rgb, &factor.to_string());
+        for tile in [0, 16] {
+            let options = Options {
+                tile,
+                threads: 2,
+                ..Options::default()
+            };
+            let mut upscaler = Upscaler::new(Arc::clone(&model), job, &options).unwrap();
+            assert_eq!(upscaler.tiles() > 1, tile > 0 && !whole, "{name}");
+            let got = upscaler.process_planes(&planes).unwrap().concat();
+            assert_eq!(got.len(), expected.len(), "{name}");
+            let pairs = got.iter().zip(&expected);
+            let off = pairs.map(|(got, v)| (got - (v * 255.0).clamp(0.0, 255.0)).abs());
+            let off = off.fold(0.0, f32::max);
+            assert!(off < 0.01, "{name}: off by {off}");
+        }
+    }
+}
+
+/// Pictures that are smaller than a window or a kernel.
+#[test]
+fn rgb_networks_take_the_smallest_pictures() {
+    let dir = tempfile::tempdir().unwrap();
+    for (architecture, factor, _) in rgb_networks() {
+        let model = rgb_model(dir.path(), &architecture, factor);
+        let network = model.at(Scale::whole(factor)).unwrap();
+        for (width, height) in [(1, 1), (2, 9), (11, 1)] {
+            let x = Tensor::full(0.5f32, (1, 3, height, width), &Device::Cpu).unwrap();
+            let y = network.forward(&x).unwrap();
+            let factor = factor as usize;
+            let name = architecture.name();
+            assert_eq!(y.dims(), [1, 3, height * factor, width * factor], "{name}");
+        }
+    }
+}
+
+/// What a network that sees whole frames would hold counts.
+#[cfg(target_os = "linux")]
+#[test]
+fn frames_that_are_too_large_to_see_whole_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let architecture = Architecture::HdsrNet(hdsrnet::Config::default());
+    let model = rgb_model(dir.path(), &architecture, 2);
+    let large = Shape {
+        size: (16_000, 16_000),
+        ..job(PixelFormat::Rgb, "2").input
+    };
+    let job = Job::exact(large, Scale::whole(2));
+    let error = Upscaler::check(&model, &job).unwrap_err().to_string();
+    assert!(
+        error.contains("MiB") && error.contains("hdsrnet"),
+        "{error}"
+    );
 }

@@ -5,7 +5,7 @@ mod common;
 
 use candle_core::{Device, Tensor};
 use proptest::prelude::*;
-use srfilter::models::{Architecture, Channels, Scales, hypersrcnn, srcnn};
+use srfilter::models::{Architecture, Channels, Scales, compact, hypersrcnn, srcnn};
 use srfilter::ops::Border;
 use srfilter::weights::{Checkpoint, Hints, Loaded};
 use srfilter::{Error, Scale};
@@ -72,6 +72,37 @@ fn other_files_are_told_by_names_and_shapes() {
         };
         assert_eq!(found, Architecture::Srcnn(expected));
         assert_eq!(network.scales(), &Scales::list([Scale::whole(3)]));
+    }
+}
+
+/// Where the shapes tell the scale, no flag changes it; what training scripts
+/// leave before the names does not matter.
+#[test]
+fn shapes_tell_the_scale() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = compact::Config { width: 5, depth: 2 };
+    let architecture = Architecture::Compact(config);
+    let ours = dir.path().join("ours.safetensors");
+    let scales = Scales::list([Scale::whole(3)]);
+    common::save(&ours, architecture.clone(), scales.clone(), 8);
+    let tensors = Checkpoint::open(&ours).unwrap().tensors().clone();
+    for prefix in ["", "module.", "module.net."] {
+        let path = dir.path().join("theirs.safetensors");
+        let named = tensors
+            .iter()
+            .map(|(name, t)| (format!("{prefix}{name}"), t.clone()));
+        write(&path, named.collect());
+        let (found, network) = Checkpoint::open(&path)
+            .unwrap()
+            .network(&Hints::default())
+            .unwrap();
+        assert_eq!((&found, network.scales()), (&architecture, &scales));
+        let hints = Hints {
+            border: None,
+            scales: Some(vec![Scale::whole(2)]),
+        };
+        let error = Loaded::file(&path, None, &hints).unwrap_err().to_string();
+        assert!(error.contains("for scale 3, not for 2"), "{error}");
     }
 }
 

@@ -96,8 +96,12 @@ impl Stage {
         let bands = height.div_ceil(tile).next_multiple_of(threads);
         // Thinner bands would compute more halo than picture.
         let thinnest = (MIN_HALOS * network.halo()).min(tile).max(1);
+        let tile = match network.whole_frame() {
+            true => view.size(),
+            false => (tile, height.div_ceil(bands).max(thinnest)),
+        };
         Self {
-            tile: (tile, height.div_ceil(bands).max(thinnest)),
+            tile,
             factor: works_at.factor(),
             network,
             view,

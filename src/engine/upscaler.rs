@@ -8,7 +8,7 @@ use crate::frame::resample::{Axis, Grid, Region, Resampler};
 use crate::frame::{
     Color, Component, Family, FrameMut, FrameRef, Luma601, PixelFormat, Siting, YuvToRgb, to_u8,
 };
-use crate::models::Channels;
+use crate::models::{Channels, WorksAt};
 use crate::weights::Loaded;
 use crate::{Error, Result, Scale};
 use rayon::prelude::*;
@@ -170,21 +170,32 @@ impl Upscaler {
     pub fn check(model: &Loaded, job: &Job) -> Result<Vec<(usize, usize)>> {
         check_size(job.input.size)?;
         check_size(job.output)?;
+        let area = |&(width, height): &(usize, usize)| (width * height) as u64;
         let mut reached = Scale::ONE;
-        let mut sizes = Vec::new();
+        let (mut sizes, mut seen) = (Vec::new(), job.input.size);
+        // Values inside the network that sees the most at once.
+        let mut inside = 0;
         for scale in model.stages(job.scale) {
             reached = reached.checked_mul(scale).unwrap_or(reached);
             let (width, height) = job.input.size;
             let size = (reached.apply(width), reached.apply(height));
             check_size(size)?;
+            let network = model.at(scale)?;
+            if network.whole_frame() {
+                let seen = match network.works_at() {
+                    WorksAt::Output => size,
+                    WorksAt::Input(_) => seen,
+                };
+                inside = inside.max(network.working_set() as u64 * area(&seen));
+            }
             sizes.push(size);
+            seen = size;
         }
-        let area = |&(width, height): &(usize, usize)| (width * height) as u64;
         let planes = model.channels().count() as u64;
         let components = job.input.format.components().len() as u64;
         // What a network takes and makes, and every component at the output's size.
         let widest = sizes.iter().map(area).max().unwrap_or(0);
-        let samples = 2 * planes * widest + (components + 1) * area(&job.output);
+        let samples = inside + 2 * planes * widest + (components + 1) * area(&job.output);
         let ((w, h), (ow, oh)) = (job.input.size, job.output);
         memory::check(
             samples,

@@ -3,8 +3,11 @@
 //! A network is one file here and one row in [`MODELS`].
 
 pub mod compact;
+pub mod drct;
 pub mod espcn;
+pub mod hdsrnet;
 pub mod hypersrcnn;
+pub mod lapan;
 pub mod srcnn;
 pub mod srresnet;
 
@@ -180,6 +183,18 @@ pub trait ScaledNetwork: Send + Sync {
     /// would make.
     fn border(&self) -> Border;
 
+    /// Whether it must see the whole picture at once, because a part of it
+    /// looks at all samples.
+    fn whole_frame(&self) -> bool {
+        false
+    }
+
+    /// How many values it holds at once for each sample of a plane of its
+    /// input, at most: what a network that sees the whole picture takes.
+    fn working_set(&self) -> usize {
+        0
+    }
+
     /// The network as a chain of convolutions, if it is one.
     ///
     /// # Errors
@@ -245,6 +260,12 @@ pub enum Architecture {
     SrResNet(srresnet::Config),
     /// [`compact`].
     Compact(compact::Config),
+    /// [`hdsrnet`].
+    HdsrNet(hdsrnet::Config),
+    /// [`lapan`].
+    Lapan(lapan::Config),
+    /// [`drct`].
+    Drct(drct::Config),
 }
 
 /// What a file without metadata was found to hold.
@@ -272,7 +293,15 @@ const PREFIXES: [&str; 3] = ["module.", "net.", "generator."];
 
 impl Architecture {
     /// The names of those that [`Architecture::detect`] finds.
-    pub(crate) const DETECTED: [&str; 4] = ["srcnn", "hypersrcnn", "srresnet", "compact"];
+    pub(crate) const DETECTED: [&str; 7] = [
+        "srcnn",
+        "hypersrcnn",
+        "srresnet",
+        "compact",
+        "hdsrnet",
+        "lapan",
+        "drct",
+    ];
 
     /// The architecture's name.
     pub const fn name(&self) -> &'static str {
@@ -282,6 +311,9 @@ impl Architecture {
             Self::Espcn(_) => "espcn",
             Self::SrResNet(_) => "srresnet",
             Self::Compact(_) => "compact",
+            Self::HdsrNet(_) => "hdsrnet",
+            Self::Lapan(_) => "lapan",
+            Self::Drct(_) => "drct",
         }
     }
 
@@ -291,7 +323,11 @@ impl Architecture {
             Self::Srcnn(config) => config.channels,
             Self::HyperSrcnn(config) => config.target.channels,
             Self::Espcn(_) => Channels::Luma,
-            Self::SrResNet(_) | Self::Compact(_) => Channels::Rgb,
+            Self::SrResNet(_)
+            | Self::Compact(_)
+            | Self::HdsrNet(_)
+            | Self::Lapan(_)
+            | Self::Drct(_) => Channels::Rgb,
         }
     }
 
@@ -300,7 +336,10 @@ impl Architecture {
         match self {
             Self::Srcnn(_) | Self::HyperSrcnn(_) => WorksAt::Output,
             Self::Espcn(config) => config.works_at(scale),
-            Self::SrResNet(_) | Self::Compact(_) => WorksAt::Input(scale.factor().ceil() as usize),
+            Self::Lapan(_) => WorksAt::Input(lapan::FACTOR),
+            Self::SrResNet(_) | Self::Compact(_) | Self::HdsrNet(_) | Self::Drct(_) => {
+                WorksAt::Input(scale.factor().ceil() as usize)
+            }
         }
     }
 
@@ -308,9 +347,14 @@ impl Architecture {
     /// on what the weights were trained for.
     pub fn scales(&self) -> Option<Scales> {
         match self {
-            Self::Srcnn(_) | Self::SrResNet(_) | Self::Compact(_) => None,
+            Self::Srcnn(_)
+            | Self::SrResNet(_)
+            | Self::Compact(_)
+            | Self::HdsrNet(_)
+            | Self::Drct(_) => None,
             Self::HyperSrcnn(config) => Some(config.scales()),
             Self::Espcn(config) => Some(config.scales()),
+            Self::Lapan(_) => Some(lapan::Config::scales()),
         }
     }
 
@@ -334,6 +378,9 @@ impl Architecture {
             Self::Srcnn(config) => Box::new(srcnn::Srcnn::new(vb, config, scales)?),
             Self::HyperSrcnn(config) => Box::new(hypersrcnn::HyperSrcnn::new(vb, config)?),
             Self::Espcn(config) => Box::new(espcn::Espcn::new(vb, config, &scales)?),
+            Self::Drct(config) => Box::new(drct::Drct::new(vb, config, &scales)?),
+            Self::Lapan(config) => Box::new(lapan::Lapan::new(vb, config)?),
+            Self::HdsrNet(config) => Box::new(hdsrnet::HdsrNet::new(vb, config, &scales)?),
             Self::Compact(config) => Box::new(compact::Compact::new(vb, config, &scales)?),
             Self::SrResNet(config) => Box::new(srresnet::SrResNet::new(vb, config, &scales)?),
         })
@@ -368,7 +415,16 @@ impl Architecture {
         let hyper = || hypersrcnn::detect(shapes).map(|d| d.map(Self::HyperSrcnn));
         let srresnet = || srresnet::detect(shapes).map(|d| d.map(Self::SrResNet));
         let compact = || compact::detect(shapes).map(|d| d.map(Self::Compact));
-        srcnn().or_else(hyper).or_else(srresnet).or_else(compact)
+        let hdsrnet = || hdsrnet::detect(shapes).map(|d| d.map(Self::HdsrNet));
+        let lapan = || lapan::detect(shapes).map(|d| d.map(Self::Lapan));
+        let drct = || drct::detect(shapes).map(|d| d.map(Self::Drct));
+        srcnn()
+            .or_else(hyper)
+            .or_else(srresnet)
+            .or_else(compact)
+            .or_else(hdsrnet)
+            .or_else(lapan)
+            .or_else(drct)
     }
 }
 
@@ -454,6 +510,42 @@ pub static MODELS: &[Model] = &[
         name: "compact",
         summary: "SRVGGNetCompact on RGB, the form of realesr-animevideov3: one scale of x2 to x8",
         architecture: || Some(Architecture::Compact(compact::Config::default())),
+        built_in: &[],
+    },
+    Model {
+        name: "hdsrnet",
+        summary: "HDSRNet on RGB, on whole frames: x2, x3 or x4",
+        architecture: || Some(Architecture::HdsrNet(hdsrnet::Config::default())),
+        built_in: &[],
+    },
+    Model {
+        name: "lapan",
+        summary: "The 12-block network on RGB, on whole frames: x2",
+        architecture: || Some(Architecture::Lapan(lapan::Config::default())),
+        built_in: &[],
+    },
+    Model {
+        name: "drct",
+        summary: "DRCT on RGB, on whole frames: x2, x3 or x4",
+        architecture: || Some(Architecture::Drct(drct::Config::default())),
+        built_in: &[],
+    },
+    Model {
+        name: "drct-l",
+        summary: "DRCT-L on RGB, on whole frames: 12 instead of 6 groups",
+        architecture: || Some(Architecture::Drct(drct::Config::large())),
+        built_in: &[],
+    },
+    Model {
+        name: "realdrct-mse",
+        summary: "Real-DRCT on RGB: the network of drct, for weights that undo degradations",
+        architecture: || Some(Architecture::Drct(drct::Config::default())),
+        built_in: &[],
+    },
+    Model {
+        name: "realdrct-gan",
+        summary: "Real-DRCT on RGB: the same, for weights that a GAN trained",
+        architecture: || Some(Architecture::Drct(drct::Config::default())),
         built_in: &[],
     },
     Model {

@@ -2,13 +2,19 @@
 
 mod bicubic;
 mod chain;
+mod dynamic;
 mod norm;
 mod packed;
+mod window;
 
 pub use bicubic::Bicubic;
+pub(crate) use dynamic::bare_conv;
+pub use dynamic::{DynamicConv, DynamicSpec};
 pub use norm::BatchNorm;
 pub use packed::Packed;
 pub(crate) use packed::{FEW, Layer, Method};
+pub(crate) use window::leaky_relu;
+pub use window::{LayerNorm, Linear, WindowAttention, WindowSpec};
 
 use crate::ops::{ConvSpec, conv2d};
 use candle_core::{Result, Tensor};

@@ -162,8 +162,9 @@ impl Loaded {
     }
 
     /// The networks that enlarge by `target` when run one after the other:
-    /// one where a native scale is at or above it, else a cascade. Their
-    /// product may pass `target`; the rest is to be resampled.
+    /// one where a native scale is at or above it, else the two that pass it
+    /// by the least, else the largest first. Their product may pass `target`;
+    /// the rest is to be resampled.
     pub fn stages(&self, target: Scale) -> Vec<Scale> {
         let mut stages = Vec::new();
         let mut reached = Scale::ONE;
@@ -173,7 +174,8 @@ impl Loaded {
                 .ok()
                 .and_then(|t| t.checked_mul(Scale::new(reached.den(), reached.num()).ok()?))
                 .unwrap_or(Scale::MAX);
-            let Some(native) = self.scales.nearest(left) else {
+            let pair = self.pair(left);
+            let Some(native) = pair.or_else(|| self.scales.nearest(left)) else {
                 break;
             };
             let Some(product) = reached.checked_mul(native) else {
@@ -186,6 +188,24 @@ impl Loaded {
             reached = product;
         }
         stages
+    }
+
+    /// The first of the two native scales whose product is `left`, or passes
+    /// it by the least, where one alone does not reach it.
+    fn pair(&self, left: Scale) -> Option<Scale> {
+        let Scales::List(list) = &self.scales else {
+            return None;
+        };
+        if list.iter().any(|&scale| scale >= left) {
+            return None;
+        }
+        let pairs = list.iter().enumerate().flat_map(|(i, &first)| {
+            let product = move |&second: &Scale| Some((first.checked_mul(second)?, first));
+            list[..=i].iter().filter_map(product)
+        });
+        let enough = pairs.filter(|&(product, _)| product >= left);
+        let best = enough.min_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+        best.map(|(_, first)| first)
     }
 
     /// The network for one native scale.
@@ -272,4 +292,30 @@ fn name_of(architecture: &Architecture) -> String {
         .or_else(|| find(|a, b| (a.name(), a.channels()) == (b.name(), b.channels())));
     row.map_or(architecture.name(), |model| model.name)
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cascades_pass_the_wish_by_the_least() {
+        let stages = |native: &[u32], target: &str| -> Vec<String> {
+            let loaded = Loaded {
+                scales: Scales::list(native.iter().copied().map(Scale::whole)),
+                ..Loaded::new("none", "test", Vec::new()).unwrap()
+            };
+            let stages = loaded.stages(target.parse().unwrap());
+            stages.iter().map(Scale::to_string).collect()
+        };
+        assert_eq!(stages(&[2, 3, 4, 8], "9"), ["3", "3"]);
+        assert_eq!(stages(&[2, 3, 4, 5, 6, 7, 8], "9"), ["3", "3"]);
+        assert_eq!(stages(&[2, 4, 8], "16"), ["8", "2"]);
+        assert_eq!(stages(&[2, 4, 8], "9"), ["8", "2"]);
+        assert_eq!(stages(&[2, 3], "5"), ["3", "2"]);
+        assert_eq!(stages(&[2, 3], "16"), ["3", "3", "2"]);
+        assert_eq!(stages(&[2, 3], "5/2"), ["3"]);
+        assert_eq!(stages(&[2], "16"), ["2", "2", "2", "2"]);
+        assert_eq!(stages(&[], "2"), [""; 0]);
+    }
 }

@@ -58,9 +58,9 @@ fn noise_weights_for(
     seed: u64,
 ) -> Vec<(String, Tensor)> {
     let spread = match architecture {
+        Architecture::Srcnn(_) | Architecture::HyperSrcnn(_) => 0.8,
         // Deep: each layer would leave less of the picture.
-        Architecture::Espcn(_) => 3.0,
-        _ => 0.8,
+        _ => 3.0,
     };
     let source = NoiseSource(Arc::new(Mutex::new(Noise {
         next: Box::new(noise(seed)),

@@ -1,13 +1,13 @@
-//! Training steps against PyTorch's: the vectors of `train_srcnn_y`,
-//! `train_hypersrcnn` and `train_srresnet_x4` in the folder of reference
-//! vectors (`SRFILTER_GOLDEN`, else `../shared/golden` beside the repository).
+//! Training steps against PyTorch's: the vectors of `train_srcnn_y` and the
+//! like in the folder of reference vectors (`SRFILTER_GOLDEN`, else
+//! `../shared/golden` beside the repository).
 
 #![allow(clippy::unwrap_used)]
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
-use srfilter::models::{Architecture, Network, Scales, hypersrcnn, srcnn, srresnet};
+use srfilter::models::{Architecture, Network, Scales, drct, hdsrnet, hypersrcnn, srcnn, srresnet};
 use srfilter::nn::BatchNorm;
 use srfilter::weights::Checkpoint;
 use srfilter_train::optim::{Adam, Settings};
@@ -15,9 +15,6 @@ use srfilter_train::params::{Store, Vars};
 use srfilter_train::recipe::Loss;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-
-/// Learning rate of both files.
-const LR: f64 = 1e-4;
 
 /// Increment of the reference's random numbers, and its seed's factor.
 const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -163,26 +160,53 @@ fn some_of(tensor: &Tensor) -> Vec<f32> {
     all.into_iter().step_by(every).take(STORED).collect()
 }
 
+/// How the steps of a file are taken.
+struct Steps {
+    lr: f64,
+    settings: Settings,
+    /// The largest element of a gradient, either side of zero.
+    clip: Option<f64>,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self {
+            lr: 1e-4,
+            settings: Settings::default(),
+            clip: None,
+        }
+    }
+}
+
 /// Takes the steps of a file and compares losses, first gradients and results.
 fn train(mut reference: Reference, vars: &Vars, loss: impl Fn() -> Tensor) {
+    train_by(&Steps::default(), &mut reference, vars, loss);
+    reference.finish();
+}
+
+fn train_by(how: &Steps, reference: &mut Reference, vars: &Vars, loss: impl Fn() -> Tensor) {
     let mut learnt = vars.clone();
     learnt.retain(|name, _| !BatchNorm::is_statistic(name));
-    let mut adam = Adam::new(&learnt, Settings::default(), &BTreeMap::new());
+    let mut adam = Adam::new(&learnt, how.settings, &BTreeMap::new());
     let steps = reference.tensors["losses"].elem_count() - 1;
     let mut losses = Vec::new();
     for step in 0..steps {
         let value = loss();
         losses.push(value.to_scalar::<f32>().unwrap());
-        let gradients: GradStore = value.backward().unwrap();
+        let mut gradients: GradStore = value.backward().unwrap();
         if step == 0 {
             reference.check_all("grad0.", |name| gradients.get(&vars[name]).unwrap().clone());
         }
-        adam.step(&gradients, LR, 1.0).unwrap();
+        for var in learnt.values().filter(|_| how.clip.is_some()) {
+            let (most, gradient) = (how.clip.unwrap(), gradients.get(var).unwrap());
+            let clipped = gradient.clamp(-most, most).unwrap();
+            gradients.insert(var, clipped);
+        }
+        adam.step(&gradients, how.lr, 1.0).unwrap();
     }
     losses.push(loss().to_scalar::<f32>().unwrap());
     reference.check("losses", &losses);
     reference.check_all("after.", |name| vars[name].as_tensor().clone());
-    reference.finish();
 }
 
 fn build(
@@ -257,4 +281,61 @@ fn golden_train_srresnet_x4() {
         Loss::Mse.of(&y, &target).unwrap()
     };
     train(Reference::open(&folder, "train_srresnet_x4"), &vars, loss);
+}
+
+#[test]
+fn golden_train_hdsrnet_x2() {
+    let Some(folder) = folder() else { return };
+    let seed = seed(&folder, "train_hdsrnet_x2");
+    let architecture = Architecture::HdsrNet(hdsrnet::Config::default());
+    let scale = Scale::whole(2);
+    let scales = Scales::list([scale]);
+    // What is frozen is no part of ours, and was left out with what is coded.
+    let (network, vars) = build(&folder, "hdsrnet_x2", &architecture, scales, seed);
+    let x = input("input", &[2, 3, 12, 12], seed);
+    let target = tensor("target", &[2, 3, 24, 24], 127.5, 127.5, seed);
+    let network = network.in_training(scale).unwrap();
+    let loss = || {
+        let y = (network.forward(&x).unwrap() * 255.0).unwrap();
+        Loss::L1.of(&y, &target).unwrap()
+    };
+    let how = Steps {
+        clip: Some(10.0),
+        ..Steps::default()
+    };
+    let mut reference = Reference::open(&folder, "train_hdsrnet_x2");
+    train_by(&how, &mut reference, &vars, loss);
+    reference.finish();
+}
+
+#[test]
+fn golden_train_drct_small_x2() {
+    let Some(folder) = folder() else { return };
+    let seed = seed(&folder, "train_drct_small_x2");
+    let architecture = Architecture::Drct(drct::Config {
+        width: 36,
+        groups: 2,
+        heads: 6,
+        window: 8,
+        growth: 8,
+        mlp_ratio: 2,
+    });
+    let scale = Scale::whole(2);
+    let scales = Scales::list([scale]);
+    let (network, vars) = build(&folder, "drct_small_x2", &architecture, scales, seed);
+    let x = input("input", &[2, 3, 16, 16], seed);
+    let target = input("target", &[2, 3, 32, 32], seed);
+    let network = network.in_training(scale).unwrap();
+    let loss = || Loss::L1.of(&network.forward(&x).unwrap(), &target).unwrap();
+    let how = Steps {
+        lr: 2e-4,
+        settings: Settings {
+            betas: [0.9, 0.99],
+            ..Settings::default()
+        },
+        ..Steps::default()
+    };
+    let mut reference = Reference::open(&folder, "train_drct_small_x2");
+    train_by(&how, &mut reference, &vars, loss);
+    reference.finish();
 }

@@ -182,6 +182,82 @@ fn a_network_at_the_inputs_resolution_learns_a_batch() {
     assert!(last < 0.7 * first, "{first} {last} {losses:?}");
 }
 
+/// A small network on R, G and B that enlarges by two.
+fn small_rgb(name: &str, config: &str) -> Overrides {
+    let mut flags = Overrides::default();
+    flags
+        .set("model", "name", Some(name))
+        .set(
+            "model",
+            "config",
+            Some(toml::from_str::<toml::Table>(config).unwrap()),
+        )
+        .set("data", "drawn", Some(1))
+        .set("data", "patch", Some(8))
+        .set("data", "validation", Some(0))
+        .set("train", "scales", Some(vec!["2"]))
+        .set("train", "lr", Some(4e-3))
+        .set("train", "warmup", Some(2))
+        .set("train", "steps", Some(60));
+    flags
+}
+
+const SMALL_SRRESNET: &str = "width = 8\nblocks = 2";
+
+fn rgb_trainer(name: &str, config: &str, state: Option<State>) -> Trainer {
+    let recipe = Recipe::resolve(None, &small_rgb(name, config)).unwrap();
+    let mut dataset = Dataset::load(&recipe, Channels::Rgb).unwrap();
+    dataset.train[0] = dataset.train[0].center(32);
+    Trainer::new(&recipe, &Arc::new(dataset), state).unwrap()
+}
+
+#[test]
+fn networks_on_rgb_learn_a_batch() {
+    for (name, config, steps) in [
+        ("srresnet", SMALL_SRRESNET, 60),
+        ("compact", "width = 8\ndepth = 2", 60),
+        ("hdsrnet", "width = 8", 60),
+        // Its features at eight times the size take a while.
+        ("lapan", "width = 16\nchained = true", 12),
+        (
+            "drct",
+            "width = 12\ngroups = 1\nheads = 4\nwindow = 4\ngrowth = 4",
+            60,
+        ),
+    ] {
+        let mut trainer = rgb_trainer(name, config, None);
+        let losses: Vec<f64> = (0..steps).map(|_| trainer.step().unwrap().loss).collect();
+        let (first, last) = (mean(&losses[..3]), mean(&losses[steps - 3..]));
+        assert!(last < 0.8 * first, "{name}: {first} {last} {losses:?}");
+    }
+}
+
+/// Statistics of batches are saved with the parameters, no optimiser moves
+/// them, and what is deployed has them folded in.
+#[test]
+fn statistics_of_batches_resume_and_deploy() {
+    let mut trainer = rgb_trainer("srresnet", SMALL_SRRESNET, None);
+    let statistic = "conv_block2.conv_block.1.running_mean";
+    for _ in 0..5 {
+        trainer.step().unwrap();
+    }
+    let state = trainer.state();
+    assert!(!state.moments.contains_key(statistic));
+    let moved = bits(&state.parameters)[statistic].clone();
+    assert!(moved.iter().any(|&bits| bits != 0));
+    let mut resumed = rgb_trainer("srresnet", SMALL_SRRESNET, Some(state));
+    for trainer in [&mut trainer, &mut resumed] {
+        for _ in 0..3 {
+            trainer.step().unwrap();
+        }
+    }
+    let tensors = |trainer: &Trainer| bits(&trainer.tensors().into_iter().collect());
+    assert_eq!(tensors(&trainer), tensors(&resumed));
+    assert_ne!(tensors(&trainer)[statistic], moved);
+    let deployed = trainer.deployed().unwrap();
+    assert!(deployed.tensors.iter().all(|(name, _)| name != statistic));
+}
+
 #[test]
 fn what_is_deployed_has_no_branches_and_measures_the_same() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,444 @@
+//! DRCT: groups of Swin transformer blocks with dense connections, at the
+//! input's resolution, then pixel shuffles.
+//!
+//! Chih-Chung Hsu, Chia-Ming Lee, Yi-Shiuan Chou, "DRCT: Saving Image
+//! Super-resolution away from Information Bottleneck", CVPR workshops 2024,
+//! <https://arxiv.org/abs/2404.00722>; `ming053l/DRCT`, with its key names.
+//! Real-DRCT is the same network, trained on degraded pictures.
+//!
+//! Windows lie on a grid that begins at the picture's corner, and every group
+//! reaches one further: the network runs on whole frames. Pictures are
+//! continued by their mirror image to whole windows, as in the published test
+//! code.
+
+use super::hdsrnet::DIV2K_MEAN;
+use super::{Channels, Detected, Network, Scaled, ScaledNetwork, Scales, Shapes, WorksAt, only};
+use crate::nn::{Conv, LayerNorm, Linear, WindowAttention, WindowSpec, leaky_relu, narrow_init};
+use crate::ops::{Border, ConvSpec};
+use crate::{Error, Result, Scale};
+use candle_core::Tensor;
+use candle_nn::{VarBuilder, ops::pixel_shuffle};
+use serde::{Deserialize, Serialize};
+
+/// The scales that there can be a network for, and their pixel shuffles.
+const FACTORS: [(u32, &[usize]); 3] = [(2, &[2]), (3, &[3]), (4, &[2, 2])];
+
+/// Side of the kernels.
+const KERNEL: usize = 3;
+
+/// Channels before the pixel shuffles.
+const FEATURES: usize = 64;
+
+/// Swin blocks of a group.
+const BLOCKS: usize = 5;
+
+/// Slope between the blocks of a group.
+const DENSE_SLOPE: f64 = 0.2;
+
+/// Slope before the pixel shuffles.
+const FEATURES_SLOPE: f64 = 0.01;
+
+/// What a group's result is multiplied by before its input is added.
+const RESIDUAL: f64 = 0.2;
+
+/// Shape of a DRCT.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Channels between the groups.
+    pub width: usize,
+    /// Number of groups.
+    pub groups: usize,
+    /// Heads of a group's first block; the others have as many as divide
+    /// their channels well.
+    pub heads: usize,
+    /// Side of a window.
+    pub window: usize,
+    /// Channels that each block of a group adds.
+    pub growth: usize,
+    /// How many times wider the perceptrons of a group's first three blocks are.
+    pub mlp_ratio: usize,
+}
+
+impl Default for Config {
+    /// DRCT: 13,991,867, 14,176,507 and 14,139,579 weights at x2, x3, x4.
+    fn default() -> Self {
+        Self {
+            width: 180,
+            groups: 6,
+            heads: 6,
+            window: 16,
+            growth: 32,
+            mlp_ratio: 2,
+        }
+    }
+}
+
+impl Config {
+    /// DRCT-L: 27,433,007, 27,617,647 and 27,580,719 weights.
+    pub fn large() -> Self {
+        Self {
+            groups: 12,
+            ..Self::default()
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let fits = (0..BLOCKS).all(|block| self.plan(block).is_some());
+        if fits && self.window > 1 && self.growth > 0 {
+            return Ok(());
+        }
+        Err(Error::Setting(format!(
+            "the heads of a DRCT divide its channels, and its windows are wider than a \
+             pixel: {self:?}"
+        )))
+    }
+
+    /// Sizes of a group's block; `None` where heads do not divide channels.
+    fn plan(&self, block: usize) -> Option<BlockPlan> {
+        let width = self.width + block * self.growth;
+        let rest = width.checked_rem(self.heads)?;
+        let heads = self.heads - rest;
+        let spec = WindowSpec {
+            width,
+            heads,
+            window: self.window,
+            shift: if block % 2 == 1 { self.window / 2 } else { 0 },
+        };
+        let last = block + 1 == BLOCKS;
+        (width > 0 && width.is_multiple_of(heads)).then_some(BlockPlan {
+            spec,
+            // The last two blocks have narrow perceptrons.
+            hidden: if block < 3 {
+                self.mlp_ratio * width
+            } else {
+                width
+            },
+            outputs: if last { self.width } else { self.growth },
+        })
+    }
+}
+
+/// Sizes of a Swin block and of the 1x1 convolution after it.
+struct BlockPlan {
+    spec: WindowSpec,
+    hidden: usize,
+    outputs: usize,
+}
+
+/// Finds the configuration in the tensors of a file that does not state it.
+pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
+    let shape = |name: &str| shapes.get(name).map(Vec::as_slice);
+    let &[width, 3, KERNEL, KERNEL] = shape("conv_first.weight")? else {
+        return None;
+    };
+    let &[offsets, heads] = shape("layers.0.swin1.attn.relative_position_bias_table")? else {
+        return None;
+    };
+    let group = |i: &usize| shape(&format!("layers.{i}.adjust5.weight")).is_some();
+    let config = Config {
+        width,
+        groups: (0..).take_while(group).count(),
+        heads,
+        window: offsets.isqrt().div_ceil(2),
+        growth: *shape("layers.0.adjust1.weight")?.first()?,
+        mlp_ratio: shape("layers.0.swin1.mlp.fc1.weight")?.first()? / width.max(1),
+    };
+    let &[outputs, ..] = shape("upsample.0.weight")? else {
+        return None;
+    };
+    let steps = 1 + usize::from(shape("upsample.2.weight").is_some());
+    let (factor, _) = FACTORS.into_iter().find(|(_, shuffles)| {
+        shuffles.len() == steps && outputs == FEATURES * shuffles[0].pow(2)
+    })?;
+    // Index and mask of the windows follow from their size.
+    let is_weight = |name: &&String| {
+        !name.ends_with(".relative_position_index") && !name.ends_with(".attn_mask")
+    };
+    let weights = shapes.keys().filter(is_weight);
+    Some(Detected {
+        config,
+        renames: weights.map(|k| (k.clone(), k.clone())).collect(),
+        scales: Some(Scales::list([Scale::whole(factor)])),
+    })
+}
+
+/// A Swin block: attention within windows, then a perceptron.
+#[derive(Debug, Clone)]
+struct SwinBlock {
+    norms: [LayerNorm; 2],
+    attention: WindowAttention,
+    mlp: [Linear; 2],
+}
+
+impl SwinBlock {
+    fn new(vb: &VarBuilder, plan: &BlockPlan) -> candle_core::Result<Self> {
+        let width = plan.spec.width;
+        let mlp = vb.pp("mlp");
+        Ok(Self {
+            norms: [
+                LayerNorm::new(&vb.pp("norm1"), width)?,
+                LayerNorm::new(&vb.pp("norm2"), width)?,
+            ],
+            attention: WindowAttention::new(&vb.pp("attn"), plan.spec)?,
+            mlp: [
+                Linear::new(&mlp.pp("fc1"), width, plan.hidden)?,
+                Linear::new(&mlp.pp("fc2"), plan.hidden, width)?,
+            ],
+        })
+    }
+
+    /// (N, H, W, C) in and out.
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let [before_attention, before_mlp] = &self.norms;
+        let x = (x + self.attention.forward(&before_attention.forward(x)?)?)?;
+        let [widen, narrow] = &self.mlp;
+        let hidden = widen.forward(&before_mlp.forward(&x)?)?.gelu_erf()?;
+        x + narrow.forward(&hidden)?
+    }
+}
+
+/// Five Swin blocks, each of which sees what all before it made.
+#[derive(Debug, Clone)]
+struct Group {
+    blocks: Vec<(SwinBlock, Linear)>,
+}
+
+impl Group {
+    fn new(vb: &VarBuilder, config: &Config) -> Result<Self> {
+        let blocks = (0..BLOCKS).filter_map(|i| Some((i + 1, config.plan(i)?)));
+        let blocks = blocks.map(|(i, plan)| {
+            let adjust = vb.pp(format!("adjust{i}"));
+            let width = plan.spec.width;
+            Ok((
+                SwinBlock::new(&vb.pp(format!("swin{i}")), &plan)?,
+                Linear::pointwise(&adjust, width, plan.outputs)?,
+            ))
+        });
+        Ok(Self {
+            blocks: blocks.collect::<candle_core::Result<_>>()?,
+        })
+    }
+
+    /// (N, H, W, C) in and out.
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let mut dense = x.clone();
+        for (i, (block, adjust)) in self.blocks.iter().enumerate() {
+            let made = adjust.forward(&block.forward(&dense)?)?;
+            if i + 1 == self.blocks.len() {
+                return (made * RESIDUAL)? + x;
+            }
+            let last = dense.rank() - 1;
+            dense = Tensor::cat(&[&dense, &leaky_relu(&made, DENSE_SLOPE)?], last)?;
+        }
+        Ok(dense)
+    }
+}
+
+/// A DRCT with its weights, for one scale.
+#[derive(Debug, Clone)]
+pub struct Drct {
+    config: Config,
+    scales: Scales,
+    factor: usize,
+    /// (1, 3, 1, 1), subtracted from samples 0 to 1.
+    mean: Tensor,
+    first: Conv,
+    /// Before the first group and after the last one.
+    norms: [LayerNorm; 2],
+    groups: Vec<Group>,
+    after_body: Conv,
+    before_upsample: Conv,
+    /// Convolutions and the pixel shuffles after them.
+    upsample: Vec<(Conv, usize)>,
+    last: Conv,
+}
+
+impl Drct {
+    /// Reads (or, in training, creates) the weights for the one scale of `scales`.
+    ///
+    /// # Errors
+    ///
+    /// A tensor that is missing or has another shape, sizes that do not fit
+    /// each other, a scale other than 2, 3 or 4.
+    pub fn new(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Self> {
+        config.check()?;
+        let scale = only(scales, "a DRCT")?;
+        let known = FACTORS.iter().find(|(f, _)| Scale::whole(*f) == scale);
+        let Some((factor, shuffles)) = known else {
+            return Err(Error::Setting(format!(
+                "a DRCT enlarges by 2, 3 or 4, not by {scale}"
+            )));
+        };
+        let (width, planes) = (config.width, Channels::Rgb.count());
+        let conv = |name: &str, channels| conv(&vb.pp(name), channels);
+        let upsample = shuffles.iter().enumerate().map(|(i, &shuffle)| {
+            let outputs = FEATURES * shuffle * shuffle;
+            let conv = conv(&format!("upsample.{}", 2 * i), (FEATURES, outputs))?;
+            Ok((conv, shuffle))
+        });
+        let groups = (0..config.groups).map(|i| Group::new(&vb.pp(format!("layers.{i}")), config));
+        Ok(Self {
+            mean: Tensor::new(&DIV2K_MEAN, vb.device())?.reshape((1, planes, 1, 1))?,
+            first: conv("conv_first", (planes, width))?,
+            norms: [
+                LayerNorm::new(&vb.pp("patch_embed.norm"), width)?,
+                LayerNorm::new(&vb.pp("norm"), width)?,
+            ],
+            groups: groups.collect::<Result<_>>()?,
+            after_body: conv("conv_after_body", (width, width))?,
+            before_upsample: conv("conv_before_upsample.0", (width, FEATURES))?,
+            upsample: upsample.collect::<candle_core::Result<_>>()?,
+            last: conv("conv_last", (FEATURES, planes))?,
+            factor: *factor as usize,
+            scales: Scales::list([scale]),
+            config: config.clone(),
+        })
+    }
+
+    /// The network, which shows what lies between its layers: `groupN`
+    /// (N, H, W, C), and `body`, what the last convolution of the body makes.
+    /// For comparing with other implementations.
+    ///
+    /// # Errors
+    ///
+    /// A tensor of another shape.
+    pub fn trace(
+        &self,
+        x: &Tensor,
+        mut show: impl FnMut(&str, &Tensor) -> candle_core::Result<()>,
+    ) -> candle_core::Result<Tensor> {
+        let (_, _, height, width) = x.dims4()?;
+        let x = mirrored_to(x, self.config.window)?.broadcast_sub(&self.mean)?;
+        let shallow = self.first.forward(&x)?;
+        let [before, after] = &self.norms;
+        let mut tokens = before.forward(&shallow.permute((0, 2, 3, 1))?.contiguous()?)?;
+        for (i, group) in self.groups.iter().enumerate() {
+            tokens = group.forward(&tokens)?;
+            show(&format!("group{i}"), &tokens)?;
+        }
+        let deep = after.forward(&tokens)?.permute((0, 3, 1, 2))?;
+        let deep = self.after_body.forward(&deep.contiguous()?)?;
+        show("body", &deep)?;
+        let y = self.before_upsample.forward(&(deep + shallow)?)?;
+        let mut y = leaky_relu(&y, FEATURES_SLOPE)?;
+        for (conv, shuffle) in &self.upsample {
+            y = pixel_shuffle(&conv.forward(&y)?, *shuffle)?;
+        }
+        let y = self.last.forward(&y)?.broadcast_add(&self.mean)?;
+        y.narrow(2, 0, height * self.factor)?
+            .narrow(3, 0, width * self.factor)
+    }
+}
+
+fn conv(vb: &VarBuilder, (inputs, outputs): (usize, usize)) -> candle_core::Result<Conv> {
+    let init = narrow_init(inputs * KERNEL * KERNEL);
+    Ok(Conv {
+        weight: vb.get_with_hints((outputs, inputs, KERNEL, KERNEL), "weight", init)?,
+        bias: Some(vb.get_with_hints(outputs, "bias", init)?),
+        spec: ConvSpec::default(),
+    })
+}
+
+/// Continues (N, C, H, W) to the right and down by its mirror image, until
+/// both sides are multiples of `window`.
+fn mirrored_to(x: &Tensor, window: usize) -> candle_core::Result<Tensor> {
+    let mut x = x.clone();
+    for dim in [2, 3] {
+        let len = x.dim(dim)?;
+        let wanted = len.next_multiple_of(window);
+        if wanted > len {
+            // The edge itself is not repeated.
+            let period = (2 * len).saturating_sub(2).max(1);
+            let index = (0..wanted).map(|i| (i % period).min(period - i % period) as u32);
+            let index = index.map(|i| i.min(len as u32 - 1));
+            x = x.index_select(&Tensor::from_iter(index, x.device())?, dim)?;
+        }
+    }
+    Ok(x)
+}
+
+impl Network for Drct {
+    fn channels(&self) -> Channels {
+        Channels::Rgb
+    }
+
+    fn scales(&self) -> &Scales {
+        &self.scales
+    }
+
+    fn at(&self, scale: Scale) -> Result<Scaled> {
+        if self.scales != Scales::list([scale]) {
+            let own = &self.scales;
+            return Err(Error::Setting(format!(
+                "this DRCT enlarges by {own}, not by {scale}"
+            )));
+        }
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl ScaledNetwork for Drct {
+    fn works_at(&self) -> WorksAt {
+        WorksAt::Input(self.factor)
+    }
+
+    fn halo(&self) -> usize {
+        // One window for each block of attention, and the convolutions.
+        BLOCKS * self.config.groups * self.config.window + self.upsample.len() + 4
+    }
+
+    fn border(&self) -> Border {
+        Border::Zero
+    }
+
+    fn whole_frame(&self) -> bool {
+        true
+    }
+
+    fn working_set(&self) -> usize {
+        let widest = self.config.width + (BLOCKS - 1) * self.config.growth;
+        // What is dense, its norm, queries, keys and values, and their order
+        // by windows; at the end, a shuffle's two sides.
+        let body = 10 * widest + 2 * self.config.width;
+        body.max(FEATURES * (2 * self.factor * self.factor + 2))
+    }
+
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.trace(x, |_, _| Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+    use candle_nn::VarMap;
+
+    #[test]
+    fn counts_of_weights_are_the_published_ones() {
+        for (config, scale, count) in [
+            (Config::default(), 2, 13_991_867),
+            (Config::default(), 3, 14_176_507),
+            (Config::default(), 4, 14_139_579),
+            (Config::large(), 4, 27_580_719),
+        ] {
+            let map = VarMap::new();
+            let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+            Drct::new(&vb, &config, &Scales::list([Scale::whole(scale)])).unwrap();
+            let data = map.data().lock().unwrap();
+            let found: usize = data.values().map(|var| var.elem_count()).sum();
+            assert_eq!(found, count);
+        }
+    }
+
+    #[test]
+    fn other_scales_are_refused() {
+        let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+        let config = Config::default();
+        let build = |scale| Drct::new(&vb, &config, &Scales::list([Scale::whole(scale)]));
+        let error = build(8).unwrap_err().to_string();
+        assert!(error.contains("2, 3 or 4, not by 8"), "{error}");
+        assert!(build(2).unwrap().at(Scale::whole(4)).is_err());
+    }
+}

@@ -1,0 +1,340 @@
+//! HDSRNet: two branches of sixteen layers, one of them with convolutions
+//! whose kernels depend on the picture, multiplied and then enlarged.
+//!
+//! Chunwei Tian et al., "Heterogeneous dynamic super-resolution network",
+//! <https://arxiv.org/abs/2402.15704>; `hellloxiaotian/HDSRNet`, class
+//! `DDYCNNSR`, with its key names. The published code anneals nothing: the
+//! temperature of the attention is 40 in training and in use.
+//!
+//! The attention pools over the whole picture, so that the network runs on
+//! whole frames.
+
+use super::{Channels, Detected, Network, Scaled, ScaledNetwork, Scales, Shapes, WorksAt, only};
+use crate::nn::{Conv, DynamicConv, DynamicSpec, bare_conv, narrow_init};
+use crate::ops::{Activation, Border, ConvSpec};
+use crate::{Error, Result, Scale};
+use candle_core::Tensor;
+use candle_nn::{VarBuilder, ops::pixel_shuffle};
+use serde::{Deserialize, Serialize};
+
+/// The scales that there can be a network for, and their pixel shuffles.
+const FACTORS: [(u32, &[usize]); 3] = [(2, &[2]), (3, &[3]), (4, &[2, 2])];
+
+/// Side of every kernel.
+const KERNEL: usize = 3;
+
+/// Layers of the lower branch; the second half adds the first half's results.
+const LAYERS: usize = 16;
+
+/// Blocks of the upper branch: dilated, dynamic, plain.
+const BLOCKS: usize = 5;
+
+/// Number of kernels that a dynamic convolution mixes.
+const KERNELS: usize = 4;
+
+/// How many times fewer channels there are inside the attention.
+const SQUEEZE: usize = 4;
+
+/// Temperature of the attention's softmax.
+const TEMPERATURE: f64 = 40.0;
+
+/// Range of the samples that the network computes with.
+const RANGE: f64 = 255.0;
+
+/// Mean of R, G and B over DIV2K, for samples 0 to 1.
+pub(super) const DIV2K_MEAN: [f32; 3] = [0.4488, 0.4371, 0.4040];
+
+/// Shape of an HDSRNet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Channels between the layers, a multiple of 4.
+    pub width: usize,
+}
+
+impl Default for Config {
+    /// The published one: 1,818,496, 2,003,136 and 1,966,208 weights at x2,
+    /// x3, x4.
+    fn default() -> Self {
+        Self { width: 64 }
+    }
+}
+
+/// Finds the configuration in the tensors of a file that does not state it.
+pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
+    let shape = |name: &str| shapes.get(name).map(Vec::as_slice);
+    let &[width, 3, KERNEL, KERNEL] = shape("conv1.0.weight")? else {
+        return None;
+    };
+    shape("Block.conv3.0.attention.net.0.weight")?;
+    let &[outputs, ..] = shape("upsample.up.body.0.weight")? else {
+        return None;
+    };
+    let steps = 1 + usize::from(shape("upsample.up.body.2.weight").is_some());
+    let (factor, _) = FACTORS
+        .into_iter()
+        .find(|(_, shuffles)| shuffles.len() == steps && outputs == width * shuffles[0].pow(2))?;
+    // The shift by the mean is no weight: it is frozen, and always the same.
+    let learnt = shapes.keys().filter(|name| !name.contains("_mean."));
+    Some(Detected {
+        config: Config { width },
+        renames: learnt.map(|k| (k.clone(), k.clone())).collect(),
+        scales: Some(Scales::list([Scale::whole(factor)])),
+    })
+}
+
+/// An HDSRNet with its weights, for one scale.
+#[derive(Debug, Clone)]
+pub struct HdsrNet {
+    scales: Scales,
+    factor: usize,
+    width: usize,
+    /// (1, 3, 1, 1), subtracted from samples 0 to 1.
+    mean: Tensor,
+    /// The symmetric branch, in order.
+    lower: Vec<Conv>,
+    /// The first layer of the heterogeneous branch.
+    first: Conv,
+    blocks: Vec<Block>,
+    /// Convolutions and the pixel shuffles after them.
+    upsample: Vec<(Conv, usize)>,
+    last: Conv,
+}
+
+/// A heterogeneous block.
+#[derive(Debug, Clone)]
+struct Block {
+    dilated: Conv,
+    dynamic: DynamicConv,
+    plain: Conv,
+}
+
+impl Block {
+    fn forward(&self, x: &Tensor, dilated: &Tensor) -> candle_core::Result<Tensor> {
+        let y = self.dynamic.forward(dilated)?.relu()?;
+        self.plain.forward(&y)? + x
+    }
+}
+
+impl HdsrNet {
+    /// Reads (or, in training, creates) the weights for the one scale of `scales`.
+    ///
+    /// # Errors
+    ///
+    /// A tensor that is missing or has another shape, a scale other than 2, 3 or 4.
+    pub fn new(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Self> {
+        let scale = only(scales, "an HDSRNet")?;
+        let known = FACTORS.iter().find(|(f, _)| Scale::whole(*f) == scale);
+        let Some((factor, shuffles)) = known else {
+            return Err(Error::Setting(format!(
+                "an HDSRNet enlarges by 2, 3 or 4, not by {scale}"
+            )));
+        };
+        let (width, planes) = (config.width, Channels::Rgb.count());
+        if width == 0 || !width.is_multiple_of(SQUEEZE) {
+            return Err(Error::Setting(format!(
+                "the width of an HDSRNet is a multiple of {SQUEEZE}, not {width}"
+            )));
+        }
+        let relu = ConvSpec {
+            activation: Activation::Relu,
+            ..ConvSpec::default()
+        };
+        let conv = |name: String, inputs: usize, spec: ConvSpec| {
+            bare_conv(&vb.pp(name), (inputs, width), KERNEL, spec)
+        };
+        let lower = (0..LAYERS).map(|i| {
+            let inputs = if i == 0 { planes } else { width };
+            // The ReLU after the last one stands by itself.
+            let spec = if i + 1 == LAYERS {
+                ConvSpec::default()
+            } else {
+                relu
+            };
+            conv(format!("conv{}.0", i + 1), inputs, spec)
+        });
+        let block = |i: usize| -> candle_core::Result<Block> {
+            let name = |layer: usize| format!("Block.conv{}.0", 3 * i + layer);
+            let dilated = ConvSpec {
+                dilation: 2,
+                ..relu
+            };
+            let dynamic = DynamicSpec {
+                channels: width,
+                kernel: KERNEL,
+                kernels: KERNELS,
+                squeezed: width / SQUEEZE,
+                temperature: TEMPERATURE,
+            };
+            Ok(Block {
+                dilated: conv(name(2), width, dilated)?,
+                dynamic: DynamicConv::new(&vb.pp(name(3)), dynamic)?,
+                plain: conv(name(4), width, relu)?,
+            })
+        };
+        let upsample = shuffles.iter().enumerate().map(|(i, &shuffle)| {
+            let vb = vb.pp(format!("upsample.up.body.{}", 2 * i));
+            let outputs = width * shuffle * shuffle;
+            let spec = ConvSpec::default();
+            let bias = narrow_init(width * KERNEL * KERNEL);
+            let conv = Conv {
+                bias: Some(vb.get_with_hints(outputs, "bias", bias)?),
+                ..bare_conv(&vb, (width, outputs), KERNEL, spec)?
+            };
+            Ok((conv, shuffle))
+        });
+        let last = vb.pp(format!("conv{}.0", LAYERS + 1));
+        Ok(Self {
+            scales: Scales::list([scale]),
+            factor: *factor as usize,
+            width,
+            mean: Tensor::new(&DIV2K_MEAN, vb.device())?.reshape((1, planes, 1, 1))?,
+            lower: lower.collect::<candle_core::Result<_>>()?,
+            first: conv("Block.conv1.0".to_owned(), planes, relu)?,
+            blocks: (0..BLOCKS).map(block).collect::<candle_core::Result<_>>()?,
+            upsample: upsample.collect::<candle_core::Result<_>>()?,
+            last: bare_conv(&last, (width, planes), KERNEL, ConvSpec::default())?,
+        })
+    }
+
+    /// The network, which shows what lies between its layers: `lower` (what
+    /// that branch's last convolution makes), `attentionN`, `upper`. For
+    /// comparing with other implementations.
+    ///
+    /// # Errors
+    ///
+    /// A tensor of another shape.
+    pub fn trace(
+        &self,
+        x: &Tensor,
+        mut show: impl FnMut(&str, &Tensor) -> candle_core::Result<()>,
+    ) -> candle_core::Result<Tensor> {
+        let x = (x.broadcast_sub(&self.mean)? * RANGE)?;
+        let lower = self.lower(&x, &mut show)?;
+        let mut upper = self.first.forward(&x)?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            let dilated = block.dilated.forward(&upper)?;
+            let attention = block.dynamic.attention(&dilated)?;
+            show(&format!("attention{}", i + 1), &attention)?;
+            upper = block.forward(&upper, &dilated)?;
+        }
+        show("upper", &upper)?;
+        let mut y = (upper * lower)?;
+        for (conv, shuffle) in &self.upsample {
+            y = pixel_shuffle(&conv.forward(&y)?, *shuffle)?;
+        }
+        (self.last.forward(&y)? / RANGE)?.broadcast_add(&self.mean)
+    }
+
+    /// The symmetric branch.
+    fn lower(
+        &self,
+        x: &Tensor,
+        mut show: impl FnMut(&str, &Tensor) -> candle_core::Result<()>,
+    ) -> candle_core::Result<Tensor> {
+        let (down, up) = self.lower.split_at(LAYERS / 2 + 1);
+        let mut kept: Vec<Tensor> = Vec::new();
+        let mut y = x.clone();
+        for conv in down {
+            y = conv.forward(&y)?;
+            kept.push(y.clone());
+        }
+        kept.pop();
+        for conv in up {
+            if let Some(other) = kept.pop() {
+                y = (y + other)?;
+            }
+            y = conv.forward(&y)?;
+        }
+        show("lower", &y)?;
+        let y = y.relu()?;
+        match kept.pop() {
+            Some(first) => y + first,
+            None => Ok(y),
+        }
+    }
+}
+
+impl Network for HdsrNet {
+    fn channels(&self) -> Channels {
+        Channels::Rgb
+    }
+
+    fn scales(&self) -> &Scales {
+        &self.scales
+    }
+
+    fn at(&self, scale: Scale) -> Result<Scaled> {
+        if self.scales != Scales::list([scale]) {
+            let own = &self.scales;
+            return Err(Error::Setting(format!(
+                "this HDSRNet enlarges by {own}, not by {scale}"
+            )));
+        }
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl ScaledNetwork for HdsrNet {
+    fn works_at(&self) -> WorksAt {
+        WorksAt::Input(self.factor)
+    }
+
+    fn halo(&self) -> usize {
+        // Of the convolutions; the attention sees everything.
+        let upper = 1 + BLOCKS * (2 + 1 + 1);
+        upper.max(LAYERS) + self.upsample.len() + 1
+    }
+
+    fn border(&self) -> Border {
+        Border::Zero
+    }
+
+    fn whole_frame(&self) -> bool {
+        true
+    }
+
+    fn working_set(&self) -> usize {
+        // The lower branch keeps what it adds. A shuffle's two sides are as
+        // large as the result, and so is what the last convolution pads.
+        self.width * (LAYERS / 2 + 4).max(3 * self.factor * self.factor + 2)
+    }
+
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.trace(x, |_, _| Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+    use candle_nn::VarMap;
+
+    #[test]
+    fn counts_of_weights_are_the_published_ones() {
+        for (scale, count) in [(2, 1_818_496), (3, 2_003_136), (4, 1_966_208)] {
+            let map = VarMap::new();
+            let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+            HdsrNet::new(
+                &vb,
+                &Config::default(),
+                &Scales::list([Scale::whole(scale)]),
+            )
+            .unwrap();
+            let data = map.data().lock().unwrap();
+            let found: usize = data.values().map(|var| var.elem_count()).sum();
+            assert_eq!(found, count);
+        }
+    }
+
+    #[test]
+    fn other_scales_are_refused() {
+        let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+        let config = Config::default();
+        let build = |scale| HdsrNet::new(&vb, &config, &Scales::list([Scale::whole(scale)]));
+        let error = build(8).unwrap_err().to_string();
+        assert!(error.contains("2, 3 or 4, not by 8"), "{error}");
+        assert!(build(2).unwrap().at(Scale::whole(4)).is_err());
+    }
+}

@@ -1,0 +1,426 @@
+//! The 12-block multi-resolution network: features at eight, four and two
+//! times the input's resolution, residual blocks that enlarge and shrink, and
+//! channel attention. Its result is twice as large as the input.
+//!
+//! Gianpiero Tulipani, `GianpieroTulipani/image_super_resolution`, class
+//! `LaplacianPyramidAttentionNetwork`, with its key names. In the published
+//! code all blocks of a stage take the same input and so do the same; its
+//! text means each to take what the one before left over ([`Config::chained`]).
+//!
+//! The attention pools over the whole picture, so that the network runs on
+//! whole frames.
+
+use super::{Channels, Detected, Network, Scaled, ScaledNetwork, Scales, Shapes, WorksAt};
+use crate::nn::{Conv, narrow_init};
+use crate::ops::{Activation, Border, ConvSpec};
+use crate::{Error, Result, Scale};
+use candle_core::{Module, Tensor};
+use candle_nn::{ConvTranspose2d, ConvTranspose2dConfig, VarBuilder, ops::sigmoid};
+use serde::{Deserialize, Serialize};
+
+/// The factor of the result.
+pub(super) const FACTOR: usize = 2;
+
+/// Side of all kernels that do not enlarge.
+const KERNEL: usize = 3;
+
+/// Channels of the first layer for each channel of the others.
+const EXPANSION: usize = 4;
+
+/// How many times fewer channels there are inside the attention.
+const SQUEEZE: usize = 16;
+
+/// How often a block applies its convolution.
+const REPEATS: usize = 3;
+
+/// The stages: factor of their features, number of blocks.
+const STAGES: [(usize, usize); 3] = [(8, 2), (4, 4), (2, 6)];
+
+/// Shape of the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Channels of the features, a multiple of 16.
+    pub width: usize,
+    /// Whether each block of a stage takes what the one before left over,
+    /// instead of all the same.
+    pub chained: bool,
+}
+
+impl Default for Config {
+    /// The published one, 7,956,379 weights.
+    fn default() -> Self {
+        Self {
+            width: 128,
+            chained: false,
+        }
+    }
+}
+
+impl Config {
+    /// The scales that there are weights for.
+    pub(super) fn scales() -> Scales {
+        Scales::list([Scale::whole(FACTOR as u32)])
+    }
+}
+
+/// Finds the configuration in the tensors of a file that does not state it.
+pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
+    let width = *shapes.get("conv2.weight")?.first()?;
+    let expected = [EXPANSION * width, Channels::Rgb.count(), KERNEL, KERNEL];
+    let named = STAGES.iter().all(|(factor, _)| {
+        shapes.contains_key(&format!(
+            "residual_block_{factor}x.squeeze_excitation.fc1.weight"
+        ))
+    });
+    (named && shapes.get("conv1.weight")?.as_slice() == expected).then(|| Detected {
+        config: Config {
+            width,
+            chained: false,
+        },
+        renames: shapes.keys().map(|k| (k.clone(), k.clone())).collect(),
+        scales: Some(Config::scales()),
+    })
+}
+
+/// A convolution that keeps the size, or makes it `stride` times smaller.
+#[derive(Debug, Clone)]
+struct Down {
+    conv: Conv,
+    stride: usize,
+}
+
+impl Down {
+    fn new(vb: &VarBuilder, width: usize, stride: usize) -> candle_core::Result<Self> {
+        let conv = conv(vb, (width, width), KERNEL, Activation::None)?;
+        Ok(Self { conv, stride })
+    }
+
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        // Our own convolution has strides up to 2.
+        let y = x.conv2d(&self.conv.weight, KERNEL / 2, self.stride, 1, 1)?;
+        match &self.conv.bias {
+            Some(bias) => y.broadcast_add(&bias.reshape((1, bias.elem_count(), 1, 1))?),
+            None => Ok(y),
+        }
+    }
+}
+
+fn conv(
+    vb: &VarBuilder,
+    (inputs, outputs): (usize, usize),
+    kernel: usize,
+    activation: Activation,
+) -> candle_core::Result<Conv> {
+    let init = narrow_init(inputs * kernel * kernel);
+    Ok(Conv {
+        weight: vb.get_with_hints((outputs, inputs, kernel, kernel), "weight", init)?,
+        bias: Some(vb.get_with_hints(outputs, "bias", init)?),
+        spec: ConvSpec {
+            activation,
+            ..ConvSpec::default()
+        },
+    })
+}
+
+/// A transposed convolution that enlarges by `factor`.
+fn up(vb: &VarBuilder, width: usize, factor: usize) -> candle_core::Result<ConvTranspose2d> {
+    let kernel = factor + 2;
+    let init = narrow_init(width * kernel * kernel);
+    let weight = vb.get_with_hints((width, width, kernel, kernel), "weight", init)?;
+    let bias = vb.get_with_hints(width, "bias", init)?;
+    let config = ConvTranspose2dConfig {
+        padding: 1,
+        stride: factor,
+        ..ConvTranspose2dConfig::default()
+    };
+    Ok(ConvTranspose2d::new(weight, Some(bias), config))
+}
+
+/// Enlarges, and passes on what that loses.
+#[derive(Debug, Clone)]
+struct Block {
+    up: ConvTranspose2d,
+    down: Down,
+    conv: Conv,
+    attention: [Conv; 2],
+}
+
+impl Block {
+    fn new(vb: &VarBuilder, width: usize, factor: usize) -> candle_core::Result<Self> {
+        let attention = vb.pp("squeeze_excitation");
+        let squeezed = width / SQUEEZE;
+        let (relu, none) = (Activation::Relu, Activation::None);
+        Ok(Self {
+            up: up(&vb.pp("upsample"), width, factor)?,
+            down: Down::new(&vb.pp("downsample"), width, factor)?,
+            conv: conv(&vb.pp("conv"), (width, width), KERNEL, relu)?,
+            attention: [
+                conv(&attention.pp("fc1"), (width, squeezed), 1, relu)?,
+                conv(&attention.pp("fc2"), (squeezed, width), 1, none)?,
+            ],
+        })
+    }
+
+    /// The enlarged features, and the rest.
+    fn forward(&self, x: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
+        let up = self.up.forward(x)?;
+        let rest = (x - self.down.forward(&up)?)?;
+        let mut y = rest.clone();
+        for _ in 0..REPEATS {
+            y = self.conv.forward(&y)?;
+        }
+        let [squeeze, expand] = &self.attention;
+        let means = y.mean_keepdim((2, 3))?;
+        let gains = sigmoid(&expand.forward(&squeeze.forward(&means)?)?)?;
+        Ok((up, (rest + y.broadcast_mul(&gains)?)?))
+    }
+}
+
+/// Some blocks at one resolution, and what joins their results.
+#[derive(Debug, Clone)]
+struct Stage {
+    factor: usize,
+    blocks: usize,
+    block: Block,
+    compression: Conv,
+}
+
+impl Stage {
+    fn new(
+        vb: &VarBuilder,
+        width: usize,
+        (factor, blocks): (usize, usize),
+    ) -> candle_core::Result<Self> {
+        let compression = vb.pp(format!("channels_compression_{factor}x"));
+        Ok(Self {
+            factor,
+            blocks,
+            block: Block::new(&vb.pp(format!("residual_block_{factor}x")), width, factor)?,
+            compression: conv(
+                &compression,
+                (blocks * width, width),
+                KERNEL,
+                Activation::None,
+            )?,
+        })
+    }
+
+    /// The joined features before their ReLU, and what is left over.
+    fn forward(&self, x: &Tensor, chained: bool) -> candle_core::Result<(Tensor, Tensor)> {
+        let weight = &self.compression.weight;
+        let (outputs, inputs, ..) = weight.dims4()?;
+        let part = inputs / self.blocks;
+        if !chained {
+            // All blocks make the same: one convolution by the sum of their kernels.
+            let shape = (outputs, self.blocks, part, KERNEL, KERNEL);
+            let joined = Conv {
+                weight: weight.reshape(shape)?.sum(1)?,
+                ..self.compression.clone()
+            };
+            let (up, rest) = self.block.forward(x)?;
+            return Ok((joined.forward(&up)?, rest));
+        }
+        let (mut sum, mut rest): (Option<Tensor>, _) = (None, x.clone());
+        for i in 0..self.blocks {
+            let (up, left) = self.block.forward(&rest)?;
+            rest = left;
+            let part = Conv {
+                weight: weight.narrow(1, i * part, part)?,
+                bias: self.compression.bias.clone().filter(|_| i == 0),
+                spec: self.compression.spec,
+            };
+            let made = part.forward(&up)?;
+            sum = Some(match sum {
+                Some(sum) => (sum + made)?,
+                None => made,
+            });
+        }
+        let sum =
+            sum.ok_or_else(|| candle_core::Error::Msg("a stage without blocks".to_owned()))?;
+        Ok((sum, rest))
+    }
+}
+
+/// The network with its weights.
+#[derive(Debug, Clone)]
+pub struct Lapan {
+    config: Config,
+    scales: Scales,
+    extractor: [Conv; 3],
+    up: [ConvTranspose2d; 2],
+    down: Down,
+    stages: Vec<Stage>,
+    reconstruction: Conv,
+}
+
+impl Lapan {
+    /// Reads (or, in training, creates) the weights.
+    ///
+    /// # Errors
+    ///
+    /// A tensor that is missing or has another shape, a width that is no
+    /// multiple of 16.
+    pub fn new(vb: &VarBuilder, config: &Config) -> Result<Self> {
+        let width = config.width;
+        if width == 0 || !width.is_multiple_of(SQUEEZE) {
+            return Err(Error::Setting(format!(
+                "the width of the 12-block network is a multiple of {SQUEEZE}, not {width}"
+            )));
+        }
+        let (planes, wide) = (Channels::Rgb.count(), EXPANSION * width);
+        let relu = |name: &str, channels| conv(&vb.pp(name), channels, KERNEL, Activation::Relu);
+        let stages = STAGES.iter().map(|&stage| Stage::new(vb, width, stage));
+        Ok(Self {
+            extractor: [
+                relu("conv1", (planes, wide))?,
+                relu("conv2", (wide, width))?,
+                relu("conv3", (width, width))?,
+            ],
+            up: [
+                up(&vb.pp("upsample_8x"), width, 8)?,
+                up(&vb.pp("upsample_2x"), width, FACTOR)?,
+            ],
+            down: Down::new(&vb.pp("downsample_2x"), width, 2)?,
+            stages: stages.collect::<candle_core::Result<_>>()?,
+            reconstruction: conv(
+                &vb.pp("reconstruction_layer"),
+                (width, planes),
+                KERNEL,
+                Activation::None,
+            )?,
+            scales: Config::scales(),
+            config: config.clone(),
+        })
+    }
+
+    /// The network, which shows what lies between its layers: `up_8x`, and
+    /// `compressed_Nx` before its ReLU. For comparing with other
+    /// implementations.
+    ///
+    /// # Errors
+    ///
+    /// A tensor of another shape.
+    pub fn trace(
+        &self,
+        x: &Tensor,
+        mut show: impl FnMut(&str, &Tensor) -> candle_core::Result<()>,
+    ) -> candle_core::Result<Tensor> {
+        let [first, second, third] = &self.extractor;
+        let [up_8x, up_2x] = &self.up;
+        let mut rest = third.forward(&second.forward(&first.forward(x)?)?)?;
+        let mut sum = up_8x.forward(&rest)?;
+        show("up_8x", &sum)?;
+        for (i, stage) in self.stages.iter().enumerate() {
+            if i > 0 {
+                sum = self.down.forward(&sum)?;
+            }
+            let (joined, left) = stage.forward(&rest, self.config.chained)?;
+            show(&format!("compressed_{}x", stage.factor), &joined)?;
+            sum = (joined.relu()? + sum)?;
+            rest = left;
+        }
+        let y = (sum + up_2x.forward(&rest)?)?;
+        self.reconstruction.forward(&third.forward(&y)?)
+    }
+}
+
+impl Network for Lapan {
+    fn channels(&self) -> Channels {
+        Channels::Rgb
+    }
+
+    fn scales(&self) -> &Scales {
+        &self.scales
+    }
+
+    fn at(&self, scale: Scale) -> Result<Scaled> {
+        if self.scales != Scales::list([scale]) {
+            let own = &self.scales;
+            return Err(Error::Setting(format!(
+                "the 12-block network enlarges by {own}, not by {scale}"
+            )));
+        }
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl ScaledNetwork for Lapan {
+    fn works_at(&self) -> WorksAt {
+        WorksAt::Input(FACTOR)
+    }
+
+    fn halo(&self) -> usize {
+        // Of the extractor and the blocks of the unchained network; the
+        // attention sees everything.
+        3 + STAGES.len() * (2 + REPEATS) + 2
+    }
+
+    fn border(&self) -> Border {
+        Border::Zero
+    }
+
+    fn whole_frame(&self) -> bool {
+        true
+    }
+
+    fn working_set(&self) -> usize {
+        // The features at eight times the size: a sum, what is enlarged (and
+        // padded), what is joined; chained blocks add to what the others joined.
+        let maps = if self.config.chained { 5 } else { 4 };
+        let [(largest, _), ..] = STAGES;
+        maps * self.config.width * largest * largest
+    }
+
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.trace(x, |_, _| Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+    use candle_nn::VarMap;
+
+    #[test]
+    fn counts_of_weights_are_the_published_ones() {
+        let map = VarMap::new();
+        let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let network = Lapan::new(&vb, &Config::default()).unwrap();
+        assert!(network.at(Scale::whole(3)).is_err());
+        let data = map.data().lock().unwrap();
+        let found: usize = data.values().map(|var| var.elem_count()).sum();
+        assert_eq!(found, 7_956_379);
+    }
+
+    #[test]
+    fn widths_that_attention_cannot_divide_are_refused() {
+        let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+        let config = Config {
+            width: 20,
+            ..Config::default()
+        };
+        let error = Lapan::new(&vb, &config).unwrap_err().to_string();
+        assert!(error.contains("multiple of 16, not 20"), "{error}");
+    }
+
+    /// The first block of a stage sees the same either way; those after it do not.
+    #[test]
+    fn chained_blocks_take_what_is_left_over() {
+        let map = VarMap::new();
+        let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let width = SQUEEZE;
+        let stage = |blocks| Stage::new(&vb.pp(format!("s{blocks}")), width, (2, blocks)).unwrap();
+        let x = Tensor::randn(0f32, 1.0, (1, width, 5, 4), &Device::Cpu).unwrap();
+        for (blocks, same) in [(1, true), (2, false)] {
+            let stage = stage(blocks);
+            let [as_coded, chained] = [false, true].map(|chained| {
+                let (joined, _) = stage.forward(&x, chained).unwrap();
+                joined.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            });
+            let off = as_coded.iter().zip(&chained).map(|(a, b)| (a - b).abs());
+            assert_eq!(off.fold(0.0, f32::max) < 1e-5, same);
+        }
+    }
+}
