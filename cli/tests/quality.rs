@@ -10,7 +10,18 @@ use serde_json::Value;
 
 /// Gain over bicubic on Set5 in dB that each model must have at each scale.
 const BARS: &[(&str, &[(&str, f64)])] = &[
-    ("srcnn", &[("2", 1.5), ("3", 1.1), ("4", 1.0)]),
+    ("srcnn", &[("2", 2.8), ("3", 2.0), ("4", 1.5)]),
+    (
+        "espcn",
+        &[
+            ("2", 3.4),
+            ("3", 2.8),
+            ("4", 2.5),
+            ("8", 1.5),
+            ("3/2", 3.4),
+            ("5/2", 3.1),
+        ],
+    ),
     (
         "hypersrcnn",
         &[

@@ -486,7 +486,7 @@ pub static MODELS: &[Model] = &[
         name: "espcn",
         summary: "ESPCN on luma, at the input's resolution: x2 to x8, one file",
         architecture: || Some(Architecture::Espcn(espcn::Config::default())),
-        built_in: &[],
+        built_in: files!("espcn/weights.safetensors"),
     },
     Model {
         name: "espcn-fast",

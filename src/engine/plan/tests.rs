@@ -64,23 +64,7 @@ impl ScaledNetwork for Drawn {
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let mut boundaries = vec![(x - f64::from(self.0.shift))?];
-        for link in &self.0.links {
-            let mut y = link.conv.forward(boundaries.last().unwrap())?;
-            if let Some(slope) = &link.slope {
-                let slope = slope.reshape((1, (), 1, 1))?;
-                y = (y.relu()? - y.neg()?.relu()?.broadcast_mul(&slope)?)?;
-            }
-            if let Some(skip) = link.skip {
-                y = (y + &boundaries[skip])?;
-            }
-            if link.shuffle > 1 {
-                y = candle_nn::ops::pixel_shuffle(&y, link.shuffle)?;
-            }
-            boundaries.push(y);
-        }
-        let y = boundaries.pop().unwrap();
-        if self.0.base { y + x } else { Ok(y) }
+        self.0.forward(x)
     }
 }
 
@@ -138,8 +122,6 @@ fn chains() -> Vec<(&'static str, Drawn)> {
             link(64, 32, middle, border, Relu),
             link(32, planes, 5, border, Linear),
         ],
-        shift: 0.0,
-        base: false,
         ..Chain::default()
     };
     let residual = Chain {
@@ -170,10 +152,10 @@ fn chains() -> Vec<(&'static str, Drawn)> {
             skip(same(64, 64, 3), 1),
             prelu(shuffle(same(64, 256, 3), 2), 1),
             prelu(shuffle(same(64, 256, 3), 2), 256),
-            same(64, 3, 3),
+            same(64, 3, 9),
         ],
-        shift: 0.0,
-        base: false,
+        input: vec![(4.4, -2.1), (4.5, -2.0), (4.3, -1.8)],
+        tanh: true,
         ..Chain::default()
     };
     let narrow = Chain {
@@ -183,8 +165,6 @@ fn chains() -> Vec<(&'static str, Drawn)> {
             link(16, 16, 3, Zero, Relu),
             shuffle(link(16, 9, 3, Zero, Linear), 3),
         ],
-        shift: 0.0,
-        base: false,
         ..Chain::default()
     };
     let doubling = Chain {
@@ -196,6 +176,15 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         base: false,
         ..Chain::default()
     };
+    let compact = Chain {
+        links: vec![
+            prelu(same(3, 32, 3), 32),
+            prelu(same(32, 32, 3), 32),
+            shuffle(same(32, 12, 3), 2),
+        ],
+        nearest: true,
+        ..Chain::default()
+    };
     let odd = Chain {
         links: vec![
             link(3, 20, 7, Replicate, Relu),
@@ -205,14 +194,10 @@ fn chains() -> Vec<(&'static str, Drawn)> {
             link(16, 16, 5, Replicate, Relu),
             link(16, 5, 1, Replicate, Linear),
         ],
-        shift: 0.0,
-        base: false,
         ..Chain::default()
     };
     let one = Chain {
         links: vec![link(1, 1, 3, Zero, Linear)],
-        shift: 0.0,
-        base: false,
         ..Chain::default()
     };
     [
@@ -225,6 +210,7 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         ("tower", tower),
         ("narrow", narrow),
         ("doubling", doubling),
+        ("compact", compact),
         ("odd channels", odd),
         ("one layer", one),
     ]
@@ -328,8 +314,6 @@ fn what_a_plan_cannot_do_is_told() {
         link.conv.spec.stride = 2;
         Drawn(Chain {
             links: vec![link],
-            shift: 0.0,
-            base: false,
             ..Chain::default()
         })
     };
