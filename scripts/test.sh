@@ -5,4 +5,3 @@ cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin
 scripts/setup.sh
 cargo test --workspace
-scripts/neon.sh

@@ -149,6 +149,20 @@ impl Work {
                 [1, 1, 360, 640],
                 luma([9, 5, 5]),
             ),
+            Self::new(
+                "live-180p-360p",
+                Kind::Frames("espcn"),
+                &[ELEMENT, SRFILTER],
+                [1, 1, 180, 320],
+                live(2),
+            ),
+            Self::new(
+                "live-360p-720p",
+                Kind::Frames("espcn"),
+                &[ELEMENT, SRFILTER],
+                [1, 1, 360, 640],
+                live(2),
+            ),
         ]
     }
 
@@ -238,7 +252,8 @@ impl Work {
 /// The shape that comes out, and the number of multiplications on the way.
 fn follow(kind: Kind, input: [usize; 4], layers: &[Layer]) -> ([usize; 4], usize) {
     let [images, mut channels, mut height, mut width] = input;
-    if let Kind::Frames(_) = kind {
+    let enlarges = |layer: &Layer| matches!(layer, Layer::Shuffle { .. });
+    if matches!(kind, Kind::Frames(_)) && !layers.iter().any(enlarges) {
         // The network sees the enlarged frame.
         let factor = ENLARGED as usize;
         (height, width) = (factor * height, factor * width);
@@ -339,6 +354,16 @@ fn espcn(factor: usize) -> Vec<Layer> {
         conv(3, 32, factor * factor),
         Layer::Shuffle { factor },
     ]
+}
+
+/// Our `espcn`: 16 channels, eight layers.
+fn live(factor: usize) -> Vec<Layer> {
+    let mut layers = vec![conv(5, 1, 16), Layer::Relu];
+    for _ in 0..6 {
+        layers.extend([conv(3, 16, 16), Layer::Relu]);
+    }
+    layers.extend([conv(3, 16, factor * factor), Layer::Shuffle { factor }]);
+    layers
 }
 
 /// FSRCNN 56-12-4 (Dong et al., 2016).

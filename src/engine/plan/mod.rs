@@ -33,10 +33,10 @@ const BLOCK: usize = 12;
 const RINGS: usize = 3 << 19;
 
 /// Columns that a strip has at least; the columns beyond its sides cost too much of less.
-const NARROWEST: usize = 96;
+const NARROWEST: usize = 64;
 
 /// Rows that a band has at least.
-const SHORTEST: usize = 96;
+const SHORTEST: usize = 36;
 
 /// Where the planes of a plan come from. Samples are in the network's units:
 /// 0 to 1.
