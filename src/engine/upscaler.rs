@@ -2,7 +2,7 @@
 
 use super::DeviceChoice;
 use super::memory;
-use super::plan::{SamplesOut, Sink};
+use super::plan::{SamplesOut, Sink, held};
 use super::stage::{PEAK, Stage};
 use crate::frame::resample::{Axis, Grid, Region, Resampler};
 use crate::frame::{
@@ -181,13 +181,16 @@ impl Upscaler {
             let size = (reached.apply(width), reached.apply(height));
             check_size(size)?;
             let network = model.at(scale)?;
-            if network.whole_frame() {
-                let seen = match network.works_at() {
-                    WorksAt::Output => size,
-                    WorksAt::Input(_) => seen,
-                };
-                inside = inside.max(network.working_set() as u64 * area(&seen));
-            }
+            let values = match model.packed(scale)? {
+                Some(packed) => held(&packed),
+                None if network.whole_frame() => network.working_set(),
+                None => 0,
+            };
+            let sees = match network.works_at() {
+                WorksAt::Output => size,
+                WorksAt::Input(_) => seen,
+            };
+            inside = inside.max(values as u64 * area(&sees));
             sizes.push(size);
             seen = size;
         }

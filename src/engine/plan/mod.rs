@@ -32,7 +32,7 @@ const BLOCK: usize = 12;
 /// beside weights and points.
 const RINGS: usize = 3 << 19;
 
-/// Columns that a strip has at least; the columns beyond its sides cost too much of less.
+/// Columns that a strip has at least; narrower ones mostly compute what lies beyond their sides.
 const NARROWEST: usize = 64;
 
 /// Rows that a band has at least.
@@ -111,7 +111,8 @@ impl Plan {
         let threads = pool.current_num_threads();
         let shapes = task::shapes(&packed.layers, size);
         let mut segments = Vec::new();
-        for layers in cut(&packed.layers) {
+        let cuts = cut(&packed.layers);
+        for layers in cuts.clone() {
             let (strip, band) = division(&packed, &layers, &shapes, options.tile, threads);
             let (w, h) = shapes[layers.end].size();
             let mut regions = Vec::new();
@@ -123,7 +124,7 @@ impl Plan {
             }
             segments.push(Segment { layers, regions });
         }
-        let frames = place(&packed.layers, &segments);
+        let frames = place(&packed.layers, &cuts);
         let mut buffers: Vec<Vec<f32>> = Vec::new();
         for (shape, frame) in shapes.iter().zip(&frames) {
             if let &Some(frame) = frame {
@@ -258,14 +259,14 @@ fn cut(layers: &[Layer]) -> Vec<Range<usize>> {
 
 /// Assigns frames to the boundaries between segments; a frame is free again
 /// after the last segment that reads it.
-fn place(layers: &[Layer], segments: &[Segment]) -> Vec<Option<usize>> {
+fn place(layers: &[Layer], segments: &[Range<usize>]) -> Vec<Option<usize>> {
     let mut frames: Vec<Option<usize>> = vec![None; layers.len() + 1];
     let last_use = |boundary: usize| {
-        let reads = |segment: &&Segment| {
-            let skips = layers[segment.layers.clone()].iter().filter_map(|l| l.skip);
-            segment.layers.start == boundary || skips.into_iter().any(|skip| skip == boundary)
+        let reads = |segment: &Range<usize>| {
+            let mut skips = layers[segment.clone()].iter().filter_map(|l| l.skip);
+            segment.start == boundary || skips.any(|skip| skip == boundary)
         };
-        segments.iter().rposition(|segment| reads(&segment))
+        segments.iter().rposition(reads)
     };
     let inner = segments.len().saturating_sub(1);
     for (i, segment) in segments[..inner].iter().enumerate() {
@@ -274,9 +275,24 @@ fn place(layers: &[Layer], segments: &[Segment]) -> Vec<Option<usize>> {
             .filter_map(|boundary| frames[boundary])
             .collect();
         let free = (0..).find(|frame| !taken.contains(frame));
-        frames[segment.layers.end] = free;
+        frames[segment.end] = free;
     }
     frames
+}
+
+/// Values that the whole frames between segments hold for each sample that
+/// the network sees.
+pub(super) fn held(packed: &Packed) -> usize {
+    let frames = place(&packed.layers, &cut(&packed.layers));
+    let (mut factor, mut largest) = (1, Vec::new());
+    for (layer, frame) in packed.layers.iter().zip(&frames[1..]) {
+        factor *= layer.shuffle;
+        if let &Some(frame) = frame {
+            largest.resize(largest.len().max(frame + 1), 0);
+            largest[frame] = largest[frame].max(layer.stored() * factor * factor);
+        }
+    }
+    largest.iter().sum()
 }
 
 /// Columns of a strip and rows of a band.
