@@ -56,13 +56,6 @@ pub(super) trait Sink: Sync {
     fn store(&self, plane: usize, y: usize, x: usize, samples: &[f32]);
 }
 
-/// Layers that run fused, between two boundaries that are whole frames.
-#[derive(Debug)]
-struct Segment {
-    layers: Range<usize>,
-    regions: Vec<Region>,
-}
-
 /// A packed network for frames of one size.
 #[derive(Debug)]
 pub struct Plan {
@@ -71,7 +64,8 @@ pub struct Plan {
     pool: Arc<ThreadPool>,
     size: (usize, usize),
     shapes: Vec<Shape>,
-    segments: Vec<Segment>,
+    /// The regions of each segment, in order.
+    segments: Vec<Vec<Region>>,
     /// The frames that boundaries are kept in, where they are.
     frames: Vec<Option<usize>>,
     buffers: Vec<Vec<f32>>,
@@ -112,17 +106,17 @@ impl Plan {
         let shapes = task::shapes(&packed.layers, size);
         let mut segments = Vec::new();
         let cuts = cut(&packed.layers);
-        for layers in cuts.clone() {
-            let (strip, band) = division(&packed, &layers, &shapes, options.tile, threads);
+        for layers in &cuts {
+            let (strip, band) = division(&packed, layers, &shapes, options.tile, threads);
             let (w, h) = shapes[layers.end].size();
             let mut regions = Vec::new();
             for y in (0..h).step_by(band) {
                 for x in (0..w).step_by(strip) {
                     let area = (x..(x + strip).min(w), y..(y + band).min(h));
-                    regions.push(Region::new(&packed, &shapes, &layers, area));
+                    regions.push(Region::new(&packed, &shapes, layers, area));
                 }
             }
-            segments.push(Segment { layers, regions });
+            segments.push(regions);
         }
         let frames = place(&packed.layers, &cuts);
         let mut buffers: Vec<Vec<f32>> = Vec::new();
@@ -134,7 +128,7 @@ impl Plan {
             }
         }
         let largest = |measure: fn(&Region) -> usize| {
-            let regions = segments.iter().flat_map(|segment| &segment.regions);
+            let regions = segments.iter().flatten();
             regions.map(measure).max().unwrap_or(0)
         };
         let floats = largest(|region| region.floats);
@@ -175,7 +169,7 @@ impl Plan {
 
     /// The number of regions that a frame is computed in.
     pub fn regions(&self) -> usize {
-        self.segments.last().map_or(0, |s| s.regions.len())
+        self.segments.last().map_or(0, Vec::len)
     }
 
     /// Computes the planes of a result from those of an input, dense rows of
@@ -211,8 +205,8 @@ impl Plan {
         let frames: Vec<Option<Rows>> = self.rows();
         let this = &*self;
         self.pool.install(|| {
-            for segment in &this.segments {
-                segment.regions.par_iter().for_each(|region| {
+            for regions in &this.segments {
+                regions.par_iter().for_each(|region| {
                     let worker = rayon::current_thread_index().unwrap_or(0);
                     let mut memory = this.memories[worker]
                         .lock()
