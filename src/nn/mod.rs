@@ -12,7 +12,7 @@ pub(crate) use dynamic::bare_conv;
 pub use dynamic::{DynamicConv, DynamicSpec};
 pub use norm::BatchNorm;
 pub use packed::Packed;
-pub(crate) use packed::{FEW, Layer, Method};
+pub(crate) use packed::{Layer, Method};
 pub(crate) use window::leaky_relu;
 pub use window::{LayerNorm, Linear, WindowAttention, WindowSpec};
 

@@ -2,13 +2,10 @@
 
 use super::{Chain, Link};
 use crate::Result;
-use crate::ops::cpu::nhwc::GROUP;
+use crate::ops::cpu::nhwc::{FEW, GROUP};
 use crate::ops::winograd::{Tables, Variant};
 use crate::ops::{Activation, Border};
 use candle_core::{DType, Tensor};
-
-/// The most channels that are summed along the vectors.
-pub(crate) const FEW: usize = 4;
 
 /// Side of the large first kernels that are run as nine small ones.
 const LARGE: usize = 9;
@@ -118,6 +115,9 @@ pub(crate) enum Method {
     Direct,
     /// Every result one sum along the vectors, to few channels.
     Dots,
+    /// The same with Winograd's points down the columns, of several kernels
+    /// one below the other.
+    Columns(Variant),
 }
 
 impl Method {
@@ -131,8 +131,11 @@ impl Method {
         // What comes in and goes out lies in whole groups.
         let fewest = inputs.min(outputs.next_multiple_of(GROUP));
         let grouped = !first;
+        let dots = last && grouped && outputs <= FEW && !shuffled;
         match kernel {
-            _ if last && grouped && outputs <= FEW && !shuffled => Self::Dots,
+            3 | LARGE if dots => Self::Columns(Variant::F6x3),
+            5 if dots => Self::Columns(Variant::F6x5),
+            _ if dots => Self::Dots,
             LARGE if first && outputs >= 2 * GROUP => Self::Windows,
             3 if grouped && fewest > GROUP => Self::Winograd(Variant::F6x3),
             3 if grouped && fewest == GROUP => Self::Winograd(Variant::F4x3),
@@ -171,9 +174,15 @@ impl Layer {
     pub(crate) fn step(&self) -> usize {
         match self.method {
             Method::Windows => Variant::F6x3.outputs(),
-            Method::Winograd(variant) => variant.outputs(),
+            Method::Winograd(variant) | Method::Columns(variant) => variant.outputs(),
             Method::Direct | Method::Dots => 1,
         }
+    }
+
+    /// The kernels that a large one is cut into from top to bottom, of that
+    /// variant's height.
+    pub(crate) fn kernels(&self, variant: Variant) -> usize {
+        self.kernel.div_ceil(variant.kernel())
     }
 
     /// Values of a pixel that goes out, as stored.
@@ -199,7 +208,8 @@ impl Layer {
         let method = Method::of(height, (inputs.1, outputs), (first, last), shuffled);
         // The last layer's squares are laid out when its rows leave the plan.
         let shuffle = if last { 1 } else { link.shuffle };
-        let order = Order::new(outputs, shuffle, matches!(method, Method::Dots));
+        let exact = matches!(method, Method::Dots | Method::Columns(_));
+        let order = Order::new(outputs, shuffle, exact);
         if shuffle > 1 && !matches!(method, Method::Winograd(_)) {
             return Ok(None);
         }
@@ -233,7 +243,7 @@ impl Layer {
         Ok(Some(Self {
             tables: match method {
                 Method::Windows => Variant::F6x3.tables(),
-                Method::Winograd(variant) => variant.tables(),
+                Method::Winograd(variant) | Method::Columns(variant) => variant.tables(),
                 Method::Direct | Method::Dots => Tables::default(),
             },
             weights: kernel.pack(&method, inputs.1),
@@ -352,6 +362,33 @@ impl Kernel<'_> {
                 }
                 out
             }
+            Method::Columns(variant) => self.columns(*variant, stored),
         }
+    }
+
+    /// By point, output channel, small kernel, column, input channel.
+    fn columns(&self, variant: Variant, stored: usize) -> Vec<f32> {
+        let (outputs, height) = (self.order.stored, variant.kernel());
+        let kernels = self.side.div_ceil(height);
+        let row = self.side * stored;
+        let mut out = vec![0.0; variant.points() * outputs * kernels * row];
+        let mut taps = vec![vec![0.0; outputs]; height];
+        for at in 0..kernels * row {
+            let (kernel, x, input) = (at / row, at % row / stored, at % stored);
+            for (y, values) in taps.iter_mut().enumerate() {
+                values.fill(0.0);
+                let y = kernel * height + y;
+                if input < self.inputs && y < self.side {
+                    self.tap(input, y, x, |place, w| values[place] = f64::from(w));
+                }
+            }
+            for channel in 0..outputs {
+                let points = variant.transform_column(|y| taps[y][channel]);
+                for (point, &value) in points.iter().enumerate() {
+                    out[(point * outputs + channel) * kernels * row + at] = value;
+                }
+            }
+        }
+        out
     }
 }

@@ -134,6 +134,17 @@ impl Variant {
         out
     }
 
+    /// Evaluates one column of a kernel, the value of `tap(row)` in each, at
+    /// the points.
+    pub(crate) fn transform_column(self, tap: impl Fn(usize) -> f64) -> Vec<f32> {
+        let rows = self.kernel_matrix();
+        let point = |row: &Vec<f64>| row.iter().enumerate().map(|(y, f)| f * tap(y)).sum();
+        rows.iter()
+            .map(point)
+            .map(|value: f64| value as f32)
+            .collect()
+    }
+
     /// What the transforms of inputs and results multiply by.
     pub(crate) fn tables(self) -> Tables {
         let positive = self.positive();

@@ -1,12 +1,12 @@
 //! One region of a frame on its way through the layers of a segment.
 
 use super::{BLOCK, Sink, Source};
-use crate::nn::{FEW, Layer, Method, Packed};
+use crate::nn::{Layer, Method, Packed};
 use crate::ops::Border;
 use crate::ops::cpu::nhwc::{
-    Dots, Finish, FromPoints, GROUP, Loops, Matmul, Repeat, ToPoints, Windows,
+    Columns, Dots, FEW, Finish, FromPoints, GROUP, Loops, Matmul, Repeat, ToPoints, Windows,
 };
-use crate::ops::winograd::{MAX_POINTS, Variant};
+use crate::ops::winograd::Variant;
 use std::ops::Range;
 
 /// Columns that rows of whole frames have beyond both sides: what a kernel
@@ -178,6 +178,7 @@ pub(super) struct Region {
     windows: usize,
     phases: usize,
     lines: usize,
+    result: usize,
     nearest: usize,
     pub(super) floats: usize,
     /// Floats of the longest row.
@@ -305,10 +306,10 @@ impl Region {
             let waits = all.iter().map(|layer| 2 * (layer.step() + layer.pad()));
             spans[0].slots += waits.sum::<usize>() as isize;
         }
-        let mut allocator = Allocator(GROUP);
+        let mut allocator = Allocator(0);
         let whole_input = layers.start > 0;
         let (mut widest, mut points, mut products) = (0, 0, 0);
-        let (mut windows, mut phases) = (0, 0);
+        let (mut windows, mut phases, mut lines) = (0, 0, 0);
         for (i, span) in spans.iter_mut().enumerate() {
             let stored = shapes[layers.start + i].stored;
             let columns = (span.memory.end - span.memory.start) as usize;
@@ -336,11 +337,17 @@ impl Region {
                     windows = WINDOW_ROWS as usize * n * n * window_pitch(tiles, layer.inputs);
                     phases = 3 * n * window_pitch(tiles, layer.inputs);
                 }
-                Method::Direct | Method::Dots => {}
+                Method::Columns(variant) => {
+                    let (kernels, len) = (layer.kernels(variant), layer.kernel * layer.inputs);
+                    points = points.max(Columns::points(variant, kernels, len, layer.inputs));
+                    products = products.max(Columns::products(variant, layer.outputs));
+                    lines = variant.outputs() * layer.outputs;
+                }
+                Method::Dots => lines = layer.outputs,
+                Method::Direct => {}
             }
         }
         let width = (area.0.end - area.0.start).next_multiple_of(GROUP);
-        let lines = allocator.take(widest.max(LINES * width) + width * packed.shuffle);
         Self {
             layers: layers.clone(),
             last,
@@ -349,16 +356,19 @@ impl Region {
             windows: allocator.take(windows),
             phases: allocator.take(phases),
             nearest: allocator.take(width + GROUP),
-            lines,
+            lines: allocator.take(widest.max(lines * width)),
+            result: allocator.take(width * packed.shuffle),
             spans,
-            floats: allocator.0,
+            // The memory is used from its first aligned place on.
+            floats: allocator.0 + GROUP,
             longest: widest,
         }
     }
 }
 
-/// Rows that leave at once: the most channels that are summed along vectors.
-const LINES: usize = FEW;
+/// The most rows that a group of rows reaches: three kernels of F(6x6, 3x3),
+/// one below the other.
+const MAX_ROWS: usize = 2 * 3 + 8;
 
 /// Floats of a row of windows: two for a tile, one more, and those that the
 /// last one reaches.
@@ -458,6 +468,7 @@ impl<'a> State<'a> {
                 Method::Windows => self.windows(boundary, group),
                 Method::Direct => self.direct(boundary, group),
                 Method::Dots => self.dots(boundary, group),
+                Method::Columns(variant) => self.columns(boundary, variant, group),
             }
             for row in group * shuffle..(group + step) * shuffle {
                 self.fill_sides(boundary, row);
@@ -572,7 +583,7 @@ impl<'a> State<'a> {
     /// a column on.
     fn inputs(&self, boundary: usize, row: isize, column: isize, count: usize) -> Inputs {
         let (shape, rows) = (self.shape(boundary - 1), &self.rows[boundary - 1]);
-        let mut inputs = [std::ptr::null(); MAX_POINTS];
+        let mut inputs = [std::ptr::null(); MAX_ROWS];
         for (i, input) in inputs[..count].iter_mut().enumerate() {
             let y = row + i as isize;
             *input = match shape.border {
@@ -801,7 +812,7 @@ impl<'a> State<'a> {
         let inputs = self.inputs(boundary, row - pad, span.x.start - pad, layer.kernel);
         let pixels = (span.x.end - span.x.start) as usize;
         let lines = self.start.wrapping_add(self.task.region.lines);
-        let mut out = [std::ptr::null_mut(); LINES];
+        let mut out = [std::ptr::null_mut(); FEW];
         for (i, out) in out.iter_mut().enumerate() {
             *out = lines.wrapping_add(i * pixels.next_multiple_of(GROUP));
         }
@@ -815,6 +826,34 @@ impl<'a> State<'a> {
                 bias: &layer.bias,
                 pixels,
                 out: &out[..layer.outputs],
+            });
+        }
+    }
+
+    /// Rows of the result, summed along the vectors into dense lines.
+    fn columns(&self, boundary: usize, variant: Variant, group: isize) {
+        let (layer, span) = (self.layer(boundary), self.span(boundary));
+        let (pad, kernels) = (layer.pad() as isize, layer.kernels(variant));
+        let count = (kernels - 1) * variant.kernel() + variant.points();
+        let inputs = self.inputs(boundary, group - pad, span.x.start - pad, count);
+        let pixels = (span.x.end - span.x.start) as usize;
+        // SAFETY: the rows have all columns of the span and a kernel beyond,
+        // and the region's memory was laid out for these sizes.
+        unsafe {
+            (self.task.loops.columns)(&Columns {
+                variant,
+                tables: &layer.tables,
+                rows: &inputs[..count],
+                kernels,
+                len: layer.kernel * layer.inputs,
+                step: layer.inputs,
+                weights: layer.weights.as_ptr(),
+                bias: &layer.bias,
+                pixels,
+                points: self.start.wrapping_add(self.task.region.points),
+                products: self.start.wrapping_add(self.task.region.products),
+                out: self.start.wrapping_add(self.task.region.lines),
+                pitch: pixels.next_multiple_of(GROUP),
             });
         }
     }
@@ -843,22 +882,26 @@ impl<'a> State<'a> {
         let pixels = (span.x.end - span.x.start) as usize;
         let lines = self.start.wrapping_add(self.task.region.lines);
         let pitch = pixels.next_multiple_of(GROUP);
-        let dots = matches!(layer.method, Method::Dots);
+        let dots = matches!(layer.method, Method::Dots | Method::Columns(_));
+        // Rows that lie in the lines before this one.
+        let before = row.rem_euclid(layer.step() as isize) as usize * layer.outputs;
         // Where the first pixel's first channel lies, the next pixel's, and its
         // next channel.
         let (first, pixel_step, channel_step) = match dots {
-            true => (lines, 1, pitch),
+            true => (lines.wrapping_add(before * pitch), 1, pitch),
             false => (self.rows[boundary].at(row, span.x.start), layer.outputs, 1),
         };
         let r = packed.shuffle;
         for plane in 0..packed.outputs {
             for dy in 0..r {
                 let ready = dots && r == 1;
-                let at = if ready { plane } else { LINES } * pitch;
+                let line = match ready {
+                    true => first.wrapping_add(plane * channel_step),
+                    false => self.start.wrapping_add(self.task.region.result),
+                };
                 // SAFETY: there is room for the lines of all channels and one
                 // of the result, and the channels are in memory.
-                let line =
-                    unsafe { std::slice::from_raw_parts_mut(lines.wrapping_add(at), pixels * r) };
+                let line = unsafe { std::slice::from_raw_parts_mut(line, pixels * r) };
                 if !ready {
                     for dx in 0..r {
                         let channel = (plane * r + dy) * r + dx;
@@ -895,4 +938,4 @@ impl<'a> State<'a> {
 }
 
 /// The rows of a window.
-type Inputs = [*const f32; MAX_POINTS];
+type Inputs = [*const f32; MAX_ROWS];

@@ -158,6 +158,13 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         tanh: true,
         ..Chain::default()
     };
+    let luma = Chain {
+        links: vec![
+            link(1, 32, 5, Replicate, Relu),
+            link(32, 1, 3, Replicate, Linear),
+        ],
+        ..Chain::default()
+    };
     let narrow = Chain {
         links: vec![
             link(1, 16, 5, Zero, Relu),
@@ -208,6 +215,7 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         ("srcnn rgb", srcnn(3, 5, Zero)),
         ("srcnn residual", residual),
         ("tower", tower),
+        ("3x3 to luma", luma),
         ("narrow", narrow),
         ("doubling", doubling),
         ("compact", compact),

@@ -12,7 +12,7 @@
 )]
 
 use super::level::{Level, UnknownLevel};
-use super::tile::Vector;
+use super::tile::{TOTALS, Vector};
 use crate::ops::winograd::{MAX_OUTPUTS, MAX_POINTS, Tables, Variant};
 use std::hint::black_box;
 use std::mem::MaybeUninit;
@@ -22,6 +22,12 @@ pub(crate) const GROUP: usize = 16;
 
 /// Slots of the ring of columns that neighbouring tiles share.
 const COLUMNS: usize = 16;
+
+/// The most channels that are summed along the vectors.
+pub(crate) const FEW: usize = 4;
+
+/// The most kernels that a large one is cut into from top to bottom.
+pub(crate) const MAX_KERNELS: usize = 3;
 
 /// Products of pixels and a matrix: a convolution whose every result is one
 /// sum, or one point of Winograd's.
@@ -150,6 +156,55 @@ pub(crate) struct Dots<'a> {
     pub(crate) out: &'a [*mut f32],
 }
 
+/// Rows of a convolution to a few channels: Winograd's points down the
+/// columns, summed along the vectors.
+pub(crate) struct Columns<'a> {
+    pub(crate) variant: Variant,
+    pub(crate) tables: &'a Tables,
+    /// The rows of the kernels' windows of the first pixel: those of the first
+    /// kernel, and as many more for each further one as a kernel is high.
+    pub(crate) rows: &'a [*const f32],
+    /// Kernels, one below the other.
+    pub(crate) kernels: usize,
+    /// Samples of a row of the window: whole groups.
+    pub(crate) len: usize,
+    /// Distance of neighbouring pixels: whole groups.
+    pub(crate) step: usize,
+    /// By point, channel, kernel, sample.
+    pub(crate) weights: *const f32,
+    /// One for each channel.
+    pub(crate) bias: &'a [f32],
+    pub(crate) pixels: usize,
+    /// Room for [`Columns::points`] floats.
+    pub(crate) points: *mut f32,
+    /// Room for [`Columns::products`] floats.
+    pub(crate) products: *mut f32,
+    /// By row, channel: one dense row, whole groups.
+    pub(crate) out: *mut f32,
+    /// Distance of these rows: whole groups.
+    pub(crate) pitch: usize,
+}
+
+impl Columns<'_> {
+    /// Pixels that are summed together: their points stay in the cache.
+    const BLOCK: usize = 3 * GROUP;
+
+    /// Floats of the points of a block of pixels, each of `step` samples.
+    pub(crate) fn points(variant: Variant, kernels: usize, len: usize, step: usize) -> usize {
+        kernels * variant.points() * Self::row(len, step)
+    }
+
+    /// Floats of the sums of a block.
+    pub(crate) fn products(variant: Variant, channels: usize) -> usize {
+        channels * variant.points() * Self::BLOCK
+    }
+
+    /// Floats of a row of a block's points.
+    fn row(len: usize, step: usize) -> usize {
+        (Self::BLOCK - 1) * step + len
+    }
+}
+
 /// The loops at one level. The callers vouch that all pointers are good for
 /// what the fields describe, vectors of [`GROUP`] at the end of rows included.
 pub(crate) struct Loops {
@@ -159,6 +214,7 @@ pub(crate) struct Loops {
     pub(crate) from_points: unsafe fn(&FromPoints<'_>),
     pub(crate) windows: unsafe fn(&Windows<'_>),
     pub(crate) dots: unsafe fn(&Dots<'_>),
+    pub(crate) columns: unsafe fn(&Columns<'_>),
 }
 
 impl std::fmt::Debug for Loops {
@@ -655,22 +711,122 @@ unsafe fn dot<V: Vector, const W: usize, const P: usize, const C: usize>(
             }
             weights = weights.add(a.len);
         }
-        for p in 0..P {
-            for c in 0..C {
-                let mut parts = sums[p][c];
-                let mut count = W;
-                while count > 1 {
-                    count /= 2;
-                    for w in 0..count {
-                        parts[w] = parts[w].add(parts[w + count]);
+        for c in 0..C {
+            let bias = *a.bias.get_unchecked(channel + c);
+            let out = (*a.out.get_unchecked(channel + c)).add(pixel);
+            for p in (0..P).step_by(TOTALS) {
+                let mut vectors = [V::splat(0.0); TOTALS];
+                for i in 0..TOTALS.min(P - p) {
+                    let mut parts = sums[p + i][c];
+                    let mut count = W;
+                    while count > 1 {
+                        count /= 2;
+                        for w in 0..count {
+                            parts[w] = parts[w].add(parts[w + count]);
+                        }
+                    }
+                    vectors[i] = parts[0];
+                }
+                if P - p >= TOTALS {
+                    let totals = V::totals(vectors);
+                    for i in 0..TOTALS {
+                        *out.add(p + i) = totals[i] + bias;
+                    }
+                } else {
+                    for i in 0..P - p {
+                        *out.add(p + i) = vectors[i].total() + bias;
                     }
                 }
-                let bias = *a.bias.get_unchecked(channel + c);
-                let out = *a.out.get_unchecked(channel + c);
-                *out.add(pixel + p) = parts[0].total() + bias;
             }
         }
         P
+    }
+}
+
+/// [`Columns`] at a level, as [`dots`].
+#[inline(always)]
+pub(super) unsafe fn columns<V: Vector, const W: usize, const ONE: usize, const THREE: usize>(
+    a: &Columns<'_>,
+) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match a.variant {
+            Variant::F4x3 => blocks_of_columns::<V, W, ONE, THREE, 2, 4>(a),
+            Variant::F6x3 => blocks_of_columns::<V, W, ONE, THREE, 3, 6>(a),
+            Variant::F4x5 => blocks_of_columns::<V, W, ONE, THREE, 3, 4>(a),
+            Variant::F6x5 => blocks_of_columns::<V, W, ONE, THREE, 4, 6>(a),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn blocks_of_columns<
+    V: Vector,
+    const W: usize,
+    const ONE: usize,
+    const THREE: usize,
+    const PAIRS: usize,
+    const M: usize,
+>(
+    a: &Columns<'_>,
+) {
+    let n = 2 * PAIRS + 2;
+    let channels = a.bias.len();
+    let row = Columns::row(a.len, a.step);
+    let no_bias = [0.0; FEW];
+    // SAFETY: rows reach to the last sample of the last pixel's window, and
+    // the rooms hold a block.
+    unsafe {
+        for first in (0..a.pixels).step_by(Columns::BLOCK) {
+            let pixels = (a.pixels - first).min(Columns::BLOCK);
+            for kernel in 0..a.kernels {
+                let rows: &[*const f32] = &a.rows[kernel * a.variant.kernel()..][..n];
+                let points = a.points.add(kernel * n * row);
+                for at in (0..(pixels - 1) * a.step + a.len).step_by(V::LANES) {
+                    let mut x = [V::splat(0.0); MAX_POINTS];
+                    for y in 0..n {
+                        x[y] = V::load(rows.get_unchecked(y).add(first * a.step + at));
+                    }
+                    evaluate::<V, PAIRS>(a.tables, &x, |y, value| {
+                        value.store(points.add(y * row + at));
+                    });
+                }
+            }
+            for point in 0..n {
+                let mut rows = [std::ptr::null(); MAX_KERNELS];
+                for kernel in 0..a.kernels {
+                    rows[kernel] = a.points.add((kernel * n + point) * row).cast_const();
+                }
+                let mut out = [std::ptr::null_mut(); FEW];
+                for channel in 0..channels {
+                    let line = channel * n + point;
+                    out[channel] = a.products.add(line * Columns::BLOCK);
+                }
+                dots::<V, W, ONE, THREE>(&Dots {
+                    rows: &rows[..a.kernels],
+                    len: a.len,
+                    step: a.step,
+                    weights: a.weights.add(point * channels * a.kernels * a.len),
+                    bias: &no_bias[..channels],
+                    pixels,
+                    out: &out[..channels],
+                });
+            }
+            for channel in 0..channels {
+                let bias = V::splat(a.bias[channel]);
+                let products = a.products.add(channel * n * Columns::BLOCK);
+                for at in (0..pixels).step_by(V::LANES) {
+                    let mut x = [V::splat(0.0); MAX_POINTS];
+                    for point in 0..n {
+                        x[point] = V::load(products.add(point * Columns::BLOCK + at));
+                    }
+                    let out = a.out.add(channel * a.pitch + first + at);
+                    interpolate::<V, PAIRS, M>(a.tables, &x, |y, value| {
+                        value.add(bias).store(out.add(y * channels * a.pitch));
+                    });
+                }
+            }
+        }
     }
 }
 
@@ -688,6 +844,7 @@ macro_rules! loops {
                 from_points,
                 windows,
                 dots,
+                columns,
             };
 
         const _: () = assert!(<$vector as Vector>::LANES * $vectors == crate::ops::cpu::nhwc::GROUP);
@@ -737,6 +894,15 @@ macro_rules! loops {
         unsafe fn dots(a: &crate::ops::cpu::nhwc::Dots<'_>) {
             // SAFETY: as above.
             unsafe { crate::ops::cpu::nhwc::dots::<$vector, $vectors, $one, $three>(a) }
+        }
+
+        /// # Safety
+        ///
+        /// As above.
+        $(#[$enable])?
+        unsafe fn columns(a: &crate::ops::cpu::nhwc::Columns<'_>) {
+            // SAFETY: as above.
+            unsafe { crate::ops::cpu::nhwc::columns::<$vector, $vectors, $one, $three>(a) }
         }
     };
 }

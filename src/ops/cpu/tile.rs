@@ -17,6 +17,9 @@
 use super::level::{Level, UnknownLevel};
 use super::planes::SLACK;
 
+/// Vectors whose lanes are summed together.
+pub(super) const TOTALS: usize = 4;
+
 /// A register of `f32` lanes.
 pub(super) trait Vector: Copy {
     const LANES: usize;
@@ -85,6 +88,17 @@ pub(super) trait Vector: Copy {
     ///
     /// As above.
     unsafe fn total(self) -> f32;
+
+    /// [`Vector::total`] of each.
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    #[inline(always)]
+    unsafe fn totals(vectors: [Self; TOTALS]) -> [f32; TOTALS] {
+        // SAFETY: as above.
+        vectors.map(|vector| unsafe { vector.total() })
+    }
 }
 
 /// A convolution along a line: a few output channels of a stretch of a plane.

@@ -7,7 +7,7 @@
 /// 256-bit vectors.
 pub(super) mod avx2 {
     use crate::ops::cpu::nhwc::loops;
-    use crate::ops::cpu::tile::{self, Kernels, Products, Strip, Vector, kernels};
+    use crate::ops::cpu::tile::{self, Kernels, Products, Strip, TOTALS, Vector, kernels};
     use std::arch::x86_64::*;
 
     #[derive(Clone, Copy)]
@@ -89,6 +89,25 @@ pub(super) mod avx2 {
                 _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
             }
         }
+
+        #[inline(always)]
+        unsafe fn totals([a, b, c, d]: [Self; TOTALS]) -> [f32; TOTALS] {
+            // SAFETY: as in `splat`.
+            unsafe {
+                let four = |a, b| {
+                    let lower = _mm256_permute2f128_ps::<0x20>(a, b);
+                    _mm256_add_ps(lower, _mm256_permute2f128_ps::<0x31>(a, b))
+                };
+                let (ac, bd) = (four(a.0, c.0), four(b.0, d.0));
+                let lower = _mm256_shuffle_ps::<0x44>(ac, bd);
+                let two = _mm256_add_ps(lower, _mm256_shuffle_ps::<0xEE>(ac, bd));
+                let one = _mm256_add_ps(two, _mm256_movehdup_ps(two));
+                let (ab, cd) = (_mm256_castps256_ps128(one), _mm256_extractf128_ps::<1>(one));
+                let mut out = [0.0; TOTALS];
+                _mm_storeu_ps(out.as_mut_ptr(), _mm_shuffle_ps::<0x88>(ab, cd));
+                out
+            }
+        }
     }
 
     kernels!(
@@ -102,14 +121,14 @@ pub(super) mod avx2 {
         Avx2,
         Lanes,
         [target_feature(enable = "avx2,fma")],
-        [2, 6, 1, 6, 2]
+        [2, 6, 1, 4, 2]
     );
 }
 
 /// 512-bit vectors.
 pub(super) mod avx512 {
     use crate::ops::cpu::nhwc::loops;
-    use crate::ops::cpu::tile::{self, Kernels, Products, Strip, Vector, kernels};
+    use crate::ops::cpu::tile::{self, Kernels, Products, Strip, TOTALS, Vector, kernels};
     use std::arch::x86_64::*;
 
     #[derive(Clone, Copy)]
@@ -193,6 +212,26 @@ pub(super) mod avx512 {
                 _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
             }
         }
+
+        #[inline(always)]
+        unsafe fn totals([a, b, c, d]: [Self; TOTALS]) -> [f32; TOTALS] {
+            // SAFETY: as in `splat`.
+            unsafe {
+                let halves = |a, b| {
+                    let lower = _mm512_shuffle_f32x4::<0x44>(a, b);
+                    _mm512_add_ps(lower, _mm512_shuffle_f32x4::<0xEE>(a, b))
+                };
+                let (ab, cd) = (halves(a.0, b.0), halves(c.0, d.0));
+                let lower = _mm512_shuffle_f32x4::<0x88>(ab, cd);
+                let four = _mm512_add_ps(lower, _mm512_shuffle_f32x4::<0xDD>(ab, cd));
+                let two = _mm512_add_ps(four, _mm512_permute_ps::<0b1110>(four));
+                let one = _mm512_add_ps(two, _mm512_movehdup_ps(two));
+                let firsts = _mm512_maskz_compress_ps(0x1111, one);
+                let mut out = [0.0; TOTALS];
+                _mm_storeu_ps(out.as_mut_ptr(), _mm512_castps512_ps128(firsts));
+                out
+            }
+        }
     }
 
     kernels!(
@@ -206,6 +245,6 @@ pub(super) mod avx512 {
         Avx512,
         Lanes,
         [target_feature(enable = "avx512f")],
-        [1, 12, 2, 12, 6]
+        [1, 12, 2, 12, 8]
     );
 }
