@@ -161,7 +161,9 @@ pub(crate) struct Layer {
     pub(crate) skip: Option<usize>,
     pub(crate) weights: Vec<f32>,
     pub(crate) bias: Vec<f32>,
-    pub(crate) slope: Vec<f32>,
+    /// What the negative values of each channel are multiplied by; none where
+    /// they become 0.
+    pub(crate) slope: Option<Vec<f32>>,
 }
 
 impl Layer {
@@ -177,6 +179,14 @@ impl Layer {
             Method::Winograd(variant) | Method::Columns(variant) => variant.outputs(),
             Method::Direct | Method::Dots => 1,
         }
+    }
+
+    /// The weights of a 9 x 9 kernel on luma by group of output channels, each
+    /// by point (column, row), small kernel, channel.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &[f32]> {
+        let groups = self.outputs / GROUP;
+        self.weights
+            .chunks_exact(self.weights.len() / groups.max(1))
     }
 
     /// The kernels that a large one is cut into from top to bottom, of that
@@ -225,19 +235,19 @@ impl Layer {
         };
         let relu = matches!(spec.activation, Activation::Relu);
         let slope = match (&link.slope, relu) {
-            (Some(slope), _) => values(slope)?,
-            (None, true) => vec![0.0],
-            (None, false) => vec![1.0],
+            (Some(slope), _) => Some(values(slope)?),
+            (None, true) => None,
+            (None, false) => Some(vec![1.0]),
         };
-        let slope = match slope.as_slice() {
+        let slope = slope.map(|slope| match slope.as_slice() {
             [one] => vec![*one; outputs],
             _ => slope,
-        };
+        });
         let bias = match &link.conv.bias {
             Some(bias) => values(bias)?,
             None => vec![0.0; outputs],
         };
-        if slope.len() != outputs || bias.len() != outputs {
+        if slope.as_ref().is_some_and(|slope| slope.len() != outputs) || bias.len() != outputs {
             return Ok(None);
         }
         Ok(Some(Self {
@@ -254,7 +264,7 @@ impl Layer {
             shuffle,
             skip: link.skip,
             bias: order.arrange(&bias, 0.0),
-            slope: order.arrange(&slope, 1.0),
+            slope: slope.map(|slope| order.arrange(&slope, 1.0)),
             method,
         }))
     }
@@ -332,11 +342,27 @@ impl Kernel<'_> {
                 // The small kernel (row, column) of each plane is an input channel.
                 let side = LARGE / 3;
                 let inputs = side * side * stored;
-                Variant::F6x3.transform_weights(inputs, outputs, |input, y, x, values| {
+                let weights = |input: usize, y: usize, x: usize, values: &mut [f64]| {
                     let (part, plane) = (input / stored, input % stored);
                     let (y, x) = (part / side * 3 + y, part % side * 3 + x);
                     self.tap(plane, y, x, |place, w| values[place] = f64::from(w));
-                })
+                };
+                let points = Variant::F6x3.transform_weights(inputs, outputs, weights);
+                if stored > 1 {
+                    return points;
+                }
+                // By group of output channels, then column, then row of the points.
+                let n = Variant::F6x3.points();
+                let mut out = Vec::with_capacity(points.len());
+                for group in (0..outputs).step_by(GROUP) {
+                    for point in (0..n * n).map(|i| i % n * n + i / n) {
+                        for kernel in 0..inputs {
+                            let at = (point * inputs + kernel) * outputs + group;
+                            out.extend_from_slice(&points[at..][..GROUP]);
+                        }
+                    }
+                }
+                out
             }
             Method::Direct => {
                 let mut out = vec![0.0; side * side * stored * outputs];

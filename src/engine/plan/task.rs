@@ -4,7 +4,7 @@ use super::{BLOCK, Sink, Source};
 use crate::nn::{Layer, Method, Packed};
 use crate::ops::Border;
 use crate::ops::cpu::nhwc::{
-    Columns, Dots, FEW, Finish, FromPoints, GROUP, Loops, Matmul, Repeat, ToPoints, Windows,
+    Columns, Dots, FEW, Finish, FromPoints, GROUP, Loops, Matmul, Nines, Repeat, ToPoints, Windows,
 };
 use crate::ops::winograd::Variant;
 use std::ops::Range;
@@ -188,11 +188,18 @@ pub(super) struct Region {
 /// Tiles that go through a layer together: their points fit the cache, and
 /// are what the products take at once.
 fn block(layer: &Layer) -> usize {
-    match layer.outputs {
-        GROUP => 2 * BLOCK,
+    match (&layer.method, layer.inputs, layer.outputs) {
+        (Method::Windows, 1, _) => NARROW,
+        (_, _, GROUP) => 2 * BLOCK,
         _ => BLOCK,
     }
 }
+
+/// Tiles of luma that fit the first-level cache, one group of channels at a time.
+const NARROW: usize = 8;
+
+/// The most rows that a group of tiles makes, shuffled.
+const MOST: usize = 4 * 6;
 
 fn down(value: isize, step: usize) -> isize {
     value.div_euclid(step as isize) * step as isize
@@ -333,9 +340,12 @@ impl Region {
                 }
                 Method::Windows => {
                     let n = Variant::F6x3.points();
-                    products = products.max(n * n * (block(layer) * layer.outputs + SPREAD));
+                    products = products.max(match layer.inputs {
+                        1 => block(layer) * Nines::ROOM,
+                        _ => n * n * (block(layer) * layer.outputs + SPREAD),
+                    });
                     windows = WINDOW_ROWS as usize * n * n * window_pitch(tiles, layer.inputs);
-                    phases = 3 * n * window_pitch(tiles, layer.inputs);
+                    phases = 2 * 3 * n * window_pitch(tiles, layer.inputs);
                 }
                 Method::Columns(variant) => {
                     let (kernels, len) = (layer.kernels(variant), layer.kernel * layer.inputs);
@@ -371,9 +381,11 @@ impl Region {
 const MAX_ROWS: usize = 2 * 3 + 8;
 
 /// Floats of a row of windows: two for a tile, one more, and those that the
-/// last one reaches.
+/// last one reaches. An odd number of groups, so that the points of a window
+/// lie in different sets of the cache.
 fn window_pitch(tiles: usize, planes: usize) -> usize {
-    ((2 * tiles + 4) * planes).next_multiple_of(GROUP) + GROUP
+    let groups = ((2 * tiles + 4) * planes).div_ceil(GROUP) + 1;
+    (groups | 1) * GROUP
 }
 
 /// A region's run.
@@ -598,10 +610,12 @@ impl<'a> State<'a> {
         inputs
     }
 
-    fn finish(layer: &Layer) -> Finish {
+    /// What is done to a layer's channels from one on.
+    fn finish(layer: &Layer, channel: usize) -> Finish {
+        let from = |values: &Vec<f32>| values[channel..].as_ptr();
         Finish {
-            bias: layer.bias.as_ptr(),
-            slope: layer.slope.as_ptr(),
+            bias: from(&layer.bias),
+            slope: layer.slope.as_ref().map_or(std::ptr::null(), from),
         }
     }
 
@@ -663,6 +677,34 @@ impl<'a> State<'a> {
         }
     }
 
+    /// Where the rows that a group of tiles makes lie, from the first tile on;
+    /// null where they are not wanted.
+    fn targets(&self, boundary: usize, group: isize, first: isize) -> [*mut f32; MOST] {
+        let (layer, rows) = (self.layer(boundary), &self.rows[boundary]);
+        let shuffle = layer.shuffle as isize;
+        let mut targets = [std::ptr::null_mut(); MOST];
+        for (i, target) in targets[..layer.step() * layer.shuffle]
+            .iter_mut()
+            .enumerate()
+        {
+            let row = group * shuffle + i as isize;
+            if self.wanted(boundary, row) {
+                *target = rows.at(row, first * shuffle);
+            }
+        }
+        targets
+    }
+
+    /// The columns that are wanted of a block of tiles, from its first on.
+    fn columns_of(&self, boundary: usize, first: isize, tiles: usize) -> Range<usize> {
+        let (layer, x) = (self.layer(boundary), &self.span(boundary).x);
+        let relative = |column: isize| {
+            let column = column / layer.shuffle as isize - first;
+            column.clamp(0, (tiles * layer.step()) as isize) as usize
+        };
+        relative(x.start)..relative(x.end)
+    }
+
     /// From the products of a block of tiles to rows of the boundary.
     fn interpolate(
         &self,
@@ -672,17 +714,9 @@ impl<'a> State<'a> {
         first: isize,
         tiles: usize,
     ) {
-        const MOST: usize = 4 * 6;
         let layer = self.layer(boundary);
         let (m, shuffle) = (variant.outputs(), layer.shuffle);
-        let rows = &self.rows[boundary];
-        let mut targets = [std::ptr::null_mut(); MOST];
-        for (i, target) in targets[..m * shuffle].iter_mut().enumerate() {
-            let row = group * shuffle as isize + i as isize;
-            if self.wanted(boundary, row) {
-                *target = rows.at(row, first * shuffle as isize);
-            }
-        }
+        let targets = self.targets(boundary, group, first);
         let mut skips = [std::ptr::null(); 6];
         let skip = layer.skip.and_then(|skip| self.task.frames[skip]);
         if let Some(frame) = &skip {
@@ -690,11 +724,6 @@ impl<'a> State<'a> {
                 *skip = frame.at(group + i as isize, first).cast_const();
             }
         }
-        let x = &self.span(boundary).x;
-        let relative = |column: isize| {
-            let column = column / shuffle as isize - first;
-            column.clamp(0, (tiles * m) as isize) as usize
-        };
         // SAFETY: the wanted columns of the wanted rows are in memory, in the
         // frame that is added too.
         unsafe {
@@ -705,13 +734,20 @@ impl<'a> State<'a> {
                 pitch: block(layer) * layer.outputs + SPREAD,
                 channels: layer.outputs,
                 tiles,
-                finish: Self::finish(layer),
+                finish: Self::finish(layer, 0),
                 skip: &skips[..if skip.is_some() { m } else { 0 }],
                 shuffle,
                 rows: &targets[..m * shuffle],
-                columns: relative(x.start)..relative(x.end),
+                columns: self.columns_of(boundary, first, tiles),
             });
         }
+    }
+
+    /// Distance of the points of the windows of a row of tiles.
+    fn window_pitch(&self, boundary: usize) -> usize {
+        let (layer, columns) = (self.layer(boundary), &self.span(boundary).tiles);
+        let tiles = (columns.end - columns.start) as usize / layer.step();
+        window_pitch(tiles, layer.inputs)
     }
 
     /// A row of tiles of a 9 x 9 kernel on planes.
@@ -721,13 +757,14 @@ impl<'a> State<'a> {
         let (n, planes, pad) = (variant.points(), layer.inputs, layer.pad() as isize);
         let columns = self.span(boundary).tiles.clone();
         let tiles = (columns.end - columns.start) as usize / variant.outputs();
-        let pitch = window_pitch(tiles, planes);
+        let pitch = self.window_pitch(boundary);
         let all = self.start.wrapping_add(self.task.region.windows);
         let slot =
             |row: isize| all.wrapping_add(row.rem_euclid(WINDOW_ROWS) as usize * n * n * pitch);
         // Windows are three rows apart; a row of tiles takes three of them.
         let first = group / 3;
-        for row in first.max(*self.next_window)..first + 3 {
+        let known = *self.next_window;
+        for row in first.max(known)..first + 3 {
             let inputs = self.inputs(boundary, 3 * row - pad, columns.start - pad, n);
             // SAFETY: the rows reach from the first to the last window.
             unsafe {
@@ -738,6 +775,12 @@ impl<'a> State<'a> {
                     windows: 2 * tiles + 1,
                     phases: self.start.wrapping_add(self.task.region.phases),
                     phase_pitch: pitch,
+                    slot: (3 * row).rem_euclid(n as isize) as usize,
+                    fresh: if row > first.max(known) || row == known {
+                        3
+                    } else {
+                        n
+                    },
                     out: slot(row),
                     pitch,
                 });
@@ -748,6 +791,9 @@ impl<'a> State<'a> {
         self.blocks(boundary, |at, tiles| {
             let skip = (at - columns.start) as usize / 3 * planes;
             let runs = [0, 1, 2].map(|i| slot(first + i).wrapping_add(skip).cast_const());
+            if planes == 1 {
+                return self.nines(boundary, group, (at, tiles), runs);
+            }
             // SAFETY: as above, and the products have room for a block.
             unsafe {
                 (self.task.loops.matmul)(&Matmul {
@@ -773,6 +819,40 @@ impl<'a> State<'a> {
         });
     }
 
+    /// A block of tiles of luma, one group of channels after the other.
+    fn nines(
+        &self,
+        boundary: usize,
+        group: isize,
+        (first, tiles): (isize, usize),
+        runs: [*const f32; 3],
+    ) {
+        let layer = self.layer(boundary);
+        let targets = self.targets(boundary, group, first);
+        for (channel, weights) in (0..layer.outputs).step_by(GROUP).zip(layer.groups()) {
+            let mut rows = targets;
+            for row in rows.iter_mut().filter(|row| !row.is_null()) {
+                *row = row.wrapping_add(channel);
+            }
+            // SAFETY: the products have room for a block, and the wanted
+            // columns of the wanted rows are in memory.
+            unsafe {
+                (self.task.loops.nines)(&Nines {
+                    tables: &layer.tables,
+                    runs,
+                    pitch: self.window_pitch(boundary),
+                    weights: weights.as_ptr(),
+                    tiles,
+                    room: self.start.wrapping_add(self.task.region.products),
+                    finish: Self::finish(layer, channel),
+                    rows: &rows[..layer.step()],
+                    pixel: layer.stored(),
+                    columns: self.columns_of(boundary, first, tiles),
+                });
+            }
+        }
+    }
+
     /// A row, every result one sum.
     fn direct(&self, boundary: usize, row: isize) {
         if !self.wanted(boundary, row) {
@@ -793,7 +873,7 @@ impl<'a> State<'a> {
                 pixels: (span.x.end - span.x.start) as usize,
                 out: self.rows[boundary].at(row, span.x.start),
                 out_step: layer.outputs,
-                finish: Some(Self::finish(layer)),
+                finish: Some(Self::finish(layer, 0)),
                 skip: skip.map_or(std::ptr::null(), |frame| {
                     frame.at(row, span.x.start).cast_const()
                 }),

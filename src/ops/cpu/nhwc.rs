@@ -79,6 +79,7 @@ impl Repeat {
 #[derive(Clone, Copy)]
 pub(crate) struct Finish {
     pub(crate) bias: *const f32,
+    /// Null where all slopes are 0.
     pub(crate) slope: *const f32,
 }
 
@@ -129,14 +130,50 @@ pub(crate) struct Windows<'a> {
     pub(crate) planes: usize,
     /// Number of windows.
     pub(crate) windows: usize,
-    /// By phase (pixel modulo three), eight rows of samples each.
+    /// By phase (pixel modulo three), a ring of eight rows of samples each,
+    /// and room for as many.
     pub(crate) phases: *mut f32,
     /// Distance of the rows of a phase.
     pub(crate) phase_pitch: usize,
+    /// Where the first row lies in the rings.
+    pub(crate) slot: usize,
+    /// How many of the last rows are not in the rings yet.
+    pub(crate) fresh: usize,
     /// By point (row, column), window, sample.
     pub(crate) out: *mut f32,
     /// Distance of neighbouring points.
     pub(crate) pitch: usize,
+}
+
+/// Windows of luma to a group of channels of a 9 x 9 convolution, nine
+/// kernels of F(6x6, 3x3).
+pub(crate) struct Nines<'a> {
+    pub(crate) tables: &'a Tables,
+    /// The points of three rows of windows, from the first tile's first.
+    pub(crate) runs: [*const f32; 3],
+    /// Distance of neighbouring points.
+    pub(crate) pitch: usize,
+    /// By point (column, row), kernel, channel of the group.
+    pub(crate) weights: *const f32,
+    pub(crate) tiles: usize,
+    /// [`Nines::ROOM`] floats for each tile.
+    pub(crate) room: *mut f32,
+    pub(crate) finish: Finish,
+    /// Rows of the group from the first tile's first column; null where a row
+    /// is not wanted.
+    pub(crate) rows: &'a [*mut f32],
+    /// Distance of neighbouring pixels of these rows.
+    pub(crate) pixel: usize,
+    /// Columns that are wanted, from the first tile's first.
+    pub(crate) columns: std::ops::Range<usize>,
+}
+
+impl Nines<'_> {
+    const M: usize = Variant::F6x3.outputs();
+    const N: usize = Variant::F6x3.points();
+
+    /// Floats for a tile: a column of points, and what all columns make.
+    pub(crate) const ROOM: usize = (Self::N + Self::M * Self::N) * GROUP;
 }
 
 /// A convolution to a few channels, summed along the vectors.
@@ -213,6 +250,7 @@ pub(crate) struct Loops {
     pub(crate) to_points: unsafe fn(&ToPoints<'_>),
     pub(crate) from_points: unsafe fn(&FromPoints<'_>),
     pub(crate) windows: unsafe fn(&Windows<'_>),
+    pub(crate) nines: unsafe fn(&Nines<'_>),
     pub(crate) dots: unsafe fn(&Dots<'_>),
     pub(crate) columns: unsafe fn(&Columns<'_>),
 }
@@ -344,6 +382,20 @@ unsafe fn rest<V: Vector, const W: usize, const G: usize>(
     }
 }
 
+/// Where every third of `P` pixels lies, so that an address is a pointer and
+/// once or twice the distance. Without the black box the compiler adds them up
+/// one after the other.
+#[inline(always)]
+unsafe fn in_threes<const P: usize>(first: *const f32, step: usize) -> [*const f32; 4] {
+    const { assert!(P <= 12) };
+    let mut threes = [first; 4];
+    for (i, three) in threes.iter_mut().enumerate().take(P.div_ceil(3)) {
+        // SAFETY: the caller has that many pixels.
+        *three = black_box(unsafe { first.add(i * 3 * step) });
+    }
+    threes
+}
+
 /// The products of a block of pixels and channels, at (repeat, channel,
 /// pixel); returns `P`.
 #[inline(always)]
@@ -356,14 +408,8 @@ unsafe fn pixels<V: Vector, const W: usize, const P: usize, const G: usize>(
         let mut sums = [[[V::splat(0.0); W]; G]; P];
         let mut weights = a.weights.add(i * a.repeat.weights + channel);
         for &run in a.runs {
-            // Pixels in threes, so that an address is a pointer and once or
-            // twice the distance. Without the black box the compiler adds
-            // them up one after the other.
             let input = run.add(i * a.repeat.input + pixel * a.step);
-            let mut threes = [input; 4];
-            for (i, three) in threes.iter_mut().enumerate().take(P.div_ceil(3)) {
-                *three = black_box(input.add(i * 3 * a.step));
-            }
+            let mut threes = in_threes::<P>(input, a.step);
             for _ in 0..a.len {
                 let mut row = [[V::splat(0.0); W]; G];
                 for g in 0..G {
@@ -420,6 +466,9 @@ unsafe fn finished<V: Vector>(sum: V, finish: &Finish, channel: usize) -> V {
     // SAFETY: the caller's `channel` has a vector of biases and slopes.
     unsafe {
         let (above, below) = sum.add(V::load(finish.bias.add(channel))).parts();
+        if finish.slope.is_null() {
+            return above;
+        }
         above.add_product(V::load(finish.slope.add(channel)), below)
     }
 }
@@ -614,29 +663,35 @@ pub(super) unsafe fn windows<V: Vector>(a: &Windows<'_>) {
     // `out` have room for whole vectors after it.
     unsafe {
         let rows: &[*const f32] = &a.rows[..N];
+        let points = a.phases.add(3 * N * a.phase_pitch);
+        let ring = |phase: usize, y: usize| {
+            let row = phase * N + (a.slot + y) % N;
+            a.phases.add(row * a.phase_pitch)
+        };
         for phase in 0..3 {
-            for y in 0..N {
+            // The last window does not reach the last pixel of every phase.
+            let known = (3 * (a.windows - 1) + N - phase).div_ceil(3);
+            for y in N - a.fresh..N {
                 let row = rows.get_unchecked(y).add(phase * a.planes);
-                let out = a.phases.add((phase * N + y) * a.phase_pitch);
-                for pixel in 0..pixels {
-                    // The last window does not reach the last pixel of every phase.
-                    if 3 * pixel + phase < 3 * (a.windows - 1) + N {
-                        for plane in 0..a.planes {
-                            *out.add(pixel * a.planes + plane) = *row.add(pixel * stride + plane);
-                        }
+                let out = ring(phase, y);
+                for pixel in 0..known {
+                    for plane in 0..a.planes {
+                        *out.add(pixel * a.planes + plane) = *row.add(pixel * stride + plane);
                     }
                 }
             }
-        }
-        for phase in 0..3 {
+            let mut rows = [std::ptr::null(); N];
+            for (y, row) in rows.iter_mut().enumerate() {
+                *row = ring(phase, y).cast_const();
+            }
             for at in (0..pixels * a.planes).step_by(V::LANES) {
-                let phase = a.phases.add(phase * N * a.phase_pitch + at);
                 let mut x = [V::splat(0.0); MAX_POINTS];
                 for y in 0..N {
-                    x[y] = V::load(phase.add(y * a.phase_pitch));
+                    x[y] = V::load(rows[y].add(at));
                 }
+                let out = points.add(phase * N * a.phase_pitch + at);
                 evaluate::<V, PAIRS>(a.tables, &x, |y, value| {
-                    value.store(phase.add(y * a.phase_pitch));
+                    value.store(out.add(y * a.phase_pitch));
                 });
             }
         }
@@ -644,13 +699,108 @@ pub(super) unsafe fn windows<V: Vector>(a: &Windows<'_>) {
             for at in (0..a.windows * a.planes).step_by(V::LANES) {
                 let mut x = [V::splat(0.0); MAX_POINTS];
                 for column in 0..N {
-                    let phase = a.phases.add((column % 3 * N + y) * a.phase_pitch);
+                    let phase = points.add((column % 3 * N + y) * a.phase_pitch);
                     x[column] = V::load(phase.add(column / 3 * a.planes + at));
                 }
                 let out = a.out.add(y * N * a.pitch + at);
                 evaluate::<V, PAIRS>(a.tables, &x, |x, value| value.store(out.add(x * a.pitch)));
             }
         }
+    }
+}
+
+/// Tiles that [`nines`] takes at a time.
+const FOUR: usize = 4;
+
+/// [`Nines`] at a level. The weights of a point stay in registers for all
+/// tiles, and a column of points becomes rows of results before the next one
+/// is made, so that all of it stays in the first-level cache.
+#[inline(always)]
+pub(super) unsafe fn nines<V: Vector, const W: usize>(a: &Nines<'_>) {
+    const PAIRS: usize = 3;
+    const M: usize = Nines::M;
+    const N: usize = Nines::N;
+    // SAFETY: the room holds all tiles, and rows that are not null have all
+    // wanted columns.
+    unsafe {
+        let halves = a.room.add(a.tiles * N * V::LANES);
+        for lane in (0..W).map(|w| w * V::LANES) {
+            for column in 0..N {
+                for row in 0..N {
+                    let point = a.weights.add((column * N + row) * 9 * GROUP + lane);
+                    let mut weights = [V::splat(0.0); 9];
+                    for k in 0..9 {
+                        weights[k] = V::load(point.add(k * GROUP));
+                    }
+                    let runs = a.runs.map(|run| run.add((row * N + column) * a.pitch));
+                    let out = a.room.add(row * a.tiles * V::LANES);
+                    let mut tile = 0;
+                    while tile < a.tiles {
+                        let left = a.tiles - tile;
+                        tile += match left >= FOUR {
+                            true => nine::<V, FOUR>(&runs, &weights, tile, out),
+                            false => nine::<V, 1>(&runs, &weights, tile, out),
+                        };
+                    }
+                }
+                for tile in 0..a.tiles {
+                    let mut x = [V::splat(0.0); MAX_POINTS];
+                    for row in 0..N {
+                        x[row] = V::load(a.room.add((row * a.tiles + tile) * V::LANES));
+                    }
+                    interpolate::<V, PAIRS, M>(a.tables, &x, |y, value| {
+                        let at = (tile * M + y) * N + column;
+                        value.store(halves.add(at * V::LANES));
+                    });
+                }
+            }
+            for tile in 0..a.tiles {
+                for (y, &row) in a.rows.iter().enumerate() {
+                    if row.is_null() {
+                        continue;
+                    }
+                    let mut x = [V::splat(0.0); MAX_POINTS];
+                    for column in 0..N {
+                        let at = (tile * M + y) * N + column;
+                        x[column] = V::load(halves.add(at * V::LANES));
+                    }
+                    interpolate::<V, PAIRS, M>(a.tables, &x, |x, value| {
+                        let column = tile * M + x;
+                        if a.columns.contains(&column) {
+                            let value = finished::<V>(value, &a.finish, lane);
+                            value.store(row.add(column * a.pixel + lane));
+                        }
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// The products of a point of `P` tiles; returns `P`.
+#[inline(always)]
+unsafe fn nine<V: Vector, const P: usize>(
+    runs: &[*const f32; 3],
+    weights: &[V; 9],
+    tile: usize,
+    out: *mut f32,
+) -> usize {
+    // SAFETY: as for `nines`; a tile's windows are two from the next tile's.
+    unsafe {
+        let mut sums = [V::splat(0.0); P];
+        for run in 0..3 {
+            let input = runs[run].add(2 * tile);
+            for k in 0..3 {
+                for p in 0..P {
+                    let value = V::splat(*input.add(2 * p + k));
+                    sums[p] = sums[p].add_product(value, weights[3 * run + k]);
+                }
+            }
+        }
+        for p in 0..P {
+            sums[p].store(out.add((tile + p) * V::LANES));
+        }
+        P
     }
 }
 
@@ -693,7 +843,7 @@ unsafe fn dot<V: Vector, const W: usize, const P: usize, const C: usize>(
         let window = a.rows.len() * a.len;
         let mut weights = a.weights.add(channel * window);
         for &row in a.rows {
-            let row = row.add(pixel * a.step);
+            let threes = in_threes::<P>(row.add(pixel * a.step), a.step);
             for at in (0..a.len).step_by(GROUP) {
                 for w in 0..W {
                     let at = at + w * V::LANES;
@@ -702,7 +852,7 @@ unsafe fn dot<V: Vector, const W: usize, const P: usize, const C: usize>(
                         factors[c] = V::load(weights.add(c * window + at));
                     }
                     for p in 0..P {
-                        let value = V::load(row.add(p * a.step + at));
+                        let value = V::load(threes[p / 3].add(p % 3 * a.step + at));
                         for c in 0..C {
                             sums[p][c][w] = sums[p][c][w].add_product(factors[c], value);
                         }
@@ -843,6 +993,7 @@ macro_rules! loops {
                 to_points,
                 from_points,
                 windows,
+                nines,
                 dots,
                 columns,
             };
@@ -885,6 +1036,17 @@ macro_rules! loops {
         unsafe fn windows(a: &crate::ops::cpu::nhwc::Windows<'_>) {
             // SAFETY: as above.
             unsafe { crate::ops::cpu::nhwc::windows::<$vector>(a) }
+        }
+
+        /// # Safety
+        ///
+        /// As above.
+        $(#[$enable])?
+        unsafe fn nines(a: &crate::ops::cpu::nhwc::Nines<'_>) {
+            #[cfg(test)]
+            tile::probe::ran(crate::ops::cpu::Level::$level);
+            // SAFETY: as above.
+            unsafe { crate::ops::cpu::nhwc::nines::<$vector, $vectors>(a) }
         }
 
         /// # Safety
