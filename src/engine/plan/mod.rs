@@ -23,7 +23,7 @@ use rayon::prelude::*;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-use task::{Memory, Region, Rows, Shape, Task};
+use task::{Beside, Memory, Region, Rows, Shape, Task};
 
 /// Pixels that the products take at once, two groups of channels each.
 const BLOCK: usize = 12;
@@ -69,6 +69,8 @@ pub struct Plan {
     /// The frames that boundaries are kept in, where they are.
     frames: Vec<Option<usize>>,
     buffers: Vec<Vec<f32>>,
+    /// Rows beside the regions of segments that write over what they read.
+    beside: Vec<f32>,
     zeros: Vec<f32>,
     memories: Vec<Mutex<Memory>>,
 }
@@ -106,19 +108,32 @@ impl Plan {
         let shapes = task::shapes(&packed.layers, size);
         let mut segments = Vec::new();
         let cuts = cut(&packed.layers);
-        for layers in &cuts {
-            let (strip, band) = division(&packed, layers, &shapes, options.tile, threads);
+        let divisions: Vec<_> = cuts
+            .iter()
+            .map(|layers| division(&packed, layers, &shapes, options.tile, threads))
+            .collect();
+        let frames = place(&packed.layers, &cuts, |i| {
+            divisions[i].0 >= shapes[cuts[i].end].size().0
+        });
+        let mut beside = 0;
+        for (layers, &(strip, band)) in cuts.iter().zip(&divisions) {
             let (w, h) = shapes[layers.end].size();
+            let over = frames[layers.start].is_some() && frames[layers.start] == frames[layers.end];
             let mut regions = Vec::new();
+            let mut kept = 0;
             for y in (0..h).step_by(band) {
                 for x in (0..w).step_by(strip) {
                     let area = (x..(x + strip).min(w), y..(y + band).min(h));
-                    regions.push(Region::new(&packed, &shapes, layers, area));
+                    let mut region = Region::new(&packed, &shapes, layers, area);
+                    if over {
+                        kept += region.keep_beside(&shapes[layers.start], kept);
+                    }
+                    regions.push(region);
                 }
             }
+            beside = beside.max(kept);
             segments.push(regions);
         }
-        let frames = place(&packed.layers, &cuts);
         let mut buffers: Vec<Vec<f32>> = Vec::new();
         for (shape, frame) in shapes.iter().zip(&frames) {
             if let &Some(frame) = frame {
@@ -145,6 +160,7 @@ impl Plan {
             segments,
             frames,
             buffers,
+            beside: vec![0.0; beside],
             zeros,
             memories,
         })
@@ -164,7 +180,7 @@ impl Plan {
             memory.floats()
         };
         let memories: usize = self.memories.iter().map(each).sum();
-        (buffers + memories) * size_of::<f32>()
+        (buffers + self.beside.len() + memories) * size_of::<f32>()
     }
 
     /// The number of regions that a frame is computed in.
@@ -203,9 +219,13 @@ impl Plan {
     /// Runs the network from `source` to `sink`.
     pub(super) fn process(&mut self, source: &dyn Source, sink: &dyn Sink) {
         let frames: Vec<Option<Rows>> = self.rows();
+        let beside = Beside(self.beside.as_mut_ptr());
         let this = &*self;
         self.pool.install(|| {
             for regions in &this.segments {
+                for region in regions {
+                    region.save_beside(&frames, beside);
+                }
                 regions.par_iter().for_each(|region| {
                     let worker = rayon::current_thread_index().unwrap_or(0);
                     let mut memory = this.memories[worker]
@@ -216,6 +236,7 @@ impl Plan {
                         loops: this.loops,
                         shapes: &this.shapes,
                         frames: &frames,
+                        beside,
                         zeros: &this.zeros,
                         region,
                         source,
@@ -252,8 +273,14 @@ fn cut(layers: &[Layer]) -> Vec<Range<usize>> {
 }
 
 /// Assigns frames to the boundaries between segments; a frame is free again
-/// after the last segment that reads it.
-fn place(layers: &[Layer], segments: &[Range<usize>]) -> Vec<Option<usize>> {
+/// after the last segment that reads it. What is added at the end of a segment
+/// may be written over: read for the last time, sample by sample, or being the
+/// segment's own input where its regions are `bands` of whole rows.
+fn place(
+    layers: &[Layer],
+    segments: &[Range<usize>],
+    bands: impl Fn(usize) -> bool,
+) -> Vec<Option<usize>> {
     let mut frames: Vec<Option<usize>> = vec![None; layers.len() + 1];
     let last_use = |boundary: usize| {
         let reads = |segment: &Range<usize>| {
@@ -264,20 +291,31 @@ fn place(layers: &[Layer], segments: &[Range<usize>]) -> Vec<Option<usize>> {
     };
     let inner = segments.len().saturating_sub(1);
     for (i, segment) in segments[..inner].iter().enumerate() {
+        let over = layers[segment.end - 1].skip.filter(|&skip| {
+            let own = skip == segment.start;
+            last_use(skip) == Some(i) && (!own || bands(i) && reads_ahead(&layers[segment.clone()]))
+        });
         let taken: Vec<usize> = (0..=layers.len())
             .filter(|&boundary| last_use(boundary).is_some_and(|last| last >= i))
             .filter_map(|boundary| frames[boundary])
             .collect();
         let free = (0..).find(|frame| !taken.contains(frame));
-        frames[segment.end] = free;
+        frames[segment.end] = over.and_then(|over| frames[over]).or(free);
     }
     frames
+}
+
+/// Whether a segment, row by row, reads what it is about to write over before
+/// it does: the first layer is ahead of the last by what the others reach.
+fn reads_ahead(layers: &[Layer]) -> bool {
+    let later: usize = layers[1..].iter().map(Layer::pad).sum();
+    layers.len() > 1 && later >= layers[0].pad() && layers.iter().all(|l| l.shuffle == 1)
 }
 
 /// Values that the whole frames between segments hold for each sample that
 /// the network sees.
 pub(super) fn held(packed: &Packed) -> usize {
-    let frames = place(&packed.layers, &cut(&packed.layers));
+    let frames = place(&packed.layers, &cut(&packed.layers), |_| false);
     let (mut factor, mut largest) = (1, Vec::new());
     for (layer, frame) in packed.layers.iter().zip(&frames[1..]) {
         factor *= layer.shuffle;
@@ -310,10 +348,12 @@ fn division(
     // As many strips as fit the cache, then as many for each thread.
     let strips = width.div_ceil(widest);
     let even = strips.next_multiple_of(threads);
-    let strips = if width / even >= NARROWEST {
-        even
-    } else {
-        strips
+    let adds_own = chain.last().and_then(|layer| layer.skip) == Some(layers.start);
+    let strips = match strips {
+        // Bands of whole rows may be written over the input.
+        1 if adds_own => 1,
+        _ if width / even >= NARROWEST => even,
+        _ => strips,
     };
     let bands = threads.div_ceil(strips).min(height.div_ceil(SHORTEST));
     (round(width.div_ceil(strips)), round(height.div_ceil(bands)))

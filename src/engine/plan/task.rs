@@ -183,7 +183,19 @@ pub(super) struct Region {
     pub(super) floats: usize,
     /// Floats of the longest row.
     pub(super) longest: usize,
+    /// Where the rows of the input beside the region are kept, and that
+    /// boundary's shape, if the result is written over the input.
+    beside: Option<(usize, Shape)>,
 }
+
+/// The memory of the rows beside all regions.
+#[derive(Clone, Copy)]
+pub(super) struct Beside(pub(super) *mut f32);
+
+// SAFETY: written before the tasks of a segment run, and only read by them.
+unsafe impl Send for Beside {}
+// SAFETY: as above.
+unsafe impl Sync for Beside {}
 
 /// Tiles that go through a layer together: their points fit the cache, and
 /// are what the products take at once.
@@ -372,6 +384,50 @@ impl Region {
             // The memory is used from its first aligned place on.
             floats: allocator.0 + GROUP,
             longest: widest,
+            beside: None,
+        }
+    }
+
+    /// Lets the region read the rows of its input above and below it from
+    /// memory of their own, from `at` on: other regions write over them.
+    /// Returns the floats that this takes.
+    pub(super) fn keep_beside(&mut self, shape: &Shape, at: usize) -> usize {
+        self.beside = Some((at, shape.clone()));
+        self.rows_beside().count() * shape.pitch() + GROUP
+    }
+
+    /// The rows of the input that lie above and below the region.
+    fn rows_beside(&self) -> impl Iterator<Item = isize> {
+        let input = self.spans.first().map_or(0..0, |span| span.y.clone());
+        let own = self.own_rows();
+        input.filter(move |y| !own.contains(y))
+    }
+
+    /// The rows of the result.
+    fn own_rows(&self) -> Range<isize> {
+        self.spans.last().map_or(0..0, |span| span.y.clone())
+    }
+
+    /// The rows beside the region, one after the other.
+    fn beside(&self, memory: Beside) -> Option<Rows> {
+        self.beside.as_ref().map(|(at, shape)| Rows {
+            slots: self.rows_beside().count() as isize,
+            ..shape.frame(memory.0.wrapping_add(*at))
+        })
+    }
+
+    /// Copies the rows beside the region, if it reads them from there.
+    pub(super) fn save_beside(&self, frames: &[Option<Rows>], memory: Beside) {
+        let frame = frames[self.layers.start];
+        let (Some(to), Some(from)) = (self.beside(memory), frame) else {
+            return;
+        };
+        let pitch = from.pitch;
+        for (slot, y) in self.rows_beside().enumerate() {
+            let (from, to) = (from.at(y, from.first), to.at(slot as isize, to.first));
+            // SAFETY: both rows have that many floats, and nothing runs yet
+            // that writes to the frame.
+            unsafe { std::ptr::copy_nonoverlapping(from, to, pitch) }
         }
     }
 }
@@ -394,6 +450,7 @@ pub(super) struct Task<'a> {
     pub(super) loops: &'static Loops,
     pub(super) shapes: &'a [Shape],
     pub(super) frames: &'a [Option<Rows>],
+    pub(super) beside: Beside,
     /// A row of zeros, as long as the longest.
     pub(super) zeros: &'a [f32],
     pub(super) region: &'a Region,
@@ -432,6 +489,7 @@ impl Task<'_> {
             task: self,
             start,
             rows: &memory.rows,
+            beside: self.region.beside(self.beside),
             next: &mut memory.next,
             next_window: &mut memory.next_window,
         };
@@ -445,6 +503,8 @@ struct State<'a> {
     task: &'a Task<'a>,
     start: *mut f32,
     rows: &'a [Rows],
+    /// The rows of the input above and below the region, where they are kept apart.
+    beside: Option<Rows>,
     next: &'a mut [isize],
     next_window: &'a mut isize,
 }
@@ -596,14 +656,19 @@ impl<'a> State<'a> {
     fn inputs(&self, boundary: usize, row: isize, column: isize, count: usize) -> Inputs {
         let (shape, rows) = (self.shape(boundary - 1), &self.rows[boundary - 1]);
         let mut inputs = [std::ptr::null(); MAX_ROWS];
+        let beside = self.beside.filter(|_| boundary == 1);
+        let own = self.task.region.own_rows();
+        let input = self.span(0).y.start;
+        let at = |y: isize| match &beside {
+            Some(rows) if y < own.start => rows.at(y - input, column),
+            Some(rows) if y >= own.end => rows.at(y - input - (own.end - own.start), column),
+            _ => rows.at(y, column),
+        };
         for (i, input) in inputs[..count].iter_mut().enumerate() {
             let y = row + i as isize;
             *input = match shape.border {
-                _ if shape.y.contains(&y) => rows.at(y, column).cast_const(),
-                Border::Replicate => {
-                    let y = y.clamp(shape.y.start, shape.y.end - 1);
-                    rows.at(y, column).cast_const()
-                }
+                _ if shape.y.contains(&y) => at(y).cast_const(),
+                Border::Replicate => at(y.clamp(shape.y.start, shape.y.end - 1)).cast_const(),
                 _ => self.task.zeros.as_ptr(),
             };
         }

@@ -262,7 +262,16 @@ fn results_do_not_depend_on_the_division() {
                 ..Options::default()
             },
         );
-        for (tile, threads) in [(0, 1), (0, 2), (0, 3), (12, 2), (24, 1), (60, 2), (96, 4)] {
+        for (tile, threads) in [
+            (0, 1),
+            (0, 2),
+            (0, 3),
+            (0, 5),
+            (12, 2),
+            (24, 1),
+            (60, 2),
+            (96, 4),
+        ] {
             let options = Options {
                 tile,
                 threads,
@@ -345,11 +354,10 @@ fn memory_is_bounded() {
         let plan = Plan::new(&network, size, &Options::default())
             .unwrap()
             .unwrap();
-        // The tower keeps three whole frames of its 64 channels.
-        let most = if name == "tower" { 54 } else { 40 };
         let mib = plan.memory() >> 20;
-        assert!(mib < most, "{name}: {mib} MiB");
-        // What `Upscaler::check` counts beforehand.
+        assert!(mib < 40, "{name}: {mib} MiB");
+        // What `Upscaler::check` counts beforehand: the most that the tower
+        // takes, where its regions are not as wide as the frame.
         let frames = if name == "tower" { 3 * 64 } else { 0 };
         assert_eq!(held(&plan.packed), frames, "{name}");
     }
