@@ -73,6 +73,8 @@ pub struct Plan {
     beside: Vec<f32>,
     zeros: Vec<f32>,
     memories: Vec<Mutex<Memory>>,
+    /// The rows of the boundaries that are kept, while a frame is computed.
+    rows: Vec<Option<Rows>>,
 }
 
 impl Plan {
@@ -163,6 +165,7 @@ impl Plan {
             beside: vec![0.0; beside],
             zeros,
             memories,
+            rows: Vec::new(),
         })
     }
 
@@ -218,7 +221,12 @@ impl Plan {
 
     /// Runs the network from `source` to `sink`.
     pub(super) fn process(&mut self, source: &dyn Source, sink: &dyn Sink) {
-        let frames: Vec<Option<Rows>> = self.rows();
+        let mut frames = std::mem::take(&mut self.rows);
+        frames.clear();
+        for (shape, frame) in self.shapes.iter().zip(&self.frames) {
+            let buffer = frame.and_then(|frame| self.buffers.get_mut(frame));
+            frames.push(buffer.map(|buffer| shape.frame(buffer.as_mut_ptr())));
+        }
         let beside = Beside(self.beside.as_mut_ptr());
         let this = &*self;
         self.pool.install(|| {
@@ -246,15 +254,7 @@ impl Plan {
                 });
             }
         });
-    }
-
-    /// The rows of the boundaries that are kept as whole frames.
-    fn rows(&mut self) -> Vec<Option<Rows>> {
-        let starts: Vec<_> = self.buffers.iter_mut().map(|b| b.as_mut_ptr()).collect();
-        let boundaries = self.shapes.iter().zip(&self.frames);
-        boundaries
-            .map(|(shape, frame)| frame.map(|frame| shape.frame(starts[frame])))
-            .collect()
+        self.rows = frames;
     }
 }
 

@@ -1,0 +1,235 @@
+//! The element on video, as it plays: how many frames a second it sustains at
+//! each size, a live source against the clock, and how planes are resampled
+//! next to GStreamer's `videoscale`.
+//!
+//! ```sh
+//! cargo bench --bench live [-- --seconds 60] [--models espcn,srcnn]
+//! ```
+//!
+//! A live run that drops a frame, or holds one for longer than a frame lasts,
+//! ends with an error.
+
+use anyhow::{Context, Result, ensure};
+use gst::prelude::*;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Input sizes of the table, each enlarged twofold.
+const SIZES: [(u32, u32); 4] = [(320, 180), (640, 360), (960, 540), (1280, 720)];
+
+/// Frames a second of the live source.
+const RATE: u32 = 25;
+
+/// How long each row of the table runs.
+const ROW: Duration = Duration::from_secs(5);
+
+/// The most frames of one.
+const MOST: u32 = 2000;
+
+/// How late a frame may be at the sink: what GStreamer's video sinks allow.
+const LATENESS: Duration = Duration::from_millis(5);
+
+fn main() -> Result<()> {
+    gst::init()?;
+    gstsrfilter::plugin_register_static()?;
+    let (mut seconds, mut models) = (10, "espcn,srcnn".to_owned());
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--seconds" => seconds = args.next().context("--seconds N")?.parse()?,
+            "--models" => models = args.next().context("--models NAME,...")?,
+            // What `cargo bench` passes on.
+            _ => {}
+        }
+    }
+    planes()?;
+    for model in models.split(',') {
+        for size in SIZES {
+            sustained(model, size)?;
+        }
+    }
+    live(seconds)
+}
+
+/// Enlarges planes of gray twofold with `videoscale` and with the element, by
+/// kernels of four taps each.
+fn planes() -> Result<()> {
+    let gray = |(width, height): (u32, u32)| {
+        format!("video/x-raw,format=GRAY8,width={width},height={height},framerate={RATE}/1")
+    };
+    println!("planes of 8 bits, twofold, median of 300 frames");
+    for (width, height) in [(160, 90), (320, 180), (640, 360)] {
+        let (from, to) = (gray((width, height)), gray((2 * width, 2 * height)));
+        let time = |element: &str| -> Result<Duration> {
+            let run = Run::of(&format!(
+                "videotestsrc num-buffers=300 pattern=ball ! {from} ! {element} ! {to} ! fakesink name=sink"
+            ))?;
+            Ok(run.finish()?.median())
+        };
+        let threads = std::thread::available_parallelism()?;
+        let peer = time(&format!("videoscale name=e method=4-tap n-threads={threads}"))?;
+        let ours = time("srfilter name=e model=bicubic qos=false")?;
+        println!(
+            "{width}x{height}: videoscale 4-tap {:.3} ms, srfilter bicubic {:.3} ms: {:.2} times as fast",
+            milliseconds(peer),
+            milliseconds(ours),
+            peer.as_secs_f64() / ours.as_secs_f64(),
+        );
+    }
+    Ok(())
+}
+
+/// Sends frames through the element as fast as it takes them.
+fn sustained(model: &str, (width, height): (u32, u32)) -> Result<()> {
+    let run = Run::of(&format!(
+        "videotestsrc num-buffers={MOST} pattern=ball ! video/x-raw,format=I420,width={width},\
+         height={height},framerate={RATE}/1 ! queue max-size-buffers=4 \
+         ! srfilter name=e model={model} scale=2 qos=false ! fakesink name=sink"
+    ))?;
+    let (start, before) = (Instant::now(), run.count());
+    run.wait(ROW)?;
+    let rate = (run.count() - before) as f64 / start.elapsed().as_secs_f64();
+    println!(
+        "{model} {width}x{height} to {}x{}, I420: {rate:.1} frames/s sustained, median {:.1} ms",
+        2 * width,
+        2 * height,
+        milliseconds(run.stop()?.median()),
+    );
+    Ok(())
+}
+
+/// Plays a live source of 640x360 on the clock.
+fn live(seconds: u32) -> Result<()> {
+    let frames = seconds * RATE;
+    let run = Run::of(&format!(
+        "videotestsrc is-live=true num-buffers={frames} pattern=ball \
+         ! video/x-raw,format=I420,width=640,height=360,framerate={RATE}/1 \
+         ! srfilter name=e model=espcn scale=2 \
+         ! fakesink name=sink sync=true qos=true max-lateness={}",
+        LATENESS.as_nanos()
+    ))?;
+    let sink = run.element("sink")?;
+    let stats = run.element("e")?;
+    let times = run.finish()?;
+    let shown: gst::Structure = sink.property("stats");
+    let (rendered, dropped): (u64, u64) = (shown.get("rendered")?, shown.get("dropped")?);
+    let (median, longest) = (times.median(), times.longest());
+    println!(
+        "espcn 640x360 to 1280x720, live at {RATE} frames/s for {seconds} s: {rendered} of {frames} frames shown, \
+         {dropped} dropped; in the element {:.1} ms median, {:.1} ms at most, of {:.1}",
+        milliseconds(median),
+        milliseconds(longest),
+        1e3 / f64::from(RATE),
+    );
+    println!("{}", stats.property::<gst::Structure>("stats"));
+    ensure!(
+        dropped == 0 && rendered == u64::from(frames),
+        "frames were dropped"
+    );
+    ensure!(
+        longest < Duration::from_secs(1) / RATE,
+        "a frame took longer than it lasts"
+    );
+    Ok(())
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// What each frame took in the element called `e`.
+#[derive(Default, Clone)]
+struct Times {
+    entered: Option<Instant>,
+    took: Vec<Duration>,
+}
+
+impl Times {
+    /// The first frames meet cold caches and a network that is being loaded.
+    fn sorted(&self) -> Vec<Duration> {
+        let mut times: Vec<_> = self.took.iter().skip(5).copied().collect();
+        times.sort_unstable();
+        times
+    }
+
+    fn median(&self) -> Duration {
+        let times = self.sorted();
+        times.get(times.len() / 2).copied().unwrap_or_default()
+    }
+
+    fn longest(&self) -> Duration {
+        self.sorted().last().copied().unwrap_or_default()
+    }
+}
+
+/// A pipeline that plays, with an element `e` whose frames are timed.
+struct Run {
+    pipeline: gst::Pipeline,
+    times: Arc<Mutex<Times>>,
+}
+
+impl Run {
+    fn of(description: &str) -> Result<Self> {
+        let pipeline = gst::parse::launch(description)?;
+        let pipeline = pipeline.downcast::<gst::Pipeline>();
+        let run = Self {
+            pipeline: pipeline.ok().context("this is no pipeline")?,
+            times: Arc::default(),
+        };
+        let element = run.element("e")?;
+        for name in ["sink", "src"] {
+            let times = Arc::clone(&run.times);
+            let pad = element.static_pad(name).context("a pad is missing")?;
+            pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+                let mut times = times.lock().unwrap_or_else(PoisonError::into_inner);
+                if name == "sink" {
+                    times.entered = Some(Instant::now());
+                } else if let Some(entered) = times.entered.take() {
+                    times.took.push(entered.elapsed());
+                }
+                gst::PadProbeReturn::Ok
+            });
+        }
+        run.pipeline.set_state(gst::State::Playing)?;
+        Ok(run)
+    }
+
+    fn element(&self, name: &str) -> Result<gst::Element> {
+        self.pipeline
+            .by_name(name)
+            .with_context(|| format!("there is no element {name}"))
+    }
+
+    fn times(&self) -> Times {
+        let times = self.times.lock();
+        times.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count(&self) -> usize {
+        self.times().took.len()
+    }
+
+    /// Plays for at most that long; an error on the bus ends the run.
+    fn wait(&self, time: Duration) -> Result<()> {
+        let bus = self.pipeline.bus().context("a pipeline has a bus")?;
+        let timeout = gst::ClockTime::try_from(time)?;
+        let ends = [gst::MessageType::Error, gst::MessageType::Eos];
+        let message = bus.timed_pop_filtered(timeout, &ends);
+        if let Some(gst::MessageView::Error(error)) = message.as_ref().map(|m| m.view()) {
+            anyhow::bail!("{}", error.error());
+        }
+        Ok(())
+    }
+
+    fn stop(self) -> Result<Times> {
+        let times = self.times();
+        self.pipeline.set_state(gst::State::Null)?;
+        Ok(times)
+    }
+
+    /// Plays to the end.
+    fn finish(self) -> Result<Times> {
+        self.wait(Duration::from_secs(3600))?;
+        self.stop()
+    }
+}
