@@ -67,7 +67,9 @@ fn planes() -> Result<()> {
             Ok(run.finish()?.median())
         };
         let threads = std::thread::available_parallelism()?;
-        let peer = time(&format!("videoscale name=e method=4-tap n-threads={threads}"))?;
+        let peer = time(&format!(
+            "videoscale name=e method=4-tap n-threads={threads}"
+        ))?;
         let ours = time("srfilter name=e model=bicubic qos=false")?;
         println!(
             "{width}x{height}: videoscale 4-tap {:.3} ms, srfilter bicubic {:.3} ms: {:.2} times as fast",
@@ -109,10 +111,11 @@ fn live(seconds: u32) -> Result<()> {
         LATENESS.as_nanos()
     ))?;
     let sink = run.element("sink")?;
-    let stats = run.element("e")?;
-    let times = run.finish()?;
+    run.wait(Duration::from_secs(3600))?;
     let shown: gst::Structure = sink.property("stats");
     let (rendered, dropped): (u64, u64) = (shown.get("rendered")?, shown.get("dropped")?);
+    let report: gst::Structure = run.element("e")?.property("stats");
+    let times = run.stop()?;
     let (median, longest) = (times.median(), times.longest());
     println!(
         "espcn 640x360 to 1280x720, live at {RATE} frames/s for {seconds} s: {rendered} of {frames} frames shown, \
@@ -121,7 +124,7 @@ fn live(seconds: u32) -> Result<()> {
         milliseconds(longest),
         1e3 / f64::from(RATE),
     );
-    println!("{}", stats.property::<gst::Structure>("stats"));
+    println!("{report}");
     ensure!(
         dropped == 0 && rendered == u64::from(frames),
         "frames were dropped"

@@ -4,9 +4,10 @@ use super::DeviceChoice;
 use super::memory;
 use super::plan::{SamplesOut, Sink, held};
 use super::stage::{PEAK, Stage};
-use crate::frame::resample::{Axis, Grid, Region, Resampler};
+use crate::frame::resample::{Axis, Grid, Resampler};
 use crate::frame::{
-    Color, Component, Family, FrameMut, FrameRef, Luma601, PixelFormat, Siting, YuvToRgb, to_u8,
+    Color, Component, Family, FrameMut, FrameRef, Luma601, PixelFormat, Siting, YuvToRgb, round,
+    to_u8,
 };
 use crate::models::{Channels, WorksAt};
 use crate::weights::Loaded;
@@ -315,10 +316,7 @@ impl Upscaler {
     /// Every component from its own plane, without a network.
     fn resample_all(&mut self, output: &mut FrameMut<'_>) -> Result<()> {
         let components = output.format().components();
-        self.resample(0..components.len());
-        store(output, 0..components.len(), |i| {
-            Plane::Ready(&self.scratch.direct[i])
-        });
+        store(output, 0..components.len(), |i| self.straight(i));
         Ok(())
     }
 
@@ -335,18 +333,16 @@ impl Upscaler {
             } else {
                 self.run_stages(|input| vec![input[0].clone()], None)?;
             }
-            self.resample(1..components);
-            let scratch = &self.scratch;
             store(output, usize::from(straight)..components, |i| match i {
-                0 => Plane::Ready(&scratch.planes[0][0]),
-                _ => Plane::Ready(&scratch.direct[i]),
+                0 => Plane::Ready(&self.scratch.planes[0][0]),
+                _ => self.straight(i),
             });
             return Ok(());
         }
         // Resampling is linear: adding to each colour what the network changes
         // in luma is the same as going through Y'CbCr, without its rounding.
         self.run_stages(|input| vec![luma601(input)], None)?;
-        self.resample(0..components);
+        self.resample(0..3);
         let scratch = &mut self.scratch;
         let (colors, _) = scratch.direct.split_at(3);
         let luma = &mut scratch.planes[0][0];
@@ -357,7 +353,7 @@ impl Upscaler {
         let scratch = &self.scratch;
         store(output, 0..components, |i| match i {
             0..3 => Plane::Sum(&scratch.direct[i], &scratch.planes[0][0]),
-            _ => Plane::Ready(&scratch.direct[i]),
+            _ => self.straight(i),
         });
         Ok(())
     }
@@ -405,11 +401,9 @@ impl Upscaler {
                 }
             }
         }
-        self.resample(3.min(components)..components);
-        let scratch = &self.scratch;
         store(output, 0..components, |i| match i {
-            0..3 => Plane::Ready(&scratch.planes[0][i]),
-            _ => Plane::Ready(&scratch.direct[i]),
+            0..3 => Plane::Ready(&self.scratch.planes[0][i]),
+            _ => self.straight(i),
         });
         Ok(())
     }
@@ -443,6 +437,11 @@ impl Upscaler {
         Ok(())
     }
 
+    /// A component of the input, resampled row by row as it is stored.
+    fn straight(&self, component: usize) -> Plane<'_> {
+        Plane::Resampled(&self.direct[component], &self.scratch.input[component])
+    }
+
     /// Resamples some of the input's components into `scratch.direct`.
     fn resample(&mut self, components: std::ops::Range<usize>) {
         let Scratch { input, direct, .. } = &mut self.scratch;
@@ -460,12 +459,10 @@ fn resample(resampler: &Resampler, source: &[f32], out: &mut Vec<f32>) {
     let rows = height.div_ceil(rayon::current_num_threads()).max(1);
     let bands = out.par_chunks_mut(rows * width).enumerate();
     bands.for_each(|(band, out)| {
-        let first = band * rows;
-        let region = Region {
-            x: 0..width,
-            y: first..first + out.len() / width,
-        };
-        resampler.region(source, &region, out, width);
+        let mut line = Vec::new();
+        for (i, out) in out.chunks_mut(width).enumerate() {
+            resampler.row(source, band * rows + i, 0..width, &mut line, out);
+        }
     });
 }
 
@@ -480,16 +477,15 @@ fn resampled(resampler: &Resampler, source: &[f32]) -> Vec<f32> {
 enum Plane<'a> {
     Ready(&'a [f32]),
     Sum(&'a [f32], &'a [f32]),
+    /// Made from a plane as its rows are stored.
+    Resampled(&'a Resampler, &'a [f32]),
 }
 
-impl Plane<'_> {
-    #[inline]
-    fn at(&self, i: usize) -> f32 {
-        match self {
-            Self::Ready(samples) => samples[i],
-            Self::Sum(a, b) => a[i] + b[i],
-        }
-    }
+/// Room for a row that is not in a plane yet.
+#[derive(Default)]
+struct Room {
+    line: Vec<f32>,
+    row: Vec<f32>,
 }
 
 /// Rounds dense planes into the samples of some of a frame's components.
@@ -506,7 +502,7 @@ fn store<'a>(
         data.par_chunks_mut(stride)
             .take(rows)
             .enumerate()
-            .for_each(|(y, row)| {
+            .for_each_init(Room::default, |room, (y, row)| {
                 let row = &mut row[..row_bytes];
                 if let Some(padding) = format.padding() {
                     row.iter_mut()
@@ -516,19 +512,43 @@ fn store<'a>(
                 }
                 for (i, component) in format.components().iter().enumerate() {
                     if component.plane == plane && components.contains(&i) {
-                        store_row(row, component, width, y, &source(i));
+                        store_row(row, component, width, y, &source(i), room);
                     }
                 }
             });
     }
 }
 
-fn store_row(row: &mut [u8], component: &Component, width: usize, y: usize, source: &Plane<'_>) {
+fn store_row(
+    row: &mut [u8],
+    component: &Component,
+    width: usize,
+    y: usize,
+    source: &Plane<'_>,
+    room: &mut Room,
+) {
     let samples = width.div_ceil(component.sub_x);
-    let first = y * samples;
-    let targets = row[component.offset..].iter_mut().step_by(component.step);
-    for (x, target) in targets.take(samples).enumerate() {
-        *target = to_u8(source.at(first + x));
+    let own = y * samples..(y + 1) * samples;
+    let row = &mut row[component.offset..];
+    let values = match source {
+        Plane::Ready(plane) => &plane[own],
+        Plane::Sum(a, b) => {
+            let sums = a[own.clone()].iter().zip(&b[own]);
+            room.row.clear();
+            room.row.extend(sums.map(|(a, b)| a + b));
+            &room.row
+        }
+        Plane::Resampled(resampler, plane) => {
+            room.row.resize(samples, 0.0);
+            resampler.row(plane, y, 0..samples, &mut room.line, &mut room.row);
+            &room.row
+        }
+    };
+    if component.step == 1 {
+        return round(values, row);
+    }
+    for (target, &value) in row.iter_mut().step_by(component.step).zip(values) {
+        *target = to_u8(value);
     }
 }
 

@@ -71,6 +71,8 @@ pub struct Axis {
     source: usize,
     taps: usize,
     starts: Vec<u32>,
+    /// Whether no start is before the last one.
+    ascending: bool,
     weights: Vec<f64>,
     weights_f32: Vec<f32>,
     /// The targets whose weights repeat, and after how many of them they do:
@@ -113,6 +115,7 @@ impl Axis {
             source: source.len,
             taps,
             repeats,
+            ascending: starts.is_sorted(),
             starts,
             weights_f32: weights.iter().map(|&w| w as f32).collect(),
             weights,
@@ -137,9 +140,14 @@ impl Axis {
     /// The source samples that `range` of the target samples are made from.
     fn footprint(&self, range: &Range<usize>) -> Range<usize> {
         let starts = &self.starts[range.clone()];
-        let first = starts.iter().min().copied().unwrap_or(0) as usize;
-        let last = starts.iter().max().copied().unwrap_or(0) as usize;
-        first..last + self.taps
+        let (first, last) = match starts {
+            [first, .., last] if self.ascending => (*first, *last),
+            _ => (
+                starts.iter().min().copied().unwrap_or(0),
+                starts.iter().max().copied().unwrap_or(0),
+            ),
+        };
+        first as usize..last as usize + self.taps
     }
 }
 
@@ -299,6 +307,57 @@ impl Resampler {
         line: &mut Vec<f32>,
         out: &mut [f32],
     ) {
+        // The same sums in the same order, with wider vectors: Rust neither
+        // fuses nor reorders them.
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                // SAFETY: the instructions are there, here and below.
+                return unsafe { self.row_avx512(source, row, columns, line, out) };
+            }
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: as above.
+                return unsafe { self.row_avx2(source, row, columns, line, out) };
+            }
+        }
+        self.row_anywhere(source, row, columns, line, out);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    fn row_avx512(
+        &self,
+        source: &[f32],
+        row: usize,
+        columns: Range<usize>,
+        line: &mut Vec<f32>,
+        out: &mut [f32],
+    ) {
+        self.row_anywhere(source, row, columns, line, out);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn row_avx2(
+        &self,
+        source: &[f32],
+        row: usize,
+        columns: Range<usize>,
+        line: &mut Vec<f32>,
+        out: &mut [f32],
+    ) {
+        self.row_anywhere(source, row, columns, line, out);
+    }
+
+    #[inline(always)]
+    fn row_anywhere(
+        &self,
+        source: &[f32],
+        row: usize,
+        columns: Range<usize>,
+        line: &mut Vec<f32>,
+        out: &mut [f32],
+    ) {
         let seen = self.x.footprint(&columns);
         line.resize(seen.len(), 0.0);
         self.vertical(source, row, &seen, line);
@@ -313,6 +372,7 @@ impl Resampler {
         out
     }
 
+    #[inline(always)]
     fn vertical<T: Sample>(
         &self,
         source: &[T],
@@ -322,16 +382,34 @@ impl Resampler {
     ) {
         let (width, taps) = (self.x.source, self.y.taps);
         let weights = &T::weights(&self.y)[row * taps..][..taps];
-        line.fill(T::default());
-        for (tap, &weight) in weights.iter().enumerate() {
+        let samples = |tap: usize| {
             let start = (self.y.starts[row] as usize + tap) * width;
-            let samples = &source[start + columns.start..start + columns.end];
-            for (sum, &sample) in line.iter_mut().zip(samples) {
+            &source[start + columns.start..start + columns.end]
+        };
+        let mut first = 0;
+        if let [a, b, c, d, ..] = *weights {
+            first = 4;
+            let (p, q, r, s) = (samples(0), samples(1), samples(2), samples(3));
+            let rows = p.iter().zip(q).zip(r).zip(s);
+            for (value, (((&p, &q), &r), &s)) in line.iter_mut().zip(rows) {
+                let mut sum = T::default();
+                sum += a * p;
+                sum += b * q;
+                sum += c * r;
+                sum += d * s;
+                *value = sum;
+            }
+        } else {
+            line.fill(T::default());
+        }
+        for (tap, &weight) in weights.iter().enumerate().skip(first) {
+            for (sum, &sample) in line.iter_mut().zip(samples(tap)) {
                 *sum += weight * sample;
             }
         }
     }
 
+    #[inline(always)]
     fn horizontal<T: Sample>(
         &self,
         line: &[T],
@@ -347,8 +425,18 @@ impl Resampler {
             column = start;
             while column + period * LANES <= end {
                 let out = &mut out[column - columns.start..][..period * LANES];
-                for phase in 0..*period {
-                    self.phase((line, first), column + phase, &mut out[phase..], *period);
+                match period {
+                    1 => self.together::<T, 1>((line, first), column, out),
+                    2 => self.together::<T, 2>((line, first), column, out),
+                    3 => self.together::<T, 3>((line, first), column, out),
+                    4 => self.together::<T, 4>((line, first), column, out),
+                    _ => {
+                        for phase in 0..*period {
+                            let sums = self.phase((line, first), column + phase);
+                            let targets = out[phase..].iter_mut().step_by(*period);
+                            targets.zip(sums).for_each(|(value, sum)| *value = sum);
+                        }
+                    }
                 }
                 column += period * LANES;
             }
@@ -357,6 +445,7 @@ impl Resampler {
     }
 
     /// The targets from `column` on.
+    #[inline(always)]
     fn one_by_one<T: Sample>(&self, line: &[T], first: usize, column: usize, out: &mut [T]) {
         let taps = self.x.taps;
         let starts = &self.x.starts[column..];
@@ -370,31 +459,40 @@ impl Resampler {
         }
     }
 
-    /// Every `period`-th target from one on, which have the same weights. Sums
-    /// as [`Resampler::one_by_one`] does.
-    #[inline]
-    fn phase<T: Sample>(
+    /// The targets of [`LANES`] source samples, `P` for each.
+    #[inline(always)]
+    fn together<T: Sample, const P: usize>(
         &self,
-        (line, first): (&[T], usize),
+        line: (&[T], usize),
         target: usize,
         out: &mut [T],
-        period: usize,
     ) {
+        let mut sums = [[T::default(); LANES]; P];
+        for (phase, sums) in sums.iter_mut().enumerate() {
+            *sums = self.phase(line, target + phase);
+        }
+        for (i, out) in out.chunks_exact_mut(P).enumerate().take(LANES) {
+            for (value, sum) in out.iter_mut().zip(&sums) {
+                *value = sum[i];
+            }
+        }
+    }
+
+    /// [`LANES`] targets from one on, a period apart, which have the same
+    /// weights. Sums as [`Resampler::one_by_one`] does.
+    #[inline(always)]
+    fn phase<T: Sample>(&self, (line, first): (&[T], usize), target: usize) -> [T; LANES] {
         let taps = self.x.taps;
         let source = &line[self.x.starts[target] as usize - first..];
         let mut sums = [T::default(); LANES];
-        for (tap, &weight) in T::weights(&self.x)[target * taps..][..taps]
-            .iter()
-            .enumerate()
-        {
+        let weights = &T::weights(&self.x)[target * taps..][..taps];
+        for (tap, &weight) in weights.iter().enumerate() {
             let samples = &source[tap..][..LANES];
             for (sum, &sample) in sums.iter_mut().zip(samples) {
                 *sum += weight * sample;
             }
         }
-        for (value, sum) in out.iter_mut().step_by(period).zip(sums) {
-            *value = sum;
-        }
+        sums
     }
 }
 
