@@ -8,8 +8,11 @@ pub mod espcn;
 pub mod hdsrnet;
 pub mod hypersrcnn;
 pub mod lapan;
+mod shapes;
 pub mod srcnn;
 pub mod srresnet;
+
+pub(crate) use shapes::nearest;
 
 use crate::nn::Chain;
 use crate::ops::Border;
@@ -364,7 +367,25 @@ impl<T> Detected<T> {
 }
 
 /// What training scripts leave before all names of a checkpoint.
-const PREFIXES: [&str; 3] = ["module.", "net.", "generator."];
+const PREFIXES: [&str; 5] = ["module.", "net.", "generator.", "model.", "_orig_mod."];
+
+/// The tensors without what training scripts left before all names, and that.
+fn without_prefix(shapes: &Shapes) -> (Shapes, String) {
+    let (mut shapes, mut before) = (shapes.clone(), String::new());
+    let shared = |shapes: &Shapes| {
+        let mut prefixes = PREFIXES.into_iter();
+        let all = |prefix: &&str| shapes.keys().all(|name| name.starts_with(prefix));
+        prefixes.find(all).filter(|_| !shapes.is_empty())
+    };
+    while let Some(prefix) = shared(&shapes) {
+        let named = shapes.into_iter();
+        shapes = named
+            .map(|(name, shape)| (name[prefix.len()..].to_owned(), shape))
+            .collect();
+        before.push_str(prefix);
+    }
+    (shapes, before)
+}
 
 impl Architecture {
     /// The names of those that [`Architecture::detect`] finds.
@@ -473,19 +494,15 @@ impl Architecture {
 
     /// Finds the architecture from names and shapes of tensors.
     pub(crate) fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
-        for prefix in PREFIXES {
-            let stripped = shapes
-                .iter()
-                .map(|(name, shape)| Some((name.strip_prefix(prefix)?.to_owned(), shape.clone())));
-            let stripped: Option<Shapes> = stripped.collect();
-            if let Some(stripped) = stripped.filter(|shapes| !shapes.is_empty()) {
-                let mut found = Self::detect(&stripped)?;
-                for (theirs, _) in &mut found.renames {
-                    theirs.insert_str(0, prefix);
-                }
-                return Some(found);
-            }
+        let (shapes, prefix) = without_prefix(shapes);
+        let mut found = Self::detect_bare(&shapes)?;
+        for (theirs, _) in &mut found.renames {
+            theirs.insert_str(0, &prefix);
         }
+        Some(found)
+    }
+
+    fn detect_bare(shapes: &Shapes) -> Option<Detected<Self>> {
         let srcnn = || srcnn::detect(shapes).map(|d| d.map(Self::Srcnn));
         let hyper = || hypersrcnn::detect(shapes).map(|d| d.map(Self::HyperSrcnn));
         let srresnet = || srresnet::detect(shapes).map(|d| d.map(Self::SrResNet));
