@@ -6,7 +6,7 @@ mod common;
 use srfilter::Scale;
 use srfilter::engine::{Job, Options, Shape, Upscaler};
 use srfilter::frame::{Color, Picture, PixelFormat};
-use srfilter::models::{Channels, Scaled};
+use srfilter::models::{Architecture, Channels, Scaled, Scales, hdsrnet, lapan};
 use srfilter::ops::Border;
 use srfilter::weights::{Hints, Loaded};
 
@@ -130,4 +130,69 @@ fn the_halo_counts(network: &Scaled) {
         rows[factor * (side / 2)][factor * (side / 2)]
     };
     assert_ne!(picture(0.5), picture(0.9));
+}
+
+/// Networks that take means over the picture, small, and sides of a picture:
+/// odd, and larger than a tile.
+fn pooling() -> [(Architecture, (usize, usize)); 3] {
+    let lapan = |chained| Architecture::Lapan(lapan::Config { width: 16, chained });
+    let hdsrnet = Architecture::HdsrNet(hdsrnet::Config { width: 8 });
+    [
+        (hdsrnet, (51, 37)),
+        (lapan(false), (19, 17)),
+        (lapan(true), (17, 5)),
+    ]
+}
+
+/// In passes over tiles they make what they make of the whole picture, but
+/// for the rounding of the means. The picture's sides are odd.
+#[test]
+fn means_are_taken_over_the_whole_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    for (i, (architecture, size)) in pooling().into_iter().enumerate() {
+        let file = dir.path().join(format!("{i}.safetensors"));
+        common::save(&file, architecture, Scales::list([Scale::whole(2)]), 6);
+        let model = Loaded::file(&file, None, &Hints::default()).unwrap();
+        let shape = Shape {
+            format: PixelFormat::Rgb,
+            size,
+            color: Color::default(),
+        };
+        let mut next = common::noise(9);
+        let mut plane = || {
+            (0..size.0 * size.1)
+                .map(|_| (next() * 255.0) as f32)
+                .collect()
+        };
+        let planes: [Vec<f32>; 3] = [plane(), plane(), plane()];
+        let run = |tile, memory| {
+            let options = Options {
+                tile,
+                memory,
+                ..Options::default()
+            };
+            let job = Job::exact(shape, Scale::whole(2));
+            let mut upscaler = Upscaler::new(model.clone(), job, &options).unwrap();
+            (
+                upscaler.process_planes(&planes).unwrap().concat(),
+                upscaler.tiles(),
+            )
+        };
+        let (whole, count) = run(0, 0);
+        assert_eq!(count, 1);
+        let inside = whole.iter().filter(|v| (1.0..254.0).contains(*v)).count();
+        assert!(inside > 100, "{inside} values are not clamped");
+        for (tile, memory) in [(0, 1), (13, 1 << 40)] {
+            let (tiled, count) = run(tile, memory);
+            assert!(count > 1, "tile {tile}, {memory} bytes");
+            let off = whole.iter().zip(&tiled).map(|(a, b)| (a - b).abs());
+            let off = off.fold(0.0, f32::max);
+            println!("{}: off by {off} of 255 in {count} tiles", model.name());
+            assert!(
+                off < 2e-3,
+                "{:?} off by {off} of 255 in {count} tiles",
+                model.name()
+            );
+        }
+    }
 }

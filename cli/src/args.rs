@@ -22,6 +22,7 @@ Examples:
   sr upscale photo.jpg photo-2x.png --scale 2
   sr evaluate --model hypersrcnn --scale 2,3,4 --data Set5
   sr compare photo.jpg --scale 3
+  sr import weights.pth
   sr models
 
 'sr COMMAND --help' explains a command's options. The exit status is 0 where
@@ -37,6 +38,7 @@ pub(crate) enum Command {
     Upscale(UpscaleArgs),
     Evaluate(EvaluateArgs),
     Compare(CompareArgs),
+    Import(ImportArgs),
     Models(ModelsArgs),
 }
 
@@ -82,9 +84,10 @@ pub(crate) struct UpscaleArgs {
     #[arg(long, short)]
     pub(crate) force: bool,
 
-    /// Weights file (safetensors) to use instead of built-in weights
+    /// Weights file to use instead of built-in weights
     ///
-    /// A file of 'train', or one that was published for a known architecture.
+    /// A file of 'train', or one that was published for a known architecture:
+    /// safetensors, or a checkpoint of PyTorch (.pth, .pt, .pkl).
     #[arg(long, short, value_name = "FILE")]
     pub(crate) weights: Option<PathBuf>,
 
@@ -161,7 +164,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, short)]
     pub(crate) verbose: bool,
 
-    /// Weights files (safetensors); may be given several times
+    /// Weights files (safetensors, .pth, .pt, .pkl); may be given several times
     ///
     /// Files of 'train', or ones that were published for a known architecture.
     /// With --model, a single one, which has to hold that model.
@@ -205,7 +208,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, short, value_name = "NAME[,NAME]", value_delimiter = ',')]
     pub(crate) model: Vec<String>,
 
-    /// More models, by their weights files (safetensors); may be given several times
+    /// More models, by their weights files (safetensors, .pth, .pt, .pkl); may be given several times
     ///
     /// Files of 'train', or ones that were published for a known architecture.
     #[arg(long, short, value_name = "FILE")]
@@ -236,6 +239,43 @@ pub(crate) struct CompareArgs {
 
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
+}
+
+/// Make a weights file of ours of one of another project, or list its tensors
+///
+/// Reads safetensors and checkpoints of PyTorch (.pth, .pt, .pkl) without running
+/// any code in them, tells the architecture from the names and shapes of the
+/// tensors, and says what was found. --weights of the other commands takes
+/// the same files directly.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sr import realesr-animevideov3.pth
+  sr import srcnn_x3.pth --trained-scale 3 --border replicate --out srcnn_x3.safetensors
+  sr import unknown.pkl --list")]
+pub(crate) struct ImportArgs {
+    /// Weights file
+    #[arg(value_name = "FILE")]
+    pub(crate) weights: PathBuf,
+
+    /// Weights file to write [default: FILE's name with .safetensors, in the current folder]
+    #[arg(long, short, value_name = "FILE.safetensors")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Print name, type and shape of every tensor instead
+    ///
+    /// Of files of unknown architectures too.
+    #[arg(long, conflicts_with_all = ["out", "force"])]
+    pub(crate) list: bool,
+
+    /// Replace a file that exists
+    ///
+    /// The file that is read is never replaced.
+    #[arg(long, short)]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
 }
 
 /// List the models

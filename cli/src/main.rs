@@ -6,6 +6,7 @@ mod compare;
 mod detail;
 mod evaluate;
 mod html;
+mod import;
 mod measure;
 mod models;
 mod pictures;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Upscale(args) => upscale::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Models(args) => models::run(&args),
     };
     match result {

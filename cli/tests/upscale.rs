@@ -4,9 +4,8 @@
 
 mod common;
 
-use common::{Desk, sr};
+use common::{Desk, data, sr};
 use srfilter::models::Channels;
-use std::path::Path;
 
 #[test]
 fn enlarges_a_file() {
@@ -311,21 +310,19 @@ fn lists_the_models() {
 
 #[test]
 fn help_ends_with_an_example() {
-    for command in ["upscale", "evaluate", "models"] {
+    for command in ["upscale", "evaluate", "compare", "import", "models"] {
         let help = sr([command, "--help"]).ok().stdout;
         assert!(help.contains("\nExample"), "{help}");
     }
 }
 
-/// The published weights for drawn video, where they lie as safetensors.
+/// The published weights for drawn video.
 #[test]
 fn runs_the_published_network_for_drawn_video() {
-    let weights = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../shared/data/weights/RealESRGAN-animevideov3/realesr-animevideov3.safetensors");
-    if !weights.is_file() {
-        println!("skipped: {} is not there", weights.display());
+    let Some(data) = data() else {
         return;
-    }
+    };
+    let weights = data.join("weights/RealESRGAN-animevideov3/realesr-animevideov3.pth");
     let weights = weights.to_str().unwrap();
     let desk = Desk::new();
     let input = desk.draw("in.png", (29, 23), 3);

@@ -28,6 +28,12 @@ fn fits(samples: u64, available: u64, what: &str) -> Result<()> {
     )))
 }
 
+/// Half of the bytes that the system can still give; of 2 GiB where it does
+/// not say.
+pub(super) fn half() -> u64 {
+    available().unwrap_or(2048 * MIB) / 2
+}
+
 /// Bytes that the system can still give, where it says so (Linux).
 fn available() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;

@@ -3,6 +3,9 @@
 //!
 //! Large frames run in tiles whose halo covers the network's receptive
 //! field; results are equal bit for bit for any tile size and thread count.
+//! Networks that take means over the whole frame run in a pass over all tiles
+//! for each of them where the frame does not fit the memory: equal but for the
+//! rounding of the means. DRCT sees whole frames.
 
 mod device;
 mod memory;

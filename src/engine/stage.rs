@@ -3,7 +3,7 @@
 use super::Options;
 use super::plan::{Plan, PlanesOut, Sink, Source};
 use crate::frame::resample::{Region, Resampler};
-use crate::models::{Scaled, WorksAt};
+use crate::models::{Part, Scaled, WorksAt};
 use crate::nn::Packed;
 use crate::ops::Border;
 use crate::{Error, Result};
@@ -18,6 +18,24 @@ pub(super) const PEAK: f32 = 255.0;
 
 /// Rows of a tile at least, in halos.
 const MIN_HALOS: usize = 8;
+
+/// Side of a tile in samples, unless asked for: hidden layers of 64 channels
+/// then take about 20 MiB a thread, and the halo costs an eighth.
+const TILE: usize = 256;
+
+/// Side of the smallest tile of a network that takes means over the picture.
+const SMALLEST: usize = 16;
+
+/// How planes may be divided.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Division {
+    /// Side of a tile in samples at most; 0: chosen here.
+    pub(super) tile: usize,
+    /// Threads to keep busy.
+    pub(super) threads: usize,
+    /// Bytes for what is inside a network that takes means over the picture.
+    pub(super) memory: u64,
+}
 
 /// A network with the resampling around it, for planes of one size.
 pub(super) struct Stage {
@@ -77,15 +95,14 @@ impl View {
 }
 
 impl Stage {
-    /// A stage from one size to another, with tiles of about `tile` samples a
-    /// side and as many rows of them as keep `threads` busy. Networks that
-    /// enlarge by themselves decide the size that is made: [`Stage::size`].
+    /// A stage from one size to another, with as many rows of tiles as keep
+    /// all threads busy. Networks that enlarge by themselves decide the size
+    /// that is made: [`Stage::size`].
     pub(super) fn new(
         network: Arc<Scaled>,
         from: (usize, usize),
         to: (usize, usize),
-        tile: usize,
-        threads: usize,
+        division: Division,
     ) -> Self {
         let works_at = network.works_at();
         let view = match works_at {
@@ -93,12 +110,18 @@ impl Stage {
             WorksAt::Input(_) => View::Input(from),
         };
         let (_, height) = view.size();
-        let bands = height.div_ceil(tile).next_multiple_of(threads);
+        let tile = match division.tile {
+            0 => TILE,
+            tile => tile,
+        };
+        let bands = height.div_ceil(tile).next_multiple_of(division.threads);
         // Thinner bands would compute more halo than picture.
         let thinnest = (MIN_HALOS * network.halo()).min(tile).max(1);
-        let tile = match network.whole_frame() {
-            true => view.size(),
-            false => (tile, height.div_ceil(bands).max(thinnest)),
+        let tile = match (network.whole_frame(), network.pools()) {
+            (true, _) => view.size(),
+            (_, 0) => (tile, height.div_ceil(bands).max(thinnest)),
+            // Every mean takes a pass: as few tiles as the memory lets be.
+            _ => pooled_tile(&network, view.size(), division),
         };
         Self {
             tile,
@@ -146,7 +169,7 @@ impl Stage {
     /// in any order: values 0 to 1, not clamped. Only where the stage is fused.
     pub(super) fn run_into(&mut self, input: &[Vec<f32>], sink: &dyn Sink) {
         if let Some(Fused { plan, base }) = &mut self.fused {
-            let source = Seen {
+            let source = Rows {
                 view: &self.view,
                 base: base.as_ref(),
                 planes: input,
@@ -169,6 +192,7 @@ impl Stage {
             return Ok(());
         }
         let this = &*self;
+        let means = this.means(input)?;
         // A band is a row of tiles: the same rows of every plane.
         let mut bands: Vec<Vec<&mut [f32]>> = Vec::new();
         bands.resize_with(seen_height.div_ceil(rows), Vec::new);
@@ -178,39 +202,69 @@ impl Stage {
                 band.push(part);
             }
         }
-        bands
-            .into_par_iter()
-            .enumerate()
-            .try_for_each(|(i, mut band)| {
-                let first = i * rows;
-                let rows = first..(first + rows).min(seen_height);
-                for column in (0..seen_width).step_by(this.tile.0) {
-                    let columns = column..(column + this.tile.0).min(seen_width);
-                    this.tile(input, columns, rows.clone(), &mut band)?;
-                }
-                Ok(())
-            })
+        let run = |(i, mut band): (usize, Vec<&mut [f32]>)| {
+            let first = i * rows;
+            let rows = first..(first + rows).min(seen_height);
+            for column in (0..seen_width).step_by(this.tile.0) {
+                let columns = column..(column + this.tile.0).min(seen_width);
+                this.tile(input, &means, columns, rows.clone(), &mut band)?;
+            }
+            Ok(())
+        };
+        match means.is_empty() {
+            true => bands.into_par_iter().enumerate().try_for_each(run),
+            // Its tiles are as large as the memory lets one be.
+            false => bands.into_iter().enumerate().try_for_each(run),
+        }
     }
 
-    /// Computes the tile of some columns and rows that the network sees, and
-    /// stores it into the planes of its band.
-    fn tile(
+    /// The means over the picture that the network takes, a pass over all
+    /// tiles each; none where it sees the picture at once.
+    fn means(&self, input: &[Vec<f32>]) -> Result<Vec<Tensor>> {
+        let mut means = Vec::new();
+        if self.tiles() == 1 {
+            return Ok(means);
+        }
+        let (width, height) = self.view.size();
+        for _ in 0..self.network.pools() {
+            let mut sums: Vec<f64> = Vec::new();
+            for row in (0..height).step_by(self.tile.1) {
+                let rows = row..(row + self.tile.1).min(height);
+                for column in (0..width).step_by(self.tile.0) {
+                    let columns = column..(column + self.tile.0).min(width);
+                    let seen = self.seen(input, &columns, &rows)?;
+                    let Part::Pool(made) = self.network.part(&seen.tensor, &means)? else {
+                        let problem = "a network takes fewer means than it says";
+                        return Err(Error::Frame(problem.to_owned()));
+                    };
+                    let own = made.narrow(3, seen.skip.0, columns.len())?;
+                    add_sums(&mut sums, &own.narrow(2, seen.skip.1, rows.len())?)?;
+                }
+            }
+            let area = (width * height) as f64;
+            let mean: Vec<f32> = sums.iter().map(|sum| (sum / area) as f32).collect();
+            means.push(Tensor::from_vec(mean, (1, sums.len()), &Device::Cpu)?);
+        }
+        Ok(means)
+    }
+
+    /// What the network sees of the tile of some columns and rows, with its halo.
+    fn seen(
         &self,
         input: &[Vec<f32>],
-        columns: Range<usize>,
-        rows: Range<usize>,
-        band: &mut [&mut [f32]],
-    ) -> Result<()> {
+        columns: &Range<usize>,
+        rows: &Range<usize>,
+    ) -> Result<Seen> {
         let (width, height) = self.view.size();
         let halo = self.network.halo();
         let valid = self.network.border() == Border::Valid;
-        let (x, y) = (grow(&columns, halo, width), grow(&rows, halo, height));
+        let (x, y) = (grow(columns, halo, width), grow(rows, halo, height));
         let mut samples = Vec::new();
         for plane in input {
             let mut part = self.view.part(plane, &x, &y);
             if valid {
                 // The network eats the halo: past the picture's edge, repeat it.
-                part = extend(&part, (&x, &y), (&columns, &rows), halo);
+                part = extend(&part, (&x, &y), (columns, rows), halo);
             }
             samples.extend(part.iter().map(|v| v / PEAK));
         }
@@ -220,15 +274,39 @@ impl Stage {
             ((kept.0 + 2 * halo, kept.1 + 2 * halo), kept, (0, 0))
         } else {
             let taken = (x.len(), y.len());
-            (
-                taken,
-                taken,
-                (columns.start - x.start, rows.start - y.start),
-            )
+            let skip = (columns.start - x.start, rows.start - y.start);
+            (taken, taken, skip)
         };
         let shape = (1, input.len(), taken.1, taken.0);
-        let tensor = Tensor::from_vec(samples, shape, &Device::Cpu)?;
-        let result = self.network.forward(&tensor)?;
+        Ok(Seen {
+            tensor: Tensor::from_vec(samples, shape, &Device::Cpu)?,
+            kept,
+            skip,
+        })
+    }
+
+    /// Computes the tile of some columns and rows that the network sees, and
+    /// stores it into the planes of its band.
+    fn tile(
+        &self,
+        input: &[Vec<f32>],
+        means: &[Tensor],
+        columns: Range<usize>,
+        rows: Range<usize>,
+        band: &mut [&mut [f32]],
+    ) -> Result<()> {
+        let (width, _) = self.size();
+        let Seen { tensor, kept, skip } = self.seen(input, &columns, &rows)?;
+        let result = match means {
+            [] => self.network.forward(&tensor)?,
+            _ => match self.network.part(&tensor, means)? {
+                Part::Result(result) => result,
+                Part::Pool(_) => {
+                    let problem = "a network takes more means than it says";
+                    return Err(Error::Frame(problem.to_owned()));
+                }
+            },
+        };
         let made = (kept.0 * self.factor, kept.1 * self.factor);
         if result.dims4()? != (1, band.len(), made.1, made.0) {
             return Err(Error::Frame(format!(
@@ -241,7 +319,7 @@ impl Stage {
         let columns = columns.start * self.factor..columns.end * self.factor;
         for (part, result) in band.iter_mut().zip(result.chunks_exact(made.0 * made.1)) {
             let made_rows = result.chunks_exact(made.0).skip(skip.1 * self.factor);
-            let targets = part.chunks_exact_mut(width * self.factor);
+            let targets = part.chunks_exact_mut(width);
             for (target, made) in targets.zip(made_rows) {
                 let made = &made[skip.0 * self.factor..];
                 for (target, value) in target[columns.clone()].iter_mut().zip(made) {
@@ -253,8 +331,52 @@ impl Stage {
     }
 }
 
-/// What a network sees of the input, row by row: values 0 to 1.
-struct Seen<'a> {
+/// What the network sees of a tile.
+struct Seen {
+    /// (1, C, H, W).
+    tensor: Tensor,
+    /// Columns and rows of it that have a result.
+    kept: (usize, usize),
+    /// How many of those come before the tile's own.
+    skip: (usize, usize),
+}
+
+/// The sums of the channels of (1, C, H, W), added to those of other tiles.
+fn add_sums(sums: &mut Vec<f64>, part: &Tensor) -> Result<()> {
+    let (_, channels, height, width) = part.dims4()?;
+    sums.resize(channels, 0.0);
+    let values = part.flatten_all()?.to_vec1::<f32>()?;
+    for (sum, values) in sums.iter_mut().zip(values.chunks_exact(height * width)) {
+        *sum += values.iter().copied().map(f64::from).sum::<f64>();
+    }
+    Ok(())
+}
+
+/// Columns and rows of a tile of a network that takes means over the picture:
+/// all of it, where that fits the memory.
+fn pooled_tile(network: &Scaled, size: (usize, usize), division: Division) -> (usize, usize) {
+    let (halo, asked) = (2 * network.halo(), division.tile);
+    let sample = network.working_set().max(1) * size_of::<f32>();
+    let fits = usize::try_from(division.memory).unwrap_or(usize::MAX) / sample;
+    if asked == 0 && size.0 * size.1 <= fits {
+        return size;
+    }
+    let asked = if asked == 0 { usize::MAX } else { asked };
+    let within =
+        |side: usize, len: usize| side.saturating_sub(halo).max(SMALLEST).min(asked).min(len);
+    let columns = within(fits.isqrt(), size.0);
+    (columns, within(fits / (columns + halo), size.1))
+}
+
+/// Samples that a network that takes means over the picture holds at once, at
+/// least.
+pub(super) fn pooled_samples(network: &Scaled, (width, height): (usize, usize)) -> usize {
+    let side = SMALLEST + 2 * network.halo();
+    width.min(side) * height.min(side)
+}
+
+/// What a fused network takes of the input, row by row: values 0 to 1.
+struct Rows<'a> {
     view: &'a View,
     base: Option<&'a Resampler>,
     planes: &'a [Vec<f32>],
@@ -265,7 +387,7 @@ thread_local! {
     static LINES: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
-impl Source for Seen<'_> {
+impl Source for Rows<'_> {
     fn row(&self, plane: usize, y: usize, x: Range<usize>, out: &mut [f32]) {
         let plane = &self.planes[plane];
         match self.view {
@@ -377,7 +499,12 @@ mod tests {
 
     fn run(factor: usize, border: Border, tile: usize, threads: usize) -> (Vec<f32>, usize) {
         let network: Scaled = Box::new(Blocks::new(factor, border));
-        let mut stage = Stage::new(Arc::new(network), FROM, (0, 0), tile, threads);
+        let division = Division {
+            tile,
+            threads,
+            memory: 0,
+        };
+        let mut stage = Stage::new(Arc::new(network), FROM, (0, 0), division);
         assert_eq!(stage.size(), (factor * FROM.0, factor * FROM.1));
         let mut output = vec![Vec::new()];
         let pool = ThreadPoolBuilder::new().num_threads(threads).build();

@@ -3,7 +3,7 @@
 use super::DeviceChoice;
 use super::memory;
 use super::plan::{SamplesOut, Sink, held};
-use super::stage::{PEAK, Stage};
+use super::stage::{Division, PEAK, Stage, pooled_samples};
 use crate::frame::resample::{Axis, Grid, Resampler};
 use crate::frame::{
     Color, Component, Family, FrameMut, FrameRef, Luma601, PixelFormat, Siting, YuvToRgb, round,
@@ -17,14 +17,11 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-/// Side of a tile in samples, unless asked for: hidden layers of 64 channels
-/// then take about 20 MiB a thread, and the halo costs an eighth.
-const TILE: usize = 256;
-
 /// The largest side of a frame in pixels.
 pub const MAX_SIDE: usize = 1 << 15;
 
-/// How an upscaler computes. Nothing here changes the result.
+/// How an upscaler computes. Nothing here changes the result, but for the
+/// rounding of means over the whole picture, where a network takes some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
     /// The device.
@@ -33,6 +30,10 @@ pub struct Options {
     pub threads: usize,
     /// Side of a tile in samples that the network sees; 0: chosen by the engine.
     pub tile: usize,
+    /// Bytes for what is inside a network that takes means over the whole
+    /// picture, which runs in passes over tiles where it needs more; 0: half
+    /// of what is free.
+    pub memory: u64,
 }
 
 /// Format, size and colour of frames.
@@ -129,16 +130,19 @@ impl Upscaler {
         let device = options.device.resolve()?;
         let sizes = Self::check(&model, &job)?;
         let pool = pool(options.threads)?;
-        let tile = match options.tile {
-            0 => TILE,
-            tile => tile,
+        let division = Division {
+            tile: options.tile,
+            threads: pool.current_num_threads(),
+            memory: match options.memory {
+                0 => memory::half(),
+                bytes => bytes,
+            },
         };
-        let threads = pool.current_num_threads();
         let scales = model.stages(job.scale);
         let mut stages = Vec::new();
         let mut size = job.input.size;
         for (&scale, to) in scales.iter().zip(sizes) {
-            let mut stage = Stage::new(model.at(scale)?, size, to, tile, threads);
+            let mut stage = Stage::new(model.at(scale)?, size, to, division);
             if let Some(packed) = model.packed(scale)? {
                 stage.fuse(packed, options)?;
             }
@@ -182,16 +186,19 @@ impl Upscaler {
             let size = (reached.apply(width), reached.apply(height));
             check_size(size)?;
             let network = model.at(scale)?;
-            let values = match model.packed(scale)? {
-                Some(packed) => held(&packed),
-                None if network.whole_frame() => network.working_set(),
-                None => 0,
-            };
             let sees = match network.works_at() {
                 WorksAt::Output => size,
                 WorksAt::Input(_) => seen,
             };
-            inside = inside.max(values as u64 * area(&sees));
+            let at_once = match model.packed(scale)? {
+                Some(packed) => held(&packed) as u64 * area(&sees),
+                None if network.whole_frame() => network.working_set() as u64 * area(&sees),
+                None if network.pools() > 0 => {
+                    (network.working_set() * pooled_samples(&network, sees)) as u64
+                }
+                None => 0,
+            };
+            inside = inside.max(at_once);
             sizes.push(size);
             seen = size;
         }

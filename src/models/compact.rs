@@ -160,12 +160,7 @@ impl Network for Compact {
     }
 
     fn at(&self, scale: Scale) -> Result<Scaled> {
-        if self.scales != Scales::list([scale]) {
-            let own = &self.scales;
-            return Err(Error::Setting(format!(
-                "this SRVGGNetCompact enlarges by {own}, not by {scale}"
-            )));
-        }
+        self.scales.expect(scale, "this SRVGGNetCompact")?;
         Ok(Box::new(self.chain.clone()))
     }
 }

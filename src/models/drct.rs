@@ -32,6 +32,9 @@ const FEATURES: usize = 64;
 /// Swin blocks of a group.
 const BLOCKS: usize = 5;
 
+/// Side of a window at most: its masks grow with the fourth power.
+const MAX_WINDOW: usize = 64;
+
 /// Slope between the blocks of a group.
 const DENSE_SLOPE: f64 = 0.2;
 
@@ -85,12 +88,12 @@ impl Config {
 
     fn check(&self) -> Result<()> {
         let fits = (0..BLOCKS).all(|block| self.plan(block).is_some());
-        if fits && self.window > 1 && self.growth > 0 {
+        if fits && (2..=MAX_WINDOW).contains(&self.window) && self.growth > 0 {
             return Ok(());
         }
         Err(Error::Setting(format!(
-            "the heads of a DRCT divide its channels, and its windows are wider than a \
-             pixel: {self:?}"
+            "the heads of a DRCT divide its channels, and its windows have sides of 2 to \
+             {MAX_WINDOW}: {self:?}"
         )))
     }
 
@@ -368,12 +371,7 @@ impl Network for Drct {
     }
 
     fn at(&self, scale: Scale) -> Result<Scaled> {
-        if self.scales != Scales::list([scale]) {
-            let own = &self.scales;
-            return Err(Error::Setting(format!(
-                "this DRCT enlarges by {own}, not by {scale}"
-            )));
-        }
+        self.scales.expect(scale, "this DRCT")?;
         Ok(Box::new(self.clone()))
     }
 }

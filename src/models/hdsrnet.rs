@@ -6,10 +6,13 @@
 //! `DDYCNNSR`, with its key names. The published code anneals nothing: the
 //! temperature of the attention is 40 in training and in use.
 //!
-//! The attention pools over the whole picture, so that the network runs on
-//! whole frames.
+//! The attention pools over the whole picture: where that is computed in
+//! parts, each of the five means takes a pass over all of them.
 
-use super::{Channels, Detected, Network, Scaled, ScaledNetwork, Scales, Shapes, WorksAt, only};
+use super::{
+    Channels, Detected, Network, Part, Pool, Scaled, ScaledNetwork, Scales, Shapes, WorksAt,
+    by_parts, mean_of, only, whole,
+};
 use crate::nn::{Conv, DynamicConv, DynamicSpec, bare_conv, narrow_init};
 use crate::ops::{Activation, Border, ConvSpec};
 use crate::{Error, Result, Scale};
@@ -110,8 +113,13 @@ struct Block {
 }
 
 impl Block {
-    fn forward(&self, x: &Tensor, dilated: &Tensor) -> candle_core::Result<Tensor> {
-        let y = self.dynamic.forward(dilated)?.relu()?;
+    fn forward(
+        &self,
+        x: &Tensor,
+        dilated: &Tensor,
+        attention: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        let y = self.dynamic.forward(dilated, attention)?.relu()?;
         self.plain.forward(&y)? + x
     }
 }
@@ -209,21 +217,34 @@ impl HdsrNet {
         x: &Tensor,
         mut show: impl FnMut(&str, &Tensor) -> candle_core::Result<()>,
     ) -> candle_core::Result<Tensor> {
+        whole(self.run(x, &mut mean_of, &mut show)?)
+    }
+
+    /// The network, as far as `pool` knows the means.
+    fn run(
+        &self,
+        x: &Tensor,
+        pool: &mut Pool<'_>,
+        mut show: impl FnMut(&str, &Tensor) -> candle_core::Result<()>,
+    ) -> candle_core::Result<Option<Tensor>> {
         let x = (x.broadcast_sub(&self.mean)? * RANGE)?;
-        let lower = self.lower(&x, &mut show)?;
         let mut upper = self.first.forward(&x)?;
         for (i, block) in self.blocks.iter().enumerate() {
             let dilated = block.dilated.forward(&upper)?;
-            let attention = block.dynamic.attention(&dilated)?;
+            let Some(means) = pool(&dilated)? else {
+                return Ok(None);
+            };
+            let attention = block.dynamic.attention(&means)?;
             show(&format!("attention{}", i + 1), &attention)?;
-            upper = block.forward(&upper, &dilated)?;
+            upper = block.forward(&upper, &dilated, &attention)?;
         }
         show("upper", &upper)?;
-        let mut y = (upper * lower)?;
+        let mut y = (upper * self.lower(&x, &mut show)?)?;
         for (conv, shuffle) in &self.upsample {
             y = pixel_shuffle(&conv.forward(&y)?, *shuffle)?;
         }
-        (self.last.forward(&y)? / RANGE)?.broadcast_add(&self.mean)
+        let y = (self.last.forward(&y)? / RANGE)?;
+        y.broadcast_add(&self.mean).map(Some)
     }
 
     /// The symmetric branch.
@@ -265,12 +286,7 @@ impl Network for HdsrNet {
     }
 
     fn at(&self, scale: Scale) -> Result<Scaled> {
-        if self.scales != Scales::list([scale]) {
-            let own = &self.scales;
-            return Err(Error::Setting(format!(
-                "this HDSRNet enlarges by {own}, not by {scale}"
-            )));
-        }
+        self.scales.expect(scale, "this HDSRNet")?;
         Ok(Box::new(self.clone()))
     }
 }
@@ -281,7 +297,6 @@ impl ScaledNetwork for HdsrNet {
     }
 
     fn halo(&self) -> usize {
-        // Of the convolutions; the attention sees everything.
         let upper = 1 + BLOCKS * (2 + 1 + 1);
         upper.max(LAYERS) + self.upsample.len() + 1
     }
@@ -290,18 +305,22 @@ impl ScaledNetwork for HdsrNet {
         Border::Zero
     }
 
-    fn whole_frame(&self) -> bool {
-        true
+    fn pools(&self) -> usize {
+        BLOCKS
     }
 
     fn working_set(&self) -> usize {
         // The lower branch keeps what it adds. A shuffle's two sides are as
         // large as the result, and so is what the last convolution pads.
-        self.width * (LAYERS / 2 + 4).max(3 * self.factor * self.factor + 2)
+        self.width * (LAYERS / 2 + 5).max(3 * self.factor * self.factor + 2)
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         self.trace(x, |_, _| Ok(()))
+    }
+
+    fn part(&self, x: &Tensor, means: &[Tensor]) -> candle_core::Result<Part> {
+        by_parts(means, |pool| self.run(x, pool, |_, _| Ok(())))
     }
 }
 

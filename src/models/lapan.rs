@@ -7,10 +7,13 @@
 //! code all blocks of a stage take the same input and so do the same; its
 //! text means each to take what the one before left over ([`Config::chained`]).
 //!
-//! The attention pools over the whole picture, so that the network runs on
-//! whole frames.
+//! The attention pools over the whole picture: where that is computed in
+//! parts, each of the means takes a pass over all of them.
 
-use super::{Channels, Detected, Network, Scaled, ScaledNetwork, Scales, Shapes, WorksAt};
+use super::{
+    Channels, Detected, Network, Part, Pool, Scaled, ScaledNetwork, Scales, Shapes, WorksAt,
+    by_parts, mean_of, whole,
+};
 use crate::nn::{Conv, narrow_init};
 use crate::ops::{Activation, Border, ConvSpec};
 use crate::{Error, Result, Scale};
@@ -162,8 +165,12 @@ impl Block {
         })
     }
 
-    /// The enlarged features, and the rest.
-    fn forward(&self, x: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
+    /// The enlarged features, and the rest; as far as `pool` knows the mean.
+    fn forward(
+        &self,
+        x: &Tensor,
+        pool: &mut Pool<'_>,
+    ) -> candle_core::Result<Option<(Tensor, Tensor)>> {
         let up = self.up.forward(x)?;
         let rest = (x - self.down.forward(&up)?)?;
         let mut y = rest.clone();
@@ -171,9 +178,12 @@ impl Block {
             y = self.conv.forward(&y)?;
         }
         let [squeeze, expand] = &self.attention;
-        let means = y.mean_keepdim((2, 3))?;
+        let Some(means) = pool(&y)? else {
+            return Ok(None);
+        };
+        let means = means.unsqueeze(2)?.unsqueeze(3)?;
         let gains = sigmoid(&expand.forward(&squeeze.forward(&means)?)?)?;
-        Ok((up, (rest + y.broadcast_mul(&gains)?)?))
+        Ok(Some((up, (rest + y.broadcast_mul(&gains)?)?)))
     }
 }
 
@@ -206,8 +216,14 @@ impl Stage {
         })
     }
 
-    /// The joined features before their ReLU, and what is left over.
-    fn forward(&self, x: &Tensor, chained: bool) -> candle_core::Result<(Tensor, Tensor)> {
+    /// The joined features before their ReLU, and what is left over; as far
+    /// as `pool` knows the means.
+    fn forward(
+        &self,
+        x: &Tensor,
+        chained: bool,
+        pool: &mut Pool<'_>,
+    ) -> candle_core::Result<Option<(Tensor, Tensor)>> {
         let weight = &self.compression.weight;
         let (outputs, inputs, ..) = weight.dims4()?;
         let part = inputs / self.blocks;
@@ -218,12 +234,16 @@ impl Stage {
                 weight: weight.reshape(shape)?.sum(1)?,
                 ..self.compression.clone()
             };
-            let (up, rest) = self.block.forward(x)?;
-            return Ok((joined.forward(&up)?, rest));
+            let Some((up, rest)) = self.block.forward(x, pool)? else {
+                return Ok(None);
+            };
+            return Ok(Some((joined.forward(&up)?, rest)));
         }
         let (mut sum, mut rest): (Option<Tensor>, _) = (None, x.clone());
         for i in 0..self.blocks {
-            let (up, left) = self.block.forward(&rest)?;
+            let Some((up, left)) = self.block.forward(&rest, pool)? else {
+                return Ok(None);
+            };
             rest = left;
             let part = Conv {
                 weight: weight.narrow(1, i * part, part)?,
@@ -238,7 +258,7 @@ impl Stage {
         }
         let sum =
             sum.ok_or_else(|| candle_core::Error::Msg("a stage without blocks".to_owned()))?;
-        Ok((sum, rest))
+        Ok(Some((sum, rest)))
     }
 }
 
@@ -304,8 +324,18 @@ impl Lapan {
     pub fn trace(
         &self,
         x: &Tensor,
-        mut show: impl FnMut(&str, &Tensor) -> candle_core::Result<()>,
+        show: impl FnMut(&str, &Tensor) -> candle_core::Result<()>,
     ) -> candle_core::Result<Tensor> {
+        whole(self.run(x, &mut mean_of, show)?)
+    }
+
+    /// The network, as far as `pool` knows the means.
+    fn run(
+        &self,
+        x: &Tensor,
+        pool: &mut Pool<'_>,
+        mut show: impl FnMut(&str, &Tensor) -> candle_core::Result<()>,
+    ) -> candle_core::Result<Option<Tensor>> {
         let [first, second, third] = &self.extractor;
         let [up_8x, up_2x] = &self.up;
         let mut rest = third.forward(&second.forward(&first.forward(x)?)?)?;
@@ -315,13 +345,21 @@ impl Lapan {
             if i > 0 {
                 sum = self.down.forward(&sum)?;
             }
-            let (joined, left) = stage.forward(&rest, self.config.chained)?;
+            let Some((joined, left)) = stage.forward(&rest, self.config.chained, pool)? else {
+                return Ok(None);
+            };
             show(&format!("compressed_{}x", stage.factor), &joined)?;
             sum = (joined.relu()? + sum)?;
             rest = left;
         }
         let y = (sum + up_2x.forward(&rest)?)?;
-        self.reconstruction.forward(&third.forward(&y)?)
+        let y = third.forward(&y)?;
+        self.reconstruction.forward(&y).map(Some)
+    }
+
+    /// Blocks of each stage that differ.
+    fn distinct(&self, blocks: usize) -> usize {
+        if self.config.chained { blocks } else { 1 }
     }
 }
 
@@ -335,12 +373,7 @@ impl Network for Lapan {
     }
 
     fn at(&self, scale: Scale) -> Result<Scaled> {
-        if self.scales != Scales::list([scale]) {
-            let own = &self.scales;
-            return Err(Error::Setting(format!(
-                "the 12-block network enlarges by {own}, not by {scale}"
-            )));
-        }
+        self.scales.expect(scale, "the 12-block network")?;
         Ok(Box::new(self.clone()))
     }
 }
@@ -351,17 +384,19 @@ impl ScaledNetwork for Lapan {
     }
 
     fn halo(&self) -> usize {
-        // Of the extractor and the blocks of the unchained network; the
-        // attention sees everything.
-        3 + STAGES.len() * (2 + REPEATS) + 2
+        // The extractor, the blocks after each other, the last layers.
+        3 + self.pools() * (2 + REPEATS) + 2
     }
 
     fn border(&self) -> Border {
         Border::Zero
     }
 
-    fn whole_frame(&self) -> bool {
-        true
+    fn pools(&self) -> usize {
+        STAGES
+            .iter()
+            .map(|&(_, blocks)| self.distinct(blocks))
+            .sum()
     }
 
     fn working_set(&self) -> usize {
@@ -374,6 +409,10 @@ impl ScaledNetwork for Lapan {
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         self.trace(x, |_, _| Ok(()))
+    }
+
+    fn part(&self, x: &Tensor, means: &[Tensor]) -> candle_core::Result<Part> {
+        by_parts(means, |pool| self.run(x, pool, |_, _| Ok(())))
     }
 }
 
@@ -416,7 +455,7 @@ mod tests {
         for (blocks, same) in [(1, true), (2, false)] {
             let stage = stage(blocks);
             let [as_coded, chained] = [false, true].map(|chained| {
-                let (joined, _) = stage.forward(&x, chained).unwrap();
+                let (joined, _) = stage.forward(&x, chained, &mut mean_of).unwrap().unwrap();
                 joined.flatten_all().unwrap().to_vec1::<f32>().unwrap()
             });
             let off = as_coded.iter().zip(&chained).map(|(a, b)| (a - b).abs());

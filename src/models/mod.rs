@@ -8,13 +8,16 @@ pub mod espcn;
 pub mod hdsrnet;
 pub mod hypersrcnn;
 pub mod lapan;
+mod shapes;
 pub mod srcnn;
 pub mod srresnet;
+
+pub(crate) use shapes::nearest;
 
 use crate::nn::Chain;
 use crate::ops::Border;
 use crate::{Error, Result, Scale};
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -189,8 +192,16 @@ pub trait ScaledNetwork: Send + Sync {
         false
     }
 
+    /// How many means over the whole picture it takes, each of what it made
+    /// with those before. It runs on parts of a picture all the same:
+    /// [`ScaledNetwork::part`].
+    fn pools(&self) -> usize {
+        0
+    }
+
     /// How many values it holds at once for each sample of a plane of its
-    /// input, at most: what a network that sees the whole picture takes.
+    /// input, at most: what a network that sees the whole picture, or takes
+    /// means over it, needs.
     fn working_set(&self) -> usize {
         0
     }
@@ -211,6 +222,61 @@ pub trait ScaledNetwork: Send + Sync {
     ///
     /// A tensor of another shape.
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor>;
+
+    /// As [`ScaledNetwork::forward`] on a part of a picture, given the first
+    /// few of its means, (N, C) each: what to take the next one of, or, where
+    /// there is none, the result.
+    ///
+    /// # Errors
+    ///
+    /// A tensor of another shape.
+    fn part(&self, x: &Tensor, _means: &[Tensor]) -> candle_core::Result<Part> {
+        self.forward(x).map(Part::Result)
+    }
+}
+
+/// What a network makes of a part of a picture.
+#[derive(Debug)]
+pub enum Part {
+    /// (N, C, H, W), of which the next mean is to be taken; as many times as
+    /// wide and as high as the input as H and W are.
+    Pool(Tensor),
+    /// The result.
+    Result(Tensor),
+}
+
+/// The mean of each channel of (N, C, H, W), as (N, C); `None` where it is not
+/// known, which ends the computation.
+type Pool<'a> = dyn FnMut(&Tensor) -> candle_core::Result<Option<Tensor>> + 'a;
+
+/// The means of what is there: the picture is.
+fn mean_of(x: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    x.flatten_from(2)?.mean(D::Minus1).map(Some)
+}
+
+/// Runs a network as far as the means are known.
+fn by_parts(
+    means: &[Tensor],
+    run: impl FnOnce(&mut Pool<'_>) -> candle_core::Result<Option<Tensor>>,
+) -> candle_core::Result<Part> {
+    let (mut means, mut asked) = (means.iter(), None);
+    let made = run(&mut |x| {
+        let mean = means.next().cloned();
+        if mean.is_none() {
+            asked = Some(x.clone());
+        }
+        Ok(mean)
+    })?;
+    match (made, asked) {
+        (Some(made), _) => Ok(Part::Result(made)),
+        (None, Some(asked)) => Ok(Part::Pool(asked)),
+        (None, None) => candle_core::bail!("a network ended before its result"),
+    }
+}
+
+/// A network that took every mean that it asked for must have ended.
+fn whole(made: Option<Tensor>) -> candle_core::Result<Tensor> {
+    made.ok_or_else(|| candle_core::Error::Msg("a network ended before its result".to_owned()))
 }
 
 impl ScaledNetwork for Chain {
@@ -233,6 +299,18 @@ impl ScaledNetwork for Chain {
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         Self::forward(self, x)
+    }
+}
+
+impl Scales {
+    /// Whether `scale` is the one that a network has weights for.
+    fn expect(&self, scale: Scale, what: &str) -> Result<()> {
+        if *self == Self::list([scale]) {
+            return Ok(());
+        }
+        Err(Error::Setting(format!(
+            "{what} enlarges by {self}, not by {scale}"
+        )))
     }
 }
 
@@ -289,7 +367,25 @@ impl<T> Detected<T> {
 }
 
 /// What training scripts leave before all names of a checkpoint.
-const PREFIXES: [&str; 3] = ["module.", "net.", "generator."];
+const PREFIXES: [&str; 5] = ["module.", "net.", "generator.", "model.", "_orig_mod."];
+
+/// The tensors without what training scripts left before all names, and that.
+fn without_prefix(shapes: &Shapes) -> (Shapes, String) {
+    let (mut shapes, mut before) = (shapes.clone(), String::new());
+    let shared = |shapes: &Shapes| {
+        let mut prefixes = PREFIXES.into_iter();
+        let all = |prefix: &&str| shapes.keys().all(|name| name.starts_with(prefix));
+        prefixes.find(all).filter(|_| !shapes.is_empty())
+    };
+    while let Some(prefix) = shared(&shapes) {
+        let named = shapes.into_iter();
+        shapes = named
+            .map(|(name, shape)| (name[prefix.len()..].to_owned(), shape))
+            .collect();
+        before.push_str(prefix);
+    }
+    (shapes, before)
+}
 
 impl Architecture {
     /// The names of those that [`Architecture::detect`] finds.
@@ -398,19 +494,15 @@ impl Architecture {
 
     /// Finds the architecture from names and shapes of tensors.
     pub(crate) fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
-        for prefix in PREFIXES {
-            let stripped = shapes
-                .iter()
-                .map(|(name, shape)| Some((name.strip_prefix(prefix)?.to_owned(), shape.clone())));
-            let stripped: Option<Shapes> = stripped.collect();
-            if let Some(stripped) = stripped.filter(|shapes| !shapes.is_empty()) {
-                let mut found = Self::detect(&stripped)?;
-                for (theirs, _) in &mut found.renames {
-                    theirs.insert_str(0, prefix);
-                }
-                return Some(found);
-            }
+        let (shapes, prefix) = without_prefix(shapes);
+        let mut found = Self::detect_bare(&shapes)?;
+        for (theirs, _) in &mut found.renames {
+            theirs.insert_str(0, &prefix);
         }
+        Some(found)
+    }
+
+    fn detect_bare(shapes: &Shapes) -> Option<Detected<Self>> {
         let srcnn = || srcnn::detect(shapes).map(|d| d.map(Self::Srcnn));
         let hyper = || hypersrcnn::detect(shapes).map(|d| d.map(Self::HyperSrcnn));
         let srresnet = || srresnet::detect(shapes).map(|d| d.map(Self::SrResNet));
@@ -514,13 +606,13 @@ pub static MODELS: &[Model] = &[
     },
     Model {
         name: "hdsrnet",
-        summary: "HDSRNet on RGB, on whole frames: x2, x3 or x4",
+        summary: "HDSRNet on RGB: x2, x3 or x4",
         architecture: || Some(Architecture::HdsrNet(hdsrnet::Config::default())),
         built_in: &[],
     },
     Model {
         name: "lapan",
-        summary: "The 12-block network on RGB, on whole frames: x2",
+        summary: "The 12-block network on RGB: x2",
         architecture: || Some(Architecture::Lapan(lapan::Config::default())),
         built_in: &[],
     },

@@ -319,16 +319,6 @@ impl SrResNet {
             ..self.chain.clone()
         })
     }
-
-    fn expect(&self, scale: Scale) -> Result<()> {
-        if self.scales == Scales::list([scale]) {
-            return Ok(());
-        }
-        let own = &self.scales;
-        Err(Error::Setting(format!(
-            "this SRResNet enlarges by {own}, not by {scale}"
-        )))
-    }
 }
 
 impl Network for SrResNet {
@@ -341,12 +331,12 @@ impl Network for SrResNet {
     }
 
     fn at(&self, scale: Scale) -> Result<Scaled> {
-        self.expect(scale)?;
+        self.scales.expect(scale, "this SRResNet")?;
         Ok(Box::new(self.folded()?))
     }
 
     fn in_training(&self, scale: Scale) -> Result<Scaled> {
-        self.expect(scale)?;
+        self.scales.expect(scale, "this SRResNet")?;
         Ok(Box::new(Training(self.clone())))
     }
 

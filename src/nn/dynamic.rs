@@ -73,29 +73,29 @@ impl DynamicConv {
         })
     }
 
-    /// The share of each kernel: (N, C, H, W) in, (N, kernels) out.
+    /// The share of each kernel, (N, kernels), by the means of the channels of
+    /// the whole picture, (N, C).
     ///
     /// # Errors
     ///
     /// A tensor of another shape.
-    pub fn attention(&self, x: &Tensor) -> Result<Tensor> {
-        let means = x.flatten_from(2)?.mean(D::Minus1)?;
+    pub fn attention(&self, means: &Tensor) -> Result<Tensor> {
         let squeezed = means.matmul(&self.squeeze.t()?)?.relu()?;
         let logits = squeezed.matmul(&self.expand.t()?)?;
         softmax(&(logits / self.spec.temperature)?, D::Minus1)
     }
 
-    /// (N, C, H, W) in and out.
+    /// (N, C, H, W) in and out, with the shares that
+    /// [`DynamicConv::attention`] gives.
     ///
     /// # Errors
     ///
     /// A tensor of another shape.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, attention: &Tensor) -> Result<Tensor> {
         let (batch, ..) = x.dims4()?;
         let DynamicSpec {
             channels, kernel, ..
         } = self.spec;
-        let attention = self.attention(x)?;
         let weights = attention.matmul(&self.weight.flatten_from(1)?)?;
         let biases = attention.matmul(&self.bias)?;
         let sample = |n: usize| {

@@ -1,6 +1,7 @@
 //! One weights file.
 
-use crate::models::{Architecture, Network, Scales, Shapes};
+use super::torch;
+use crate::models::{Architecture, Network, Scales, Shapes, nearest};
 use crate::ops::Border;
 use crate::{Error, Result, Scale};
 use candle_core::{DType, Device, Tensor};
@@ -13,6 +14,15 @@ use std::path::Path;
 
 /// Key and value that mark a file as one of ours.
 const FORMAT: (&str, &str) = ("format", "srfilter");
+
+/// Bytes of a file at most: the largest network here has 110 MB.
+const MAX_FILE: u64 = 2 << 30;
+
+/// Widths, depths and kernels at most.
+const MAX_SIZE: f64 = 4096.0;
+
+/// Characters of a file's own words that an error repeats.
+const MAX_SHOWN: usize = 200;
 
 /// What a weights file of ours says about itself, in safetensors metadata.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,20 +49,45 @@ pub struct Hints {
     pub scales: Option<Vec<Scale>>,
 }
 
+/// A tensor of a file, as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// The type of its values in the file, such as F32.
+    pub dtype: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+/// What a file was found to hold.
+#[derive(Debug, Clone)]
+pub struct Contents {
+    /// Architecture and configuration.
+    pub architecture: Architecture,
+    /// The scales that it is for.
+    pub scales: Scales,
+    /// The weights by the names that the architecture has for them.
+    pub tensors: HashMap<String, Tensor>,
+}
+
 /// The tensors and the metadata of a file.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     origin: String,
+    form: String,
+    listing: Vec<Listed>,
     tensors: HashMap<String, Tensor>,
     metadata: HashMap<String, String>,
 }
 
 impl Checkpoint {
-    /// Reads a safetensors file.
+    /// Reads a safetensors file, or a checkpoint of PyTorch (`.pth`, `.pt`,
+    /// `.pkl`): no code that such a file holds or names is run.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, is no whole safetensors file, or holds
+    /// A file that cannot be read, is none of these or not whole, or holds
     /// values that are not finite.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -63,44 +98,78 @@ impl Checkpoint {
         Self::from_bytes(&path.display().to_string(), &bytes)
     }
 
-    /// Reads the bytes of a safetensors file; `origin` names them in errors.
+    /// Reads the bytes of such a file; `origin` names them in errors.
     ///
     /// # Errors
     ///
     /// As [`Checkpoint::open`].
     pub fn from_bytes(origin: &str, bytes: &[u8]) -> Result<Self> {
+        let mut file = Self {
+            origin: origin.to_owned(),
+            form: "safetensors".to_owned(),
+            listing: Vec::new(),
+            tensors: HashMap::new(),
+            metadata: HashMap::new(),
+        };
+        if torch::begins(bytes) {
+            let contents = torch::read(bytes).map_err(|e| Error::weights(origin, e))?;
+            file.form = contents.form;
+            for (name, dtype, tensor) in contents.tensors {
+                file.add(&name, dtype, tensor)?;
+            }
+        } else {
+            file.add_safetensors(bytes)?;
+        }
+        Ok(file)
+    }
+
+    fn add_safetensors(&mut self, bytes: &[u8]) -> Result<()> {
         let bad = |e: safetensors::SafeTensorError| {
-            Error::weights(
-                origin,
-                format!(
-                    "expected a safetensors file, found {}: {e}",
-                    describe(bytes)
-                ),
-            )
+            let problem = format!(
+                "expected a safetensors file or a checkpoint of PyTorch, found {}: {e}",
+                describe(bytes)
+            );
+            Error::weights(&self.origin, problem)
         };
         let file = SafeTensors::deserialize(bytes).map_err(bad)?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(bad)?;
-        let mut tensors = HashMap::new();
         for (name, view) in file.iter() {
-            let tensor =
-                tensor(view).map_err(|e| Error::weights(origin, format!("{name}: {e}")))?;
-            if !is_finite(&tensor)? {
-                let problem =
-                    format!("tensor {name} holds values that are not finite (NaN or Inf)");
-                return Err(Error::weights(origin, problem));
-            }
-            tensors.insert(name.to_owned(), tensor);
+            let dtype = view.dtype().to_string();
+            let made = tensor(view);
+            let made = made.map_err(|e| Error::weights(&self.origin, format!("{name}: {e}")))?;
+            self.add(name, &dtype, made)?;
         }
-        Ok(Self {
-            origin: origin.to_owned(),
-            tensors,
-            metadata: header.metadata().clone().unwrap_or_default(),
-        })
+        self.metadata = header.metadata().clone().unwrap_or_default();
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str, dtype: &str, tensor: Tensor) -> Result<()> {
+        if !is_finite(&tensor)? {
+            let problem = format!("tensor {name} holds values that are not finite (NaN or Inf)");
+            return Err(Error::weights(&self.origin, problem));
+        }
+        self.listing.push(Listed {
+            name: name.to_owned(),
+            dtype: dtype.to_owned(),
+            shape: tensor.dims().to_vec(),
+        });
+        self.tensors.insert(name.to_owned(), tensor);
+        Ok(())
     }
 
     /// The file's name.
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// Its form, and where in it the tensors were.
+    pub fn form(&self) -> &str {
+        &self.form
+    }
+
+    /// All tensors, in the file's order where it has one.
+    pub fn listing(&self) -> &[Listed] {
+        &self.listing
     }
 
     /// The tensors by name.
@@ -123,8 +192,8 @@ impl Checkpoint {
             return Ok(None);
         }
         let text = |key: &str| self.metadata.get(key).map(String::as_str).unwrap_or("");
-        let architecture = serde_json::from_str(text("architecture")).map_err(|e| {
-            let found = text("architecture");
+        let architecture = architecture(text("architecture")).map_err(|e| {
+            let found: String = text("architecture").chars().take(MAX_SHOWN).collect();
             let problem = format!("its metadata names no known architecture: {e}; found {found}");
             Error::weights(&self.origin, problem)
         })?;
@@ -154,10 +223,11 @@ impl Checkpoint {
     ///
     /// Metadata that does not fit the tensors, or tensors of no known architecture.
     pub fn network(&self, hints: &Hints) -> Result<(Architecture, Box<dyn Network>)> {
-        let (architecture, scales, tensors) = match self.card()? {
-            Some(card) => (card.architecture, card.scales, self.tensors.clone()),
-            None => self.detect(hints)?,
-        };
+        let Contents {
+            architecture,
+            scales,
+            tensors,
+        } = self.contents(hints)?;
         let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
         let network = architecture.build(&vb, scales).map_err(|e| {
             let problem = format!(
@@ -170,16 +240,37 @@ impl Checkpoint {
         Ok((architecture, network))
     }
 
+    /// What the file says, or its tensors tell, that it holds.
+    ///
+    /// # Errors
+    ///
+    /// Metadata that cannot be understood, or tensors of no known architecture.
+    pub fn contents(&self, hints: &Hints) -> Result<Contents> {
+        if let Some(empty) = self.listing.iter().find(|t| t.shape.contains(&0)) {
+            let problem = format!("tensor {} {:?} is empty", empty.name, empty.shape);
+            return Err(Error::weights(&self.origin, problem));
+        }
+        match self.card()? {
+            Some(card) => Ok(Contents {
+                architecture: card.architecture,
+                scales: card.scales,
+                tensors: self.tensors.clone(),
+            }),
+            None => self.detect(hints),
+        }
+    }
+
     /// Tells the architecture from names and shapes.
-    fn detect(&self, hints: &Hints) -> Result<(Architecture, Scales, HashMap<String, Tensor>)> {
+    fn detect(&self, hints: &Hints) -> Result<Contents> {
         let shapes: Shapes = self
             .tensors
             .iter()
             .map(|(name, tensor)| (name.clone(), tensor.dims().to_vec()))
             .collect();
         let detected = Architecture::detect(&shapes).ok_or_else(|| {
+            let nearest = nearest(&shapes).unwrap_or("none is near".to_owned());
             let problem = format!(
-                "expected the tensors of a known architecture ({}), found {}",
+                "expected the tensors of a known architecture ({}), found {}. Nearest: {nearest}",
                 Architecture::DETECTED.join(", "),
                 list(&shapes)
             );
@@ -206,7 +297,11 @@ impl Checkpoint {
             let tensor = self.tensors.get(theirs)?;
             Some((ours.clone(), tensor.clone()))
         });
-        Ok((architecture, scales, renamed.collect()))
+        Ok(Contents {
+            architecture,
+            scales,
+            tensors: renamed.collect(),
+        })
     }
 
     fn noted_border(&self) -> Border {
@@ -245,8 +340,29 @@ impl Checkpoint {
     }
 }
 
-/// Reads a file if it begins as safetensors files of its length do; else only
-/// its beginning, to be refused: it may be a film, or a device without an end.
+/// The architecture that metadata describe, with sizes whose products are no
+/// surprise.
+fn architecture(text: &str) -> serde_json::Result<Architecture> {
+    let value: serde_json::Value = serde_json::from_str(text)?;
+    if let Some(absurd) = largest(&value).filter(|&number| number > MAX_SIZE) {
+        return Err(serde::de::Error::custom(format!("{absurd} is absurd")));
+    }
+    serde_json::from_value(value)
+}
+
+/// The largest number in some JSON.
+fn largest(value: &serde_json::Value) -> Option<f64> {
+    let numbers = match value {
+        serde_json::Value::Number(number) => return number.as_f64(),
+        serde_json::Value::Array(items) => items.iter().filter_map(largest).collect(),
+        serde_json::Value::Object(items) => items.values().filter_map(largest).collect(),
+        _ => Vec::new(),
+    };
+    numbers.into_iter().reduce(f64::max)
+}
+
+/// Reads a file if it begins as weights files do; else only its beginning, to
+/// be refused: it may be a film, or a device without an end.
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     const BEGINNING: u64 = 16;
     let mut file = std::fs::File::open(path)?;
@@ -257,7 +373,15 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     (&mut file).take(BEGINNING).read_to_end(&mut bytes)?;
     let header = bytes.first_chunk().map(|n| u64::from_le_bytes(*n));
-    if metadata.is_file() && header.is_some_and(|header| header < metadata.len()) {
+    let fits = header.is_some_and(|header| header < metadata.len()) || torch::begins(&bytes);
+    if metadata.is_file() && fits {
+        if metadata.len() > MAX_FILE {
+            let problem = format!("weights files have at most {} GiB", MAX_FILE >> 30);
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::FileTooLarge,
+                problem,
+            ));
+        }
         file.read_to_end(&mut bytes)?;
     }
     Ok(bytes)
@@ -297,8 +421,6 @@ fn is_finite(tensor: &Tensor) -> Result<bool> {
 fn describe(bytes: &[u8]) -> String {
     let kind = match bytes {
         [] => return "an empty file".to_owned(),
-        [b'P', b'K', 3, 4, ..] => "a zip archive (a PyTorch checkpoint?)",
-        [0x80, 2..=5, ..] => "a pickle (an old PyTorch checkpoint?)",
         [0x89, b'P', b'N', b'G', ..] => "a PNG picture",
         [0x89, b'H', b'D', b'F', ..] => "an HDF5 file",
         _ => "something else, or a part of one",

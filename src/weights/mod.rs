@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod loaded;
+mod torch;
 
-pub use checkpoint::{Card, Checkpoint, Hints};
+pub use checkpoint::{Card, Checkpoint, Contents, Hints, Listed};
 pub use loaded::Loaded;

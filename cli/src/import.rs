@@ -1,0 +1,96 @@
+//! `sr import`: weights files of other projects.
+
+use crate::args::ImportArgs;
+use crate::report::file_name;
+use anyhow::{Result, anyhow, bail};
+use srfilter::models::Scales;
+use srfilter::weights::{Card, Checkpoint, Contents, Listed, Loaded};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Lists a file's tensors, or makes a file of ours of them.
+pub(crate) fn run(args: &ImportArgs) -> Result<()> {
+    let file = Checkpoint::open(&args.weights)?;
+    let mut out = io::stdout().lock();
+    let (name, tensors) = (args.weights.display(), file.listing());
+    writeln!(out, "{name}: {}, {} tensors", file.form(), tensors.len())?;
+    if args.list {
+        return list(tensors, &mut out);
+    }
+    let contents = file.contents(&args.file.hints())?;
+    writeln!(out, "found {}", found(&contents)?)?;
+    let to = match &args.out {
+        Some(path) => path.clone(),
+        None => beside(&args.weights)?,
+    };
+    if !args.force && to.exists() {
+        bail!("{} exists already; --force replaces it", to.display());
+    }
+    if same(&args.weights, &to) {
+        bail!(
+            "{} is the file that is read; write to another",
+            to.display()
+        );
+    }
+    let card = Card {
+        training_data: format!("not known: imported from {}", file_name(&args.weights)),
+        recipe_sha256: String::new(),
+        quality: "not measured".to_owned(),
+        architecture: contents.architecture,
+        scales: contents.scales,
+    };
+    let mut tensors: Vec<_> = contents.tensors.into_iter().collect();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    // Whether it is whole shows before anything is written.
+    Loaded::file(&args.weights, None, &args.file.hints())?;
+    Checkpoint::save(&to, &tensors, &card)?;
+    writeln!(out, "wrote {}", to.display())?;
+    Ok(())
+}
+
+/// One line for each tensor.
+fn list(tensors: &[Listed], out: &mut impl Write) -> Result<()> {
+    let width = |column: fn(&Listed) -> usize| tensors.iter().map(column).max().unwrap_or(0);
+    let (name, dtype) = (width(|t| t.name.len()), width(|t| t.dtype.len()));
+    for tensor in tensors {
+        let Listed {
+            name: n,
+            dtype: d,
+            shape,
+        } = tensor;
+        writeln!(out, "{n:name$}  {d:dtype$}  {shape:?}")?;
+    }
+    Ok(())
+}
+
+/// What a file holds, in a line.
+fn found(contents: &Contents) -> Result<String> {
+    let Contents {
+        architecture,
+        scales,
+        tensors,
+    } = contents;
+    let config = serde_json::to_value(architecture)?;
+    let weights: usize = tensors.values().map(|tensor| tensor.elem_count()).sum();
+    let scales = match scales {
+        Scales::Any => "any scale (--trained-scale says which)".to_owned(),
+        list => format!("x{list}"),
+    };
+    Ok(format!(
+        "{} on {}, {scales}, {weights} weights, {}",
+        architecture.name(),
+        architecture.channels(),
+        config["config"]
+    ))
+}
+
+/// NAME.safetensors in the current folder.
+fn beside(input: &Path) -> Result<PathBuf> {
+    let stem = input.file_stem();
+    let stem = stem.ok_or_else(|| anyhow!("{} has no name to write to", input.display()))?;
+    Ok(PathBuf::from(stem).with_added_extension("safetensors"))
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}

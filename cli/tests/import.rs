@@ -1,0 +1,143 @@
+//! `sr import`: files of other projects become ours, or are listed.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use candle_core::{DType, Device, Tensor};
+use common::{Desk, data, sr};
+use srfilter::weights::Checkpoint;
+use std::collections::HashMap;
+
+/// A safetensors file without metadata.
+fn foreign(desk: &Desk, name: &str, tensors: &[(&str, &[usize])]) -> String {
+    let path = desk.path(name);
+    let tensors: HashMap<String, Tensor> = tensors
+        .iter()
+        .map(|(name, shape)| {
+            let tensor = Tensor::ones(*shape, DType::F32, &Device::Cpu).unwrap();
+            ((*name).to_owned(), tensor)
+        })
+        .collect();
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    path
+}
+
+/// The tensors of an SRCNN, as two projects name them.
+const SRCNN: [(&str, &[usize]); 6] = [
+    ("patch_extraction.weight", &[8, 1, 9, 9]),
+    ("patch_extraction.bias", &[8]),
+    ("nonLinear_map.weight", &[4, 8, 1, 1]),
+    ("nonLinear_map.bias", &[4]),
+    ("reconstruction.weight", &[1, 4, 5, 5]),
+    ("reconstruction.bias", &[1]),
+];
+
+#[test]
+fn becomes_a_file_that_says_what_it_is() {
+    let desk = Desk::new();
+    let theirs = foreign(&desk, "theirs.safetensors", &SRCNN);
+    let ours = desk.path("ours.safetensors");
+    let flags = [
+        "--out",
+        &ours,
+        "--trained-scale",
+        "3",
+        "--border",
+        "replicate",
+    ];
+    let run = sr(["import", &theirs].into_iter().chain(flags)).ok();
+    assert!(
+        run.stdout.contains("found srcnn on luma, x3, "),
+        "{}",
+        run.stdout
+    );
+    let file = Checkpoint::open(&ours).unwrap();
+    let card = file.card().unwrap().unwrap();
+    assert_eq!(card.scales.to_string(), "3");
+    assert!(card.training_data.contains("theirs.safetensors"));
+    assert_eq!(file.tensors()["conv2.weight"].dims(), [4, 8, 1, 1]);
+    let picture = desk.draw("in.png", (12, 10), 1);
+    let large = desk.path("large.png");
+    sr([
+        "upscale",
+        &picture,
+        &large,
+        "--weights",
+        &ours,
+        "--scale",
+        "3",
+    ])
+    .ok();
+    // Not twice, and never onto itself.
+    sr(["import", &theirs, "--out", &ours]).fails(1, &["exists already", "--force"]);
+    sr(["import", &theirs, "--out", &ours, "--force"]).ok();
+    sr(["import", &theirs, "--out", &theirs, "--force"]).fails(1, &["is the file that is read"]);
+}
+
+#[test]
+fn an_unknown_file_is_refused_with_the_nearest_match_and_listed() {
+    let desk = Desk::new();
+    let mut tensors = SRCNN.to_vec();
+    tensors[1] = ("patch_extraction.bins", &[8]);
+    let renamed = foreign(&desk, "renamed.safetensors", &tensors);
+    sr(["import", &renamed]).fails(1, &["renamed.safetensors", "known architecture"]);
+    let hdsr = foreign(
+        &desk,
+        "hdsr.safetensors",
+        &[
+            ("conv1.0.weight", &[64, 3, 3, 3]),
+            ("conv2.0.weight", &[64, 64, 5, 5]),
+            ("odd", &[7]),
+        ],
+    );
+    let run = sr(["import", &hdsr]);
+    let words = [
+        "Nearest: hdsrnet x2",
+        "lacks Block.conv1.0.weight [64, 3, 3, 3]",
+        " more; ",
+        "conv2.0.weight [64, 64, 5, 5] for [64, 64, 3, 3]",
+        "has besides odd [7]",
+    ];
+    run.fails(1, &words);
+    let listed = sr(["import", &hdsr, "--list"]).ok().stdout;
+    assert!(listed.contains("safetensors, 3 tensors"), "{listed}");
+    assert!(listed.contains("odd             F32  [7]"), "{listed}");
+}
+
+/// Every published file there is is listed, known or not.
+#[test]
+fn published_files_are_listed() {
+    let Some(weights) = data().map(|data| data.join("weights")) else {
+        return;
+    };
+    for (name, words) in [
+        (
+            "FSRCNN/fsrcnn_x2.pth",
+            ["legacy torch pickle", "last_part.weight"],
+        ),
+        ("CARN-M/carn_m.pth", ["legacy torch pickle", "entry.weight"]),
+        (
+            "SRCNN/chxy95_SRCNN_x3_915.pkl",
+            ["legacy torch pickle", "conv1.weight"],
+        ),
+        (
+            "SRCNN/seed_SRCNN_model_x2_955.pth",
+            ["torch zip archive", "nonLinear_map.bias"],
+        ),
+        (
+            "RealESRGAN-animevideov3/realesr-animevideov3.pth",
+            ["torch zip archive, 'params', 67 tensors", "body.34.weight"],
+        ),
+        (
+            "LapSRN/lapsrn_x4.safetensors",
+            ["safetensors", "convt_R1.weight"],
+        ),
+    ] {
+        let path = weights.join(name);
+        let listed = sr(["import", path.to_str().unwrap(), "--list"]).ok().stdout;
+        for word in words {
+            assert!(listed.contains(word), "no {word} in {listed}");
+        }
+    }
+}
