@@ -2,6 +2,7 @@
 //! as if it had never stopped.
 
 use crate::optim::Moments;
+use crate::schedule::Course;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::weights::Checkpoint;
@@ -9,8 +10,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 
-/// Prefixes of the tensors' names.
+/// Prefixes of the tensors' names. Those of the moments say Adam because
+/// states of older versions do.
 const PARAMETER: &str = "parameter.";
+const AVERAGE: &str = "average.";
 const FIRST: &str = "adam.first.";
 const SECOND: &str = "adam.second.";
 
@@ -24,15 +27,17 @@ pub struct State {
     pub step: u64,
     /// Seconds of training.
     pub seconds: f64,
-    /// Best mean gain in validation, in dB.
-    pub best: Option<f64>,
+    /// What the validations were like.
+    pub course: Course,
     /// What the run was trained on ([`Dataset::fingerprint`]).
     ///
     /// [`Dataset::fingerprint`]: crate::data::Dataset::fingerprint
     pub data: String,
     /// Parameters by name.
     pub parameters: HashMap<String, Tensor>,
-    /// Adam's moments by parameter.
+    /// The moving average of the parameters, by name; empty where there is none.
+    pub average: HashMap<String, Tensor>,
+    /// The optimiser's moments by parameter.
     pub moments: BTreeMap<String, Moments>,
 }
 
@@ -44,13 +49,16 @@ impl State {
     /// A file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut tensors = BTreeMap::new();
-        for (name, tensor) in &self.parameters {
-            tensors.insert(format!("{PARAMETER}{name}"), tensor.clone());
+        for (prefix, part) in [(PARAMETER, &self.parameters), (AVERAGE, &self.average)] {
+            for (name, tensor) in part {
+                tensors.insert(format!("{prefix}{name}"), tensor.clone());
+            }
         }
         let mut metadata = HashMap::new();
         for (name, moments) in &self.moments {
             metadata.insert(format!("{STEPS}{name}"), moments.steps.to_string());
-            for (prefix, values) in [(FIRST, &moments.first), (SECOND, &moments.second)] {
+            let parts = [(FIRST, &moments.first), (SECOND, &moments.second)];
+            for (prefix, values) in parts.into_iter().filter(|(_, v)| !v.is_empty()) {
                 let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
                 tensors.insert(format!("{prefix}{name}"), tensor);
             }
@@ -58,8 +66,17 @@ impl State {
         metadata.insert("step".to_owned(), self.step.to_string());
         metadata.insert("seconds".to_owned(), self.seconds.to_string());
         metadata.insert("data".to_owned(), self.data.clone());
-        if let Some(best) = self.best {
+        let Course {
+            best,
+            stale,
+            waited,
+            drops,
+        } = self.course;
+        if let Some(best) = best {
             metadata.insert("best".to_owned(), best.to_string());
+        }
+        for (key, count) in [("stale", stale), ("waited", waited), ("drops", drops)] {
+            metadata.insert(key.to_owned(), count.to_string());
         }
         let bytes = safetensors::serialize(tensors.iter(), Some(metadata))?;
         write_whole(path, &bytes)
@@ -76,14 +93,22 @@ impl State {
             let text = |key: &str| file.metadata().get(key);
             let number =
                 |key: &str| text(key).with_context(|| format!("it does not state its {key}"));
+            // States of older versions do not have them.
+            let count = |key: &str| text(key).map_or(Ok(0), |count| count.parse::<u64>());
             let mut state = Self {
                 step: number("step")?.parse().context("its step is no number")?,
                 seconds: number("seconds")?
                     .parse()
                     .context("its seconds are no number")?,
-                best: text("best").and_then(|best| best.parse().ok()),
+                course: Course {
+                    best: text("best").and_then(|best| best.parse().ok()),
+                    stale: count("stale")?,
+                    waited: count("waited")?,
+                    drops: count("drops")?,
+                },
                 data: text("data").cloned().unwrap_or_default(),
                 parameters: HashMap::new(),
+                average: HashMap::new(),
                 moments: BTreeMap::new(),
             };
             for (name, tensor) in file.tensors() {
@@ -97,6 +122,21 @@ impl State {
             Ok(state)
         };
         load().with_context(|| format!("cannot continue from {}", path.display()))
+    }
+
+    /// Whether a file is a state, rather than weights.
+    pub fn is_state(file: &Checkpoint) -> bool {
+        file.tensors()
+            .keys()
+            .any(|name| name.starts_with(PARAMETER))
+    }
+
+    /// The weights to begin another run with: the average where there is one.
+    pub fn weights(self) -> HashMap<String, Tensor> {
+        match self.average.is_empty() {
+            true => self.parameters,
+            false => self.average,
+        }
     }
 
     /// Sees to it that a run goes on with the pictures that it began with.
@@ -117,6 +157,8 @@ impl State {
         let values = || tensor.flatten_all()?.to_vec1::<f32>();
         if let Some(name) = name.strip_prefix(PARAMETER) {
             self.parameters.insert(name.to_owned(), tensor.clone());
+        } else if let Some(name) = name.strip_prefix(AVERAGE) {
+            self.average.insert(name.to_owned(), tensor.clone());
         } else if let Some(name) = name.strip_prefix(FIRST) {
             self.moments.entry(name.to_owned()).or_default().first = values()?;
         } else if let Some(name) = name.strip_prefix(SECOND) {
@@ -157,8 +199,14 @@ mod tests {
         State {
             step: 12,
             seconds: 3.5,
-            best: Some(-0.25),
+            course: Course {
+                best: Some(-0.25),
+                stale: 3,
+                waited: 1,
+                drops: 2,
+            },
             data: "fingerprint".to_owned(),
+            average: [("w".to_owned(), (&tensor * 0.5).unwrap())].into(),
             parameters: [("w".to_owned(), tensor)].into(),
             moments: [("w".to_owned(), moments)].into(),
         }
@@ -171,12 +219,12 @@ mod tests {
         let saved = state();
         saved.save(&path).unwrap();
         let loaded = State::load(&path).unwrap();
-        assert_eq!(
-            (loaded.step, loaded.seconds, loaded.best),
-            (12, 3.5, Some(-0.25))
-        );
+        assert_eq!((loaded.step, loaded.seconds), (12, 3.5));
+        assert_eq!(loaded.course, saved.course);
         assert_eq!(loaded.moments, saved.moments);
-        let values = |state: &State| state.parameters["w"].to_vec2::<f32>().unwrap();
+        let values = |state: &State| {
+            [&state.parameters, &state.average].map(|t| t["w"].to_vec2::<f32>().unwrap())
+        };
         assert_eq!(values(&loaded), values(&saved));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }

@@ -2,6 +2,7 @@
 //! log, curves and checkpoints. The binary `train` is a thin shell around
 //! [`run::run`].
 
+pub mod average;
 pub mod checkpoint;
 pub mod data;
 pub mod degrade;
@@ -13,6 +14,7 @@ pub mod params;
 pub mod plot;
 pub mod recipe;
 pub mod run;
+pub mod schedule;
 pub mod trainer;
 pub mod validate;
 

@@ -104,6 +104,7 @@ struct Args {
 enum Schedule {
     Constant,
     Cosine,
+    Plateau,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

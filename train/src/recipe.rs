@@ -35,6 +35,15 @@ const MAX_NUMERATOR: u32 = 64;
 /// The smallest patch that makes sense: the reach of one small convolution.
 const MIN_PATCH: usize = 8;
 
+/// Momentum where none is given.
+const MOMENTUM: f64 = 0.9;
+
+/// Factor of the learning rate at a drop where none is given.
+const LR_DROP: f64 = 0.1;
+
+/// Patience of the schedule `plateau` where none is given.
+const LR_PATIENCE: u64 = 5;
+
 /// A training recipe with every setting resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,9 +62,14 @@ pub struct Recipe {
 pub struct Model {
     /// A name of the library's table.
     pub name: String,
-    /// Weights to start from; drawn at random if absent.
+    /// Weights to start from: a weights file, or the state of another run
+    /// (`checkpoint/state.safetensors`); drawn at random if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
+    /// Whether only those of its tensors are taken that fit by name and shape,
+    /// and the others drawn: for x4 from x2.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub init_partly: bool,
     /// Settings of the architecture that differ from the table's.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub config: Table,
@@ -131,14 +145,31 @@ pub struct Train {
     pub minutes: Option<f64>,
     /// Patches a scale and step.
     pub batch_size: usize,
-    /// Adam, or AdamW with decoupled weight decay.
+    /// Adam, AdamW with decoupled weight decay, or descent with momentum.
     pub optimizer: Optimizer,
+    /// Momentum of `sgd`; 0.9 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<f64>,
     /// Highest learning rate.
     pub lr: f64,
     /// How the learning rate falls.
     pub schedule: Schedule,
-    /// Lowest learning rate of the cosine.
+    /// Lowest learning rate of a schedule that falls.
     pub min_lr: f64,
+    /// What the learning rate is multiplied by when it drops (schedules
+    /// `step`, `milestones`, `plateau`); a tenth if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr_drop: Option<f64>,
+    /// Steps between drops of the schedule `step`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr_drop_every: Option<u64>,
+    /// Steps at which the schedule `milestones` drops, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lr_drop_at: Vec<u64>,
+    /// Validations without headway that the schedule `plateau` lets pass
+    /// before it drops; 5 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr_patience: Option<u64>,
     /// Steps over which the learning rate first rises.
     pub warmup: u64,
     /// Decay rates of Adam's first and second moments.
@@ -150,6 +181,16 @@ pub struct Train {
     /// Upper bound of the gradient's norm over all parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// Bound of every element of the gradient, either side of zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_value: Option<f64>,
+    /// Decay of a moving average of the weights, which is then what is
+    /// validated and written as the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
+    /// Validations without a new best after which the run ends early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_after: Option<u64>,
     /// The loss.
     pub loss: Loss,
     /// Seed of first weights, patches and drawn pictures.
@@ -193,6 +234,8 @@ pub enum Optimizer {
     Adam,
     /// Weight decay shrinks the parameters.
     AdamW,
+    /// Gradient descent with momentum; weight decay adds to the gradient.
+    Sgd,
 }
 
 /// The course of the learning rate after the warm-up.
@@ -203,6 +246,12 @@ pub enum Schedule {
     Constant,
     /// Half a cosine from `lr` to `min_lr`.
     Cosine,
+    /// Drops every `lr_drop_every` steps.
+    Step,
+    /// Drops at each step of `lr_drop_at`.
+    Milestones,
+    /// Drops when more than `lr_patience` validations made no headway.
+    Plateau,
 }
 
 /// What is minimised, a mean over all samples.
@@ -234,6 +283,23 @@ impl Overrides {
             }
         }
         self
+    }
+}
+
+impl Train {
+    /// Momentum of `sgd`.
+    pub fn momentum(&self) -> f64 {
+        self.momentum.unwrap_or(MOMENTUM)
+    }
+
+    /// What the learning rate is multiplied by when it drops.
+    pub fn lr_drop(&self) -> f64 {
+        self.lr_drop.unwrap_or(LR_DROP)
+    }
+
+    /// Validations without headway before the schedule `plateau` drops.
+    pub fn lr_patience(&self) -> u64 {
+        self.lr_patience.unwrap_or(LR_PATIENCE)
     }
 }
 
@@ -332,6 +398,9 @@ impl Recipe {
             ),
             ("minutes", train.minutes.unwrap_or(1.0)),
             ("clip_norm", train.clip_norm.unwrap_or(1.0)),
+            ("clip_value", train.clip_value.unwrap_or(1.0)),
+            ("lr_drop_every", train.lr_drop_every.unwrap_or(1) as f64),
+            ("stop_after", train.stop_after.unwrap_or(1) as f64),
         ];
         let factors = train.lr_factors.values().map(|&f| ("lr_factors", f));
         let repeats = data.dirs.iter().map(|dir| ("repeat", dir.repeat));
@@ -367,10 +436,18 @@ impl Recipe {
             MAX_SAMPLES,
             data.patch
         );
-        for beta in train.betas {
+        let [beta1, beta2] = train.betas;
+        let below_one = [
+            ("betas", beta1),
+            ("betas", beta2),
+            ("momentum", train.momentum()),
+            ("lr_drop", train.lr_drop()),
+            ("ema", train.ema.unwrap_or(0.0)),
+        ];
+        for (name, value) in below_one {
             ensure!(
-                (0.0..1.0).contains(&beta),
-                "betas must be from 0 to below 1, not {beta}"
+                (0.0..1.0).contains(&value),
+                "{name} must be from 0 to below 1, not {value}"
             );
         }
         ensure!(
@@ -379,7 +456,53 @@ impl Recipe {
             data.patch
         );
         self.check_length()?;
+        self.check_schedule()?;
         self.check_scales()
+    }
+
+    /// Sees to it that what belongs to a schedule or an optimiser comes with it.
+    fn check_schedule(&self) -> Result<()> {
+        let train = &self.train;
+        let (step, milestones, plateau) = (Schedule::Step, Schedule::Milestones, Schedule::Plateau);
+        let falls = [step, milestones, plateau];
+        let is = |schedule: Schedule| train.schedule == schedule;
+        let belongs = [
+            (
+                "lr_drop",
+                train.lr_drop.is_some(),
+                falls.contains(&train.schedule),
+            ),
+            ("lr_drop_every", train.lr_drop_every.is_some(), is(step)),
+            ("lr_drop_at", !train.lr_drop_at.is_empty(), is(milestones)),
+            ("lr_patience", train.lr_patience.is_some(), is(plateau)),
+        ];
+        for (name, given, used) in belongs {
+            ensure!(
+                !given || used,
+                "{name} has no meaning with schedule {:?}: leave it out, or take another schedule",
+                train.schedule
+            );
+        }
+        ensure!(
+            train.momentum.is_none() || train.optimizer == Optimizer::Sgd,
+            "momentum belongs to the optimizer sgd; Adam has betas"
+        );
+        ensure!(
+            !is(step) || train.lr_drop_every.is_some(),
+            "the schedule step needs lr_drop_every, the steps between drops"
+        );
+        ensure!(
+            !is(milestones)
+                || train.lr_drop_at.is_sorted_by(|a, b| a < b) && !train.lr_drop_at.is_empty(),
+            "the schedule milestones needs lr_drop_at, an ascending list of steps"
+        );
+        let judges = is(plateau) || train.stop_after.is_some();
+        ensure!(
+            !judges || self.data.validation > 0.0,
+            "the schedule plateau and stop_after go by validation: hold pictures back \
+             (validation above 0)"
+        );
+        Ok(())
     }
 
     fn check_length(&self) -> Result<()> {
@@ -530,6 +653,7 @@ fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
         model: Model {
             name: name.to_owned(),
             init: None,
+            init_partly: false,
             config: Table::new(),
         },
         data: Data {
@@ -549,9 +673,14 @@ fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
             minutes: drawn.then_some(DRAWN_MINUTES),
             batch_size,
             optimizer: Optimizer::Adam,
+            momentum: None,
             lr,
             schedule,
             min_lr: lr / 100.0,
+            lr_drop: None,
+            lr_drop_every: None,
+            lr_drop_at: Vec::new(),
+            lr_patience: None,
             // A hypernetwork moves all of a layer's weights together: without
             // a slow start its ReLUs die, and what is left is bicubic.
             warmup: if drawn { 50 } else { 500 },
@@ -559,6 +688,9 @@ fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
             eps: 1e-8,
             weight_decay: 0.0,
             clip_norm: None,
+            clip_value: None,
+            ema: None,
+            stop_after: None,
             loss: Loss::Mse,
             seed: 1,
             validate_scales: Vec::new(),
@@ -673,6 +805,18 @@ mod tests {
             ("[train]\nlr = 0", "lr must be above 0"),
             ("[train]\nsteps = 1\nepochs = 1", "given twice"),
             ("[data]\npatch = 2", "patch must be"),
+            ("[train]\nema = 1", "ema must be"),
+            ("[train]\nmomentum = 0.9", "belongs to the optimizer sgd"),
+            ("[train]\nschedule = 'step'", "needs lr_drop_every"),
+            (
+                "[train]\nschedule = 'milestones'\nlr_drop_at = [5, 5]",
+                "ascending",
+            ),
+            ("[train]\nlr_patience = 3", "lr_patience has no meaning"),
+            (
+                "[data]\nvalidation = 0\n[train]\nstop_after = 3",
+                "hold pictures back",
+            ),
             ("[train]\nscale_weights = [1]", "scale_weights"),
             ("[train]\nvalidate_scales = ['1.333']", "4/3"),
             (

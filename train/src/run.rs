@@ -77,7 +77,6 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
     let log = Log::open(&folder.file("log.jsonl"), trainer.steps())?;
     let (scales, degradation) = (recipe.validation_scales(), recipe.data.degradation);
     let validator = Validator::new(&dataset.held_back, scales, degradation);
-    write_whole(&folder.file("recipe.toml"), recipe.to_toml()?.as_bytes())?;
     let bar = progress_bar(&trainer);
     let mut session = Session {
         folder,
@@ -177,6 +176,7 @@ impl Folder {
     fn clear(&self) -> Result<()> {
         let shown = self.0.display();
         for name in [
+            "recipe.toml",
             "log.jsonl",
             "curves.png",
             "best.safetensors",
@@ -269,16 +269,19 @@ impl Session {
             recipe_sha256: self.recipe.sha256()?,
             data: self.data.clone(),
         })?;
-        match step {
+        if step == 0 {
             // Early, so that a folder that cannot be written is no late surprise.
-            0 => self.save(),
-            _ => Ok(()),
+            self.save()?;
         }
+        // The recipe is what makes a folder a run's: there is a state by now,
+        // so that a run killed before it is finished can always go on.
+        let recipe = self.recipe.to_toml()?;
+        write_whole(&self.folder.file("recipe.toml"), recipe.as_bytes())
     }
 
     fn train(&mut self, stop: &AtomicBool) -> Result<Outcome> {
         let mut tally = Tally::new();
-        while self.trainer.progress() < 1.0 {
+        while !self.trainer.is_done() {
             if stop.load(Ordering::SeqCst) {
                 self.save()?;
                 self.end("interrupted")?;
@@ -295,16 +298,19 @@ impl Session {
             self.note(&report, &mut tally)?;
             let step = self.trainer.steps();
             let train = &self.recipe.train;
-            let done = self.trainer.progress() >= 1.0;
-            let save = done || step.is_multiple_of(train.checkpoint_every);
-            if done || step.is_multiple_of(train.validate_every) {
+            let last = self.trainer.progress() >= 1.0;
+            let save = last || step.is_multiple_of(train.checkpoint_every);
+            if last || step.is_multiple_of(train.validate_every) {
                 self.validate()?;
             }
-            if save {
+            if save || self.trainer.is_done() {
                 self.save()?;
             }
         }
-        self.end("finished")?;
+        self.end(match self.trainer.progress() < 1.0 {
+            true => "no better for long",
+            false => "finished",
+        })?;
         eprintln!(
             "finished: {}",
             self.folder.file("best.safetensors").display()
@@ -370,8 +376,7 @@ impl Session {
                 gain,
             })?;
         }
-        if gain.is_none_or(|gain| self.trainer.best.is_none_or(|best| gain > best)) {
-            self.trainer.best = gain;
+        if gain.is_none_or(|gain| self.trainer.note(gain)) {
             self.save_weights("best.safetensors")?;
         }
         plot::save(self.log.events(), &self.folder.file("curves.png"))?;

@@ -1,18 +1,21 @@
-//! One step after the other: batch, forward, loss, backward, Adam.
+//! One step after the other: batch, forward, loss, backward, optimiser.
 
+use crate::average::Average;
 use crate::checkpoint::State;
 use crate::data::{Dataset, Feeder, Part, Plan, steps_per_epoch};
-use crate::optim::{Adam, Settings};
+use crate::optim::{Descent, Settings};
 use crate::params::{Store, Vars};
-use crate::recipe::{Optimizer, Recipe, Schedule};
+use crate::recipe::{Model, Recipe};
+use crate::schedule::{Course, Position, rate};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
-use srfilter::models::{Architecture, Deployed, Network};
+use srfilter::models::{Architecture, Deployed, Network, Scales};
 use srfilter::nn::BatchNorm;
 use srfilter::ops::Border;
 use srfilter::weights::Checkpoint;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,14 +39,14 @@ pub struct Trainer {
     architecture: Architecture,
     network: Box<dyn Network>,
     vars: Vars,
-    adam: Adam,
+    average: Option<Average>,
+    descent: Descent,
     feeder: Feeder,
     /// Scales that no step was taken at in this sitting.
     untried: HashSet<Scale>,
     steps_per_epoch: u64,
     seconds: f64,
-    /// Best mean gain in validation so far, in dB.
-    pub best: Option<f64>,
+    course: Course,
     /// What is trained on.
     data: String,
 }
@@ -72,20 +75,12 @@ impl Trainer {
                 let store = Store::given(&origin, state.parameters.clone());
                 (store, origin)
             }
-            (None, Some(path)) => {
-                let file = Checkpoint::open(path)?;
-                let of = file
-                    .card()?
-                    .map(|card| format!(" of {:?}", card.architecture));
-                let origin = format!("weights{}", of.unwrap_or_default());
-                let store = Store::given(file.origin(), file.tensors().clone());
-                (store, origin)
-            }
+            (None, Some(path)) => given(path, &recipe.model, recipe.train.seed)?,
             (None, None) => (Store::drawn(recipe.train.seed), "new weights".to_owned()),
         };
-        let scales = srfilter::models::Scales::list(recipe.train.scales.iter().copied());
+        let scales = Scales::list(recipe.train.scales.iter().copied());
         let network = architecture
-            .build(&store.builder(), scales)
+            .build(&store.builder(), scales.clone())
             .with_context(|| format!("cannot begin with {origin} as {architecture:?}"))?;
         let vars = store.vars()?;
         if state.is_none() && recipe.model.init.is_none() {
@@ -101,33 +96,39 @@ impl Trainer {
         }
         let mut learnt = vars.clone();
         learnt.retain(|name, _| !BatchNorm::is_statistic(name));
-        let mut adam = Adam::new(&learnt, settings(recipe), &recipe.train.lr_factors);
-        let (mut seconds, mut best) = (0.0, None);
+        let mut descent = Descent::new(&learnt, settings(recipe), &recipe.train.lr_factors);
+        let (mut seconds, mut course, mut averaged) = (0.0, Course::default(), None);
         if let Some(state) = state {
-            (seconds, best) = (state.seconds, state.best);
-            adam.restore(state.step, state.moments)
+            (seconds, course, averaged) = (state.seconds, state.course, Some(state.average));
+            descent
+                .restore(state.step, state.moments)
                 .context("the saved state does not fit")?;
         }
+        let average = recipe.train.ema.map(|decay| {
+            let tensors = averaged.unwrap_or_else(|| tensors(&vars).into_iter().collect());
+            Average::new(decay, tensors, &architecture, scales)
+        });
         let per_epoch = recipe.train.steps_per_epoch;
         let all = steps_per_epoch(&dataset.train, recipe)?;
         Ok(Self {
-            feeder: Feeder::start(Plan::new(recipe)?, Arc::clone(dataset), adam.steps()),
+            feeder: Feeder::start(Plan::new(recipe)?, Arc::clone(dataset), descent.steps()),
             untried: recipe.train.scales.iter().copied().collect(),
             steps_per_epoch: per_epoch.unwrap_or(all),
             recipe: recipe.clone(),
+            average: average.transpose()?,
             architecture,
             network,
             vars,
-            adam,
+            descent,
             seconds,
-            best,
+            course,
             data: dataset.fingerprint.clone(),
         })
     }
 
     /// Steps taken.
     pub fn steps(&self) -> u64 {
-        self.adam.steps()
+        self.descent.steps()
     }
 
     /// Seconds of training, all sittings together.
@@ -172,9 +173,25 @@ impl Trainer {
         steps.max(time).min(1.0)
     }
 
-    /// The network.
+    /// Whether there is nothing more to do: all steps are taken, or the last
+    /// validations made no headway.
+    pub fn is_done(&self) -> bool {
+        self.progress() >= 1.0 || self.course.is_over(&self.recipe.train)
+    }
+
+    /// Takes note of a validation's gain, in dB. Returns whether it is the
+    /// best so far.
+    pub fn note(&mut self, gain: f64) -> bool {
+        self.course.note(gain, &self.recipe.train)
+    }
+
+    /// The network to validate and to deploy: that of the average weights
+    /// where the recipe keeps them.
     pub fn network(&self) -> &dyn Network {
-        self.network.as_ref()
+        match &self.average {
+            Some(average) => average.network(),
+            None => self.network.as_ref(),
+        }
     }
 
     /// The network that weights files get.
@@ -183,30 +200,30 @@ impl Trainer {
     ///
     /// A computation that fails.
     pub fn deployed(&self) -> Result<Deployed> {
+        let vars = self.average.as_ref().map_or(&self.vars, Average::vars);
         let same = || Deployed {
             architecture: self.architecture.clone(),
-            tensors: self.tensors(),
+            tensors: tensors(vars),
         };
-        Ok(self.network.deployed()?.unwrap_or_else(same))
+        Ok(self.network().deployed()?.unwrap_or_else(same))
     }
 
     /// The parameters by name.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
-        let named = self.vars.iter();
-        named
-            .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
-            .collect()
+        tensors(&self.vars)
     }
 
     /// All that a later [`Trainer::new`] needs to go on.
     pub fn state(&self) -> State {
-        let moments = self.adam.moments();
+        let moments = self.descent.moments();
+        let average = self.average.iter().flat_map(|a| tensors(a.vars()));
         State {
             step: self.steps(),
             seconds: self.seconds,
-            best: self.best,
+            course: self.course,
             data: self.data.clone(),
             parameters: self.tensors().into_iter().collect(),
+            average: average.collect(),
             moments: moments
                 .map(|(name, m)| (name.to_owned(), m.clone()))
                 .collect(),
@@ -225,7 +242,7 @@ impl Trainer {
         let loss = self.loss(&parts)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         let gradients = loss.backward()?;
-        let gradient_norm = self.adam.gradient_norm(&gradients)?;
+        let gradient_norm = self.descent.gradient_norm(&gradients)?;
         ensure!(
             value.is_finite() && gradient_norm.is_finite(),
             "step {}: loss {value}, gradient norm {gradient_norm}: the training diverged; \
@@ -237,7 +254,10 @@ impl Trainer {
             None => 1.0,
         };
         let lr = self.lr();
-        self.adam.step(&gradients, lr, factor)?;
+        self.descent.step(&gradients, lr, factor)?;
+        if let Some(average) = &self.average {
+            average.follow(&self.vars)?;
+        }
         self.check_reach(&parts)?;
         self.seconds += start.elapsed().as_secs_f64();
         Ok(Report {
@@ -255,7 +275,7 @@ impl Trainer {
         for part in parts {
             self.untried.remove(&part.scale);
         }
-        match self.adam.untouched() {
+        match self.descent.untouched() {
             Some(name) if self.untried.is_empty() => {
                 bail!("the loss depends on parameter {name} at no scale")
             }
@@ -288,28 +308,50 @@ impl Trainer {
 
     /// The learning rate of the next step.
     fn lr(&self) -> f64 {
-        let train = &self.recipe.train;
-        let (step, progress, warmup) = (self.steps(), self.progress(), self.warmup());
-        if step < warmup {
-            return train.lr * (step + 1) as f64 / (warmup + 1) as f64;
-        }
-        match train.schedule {
-            Schedule::Constant => train.lr,
-            Schedule::Cosine => {
-                let share = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
-                train.min_lr + (train.lr - train.min_lr) * share
-            }
-        }
+        let at = Position {
+            step: self.steps(),
+            progress: self.progress(),
+            warmup: self.warmup(),
+            drops: self.course.drops,
+        };
+        rate(&self.recipe.train, at)
     }
+}
+
+fn tensors(vars: &Vars) -> Vec<(String, Tensor)> {
+    let named = vars.iter();
+    named
+        .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
+        .collect()
+}
+
+/// The weights that a recipe begins with, and what to call them.
+fn given(path: &Path, model: &Model, seed: u32) -> Result<(Store, String)> {
+    let file = Checkpoint::open(path)?;
+    let of = file
+        .card()?
+        .map(|card| format!(" of {:?}", card.architecture));
+    let origin = format!("weights{}", of.unwrap_or_default());
+    let tensors: HashMap<String, Tensor> = match State::is_state(&file) {
+        true => State::load(path)?.weights(),
+        false => file.tensors().clone(),
+    };
+    let store = match model.init_partly {
+        true => Store::partly_given(file.origin(), tensors, seed),
+        false => Store::given(file.origin(), tensors),
+    };
+    Ok((store, origin))
 }
 
 fn settings(recipe: &Recipe) -> Settings {
     let train = &recipe.train;
     Settings {
+        rule: train.optimizer,
         betas: train.betas,
         eps: train.eps,
+        momentum: train.momentum(),
         weight_decay: train.weight_decay,
-        decoupled: train.optimizer == Optimizer::AdamW,
+        clip_value: train.clip_value,
     }
 }
 

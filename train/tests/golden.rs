@@ -10,7 +10,7 @@ use srfilter::Scale;
 use srfilter::models::{Architecture, Network, Scales, drct, hdsrnet, hypersrcnn, srcnn, srresnet};
 use srfilter::nn::BatchNorm;
 use srfilter::weights::Checkpoint;
-use srfilter_train::optim::{Adam, Settings};
+use srfilter_train::optim::{Descent, Settings};
 use srfilter_train::params::{Store, Vars};
 use srfilter_train::recipe::Loss;
 use std::collections::{BTreeMap, HashMap};
@@ -164,8 +164,6 @@ fn some_of(tensor: &Tensor) -> Vec<f32> {
 struct Steps {
     lr: f64,
     settings: Settings,
-    /// The largest element of a gradient, either side of zero.
-    clip: Option<f64>,
 }
 
 impl Default for Steps {
@@ -173,7 +171,6 @@ impl Default for Steps {
         Self {
             lr: 1e-4,
             settings: Settings::default(),
-            clip: None,
         }
     }
 }
@@ -187,22 +184,17 @@ fn train(mut reference: Reference, vars: &Vars, loss: impl Fn() -> Tensor) {
 fn train_by(how: &Steps, reference: &mut Reference, vars: &Vars, loss: impl Fn() -> Tensor) {
     let mut learnt = vars.clone();
     learnt.retain(|name, _| !BatchNorm::is_statistic(name));
-    let mut adam = Adam::new(&learnt, how.settings, &BTreeMap::new());
+    let mut descent = Descent::new(&learnt, how.settings, &BTreeMap::new());
     let steps = reference.tensors["losses"].elem_count() - 1;
     let mut losses = Vec::new();
     for step in 0..steps {
         let value = loss();
         losses.push(value.to_scalar::<f32>().unwrap());
-        let mut gradients: GradStore = value.backward().unwrap();
+        let gradients: GradStore = value.backward().unwrap();
         if step == 0 {
             reference.check_all("grad0.", |name| gradients.get(&vars[name]).unwrap().clone());
         }
-        for var in learnt.values().filter(|_| how.clip.is_some()) {
-            let (most, gradient) = (how.clip.unwrap(), gradients.get(var).unwrap());
-            let clipped = gradient.clamp(-most, most).unwrap();
-            gradients.insert(var, clipped);
-        }
-        adam.step(&gradients, how.lr, 1.0).unwrap();
+        descent.step(&gradients, how.lr, 1.0).unwrap();
     }
     losses.push(loss().to_scalar::<f32>().unwrap());
     reference.check("losses", &losses);
@@ -300,8 +292,11 @@ fn golden_train_hdsrnet_x2() {
         Loss::L1.of(&y, &target).unwrap()
     };
     let how = Steps {
-        clip: Some(10.0),
-        ..Steps::default()
+        lr: 1e-4,
+        settings: Settings {
+            clip_value: Some(10.0),
+            ..Settings::default()
+        },
     };
     let mut reference = Reference::open(&folder, "train_hdsrnet_x2");
     train_by(&how, &mut reference, &vars, loss);
@@ -333,7 +328,6 @@ fn golden_train_drct_small_x2() {
             betas: [0.9, 0.99],
             ..Settings::default()
         },
-        ..Steps::default()
     };
     let mut reference = Reference::open(&folder, "train_drct_small_x2");
     train_by(&how, &mut reference, &vars, loss);

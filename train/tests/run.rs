@@ -309,6 +309,114 @@ fn heads_out_of_turn_resume_bit_for_bit() {
     assert_eq!(resumed.moments, straight.moments);
 }
 
+/// The average follows by its definition, is what is written, and resumes.
+#[test]
+fn the_average_of_the_weights_is_what_is_written() {
+    const DECAY: f32 = 0.75;
+    let mut flags = small(9);
+    flags.set("train", "ema", Some(f64::from(DECAY)));
+    let recipe = Recipe::resolve(None, &flags).unwrap();
+    let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
+    let mut trainer = Trainer::new(&recipe, &dataset, None).unwrap();
+    let weights = |tensors: &[(String, Tensor)]| -> Vec<f32> {
+        let all = tensors.iter().map(|(_, t)| t.flatten_all().unwrap());
+        all.flat_map(|t| t.to_vec1::<f32>().unwrap()).collect()
+    };
+    let mut by_hand = weights(&trainer.tensors());
+    for _ in 0..4 {
+        trainer.step().unwrap();
+        let now = weights(&trainer.tensors());
+        let pairs = by_hand.iter_mut().zip(now);
+        pairs.for_each(|(a, w)| *a = DECAY * *a + (1.0 - DECAY) * w);
+    }
+    let written = weights(&trainer.deployed().unwrap().tensors);
+    let off = written.iter().zip(&by_hand).map(|(a, b)| (a - b).abs());
+    assert!(off.fold(0.0, f32::max) < 1e-6);
+    assert_ne!(written, weights(&trainer.tensors()));
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.safetensors");
+    trainer.state().save(&path).unwrap();
+    let state = State::load(&path).unwrap();
+    let mut resumed = Trainer::new(&recipe, &dataset, Some(state)).unwrap();
+    for trainer in [&mut trainer, &mut resumed] {
+        (0..5).for_each(|_| assert!(trainer.step().unwrap().loss > 0.0));
+    }
+    let [a, b] = [&trainer, &resumed].map(|t| weights(&t.deployed().unwrap().tensors));
+    assert_eq!(a, b);
+
+    // Another run begins with the average.
+    flags.set("model", "init", Some(path.to_str().unwrap()));
+    let recipe = Recipe::resolve(None, &flags).unwrap();
+    let next = Trainer::new(&recipe, &dataset, None).unwrap();
+    assert_eq!(weights(&next.tensors()), written);
+}
+
+/// Steps so small that no validation is better than the first.
+#[test]
+fn a_run_that_gets_nowhere_ends_early() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut flags = small(100);
+    flags
+        .set("train", "optimizer", Some("sgd"))
+        .set("train", "lr", Some(1e-30))
+        .set("train", "schedule", Some("constant"))
+        .set("train", "validate_every", Some(5))
+        .set("train", "stop_after", Some(2));
+    start(&options(dir.path(), flags)).unwrap();
+    let path = dir.path().join("checkpoint/state.safetensors");
+    assert_eq!(State::load(&path).unwrap().step, 15);
+    let log = std::fs::read_to_string(dir.path().join("log.jsonl")).unwrap();
+    assert!(log.contains("no better for long"), "{log}");
+    let resume = Options {
+        resume: true,
+        ..options(dir.path(), Overrides::default())
+    };
+    start(&resume).unwrap();
+    assert_eq!(State::load(&path).unwrap().step, 15);
+}
+
+#[test]
+fn a_scale_begins_with_what_fits_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "width = 8\ndepth = 2";
+    let mut trainer = rgb_trainer("compact", config, None);
+    trainer.step().unwrap();
+    let weights = dir.path().join("x2.safetensors");
+    trainer.state().save(&weights).unwrap();
+    let mut flags = small_rgb("compact", config);
+    flags
+        .set("model", "init", Some(weights.to_str().unwrap()))
+        .set("train", "scales", Some(vec!["4"]));
+    let build = |flags: &Overrides| {
+        let recipe = Recipe::resolve(None, flags).unwrap();
+        let dataset = Arc::new(Dataset::load(&recipe, Channels::Rgb).unwrap());
+        Trainer::new(&recipe, &dataset, None)
+    };
+    let error = format!("{:#}", build(&flags).unwrap_err());
+    assert!(error.contains("body.6.weight"), "{error}");
+    flags.set("model", "init_partly", Some(true));
+    let x4 = bits(&build(&flags).unwrap().tensors().into_iter().collect());
+    let x2 = bits(&trainer.tensors().into_iter().collect());
+    assert_eq!(x4["body.4.weight"], x2["body.4.weight"]);
+    assert_eq!(x4["body.6.weight"].len(), 4 * x2["body.6.weight"].len());
+}
+
+/// Plain descent with momentum trains too, if slowly.
+#[test]
+fn gradient_descent_lowers_the_loss() {
+    let mut flags = small(60);
+    flags
+        .set("train", "optimizer", Some("sgd"))
+        .set("train", "lr", Some(0.1))
+        .set("train", "clip_value", Some(0.5));
+    let recipe = Recipe::resolve(None, &flags).unwrap();
+    let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
+    let mut trainer = Trainer::new(&recipe, &dataset, None).unwrap();
+    let losses: Vec<f64> = (0..60).map(|_| trainer.step().unwrap().loss).collect();
+    assert!(mean(&losses[50..]) < mean(&losses[..10]), "{losses:?}");
+}
+
 #[test]
 fn a_run_is_neither_overwritten_nor_changed_by_mistake() {
     let dir = tempfile::tempdir().unwrap();
