@@ -14,6 +14,7 @@ use std::path::Path;
 /// states of older versions do.
 const PARAMETER: &str = "parameter.";
 const AVERAGE: &str = "average.";
+const DISCRIMINATOR: &str = "discriminator.";
 const FIRST: &str = "adam.first.";
 const SECOND: &str = "adam.second.";
 
@@ -33,12 +34,68 @@ pub struct State {
     ///
     /// [`Dataset::fingerprint`]: crate::data::Dataset::fingerprint
     pub data: String,
-    /// Parameters by name.
-    pub parameters: HashMap<String, Tensor>,
+    /// The network.
+    pub generator: Player,
+    /// What judges its pictures; without parameters where nothing does.
+    pub discriminator: Player,
     /// The moving average of the parameters, by name; empty where there is none.
     pub average: HashMap<String, Tensor>,
+}
+
+/// A network in training.
+#[derive(Debug, Clone, Default)]
+pub struct Player {
+    /// Parameters by name.
+    pub parameters: HashMap<String, Tensor>,
     /// The optimiser's moments by parameter.
     pub moments: BTreeMap<String, Moments>,
+}
+
+impl Player {
+    /// Adds everything to a file's tensors and metadata, under a prefix.
+    fn write(
+        &self,
+        prefix: &str,
+        tensors: &mut BTreeMap<String, Tensor>,
+        metadata: &mut HashMap<String, String>,
+    ) -> Result<()> {
+        for (name, tensor) in &self.parameters {
+            tensors.insert(format!("{prefix}{PARAMETER}{name}"), tensor.clone());
+        }
+        for (name, moments) in &self.moments {
+            let steps = moments.steps.to_string();
+            metadata.insert(format!("{prefix}{STEPS}{name}"), steps);
+            let parts = [(FIRST, &moments.first), (SECOND, &moments.second)];
+            for (part, values) in parts.into_iter().filter(|(_, v)| !v.is_empty()) {
+                let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
+                tensors.insert(format!("{prefix}{part}{name}"), tensor);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a tensor of a file, if it is one of its own.
+    fn insert(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        let values = || tensor.flatten_all()?.to_vec1::<f32>();
+        if let Some(name) = name.strip_prefix(PARAMETER) {
+            self.parameters.insert(name.to_owned(), tensor.clone());
+        } else if let Some(name) = name.strip_prefix(FIRST) {
+            self.moments.entry(name.to_owned()).or_default().first = values()?;
+        } else if let Some(name) = name.strip_prefix(SECOND) {
+            self.moments.entry(name.to_owned()).or_default().second = values()?;
+        }
+        Ok(())
+    }
+
+    /// Reads how many steps each parameter took.
+    fn count(&mut self, prefix: &str, file: &Checkpoint, step: u64) -> Result<()> {
+        for (name, moments) in &mut self.moments {
+            let steps = file.metadata().get(&format!("{prefix}{STEPS}{name}"));
+            // States of older versions: every parameter took part in every step.
+            moments.steps = steps.map_or(Ok(step), |steps| steps.parse())?;
+        }
+        Ok(())
+    }
 }
 
 impl State {
@@ -48,20 +105,12 @@ impl State {
     ///
     /// A file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut tensors = BTreeMap::new();
-        for (prefix, part) in [(PARAMETER, &self.parameters), (AVERAGE, &self.average)] {
-            for (name, tensor) in part {
-                tensors.insert(format!("{prefix}{name}"), tensor.clone());
-            }
-        }
-        let mut metadata = HashMap::new();
-        for (name, moments) in &self.moments {
-            metadata.insert(format!("{STEPS}{name}"), moments.steps.to_string());
-            let parts = [(FIRST, &moments.first), (SECOND, &moments.second)];
-            for (prefix, values) in parts.into_iter().filter(|(_, v)| !v.is_empty()) {
-                let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
-                tensors.insert(format!("{prefix}{name}"), tensor);
-            }
+        let (mut tensors, mut metadata) = (BTreeMap::new(), HashMap::new());
+        self.generator.write("", &mut tensors, &mut metadata)?;
+        self.discriminator
+            .write(DISCRIMINATOR, &mut tensors, &mut metadata)?;
+        for (name, tensor) in &self.average {
+            tensors.insert(format!("{AVERAGE}{name}"), tensor.clone());
         }
         metadata.insert("step".to_owned(), self.step.to_string());
         metadata.insert("seconds".to_owned(), self.seconds.to_string());
@@ -107,18 +156,17 @@ impl State {
                     drops: count("drops")?,
                 },
                 data: text("data").cloned().unwrap_or_default(),
-                parameters: HashMap::new(),
+                generator: Player::default(),
+                discriminator: Player::default(),
                 average: HashMap::new(),
-                moments: BTreeMap::new(),
             };
             for (name, tensor) in file.tensors() {
                 state.insert(name, tensor)?;
             }
-            for (name, moments) in &mut state.moments {
-                let steps = text(&format!("{STEPS}{name}"));
-                // States of older versions: every parameter took part in every step.
-                moments.steps = steps.map_or(Ok(state.step), |steps| steps.parse())?;
-            }
+            state.generator.count("", &file, state.step)?;
+            state
+                .discriminator
+                .count(DISCRIMINATOR, &file, state.step)?;
             Ok(state)
         };
         load().with_context(|| format!("cannot continue from {}", path.display()))
@@ -134,7 +182,7 @@ impl State {
     /// The weights to begin another run with: the average where there is one.
     pub fn weights(self) -> HashMap<String, Tensor> {
         match self.average.is_empty() {
-            true => self.parameters,
+            true => self.generator.parameters,
             false => self.average,
         }
     }
@@ -154,17 +202,13 @@ impl State {
     }
 
     fn insert(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
-        let values = || tensor.flatten_all()?.to_vec1::<f32>();
-        if let Some(name) = name.strip_prefix(PARAMETER) {
-            self.parameters.insert(name.to_owned(), tensor.clone());
-        } else if let Some(name) = name.strip_prefix(AVERAGE) {
-            self.average.insert(name.to_owned(), tensor.clone());
-        } else if let Some(name) = name.strip_prefix(FIRST) {
-            self.moments.entry(name.to_owned()).or_default().first = values()?;
-        } else if let Some(name) = name.strip_prefix(SECOND) {
-            self.moments.entry(name.to_owned()).or_default().second = values()?;
+        if let Some(name) = name.strip_prefix(DISCRIMINATOR) {
+            return self.discriminator.insert(name, tensor);
         }
-        Ok(())
+        if let Some(name) = name.strip_prefix(AVERAGE) {
+            self.average.insert(name.to_owned(), tensor.clone());
+        }
+        self.generator.insert(name, tensor)
     }
 }
 
@@ -189,13 +233,24 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn state() -> State {
-        let tensor = Tensor::new(&[[1f32, -2.0], [3.0, 4.5]], &Device::Cpu).unwrap();
-        let moments = Moments {
-            steps: 7,
-            first: vec![0.1; 4],
-            second: vec![0.2; 4],
+    fn player(number: f32) -> Player {
+        let tensor = Tensor::new(&[[number, -2.0], [3.0, 4.5]], &Device::Cpu).unwrap();
+        let moments = |second| Moments {
+            steps: number as u64,
+            first: vec![number; 4],
+            second,
         };
+        Player {
+            parameters: ["v", "w"].map(|n| (n.to_owned(), tensor.clone())).into(),
+            moments: [
+                ("v".to_owned(), moments(vec![0.2; 4])),
+                ("w".to_owned(), moments(Vec::new())),
+            ]
+            .into(),
+        }
+    }
+
+    fn state() -> State {
         State {
             step: 12,
             seconds: 3.5,
@@ -206,9 +261,9 @@ mod tests {
                 drops: 2,
             },
             data: "fingerprint".to_owned(),
-            average: [("w".to_owned(), (&tensor * 0.5).unwrap())].into(),
-            parameters: [("w".to_owned(), tensor)].into(),
-            moments: [("w".to_owned(), moments)].into(),
+            generator: player(7.0),
+            discriminator: player(9.0),
+            average: player(8.0).parameters,
         }
     }
 
@@ -221,9 +276,19 @@ mod tests {
         let loaded = State::load(&path).unwrap();
         assert_eq!((loaded.step, loaded.seconds), (12, 3.5));
         assert_eq!(loaded.course, saved.course);
-        assert_eq!(loaded.moments, saved.moments);
+        let moments = |state: &State| {
+            let State {
+                generator,
+                discriminator,
+                ..
+            } = state.clone();
+            [generator.moments, discriminator.moments]
+        };
+        assert_eq!(moments(&loaded), moments(&saved));
         let values = |state: &State| {
-            [&state.parameters, &state.average].map(|t| t["w"].to_vec2::<f32>().unwrap())
+            let players = [&state.generator.parameters, &state.discriminator.parameters];
+            let all = [players[0], players[1], &state.average];
+            all.map(|t| (t.len(), t["w"].to_vec2::<f32>().unwrap()))
         };
         assert_eq!(values(&loaded), values(&saved));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);

@@ -7,6 +7,8 @@ pub mod checkpoint;
 pub mod data;
 pub mod degrade;
 pub mod drawn;
+pub mod features;
+pub mod gan;
 pub mod log;
 pub mod loss;
 pub mod optim;

@@ -112,6 +112,7 @@ enum Loss {
     Mse,
     L1,
     Charbonnier,
+    Dssim,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

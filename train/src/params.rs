@@ -15,6 +15,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Parameters by name.
 pub type Vars = BTreeMap<String, Var>;
 
+/// The values of parameters, by name. They share the parameters' storage.
+pub fn tensors(vars: &Vars) -> impl Iterator<Item = (String, Tensor)> {
+    vars.iter()
+        .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
+}
+
 /// Makes parameters as a network asks for them: copies of given tensors, or
 /// drawn from the seed and the parameter's name, so that a parameter's first
 /// values depend on no other parameter.

@@ -3,6 +3,7 @@
 //! A recipe states what differs from the model's defaults; flags of the
 //! command differ from the recipe; what results is written beside the weights.
 
+use crate::gan::{srgan, unet};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -54,6 +55,66 @@ pub struct Recipe {
     pub data: Data,
     /// How.
     pub train: Train,
+    /// What a network that names things sees, as a part of the loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perceptual: Option<Perceptual>,
+    /// What another network that learns to judge says, as a part of the loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adversarial: Option<Adversarial>,
+}
+
+/// A perceptual loss, added to the loss: the distance of features.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Perceptual {
+    /// Weights of a VGG (torchvision's names) or a SqueezeNet 1.0.
+    pub weights: PathBuf,
+    /// Layers and the factors of their distances: `conv5_4` before, `relu5_4`
+    /// after the ReLU; SqueezeNet's are `conv1`, `fire2` to `fire9`.
+    pub layers: BTreeMap<String, f64>,
+    /// How features are compared.
+    #[serde(default)]
+    pub distance: Distance,
+    /// Factor of the whole.
+    #[serde(default = "once")]
+    pub weight: f64,
+}
+
+/// How features are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Distance {
+    /// Mean absolute difference.
+    L1,
+    /// Mean squared difference.
+    #[default]
+    Mse,
+}
+
+/// An adversarial loss, added to the loss. Every step of the network is
+/// followed by one of the discriminator, on the same pictures; the best
+/// weights are then the last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adversarial {
+    /// The network that judges.
+    pub discriminator: Discriminating,
+    /// Factor of the loss.
+    pub weight: f64,
+    /// The discriminator's highest learning rate, on the network's schedule;
+    /// `train.lr` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+}
+
+/// A discriminator: its name and what differs from the published one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "lowercase")]
+pub enum Discriminating {
+    /// SRGAN's: a logit a picture.
+    Srgan(srgan::Config),
+    /// Real-ESRGAN's, a U-Net with spectral normalisation: a logit a pixel.
+    Unet(unet::Config),
 }
 
 /// The network.
@@ -193,6 +254,9 @@ pub struct Train {
     pub stop_after: Option<u64>,
     /// The loss.
     pub loss: Loss,
+    /// Factor of the loss, where others are added; 1 if absent, 0 for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_weight: Option<f64>,
     /// Seed of first weights, patches and drawn pictures.
     pub seed: u32,
     /// Scales that validation measures; empty for those that are trained.
@@ -264,6 +328,8 @@ pub enum Loss {
     L1,
     /// Smoothed absolute error.
     Charbonnier,
+    /// Half of what structural similarity lacks to 1.
+    Dssim,
 }
 
 /// Keys that state the run's length; a later source replaces all of them.
@@ -420,6 +486,7 @@ impl Recipe {
             ("validation", data.validation),
             ("weight_decay", train.weight_decay),
             ("min_lr", train.min_lr),
+            ("loss_weight", train.loss_weight.unwrap_or(1.0)),
         ];
         for (name, value) in not_negative {
             ensure!(
@@ -457,6 +524,7 @@ impl Recipe {
         );
         self.check_length()?;
         self.check_schedule()?;
+        self.check_added_losses()?;
         self.check_scales()
     }
 
@@ -510,6 +578,38 @@ impl Recipe {
         ensure!(
             train.steps.is_none() || train.epochs.is_none(),
             "the length is given twice: steps and epochs; give one of them"
+        );
+        Ok(())
+    }
+
+    /// Sees to it that perceptual and adversarial losses make sense.
+    fn check_added_losses(&self) -> Result<()> {
+        let (perceptual, adversarial) = (self.perceptual.as_ref(), self.adversarial.as_ref());
+        let layers = perceptual.iter().flat_map(|p| p.layers.values());
+        let positive = layers
+            .map(|&factor| ("perceptual.layers", factor))
+            .chain(perceptual.map(|p| ("perceptual.weight", p.weight)))
+            .chain(adversarial.map(|a| ("adversarial.weight", a.weight)))
+            .chain(adversarial.and_then(|a| Some(("adversarial.lr", a.lr?))));
+        for (name, value) in positive {
+            ensure!(
+                value > 0.0 && value.is_finite(),
+                "{name} must be above 0, not {value}"
+            );
+        }
+        ensure!(
+            perceptual.is_none_or(|p| !p.layers.is_empty()),
+            "perceptual.layers is empty: name one, such as relu5_4 = 1.0"
+        );
+        let added = perceptual.is_some() || adversarial.is_some();
+        ensure!(
+            !added || self.architecture()?.channels() == Channels::Rgb,
+            "perceptual and adversarial losses see RGB, and {} makes luma",
+            self.model.name
+        );
+        ensure!(
+            self.train.loss_weight != Some(0.0) || perceptual.is_some(),
+            "loss_weight 0 leaves nothing to learn from: add [perceptual], or raise it"
         );
         Ok(())
     }
@@ -692,12 +792,15 @@ fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
             ema: None,
             stop_after: None,
             loss: Loss::Mse,
+            loss_weight: None,
             seed: 1,
             validate_scales: Vec::new(),
             validate_every: if drawn { 200 } else { 1000 },
             checkpoint_every: if drawn { 200 } else { 500 },
             lr_factors: BTreeMap::new(),
         },
+        perceptual: None,
+        adversarial: None,
     })
 }
 
@@ -813,6 +916,19 @@ mod tests {
                 "ascending",
             ),
             ("[train]\nlr_patience = 3", "lr_patience has no meaning"),
+            ("[train]\nloss_weight = 0", "nothing to learn from"),
+            (
+                "[adversarial]\nweight = 1\ndiscriminator = { name = 'unet' }",
+                "makes luma",
+            ),
+            (
+                "[adversarial]\nweight = 1\ndiscriminator = { name = 'unet', depth = 3 }",
+                "depth",
+            ),
+            (
+                "[perceptual]\nweights = 'f'\nlayers = {}",
+                "perceptual.layers is empty",
+            ),
             (
                 "[data]\nvalidation = 0\n[train]\nstop_after = 3",
                 "hold pictures back",

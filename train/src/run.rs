@@ -330,6 +330,7 @@ impl Session {
         self.log.push(Event::Train {
             step,
             loss: tally.losses.iter().sum::<f64>() / count,
+            discriminator_loss: report.discriminator_loss,
             lr: report.lr,
             gradient_norm: report.gradient_norm,
             steps_per_second: count / tally.since.elapsed().as_secs_f64(),
@@ -376,7 +377,9 @@ impl Session {
                 gain,
             })?;
         }
-        if gain.is_none_or(|gain| self.trainer.note(gain)) {
+        // What deceives a discriminator is further from the original by PSNR.
+        let adversarial = self.recipe.adversarial.is_some();
+        if gain.is_none_or(|gain| self.trainer.note(gain)) || adversarial {
             self.save_weights("best.safetensors")?;
         }
         plot::save(self.log.events(), &self.folder.file("curves.png"))?;

@@ -1,10 +1,12 @@
 //! One step after the other: batch, forward, loss, backward, optimiser.
 
 use crate::average::Average;
-use crate::checkpoint::State;
+use crate::checkpoint::{Player, State};
 use crate::data::{Dataset, Feeder, Part, Plan, steps_per_epoch};
+use crate::features::PerceptualLoss;
+use crate::gan::Adversary;
 use crate::optim::{Descent, Settings};
-use crate::params::{Store, Vars};
+use crate::params::{Store, Vars, tensors};
 use crate::recipe::{Model, Recipe};
 use crate::schedule::{Course, Position, rate};
 use anyhow::{Context, Result, bail, ensure};
@@ -31,6 +33,16 @@ pub struct Report {
     pub lr: f64,
     /// Norm of the gradient before clipping.
     pub gradient_norm: f64,
+    /// The discriminator's loss, where there is one.
+    pub discriminator_loss: Option<f64>,
+}
+
+/// What the network made of one part of a batch.
+struct Made {
+    output: Tensor,
+    target: Tensor,
+    /// Factor of the loss.
+    weight: f64,
 }
 
 /// A network in training.
@@ -41,6 +53,8 @@ pub struct Trainer {
     vars: Vars,
     average: Option<Average>,
     descent: Descent,
+    perceptual: Option<PerceptualLoss>,
+    adversary: Option<Adversary>,
     feeder: Feeder,
     /// Scales that no step was taken at in this sitting.
     untried: HashSet<Scale>,
@@ -72,7 +86,7 @@ impl Trainer {
         let (store, origin) = match (&state, &recipe.model.init) {
             (Some(state), _) => {
                 let origin = "the saved state".to_owned();
-                let store = Store::given(&origin, state.parameters.clone());
+                let store = Store::given(&origin, state.generator.parameters.clone());
                 (store, origin)
             }
             (None, Some(path)) => given(path, &recipe.model, recipe.train.seed)?,
@@ -97,17 +111,21 @@ impl Trainer {
         let mut learnt = vars.clone();
         learnt.retain(|name, _| !BatchNorm::is_statistic(name));
         let mut descent = Descent::new(&learnt, settings(recipe), &recipe.train.lr_factors);
-        let (mut seconds, mut course, mut averaged) = (0.0, Course::default(), None);
+        let (mut seconds, mut course) = (0.0, Course::default());
+        let (mut averaged, mut judging) = (None, None);
         if let Some(state) = state {
-            (seconds, course, averaged) = (state.seconds, state.course, Some(state.average));
+            (seconds, course) = (state.seconds, state.course);
+            averaged = Some(state.average);
+            judging = Some((state.step, state.discriminator));
             descent
-                .restore(state.step, state.moments)
+                .restore(state.step, state.generator.moments)
                 .context("the saved state does not fit")?;
         }
         let average = recipe.train.ema.map(|decay| {
-            let tensors = averaged.unwrap_or_else(|| tensors(&vars).into_iter().collect());
+            let tensors = averaged.unwrap_or_else(|| tensors(&vars).collect());
             Average::new(decay, tensors, &architecture, scales)
         });
+        let perceptual = recipe.perceptual.as_ref().map(PerceptualLoss::new);
         let per_epoch = recipe.train.steps_per_epoch;
         let all = steps_per_epoch(&dataset.train, recipe)?;
         Ok(Self {
@@ -116,6 +134,8 @@ impl Trainer {
             steps_per_epoch: per_epoch.unwrap_or(all),
             recipe: recipe.clone(),
             average: average.transpose()?,
+            perceptual: perceptual.transpose()?,
+            adversary: Adversary::new(recipe, settings(recipe), judging)?,
             architecture,
             network,
             vars,
@@ -203,43 +223,46 @@ impl Trainer {
         let vars = self.average.as_ref().map_or(&self.vars, Average::vars);
         let same = || Deployed {
             architecture: self.architecture.clone(),
-            tensors: tensors(vars),
+            tensors: tensors(vars).collect(),
         };
         Ok(self.network().deployed()?.unwrap_or_else(same))
     }
 
     /// The parameters by name.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
-        tensors(&self.vars)
+        tensors(&self.vars).collect()
     }
 
     /// All that a later [`Trainer::new`] needs to go on.
     pub fn state(&self) -> State {
-        let moments = self.descent.moments();
         let average = self.average.iter().flat_map(|a| tensors(a.vars()));
+        let adversary = self.adversary.as_ref();
         State {
             step: self.steps(),
             seconds: self.seconds,
             course: self.course,
             data: self.data.clone(),
-            parameters: self.tensors().into_iter().collect(),
+            generator: Player {
+                parameters: tensors(&self.vars).collect(),
+                moments: self.descent.moments(),
+            },
+            discriminator: adversary.map(Adversary::state).unwrap_or_default(),
             average: average.collect(),
-            moments: moments
-                .map(|(name, m)| (name.to_owned(), m.clone()))
-                .collect(),
         }
     }
 
-    /// Takes one step.
+    /// Takes one step: the network's, then the discriminator's if there is one,
+    /// on the same pictures.
     ///
     /// # Errors
     ///
-    /// A loss or gradient that is not finite; the parameters are then those
-    /// of the step before.
+    /// A loss or gradient that is not finite; the parameters of the network
+    /// that it belongs to are then those of the step before.
     pub fn step(&mut self) -> Result<Report> {
         let start = Instant::now();
         let parts = self.feeder.next()?;
-        let loss = self.loss(&parts)?;
+        let made = self.make(&parts)?;
+        let loss = self.loss(&made)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         let gradients = loss.backward()?;
         let gradient_norm = self.descent.gradient_norm(&gradients)?;
@@ -249,12 +272,13 @@ impl Trainer {
              try a lower --lr or a --clip-norm",
             self.steps() + 1
         );
-        let factor = match self.recipe.train.clip_norm {
-            Some(limit) => (limit / (gradient_norm + CLIP_EPS)).min(1.0),
-            None => 1.0,
+        let (lr, clip_norm) = (self.lr(), self.recipe.train.clip_norm);
+        let clip = |norm: f64| clip_norm.map_or(1.0, |most| (most / (norm + CLIP_EPS)).min(1.0));
+        self.descent.step(&gradients, lr, clip(gradient_norm))?;
+        let discriminator_loss = match &mut self.adversary {
+            Some(adversary) => Some(judge(adversary, &made, lr, clip)?),
+            None => None,
         };
-        let lr = self.lr();
-        self.descent.step(&gradients, lr, factor)?;
         if let Some(average) = &self.average {
             average.follow(&self.vars)?;
         }
@@ -264,6 +288,7 @@ impl Trainer {
             loss: value,
             lr,
             gradient_norm,
+            discriminator_loss,
         })
     }
 
@@ -283,27 +308,48 @@ impl Trainer {
         }
     }
 
-    /// Sum of the losses of all parts.
-    fn loss(&self, parts: &[Part]) -> Result<Tensor> {
-        let mut sum: Option<Tensor> = None;
-        for part in parts {
+    /// What the network makes of a batch.
+    fn make(&self, parts: &[Part]) -> Result<Vec<Made>> {
+        let (patch, batch) = (self.recipe.data.patch, self.recipe.train.batch_size);
+        let planes = self.network.channels().count();
+        let tensor = |samples: &[f32], side: usize| {
+            Tensor::from_slice(samples, (batch, planes, side, side), &Device::Cpu)
+        };
+        let make = |part: &Part| -> Result<Made> {
             let network = self.network.in_training(part.scale)?;
-            let patch = self.recipe.data.patch;
-            let planes = self.network.channels().count();
-            let tensor = |samples: &[f32], side: usize| {
-                let shape = (self.recipe.train.batch_size, planes, side, side);
-                Tensor::from_slice(samples, shape, &Device::Cpu)
-            };
             let output = network.forward(&tensor(&part.input, patch)?)?;
             let target = tensor(&part.target, patch * network.works_at().factor())?;
-            let target = center(&target, output.dim(3)?)?;
-            let loss = (self.recipe.train.loss.of(&output, &target)? * part.weight)?;
-            sum = Some(match sum {
-                Some(sum) => (sum + loss)?,
-                None => loss,
-            });
+            Ok(Made {
+                target: center(&target, output.dim(3)?)?,
+                output,
+                weight: part.weight,
+            })
+        };
+        parts.iter().map(make).collect()
+    }
+
+    /// Sum of the losses of all parts.
+    fn loss(&self, made: &[Made]) -> Result<Tensor> {
+        let pixels = self.recipe.train.loss_weight.unwrap_or(1.0);
+        let mut losses = Vec::new();
+        for Made {
+            output,
+            target,
+            weight,
+        } in made
+        {
+            if pixels > 0.0 {
+                let loss = self.recipe.train.loss.of(output, target)?;
+                losses.push((loss * (pixels * weight))?);
+            }
+            if let Some(perceptual) = &self.perceptual {
+                losses.push((perceptual.of(output, target)? * *weight)?);
+            }
+            if let Some(adversary) = &self.adversary {
+                losses.push((adversary.against(output)? * *weight)?);
+            }
         }
-        sum.context("a step without any scale")
+        sum(losses)
     }
 
     /// The learning rate of the next step.
@@ -318,11 +364,25 @@ impl Trainer {
     }
 }
 
-fn tensors(vars: &Vars) -> Vec<(String, Tensor)> {
-    let named = vars.iter();
-    named
-        .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
-        .collect()
+/// Sum of some losses.
+fn sum(losses: Vec<Tensor>) -> Result<Tensor> {
+    let mut losses = losses.into_iter();
+    let first = losses.next().context("a step without any loss")?;
+    Ok(losses.try_fold(first, |sum, loss| sum + loss)?)
+}
+
+/// The discriminator's step. Returns its loss.
+fn judge(
+    adversary: &mut Adversary,
+    made: &[Made],
+    lr: f64,
+    clip: impl Fn(f64) -> f64,
+) -> Result<f64> {
+    let loss = |made: &Made| -> Result<Tensor> {
+        Ok((adversary.loss(&made.target, &made.output)? * made.weight)?)
+    };
+    let loss = sum(made.iter().map(loss).collect::<Result<_>>()?)?;
+    adversary.step(&loss, lr, clip)
 }
 
 /// The weights that a recipe begins with, and what to call them.

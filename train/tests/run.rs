@@ -79,8 +79,11 @@ fn a_resumed_run_equals_an_uninterrupted_one_bit_for_bit() {
     let path = dir.path().join("state.safetensors");
     train(None, 10).save(&path).unwrap();
     let resumed = train(Some(State::load(&path).unwrap()), 10);
-    assert_eq!(bits(&resumed.parameters), bits(&straight.parameters));
-    assert_eq!(resumed.moments, straight.moments);
+    assert_eq!(
+        bits(&resumed.generator.parameters),
+        bits(&straight.generator.parameters)
+    );
+    assert_eq!(resumed.generator.moments, straight.generator.moments);
     assert_eq!((resumed.step, straight.step), (20, 20));
 }
 
@@ -242,8 +245,8 @@ fn statistics_of_batches_resume_and_deploy() {
         trainer.step().unwrap();
     }
     let state = trainer.state();
-    assert!(!state.moments.contains_key(statistic));
-    let moved = bits(&state.parameters)[statistic].clone();
+    assert!(!state.generator.moments.contains_key(statistic));
+    let moved = bits(&state.generator.parameters)[statistic].clone();
     assert!(moved.iter().any(|&bits| bits != 0));
     let mut resumed = rgb_trainer("srresnet", SMALL_SRRESNET, Some(state));
     for trainer in [&mut trainer, &mut resumed] {
@@ -265,9 +268,9 @@ fn what_is_deployed_has_no_branches_and_measures_the_same() {
     start(&options(dir.path(), flags.clone())).unwrap();
     let recipe = Recipe::resolve(None, &flags).unwrap();
     let state = State::load(&dir.path().join("checkpoint/state.safetensors")).unwrap();
-    assert!(state.parameters.contains_key("body.0.expand"));
+    assert!(state.generator.parameters.contains_key("body.0.expand"));
     // Every head has counted its own steps.
-    let steps = |name: &str| state.moments[name].steps;
+    let steps = |name: &str| state.generator.moments[name].steps;
     assert_eq!(steps("heads.2.weight") + steps("heads.4.weight"), 60);
     assert!(steps("heads.2.weight") > 0 && steps("heads.4.weight") > 0);
     assert_eq!(steps("first.weight"), 60);
@@ -305,8 +308,11 @@ fn heads_out_of_turn_resume_bit_for_bit() {
     let path = dir.path().join("state.safetensors");
     train(None, 5).save(&path).unwrap();
     let resumed = train(Some(State::load(&path).unwrap()), 7);
-    assert_eq!(bits(&resumed.parameters), bits(&straight.parameters));
-    assert_eq!(resumed.moments, straight.moments);
+    assert_eq!(
+        bits(&resumed.generator.parameters),
+        bits(&straight.generator.parameters)
+    );
+    assert_eq!(resumed.generator.moments, straight.generator.moments);
 }
 
 /// The average follows by its definition, is what is written, and resumes.
