@@ -50,7 +50,7 @@ const CHECKS: &[(&str, Check)] = &[
 
 /// The test that checks training steps, and the files that it checks.
 const TRAIN_TESTS: &str = "train/tests/golden.rs";
-const CHECKED_BY_TRAIN_TESTS: [&str; 12] = [
+const CHECKED_BY_TRAIN_TESTS: [&str; 13] = [
     "train_srcnn_y",
     "train_hypersrcnn",
     "train_srresnet_x4",
@@ -61,6 +61,7 @@ const CHECKED_BY_TRAIN_TESTS: [&str; 12] = [
     "srgan_discriminator",
     "srgan_discriminator_9x9",
     "srgan_losses",
+    "real_drct_losses",
     "vgg19_54",
     "unet_discriminator_sn",
 ];

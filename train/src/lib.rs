@@ -3,6 +3,7 @@
 //! [`run::run`].
 
 pub mod average;
+pub mod board;
 pub mod checkpoint;
 pub mod data;
 pub mod degrade;
@@ -15,6 +16,7 @@ pub mod optim;
 pub mod params;
 pub mod plot;
 pub mod recipe;
+pub mod rehearsal;
 pub mod run;
 pub mod schedule;
 pub mod trainer;

@@ -3,6 +3,7 @@
 //! A recipe states what differs from the model's defaults; flags of the
 //! command differ from the recipe; what results is written beside the weights.
 
+use crate::degrade::video::Codec;
 use crate::gan::{srgan, unet};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -146,6 +147,13 @@ pub struct Data {
     pub patch: usize,
     /// How small pictures are made of large ones.
     pub degradation: Degradation,
+    /// Whether the pictures to be made are sharpened, as Real-ESRGAN's are
+    /// (degradation `realesrgan`). A discriminator sees them as they were.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sharpen: bool,
+    /// What the degradation `video` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video: Option<Video>,
     /// Pictures held back for validation: a fraction if below 1, else a number.
     pub validation: f64,
     /// Pictures to draw where `dirs` is empty.
@@ -169,7 +177,36 @@ fn once() -> f64 {
     1.0
 }
 
-/// The interpolation that makes the small picture and enlarges it again.
+/// What codecs do to patches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Video {
+    /// Codecs, one drawn for each batch; empty for all that are there.
+    pub codecs: Vec<Codec>,
+    /// Least and most of what they take away, drawn evenly: 0 is hardly seen,
+    /// at 1 there are blocks.
+    pub strength: [f64; 2],
+    /// Frames of a clip, of which the last is taken.
+    pub frames: usize,
+    /// How far pictures move from frame to frame at most, in small samples.
+    pub motion: f64,
+}
+
+impl Default for Video {
+    fn default() -> Self {
+        Self {
+            codecs: Vec::new(),
+            strength: [0.1, 0.7],
+            frames: 5,
+            motion: 2.0,
+        }
+    }
+}
+
+/// The most frames that a clip has.
+const MAX_FRAMES: usize = 100;
+
+/// What makes the small picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Degradation {
@@ -177,6 +214,12 @@ pub enum Degradation {
     Matlab,
     /// Pillow's `BICUBIC`, 8 bit throughout.
     Pillow,
+    /// A faint blur and OpenCV's bicubic, as SRCNN's seed has it, 8 bit.
+    Opencv,
+    /// Real-ESRGAN's second-order chain: blur, resizing, noise and JPEG, twice.
+    RealEsrgan,
+    /// Bicubic as MATLAB's, then a real video encoder and decoder.
+    Video,
 }
 
 /// The optimisation.
@@ -525,6 +568,7 @@ impl Recipe {
         self.check_length()?;
         self.check_schedule()?;
         self.check_added_losses()?;
+        self.check_degradation()?;
         self.check_scales()
     }
 
@@ -578,6 +622,36 @@ impl Recipe {
         ensure!(
             train.steps.is_none() || train.epochs.is_none(),
             "the length is given twice: steps and epochs; give one of them"
+        );
+        Ok(())
+    }
+
+    /// Sees to it that what belongs to a degradation comes with it.
+    fn check_degradation(&self) -> Result<()> {
+        let data = &self.data;
+        ensure!(
+            !data.sharpen || data.degradation == Degradation::RealEsrgan,
+            "sharpen belongs to the degradation realesrgan"
+        );
+        ensure!(
+            data.video.is_none() || data.degradation == Degradation::Video,
+            "data.video belongs to the degradation video"
+        );
+        let video = data.video.clone().unwrap_or_default();
+        let [least, most] = video.strength;
+        ensure!(
+            (0.0..=1.0).contains(&least) && (least..=1.0).contains(&most),
+            "video.strength must be two numbers from 0 to 1, the smaller first, not {least} and {most}"
+        );
+        ensure!(
+            (1..=MAX_FRAMES).contains(&video.frames),
+            "video.frames must be 1 to {MAX_FRAMES}, not {}",
+            video.frames
+        );
+        ensure!(
+            (0.0..=16.0).contains(&video.motion),
+            "video.motion must be 0 to 16 small samples a frame, not {}",
+            video.motion
         );
         Ok(())
     }
@@ -639,7 +713,7 @@ impl Recipe {
         let architecture = self.architecture()?;
         let known = match architecture.scales() {
             None if train.scales.len() > 1 => bail!(
-                "{name} trains one scale a run, {} were given: train each with its own --out",
+                "{name} trains one scale a run, {} were given: --each-scale trains one after the other",
                 train.scales.len()
             ),
             None => Scales::list(train.scales.iter().copied()),
@@ -759,6 +833,8 @@ fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
         data: Data {
             patch,
             degradation,
+            sharpen: false,
+            video: None,
             validation: if drawn { 4.0 } else { 10.0 },
             drawn: DRAWN_PICTURES,
             dirs: Vec::new(),
@@ -917,6 +993,16 @@ mod tests {
             ),
             ("[train]\nlr_patience = 3", "lr_patience has no meaning"),
             ("[train]\nloss_weight = 0", "nothing to learn from"),
+            ("[data]\nsharpen = true", "sharpen belongs to"),
+            ("[data]\nvideo = {}", "data.video belongs to"),
+            (
+                "[data]\ndegradation = 'video'\nvideo = { codecs = ['h261'] }",
+                "h261",
+            ),
+            (
+                "[data]\ndegradation = 'video'\nvideo = { strength = [0.5, 0.2] }",
+                "the smaller first",
+            ),
             (
                 "[adversarial]\nweight = 1\ndiscriminator = { name = 'unet' }",
                 "makes luma",

@@ -41,6 +41,8 @@ pub struct Report {
 struct Made {
     output: Tensor,
     target: Tensor,
+    /// What a discriminator compares with.
+    real: Tensor,
     /// Factor of the loss.
     weight: f64,
 }
@@ -318,10 +320,16 @@ impl Trainer {
         let make = |part: &Part| -> Result<Made> {
             let network = self.network.in_training(part.scale)?;
             let output = network.forward(&tensor(&part.input, patch)?)?;
-            let target = tensor(&part.target, patch * network.works_at().factor())?;
+            let (side, middle) = (patch * network.works_at().factor(), output.dim(3)?);
+            let target = center(&tensor(&part.target, side)?, middle)?;
+            let real = match part.real.is_empty() {
+                true => target.clone(),
+                false => center(&tensor(&part.real, side)?, middle)?,
+            };
             Ok(Made {
-                target: center(&target, output.dim(3)?)?,
                 output,
+                target,
+                real,
                 weight: part.weight,
             })
         };
@@ -336,6 +344,7 @@ impl Trainer {
             output,
             target,
             weight,
+            ..
         } in made
         {
             if pixels > 0.0 {
@@ -379,7 +388,7 @@ fn judge(
     clip: impl Fn(f64) -> f64,
 ) -> Result<f64> {
     let loss = |made: &Made| -> Result<Tensor> {
-        Ok((adversary.loss(&made.target, &made.output)? * made.weight)?)
+        Ok((adversary.loss(&made.real, &made.output)? * made.weight)?)
     };
     let loss = sum(made.iter().map(loss).collect::<Result<_>>()?)?;
     adversary.step(&loss, lr, clip)

@@ -134,7 +134,10 @@ fn the_generators_gradients_leave_the_discriminator_alone() {
 fn the_discriminator_judges_the_pictures_of_the_same_step() {
     for discriminator in [SRGAN, UNET] {
         let (recipe, dataset) = begin(&flags(discriminator));
-        let batch = Plan::new(&recipe).unwrap().batch(&dataset.train, 0);
+        let batch = Plan::new(&recipe)
+            .unwrap()
+            .batch(&dataset.train, 0)
+            .unwrap();
         let batch_size = recipe.train.batch_size;
         let tensor = |samples: &[f32], side: usize| {
             Tensor::from_slice(samples, (batch_size, 3, side, side), &Device::Cpu).unwrap()

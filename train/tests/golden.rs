@@ -13,6 +13,7 @@ use srfilter::models::{
 };
 use srfilter::nn::BatchNorm;
 use srfilter::weights::Checkpoint;
+use srfilter_train::degrade::raster::Raster;
 use srfilter_train::features::{Features, PerceptualLoss, normalised};
 use srfilter_train::gan::{cross_entropy, srgan, unet};
 use srfilter_train::optim::{Descent, Settings};
@@ -573,5 +574,46 @@ fn golden_unet_discriminator_sn() {
             reference.check(&name, &values(&vars[vector]));
         }
     }
+    reference.finish();
+}
+
+#[test]
+fn golden_real_drct_losses() {
+    let Some(folder) = folder() else { return };
+    let seed = seed(&folder, "real_drct_losses");
+    let mut reference = Reference::open(&folder, "real_drct_losses");
+    let picture = reference.take("usm_input_u8");
+    let (height, width, channels) = picture.dims3().unwrap();
+    let samples: Vec<u8> = picture.flatten_all().unwrap().to_vec1().unwrap();
+    let plane = |i: usize| {
+        let samples = samples.iter().skip(i).step_by(channels);
+        samples.map(|&v| f32::from(v) / 255.0).collect()
+    };
+    let picture = Raster {
+        size: (width, height),
+        planes: (0..channels).map(plane).collect(),
+    };
+    reference.check("usm_output", &picture.sharpened().planes.concat());
+
+    let [x, target] = ["input", "target"].map(|name| input(name, &[1, 3, 48, 48], seed));
+    let layers = [
+        ("conv1_2", 0.1),
+        ("conv2_2", 0.1),
+        ("conv3_4", 1.0),
+        ("conv4_4", 1.0),
+        ("conv5_4", 1.0),
+    ];
+    let of = |layers: &[(&str, f64)]| {
+        let loss = perceptual(&folder, Distance::L1, layers);
+        value(&loss.of(&x, &target).unwrap())
+    };
+    let mut losses: Vec<f32> = layers.iter().map(|(name, _)| of(&[(name, 1.0)])).collect();
+    losses.push(of(&layers));
+    reference.check("perceptual", &losses);
+
+    let logits = reference.take("gan_logits");
+    let entropy = |real| value(&cross_entropy(&logits, real).unwrap());
+    let losses = [0.1 * entropy(true), entropy(true), entropy(false)];
+    reference.check("gan_losses", &losses);
     reference.finish();
 }
