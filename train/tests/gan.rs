@@ -7,11 +7,13 @@ use srfilter::Scale;
 use srfilter::models::Channels;
 use srfilter_train::checkpoint::{Player, State};
 use srfilter_train::data::{Dataset, Plan};
+use srfilter_train::features::Features;
 use srfilter_train::gan::{Adversary, unet};
 use srfilter_train::optim::Settings;
 use srfilter_train::recipe::{Overrides, Recipe};
 use srfilter_train::trainer::Trainer;
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 const SRGAN: &str = "name = 'srgan'\nwidth = 4\nhidden = 8";
@@ -198,7 +200,7 @@ fn the_discriminator_learns_a_batch() {
 }
 
 /// A VGG so small that tests are quick, with a pooling in between.
-fn small_vgg(path: &std::path::Path) {
+fn small_vgg(path: &Path) {
     let layer = |(number, inputs, outputs): (usize, usize, usize)| {
         let count = inputs * outputs * 9;
         let noise = (0..count).map(|i| ((i * 7919 % 1009) as f32 / 1009.0 - 0.5) * 0.6);
@@ -270,4 +272,36 @@ fn a_generator_begins_with_what_another_run_learnt() {
             .parameters
             .contains_key("fc2.weight")
     );
+}
+
+/// SqueezeNet's layers have the published sizes, and its features tell a
+/// picture from a flat one.
+#[test]
+fn squeezenet_gives_features() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../shared/data/weights/SqueezeNet/squeezenet_v1.0_deepcompressed.safetensors");
+    if !path.exists() {
+        println!("skipped: {} does not exist", path.display());
+        return;
+    }
+    let network = Features::open(&path).unwrap();
+    let noise = (0..3 * 64 * 64).map(|i| (i * 37 % 101) as f32 / 100.0);
+    let picture = Tensor::from_iter(noise, &Device::Cpu).unwrap();
+    let picture = picture.reshape((1, 3, 64, 64)).unwrap();
+    let flat = picture.zeros_like().unwrap();
+    let made = |x: &Tensor| {
+        let x = network.prepare(x).unwrap();
+        network.forward(&x, ["conv1", "fire3", "fire9"]).unwrap()
+    };
+    let (ours, others) = (made(&picture), made(&flat));
+    for (name, shape) in [
+        // 64 samples: 29 by 7x7 at every other one, then halved, rounded up.
+        ("conv1", [1, 96, 29, 29]),
+        ("fire3", [1, 128, 14, 14]),
+        ("fire9", [1, 512, 3, 3]),
+    ] {
+        assert_eq!(ours[name].dims(), shape);
+        let off = (&ours[name] - &others[name]).unwrap().abs().unwrap();
+        assert!(off.mean_all().unwrap().to_scalar::<f32>().unwrap() > 0.0);
+    }
 }
