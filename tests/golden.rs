@@ -50,12 +50,20 @@ const CHECKS: &[(&str, Check)] = &[
 
 /// The test that checks training steps, and the files that it checks.
 const TRAIN_TESTS: &str = "train/tests/golden.rs";
-const CHECKED_BY_TRAIN_TESTS: [&str; 5] = [
+const CHECKED_BY_TRAIN_TESTS: [&str; 13] = [
     "train_srcnn_y",
     "train_hypersrcnn",
     "train_srresnet_x4",
     "train_hdsrnet_x2",
     "train_drct_small_x2",
+    "train_lapan12",
+    "lapan12_dssim",
+    "srgan_discriminator",
+    "srgan_discriminator_9x9",
+    "srgan_losses",
+    "real_drct_losses",
+    "vgg19_54",
+    "unet_discriminator_sn",
 ];
 
 /// The files, and `file:tensor`s, that wait for an issue, which stands after the name.

@@ -87,7 +87,7 @@ pub fn prelu(x: &Tensor, slope: &Tensor) -> Result<Tensor> {
 }
 
 /// PyTorch's own first values: uniform within 1 / sqrt(inputs).
-pub(crate) fn narrow_init(inputs: usize) -> Init {
+pub fn narrow_init(inputs: usize) -> Init {
     let up = 1.0 / (inputs as f64).sqrt();
     Init::Uniform { lo: -up, up }
 }

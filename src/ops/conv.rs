@@ -337,21 +337,21 @@ impl CustomOp3 for Conv {
     }
 }
 
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+pub(super) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let values = storage.as_slice::<f32>()?;
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&values[start..end]),
-        None => bail!("conv2d wants contiguous tensors, not {layout:?}"),
+        None => bail!("the operation wants contiguous tensors, not {layout:?}"),
     }
 }
 
 /// Hands the values of a tensor to a function.
-fn with_values<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
+pub(super) fn with_values<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
         Storage::Cpu(storage) => Ok(f(values(storage, layout)?)),
-        _ => bail!("conv2d wants its gradients on the CPU"),
+        _ => bail!("the operation wants its gradients on the CPU"),
     }
 }
 

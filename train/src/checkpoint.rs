@@ -2,6 +2,7 @@
 //! as if it had never stopped.
 
 use crate::optim::Moments;
+use crate::schedule::Course;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::weights::Checkpoint;
@@ -9,8 +10,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 
-/// Prefixes of the tensors' names.
+/// Prefixes of the tensors' names. Those of the moments say Adam because
+/// states of older versions do.
 const PARAMETER: &str = "parameter.";
+const AVERAGE: &str = "average.";
+const DISCRIMINATOR: &str = "discriminator.";
 const FIRST: &str = "adam.first.";
 const SECOND: &str = "adam.second.";
 
@@ -24,16 +28,74 @@ pub struct State {
     pub step: u64,
     /// Seconds of training.
     pub seconds: f64,
-    /// Best mean gain in validation, in dB.
-    pub best: Option<f64>,
+    /// What the validations were like.
+    pub course: Course,
     /// What the run was trained on ([`Dataset::fingerprint`]).
     ///
     /// [`Dataset::fingerprint`]: crate::data::Dataset::fingerprint
     pub data: String,
+    /// The network.
+    pub generator: Player,
+    /// What judges its pictures; without parameters where nothing does.
+    pub discriminator: Player,
+    /// The moving average of the parameters, by name; empty where there is none.
+    pub average: HashMap<String, Tensor>,
+}
+
+/// A network in training.
+#[derive(Debug, Clone, Default)]
+pub struct Player {
     /// Parameters by name.
     pub parameters: HashMap<String, Tensor>,
-    /// Adam's moments by parameter.
+    /// The optimiser's moments by parameter.
     pub moments: BTreeMap<String, Moments>,
+}
+
+impl Player {
+    /// Adds everything to a file's tensors and metadata, under a prefix.
+    fn write(
+        &self,
+        prefix: &str,
+        tensors: &mut BTreeMap<String, Tensor>,
+        metadata: &mut HashMap<String, String>,
+    ) -> Result<()> {
+        for (name, tensor) in &self.parameters {
+            tensors.insert(format!("{prefix}{PARAMETER}{name}"), tensor.clone());
+        }
+        for (name, moments) in &self.moments {
+            let steps = moments.steps.to_string();
+            metadata.insert(format!("{prefix}{STEPS}{name}"), steps);
+            let parts = [(FIRST, &moments.first), (SECOND, &moments.second)];
+            for (part, values) in parts.into_iter().filter(|(_, v)| !v.is_empty()) {
+                let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
+                tensors.insert(format!("{prefix}{part}{name}"), tensor);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a tensor of a file, if it is one of its own.
+    fn insert(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        let values = || tensor.flatten_all()?.to_vec1::<f32>();
+        if let Some(name) = name.strip_prefix(PARAMETER) {
+            self.parameters.insert(name.to_owned(), tensor.clone());
+        } else if let Some(name) = name.strip_prefix(FIRST) {
+            self.moments.entry(name.to_owned()).or_default().first = values()?;
+        } else if let Some(name) = name.strip_prefix(SECOND) {
+            self.moments.entry(name.to_owned()).or_default().second = values()?;
+        }
+        Ok(())
+    }
+
+    /// Reads how many steps each parameter took.
+    fn count(&mut self, prefix: &str, file: &Checkpoint, step: u64) -> Result<()> {
+        for (name, moments) in &mut self.moments {
+            let steps = file.metadata().get(&format!("{prefix}{STEPS}{name}"));
+            // States of older versions: every parameter took part in every step.
+            moments.steps = steps.map_or(Ok(step), |steps| steps.parse())?;
+        }
+        Ok(())
+    }
 }
 
 impl State {
@@ -43,23 +105,27 @@ impl State {
     ///
     /// A file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut tensors = BTreeMap::new();
-        for (name, tensor) in &self.parameters {
-            tensors.insert(format!("{PARAMETER}{name}"), tensor.clone());
-        }
-        let mut metadata = HashMap::new();
-        for (name, moments) in &self.moments {
-            metadata.insert(format!("{STEPS}{name}"), moments.steps.to_string());
-            for (prefix, values) in [(FIRST, &moments.first), (SECOND, &moments.second)] {
-                let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
-                tensors.insert(format!("{prefix}{name}"), tensor);
-            }
+        let (mut tensors, mut metadata) = (BTreeMap::new(), HashMap::new());
+        self.generator.write("", &mut tensors, &mut metadata)?;
+        self.discriminator
+            .write(DISCRIMINATOR, &mut tensors, &mut metadata)?;
+        for (name, tensor) in &self.average {
+            tensors.insert(format!("{AVERAGE}{name}"), tensor.clone());
         }
         metadata.insert("step".to_owned(), self.step.to_string());
         metadata.insert("seconds".to_owned(), self.seconds.to_string());
         metadata.insert("data".to_owned(), self.data.clone());
-        if let Some(best) = self.best {
+        let Course {
+            best,
+            stale,
+            waited,
+            drops,
+        } = self.course;
+        if let Some(best) = best {
             metadata.insert("best".to_owned(), best.to_string());
+        }
+        for (key, count) in [("stale", stale), ("waited", waited), ("drops", drops)] {
+            metadata.insert(key.to_owned(), count.to_string());
         }
         let bytes = safetensors::serialize(tensors.iter(), Some(metadata))?;
         write_whole(path, &bytes)
@@ -76,27 +142,49 @@ impl State {
             let text = |key: &str| file.metadata().get(key);
             let number =
                 |key: &str| text(key).with_context(|| format!("it does not state its {key}"));
+            // States of older versions do not have them.
+            let count = |key: &str| text(key).map_or(Ok(0), |count| count.parse::<u64>());
             let mut state = Self {
                 step: number("step")?.parse().context("its step is no number")?,
                 seconds: number("seconds")?
                     .parse()
                     .context("its seconds are no number")?,
-                best: text("best").and_then(|best| best.parse().ok()),
+                course: Course {
+                    best: text("best").and_then(|best| best.parse().ok()),
+                    stale: count("stale")?,
+                    waited: count("waited")?,
+                    drops: count("drops")?,
+                },
                 data: text("data").cloned().unwrap_or_default(),
-                parameters: HashMap::new(),
-                moments: BTreeMap::new(),
+                generator: Player::default(),
+                discriminator: Player::default(),
+                average: HashMap::new(),
             };
             for (name, tensor) in file.tensors() {
                 state.insert(name, tensor)?;
             }
-            for (name, moments) in &mut state.moments {
-                let steps = text(&format!("{STEPS}{name}"));
-                // States of older versions: every parameter took part in every step.
-                moments.steps = steps.map_or(Ok(state.step), |steps| steps.parse())?;
-            }
+            state.generator.count("", &file, state.step)?;
+            state
+                .discriminator
+                .count(DISCRIMINATOR, &file, state.step)?;
             Ok(state)
         };
         load().with_context(|| format!("cannot continue from {}", path.display()))
+    }
+
+    /// Whether a file is a state, rather than weights.
+    pub fn is_state(file: &Checkpoint) -> bool {
+        file.tensors()
+            .keys()
+            .any(|name| name.starts_with(PARAMETER))
+    }
+
+    /// The weights to begin another run with: the average where there is one.
+    pub fn weights(self) -> HashMap<String, Tensor> {
+        match self.average.is_empty() {
+            true => self.generator.parameters,
+            false => self.average,
+        }
     }
 
     /// Sees to it that a run goes on with the pictures that it began with.
@@ -114,15 +202,13 @@ impl State {
     }
 
     fn insert(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
-        let values = || tensor.flatten_all()?.to_vec1::<f32>();
-        if let Some(name) = name.strip_prefix(PARAMETER) {
-            self.parameters.insert(name.to_owned(), tensor.clone());
-        } else if let Some(name) = name.strip_prefix(FIRST) {
-            self.moments.entry(name.to_owned()).or_default().first = values()?;
-        } else if let Some(name) = name.strip_prefix(SECOND) {
-            self.moments.entry(name.to_owned()).or_default().second = values()?;
+        if let Some(name) = name.strip_prefix(DISCRIMINATOR) {
+            return self.discriminator.insert(name, tensor);
         }
-        Ok(())
+        if let Some(name) = name.strip_prefix(AVERAGE) {
+            self.average.insert(name.to_owned(), tensor.clone());
+        }
+        self.generator.insert(name, tensor)
     }
 }
 
@@ -147,20 +233,37 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn state() -> State {
-        let tensor = Tensor::new(&[[1f32, -2.0], [3.0, 4.5]], &Device::Cpu).unwrap();
-        let moments = Moments {
-            steps: 7,
-            first: vec![0.1; 4],
-            second: vec![0.2; 4],
+    fn player(number: f32) -> Player {
+        let tensor = Tensor::new(&[[number, -2.0], [3.0, 4.5]], &Device::Cpu).unwrap();
+        let moments = |second| Moments {
+            steps: number as u64,
+            first: vec![number; 4],
+            second,
         };
+        Player {
+            parameters: ["v", "w"].map(|n| (n.to_owned(), tensor.clone())).into(),
+            moments: [
+                ("v".to_owned(), moments(vec![0.2; 4])),
+                ("w".to_owned(), moments(Vec::new())),
+            ]
+            .into(),
+        }
+    }
+
+    fn state() -> State {
         State {
             step: 12,
             seconds: 3.5,
-            best: Some(-0.25),
+            course: Course {
+                best: Some(-0.25),
+                stale: 3,
+                waited: 1,
+                drops: 2,
+            },
             data: "fingerprint".to_owned(),
-            parameters: [("w".to_owned(), tensor)].into(),
-            moments: [("w".to_owned(), moments)].into(),
+            generator: player(7.0),
+            discriminator: player(9.0),
+            average: player(8.0).parameters,
         }
     }
 
@@ -171,12 +274,22 @@ mod tests {
         let saved = state();
         saved.save(&path).unwrap();
         let loaded = State::load(&path).unwrap();
-        assert_eq!(
-            (loaded.step, loaded.seconds, loaded.best),
-            (12, 3.5, Some(-0.25))
-        );
-        assert_eq!(loaded.moments, saved.moments);
-        let values = |state: &State| state.parameters["w"].to_vec2::<f32>().unwrap();
+        assert_eq!((loaded.step, loaded.seconds), (12, 3.5));
+        assert_eq!(loaded.course, saved.course);
+        let moments = |state: &State| {
+            let State {
+                generator,
+                discriminator,
+                ..
+            } = state.clone();
+            [generator.moments, discriminator.moments]
+        };
+        assert_eq!(moments(&loaded), moments(&saved));
+        let values = |state: &State| {
+            let players = [&state.generator.parameters, &state.discriminator.parameters];
+            let all = [players[0], players[1], &state.average];
+            all.map(|t| (t.len(), t["w"].to_vec2::<f32>().unwrap()))
+        };
         assert_eq!(values(&loaded), values(&saved));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }

@@ -1,7 +1,8 @@
 //! Training pictures, and the batches of patches cut from them.
 
-use crate::degrade::{Plane, cropped};
-use crate::recipe::{Degradation, Dir, PerStep, Recipe};
+use crate::degrade::raster::{Raster, reflected};
+use crate::degrade::{Bicubic, Method, Plane, Windowed, cropped};
+use crate::recipe::{Dir, PerStep, Recipe};
 use crate::{drawn, fnv};
 use anyhow::{Context, Result, bail, ensure};
 use rand::{Rng, SeedableRng};
@@ -22,6 +23,13 @@ const EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "bmp", "webp"];
 
 /// Batches that are prepared ahead of the training.
 const AHEAD: usize = 4;
+
+/// What of a picture surrounds a patch that is degraded by windows, in small
+/// samples.
+const MARGIN: usize = 8;
+
+/// Largest sample value.
+const PEAK: f32 = 255.0;
 
 /// One picture in memory, as the network's planes.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +73,27 @@ impl Image {
         }
     }
 
+    /// A part of the picture that may reach beyond it, where it is mirrored.
+    pub fn window(&self, left: isize, top: isize, size: (usize, usize)) -> Raster {
+        let (width, height) = self.size;
+        let columns: Vec<usize> = (0..size.0 as isize)
+            .map(|x| reflected(left + x, width))
+            .collect();
+        let rows = || (0..size.1 as isize).map(|y| reflected(top + y, height) * width);
+        let cut = |plane: &Vec<u8>| {
+            let row = |row: usize| {
+                columns
+                    .iter()
+                    .map(move |x| f32::from(plane[row + x]) / PEAK)
+            };
+            rows().flat_map(row).collect()
+        };
+        Raster {
+            size,
+            planes: self.planes.iter().map(cut).collect(),
+        }
+    }
+
     /// The middle of the picture, at most `side` pixels wide and high.
     pub fn center(&self, side: usize) -> Self {
         let start = |length: usize| length.saturating_sub(side) / 2;
@@ -95,7 +124,8 @@ pub struct Dataset {
     pub skipped: Vec<String>,
     /// The sources in words.
     pub description: String,
-    /// SHA-256 of all samples and of their split, in hexadecimal.
+    /// SHA-256 of all samples, of their split and of what degrades them, in
+    /// hexadecimal.
     pub fingerprint: String,
 }
 
@@ -153,7 +183,7 @@ impl Dataset {
             );
         }
         Ok(Self {
-            fingerprint: fingerprint(&[&train, &held_back]),
+            fingerprint: fingerprint(&[&train, &held_back], &Method::new(&recipe.data)?),
             train,
             held_back,
             skipped,
@@ -162,7 +192,7 @@ impl Dataset {
     }
 }
 
-fn fingerprint(parts: &[&[Image]]) -> String {
+fn fingerprint(parts: &[&[Image]], method: &Method) -> String {
     let mut hash = Sha256::new();
     for images in parts {
         hash.update(images.len().to_le_bytes());
@@ -172,6 +202,7 @@ fn fingerprint(parts: &[&[Image]]) -> String {
             image.planes.iter().for_each(|plane| hash.update(plane));
         }
     }
+    hash.update(method.description());
     format!("{:x}", hash.finalize())
 }
 
@@ -352,6 +383,19 @@ pub struct Part {
     /// What it should make of that: for networks at the input's resolution as
     /// many times as wide and as high as they enlarge.
     pub target: Vec<f32>,
+    /// The same of the picture as it was, where the target is sharpened.
+    pub real: Vec<f32>,
+}
+
+/// What is cut from a picture, and how it is turned.
+#[derive(Debug, Clone, Copy)]
+struct Pick {
+    /// Number of the picture.
+    image: usize,
+    /// Where the patch begins, in samples that the network takes.
+    x: usize,
+    y: usize,
+    turn: Turn,
 }
 
 /// How batches are cut.
@@ -361,7 +405,7 @@ pub struct Plan {
     per_step: PerStep,
     batch: usize,
     seed: u32,
-    degradation: Degradation,
+    method: Method,
 }
 
 impl Plan {
@@ -369,19 +413,23 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// A recipe of an unknown model.
+    /// A recipe of an unknown model, a degradation that cannot be had.
     pub fn new(recipe: &Recipe) -> Result<Self> {
         Ok(Self {
             cuts: cuts(recipe)?,
             per_step: recipe.train.scales_per_step,
             batch: recipe.train.batch_size,
             seed: recipe.train.seed,
-            degradation: recipe.data.degradation,
+            method: Method::new(&recipe.data)?,
         })
     }
 
     /// The batch of one step: the same whenever it is asked for.
-    pub fn batch(&self, images: &[Image], step: u64) -> Vec<Part> {
+    ///
+    /// # Errors
+    ///
+    /// A degradation that fails.
+    pub fn batch(&self, images: &[Image], step: u64) -> Result<Vec<Part>> {
         let mut rng = ChaCha8Rng::seed_from_u64(u64::from(self.seed));
         // Every step has a stream of random numbers to itself.
         rng.set_stream(step + 1);
@@ -409,7 +457,7 @@ impl Plan {
         drawn
     }
 
-    fn part(&self, images: &[Image], cut: &Cut, rng: &mut ChaCha8Rng) -> Part {
+    fn part(&self, images: &[Image], cut: &Cut, rng: &mut ChaCha8Rng) -> Result<Part> {
         let cumulative = cut.cumulative(images);
         let total = cumulative.last().copied().unwrap_or(0.0);
         let mut part = Part {
@@ -417,22 +465,44 @@ impl Plan {
             weight: cut.weight,
             input: Vec::new(),
             target: Vec::new(),
+            real: Vec::new(),
         };
-        for _ in 0..self.batch {
-            let ball = rng.random::<f64>() * total;
-            let index = cumulative.partition_point(|&c| c <= ball);
-            self.patch(&images[index.min(images.len() - 1)], cut, rng, &mut part);
+        let picks: Vec<Pick> = (0..self.batch)
+            .map(|_| {
+                let ball = rng.random::<f64>() * total;
+                let index = cumulative.partition_point(|&c| c <= ball);
+                cut.pick(index.min(images.len() - 1), images, rng)
+            })
+            .collect();
+        match &self.method {
+            Method::Bicubic(kind) => {
+                for pick in picks {
+                    cut.append(&images[pick.image], pick, *kind, &mut part);
+                }
+            }
+            Method::Windowed(how) => cut.append_windowed(images, &picks, how, rng, &mut part)?,
         }
-        part
+        Ok(part)
+    }
+}
+
+impl Cut {
+    /// A patch somewhere in a picture.
+    fn pick(&self, image: usize, images: &[Image], rng: &mut ChaCha8Rng) -> Pick {
+        let (width, height) = cropped(images[image].size, self.scale);
+        let factor = self.works_at.factor();
+        Pick {
+            image,
+            x: rng.random_range(0..=width / factor - self.patch),
+            y: rng.random_range(0..=height / factor - self.patch),
+            turn: Turn(rng.random_range(0..8)),
+        }
     }
 
-    /// Appends one patch of a picture.
-    fn patch(&self, image: &Image, cut: &Cut, rng: &mut ChaCha8Rng, part: &mut Part) {
-        let (scale, patch, factor) = (cut.scale, cut.patch, cut.works_at.factor());
-        let (width, height) = cropped(image.size, scale);
-        let x = rng.random_range(0..=width / factor - patch);
-        let y = rng.random_range(0..=height / factor - patch);
-        let turn = Turn(rng.random_range(0..8));
+    /// Appends a patch that is degraded sample by sample.
+    fn append(&self, image: &Image, pick: Pick, kind: Bicubic, part: &mut Part) {
+        let Pick { x, y, turn, .. } = pick;
+        let (scale, patch, factor) = (self.scale, self.patch, self.works_at.factor());
         let region = |factor: usize| Region {
             x: factor * x..factor * (x + patch),
             y: factor * y..factor * (y + patch),
@@ -440,16 +510,109 @@ impl Plan {
         let (seen, made) = (region(1), region(factor));
         for index in 0..image.planes.len() {
             let plane = image.plane(index, scale);
-            let input: Vec<f32> = match cut.works_at {
-                WorksAt::Output => plane.degraded(scale, self.degradation, &seen),
+            let input: Vec<f32> = match self.works_at {
+                WorksAt::Output => plane.degraded(scale, kind, &seen),
                 WorksAt::Input(_) => {
-                    let small = plane.shrunk(scale, self.degradation, &seen);
+                    let small = plane.shrunk(scale, kind, &seen);
                     small.into_iter().map(f32::from).collect()
                 }
             };
-            let original: Vec<f32> = plane.part(&made.x, &made.y).map(f32::from).collect();
+            let original = plane.part(&made.x, &made.y).map(f32::from);
+            let scaled = |samples: Vec<f32>| samples.into_iter().map(|v| v / PEAK).collect();
+            let (input, original): (Vec<f32>, Vec<f32>) =
+                (scaled(input), scaled(original.collect()));
             turn.append(&input, patch, &mut part.input);
             turn.append(&original, patch * factor, &mut part.target);
+        }
+    }
+
+    /// Appends patches whose surroundings are degraded with them.
+    fn append_windowed(
+        &self,
+        images: &[Image],
+        picks: &[Pick],
+        how: &Windowed,
+        rng: &mut ChaCha8Rng,
+        part: &mut Part,
+    ) -> Result<()> {
+        let windows: Vec<Window> = picks.iter().map(|pick| Window::of(self, pick)).collect();
+        let cut = |(pick, window): (&Pick, &Window)| {
+            let (left, top) = window.corner;
+            images[pick.image].window(left, top, window.size)
+        };
+        let real: Vec<Raster> = picks.iter().zip(&windows).map(cut).collect();
+        let targets: Vec<Option<Raster>> = real.par_iter().map(|large| how.target(large)).collect();
+        let large: Vec<Raster> = real
+            .iter()
+            .zip(&targets)
+            .map(|(real, target)| target.as_ref().unwrap_or(real).clone())
+            .collect();
+        let sizes: Vec<_> = windows.iter().map(|window| window.small).collect();
+        let small = how.shrunk(&large, &sizes, rng)?;
+        let (patch, side) = (self.patch, self.side());
+        for (i, (window, pick)) in windows.iter().zip(picks).enumerate() {
+            let ((left, top), (x, y)) = (window.offset, window.small_offset);
+            let input = match self.works_at {
+                WorksAt::Output => how
+                    .enlarged(&small[i], window.size)
+                    .crop(left, top, patch, patch),
+                WorksAt::Input(_) => small[i].crop(x, y, patch, patch),
+            };
+            let turn = |raster: &Raster, side: usize, out: &mut Vec<f32>| {
+                raster
+                    .planes
+                    .iter()
+                    .for_each(|plane| pick.turn.append(plane, side, out));
+            };
+            turn(&input, patch, &mut part.input);
+            turn(
+                &large[i].crop(left, top, side, side),
+                side,
+                &mut part.target,
+            );
+            if targets[i].is_some() {
+                turn(&real[i].crop(left, top, side, side), side, &mut part.real);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A patch and its surroundings, in large samples and in small ones.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    /// Where it begins, perhaps before the picture does.
+    corner: (isize, isize),
+    /// Its width and height, which the scale divides evenly.
+    size: (usize, usize),
+    /// Width and height when made small.
+    small: (usize, usize),
+    /// Where the patch begins in it.
+    offset: (usize, usize),
+    /// The same in small samples, for networks at the input's resolution.
+    small_offset: (usize, usize),
+}
+
+impl Window {
+    fn of(cut: &Cut, pick: &Pick) -> Self {
+        let (num, den) = (cut.scale.num() as usize, cut.scale.den() as usize);
+        let factor = cut.works_at.factor();
+        // What lies around the patch begins and ends evenly.
+        let axis = |start: usize| {
+            let (start, end) = (factor * start, factor * (start + cut.patch));
+            let before = start % num + MARGIN * num;
+            let after = end.next_multiple_of(num) - end + MARGIN * num;
+            let length = before + (end - start) + after;
+            (start as isize - before as isize, length, before)
+        };
+        let (x, y) = (axis(pick.x), axis(pick.y));
+        let small = |length: usize| length / num * den;
+        Self {
+            corner: (x.0, y.0),
+            size: (x.1, y.1),
+            small: (small(x.1), small(y.1)),
+            offset: (x.2, y.2),
+            small_offset: (small(x.2), small(y.2)),
         }
     }
 }
@@ -477,7 +640,7 @@ pub fn steps_per_epoch(images: &[Image], recipe: &Recipe) -> Result<u64> {
 struct Turn(u8);
 
 impl Turn {
-    /// Appends a square of `side` samples, turned, on the scale 0 to 1.
+    /// Appends a square of `side` samples, turned.
     fn append(self, square: &[f32], side: usize, out: &mut Vec<f32>) {
         let flip = |mirrored: bool, i: usize| if mirrored { side - 1 - i } else { i };
         let [transposed, mirror_x, mirror_y] = [0, 1, 2].map(|bit| self.0 >> bit & 1 == 1);
@@ -489,7 +652,7 @@ impl Turn {
                 } else {
                     y * side + x
                 };
-                out.push(square[index] / 255.0);
+                out.push(square[index]);
             }
         }
     }
@@ -497,7 +660,7 @@ impl Turn {
 
 /// Prepares batches in a thread of its own, a few ahead of the training.
 #[derive(Debug)]
-pub struct Feeder(Receiver<Vec<Part>>);
+pub struct Feeder(Receiver<Result<Vec<Part>>>);
 
 impl Feeder {
     /// Starts with the batch of `step`.
@@ -506,7 +669,8 @@ impl Feeder {
         std::thread::spawn(move || {
             let batches = (step..).map(|step| plan.batch(&dataset.train, step));
             // Ends when the training does, which drops the receiver.
-            let _ = batches.map(|batch| sender.send(batch)).find(Result::is_err);
+            let mut sent = batches.map(|batch| sender.send(batch));
+            let _ = sent.find(Result::is_err);
         });
         Self(receiver)
     }
@@ -515,11 +679,11 @@ impl Feeder {
     ///
     /// # Errors
     ///
-    /// A thread that ended.
+    /// A degradation that fails.
     pub fn next(&self) -> Result<Vec<Part>> {
         self.0
             .recv()
-            .context("the thread that prepares batches ended")
+            .context("the thread that prepares batches ended")?
     }
 }
 
@@ -653,11 +817,15 @@ mod tests {
         let plan = Plan::new(&recipe).unwrap();
         let feeder = Feeder::start(plan.clone(), Arc::clone(&dataset), 5);
         let fed = [feeder.next().unwrap(), feeder.next().unwrap()];
-        assert_eq!(fed, [5, 6].map(|step| plan.batch(&dataset.train, step)));
+        assert_eq!(
+            fed,
+            [5, 6].map(|step| plan.batch(&dataset.train, step).unwrap())
+        );
         assert_ne!(fed[0], fed[1]);
         let mut other = recipe.clone();
         other.train.seed += 1;
-        assert_ne!(Plan::new(&other).unwrap().batch(&dataset.train, 5), fed[0]);
+        let other = Plan::new(&other).unwrap();
+        assert_ne!(other.batch(&dataset.train, 5).unwrap(), fed[0]);
     }
 
     #[test]
@@ -689,7 +857,7 @@ mod tests {
         let mut images = Dataset::load(&recipe, Channels::Luma).unwrap().train;
         images[0] = images[0].center(60);
         assert!(images[0].size == (60, 60) && images.len() == 2);
-        for part in Plan::new(&recipe).unwrap().batch(&images, 3) {
+        for part in Plan::new(&recipe).unwrap().batch(&images, 3).unwrap() {
             let factor = part.scale.num() as usize;
             assert_eq!(part.input.len(), 20 * 8 * 8);
             let side = 8 * factor;
@@ -712,6 +880,74 @@ mod tests {
         assert_eq!(cut.cumulative(&images), [0.0, 256.0 * 256.0]);
     }
 
+    fn root_mean_square(a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len());
+        let sum: f32 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
+        (sum / a.len() as f32).sqrt()
+    }
+
+    /// The same patches by windows and sample by sample: what is to be made is
+    /// the same, and what the network sees lies at the same place.
+    #[test]
+    fn windows_lie_where_their_patches_do() {
+        for (model, scale, patch) in [
+            ("srcnn", "3/2", 19),
+            ("srcnn", "3", 24),
+            ("srresnet", "2", 12),
+        ] {
+            let batch = |degradation: &str| {
+                let mut flags = Overrides::default();
+                flags
+                    .set("model", "name", Some(model))
+                    .set("data", "drawn", Some(3))
+                    .set("data", "patch", Some(patch))
+                    .set("data", "degradation", Some(degradation))
+                    .set("train", "scales", Some(vec![scale]))
+                    .set("train", "batch_size", Some(12));
+                let recipe = Recipe::resolve(None, &flags).unwrap();
+                let channels = recipe.architecture().unwrap().channels();
+                let dataset = Dataset::load(&recipe, channels).unwrap();
+                let plan = Plan::new(&recipe).unwrap();
+                let parts = plan.batch(&dataset.train, 7).unwrap();
+                assert_eq!(parts, plan.batch(&dataset.train, 7).unwrap());
+                parts.into_iter().next().unwrap()
+            };
+            let plain = batch("matlab");
+            for (degradation, near) in [("opencv", 0.06), ("realesrgan", 0.25)] {
+                let ours = batch(degradation);
+                assert!(root_mean_square(&ours.target, &plain.target) < 1e-6);
+                let off = root_mean_square(&ours.input, &plain.input);
+                assert!(off > 1e-3 && off < near, "{model} {degradation}: {off}");
+                // One sample further it fits less.
+                let moved =
+                    root_mean_square(&ours.input[2..], &plain.input[..plain.input.len() - 2]);
+                assert!(off < moved, "{model} {degradation}: {off} {moved}");
+                assert!(ours.real.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn sharpened_targets_come_with_what_they_were() {
+        let mut flags = Overrides::default();
+        flags
+            .set("model", "name", Some("srresnet"))
+            .set("data", "drawn", Some(3))
+            .set("data", "patch", Some(16))
+            .set("data", "degradation", Some("realesrgan"));
+        let part = |flags: &Overrides| {
+            let recipe = Recipe::resolve(None, flags).unwrap();
+            let dataset = Dataset::load(&recipe, Channels::Rgb).unwrap();
+            let parts = Plan::new(&recipe).unwrap().batch(&dataset.train, 1);
+            parts.unwrap().remove(0)
+        };
+        let plain = part(&flags);
+        let sharp = part(flags.set("data", "sharpen", Some(true)));
+        assert_eq!(sharp.real, plain.target);
+        let off = root_mean_square(&sharp.target, &plain.target);
+        assert!(off > 1e-3 && off < 0.2, "{off}");
+    }
+
     #[test]
     fn a_scale_without_pictures_is_named() {
         let mut flags = Overrides::default();
@@ -730,7 +966,7 @@ mod tests {
 
     #[test]
     fn turns_are_the_eight_of_the_square() {
-        let square = [0.0, 255.0, 510.0, 765.0];
+        let square = [0.0, 1.0, 2.0, 3.0];
         let turned: HashSet<Vec<u32>> = (0..8)
             .map(|i| {
                 let mut out = Vec::new();

@@ -29,6 +29,9 @@ pub enum Event {
         step: u64,
         /// Mean loss since the line before.
         loss: f64,
+        /// The discriminator's last loss, where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        discriminator_loss: Option<f64>,
         /// Learning rate.
         lr: f64,
         /// Norm of the last gradient.
@@ -128,6 +131,7 @@ mod tests {
         Event::Train {
             step,
             loss: 0.5,
+            discriminator_loss: Some(1.25),
             lr: 1e-3,
             gradient_norm: 1.0,
             steps_per_second: 2.0,

@@ -1,17 +1,26 @@
 //! Losses: means over all samples of a batch.
 
 use crate::recipe::Loss;
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor, bail};
+use srfilter::ops::separable;
 
 /// Where the Charbonnier loss turns from square to straight (Lai et al., CVPR 2017).
 const CHARBONNIER_EPS: f64 = 1e-3;
+
+/// Samples on either side of the middle of SSIM's window, and the standard
+/// deviation of its weights.
+const SSIM_REACH: usize = 5;
+const SSIM_SIGMA: f64 = 1.5;
+
+/// SSIM's guards against division by zero: (0.01)^2 and (0.03)^2 of the range.
+const SSIM_GUARDS: [f64; 2] = [1e-4, 9e-4];
 
 impl Loss {
     /// The loss of `output` against `target`, a scalar.
     ///
     /// # Errors
     ///
-    /// Tensors of different shapes.
+    /// Tensors of different shapes, or too small ones.
     pub fn of(self, output: &Tensor, target: &Tensor) -> Result<Tensor> {
         let difference = (output - target)?;
         match self {
@@ -21,8 +30,53 @@ impl Loss {
                 let square = CHARBONNIER_EPS * CHARBONNIER_EPS;
                 (difference.sqr()? + square)?.sqrt()?.mean_all()
             }
+            Self::Dssim => dssim(output, target),
         }
     }
+}
+
+/// Half of what SSIM lacks to 1, of samples from 0 to 1: Gaussian windows of
+/// 11x11, edges mirrored so that there is a window for every sample, as
+/// torchmetrics computes it.
+///
+/// Zhou Wang et al., "Image Quality Assessment: From Error Visibility to
+/// Structural Similarity", IEEE Transactions on Image Processing, 2004.
+fn dssim(output: &Tensor, target: &Tensor) -> Result<Tensor> {
+    let (batch, _, height, width) = output.dims4()?;
+    let window = |length: usize| windows(length)?.to_dtype(output.dtype());
+    let [columns, rows] = [window(height)?, window(width)?];
+    let products = [output.sqr()?, target.sqr()?, (output * target)?];
+    let all: Vec<&Tensor> = [output, target].into_iter().chain(&products).collect();
+    let means = separable(&Tensor::cat(&all, 0)?, &columns, &rows)?;
+    let mean = |i: usize| means.narrow(0, i * batch, batch);
+    let (x, y) = (mean(0)?, mean(1)?);
+    let (xx, yy, xy) = (x.sqr()?, y.sqr()?, (&x * &y)?);
+    // Rounding can make a variance negative.
+    let variances = ((mean(2)? - &xx)?.relu()? + (mean(3)? - &yy)?.relu()?)?;
+    let covariance = (mean(4)? - &xy)?;
+    let [c1, c2] = SSIM_GUARDS;
+    let above = (((xy * 2.0)? + c1)? * ((covariance * 2.0)? + c2)?)?;
+    let below = ((xx + yy)? + c1)? * (variances + c2)?;
+    ((above / below?)?.mean_all()? * -0.5)? + 0.5
+}
+
+/// The means in Gaussian windows around each of `length` samples, as a matrix.
+fn windows(length: usize) -> Result<Tensor> {
+    if length <= SSIM_REACH {
+        bail!("DSSIM takes patches of more than {SSIM_REACH} samples, not of {length}")
+    }
+    let reach = SSIM_REACH as i64;
+    let weight = |i: i64| (-0.5 * (i as f64 / SSIM_SIGMA).powi(2)).exp();
+    let sum: f64 = (-reach..=reach).map(weight).sum();
+    let mut weights = vec![0f32; length * length];
+    for (center, row) in weights.chunks_exact_mut(length).enumerate() {
+        for i in -reach..=reach {
+            let (at, last) = (center as i64 + i, length as i64 - 1);
+            let mirrored = last - (last - at.abs()).abs();
+            row[mirrored as usize] += (weight(i) / sum) as f32;
+        }
+    }
+    Tensor::from_vec(weights, (length, length), &Device::Cpu)
 }
 
 #[cfg(test)]
@@ -42,5 +96,21 @@ mod tests {
         };
         assert_eq!((value(Loss::Mse), value(Loss::L1)), (4.5, 1.5));
         assert!((value(Loss::Charbonnier) - 1.5005).abs() < 1e-5);
+    }
+
+    /// Planes without structure: SSIM is that of their means alone.
+    #[test]
+    fn dssim_of_flat_planes() {
+        let plane = |v: f32| Tensor::full(v, (1, 1, 8, 9), &Device::Cpu).unwrap();
+        let value = |a, b| {
+            let loss = Loss::Dssim.of(&plane(a), &plane(b)).unwrap();
+            loss.to_scalar::<f32>().unwrap()
+        };
+        assert!(value(0.5, 0.5).abs() < 1e-6);
+        let ssim = (2.0 * 0.2 * 0.4 + 1e-4) / (0.2 * 0.2 + 0.4 * 0.4 + 1e-4);
+        assert!((value(0.2, 0.4) - (1.0 - ssim) / 2.0).abs() < 1e-4);
+        let small = plane(0.5).narrow(2, 0, 5).unwrap();
+        let error = Loss::Dssim.of(&small, &small).unwrap_err().to_string();
+        assert!(error.contains("more than 5"), "{error}");
     }
 }

@@ -80,6 +80,14 @@ struct Args {
     /// Scales to train, such as 2,3/2,2.5
     #[arg(long, value_delimiter = ',')]
     scales: Option<Vec<String>>,
+    /// Train one network for each of --scales, one after the other, in OUT/x2
+    /// and so on
+    #[arg(long, requires = "scales")]
+    each_scale: bool,
+    /// Take a few steps, and say how many steps, how much memory and how much
+    /// time the run would take
+    #[arg(long)]
+    dry_run: bool,
     /// How small pictures are made
     #[arg(long, value_enum)]
     degradation: Option<Degradation>,
@@ -104,6 +112,7 @@ struct Args {
 enum Schedule {
     Constant,
     Cosine,
+    Plateau,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -111,12 +120,17 @@ enum Loss {
     Mse,
     L1,
     Charbonnier,
+    Dssim,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Degradation {
     Matlab,
     Pillow,
+    Opencv,
+    #[value(name = "realesrgan")]
+    RealEsrgan,
+    Video,
 }
 
 /// The word of a choice, as recipes spell it.
@@ -175,8 +189,12 @@ fn train(args: Args) -> Result<Outcome> {
         out: args.out,
         resume: args.resume,
         force: args.force,
+        dry_run: args.dry_run,
     };
-    run::run(&options, &stop)
+    match args.scales.filter(|_| args.each_scale) {
+        Some(scales) => run::run_each(&options, &scales, &stop),
+        None => run::run(&options, &stop),
+    }
 }
 
 fn main() -> ExitCode {

@@ -15,6 +15,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Parameters by name.
 pub type Vars = BTreeMap<String, Var>;
 
+/// The values of parameters, by name. They share the parameters' storage.
+pub fn tensors(vars: &Vars) -> impl Iterator<Item = (String, Tensor)> {
+    vars.iter()
+        .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
+}
+
 /// Makes parameters as a network asks for them: copies of given tensors, or
 /// drawn from the seed and the parameter's name, so that a parameter's first
 /// values depend on no other parameter.
@@ -33,6 +39,14 @@ struct Inner {
 struct Given {
     origin: String,
     tensors: HashMap<String, Tensor>,
+    /// Whether those that do not fit are left out, and what is missing drawn.
+    partly: bool,
+}
+
+impl Given {
+    fn fits(&self, name: &str, shape: &Shape) -> bool {
+        self.tensors.get(name).is_some_and(|t| t.shape() == shape)
+    }
 }
 
 impl Store {
@@ -43,8 +57,26 @@ impl Store {
 
     /// Copies every parameter from `tensors`, which `origin` names in errors.
     pub fn given(origin: &str, tensors: HashMap<String, Tensor>) -> Self {
-        let origin = origin.to_owned();
-        Self::new(0, Some(Given { origin, tensors }))
+        Self::new(
+            0,
+            Some(Given {
+                origin: origin.to_owned(),
+                tensors,
+                partly: false,
+            }),
+        )
+    }
+
+    /// Copies the parameters that fit by name and shape, and draws the others.
+    pub fn partly_given(origin: &str, tensors: HashMap<String, Tensor>, seed: u32) -> Self {
+        Self::new(
+            seed,
+            Some(Given {
+                origin: origin.to_owned(),
+                tensors,
+                partly: true,
+            }),
+        )
     }
 
     fn new(seed: u32, given: Option<Given>) -> Self {
@@ -64,10 +96,28 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// A given tensor that nobody asked for.
+    /// A given tensor that nobody asked for; no tensor at all that fits.
     pub fn vars(&self) -> Result<Vars> {
         let vars = self.0.vars.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Given { origin, tensors }) = &self.0.given {
+        if let Some(
+            given @ Given {
+                origin,
+                partly: true,
+                ..
+            },
+        ) = &self.0.given
+        {
+            let fit = vars
+                .iter()
+                .filter(|(name, var)| given.fits(name, var.shape()));
+            ensure!(
+                fit.count() > 0,
+                "{origin}: none of its tensors fits this network"
+            );
+        } else if let Some(Given {
+            origin, tensors, ..
+        }) = &self.0.given
+        {
             let unused = tensors.keys().find(|name| !vars.contains_key(*name));
             ensure!(
                 unused.is_none(),
@@ -79,7 +129,12 @@ impl Store {
     }
 
     fn make(&self, name: &str, shape: Shape, init: Init) -> candle_core::Result<Var> {
-        let Some(Given { origin, tensors }) = &self.0.given else {
+        let given = self.0.given.as_ref();
+        let given = given.filter(|given| !given.partly || given.fits(name, &shape));
+        let Some(Given {
+            origin, tensors, ..
+        }) = given
+        else {
             let values = draw(&shape, init, self.0.seed, name);
             return Var::from_vec(values, shape, &Device::Cpu);
         };
@@ -124,7 +179,7 @@ impl SimpleBackend for Store {
 
     fn contains_tensor(&self, name: &str) -> bool {
         match &self.0.given {
-            Some(given) => given.tensors.contains_key(name),
+            Some(given) => given.partly || given.tensors.contains_key(name),
             None => true,
         }
     }
@@ -204,5 +259,30 @@ mod tests {
         let error = given().builder().get((2, 2), "b").unwrap_err().to_string();
         assert!(error.contains('b'), "{error}");
         assert!(given().vars().unwrap_err().to_string().contains("tensor a"));
+    }
+
+    #[test]
+    fn what_fits_is_taken_and_the_rest_drawn() {
+        let tensor = Tensor::full(7f32, (2, 2), &Device::Cpu).unwrap();
+        let given: HashMap<_, _> = ["a", "b", "c"]
+            .map(|n| (n.to_owned(), tensor.clone()))
+            .into();
+        let store = Store::partly_given("f", given.clone(), 3);
+        let values = |name: &str, rows: usize| {
+            let init = Init::Const(1.0);
+            let tensor = store
+                .builder()
+                .get_with_hints((rows, 2), name, init)
+                .unwrap();
+            tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        assert_eq!(values("a", 2), [7.0; 4]);
+        assert_eq!(values("b", 3), [1.0; 6]);
+        assert_eq!(values("d", 2), [1.0; 4]);
+        assert_eq!(store.vars().unwrap().len(), 3);
+        let store = Store::partly_given("f", given, 3);
+        store.builder().get((3, 2), "a").unwrap();
+        let error = store.vars().unwrap_err().to_string();
+        assert!(error.contains("none of its tensors"), "{error}");
     }
 }

@@ -209,6 +209,7 @@ mod tests {
         let train = |step: u64| Event::Train {
             step,
             loss: 1.0 / step as f64,
+            discriminator_loss: None,
             lr: 1e-3,
             gradient_norm: 1.0,
             steps_per_second: 1.0,

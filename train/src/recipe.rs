@@ -3,6 +3,8 @@
 //! A recipe states what differs from the model's defaults; flags of the
 //! command differ from the recipe; what results is written beside the weights.
 
+use crate::degrade::video::Codec;
+use crate::gan::{srgan, unet};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -35,6 +37,15 @@ const MAX_NUMERATOR: u32 = 64;
 /// The smallest patch that makes sense: the reach of one small convolution.
 const MIN_PATCH: usize = 8;
 
+/// Momentum where none is given.
+const MOMENTUM: f64 = 0.9;
+
+/// Factor of the learning rate at a drop where none is given.
+const LR_DROP: f64 = 0.1;
+
+/// Patience of the schedule `plateau` where none is given.
+const LR_PATIENCE: u64 = 5;
+
 /// A training recipe with every setting resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,6 +56,66 @@ pub struct Recipe {
     pub data: Data,
     /// How.
     pub train: Train,
+    /// What a network that names things sees, as a part of the loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perceptual: Option<Perceptual>,
+    /// What another network that learns to judge says, as a part of the loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adversarial: Option<Adversarial>,
+}
+
+/// A perceptual loss, added to the loss: the distance of features.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Perceptual {
+    /// Weights of a VGG (torchvision's names) or a SqueezeNet 1.0.
+    pub weights: PathBuf,
+    /// Layers and the factors of their distances: `conv5_4` before, `relu5_4`
+    /// after the ReLU; SqueezeNet's are `conv1`, `fire2` to `fire9`.
+    pub layers: BTreeMap<String, f64>,
+    /// How features are compared.
+    #[serde(default)]
+    pub distance: Distance,
+    /// Factor of the whole.
+    #[serde(default = "once")]
+    pub weight: f64,
+}
+
+/// How features are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Distance {
+    /// Mean absolute difference.
+    L1,
+    /// Mean squared difference.
+    #[default]
+    Mse,
+}
+
+/// An adversarial loss, added to the loss. Every step of the network is
+/// followed by one of the discriminator, on the same pictures; the best
+/// weights are then the last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adversarial {
+    /// The network that judges.
+    pub discriminator: Discriminating,
+    /// Factor of the loss.
+    pub weight: f64,
+    /// The discriminator's highest learning rate, on the network's schedule;
+    /// `train.lr` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+}
+
+/// A discriminator: its name and what differs from the published one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "lowercase")]
+pub enum Discriminating {
+    /// SRGAN's: a logit a picture.
+    Srgan(srgan::Config),
+    /// Real-ESRGAN's, a U-Net with spectral normalisation: a logit a pixel.
+    Unet(unet::Config),
 }
 
 /// The network.
@@ -53,9 +124,14 @@ pub struct Recipe {
 pub struct Model {
     /// A name of the library's table.
     pub name: String,
-    /// Weights to start from; drawn at random if absent.
+    /// Weights to start from: a weights file, or the state of another run
+    /// (`checkpoint/state.safetensors`); drawn at random if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
+    /// Whether only those of its tensors are taken that fit by name and shape,
+    /// and the others drawn: for x4 from x2.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub init_partly: bool,
     /// Settings of the architecture that differ from the table's.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub config: Table,
@@ -71,6 +147,13 @@ pub struct Data {
     pub patch: usize,
     /// How small pictures are made of large ones.
     pub degradation: Degradation,
+    /// Whether the pictures to be made are sharpened, as Real-ESRGAN's are
+    /// (degradation `realesrgan`). A discriminator sees them as they were.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sharpen: bool,
+    /// What the degradation `video` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video: Option<Video>,
     /// Pictures held back for validation: a fraction if below 1, else a number.
     pub validation: f64,
     /// Pictures to draw where `dirs` is empty.
@@ -94,7 +177,36 @@ fn once() -> f64 {
     1.0
 }
 
-/// The interpolation that makes the small picture and enlarges it again.
+/// What codecs do to patches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Video {
+    /// Codecs, one drawn for each batch; empty for all that are there.
+    pub codecs: Vec<Codec>,
+    /// Least and most of what they take away, drawn evenly: 0 is hardly seen,
+    /// at 1 there are blocks.
+    pub strength: [f64; 2],
+    /// Frames of a clip, of which the last is taken.
+    pub frames: usize,
+    /// How far pictures move from frame to frame at most, in small samples.
+    pub motion: f64,
+}
+
+impl Default for Video {
+    fn default() -> Self {
+        Self {
+            codecs: Vec::new(),
+            strength: [0.1, 0.7],
+            frames: 5,
+            motion: 2.0,
+        }
+    }
+}
+
+/// The most frames that a clip has.
+const MAX_FRAMES: usize = 100;
+
+/// What makes the small picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Degradation {
@@ -102,6 +214,12 @@ pub enum Degradation {
     Matlab,
     /// Pillow's `BICUBIC`, 8 bit throughout.
     Pillow,
+    /// A faint blur and OpenCV's bicubic, as SRCNN's seed has it, 8 bit.
+    Opencv,
+    /// Real-ESRGAN's second-order chain: blur, resizing, noise and JPEG, twice.
+    RealEsrgan,
+    /// Bicubic as MATLAB's, then a real video encoder and decoder.
+    Video,
 }
 
 /// The optimisation.
@@ -131,14 +249,31 @@ pub struct Train {
     pub minutes: Option<f64>,
     /// Patches a scale and step.
     pub batch_size: usize,
-    /// Adam, or AdamW with decoupled weight decay.
+    /// Adam, AdamW with decoupled weight decay, or descent with momentum.
     pub optimizer: Optimizer,
+    /// Momentum of `sgd`; 0.9 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<f64>,
     /// Highest learning rate.
     pub lr: f64,
     /// How the learning rate falls.
     pub schedule: Schedule,
-    /// Lowest learning rate of the cosine.
+    /// Lowest learning rate of a schedule that falls.
     pub min_lr: f64,
+    /// What the learning rate is multiplied by when it drops (schedules
+    /// `step`, `milestones`, `plateau`); a tenth if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr_drop: Option<f64>,
+    /// Steps between drops of the schedule `step`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr_drop_every: Option<u64>,
+    /// Steps at which the schedule `milestones` drops, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lr_drop_at: Vec<u64>,
+    /// Validations without headway that the schedule `plateau` lets pass
+    /// before it drops; 5 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr_patience: Option<u64>,
     /// Steps over which the learning rate first rises.
     pub warmup: u64,
     /// Decay rates of Adam's first and second moments.
@@ -150,8 +285,21 @@ pub struct Train {
     /// Upper bound of the gradient's norm over all parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// Bound of every element of the gradient, either side of zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_value: Option<f64>,
+    /// Decay of a moving average of the weights, which is then what is
+    /// validated and written as the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
+    /// Validations without a new best after which the run ends early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_after: Option<u64>,
     /// The loss.
     pub loss: Loss,
+    /// Factor of the loss, where others are added; 1 if absent, 0 for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_weight: Option<f64>,
     /// Seed of first weights, patches and drawn pictures.
     pub seed: u32,
     /// Scales that validation measures; empty for those that are trained.
@@ -193,6 +341,8 @@ pub enum Optimizer {
     Adam,
     /// Weight decay shrinks the parameters.
     AdamW,
+    /// Gradient descent with momentum; weight decay adds to the gradient.
+    Sgd,
 }
 
 /// The course of the learning rate after the warm-up.
@@ -203,6 +353,12 @@ pub enum Schedule {
     Constant,
     /// Half a cosine from `lr` to `min_lr`.
     Cosine,
+    /// Drops every `lr_drop_every` steps.
+    Step,
+    /// Drops at each step of `lr_drop_at`.
+    Milestones,
+    /// Drops when more than `lr_patience` validations made no headway.
+    Plateau,
 }
 
 /// What is minimised, a mean over all samples.
@@ -215,6 +371,8 @@ pub enum Loss {
     L1,
     /// Smoothed absolute error.
     Charbonnier,
+    /// Half of what structural similarity lacks to 1.
+    Dssim,
 }
 
 /// Keys that state the run's length; a later source replaces all of them.
@@ -234,6 +392,23 @@ impl Overrides {
             }
         }
         self
+    }
+}
+
+impl Train {
+    /// Momentum of `sgd`.
+    pub fn momentum(&self) -> f64 {
+        self.momentum.unwrap_or(MOMENTUM)
+    }
+
+    /// What the learning rate is multiplied by when it drops.
+    pub fn lr_drop(&self) -> f64 {
+        self.lr_drop.unwrap_or(LR_DROP)
+    }
+
+    /// Validations without headway before the schedule `plateau` drops.
+    pub fn lr_patience(&self) -> u64 {
+        self.lr_patience.unwrap_or(LR_PATIENCE)
     }
 }
 
@@ -332,6 +507,9 @@ impl Recipe {
             ),
             ("minutes", train.minutes.unwrap_or(1.0)),
             ("clip_norm", train.clip_norm.unwrap_or(1.0)),
+            ("clip_value", train.clip_value.unwrap_or(1.0)),
+            ("lr_drop_every", train.lr_drop_every.unwrap_or(1) as f64),
+            ("stop_after", train.stop_after.unwrap_or(1) as f64),
         ];
         let factors = train.lr_factors.values().map(|&f| ("lr_factors", f));
         let repeats = data.dirs.iter().map(|dir| ("repeat", dir.repeat));
@@ -351,6 +529,7 @@ impl Recipe {
             ("validation", data.validation),
             ("weight_decay", train.weight_decay),
             ("min_lr", train.min_lr),
+            ("loss_weight", train.loss_weight.unwrap_or(1.0)),
         ];
         for (name, value) in not_negative {
             ensure!(
@@ -367,10 +546,18 @@ impl Recipe {
             MAX_SAMPLES,
             data.patch
         );
-        for beta in train.betas {
+        let [beta1, beta2] = train.betas;
+        let below_one = [
+            ("betas", beta1),
+            ("betas", beta2),
+            ("momentum", train.momentum()),
+            ("lr_drop", train.lr_drop()),
+            ("ema", train.ema.unwrap_or(0.0)),
+        ];
+        for (name, value) in below_one {
             ensure!(
-                (0.0..1.0).contains(&beta),
-                "betas must be from 0 to below 1, not {beta}"
+                (0.0..1.0).contains(&value),
+                "{name} must be from 0 to below 1, not {value}"
             );
         }
         ensure!(
@@ -379,7 +566,55 @@ impl Recipe {
             data.patch
         );
         self.check_length()?;
+        self.check_schedule()?;
+        self.check_added_losses()?;
+        self.check_degradation()?;
         self.check_scales()
+    }
+
+    /// Sees to it that what belongs to a schedule or an optimiser comes with it.
+    fn check_schedule(&self) -> Result<()> {
+        let train = &self.train;
+        let (step, milestones, plateau) = (Schedule::Step, Schedule::Milestones, Schedule::Plateau);
+        let falls = [step, milestones, plateau];
+        let is = |schedule: Schedule| train.schedule == schedule;
+        let belongs = [
+            (
+                "lr_drop",
+                train.lr_drop.is_some(),
+                falls.contains(&train.schedule),
+            ),
+            ("lr_drop_every", train.lr_drop_every.is_some(), is(step)),
+            ("lr_drop_at", !train.lr_drop_at.is_empty(), is(milestones)),
+            ("lr_patience", train.lr_patience.is_some(), is(plateau)),
+        ];
+        for (name, given, used) in belongs {
+            ensure!(
+                !given || used,
+                "{name} has no meaning with schedule {:?}: leave it out, or take another schedule",
+                train.schedule
+            );
+        }
+        ensure!(
+            train.momentum.is_none() || train.optimizer == Optimizer::Sgd,
+            "momentum belongs to the optimizer sgd; Adam has betas"
+        );
+        ensure!(
+            !is(step) || train.lr_drop_every.is_some(),
+            "the schedule step needs lr_drop_every, the steps between drops"
+        );
+        ensure!(
+            !is(milestones)
+                || train.lr_drop_at.is_sorted_by(|a, b| a < b) && !train.lr_drop_at.is_empty(),
+            "the schedule milestones needs lr_drop_at, an ascending list of steps"
+        );
+        let judges = is(plateau) || train.stop_after.is_some();
+        ensure!(
+            !judges || self.data.validation > 0.0,
+            "the schedule plateau and stop_after go by validation: hold pictures back \
+             (validation above 0)"
+        );
+        Ok(())
     }
 
     fn check_length(&self) -> Result<()> {
@@ -387,6 +622,68 @@ impl Recipe {
         ensure!(
             train.steps.is_none() || train.epochs.is_none(),
             "the length is given twice: steps and epochs; give one of them"
+        );
+        Ok(())
+    }
+
+    /// Sees to it that what belongs to a degradation comes with it.
+    fn check_degradation(&self) -> Result<()> {
+        let data = &self.data;
+        ensure!(
+            !data.sharpen || data.degradation == Degradation::RealEsrgan,
+            "sharpen belongs to the degradation realesrgan"
+        );
+        ensure!(
+            data.video.is_none() || data.degradation == Degradation::Video,
+            "data.video belongs to the degradation video"
+        );
+        let video = data.video.clone().unwrap_or_default();
+        let [least, most] = video.strength;
+        ensure!(
+            (0.0..=1.0).contains(&least) && (least..=1.0).contains(&most),
+            "video.strength must be two numbers from 0 to 1, the smaller first, not {least} and {most}"
+        );
+        ensure!(
+            (1..=MAX_FRAMES).contains(&video.frames),
+            "video.frames must be 1 to {MAX_FRAMES}, not {}",
+            video.frames
+        );
+        ensure!(
+            (0.0..=16.0).contains(&video.motion),
+            "video.motion must be 0 to 16 small samples a frame, not {}",
+            video.motion
+        );
+        Ok(())
+    }
+
+    /// Sees to it that perceptual and adversarial losses make sense.
+    fn check_added_losses(&self) -> Result<()> {
+        let (perceptual, adversarial) = (self.perceptual.as_ref(), self.adversarial.as_ref());
+        let layers = perceptual.iter().flat_map(|p| p.layers.values());
+        let positive = layers
+            .map(|&factor| ("perceptual.layers", factor))
+            .chain(perceptual.map(|p| ("perceptual.weight", p.weight)))
+            .chain(adversarial.map(|a| ("adversarial.weight", a.weight)))
+            .chain(adversarial.and_then(|a| Some(("adversarial.lr", a.lr?))));
+        for (name, value) in positive {
+            ensure!(
+                value > 0.0 && value.is_finite(),
+                "{name} must be above 0, not {value}"
+            );
+        }
+        ensure!(
+            perceptual.is_none_or(|p| !p.layers.is_empty()),
+            "perceptual.layers is empty: name one, such as relu5_4 = 1.0"
+        );
+        let added = perceptual.is_some() || adversarial.is_some();
+        ensure!(
+            !added || self.architecture()?.channels() == Channels::Rgb,
+            "perceptual and adversarial losses see RGB, and {} makes luma",
+            self.model.name
+        );
+        ensure!(
+            self.train.loss_weight != Some(0.0) || perceptual.is_some(),
+            "loss_weight 0 leaves nothing to learn from: add [perceptual], or raise it"
         );
         Ok(())
     }
@@ -416,7 +713,7 @@ impl Recipe {
         let architecture = self.architecture()?;
         let known = match architecture.scales() {
             None if train.scales.len() > 1 => bail!(
-                "{name} trains one scale a run, {} were given: train each with its own --out",
+                "{name} trains one scale a run, {} were given: --each-scale trains one after the other",
                 train.scales.len()
             ),
             None => Scales::list(train.scales.iter().copied()),
@@ -530,11 +827,14 @@ fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
         model: Model {
             name: name.to_owned(),
             init: None,
+            init_partly: false,
             config: Table::new(),
         },
         data: Data {
             patch,
             degradation,
+            sharpen: false,
+            video: None,
             validation: if drawn { 4.0 } else { 10.0 },
             drawn: DRAWN_PICTURES,
             dirs: Vec::new(),
@@ -549,9 +849,14 @@ fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
             minutes: drawn.then_some(DRAWN_MINUTES),
             batch_size,
             optimizer: Optimizer::Adam,
+            momentum: None,
             lr,
             schedule,
             min_lr: lr / 100.0,
+            lr_drop: None,
+            lr_drop_every: None,
+            lr_drop_at: Vec::new(),
+            lr_patience: None,
             // A hypernetwork moves all of a layer's weights together: without
             // a slow start its ReLUs die, and what is left is bicubic.
             warmup: if drawn { 50 } else { 500 },
@@ -559,13 +864,19 @@ fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
             eps: 1e-8,
             weight_decay: 0.0,
             clip_norm: None,
+            clip_value: None,
+            ema: None,
+            stop_after: None,
             loss: Loss::Mse,
+            loss_weight: None,
             seed: 1,
             validate_scales: Vec::new(),
             validate_every: if drawn { 200 } else { 1000 },
             checkpoint_every: if drawn { 200 } else { 500 },
             lr_factors: BTreeMap::new(),
         },
+        perceptual: None,
+        adversarial: None,
     })
 }
 
@@ -673,6 +984,41 @@ mod tests {
             ("[train]\nlr = 0", "lr must be above 0"),
             ("[train]\nsteps = 1\nepochs = 1", "given twice"),
             ("[data]\npatch = 2", "patch must be"),
+            ("[train]\nema = 1", "ema must be"),
+            ("[train]\nmomentum = 0.9", "belongs to the optimizer sgd"),
+            ("[train]\nschedule = 'step'", "needs lr_drop_every"),
+            (
+                "[train]\nschedule = 'milestones'\nlr_drop_at = [5, 5]",
+                "ascending",
+            ),
+            ("[train]\nlr_patience = 3", "lr_patience has no meaning"),
+            ("[train]\nloss_weight = 0", "nothing to learn from"),
+            ("[data]\nsharpen = true", "sharpen belongs to"),
+            ("[data]\nvideo = {}", "data.video belongs to"),
+            (
+                "[data]\ndegradation = 'video'\nvideo = { codecs = ['h261'] }",
+                "h261",
+            ),
+            (
+                "[data]\ndegradation = 'video'\nvideo = { strength = [0.5, 0.2] }",
+                "the smaller first",
+            ),
+            (
+                "[adversarial]\nweight = 1\ndiscriminator = { name = 'unet' }",
+                "makes luma",
+            ),
+            (
+                "[adversarial]\nweight = 1\ndiscriminator = { name = 'unet', depth = 3 }",
+                "depth",
+            ),
+            (
+                "[perceptual]\nweights = 'f'\nlayers = {}",
+                "perceptual.layers is empty",
+            ),
+            (
+                "[data]\nvalidation = 0\n[train]\nstop_after = 3",
+                "hold pictures back",
+            ),
             ("[train]\nscale_weights = [1]", "scale_weights"),
             ("[train]\nvalidate_scales = ['1.333']", "4/3"),
             (

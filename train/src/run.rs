@@ -1,10 +1,13 @@
 //! A whole run: its folder, the loop, what it shows and what it keeps.
 
+use crate::board::{self, Board};
 use crate::checkpoint::{State, write_whole};
 use crate::data::Dataset;
+use crate::degrade::Method;
 use crate::log::{Event, Log};
 use crate::plot;
 use crate::recipe::{Overrides, Recipe};
+use crate::rehearsal;
 use crate::trainer::{Report, Trainer};
 use crate::validate::{Quality, Validator, mean_gain};
 use anyhow::{Context, Result, bail, ensure};
@@ -40,6 +43,8 @@ pub struct Options {
     pub resume: bool,
     /// Replace the run in the folder.
     pub force: bool,
+    /// Take a few steps, say what the run would take, and leave the folder alone.
+    pub dry_run: bool,
 }
 
 /// How a run ended.
@@ -69,15 +74,19 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
     if let Some(state) = &state {
         state.check_data(&dataset.fingerprint)?;
     }
-    let trainer = Trainer::new(&recipe, &dataset, state)?;
+    let mut trainer = Trainer::new(&recipe, &dataset, state)?;
+    let (scales, method) = (recipe.validation_scales(), Method::new(&recipe.data)?);
+    let validator = Validator::new(&dataset.held_back, scales, &method)?;
+    if options.dry_run {
+        rehearsal::report(&recipe, &mut trainer, &validator)?;
+        return Ok(Outcome::Finished);
+    }
     if !options.resume {
         // Only now, when nothing else can be wrong: an old run is not lost to a typo.
         folder.clear()?;
     }
     let log = Log::open(&folder.file("log.jsonl"), trainer.steps())?;
-    let (scales, degradation) = (recipe.validation_scales(), recipe.data.degradation);
-    let validator = Validator::new(&dataset.held_back, scales, degradation);
-    write_whole(&folder.file("recipe.toml"), recipe.to_toml()?.as_bytes())?;
+    let board = Board::open(&folder.0, trainer.steps())?;
     let bar = progress_bar(&trainer);
     let mut session = Session {
         folder,
@@ -87,10 +96,43 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
         bar,
         quality: last_quality(log.events()),
         log,
+        board,
         data: dataset.description.clone(),
     };
     session.begin()?;
     session.train(stop)
+}
+
+/// Trains one network for each of some scales, one after the other, in the
+/// folders `x2`, `x3` and so on of the run's. With [`Options::resume`] those
+/// that are begun go on, and the others begin.
+///
+/// # Errors
+///
+/// As [`run`], of the first that fails.
+pub fn run_each(options: &Options, scales: &[String], stop: &AtomicBool) -> Result<Outcome> {
+    let mut parents = options.clone();
+    parents
+        .overrides
+        .set("train", "scales", scales.first().map(|s| vec![s.clone()]));
+    let name = Recipe::resolve(options.recipe.as_deref(), &parents.overrides)?
+        .model
+        .name;
+    let parent = options.out.clone();
+    let parent = parent.unwrap_or_else(|| Path::new("runs").join(name));
+    for scale in scales {
+        // A fraction's stroke cannot be in a folder's name.
+        let out = parent.join(format!("x{}", scale.replace('/', "_")));
+        let mut one = options.clone();
+        one.overrides
+            .set("train", "scales", Some(vec![scale.clone()]));
+        one.resume = options.resume && Folder(out.clone()).file("recipe.toml").exists();
+        one.out = Some(out);
+        if run(&one, stop)? == Outcome::Stopped {
+            return Ok(Outcome::Stopped);
+        }
+    }
+    Ok(Outcome::Finished)
 }
 
 /// Resolves the recipe and the folder.
@@ -108,7 +150,7 @@ fn open(options: &Options) -> Result<(Folder, Recipe)> {
     if !options.resume {
         let recipe = given()?;
         let folder = folder(Some(&recipe));
-        folder.check_free(options.force)?;
+        folder.check_free(options.force || options.dry_run)?;
         return Ok((folder, recipe));
     }
     let folder = match &options.out {
@@ -177,6 +219,7 @@ impl Folder {
     fn clear(&self) -> Result<()> {
         let shown = self.0.display();
         for name in [
+            "recipe.toml",
             "log.jsonl",
             "curves.png",
             "best.safetensors",
@@ -185,6 +228,7 @@ impl Folder {
             remove(&self.file(name))?;
         }
         remove(&self.state())?;
+        board::clear(&self.0)?;
         let made = std::fs::create_dir_all(self.0.join("checkpoint"));
         made.with_context(|| format!("cannot make the folder {shown}"))
     }
@@ -221,6 +265,7 @@ struct Session {
     trainer: Trainer,
     validator: Validator,
     log: Log,
+    board: Board,
     bar: ProgressBar,
     /// Step and result of the last validation.
     quality: Option<(u64, Vec<Quality>)>,
@@ -263,22 +308,31 @@ impl Session {
         let model = &self.recipe.model.name;
         let out = self.folder.0.display();
         eprintln!("training {model} ({weights} weights) from step {step} into {out}");
-        self.log.push(Event::Start {
+        self.record(Event::Start {
             step,
             model: model.clone(),
             recipe_sha256: self.recipe.sha256()?,
             data: self.data.clone(),
         })?;
-        match step {
+        if step == 0 {
             // Early, so that a folder that cannot be written is no late surprise.
-            0 => self.save(),
-            _ => Ok(()),
+            self.save()?;
         }
+        // The recipe is what makes a folder a run's: there is a state by now,
+        // so that a run killed before it is finished can always go on.
+        let recipe = self.recipe.to_toml()?;
+        write_whole(&self.folder.file("recipe.toml"), recipe.as_bytes())
+    }
+
+    /// Writes a line of the log, for people and for TensorBoard.
+    fn record(&mut self, event: Event) -> Result<()> {
+        self.board.push(&event)?;
+        self.log.push(event)
     }
 
     fn train(&mut self, stop: &AtomicBool) -> Result<Outcome> {
         let mut tally = Tally::new();
-        while self.trainer.progress() < 1.0 {
+        while !self.trainer.is_done() {
             if stop.load(Ordering::SeqCst) {
                 self.save()?;
                 self.end("interrupted")?;
@@ -295,16 +349,19 @@ impl Session {
             self.note(&report, &mut tally)?;
             let step = self.trainer.steps();
             let train = &self.recipe.train;
-            let done = self.trainer.progress() >= 1.0;
-            let save = done || step.is_multiple_of(train.checkpoint_every);
-            if done || step.is_multiple_of(train.validate_every) {
+            let last = self.trainer.progress() >= 1.0;
+            let save = last || step.is_multiple_of(train.checkpoint_every);
+            if last || step.is_multiple_of(train.validate_every) {
                 self.validate()?;
             }
-            if save {
+            if save || self.trainer.is_done() {
                 self.save()?;
             }
         }
-        self.end("finished")?;
+        self.end(match self.trainer.progress() < 1.0 {
+            true => "no better for long",
+            false => "finished",
+        })?;
         eprintln!(
             "finished: {}",
             self.folder.file("best.safetensors").display()
@@ -321,9 +378,10 @@ impl Session {
             return Ok(());
         }
         let count = tally.losses.len() as f64;
-        self.log.push(Event::Train {
+        self.record(Event::Train {
             step,
             loss: tally.losses.iter().sum::<f64>() / count,
+            discriminator_loss: report.discriminator_loss,
             lr: report.lr,
             gradient_norm: report.gradient_norm,
             steps_per_second: count / tally.since.elapsed().as_secs_f64(),
@@ -364,14 +422,15 @@ impl Session {
         if let Some(gain) = gain {
             self.quality = Some((step, quality.clone()));
             let quality = quality.clone();
-            self.log.push(Event::Validation {
+            self.record(Event::Validation {
                 step,
                 quality,
                 gain,
             })?;
         }
-        if gain.is_none_or(|gain| self.trainer.best.is_none_or(|best| gain > best)) {
-            self.trainer.best = gain;
+        // What deceives a discriminator is further from the original by PSNR.
+        let adversarial = self.recipe.adversarial.is_some();
+        if gain.is_none_or(|gain| self.trainer.note(gain)) || adversarial {
             self.save_weights("best.safetensors")?;
         }
         plot::save(self.log.events(), &self.folder.file("curves.png"))?;
@@ -429,13 +488,14 @@ impl Session {
         self.bar.finish_and_clear();
         let (step, seconds) = (self.trainer.steps(), self.trainer.seconds());
         let reason = reason.to_owned();
-        self.log.push(Event::End {
+        self.record(Event::End {
             step,
             reason,
             seconds,
         })?;
         plot::save(self.log.events(), &self.folder.file("curves.png"))
     }
+
     /// The last validation in words.
     fn summary(&self) -> String {
         let Some((step, quality)) = &self.quality else {

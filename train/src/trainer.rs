@@ -1,18 +1,23 @@
-//! One step after the other: batch, forward, loss, backward, Adam.
+//! One step after the other: batch, forward, loss, backward, optimiser.
 
-use crate::checkpoint::State;
+use crate::average::Average;
+use crate::checkpoint::{Player, State};
 use crate::data::{Dataset, Feeder, Part, Plan, steps_per_epoch};
-use crate::optim::{Adam, Settings};
-use crate::params::{Store, Vars};
-use crate::recipe::{Optimizer, Recipe, Schedule};
+use crate::features::PerceptualLoss;
+use crate::gan::Adversary;
+use crate::optim::{Descent, Settings};
+use crate::params::{Store, Vars, tensors};
+use crate::recipe::{Model, Recipe};
+use crate::schedule::{Course, Position, rate};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
-use srfilter::models::{Architecture, Deployed, Network};
+use srfilter::models::{Architecture, Deployed, Network, Scales};
 use srfilter::nn::BatchNorm;
 use srfilter::ops::Border;
 use srfilter::weights::Checkpoint;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,6 +33,18 @@ pub struct Report {
     pub lr: f64,
     /// Norm of the gradient before clipping.
     pub gradient_norm: f64,
+    /// The discriminator's loss, where there is one.
+    pub discriminator_loss: Option<f64>,
+}
+
+/// What the network made of one part of a batch.
+struct Made {
+    output: Tensor,
+    target: Tensor,
+    /// What a discriminator compares with.
+    real: Tensor,
+    /// Factor of the loss.
+    weight: f64,
 }
 
 /// A network in training.
@@ -36,14 +53,16 @@ pub struct Trainer {
     architecture: Architecture,
     network: Box<dyn Network>,
     vars: Vars,
-    adam: Adam,
+    average: Option<Average>,
+    descent: Descent,
+    perceptual: Option<PerceptualLoss>,
+    adversary: Option<Adversary>,
     feeder: Feeder,
     /// Scales that no step was taken at in this sitting.
     untried: HashSet<Scale>,
     steps_per_epoch: u64,
     seconds: f64,
-    /// Best mean gain in validation so far, in dB.
-    pub best: Option<f64>,
+    course: Course,
     /// What is trained on.
     data: String,
 }
@@ -69,23 +88,15 @@ impl Trainer {
         let (store, origin) = match (&state, &recipe.model.init) {
             (Some(state), _) => {
                 let origin = "the saved state".to_owned();
-                let store = Store::given(&origin, state.parameters.clone());
+                let store = Store::given(&origin, state.generator.parameters.clone());
                 (store, origin)
             }
-            (None, Some(path)) => {
-                let file = Checkpoint::open(path)?;
-                let of = file
-                    .card()?
-                    .map(|card| format!(" of {:?}", card.architecture));
-                let origin = format!("weights{}", of.unwrap_or_default());
-                let store = Store::given(file.origin(), file.tensors().clone());
-                (store, origin)
-            }
+            (None, Some(path)) => given(path, &recipe.model, recipe.train.seed)?,
             (None, None) => (Store::drawn(recipe.train.seed), "new weights".to_owned()),
         };
-        let scales = srfilter::models::Scales::list(recipe.train.scales.iter().copied());
+        let scales = Scales::list(recipe.train.scales.iter().copied());
         let network = architecture
-            .build(&store.builder(), scales)
+            .build(&store.builder(), scales.clone())
             .with_context(|| format!("cannot begin with {origin} as {architecture:?}"))?;
         let vars = store.vars()?;
         if state.is_none() && recipe.model.init.is_none() {
@@ -101,33 +112,45 @@ impl Trainer {
         }
         let mut learnt = vars.clone();
         learnt.retain(|name, _| !BatchNorm::is_statistic(name));
-        let mut adam = Adam::new(&learnt, settings(recipe), &recipe.train.lr_factors);
-        let (mut seconds, mut best) = (0.0, None);
+        let mut descent = Descent::new(&learnt, settings(recipe), &recipe.train.lr_factors);
+        let (mut seconds, mut course) = (0.0, Course::default());
+        let (mut averaged, mut judging) = (None, None);
         if let Some(state) = state {
-            (seconds, best) = (state.seconds, state.best);
-            adam.restore(state.step, state.moments)
+            (seconds, course) = (state.seconds, state.course);
+            averaged = Some(state.average);
+            judging = Some((state.step, state.discriminator));
+            descent
+                .restore(state.step, state.generator.moments)
                 .context("the saved state does not fit")?;
         }
+        let average = recipe.train.ema.map(|decay| {
+            let tensors = averaged.unwrap_or_else(|| tensors(&vars).collect());
+            Average::new(decay, tensors, &architecture, scales)
+        });
+        let perceptual = recipe.perceptual.as_ref().map(PerceptualLoss::new);
         let per_epoch = recipe.train.steps_per_epoch;
         let all = steps_per_epoch(&dataset.train, recipe)?;
         Ok(Self {
-            feeder: Feeder::start(Plan::new(recipe)?, Arc::clone(dataset), adam.steps()),
+            feeder: Feeder::start(Plan::new(recipe)?, Arc::clone(dataset), descent.steps()),
             untried: recipe.train.scales.iter().copied().collect(),
             steps_per_epoch: per_epoch.unwrap_or(all),
             recipe: recipe.clone(),
+            average: average.transpose()?,
+            perceptual: perceptual.transpose()?,
+            adversary: Adversary::new(recipe, settings(recipe), judging)?,
             architecture,
             network,
             vars,
-            adam,
+            descent,
             seconds,
-            best,
+            course,
             data: dataset.fingerprint.clone(),
         })
     }
 
     /// Steps taken.
     pub fn steps(&self) -> u64 {
-        self.adam.steps()
+        self.descent.steps()
     }
 
     /// Seconds of training, all sittings together.
@@ -172,9 +195,25 @@ impl Trainer {
         steps.max(time).min(1.0)
     }
 
-    /// The network.
+    /// Whether there is nothing more to do: all steps are taken, or the last
+    /// validations made no headway.
+    pub fn is_done(&self) -> bool {
+        self.progress() >= 1.0 || self.course.is_over(&self.recipe.train)
+    }
+
+    /// Takes note of a validation's gain, in dB. Returns whether it is the
+    /// best so far.
+    pub fn note(&mut self, gain: f64) -> bool {
+        self.course.note(gain, &self.recipe.train)
+    }
+
+    /// The network to validate and to deploy: that of the average weights
+    /// where the recipe keeps them.
     pub fn network(&self) -> &dyn Network {
-        self.network.as_ref()
+        match &self.average {
+            Some(average) => average.network(),
+            None => self.network.as_ref(),
+        }
     }
 
     /// The network that weights files get.
@@ -183,67 +222,75 @@ impl Trainer {
     ///
     /// A computation that fails.
     pub fn deployed(&self) -> Result<Deployed> {
+        let vars = self.average.as_ref().map_or(&self.vars, Average::vars);
         let same = || Deployed {
             architecture: self.architecture.clone(),
-            tensors: self.tensors(),
+            tensors: tensors(vars).collect(),
         };
-        Ok(self.network.deployed()?.unwrap_or_else(same))
+        Ok(self.network().deployed()?.unwrap_or_else(same))
     }
 
     /// The parameters by name.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
-        let named = self.vars.iter();
-        named
-            .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
-            .collect()
+        tensors(&self.vars).collect()
     }
 
     /// All that a later [`Trainer::new`] needs to go on.
     pub fn state(&self) -> State {
-        let moments = self.adam.moments();
+        let average = self.average.iter().flat_map(|a| tensors(a.vars()));
+        let adversary = self.adversary.as_ref();
         State {
             step: self.steps(),
             seconds: self.seconds,
-            best: self.best,
+            course: self.course,
             data: self.data.clone(),
-            parameters: self.tensors().into_iter().collect(),
-            moments: moments
-                .map(|(name, m)| (name.to_owned(), m.clone()))
-                .collect(),
+            generator: Player {
+                parameters: tensors(&self.vars).collect(),
+                moments: self.descent.moments(),
+            },
+            discriminator: adversary.map(Adversary::state).unwrap_or_default(),
+            average: average.collect(),
         }
     }
 
-    /// Takes one step.
+    /// Takes one step: the network's, then the discriminator's if there is one,
+    /// on the same pictures.
     ///
     /// # Errors
     ///
-    /// A loss or gradient that is not finite; the parameters are then those
-    /// of the step before.
+    /// A loss or gradient that is not finite; the parameters of the network
+    /// that it belongs to are then those of the step before.
     pub fn step(&mut self) -> Result<Report> {
         let start = Instant::now();
         let parts = self.feeder.next()?;
-        let loss = self.loss(&parts)?;
+        let made = self.make(&parts)?;
+        let loss = self.loss(&made)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         let gradients = loss.backward()?;
-        let gradient_norm = self.adam.gradient_norm(&gradients)?;
+        let gradient_norm = self.descent.gradient_norm(&gradients)?;
         ensure!(
             value.is_finite() && gradient_norm.is_finite(),
             "step {}: loss {value}, gradient norm {gradient_norm}: the training diverged; \
              try a lower --lr or a --clip-norm",
             self.steps() + 1
         );
-        let factor = match self.recipe.train.clip_norm {
-            Some(limit) => (limit / (gradient_norm + CLIP_EPS)).min(1.0),
-            None => 1.0,
+        let (lr, clip_norm) = (self.lr(), self.recipe.train.clip_norm);
+        let clip = |norm: f64| clip_norm.map_or(1.0, |most| (most / (norm + CLIP_EPS)).min(1.0));
+        self.descent.step(&gradients, lr, clip(gradient_norm))?;
+        let discriminator_loss = match &mut self.adversary {
+            Some(adversary) => Some(judge(adversary, &made, lr, clip)?),
+            None => None,
         };
-        let lr = self.lr();
-        self.adam.step(&gradients, lr, factor)?;
+        if let Some(average) = &self.average {
+            average.follow(&self.vars)?;
+        }
         self.check_reach(&parts)?;
         self.seconds += start.elapsed().as_secs_f64();
         Ok(Report {
             loss: value,
             lr,
             gradient_norm,
+            discriminator_loss,
         })
     }
 
@@ -255,7 +302,7 @@ impl Trainer {
         for part in parts {
             self.untried.remove(&part.scale);
         }
-        match self.adam.untouched() {
+        match self.descent.untouched() {
             Some(name) if self.untried.is_empty() => {
                 bail!("the loss depends on parameter {name} at no scale")
             }
@@ -263,53 +310,117 @@ impl Trainer {
         }
     }
 
-    /// Sum of the losses of all parts.
-    fn loss(&self, parts: &[Part]) -> Result<Tensor> {
-        let mut sum: Option<Tensor> = None;
-        for part in parts {
+    /// What the network makes of a batch.
+    fn make(&self, parts: &[Part]) -> Result<Vec<Made>> {
+        let (patch, batch) = (self.recipe.data.patch, self.recipe.train.batch_size);
+        let planes = self.network.channels().count();
+        let tensor = |samples: &[f32], side: usize| {
+            Tensor::from_slice(samples, (batch, planes, side, side), &Device::Cpu)
+        };
+        let make = |part: &Part| -> Result<Made> {
             let network = self.network.in_training(part.scale)?;
-            let patch = self.recipe.data.patch;
-            let planes = self.network.channels().count();
-            let tensor = |samples: &[f32], side: usize| {
-                let shape = (self.recipe.train.batch_size, planes, side, side);
-                Tensor::from_slice(samples, shape, &Device::Cpu)
-            };
             let output = network.forward(&tensor(&part.input, patch)?)?;
-            let target = tensor(&part.target, patch * network.works_at().factor())?;
-            let target = center(&target, output.dim(3)?)?;
-            let loss = (self.recipe.train.loss.of(&output, &target)? * part.weight)?;
-            sum = Some(match sum {
-                Some(sum) => (sum + loss)?,
-                None => loss,
-            });
+            let (side, middle) = (patch * network.works_at().factor(), output.dim(3)?);
+            let target = center(&tensor(&part.target, side)?, middle)?;
+            let real = match part.real.is_empty() {
+                true => target.clone(),
+                false => center(&tensor(&part.real, side)?, middle)?,
+            };
+            Ok(Made {
+                output,
+                target,
+                real,
+                weight: part.weight,
+            })
+        };
+        parts.iter().map(make).collect()
+    }
+
+    /// Sum of the losses of all parts.
+    fn loss(&self, made: &[Made]) -> Result<Tensor> {
+        let pixels = self.recipe.train.loss_weight.unwrap_or(1.0);
+        let mut losses = Vec::new();
+        for Made {
+            output,
+            target,
+            weight,
+            ..
+        } in made
+        {
+            if pixels > 0.0 {
+                let loss = self.recipe.train.loss.of(output, target)?;
+                losses.push((loss * (pixels * weight))?);
+            }
+            if let Some(perceptual) = &self.perceptual {
+                losses.push((perceptual.of(output, target)? * *weight)?);
+            }
+            if let Some(adversary) = &self.adversary {
+                losses.push((adversary.against(output)? * *weight)?);
+            }
         }
-        sum.context("a step without any scale")
+        sum(losses)
     }
 
     /// The learning rate of the next step.
     fn lr(&self) -> f64 {
-        let train = &self.recipe.train;
-        let (step, progress, warmup) = (self.steps(), self.progress(), self.warmup());
-        if step < warmup {
-            return train.lr * (step + 1) as f64 / (warmup + 1) as f64;
-        }
-        match train.schedule {
-            Schedule::Constant => train.lr,
-            Schedule::Cosine => {
-                let share = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
-                train.min_lr + (train.lr - train.min_lr) * share
-            }
-        }
+        let at = Position {
+            step: self.steps(),
+            progress: self.progress(),
+            warmup: self.warmup(),
+            drops: self.course.drops,
+        };
+        rate(&self.recipe.train, at)
     }
+}
+
+/// Sum of some losses.
+fn sum(losses: Vec<Tensor>) -> Result<Tensor> {
+    let mut losses = losses.into_iter();
+    let first = losses.next().context("a step without any loss")?;
+    Ok(losses.try_fold(first, |sum, loss| sum + loss)?)
+}
+
+/// The discriminator's step. Returns its loss.
+fn judge(
+    adversary: &mut Adversary,
+    made: &[Made],
+    lr: f64,
+    clip: impl Fn(f64) -> f64,
+) -> Result<f64> {
+    let loss = |made: &Made| -> Result<Tensor> {
+        Ok((adversary.loss(&made.real, &made.output)? * made.weight)?)
+    };
+    let loss = sum(made.iter().map(loss).collect::<Result<_>>()?)?;
+    adversary.step(&loss, lr, clip)
+}
+
+/// The weights that a recipe begins with, and what to call them.
+fn given(path: &Path, model: &Model, seed: u32) -> Result<(Store, String)> {
+    let file = Checkpoint::open(path)?;
+    let of = file
+        .card()?
+        .map(|card| format!(" of {:?}", card.architecture));
+    let origin = format!("weights{}", of.unwrap_or_default());
+    let tensors: HashMap<String, Tensor> = match State::is_state(&file) {
+        true => State::load(path)?.weights(),
+        false => file.tensors().clone(),
+    };
+    let store = match model.init_partly {
+        true => Store::partly_given(file.origin(), tensors, seed),
+        false => Store::given(file.origin(), tensors),
+    };
+    Ok((store, origin))
 }
 
 fn settings(recipe: &Recipe) -> Settings {
     let train = &recipe.train;
     Settings {
+        rule: train.optimizer,
         betas: train.betas,
         eps: train.eps,
+        momentum: train.momentum(),
         weight_decay: train.weight_decay,
-        decoupled: train.optimizer == Optimizer::AdamW,
+        clip_value: train.clip_value,
     }
 }
 

@@ -2,9 +2,13 @@
 //! that are never trained on.
 
 use crate::data::Image;
-use crate::recipe::Degradation;
+use crate::degrade::raster::Raster;
+use crate::degrade::{Bicubic, Method, Windowed, cropped};
+use crate::fnv;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use srfilter::Scale;
 use srfilter::frame::resample::{Region, Resampler};
@@ -71,17 +75,28 @@ struct Planes<T> {
 pub struct Validator(Vec<(Scale, Vec<Case>)>);
 
 impl Validator {
-    /// Prepares the middle of every picture for every scale.
-    pub fn new(images: &[Image], scales: &[Scale], degradation: Degradation) -> Self {
+    /// Prepares the middle of every picture for every scale. Random
+    /// degradations are the same in every run.
+    ///
+    /// # Errors
+    ///
+    /// A degradation that fails.
+    pub fn new(images: &[Image], scales: &[Scale], method: &Method) -> Result<Self> {
+        if images.is_empty() {
+            return Ok(Self(Vec::new()));
+        }
         let middles: Vec<Image> = images.iter().map(|image| image.center(SIDE)).collect();
         let cases = |&scale: &Scale| {
-            let case = |image: &Image| Case::new(image, scale, degradation);
-            (scale, middles.iter().map(case).collect())
+            let cases = match method {
+                Method::Bicubic(kind) => {
+                    let case = |image: &Image| Case::new(image, scale, *kind);
+                    middles.iter().map(case).collect()
+                }
+                Method::Windowed(how) => windowed(&middles, scale, how)?,
+            };
+            Ok((scale, cases))
         };
-        match images.is_empty() {
-            true => Self(Vec::new()),
-            false => Self(scales.iter().map(cases).collect()),
-        }
+        Ok(Self(scales.iter().map(cases).collect::<Result<_>>()?))
     }
 
     /// PSNR of the network, scale by scale. Networks at the input's resolution
@@ -113,18 +128,55 @@ impl Validator {
     }
 }
 
+/// The pictures at one scale, made small by windows that are all there is of them.
+fn windowed(images: &[Image], scale: Scale, how: &Windowed) -> Result<Vec<Case>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(fnv(&format!("validation x{scale}")));
+    let large: Vec<Raster> = images
+        .iter()
+        .map(|image| {
+            let large = image.window(0, 0, cropped(image.size, scale));
+            how.target(&large).unwrap_or(large)
+        })
+        .collect();
+    let small = |length: usize| length / scale.num() as usize * scale.den() as usize;
+    let sizes: Vec<_> = large
+        .iter()
+        .map(|large| (small(large.size.0), small(large.size.1)))
+        .collect();
+    let shrunk = how.shrunk(&large, &sizes, &mut rng)?;
+    let case = |(large, small): (&Raster, &Raster)| Case {
+        small: Planes::of(small),
+        enlarged: Planes::of(&how.enlarged(small, large.size)),
+        target: Planes {
+            size: large.size,
+            samples: rounded(&Planes::of(large).samples),
+        },
+    };
+    Ok(large.iter().zip(&shrunk).map(case).collect())
+}
+
+impl Planes<f32> {
+    fn of(raster: &Raster) -> Self {
+        let samples = raster.planes.iter().flatten();
+        Self {
+            size: raster.size,
+            samples: samples.map(|v| v * PEAK).collect(),
+        }
+    }
+}
+
 fn rounded(samples: &[f32]) -> Vec<u8> {
     samples.iter().map(|&v| to_u8(v)).collect()
 }
 
 impl Case {
-    fn new(image: &Image, scale: Scale, degradation: Degradation) -> Self {
+    fn new(image: &Image, scale: Scale, kind: Bicubic) -> Self {
         let planes = || (0..image.planes.len()).map(|i| image.plane(i, scale));
         let first = image.plane(0, scale);
         let (size, small_size) = (first.size, first.shrunk_size(scale));
         let all = |(width, height)| Region::all(width, height);
-        let small = planes().flat_map(|p| p.shrunk(scale, degradation, &all(small_size)));
-        let enlarged = planes().flat_map(|p| p.degraded(scale, degradation, &all(size)));
+        let small = planes().flat_map(|p| p.shrunk(scale, kind, &all(small_size)));
+        let enlarged = planes().flat_map(|p| p.degraded(scale, kind, &all(size)));
         let target = planes().flat_map(|p| p.part(&(0..size.0), &(0..size.1)).collect::<Vec<_>>());
         Self {
             small: Planes {
@@ -194,6 +246,8 @@ mod tests {
     use candle_nn::VarBuilder;
     use srfilter::models::{Architecture, Channels, Scales, espcn, srcnn};
 
+    const MATLAB: Method = Method::Bicubic(Bicubic::Matlab);
+
     /// A network of zeros with a residual is bicubic interpolation itself.
     #[test]
     fn an_empty_residual_gains_nothing() {
@@ -215,7 +269,7 @@ mod tests {
                 .build(&vb, Scales::list([scale]))
                 .unwrap();
             let image = Image::new("d", &drawn::picture(1, 0), channels, 1.0);
-            let validator = Validator::new(&[image], &[scale], Degradation::Matlab);
+            let validator = Validator::new(&[image], &[scale], &MATLAB).unwrap();
             let measured = validator.measure(network.as_ref()).unwrap();
             assert!((20.0..40.0).contains(&measured[0].bicubic), "{measured:?}");
             assert!(measured[0].gain().abs() < 1e-3, "{measured:?}");
@@ -232,8 +286,8 @@ mod tests {
         let image = Image::new("d", &drawn::picture(1, 0), Channels::Luma, 1.0);
         for (scale, off) in [("2", 1e-3), ("3", 1e-3), ("3/2", 0.7), ("5/2", 0.7)] {
             let scale = scale.parse().unwrap();
-            let validator =
-                Validator::new(std::slice::from_ref(&image), &[scale], Degradation::Matlab);
+            let images = std::slice::from_ref(&image);
+            let validator = Validator::new(images, &[scale], &MATLAB).unwrap();
             let measured = validator.measure(network.as_ref()).unwrap();
             assert!((20.0..40.0).contains(&measured[0].bicubic), "{measured:?}");
             assert!(measured[0].gain().abs() < off, "{measured:?}");
@@ -242,7 +296,7 @@ mod tests {
 
     #[test]
     fn nothing_held_back_measures_nothing() {
-        let validator = Validator::new(&[], &[Scale::whole(2)], Degradation::Matlab);
+        let validator = Validator::new(&[], &[Scale::whole(2)], &MATLAB).unwrap();
         assert!(validator.0.is_empty());
         assert_eq!(mean_gain(&[]), None);
     }

@@ -8,8 +8,9 @@ use srfilter::models::Channels;
 use srfilter::weights::{Checkpoint, Hints};
 use srfilter_train::checkpoint::State;
 use srfilter_train::data::Dataset;
+use srfilter_train::degrade::Method;
 use srfilter_train::recipe::{Overrides, Recipe};
-use srfilter_train::run::{Options, Outcome, run};
+use srfilter_train::run::{Options, Outcome, run, run_each};
 use srfilter_train::trainer::Trainer;
 use srfilter_train::validate::Validator;
 use std::collections::HashMap;
@@ -79,8 +80,11 @@ fn a_resumed_run_equals_an_uninterrupted_one_bit_for_bit() {
     let path = dir.path().join("state.safetensors");
     train(None, 10).save(&path).unwrap();
     let resumed = train(Some(State::load(&path).unwrap()), 10);
-    assert_eq!(bits(&resumed.parameters), bits(&straight.parameters));
-    assert_eq!(resumed.moments, straight.moments);
+    assert_eq!(
+        bits(&resumed.generator.parameters),
+        bits(&straight.generator.parameters)
+    );
+    assert_eq!(resumed.generator.moments, straight.generator.moments);
     assert_eq!((resumed.step, straight.step), (20, 20));
 }
 
@@ -126,6 +130,14 @@ fn training_on_drawn_pictures_beats_bicubic() {
     let gains = numbers("validation", "gain");
     assert_eq!(gains.len(), 3);
     assert!(gains[2] > 0.3, "{gains:?}");
+
+    // TensorBoard's file holds the same lines; its own tests parse it.
+    let names = std::fs::read_dir(dir.path()).unwrap();
+    let boards = names.filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_string_lossy().starts_with("events.out.tfevents.")
+    });
+    assert_eq!(boards.count(), 1);
 
     let curves = Picture::open(dir.path().join("curves.png")).unwrap();
     assert!(curves.width > 100 && curves.data.iter().any(|&v| v != curves.data[0]));
@@ -180,6 +192,61 @@ fn a_network_at_the_inputs_resolution_learns_a_batch() {
     let losses: Vec<f64> = (0..150).map(|_| trainer.step().unwrap().loss).collect();
     let (first, last) = (mean(&losses[..10]), mean(&losses[140..]));
     assert!(last < 0.7 * first, "{first} {last} {losses:?}");
+}
+
+/// The hypernetwork makes the weights of a small network at three scales, all
+/// of them in every step.
+#[test]
+fn a_hypernetwork_learns_a_batch() {
+    let config =
+        "hidden = [12, 8]\ntarget = { kernels = [5, 3, 3], widths = [6, 4], residual = true }";
+    let mut flags = small(120);
+    flags
+        .set("model", "name", Some("hypersrcnn"))
+        .set(
+            "model",
+            "config",
+            Some(toml::from_str::<toml::Table>(config).unwrap()),
+        )
+        .set("data", "drawn", Some(1))
+        .set("data", "validation", Some(0))
+        .set("train", "scales", Some(vec!["3/2", "2", "4"]))
+        .set("train", "scales_per_step", Some("all"));
+    let recipe = Recipe::resolve(None, &flags).unwrap();
+    let mut dataset = Dataset::load(&recipe, Channels::Luma).unwrap();
+    dataset.train[0] = dataset.train[0].center(40);
+    let mut trainer = Trainer::new(&recipe, &Arc::new(dataset), None).unwrap();
+    let losses: Vec<f64> = (0..120).map(|_| trainer.step().unwrap().loss).collect();
+    let (first, last) = (mean(&losses[..10]), mean(&losses[110..]));
+    assert!(last < 0.8 * first, "{first} {last} {losses:?}");
+}
+
+/// The losses of all scales of a step are summed, each by its weight.
+#[test]
+fn scales_that_share_a_step_share_its_loss() {
+    let loss = |scales: &[&str], weights: &[f64]| {
+        let mut flags = small(1);
+        flags
+            .set("model", "name", Some("hypersrcnn"))
+            .set("model", "config", Some(toml::Table::new()))
+            .set("train", "scales", Some(scales.to_vec()))
+            .set("train", "scale_weights", Some(weights.to_vec()))
+            .set("train", "scales_per_step", Some("all"));
+        let recipe = Recipe::resolve(None, &flags).unwrap();
+        let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
+        Trainer::new(&recipe, &dataset, None)
+            .unwrap()
+            .step()
+            .unwrap()
+            .loss
+    };
+    // The first scale's patches are the same, as the same random numbers come first.
+    let (once, twice) = (loss(&["2"], &[1.0]), loss(&["2"], &[3.0]));
+    assert!((twice - 3.0 * once).abs() < 1e-6 * twice, "{once} {twice}");
+    let [both, weighted] = [[1.0, 1.0], [1.0, 2.0]].map(|w| loss(&["2", "4"], &w));
+    let second = both - once;
+    assert!(second > 0.0);
+    assert!((weighted - (once + 2.0 * second)).abs() < 1e-6 * weighted);
 }
 
 /// A small network on R, G and B that enlarges by two.
@@ -242,8 +309,8 @@ fn statistics_of_batches_resume_and_deploy() {
         trainer.step().unwrap();
     }
     let state = trainer.state();
-    assert!(!state.moments.contains_key(statistic));
-    let moved = bits(&state.parameters)[statistic].clone();
+    assert!(!state.generator.moments.contains_key(statistic));
+    let moved = bits(&state.generator.parameters)[statistic].clone();
     assert!(moved.iter().any(|&bits| bits != 0));
     let mut resumed = rgb_trainer("srresnet", SMALL_SRRESNET, Some(state));
     for trainer in [&mut trainer, &mut resumed] {
@@ -265,9 +332,9 @@ fn what_is_deployed_has_no_branches_and_measures_the_same() {
     start(&options(dir.path(), flags.clone())).unwrap();
     let recipe = Recipe::resolve(None, &flags).unwrap();
     let state = State::load(&dir.path().join("checkpoint/state.safetensors")).unwrap();
-    assert!(state.parameters.contains_key("body.0.expand"));
+    assert!(state.generator.parameters.contains_key("body.0.expand"));
     // Every head has counted its own steps.
-    let steps = |name: &str| state.moments[name].steps;
+    let steps = |name: &str| state.generator.moments[name].steps;
     assert_eq!(steps("heads.2.weight") + steps("heads.4.weight"), 60);
     assert!(steps("heads.2.weight") > 0 && steps("heads.4.weight") > 0);
     assert_eq!(steps("first.weight"), 60);
@@ -282,7 +349,8 @@ fn what_is_deployed_has_no_branches_and_measures_the_same() {
     let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
     let trained = Trainer::new(&recipe, &dataset, Some(state)).unwrap();
     let scales = recipe.validation_scales();
-    let validator = Validator::new(&dataset.held_back, scales, recipe.data.degradation);
+    let method = Method::new(&recipe.data).unwrap();
+    let validator = Validator::new(&dataset.held_back, scales, &method).unwrap();
     let [a, b] = [trained.network(), deployed.as_ref()].map(|n| validator.measure(n).unwrap());
     assert_eq!(a.len(), 3);
     for (a, b) in a.iter().zip(&b) {
@@ -305,8 +373,119 @@ fn heads_out_of_turn_resume_bit_for_bit() {
     let path = dir.path().join("state.safetensors");
     train(None, 5).save(&path).unwrap();
     let resumed = train(Some(State::load(&path).unwrap()), 7);
-    assert_eq!(bits(&resumed.parameters), bits(&straight.parameters));
-    assert_eq!(resumed.moments, straight.moments);
+    assert_eq!(
+        bits(&resumed.generator.parameters),
+        bits(&straight.generator.parameters)
+    );
+    assert_eq!(resumed.generator.moments, straight.generator.moments);
+}
+
+/// The average follows by its definition, is what is written, and resumes.
+#[test]
+fn the_average_of_the_weights_is_what_is_written() {
+    const DECAY: f32 = 0.75;
+    let mut flags = small(9);
+    flags.set("train", "ema", Some(f64::from(DECAY)));
+    let recipe = Recipe::resolve(None, &flags).unwrap();
+    let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
+    let mut trainer = Trainer::new(&recipe, &dataset, None).unwrap();
+    let weights = |tensors: &[(String, Tensor)]| -> Vec<f32> {
+        let all = tensors.iter().map(|(_, t)| t.flatten_all().unwrap());
+        all.flat_map(|t| t.to_vec1::<f32>().unwrap()).collect()
+    };
+    let mut by_hand = weights(&trainer.tensors());
+    for _ in 0..4 {
+        trainer.step().unwrap();
+        let now = weights(&trainer.tensors());
+        let pairs = by_hand.iter_mut().zip(now);
+        pairs.for_each(|(a, w)| *a = DECAY * *a + (1.0 - DECAY) * w);
+    }
+    let written = weights(&trainer.deployed().unwrap().tensors);
+    let off = written.iter().zip(&by_hand).map(|(a, b)| (a - b).abs());
+    assert!(off.fold(0.0, f32::max) < 1e-6);
+    assert_ne!(written, weights(&trainer.tensors()));
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.safetensors");
+    trainer.state().save(&path).unwrap();
+    let state = State::load(&path).unwrap();
+    let mut resumed = Trainer::new(&recipe, &dataset, Some(state)).unwrap();
+    for trainer in [&mut trainer, &mut resumed] {
+        (0..5).for_each(|_| assert!(trainer.step().unwrap().loss > 0.0));
+    }
+    let [a, b] = [&trainer, &resumed].map(|t| weights(&t.deployed().unwrap().tensors));
+    assert_eq!(a, b);
+
+    // Another run begins with the average.
+    flags.set("model", "init", Some(path.to_str().unwrap()));
+    let recipe = Recipe::resolve(None, &flags).unwrap();
+    let next = Trainer::new(&recipe, &dataset, None).unwrap();
+    assert_eq!(weights(&next.tensors()), written);
+}
+
+/// Steps so small that no validation is better than the first.
+#[test]
+fn a_run_that_gets_nowhere_ends_early() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut flags = small(100);
+    flags
+        .set("train", "optimizer", Some("sgd"))
+        .set("train", "lr", Some(1e-30))
+        .set("train", "schedule", Some("constant"))
+        .set("train", "validate_every", Some(5))
+        .set("train", "stop_after", Some(2));
+    start(&options(dir.path(), flags)).unwrap();
+    let path = dir.path().join("checkpoint/state.safetensors");
+    assert_eq!(State::load(&path).unwrap().step, 15);
+    let log = std::fs::read_to_string(dir.path().join("log.jsonl")).unwrap();
+    assert!(log.contains("no better for long"), "{log}");
+    let resume = Options {
+        resume: true,
+        ..options(dir.path(), Overrides::default())
+    };
+    start(&resume).unwrap();
+    assert_eq!(State::load(&path).unwrap().step, 15);
+}
+
+#[test]
+fn a_scale_begins_with_what_fits_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "width = 8\ndepth = 2";
+    let mut trainer = rgb_trainer("compact", config, None);
+    trainer.step().unwrap();
+    let weights = dir.path().join("x2.safetensors");
+    trainer.state().save(&weights).unwrap();
+    let mut flags = small_rgb("compact", config);
+    flags
+        .set("model", "init", Some(weights.to_str().unwrap()))
+        .set("train", "scales", Some(vec!["4"]));
+    let build = |flags: &Overrides| {
+        let recipe = Recipe::resolve(None, flags).unwrap();
+        let dataset = Arc::new(Dataset::load(&recipe, Channels::Rgb).unwrap());
+        Trainer::new(&recipe, &dataset, None)
+    };
+    let error = format!("{:#}", build(&flags).unwrap_err());
+    assert!(error.contains("body.6.weight"), "{error}");
+    flags.set("model", "init_partly", Some(true));
+    let x4 = bits(&build(&flags).unwrap().tensors().into_iter().collect());
+    let x2 = bits(&trainer.tensors().into_iter().collect());
+    assert_eq!(x4["body.4.weight"], x2["body.4.weight"]);
+    assert_eq!(x4["body.6.weight"].len(), 4 * x2["body.6.weight"].len());
+}
+
+/// Plain descent with momentum trains too, if slowly.
+#[test]
+fn gradient_descent_lowers_the_loss() {
+    let mut flags = small(60);
+    flags
+        .set("train", "optimizer", Some("sgd"))
+        .set("train", "lr", Some(0.1))
+        .set("train", "clip_value", Some(0.5));
+    let recipe = Recipe::resolve(None, &flags).unwrap();
+    let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
+    let mut trainer = Trainer::new(&recipe, &dataset, None).unwrap();
+    let losses: Vec<f64> = (0..60).map(|_| trainer.step().unwrap().loss).collect();
+    assert!(mean(&losses[50..]) < mean(&losses[..10]), "{losses:?}");
 }
 
 #[test]
@@ -504,6 +683,60 @@ fn an_interrupted_run_can_go_on() {
     let errors = String::from_utf8_lossy(&resumed.stderr).into_owned();
     assert!(resumed.status.success(), "{errors}");
     assert!(errors.contains(&format!("from step {step}")), "{errors}");
+}
+
+/// A rehearsal says what a run takes and leaves the folder alone.
+#[test]
+fn a_dry_run_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, recipe) = (dir.path().join("run"), dir.path().join("recipe.toml"));
+    let text = "[model]\nname = 'srcnn'\n\
+                config = { kernels = [5, 1, 3], widths = [4, 4], residual = true }\n\
+                [data]\ndrawn = 6\n[train]\nsteps = 1000\n";
+    std::fs::write(&recipe, text).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_train"));
+    command.arg("--dry-run").arg("--recipe").arg(&recipe);
+    let output = command.arg("--out").arg(&out).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    for words in [
+        "srcnn (",
+        "steps: 1000 of 1000",
+        "time: ",
+        "MiB",
+        " ms for 4 patches",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!out.exists());
+}
+
+/// One command for networks that serve one scale each; what is begun goes on.
+#[test]
+fn each_scale_has_a_run_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let go = |steps: u32, resume: bool| {
+        let options = Options {
+            resume,
+            ..options(dir.path(), small(steps))
+        };
+        run_each(
+            &options,
+            &["2".to_owned(), "5/2".to_owned()],
+            &AtomicBool::new(false),
+        )
+    };
+    let steps = |folder: &str| {
+        let path = dir.path().join(folder).join("checkpoint/state.safetensors");
+        State::load(&path).unwrap().step
+    };
+    go(2, false).unwrap();
+    assert_eq!((steps("x2"), steps("x5_2")), (2, 2));
+    std::fs::remove_dir_all(dir.path().join("x5_2")).unwrap();
+    go(3, true).unwrap();
+    assert_eq!((steps("x2"), steps("x5_2")), (3, 3));
+    let error = format!("{:#}", go(3, false).unwrap_err());
+    assert!(error.contains("already holds a run"), "{error}");
 }
 
 #[test]

@@ -1,12 +1,11 @@
-//! What a network sees in training: the picture made small and, for networks
-//! at the output's resolution, enlarged again: with [`Degradation::Matlab`]
-//! exactly as inference enlarges the small one, with [`Degradation::Pillow`]
-//! as the seeds of the RGB models did.
+//! The picture made small by bicubic interpolation and, for networks at the
+//! output's resolution, enlarged again: with MATLAB's exactly as inference
+//! enlarges the small one, with Pillow's as the seeds of the RGB models did.
 //!
 //! Only the asked-for region is computed. Its surroundings are taken along as
 //! far as the kernels reach, so that the result is that of the whole picture.
 
-use crate::recipe::Degradation;
+use super::Bicubic;
 use srfilter::Scale;
 use srfilter::frame::Picture;
 use srfilter::frame::resample::{Axis, Grid, Region, Resampler, pillow};
@@ -38,16 +37,16 @@ pub fn cropped(size: (usize, usize), scale: Scale) -> (usize, usize) {
 
 impl Plane<'_> {
     /// The region, made small by `scale` and enlarged again: rows of samples
-    /// on the scale 0 to 255, neither rounded nor clamped unless the degradation does.
-    pub fn degraded(&self, scale: Scale, degradation: Degradation, region: &Region) -> Vec<f32> {
+    /// on the scale 0 to 255, neither rounded nor clamped unless Pillow does.
+    pub fn degraded(&self, scale: Scale, kind: Bicubic, region: &Region) -> Vec<f32> {
         let [x, y] = self.axes(scale);
         let (x, y) = (x.under(&region.x), y.under(&region.y));
-        match degradation {
-            Degradation::Matlab => {
+        match kind {
+            Bicubic::Matlab => {
                 let small: Vec<f32> = self.matlab(&x, &y).into_iter().map(f32::from).collect();
                 Resampler::new(x.enlarge(&region.x), y.enlarge(&region.y)).apply(&small)
             }
-            Degradation::Pillow => {
+            Bicubic::Pillow => {
                 let small = self.pillow(&x, &y);
                 let again = pillow(&small, x.enlarged(), y.enlarged());
                 let (left, top) = (region.x.start - x.offset(), region.y.start - y.offset());
@@ -59,12 +58,12 @@ impl Plane<'_> {
 
     /// A region of the picture made small by `scale`, in small samples: rows
     /// of 8-bit samples.
-    pub fn shrunk(&self, scale: Scale, degradation: Degradation, region: &Region) -> Vec<u8> {
+    pub fn shrunk(&self, scale: Scale, kind: Bicubic, region: &Region) -> Vec<u8> {
         let [x, y] = self.axes(scale);
         let (x, y) = (x.of(region.x.clone()), y.of(region.y.clone()));
-        match degradation {
-            Degradation::Matlab => self.matlab(&x, &y),
-            Degradation::Pillow => self.pillow(&x, &y).data,
+        match kind {
+            Bicubic::Matlab => self.matlab(&x, &y),
+            Bicubic::Pillow => self.pillow(&x, &y).data,
         }
     }
 
@@ -227,7 +226,7 @@ mod tests {
         ]
     }
 
-    fn check(degradation: Degradation, whole: impl Fn(&[u8], usize, usize, Scale) -> Vec<f32>) {
+    fn check(kind: Bicubic, whole: impl Fn(&[u8], usize, usize, Scale) -> Vec<f32>) {
         let data = noise(167 * 143);
         for scale in SCALES.map(|s| s.parse::<Scale>().unwrap()) {
             let size = cropped((167, 143), scale);
@@ -239,7 +238,7 @@ mod tests {
             let large: Vec<u8> = plane.part(&(0..size.0), &(0..size.1)).collect();
             let expected = whole(&large, size.0, size.1, scale);
             for region in regions(size.0, size.1) {
-                let got = plane.degraded(scale, degradation, &region);
+                let got = plane.degraded(scale, kind, &region);
                 for (row, got) in region.y.clone().zip(got.chunks(region.x.len())) {
                     let expected = &expected[row * size.0..][region.x.clone()];
                     assert_eq!(got, expected, "{scale} {region:?} row {row}");
@@ -257,7 +256,7 @@ mod tests {
     fn small_regions_equal_the_whole_small_picture() {
         let data = noise(167 * 143);
         for scale in SCALES.map(|s| s.parse::<Scale>().unwrap()) {
-            for degradation in [Degradation::Matlab, Degradation::Pillow] {
+            for kind in [Bicubic::Matlab, Bicubic::Pillow] {
                 let plane = Plane {
                     data: &data,
                     stride: 167,
@@ -266,32 +265,28 @@ mod tests {
                 let (width, height) = plane.shrunk_size(scale);
                 assert_eq!((width, height), small(plane.size.0, plane.size.1, scale));
                 let whole = Region::all(width, height);
-                let whole = plane.shrunk(scale, degradation, &whole);
+                let whole = plane.shrunk(scale, kind, &whole);
                 // What is enlarged again begins with the same small samples.
                 let all = Region::all(plane.size.0, plane.size.1);
-                let enlarged = match degradation {
-                    Degradation::Matlab => {
+                let enlarged = match kind {
+                    Bicubic::Matlab => {
                         let small: Vec<f32> = whole.iter().map(|&v| f32::from(v)).collect();
                         Resampler::resize((width, height), plane.size).apply(&small)
                     }
-                    Degradation::Pillow => {
+                    Bicubic::Pillow => {
                         let mut picture = Picture::new(width, height, 1);
                         picture.data = whole.clone();
                         let again = pillow(&picture, plane.size.0, plane.size.1);
                         again.data.iter().map(|&v| f32::from(v)).collect()
                     }
                 };
-                assert_eq!(
-                    plane.degraded(scale, degradation, &all),
-                    enlarged,
-                    "{scale}"
-                );
+                assert_eq!(plane.degraded(scale, kind, &all), enlarged, "{scale}");
                 for (x, y) in [(0, 0), (width - 7, height - 5), (1, 2)] {
                     let region = Region {
                         x: x..x + 7,
                         y: y..y + 5,
                     };
-                    let got = plane.shrunk(scale, degradation, &region);
+                    let got = plane.shrunk(scale, kind, &region);
                     for (row, got) in region.y.clone().zip(got.chunks(7)) {
                         let expected = &whole[row * width..][region.x.clone()];
                         assert_eq!(got, expected, "{scale} {region:?} row {row}");
@@ -303,7 +298,7 @@ mod tests {
 
     #[test]
     fn matlab_regions_equal_the_whole_picture() {
-        check(Degradation::Matlab, |large, width, height, scale| {
+        check(Bicubic::Matlab, |large, width, height, scale| {
             let to = small(width, height, scale);
             let large: Vec<f64> = large.iter().copied().map(f64::from).collect();
             let shrunk = Resampler::resize((width, height), to).apply(&large);
@@ -314,7 +309,7 @@ mod tests {
 
     #[test]
     fn pillow_regions_equal_the_whole_picture() {
-        check(Degradation::Pillow, |large, width, height, scale| {
+        check(Bicubic::Pillow, |large, width, height, scale| {
             let to = small(width, height, scale);
             let mut picture = Picture::new(width, height, 1);
             picture.data = large.to_vec();

@@ -1,0 +1,74 @@
+//! The moving average of a network's weights, which often does better than
+//! the weights themselves.
+//!
+//! B. T. Polyak, A. B. Juditsky, "Acceleration of Stochastic Approximation by
+//! Averaging", 1992; in the exponential form of Real-ESRGAN's training.
+
+use crate::params::{Store, Vars};
+use anyhow::Result;
+use candle_core::Tensor;
+use srfilter::models::{Architecture, Network, Scales};
+use std::collections::HashMap;
+
+/// A second network whose weights follow those of the one in training:
+/// `average = decay * average + (1 - decay) * weight` after every step.
+pub struct Average {
+    decay: f64,
+    vars: Vars,
+    network: Box<dyn Network>,
+}
+
+impl std::fmt::Debug for Average {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Average")
+            .field("decay", &self.decay)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Average {
+    /// Begins with `tensors`.
+    ///
+    /// # Errors
+    ///
+    /// Tensors that do not fit the architecture.
+    pub fn new(
+        decay: f64,
+        tensors: HashMap<String, Tensor>,
+        architecture: &Architecture,
+        scales: Scales,
+    ) -> Result<Self> {
+        let store = Store::given("the average of the weights", tensors);
+        Ok(Self {
+            decay,
+            network: architecture.build(&store.builder(), scales)?,
+            vars: store.vars()?,
+        })
+    }
+
+    /// Moves towards the weights in training.
+    ///
+    /// # Errors
+    ///
+    /// A computation that fails.
+    pub fn follow(&self, weights: &Vars) -> Result<()> {
+        for (name, average) in &self.vars {
+            if let Some(weight) = weights.get(name) {
+                let old = (average.as_detached_tensor() * self.decay)?;
+                let new = (weight.as_detached_tensor() * (1.0 - self.decay))?;
+                average.set(&(old + new)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The network with the average as its weights.
+    pub fn network(&self) -> &dyn Network {
+        self.network.as_ref()
+    }
+
+    /// The average by name.
+    pub fn vars(&self) -> &Vars {
+        &self.vars
+    }
+}

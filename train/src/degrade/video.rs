@@ -1,0 +1,591 @@
+//! What video codecs leave of a picture: a short clip of it in motion goes
+//! through a real encoder and decoder of GStreamer's, and its last frame is
+//! taken. The patches of a batch share a clip, side by side.
+//!
+//! That needs the feature `video` (on unless `--no-default-features`) and, at
+//! run time, an encoder.
+
+use super::{bicubically, raster::Raster};
+use crate::recipe::Video;
+use anyhow::{Result, ensure};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use srfilter::frame::resample::Resampler;
+use srfilter::frame::to_u8;
+use srfilter::frame::{Color, YuvToRgb};
+
+/// Largest 8-bit value.
+const PEAK: f32 = 255.0;
+
+/// Chroma of grey.
+const NEUTRAL: u8 = 128;
+
+/// Sides of the places that patches have in a frame are multiples of it, so
+/// that no block of a codec holds two patches.
+const BLOCK: usize = 64;
+
+/// A video codec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Codec {
+    /// By x264.
+    H264,
+    /// By libvpx.
+    Vp8,
+    /// By libvpx.
+    Vp9,
+    /// MPEG-4 part 2, by libavcodec.
+    Mpeg4,
+}
+
+impl Codec {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::H264, Self::Vp8, Self::Vp9, Self::Mpeg4];
+
+    /// The names of encoder and decoder in GStreamer.
+    pub const fn elements(self) -> [&'static str; 2] {
+        match self {
+            Self::H264 => ["x264enc", "avdec_h264"],
+            Self::Vp8 => ["vp8enc", "vp8dec"],
+            Self::Vp9 => ["vp9enc", "vp9dec"],
+            Self::Mpeg4 => ["avenc_mpeg4", "avdec_mpeg4"],
+        }
+    }
+
+    /// The quantiser's number where its traces are hardly seen, and where
+    /// nobody would use it.
+    #[cfg(feature = "video")]
+    const fn quantizers(self) -> [f64; 2] {
+        match self {
+            Self::H264 => [18.0, 40.0],
+            Self::Vp8 => [6.0, 54.0],
+            Self::Vp9 => [14.0, 58.0],
+            Self::Mpeg4 => [2.0, 16.0],
+        }
+    }
+
+    /// Encoder and decoder as GStreamer's launch lines have them: one thread
+    /// and one quantiser, so that the same frames become the same frames.
+    #[cfg(feature = "video")]
+    fn launch(self, strength: f64) -> String {
+        let [low, high] = self.quantizers();
+        let q = (low + strength * (high - low)).round() as u32;
+        let [encoder, decoder] = self.elements();
+        let settings = match self {
+            Self::H264 => {
+                format!("pass=quant quantizer={q} speed-preset=veryfast tune=zerolatency threads=1")
+            }
+            Self::Vp8 | Self::Vp9 => format!(
+                "min-quantizer={q} max-quantizer={q} deadline=1 cpu-used=5 threads=1 \
+                 lag-in-frames=0"
+            ),
+            Self::Mpeg4 => format!("qmin={q} qmax={q} max-bframes=0 threads=1"),
+        };
+        format!("{encoder} {settings} ! {decoder}")
+    }
+}
+
+/// The codecs of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Codecs {
+    codecs: Vec<Codec>,
+    settings: Video,
+}
+
+/// A frame of I420: luma, and chroma halved in both directions.
+#[derive(Debug, Clone, PartialEq)]
+struct Frame {
+    size: (usize, usize),
+    planes: [Vec<u8>; 3],
+}
+
+impl Codecs {
+    /// Finds the codecs: all that the recipe names or, where it names none,
+    /// all that are there.
+    ///
+    /// # Errors
+    ///
+    /// A codec that is named and not there, or none at all.
+    pub fn new(settings: &Video) -> Result<Self> {
+        pipeline::prepare()?;
+        let wanted = match settings.codecs.as_slice() {
+            [] => Codec::ALL.to_vec(),
+            named => named.to_vec(),
+        };
+        let missing = |codec: &Codec| {
+            let elements = codec.elements().into_iter();
+            elements
+                .filter(|name| !pipeline::has(name))
+                .collect::<Vec<_>>()
+        };
+        let codecs: Vec<Codec> = wanted
+            .iter()
+            .copied()
+            .filter(|codec| missing(codec).is_empty())
+            .collect();
+        let lacking: Vec<_> = wanted.iter().flat_map(missing).collect();
+        ensure!(
+            !codecs.is_empty() && (settings.codecs.is_empty() || lacking.is_empty()),
+            "GStreamer has no element {}: install its plugins (gst-plugins-good, -ugly, \
+             gst-libav), or name other data.video.codecs",
+            lacking.join(", ")
+        );
+        Ok(Self {
+            codecs,
+            settings: settings.clone(),
+        })
+    }
+
+    /// The codecs in words.
+    pub fn description(&self) -> String {
+        let names: Vec<_> = self.codecs.iter().map(|c| c.elements()[0]).collect();
+        names.join(", ")
+    }
+
+    /// Makes every picture small and takes them all through one codec.
+    ///
+    /// # Errors
+    ///
+    /// A codec that fails.
+    pub fn shrunk(
+        &self,
+        pictures: &[(&Raster, &(usize, usize))],
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Vec<Raster>> {
+        let codec = self.codecs[rng.random_range(0..self.codecs.len())];
+        let [least, most] = self.settings.strength;
+        let strength = least + (most - least) * rng.random::<f64>();
+        let velocities: Vec<[f64; 2]> = pictures
+            .iter()
+            .map(|(large, size)| {
+                let factor = large.size.0 as f64 / size.0 as f64;
+                let fastest = self.settings.motion * factor;
+                [0; 2].map(|_| fastest * (2.0 * rng.random::<f64>() - 1.0))
+            })
+            .collect();
+        let clip = (0..self.settings.frames).map(|frame| {
+            let ago = (self.settings.frames - 1 - frame) as f64;
+            let shrink = |((large, size), [x, y]): (&(&Raster, &(usize, usize)), &[f64; 2])| {
+                let moved = large.moved((x * ago).round() as isize, (y * ago).round() as isize);
+                bicubically(&moved, **size)
+            };
+            let tiles = pictures.par_iter().zip(&velocities).map(shrink);
+            Sheet::of(&tiles.collect::<Vec<_>>()).frame()
+        });
+        let last = pipeline::last_frame(codec, strength, clip)?;
+        let sizes: Vec<_> = pictures.iter().map(|(_, size)| **size).collect();
+        let planes = pictures.first().map_or(0, |(large, _)| large.planes.len());
+        Sheet::seen(&last, planes).cut(&sizes)
+    }
+}
+
+/// Pictures side by side, each in a place of the same size.
+#[derive(Debug, Clone, PartialEq)]
+struct Sheet(Raster);
+
+/// The place of each picture: how many there are in a row, and their size.
+fn places(sizes: &[(usize, usize)]) -> (usize, (usize, usize)) {
+    let columns = (1..).find(|n| n * n >= sizes.len()).unwrap_or(1);
+    let side = |of: fn(&(usize, usize)) -> usize| {
+        let largest = sizes.iter().map(of).max().unwrap_or(1);
+        largest.next_multiple_of(BLOCK)
+    };
+    (columns, (side(|s| s.0), side(|s| s.1)))
+}
+
+impl Sheet {
+    /// Lays pictures side by side; their edges fill what is left.
+    fn of(pictures: &[Raster]) -> Self {
+        let sizes: Vec<_> = pictures.iter().map(|p| p.size).collect();
+        let (columns, place) = places(&sizes);
+        let size = (columns * place.0, sizes.len().div_ceil(columns) * place.1);
+        let planes = pictures.first().map_or(0, |p| p.planes.len());
+        let sample = |plane: usize, x: usize, y: usize| {
+            let number = y / place.1 * columns + x / place.0;
+            let picture = &pictures[number.min(pictures.len() - 1)];
+            let (width, height) = picture.size;
+            let (x, y) = ((x % place.0).min(width - 1), (y % place.1).min(height - 1));
+            picture.planes[plane][y * width + x]
+        };
+        let plane = |plane: usize| {
+            let rows = 0..size.1;
+            rows.flat_map(|y| (0..size.0).map(move |x| (x, y)))
+                .map(|(x, y)| sample(plane, x, y))
+                .collect()
+        };
+        Self(Raster {
+            size,
+            planes: (0..planes).map(plane).collect(),
+        })
+    }
+
+    /// The pictures of those sizes.
+    fn cut(&self, sizes: &[(usize, usize)]) -> Result<Vec<Raster>> {
+        let (columns, place) = places(sizes);
+        let size = (columns * place.0, sizes.len().div_ceil(columns) * place.1);
+        ensure!(
+            self.0.size == size,
+            "the decoder made frames of {:?} pixels of {size:?}",
+            self.0.size
+        );
+        let cut = |(i, size): (usize, &(usize, usize))| {
+            let (left, top) = (i % columns * place.0, i / columns * place.1);
+            self.0.crop(left, top, size.0, size.1)
+        };
+        Ok(sizes.iter().enumerate().map(cut).collect())
+    }
+
+    /// The sheet as a frame: a plane of luma is luma already.
+    fn frame(&self) -> Frame {
+        let (width, height) = self.0.size;
+        let half = (width / 2, height / 2);
+        let planes = match self.0.planes.as_slice() {
+            [r, g, b] => {
+                let matrix = YuvToRgb::new(Color::default());
+                let samples = r.iter().zip(g).zip(b);
+                let yuv: Vec<[f32; 3]> = samples
+                    .map(|((r, g), b)| matrix.yuv([r * PEAK, g * PEAK, b * PEAK]))
+                    .collect();
+                let chroma = |i: usize| {
+                    let at = |x: usize, y: usize| yuv[y * width + x][i];
+                    let mean = |x, y| at(x, y) + at(x + 1, y) + at(x, y + 1) + at(x + 1, y + 1);
+                    let rows = 0..half.1;
+                    rows.flat_map(|y| (0..half.0).map(move |x| (2 * x, 2 * y)))
+                        .map(|(x, y)| to_u8(mean(x, y) / 4.0))
+                        .collect()
+                };
+                let luma = yuv.iter().map(|yuv| to_u8(yuv[0])).collect();
+                [luma, chroma(1), chroma(2)]
+            }
+            planes => {
+                let luma = planes.iter().take(1).flatten();
+                let luma = luma.map(|v| to_u8(v * PEAK)).collect();
+                let grey = || vec![NEUTRAL; half.0 * half.1];
+                [luma, grey(), grey()]
+            }
+        };
+        Frame {
+            size: self.0.size,
+            planes,
+        }
+    }
+
+    /// What a frame shows: its luma, or red, green and blue.
+    fn seen(frame: &Frame, planes: usize) -> Self {
+        let (width, height) = frame.size;
+        let floats = |plane: &Vec<u8>| plane.iter().map(|&v| f32::from(v)).collect::<Vec<_>>();
+        let luma = floats(&frame.planes[0]);
+        let mut raster = Raster {
+            size: frame.size,
+            planes: vec![luma.clone()],
+        };
+        if planes > 1 {
+            let matrix = YuvToRgb::new(Color::default());
+            let full = Resampler::resize((width / 2, height / 2), frame.size);
+            let [u, v] = [1, 2].map(|i| full.apply(&floats(&frame.planes[i])));
+            let samples = luma.iter().zip(&u).zip(&v);
+            let rgb: Vec<_> = samples
+                .map(|((y, u), v)| matrix.rgb([*y, *u, *v]))
+                .collect();
+            raster.planes = (0..3)
+                .map(|i| rgb.iter().map(|rgb| rgb[i]).collect())
+                .collect();
+        }
+        raster.map(|v| v / PEAK);
+        raster.round();
+        Self(raster)
+    }
+}
+
+/// GStreamer's part.
+#[cfg(feature = "video")]
+mod pipeline {
+    use super::{Codec, Frame};
+    use anyhow::{Context, Result, anyhow, ensure};
+    use gst::prelude::*;
+
+    /// How long a frame may take: the machine may be busy.
+    const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(120);
+
+    /// Frames a second; no codec here minds.
+    const RATE: u64 = 25;
+
+    pub(super) fn prepare() -> Result<()> {
+        gst::init().context("cannot start GStreamer")
+    }
+
+    pub(super) fn has(element: &str) -> bool {
+        gst::ElementFactory::find(element).is_some()
+    }
+
+    /// A pipeline that stops when it is dropped.
+    struct Playing(gst::Pipeline);
+
+    impl Drop for Playing {
+        fn drop(&mut self) {
+            // Nothing depends on how it stops.
+            let _ = self.0.set_state(gst::State::Null);
+        }
+    }
+
+    impl Playing {
+        fn element<T: IsA<gst::Element>>(&self, name: &str) -> Result<T> {
+            let element = self.0.by_name(name).context("an element is lost")?;
+            element
+                .downcast()
+                .map_err(|e| anyhow!("{} is of another kind", e.name()))
+        }
+
+        /// What the pipeline says went wrong.
+        fn problem(&self) -> String {
+            let message = self
+                .0
+                .bus()
+                .and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error]));
+            match message.as_ref().map(|message| message.view()) {
+                Some(gst::MessageView::Error(error)) => error.error().to_string(),
+                _ => "no frame came out in time".to_owned(),
+            }
+        }
+    }
+
+    /// Encodes and decodes a clip, and gives its last frame.
+    pub(super) fn last_frame(
+        codec: Codec,
+        strength: f64,
+        clip: impl Iterator<Item = Frame>,
+    ) -> Result<Frame> {
+        let clip: Vec<Frame> = clip.collect();
+        let (width, height) = clip.first().context("an empty clip")?.size;
+        let launch = format!(
+            "appsrc name=source format=time caps=video/x-raw,format=I420,width={width},\
+             height={height},framerate={RATE}/1 ! {} ! video/x-raw,format=I420 ! \
+             appsink name=sink sync=false",
+            codec.launch(strength)
+        );
+        let run = || -> Result<Frame> {
+            let pipeline = gst::parse::launch(&launch)?.downcast::<gst::Pipeline>();
+            let playing = Playing(pipeline.map_err(|_| anyhow!("this is no pipeline"))?);
+            let source: gst_app::AppSrc = playing.element("source")?;
+            let sink: gst_app::AppSink = playing.element("sink")?;
+            playing.0.set_state(gst::State::Playing)?;
+            let count = clip.len();
+            for (i, frame) in (0..).zip(clip) {
+                source.push_buffer(buffer(&frame, i)?)?;
+            }
+            source.end_of_stream()?;
+            let mut last = None;
+            for _ in 0..count {
+                last = sink.try_pull_sample(PATIENCE);
+                ensure!(last.is_some(), "{}", playing.problem());
+            }
+            let last = last.context("an empty clip")?;
+            frame(&last, (width, height))
+        };
+        run().with_context(|| {
+            format!(
+                "cannot encode and decode by {}",
+                codec.elements().join(" and ")
+            )
+        })
+    }
+
+    fn buffer(frame: &Frame, number: u64) -> Result<gst::Buffer> {
+        let mut buffer = gst::Buffer::from_slice(frame.planes.concat());
+        let unshared = buffer.get_mut().context("a shared buffer")?;
+        unshared.set_pts(gst::ClockTime::from_mseconds(number * 1000 / RATE));
+        unshared.set_duration(gst::ClockTime::from_mseconds(1000 / RATE));
+        Ok(buffer)
+    }
+
+    /// The frame of a sample: sides are multiples of 64, so that rows are dense.
+    fn frame(sample: &gst::Sample, size: (usize, usize)) -> Result<Frame> {
+        let buffer = sample.buffer().context("a sample without a buffer")?;
+        let map = buffer.map_readable()?;
+        let (luma, chroma) = (size.0 * size.1, size.0 * size.1 / 4);
+        ensure!(
+            map.len() == luma + 2 * chroma,
+            "frames of {} bytes came out, not of {}",
+            map.len(),
+            luma + 2 * chroma
+        );
+        let plane = |from: usize, count: usize| map[from..from + count].to_vec();
+        Ok(Frame {
+            size,
+            planes: [
+                plane(0, luma),
+                plane(luma, chroma),
+                plane(luma + chroma, chroma),
+            ],
+        })
+    }
+}
+
+/// In place of GStreamer, where it was left out.
+#[cfg(not(feature = "video"))]
+mod pipeline {
+    use super::{Codec, Frame};
+    use anyhow::{Result, bail};
+
+    pub(super) fn prepare() -> Result<()> {
+        bail!("this train was built without GStreamer: build it with the feature `video`")
+    }
+
+    pub(super) fn has(_: &str) -> bool {
+        false
+    }
+
+    pub(super) fn last_frame(_: Codec, _: f64, _: impl Iterator<Item = Frame>) -> Result<Frame> {
+        prepare()?;
+        bail!("without GStreamer there is no codec")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Image;
+    use crate::degrade::raster::distance;
+    use crate::drawn;
+    use srfilter::models::Channels;
+
+    fn drawing(number: usize, channels: Channels) -> Raster {
+        let image = Image::new("d", &drawn::picture(1, number), channels, 1.0);
+        image.window(0, 0, image.size)
+    }
+
+    #[test]
+    fn pictures_lie_side_by_side() {
+        let pictures: Vec<Raster> = [(70, 40), (64, 64), (30, 9)]
+            .iter()
+            .enumerate()
+            .map(|(i, &(w, h))| drawing(i, Channels::Rgb).crop(20, 30, w, h))
+            .collect();
+        let sheet = Sheet::of(&pictures);
+        assert_eq!(sheet.0.size, (2 * 128, 2 * 64));
+        let sizes: Vec<_> = pictures.iter().map(|p| p.size).collect();
+        assert_eq!(sheet.cut(&sizes).unwrap(), pictures);
+        assert!(sheet.cut(&sizes[..1]).is_err());
+    }
+
+    /// Without a codec only chroma between samples is lost.
+    #[test]
+    fn frames_show_what_they_were_made_of() {
+        let soft =
+            drawing(0, Channels::Rgb).resized((64, 64), crate::degrade::raster::Resize::Area);
+        let smooth = bicubically(&soft, (128, 128));
+        let sheet = Sheet::of(std::slice::from_ref(&smooth));
+        let seen = Sheet::seen(&sheet.frame(), 3);
+        assert!(distance(&seen.0, &smooth) < 0.02);
+        let luma = drawing(0, Channels::Luma).crop(0, 0, 64, 64);
+        let sheet = Sheet::of(std::slice::from_ref(&luma));
+        assert_eq!(sheet.frame().planes[1], vec![NEUTRAL; 32 * 32]);
+        assert!(distance(&Sheet::seen(&sheet.frame(), 1).0, &luma) < 1e-3);
+    }
+
+    /// By real codecs, where there are any.
+    #[cfg(feature = "video")]
+    mod coded {
+        use super::*;
+        use crate::data::Image;
+        use crate::degrade::raster::distance;
+        use crate::drawn;
+        use rand::SeedableRng;
+        use srfilter::models::Channels;
+
+        /// The codecs of this machine, one by one.
+        fn present() -> Vec<Codec> {
+            let codecs = Codec::ALL.into_iter().filter(|codec| {
+                let elements = codec.elements().into_iter();
+                elements.clone().all(pipeline::has)
+            });
+            pipeline::prepare().unwrap();
+            let codecs: Vec<Codec> = codecs.collect();
+            if codecs.is_empty() {
+                println!("skipped: there is no encoder");
+            }
+            codecs
+        }
+
+        fn settings(codec: Codec, strength: f64) -> Video {
+            Video {
+                codecs: vec![codec],
+                strength: [strength; 2],
+                ..Video::default()
+            }
+        }
+
+        fn shrunk(settings: &Video, seed: u64, channels: Channels) -> Vec<Raster> {
+            let large: Vec<Raster> = (0..3).map(|number| large(number, channels)).collect();
+            let pairs: Vec<_> = large.iter().map(|large| (large, &(80, 60))).collect();
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let codecs = Codecs::new(settings).unwrap();
+            codecs.shrunk(&pairs, &mut rng).unwrap()
+        }
+
+        fn large(number: usize, channels: Channels) -> Raster {
+            let image = Image::new("d", &drawn::picture(1, number), channels, 1.0);
+            image.window(10, 20, (160, 120))
+        }
+
+        #[test]
+        fn the_same_random_numbers_make_the_same_bits() {
+            for codec in present() {
+                let settings = settings(codec, 0.5);
+                let first = shrunk(&settings, 1, Channels::Rgb);
+                assert_eq!(first, shrunk(&settings, 1, Channels::Rgb), "{codec:?}");
+                assert_ne!(first, shrunk(&settings, 2, Channels::Rgb), "{codec:?}");
+            }
+        }
+
+        /// Every codec takes more away the stronger it is told to, and shows the
+        /// picture still, at its place.
+        #[test]
+        fn codecs_take_away_what_they_are_told() {
+            for codec in present() {
+                for channels in [Channels::Luma, Channels::Rgb] {
+                    let losses = [0.0, 0.5, 1.0].map(|strength| {
+                        let small = shrunk(&settings(codec, strength), 1, channels);
+                        assert_eq!(small.len(), 3);
+                        let off = small.iter().enumerate().map(|(i, small)| {
+                            let plain = bicubically(&large(i, channels), (80, 60));
+                            let off = distance(small, &plain);
+                            assert!(off < distance(small, &plain.moved(1, 1)), "{codec:?} {i}");
+                            off
+                        });
+                        off.sum::<f32>() / 3.0
+                    });
+                    assert!(
+                        losses[0] < losses[1] && losses[1] < losses[2],
+                        "{codec:?} {losses:?}"
+                    );
+                    assert!(losses[0] > 1e-3 && losses[2] < 0.12, "{codec:?} {losses:?}");
+                }
+            }
+        }
+
+        /// What went before decides what a frame becomes.
+        #[test]
+        fn motion_leaves_its_traces() {
+            for codec in present() {
+                let still = Video {
+                    motion: 0.0,
+                    ..settings(codec, 0.6)
+                };
+                let [a, b] = [&still, &settings(codec, 0.6)].map(|s| shrunk(s, 1, Channels::Luma));
+                assert_ne!(a, b, "{codec:?}");
+            }
+        }
+
+        #[test]
+        fn a_codec_that_is_not_there_is_named() {
+            let present = present();
+            for codec in Codec::ALL.into_iter().filter(|c| !present.contains(c)) {
+                let error = Codecs::new(&settings(codec, 0.5)).unwrap_err().to_string();
+                assert!(error.contains(codec.elements()[0]), "{error}");
+            }
+        }
+    }
+}

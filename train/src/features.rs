@@ -1,0 +1,305 @@
+//! Perceptual loss: the distance of two pictures as a network that was
+//! trained to name things sees them.
+//!
+//! Justin Johnson, Alexandre Alahi, Li Fei-Fei, "Perceptual Losses for
+//! Real-Time Style Transfer and Super-Resolution", ECCV 2016.
+
+use crate::recipe::{Distance, Perceptual};
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::Tensor;
+use srfilter::nn::Conv;
+use srfilter::ops::{Activation, Border, ConvSpec, max_pool2d};
+use srfilter::weights::Checkpoint;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// Mean and standard deviation of R, G and B over ImageNet.
+const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
+
+/// Means of B, G and R (0 to 255) that SqueezeNet's training took off.
+const CAFFE_MEAN: [f32; 3] = [104.0, 117.0, 123.0];
+
+/// (N, 3, H, W), 0 to 1, normalised by mean and spread of ImageNet.
+///
+/// # Errors
+///
+/// A tensor of another shape.
+pub fn normalised(picture: &Tensor) -> candle_core::Result<Tensor> {
+    let [mean, spread] = IMAGENET;
+    scaled(picture, &spread.map(|s| 1.0 / s), &mean)
+}
+
+/// `(x - mean) * factor`, channel by channel.
+fn scaled(x: &Tensor, factor: &[f32; 3], mean: &[f32; 3]) -> candle_core::Result<Tensor> {
+    let plane = |values: &[f32; 3]| Tensor::new(values, x.device())?.reshape((1, 3, 1, 1));
+    x.broadcast_sub(&plane(mean)?)?
+        .broadcast_mul(&plane(factor)?)
+}
+
+/// One step of a feature network.
+#[derive(Debug, Clone)]
+enum Layer {
+    Conv(Conv),
+    Relu,
+    /// Kernel, stride, and whether a last, smaller square counts.
+    Pool(usize, usize, bool),
+    /// SqueezeNet's: a 1x1 convolution, then a 1x1 and a 3x3 one side by side.
+    Fire([Conv; 3]),
+}
+
+impl Layer {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Conv(conv) => conv.forward(x),
+            Self::Relu => x.relu(),
+            Self::Pool(kernel, stride, ceil) => max_pool2d(x, *kernel, *stride, *ceil),
+            Self::Fire([squeeze, one, three]) => {
+                let x = squeeze.forward(x)?;
+                Tensor::cat(&[one.forward(&x)?, three.forward(&x)?], 1)
+            }
+        }
+    }
+}
+
+/// How a network takes its pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    /// Normalised by ImageNet's mean and spread.
+    Normalised,
+    /// B, G, R from 0 to 255, the mean taken off.
+    Caffe,
+}
+
+/// A network for features: a VGG of any depth and width (tensors named as
+/// torchvision's) or a SqueezeNet 1.0 (named as its authors').
+///
+/// Karen Simonyan, Andrew Zisserman, "Very Deep Convolutional Networks for
+/// Large-Scale Image Recognition", ICLR 2015; Forrest N. Iandola et al.,
+/// "SqueezeNet", 2016.
+#[derive(Debug, Clone)]
+pub struct Features {
+    input: Input,
+    /// The layers and the names of what they make.
+    layers: Vec<(String, Layer)>,
+}
+
+impl Features {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or holds another network.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = Checkpoint::open(path)?;
+        Self::new(file.tensors()).with_context(|| format!("{}", path.display()))
+    }
+
+    /// The network of some tensors.
+    ///
+    /// # Errors
+    ///
+    /// Tensors of another network.
+    pub fn new(tensors: &HashMap<String, Tensor>) -> Result<Self> {
+        if tensors.contains_key("features.0.weight") {
+            vgg(tensors)
+        } else if tensors.contains_key("fire2/conv1x1_1.weight") {
+            squeezenet(tensors)
+        } else {
+            bail!(
+                "it is no network for features: those of VGG (features.0.weight and so on) and \
+                 SqueezeNet 1.0 (fire2/conv1x1_1.weight and so on) are known"
+            )
+        }
+    }
+
+    /// What the network takes of a picture (N, 3, H, W), 0 to 1.
+    ///
+    /// # Errors
+    ///
+    /// A tensor of another shape.
+    pub fn prepare(&self, picture: &Tensor) -> candle_core::Result<Tensor> {
+        match self.input {
+            Input::Normalised => normalised(picture),
+            Input::Caffe => {
+                let bgr: Vec<_> = (0..3).rev().map(|i| picture.narrow(1, i, 1)).collect();
+                let bgr = bgr.into_iter().collect::<candle_core::Result<Vec<_>>>()?;
+                let bgr = (Tensor::cat(&bgr, 1)? * 255.0)?;
+                scaled(&bgr, &[1.0; 3], &CAFFE_MEAN)
+            }
+        }
+    }
+
+    /// What the named layers make of a prepared picture.
+    ///
+    /// # Errors
+    ///
+    /// A layer that is not there, a picture that is too small.
+    pub fn forward<'a>(
+        &self,
+        x: &Tensor,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<BTreeMap<String, Tensor>> {
+        let mut left: Vec<&str> = names.into_iter().collect();
+        self.check(left.iter().copied())?;
+        let (mut made, mut x) = (BTreeMap::new(), x.clone());
+        for (name, layer) in &self.layers {
+            if left.is_empty() {
+                break;
+            }
+            x = layer.forward(&x)?;
+            if left.contains(&name.as_str()) {
+                left.retain(|wanted| wanted != name);
+                made.insert(name.clone(), x.clone());
+            }
+        }
+        Ok(made)
+    }
+
+    /// Sees to it that there are layers of those names.
+    fn check<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        for wanted in names {
+            let known = || self.layers.iter().map(|(name, _)| name.as_str());
+            ensure!(
+                known().any(|name| name == wanted),
+                "there is no layer {wanted}; there are {}",
+                known().collect::<Vec<_>>().join(", ")
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The convolution `name`, of that shape of kernel.
+fn conv(tensors: &HashMap<String, Tensor>, name: &str, spec: ConvSpec) -> Result<Conv> {
+    let part = |part: &str| {
+        let name = format!("{name}.{part}");
+        let tensor = tensors.get(&name).cloned();
+        tensor.with_context(|| format!("it has no tensor {name}"))
+    };
+    let (weight, bias) = (part("weight")?, part("bias")?);
+    ensure!(
+        weight.rank() == 4 && bias.dims() == [weight.dim(0)?],
+        "{name} is no convolution: only VGGs without batch normalisation are known"
+    );
+    let bias = Some(bias);
+    Ok(Conv { weight, bias, spec })
+}
+
+/// Convolution i of block b is `conv{b}_{i}`, its ReLU `relu{b}_{i}`. The
+/// numbers of torchvision's layers tell where a block ends: convolution and
+/// ReLU take two, a pooling one more.
+fn vgg(tensors: &HashMap<String, Tensor>) -> Result<Features> {
+    let number = |name: &String| {
+        let middle = name.strip_prefix("features.")?;
+        middle.strip_suffix(".weight")?.parse::<usize>().ok()
+    };
+    let mut numbers: Vec<usize> = tensors.keys().filter_map(number).collect();
+    numbers.sort_unstable();
+    let (mut layers, mut block, mut place) = (Vec::new(), 1, 1);
+    for (i, number) in numbers.iter().enumerate() {
+        if let Some(before) = i.checked_sub(1).map(|i| numbers[i]) {
+            match number - before {
+                2 => place += 1,
+                3 => {
+                    layers.push((format!("pool{block}"), Layer::Pool(2, 2, false)));
+                    (block, place) = (block + 1, 1);
+                }
+                _ => bail!("layers {before} and {number} of its features are no VGG's"),
+            }
+        }
+        let conv = conv(tensors, &format!("features.{number}"), ConvSpec::default())?;
+        layers.push((format!("conv{block}_{place}"), Layer::Conv(conv)));
+        layers.push((format!("relu{block}_{place}"), Layer::Relu));
+    }
+    Ok(Features {
+        input: Input::Normalised,
+        layers,
+    })
+}
+
+fn squeezenet(tensors: &HashMap<String, Tensor>) -> Result<Features> {
+    let relu = ConvSpec {
+        activation: Activation::Relu,
+        ..ConvSpec::default()
+    };
+    let first = ConvSpec {
+        border: Border::Valid,
+        stride: 2,
+        ..relu
+    };
+    let pool = |name: &str| (name.to_owned(), Layer::Pool(3, 2, true));
+    let mut layers = vec![
+        (
+            "conv1".to_owned(),
+            Layer::Conv(conv(tensors, "conv1", first)?),
+        ),
+        pool("pool1"),
+    ];
+    for number in 2..=9 {
+        let part = |part: &str| conv(tensors, &format!("fire{number}/{part}"), relu);
+        let fire = [part("conv1x1_1")?, part("conv1x1_2")?, part("conv3x3_2")?];
+        layers.push((format!("fire{number}"), Layer::Fire(fire)));
+        if [4, 8].contains(&number) {
+            layers.push(pool(&format!("pool{number}")));
+        }
+    }
+    Ok(Features {
+        input: Input::Caffe,
+        layers,
+    })
+}
+
+/// The loss: how far the features of two pictures are apart.
+#[derive(Debug, Clone)]
+pub struct PerceptualLoss {
+    features: Features,
+    settings: Perceptual,
+}
+
+impl PerceptualLoss {
+    /// Reads the network that a recipe names.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be used, a layer that is not there.
+    pub fn new(settings: &Perceptual) -> Result<Self> {
+        let features = Features::open(&settings.weights)?;
+        let names = settings.layers.keys().map(String::as_str);
+        features.check(names).with_context(|| {
+            let path = settings.weights.display();
+            format!("perceptual.layers: {path}")
+        })?;
+        Ok(Self {
+            features,
+            settings: settings.clone(),
+        })
+    }
+
+    /// The loss of pictures (N, 3, H, W), 0 to 1, against others, a scalar.
+    ///
+    /// # Errors
+    ///
+    /// Tensors of other shapes.
+    pub fn of(&self, output: &Tensor, target: &Tensor) -> Result<Tensor> {
+        let names = || self.settings.layers.keys().map(String::as_str);
+        let made = |picture: &Tensor| -> Result<_> {
+            self.features
+                .forward(&self.features.prepare(picture)?, names())
+        };
+        let (ours, theirs) = (made(output)?, made(&target.detach())?);
+        let mut sum: Option<Tensor> = None;
+        for (name, factor) in &self.settings.layers {
+            let difference = (&ours[name] - &theirs[name])?;
+            let distance = match self.settings.distance {
+                Distance::L1 => difference.abs()?.mean_all()?,
+                Distance::Mse => difference.sqr()?.mean_all()?,
+            };
+            let part = (distance * (factor * self.settings.weight))?;
+            sum = Some(match sum {
+                Some(sum) => (sum + part)?,
+                None => part,
+            });
+        }
+        sum.context("perceptual.layers is empty")
+    }
+}

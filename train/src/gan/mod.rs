@@ -1,0 +1,179 @@
+//! Adversarial training: a second network learns to tell the first one's
+//! pictures from real ones, and the first learns to deceive it.
+//!
+//! Ian J. Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014.
+
+pub mod srgan;
+pub mod unet;
+
+use crate::checkpoint::Player;
+use crate::optim::{Descent, Settings};
+use crate::params::{Store, Vars, tensors};
+use crate::recipe::{Discriminating, Recipe};
+use anyhow::{Context, Result, ensure};
+use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+use candle_nn::VarBuilder;
+use srfilter::nn::BatchNorm;
+use std::collections::BTreeMap;
+
+/// Slope of every leaky ReLU of the discriminators.
+const SLOPE: f64 = 0.2;
+
+/// A network that judges pictures.
+pub trait Discriminator: Send + Sync {
+    /// Logits of pictures (N, 3, H, W), 0 to 1, being real, in training.
+    ///
+    /// # Errors
+    ///
+    /// A tensor of another shape.
+    fn judge(&self, pictures: &Tensor) -> candle_core::Result<Tensor>;
+}
+
+/// Builds (or, in training, creates) the discriminator of a recipe.
+///
+/// # Errors
+///
+/// A tensor that is missing or has another shape.
+pub fn build(what: &Discriminating, vb: &VarBuilder) -> Result<Box<dyn Discriminator>> {
+    Ok(match what {
+        Discriminating::Srgan(config) => Box::new(srgan::Discriminator::new(vb, config)?),
+        Discriminating::Unet(config) => Box::new(unet::Discriminator::new(vb, config)?),
+    })
+}
+
+/// Binary cross-entropy of logits against all real, or all made; a scalar.
+///
+/// # Errors
+///
+/// A computation that fails.
+pub fn cross_entropy(logits: &Tensor, real: bool) -> candle_core::Result<Tensor> {
+    let wrong = if real { logits.neg()? } else { logits.clone() };
+    // ln(1 + e^x) without an overflow.
+    let rest = (wrong.abs()?.neg()?.exp()? + 1.0)?.log()?;
+    (wrong.relu()? + rest)?.mean_all()
+}
+
+/// The discriminator in training, with its optimiser.
+pub struct Adversary {
+    discriminator: Box<dyn Discriminator>,
+    vars: Vars,
+    descent: Descent,
+    weight: f64,
+    /// The discriminator's learning rate over the generator's.
+    lr_factor: f64,
+}
+
+impl Adversary {
+    /// The adversary that a recipe asks for, begun anew or gone on with.
+    ///
+    /// # Errors
+    ///
+    /// A saved state that does not fit.
+    pub fn new(
+        recipe: &Recipe,
+        settings: Settings,
+        saved: Option<(u64, Player)>,
+    ) -> Result<Option<Self>> {
+        let Some(adversarial) = &recipe.adversarial else {
+            return Ok(None);
+        };
+        let store = match &saved {
+            Some((_, saved)) => Store::given("the saved discriminator", saved.parameters.clone()),
+            None => Store::drawn(recipe.train.seed),
+        };
+        let discriminator = build(&adversarial.discriminator, &store.builder())?;
+        let vars = store.vars()?;
+        let mut learnt = vars.clone();
+        learnt.retain(|name, _| !BatchNorm::is_statistic(name) && !unet::is_vector(name));
+        let mut descent = Descent::new(&learnt, settings, &BTreeMap::new());
+        if let Some((step, saved)) = saved {
+            let restored = descent.restore(step, saved.moments);
+            restored.context("the saved discriminator does not fit")?;
+        }
+        Ok(Some(Self {
+            discriminator,
+            vars,
+            descent,
+            weight: adversarial.weight,
+            lr_factor: adversarial.lr.map_or(1.0, |lr| lr / recipe.train.lr),
+        }))
+    }
+
+    /// What the generator loses by being found out, weighted; a scalar. Its
+    /// gradients reach the discriminator too, where nobody uses them.
+    ///
+    /// # Errors
+    ///
+    /// Pictures that do not fit.
+    pub fn against(&self, made: &Tensor) -> Result<Tensor> {
+        let logits = self.discriminator.judge(made)?;
+        Ok((cross_entropy(&logits, true)? * self.weight)?)
+    }
+
+    /// What the discriminator loses by mistaking real pictures and made ones,
+    /// from whose making its gradients are cut off; a scalar.
+    ///
+    /// # Errors
+    ///
+    /// Pictures that do not fit.
+    pub fn loss(&self, real: &Tensor, made: &Tensor) -> Result<Tensor> {
+        let of_real = self.discriminator.judge(&real.detach())?;
+        let of_made = self.discriminator.judge(&made.detach())?;
+        Ok((cross_entropy(&of_real, true)? + cross_entropy(&of_made, false)?)?)
+    }
+
+    /// Takes the discriminator's step. Returns its loss.
+    ///
+    /// # Errors
+    ///
+    /// A loss or a gradient that is not finite.
+    pub fn step(&mut self, loss: &Tensor, lr: f64, clip: impl Fn(f64) -> f64) -> Result<f64> {
+        let value = f64::from(loss.to_scalar::<f32>()?);
+        let gradients: GradStore = loss.backward()?;
+        let norm = self.descent.gradient_norm(&gradients)?;
+        ensure!(
+            value.is_finite() && norm.is_finite(),
+            "discriminator's loss {value}, gradient norm {norm}: the training diverged; try a \
+             lower adversarial.lr"
+        );
+        self.descent
+            .step(&gradients, lr * self.lr_factor, clip(norm))?;
+        Ok(value)
+    }
+
+    /// What a later [`Adversary::new`] needs to go on.
+    pub fn state(&self) -> Player {
+        Player {
+            parameters: tensors(&self.vars).collect(),
+            moments: self.descent.moments(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn cross_entropy_by_hand() {
+        let logits = Var::new(&[0f32, 2.0, -200.0], &Device::Cpu).unwrap();
+        for (real, of_far) in [(true, 200.0), (false, 0.0)] {
+            let loss = cross_entropy(&logits, real).unwrap();
+            let sign = if real { 1f64 } else { -1.0 };
+            // ln(1 + e^-x) for real, ln(1 + e^x) for made.
+            let by_hand = (2f64.ln() + (-2.0 * sign).exp().ln_1p() + of_far) / 3.0;
+            let got = f64::from(loss.to_scalar::<f32>().unwrap());
+            assert!((got - by_hand).abs() < 1e-5, "{got} {by_hand}");
+            let gradient = loss.backward().unwrap();
+            let gradient = gradient.get(&logits).unwrap().to_vec1::<f32>().unwrap();
+            // Sigmoid less one for real, sigmoid for made, over the count.
+            let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+            for (got, x) in gradient.iter().zip([0.0, 2.0, -200.0]) {
+                let by_hand = (sigmoid(x) - f64::from(u8::from(real))) / 3.0;
+                assert!((f64::from(*got) - by_hand).abs() < 1e-6, "{got} {by_hand}");
+            }
+        }
+    }
+}

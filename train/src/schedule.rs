@@ -1,0 +1,148 @@
+//! The course of the learning rate, and when to stop early.
+
+use crate::recipe::{Schedule, Train};
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Position {
+    /// Steps taken.
+    pub step: u64,
+    /// How much of the run is done, 0 to 1.
+    pub progress: f64,
+    /// Steps in which the learning rate first rises.
+    pub warmup: u64,
+    /// How often validation made no headway for long ([`Course::drops`]).
+    pub drops: u64,
+}
+
+/// The learning rate of the next step.
+pub fn rate(train: &Train, at: Position) -> f64 {
+    if at.step < at.warmup {
+        return train.lr * (at.step + 1) as f64 / (at.warmup + 1) as f64;
+    }
+    let lowest = train.min_lr.min(train.lr);
+    let dropped = |times: u64| (train.lr * train.lr_drop().powf(times as f64)).max(lowest);
+    match train.schedule {
+        Schedule::Constant => train.lr,
+        Schedule::Cosine => {
+            let share = 0.5 * (1.0 + (std::f64::consts::PI * at.progress).cos());
+            train.min_lr + (train.lr - train.min_lr) * share
+        }
+        Schedule::Step => dropped(at.step / train.lr_drop_every.unwrap_or(u64::MAX)),
+        Schedule::Milestones => {
+            let passed = train.lr_drop_at.iter().filter(|&&step| step <= at.step);
+            dropped(passed.count() as u64)
+        }
+        Schedule::Plateau => dropped(at.drops),
+    }
+}
+
+/// What the validations of a run were like so far.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Course {
+    /// Best mean gain, in dB.
+    pub best: Option<f64>,
+    /// Validations since the best one.
+    pub stale: u64,
+    /// Validations without a new best since the learning rate fell last.
+    pub waited: u64,
+    /// How often the learning rate fell for want of headway.
+    pub drops: u64,
+}
+
+impl Course {
+    /// Takes note of a validation's gain. Returns whether it is the best yet.
+    pub fn note(&mut self, gain: f64, train: &Train) -> bool {
+        if self.best.is_none_or(|best| gain > best) {
+            self.best = Some(gain);
+            (self.stale, self.waited) = (0, 0);
+            return true;
+        }
+        self.stale += 1;
+        self.waited += 1;
+        if train.schedule == Schedule::Plateau && self.waited > train.lr_patience() {
+            self.drops += 1;
+            self.waited = 0;
+        }
+        false
+    }
+
+    /// Whether to stop before the end, because training gets nowhere.
+    pub fn is_over(&self, train: &Train) -> bool {
+        train.stop_after.is_some_and(|most| self.stale >= most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::{Overrides, Recipe};
+
+    fn train(change: impl Fn(&mut Train)) -> Train {
+        let mut train = Recipe::resolve(None, &Overrides::default()).unwrap().train;
+        (train.lr, train.min_lr, train.lr_drop) = (1.0, 0.01, Some(0.5));
+        change(&mut train);
+        train
+    }
+
+    fn rates(train: &Train, steps: &[u64]) -> Vec<f64> {
+        let at = |&step| Position {
+            step,
+            progress: step as f64 / 100.0,
+            warmup: 4,
+            drops: 0,
+        };
+        steps.iter().map(|step| rate(train, at(step))).collect()
+    }
+
+    #[test]
+    fn courses_by_hand() {
+        let constant = train(|t| t.schedule = Schedule::Constant);
+        assert_eq!(rates(&constant, &[0, 3, 4, 99]), [0.2, 0.8, 1.0, 1.0]);
+        let cosine = train(|t| t.schedule = Schedule::Cosine);
+        for (got, by_hand) in rates(&cosine, &[50, 100]).iter().zip([0.505, 0.01]) {
+            assert!((got - by_hand).abs() < 1e-12, "{got} {by_hand}");
+        }
+        let step = train(|t| (t.schedule, t.lr_drop_every) = (Schedule::Step, Some(10)));
+        let by_hand = [1.0, 0.5, 0.5, 0.25, 0.01];
+        assert_eq!(rates(&step, &[9, 10, 19, 20, 90]), by_hand);
+        let milestones = train(|t| {
+            (t.schedule, t.lr_drop_at) = (Schedule::Milestones, vec![10, 12, 50]);
+        });
+        let by_hand = [1.0, 0.5, 0.25, 0.125];
+        assert_eq!(rates(&milestones, &[9, 11, 49, 50]), by_hand);
+    }
+
+    /// As PyTorch's `ReduceLROnPlateau` with `patience=1` and no threshold.
+    #[test]
+    fn a_plateau_drops_after_more_than_its_patience() {
+        let plateau = train(|t| (t.schedule, t.lr_patience) = (Schedule::Plateau, Some(1)));
+        let mut course = Course::default();
+        let gains = [0.1, 0.1, 0.05, 0.05, 0.05, 0.2, 0.1, 0.3, 0.1, 0.1];
+        let drops = gains.map(|gain| {
+            course.note(gain, &plateau);
+            course.drops
+        });
+        assert_eq!(drops, [0, 0, 1, 1, 2, 2, 2, 2, 2, 3]);
+        assert_eq!((course.best, course.stale), (Some(0.3), 2));
+        let at = Position {
+            step: 50,
+            progress: 0.5,
+            warmup: 4,
+            drops: 3,
+        };
+        assert_eq!(rate(&plateau, at), 0.125);
+    }
+
+    #[test]
+    fn a_run_that_gets_nowhere_is_over() {
+        let early = train(|t| t.stop_after = Some(2));
+        let mut course = Course::default();
+        let over = [0.1, 0.0, 0.2, 0.1, 0.2].map(|gain| {
+            course.note(gain, &early);
+            course.is_over(&early)
+        });
+        assert_eq!(over, [false, false, false, false, true]);
+        assert!(!course.is_over(&train(|_| {})));
+    }
+}
