@@ -278,17 +278,46 @@ pub(crate) struct ImportArgs {
     pub(crate) file: FileArgs,
 }
 
-/// List the models
+/// List the models, what they cost, and how long they take here
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  sr models --json")]
+#[command(after_help = "\
+Examples:
+  sr models
+  sr models --costs
+  sr models --time 256,512 --model espcn,srcnn,srresnet --threads 1")]
 pub(crate) struct ModelsArgs {
+    /// Only these, by their names
+    #[arg(long, short, value_name = "NAME[,NAME]", value_delimiter = ',')]
+    pub(crate) model: Vec<String>,
+
+    /// Print what each model's networks take
+    ///
+    /// Weights, and multiplications with an addition (MAC) for each pixel of
+    /// the result, by scale.
+    #[arg(long, conflicts_with = "time")]
+    pub(crate) costs: bool,
+
+    /// Measure the time for results of these sides in pixels
+    ///
+    /// At x4 where a model has it, else at its smallest scale: the best of the
+    /// runs of a second for each size. Models that ship without weights run with
+    /// ones that no training has seen.
+    #[arg(long, value_name = "SIDE[,SIDE]", value_delimiter = ',')]
+    pub(crate) time: Vec<usize>,
+
     /// Print JSON
     ///
-    /// A list of {name, channels, scales, built_in, summary}. Scales are "any"
-    /// or a list, and null where they depend on the weights file. built_in
-    /// says whether the model runs without --weights.
+    /// A list of {name, channels, scales, built_in, params,
+    /// mac_per_output_pixel, costs, summary}. Scales are "any" or a list, and
+    /// null where they depend on the weights file. built_in says whether the
+    /// model runs without --weights. costs is a list of {scale, params,
+    /// mac_per_output_pixel}, whose first one the model's own two numbers are.
+    /// With --time also times: {side: {scale, ms}}.
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
 }
 
 /// What weights files of others do not say.

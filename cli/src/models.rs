@@ -1,11 +1,26 @@
-//! `sr models`: the table of models.
+//! `sr models`: the table of models, what they cost, how long they take.
 
-use crate::args::ModelsArgs;
-use anyhow::Result;
+use crate::args::{ModelsArgs, refuse};
+use anyhow::{Result, anyhow};
 use serde::Serialize;
-use srfilter::models::{Channels, MODELS, Model, Scales};
+use srfilter::Scale;
+use srfilter::engine::{Job, Options, Shape, Upscaler};
+use srfilter::frame::{Color, Picture};
+use srfilter::models::{self, Architecture, Channels, MODELS, Model, Scales};
 use srfilter::weights::Loaded;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The scales that costs are shown for.
+const COSTED: [u32; 4] = [2, 3, 4, 8];
+
+/// The scale that networks are timed at, where they have it.
+const TIMED: Scale = Scale::whole(4);
+
+/// How long a network is run again and again for its best time.
+const TIMING: Duration = Duration::from_secs(1);
 
 /// One model, as `--json` prints it.
 #[derive(Serialize)]
@@ -17,7 +32,30 @@ struct Entry {
     scales: Option<Scales>,
     /// Whether it runs without a weights file.
     built_in: bool,
+    /// Weights of the network for the first of `costs`.
+    params: usize,
+    /// Multiplications with an addition for each pixel that it makes.
+    mac_per_output_pixel: f64,
+    costs: Vec<Costs>,
+    /// Of `--time`: by the side of the result in pixels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    times: BTreeMap<usize, Timed>,
     summary: &'static str,
+}
+
+/// What the network for one scale takes.
+#[derive(Serialize)]
+struct Costs {
+    scale: Scale,
+    params: usize,
+    mac_per_output_pixel: f64,
+}
+
+/// How long a network takes for a picture.
+#[derive(Serialize)]
+struct Timed {
+    scale: Scale,
+    ms: f64,
 }
 
 impl Entry {
@@ -29,54 +67,208 @@ impl Entry {
             Some(_) if built_in => Some(Loaded::built_in(model.name)?.scales().clone()),
             Some(architecture) => architecture.scales(),
         };
+        let costs = architecture.as_ref().map_or(Vec::new(), costs);
+        let first = costs.first();
         Ok(Self {
             name: model.name,
             channels: architecture.map(|a| a.channels()),
             scales,
             built_in,
+            params: first.map_or(0, |cost| cost.params),
+            mac_per_output_pixel: first.map_or(0.0, |cost| cost.mac_per_output_pixel),
+            costs,
+            times: BTreeMap::new(),
             summary: model.summary,
         })
     }
 
-    fn cells(&self) -> [String; 5] {
+    fn cells(&self) -> Vec<String> {
         let or_any = |text: Option<String>| text.unwrap_or_else(|| "any".to_owned());
         let scales = self.scales.as_ref().map(Scales::to_string);
-        [
+        vec![
             self.name.to_owned(),
             or_any(self.channels.map(|c| c.to_string())),
             scales.unwrap_or_else(|| "the file's".to_owned()),
             if self.built_in { "built in" } else { "a file" }.to_owned(),
-            self.summary.to_owned(),
         ]
     }
+
+    /// Measures how long the network takes for a result of `side` x `side`
+    /// pixels at most.
+    fn time(&mut self, side: usize, options: &Options) -> Result<()> {
+        if self.channels.is_none() {
+            return Ok(());
+        }
+        let scale = self.costs.iter().find(|cost| cost.scale == TIMED);
+        let Some(scale) = scale.or(self.costs.first()).map(|cost| cost.scale) else {
+            return Ok(());
+        };
+        let model = match self.built_in {
+            true => Loaded::built_in(self.name)?,
+            // What the weights are does not matter for the time.
+            false => Loaded::untrained(self.name, scale)?,
+        };
+        let ms = best_time(&model, scale, side, options)
+            .map_err(|e| anyhow!("{} at {side}x{side}: {e}", self.name))?;
+        self.times.insert(side, Timed { scale, ms });
+        Ok(())
+    }
+}
+
+/// What the networks for the scales that there can be one for take.
+fn costs(architecture: &Architecture) -> Vec<Costs> {
+    let cost = |scale| {
+        let cost = architecture.cost(scale).ok()?;
+        Some(Costs {
+            scale,
+            params: cost.weights,
+            mac_per_output_pixel: cost.macs,
+        })
+    };
+    COSTED
+        .into_iter()
+        .map(Scale::whole)
+        .filter_map(cost)
+        .collect()
+}
+
+/// The shortest of some runs, in ms.
+fn best_time(model: &Arc<Loaded>, scale: Scale, side: usize, options: &Options) -> Result<f64> {
+    let small = (side as f64 / scale.factor()).max(1.0) as usize;
+    let mut input = Picture::new(small, small, model.channels().count());
+    for (i, sample) in input.data.iter_mut().enumerate() {
+        *sample = (i * 67 % 256) as u8;
+    }
+    let shape = Shape {
+        format: input.format(),
+        size: (small, small),
+        color: Color::default(),
+    };
+    let job = Job::exact(shape, scale);
+    let mut upscaler = Upscaler::new(Arc::clone(model), job, options)?;
+    let mut output = Picture::new(job.output.0, job.output.1, input.channels);
+    let mut run = || -> Result<Duration> {
+        let start = Instant::now();
+        upscaler.process(&input.frame()?, &mut output.frame_mut()?)?;
+        Ok(start.elapsed())
+    };
+    // The first run makes room and weights; where it is long, that is little of it.
+    let start = Instant::now();
+    let mut best = run()?;
+    while start.elapsed() < TIMING {
+        best = best.min(run()?);
+    }
+    Ok(best.as_secs_f64() * 1e3)
 }
 
 /// Prints the table.
 pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
-    let entries: Vec<Entry> = MODELS.iter().map(Entry::new).collect::<Result<_>>()?;
+    if args.time.contains(&0) {
+        refuse("models", "--time takes sides of at least 1 pixel");
+    }
+    for name in &args.model {
+        models::find(name)?;
+    }
+    let wanted =
+        |model: &&Model| args.model.is_empty() || args.model.iter().any(|n| n == model.name);
+    let rows = MODELS.iter().filter(wanted);
+    let mut entries: Vec<Entry> = rows.map(Entry::new).collect::<Result<_>>()?;
+    let options = args.compute.options();
+    let device = options.device.resolve()?;
+    for entry in &mut entries {
+        for &side in &args.time {
+            entry.time(side, &options)?;
+        }
+    }
     let mut out = io::stdout().lock();
     if args.json {
         let json = serde_json::to_string_pretty(&entries)?;
         writeln!(out, "{json}")?;
         return Ok(());
     }
-    let titles = ["model", "channels", "scales", "weights", "summary"].map(str::to_owned);
-    let mut rows = vec![titles];
-    rows.extend(entries.iter().map(Entry::cells));
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let [a, b, c, d] = [width(0), width(1), width(2), width(3)];
-    for [name, channels, scales, weights, summary] in &rows {
-        writeln!(
-            out,
-            "{name:a$}  {channels:b$}  {scales:c$}  {weights:d$}  {summary}"
-        )?;
+    if !args.time.is_empty() {
+        print(&times(&entries, &args.time), &mut out)?;
+        writeln!(out, "\nThe shortest of the runs of a second, on {device}.")?;
+        return Ok(());
     }
+    if args.costs {
+        return print(&cost_rows(&entries), &mut out);
+    }
+    let mut table = vec![titles(&[
+        "model", "channels", "scales", "weights", "summary",
+    ])];
+    table.extend(entries.iter().map(|entry| {
+        let mut cells = entry.cells();
+        cells.push(entry.summary.to_owned());
+        cells
+    }));
+    print(&table, &mut out)?;
     if entries.iter().any(|entry| !entry.built_in) {
         writeln!(
             out,
             "\nModels with weights from 'a file' need --weights FILE; \
              'cargo run --release --bin train' makes one."
         )?;
+    }
+    Ok(())
+}
+
+fn titles(titles: &[&str]) -> Vec<String> {
+    titles.iter().map(|&title| title.to_owned()).collect()
+}
+
+/// A line for each model and scale.
+fn cost_rows(entries: &[Entry]) -> Vec<Vec<String>> {
+    let mut rows = vec![titles(&[
+        "model",
+        "channels",
+        "scale",
+        "weights",
+        "MAC per output pixel",
+    ])];
+    for entry in entries {
+        for cost in &entry.costs {
+            let channels = entry.channels.map(|c| c.to_string());
+            rows.push(vec![
+                entry.name.to_owned(),
+                channels.unwrap_or_default(),
+                format!("x{}", cost.scale),
+                cost.params.to_string(),
+                format!("{:.0}", cost.mac_per_output_pixel),
+            ]);
+        }
+    }
+    rows
+}
+
+/// A line for each model, a column for each size.
+fn times(entries: &[Entry], sides: &[usize]) -> Vec<Vec<String>> {
+    let mut rows = vec![titles(&["model", "scale"])];
+    rows[0].extend(sides.iter().map(|side| format!("{side}x{side}")));
+    for entry in entries {
+        let scale = entry.times.values().next().map(|timed| timed.scale);
+        let Some(scale) = scale else { continue };
+        let mut row = vec![entry.name.to_owned(), format!("x{scale}")];
+        row.extend(sides.iter().map(|side| {
+            let timed = entry.times.get(side);
+            timed.map_or(String::new(), |timed| format!("{:.2} ms", timed.ms))
+        }));
+        rows.push(row);
+    }
+    rows
+}
+
+/// Prints rows in columns.
+fn print(rows: &[Vec<String>], out: &mut impl Write) -> Result<()> {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for row in rows {
+        let cells = row.iter().zip(&widths);
+        let cells: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
     }
     Ok(())
 }

@@ -347,3 +347,61 @@ fn runs_the_published_network_for_drawn_video() {
         run.stdout
     );
 }
+
+/// Weights and multiplications, by scale, on the screen and as JSON.
+#[test]
+fn says_what_models_cost() {
+    let run = sr(["models", "--costs"]).ok();
+    let line = |text: &str| {
+        run.stdout
+            .lines()
+            .any(|line| line.split_whitespace().eq(text.split(' ')))
+    };
+    assert!(line("hdsrnet rgb x4 1966208 117144"), "{}", run.stdout);
+    assert!(line("espcn luma x2 14916 3700"), "{}", run.stdout);
+    assert!(!run.stdout.contains("lapan x4") && !run.stdout.contains("bicubic"));
+    let json = sr(["models", "--json", "--model", "srcnn,lapan"])
+        .ok()
+        .stdout;
+    let table: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    let names: Vec<_> = table
+        .iter()
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["srcnn", "lapan"]);
+    assert_eq!(table[0]["params"], 57_281);
+    assert_eq!(table[0]["mac_per_output_pixel"], 57_184.0);
+    assert_eq!(table[1]["costs"][0]["scale"], "2");
+    assert!(table[0].get("times").is_none());
+    sr(["models", "--model", "no-such"]).fails(1, &["no-such", "Known models"]);
+}
+
+/// Built-in weights and untrained ones, at x4 or at what there is.
+#[test]
+fn measures_times() {
+    let flags = [
+        "models",
+        "--time",
+        "16,24",
+        "--model",
+        "espcn,compact,lapan,bicubic",
+        "--json",
+    ];
+    let table: serde_json::Value = serde_json::from_str(&sr(flags).ok().stdout).unwrap();
+    for (row, scale) in [(0, "4"), (1, "4"), (2, "2")] {
+        for side in ["16", "24"] {
+            let timed = &table[row]["times"][side];
+            assert_eq!(timed["scale"], scale);
+            assert!(timed["ms"].as_f64().unwrap() > 0.0);
+        }
+    }
+    assert!(table[3].get("times").is_none());
+    let shown = sr(["models", "--time", "16", "--model", "espcn"])
+        .ok()
+        .stdout;
+    assert!(
+        shown.contains("16x16") && shown.contains(" ms") && shown.contains("on cpu"),
+        "{shown}"
+    );
+    sr(["models", "--time", "0"]).fails(2, &["at least 1 pixel"]);
+}

@@ -12,7 +12,9 @@
 //! code.
 
 use super::hdsrnet::DIV2K_MEAN;
-use super::{Channels, Detected, Network, Scaled, ScaledNetwork, Scales, Shapes, WorksAt, only};
+use super::{
+    Channels, Detected, Network, Scaled, ScaledNetwork, Scales, Shapes, WorksAt, only, upsampling,
+};
 use crate::nn::{Conv, LayerNorm, Linear, WindowAttention, WindowSpec, leaky_relu, narrow_init};
 use crate::ops::{Border, ConvSpec};
 use crate::{Error, Result, Scale};
@@ -388,6 +390,17 @@ impl ScaledNetwork for Drct {
 
     fn border(&self) -> Border {
         Border::Zero
+    }
+
+    fn macs(&self) -> u64 {
+        let block = |(block, adjust): &(SwinBlock, Linear)| {
+            let [widen, narrow] = &block.mlp;
+            block.attention.macs() + widen.macs() + narrow.macs() + adjust.macs()
+        };
+        let blocks = self.groups.iter().flat_map(|group| &group.blocks);
+        let convs = self.first.macs() + self.after_body.macs() + self.before_upsample.macs();
+        let (up, area) = upsampling(&self.upsample);
+        convs + blocks.map(block).sum::<u64>() + up + area * self.last.macs()
     }
 
     fn whole_frame(&self) -> bool {

@@ -11,7 +11,7 @@
 
 use super::{
     Channels, Detected, Network, Part, Pool, Scaled, ScaledNetwork, Scales, Shapes, WorksAt,
-    by_parts, mean_of, only, whole,
+    by_parts, mean_of, only, upsampling, whole,
 };
 use crate::nn::{Conv, DynamicConv, DynamicSpec, bare_conv, narrow_init};
 use crate::ops::{Activation, Border, ConvSpec};
@@ -303,6 +303,15 @@ impl ScaledNetwork for HdsrNet {
 
     fn border(&self) -> Border {
         Border::Zero
+    }
+
+    fn macs(&self) -> u64 {
+        let block =
+            |block: &Block| block.dilated.macs() + block.dynamic.macs() + block.plain.macs();
+        let lower: u64 = self.lower.iter().map(Conv::macs).sum();
+        let upper: u64 = self.blocks.iter().map(block).sum();
+        let (up, area) = upsampling(&self.upsample);
+        lower + self.first.macs() + upper + up + area * self.last.macs()
     }
 
     fn pools(&self) -> usize {

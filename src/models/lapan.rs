@@ -392,6 +392,25 @@ impl ScaledNetwork for Lapan {
         Border::Zero
     }
 
+    fn macs(&self) -> u64 {
+        let square = |factor: usize| (factor * factor) as u64;
+        let elements = |up: &ConvTranspose2d| up.weight().elem_count() as u64;
+        let stage = |stage: &Stage| {
+            let Block { up, down, conv, .. } = &stage.block;
+            let block = elements(up) + down.conv.macs() + REPEATS as u64 * conv.macs();
+            let distinct = self.distinct(stage.blocks);
+            let joined = stage.compression.macs() * distinct as u64 / stage.blocks as u64;
+            distinct as u64 * block + square(stage.factor) * joined
+        };
+        let extractor: u64 = self.extractor.iter().map(Conv::macs).sum();
+        let stages: u64 = self.stages.iter().map(stage).sum();
+        let up: u64 = self.up.iter().map(elements).sum();
+        let smaller = self.stages.iter().skip(1).map(|stage| square(stage.factor));
+        let down = smaller.sum::<u64>() * self.down.conv.macs();
+        let last = self.extractor[2].macs() + self.reconstruction.macs();
+        extractor + stages + up + down + square(FACTOR) * last
+    }
+
     fn pools(&self) -> usize {
         STAGES
             .iter()

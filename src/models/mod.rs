@@ -12,9 +12,10 @@ mod shapes;
 pub mod srcnn;
 pub mod srresnet;
 
+pub use shapes::Cost;
 pub(crate) use shapes::nearest;
 
-use crate::nn::Chain;
+use crate::nn::{Chain, Conv};
 use crate::ops::Border;
 use crate::{Error, Result, Scale};
 use candle_core::{D, Tensor};
@@ -206,6 +207,13 @@ pub trait ScaledNetwork: Send + Sync {
         0
     }
 
+    /// Multiplications, each with an addition, for each sample of a plane of
+    /// its input; without those that it needs once a picture.
+    fn macs(&self) -> u64 {
+        let chain = self.chain().ok().flatten();
+        chain.map_or(0, |chain| chain.macs())
+    }
+
     /// The network as a chain of convolutions, if it is one.
     ///
     /// # Errors
@@ -293,6 +301,10 @@ impl ScaledNetwork for Chain {
         first.map_or(Border::Zero, |link| link.conv.spec.border)
     }
 
+    fn macs(&self) -> u64 {
+        Self::macs(self)
+    }
+
     fn chain(&self) -> candle_core::Result<Option<Chain>> {
         Ok(Some(self.clone()))
     }
@@ -312,6 +324,16 @@ impl Scales {
             "{what} enlarges by {self}, not by {scale}"
         )))
     }
+}
+
+/// Multiplications of convolutions with pixel shuffles after them, and how
+/// many samples of a result they make of one.
+fn upsampling(layers: &[(Conv, usize)]) -> (u64, u64) {
+    let step = |(macs, area): (u64, u64), (conv, shuffle): &(Conv, usize)| {
+        let more = (shuffle * shuffle) as u64;
+        (macs + area * conv.macs(), area * more)
+    };
+    layers.iter().fold((0, 1), step)
 }
 
 /// The one scale of a network that has weights for no other.

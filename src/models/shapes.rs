@@ -57,12 +57,47 @@ impl Architecture {
     }
 }
 
+/// What a network takes, whatever its weights are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Number of weights, without what only normalises.
+    pub weights: usize,
+    /// Multiplications, each with an addition, for each pixel of the result.
+    pub macs: f64,
+}
+
+impl Architecture {
+    /// What the network for a scale takes.
+    ///
+    /// # Errors
+    ///
+    /// A scale that there is no such network for.
+    pub fn cost(&self, scale: Scale) -> Result<Cost> {
+        let asked = Asked::default();
+        let vb = VarBuilder::from_backend(Box::new(asked.clone()), DType::F32, Device::Cpu);
+        let network = self.build(&vb, Scales::list([scale]))?.at(scale)?;
+        let shapes = asked.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let learnt = shapes
+            .iter()
+            .filter(|(name, _)| !name.contains(".running_"));
+        let area = network.works_at().factor().pow(2);
+        Ok(Cost {
+            weights: learnt
+                .map(|(_, shape)| shape.iter().product::<usize>())
+                .sum(),
+            macs: network.macs() as f64 / area as f64,
+        })
+    }
+}
+
 /// Every model at every scale that it can be built for, once for each set of
 /// shapes: what it is called, and they.
 static KNOWN: LazyLock<Vec<(String, Shapes)>> = LazyLock::new(|| {
     let mut known: Vec<(String, Shapes)> = Vec::new();
+    let mut seen = Vec::new();
     for model in MODELS {
-        let Some(architecture) = (model.architecture)() else {
+        let architecture = (model.architecture)();
+        let Some(architecture) = architecture.filter(|a| !seen.contains(a)) else {
             continue;
         };
         for scale in SCALES.map(Scale::whole) {
@@ -72,6 +107,7 @@ static KNOWN: LazyLock<Vec<(String, Shapes)>> = LazyLock::new(|| {
                 .filter(|new| known.iter().all(|(_, old)| old != new));
             known.extend(new.map(|shapes| (format!("{} x{scale}", model.name), shapes)));
         }
+        seen.push(architecture);
     }
     known
 });

@@ -382,6 +382,10 @@ impl ScaledNetwork for Training {
         Border::Zero
     }
 
+    fn macs(&self) -> u64 {
+        self.0.chain.macs()
+    }
+
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let Self(SrResNet { chain, norms, .. }) = self;
         chain.forward_with(x, |link, y| match norms.get(link) {

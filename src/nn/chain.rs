@@ -21,6 +21,17 @@ impl Chain {
         self.links.iter().rev().fold(0, back)
     }
 
+    /// Multiplications for each sample of a plane of the input.
+    pub fn macs(&self) -> u64 {
+        let mut area = 1;
+        let macs = self.links.iter().map(|link| {
+            let macs = area * link.conv.macs();
+            area *= (link.shuffle * link.shuffle) as u64;
+            macs
+        });
+        macs.sum()
+    }
+
     /// (N, C, H, W) in, the result, [`Chain::factor`] times as large, out.
     ///
     /// # Errors

@@ -85,6 +85,11 @@ impl DynamicConv {
         softmax(&(logits / self.spec.temperature)?, D::Minus1)
     }
 
+    /// Multiplications for each sample of a plane.
+    pub fn macs(&self) -> u64 {
+        (self.weight.elem_count() / self.spec.kernels) as u64
+    }
+
     /// (N, C, H, W) in and out, with the shares that
     /// [`DynamicConv::attention`] gives.
     ///

@@ -32,6 +32,11 @@ pub struct Conv {
 }
 
 impl Conv {
+    /// Multiplications for each sample of a plane of the result.
+    pub fn macs(&self) -> u64 {
+        self.weight.elem_count() as u64
+    }
+
     /// Applies the layer.
     ///
     /// # Errors

@@ -105,6 +105,11 @@ impl Linear {
         })
     }
 
+    /// Multiplications for each pixel.
+    pub fn macs(&self) -> u64 {
+        self.weight.elem_count() as u64
+    }
+
     /// (..., in) in, (..., out) out.
     ///
     /// # Errors
@@ -202,6 +207,13 @@ impl WindowAttention {
             masks: Tensor::from_vec(masks, (4, pixels, pixels), vb.device())?,
             spec,
         })
+    }
+
+    /// Multiplications for each pixel: each looks at all of its window twice,
+    /// for the logits and by them.
+    pub fn macs(&self) -> u64 {
+        let pairs = 2 * self.spec.width * self.spec.window * self.spec.window;
+        self.qkv.macs() + self.proj.macs() + pairs as u64
     }
 
     /// (N, H, W, C) in and out; H and W are multiples of the window's side.

@@ -5,6 +5,8 @@ use crate::models::hypersrcnn::Embedding;
 use crate::models::{self, Architecture, Channels, Network, Scaled, Scales};
 use crate::nn::Packed;
 use crate::{Error, Result, Scale};
+use candle_core::{DType, Device};
+use candle_nn::{VarBuilder, VarMap};
 use once_cell::sync::OnceCell;
 use std::collections::HashMap;
 use std::path::Path;
@@ -93,6 +95,22 @@ impl Loaded {
             None => name_of(&architecture),
         };
         Self::new(&name, checkpoint.origin(), vec![network]).map(Arc::new)
+    }
+
+    /// A model of the table for one scale with weights that no training has
+    /// seen, for measuring how long it takes.
+    ///
+    /// # Errors
+    ///
+    /// An unknown name, a model without weights, a scale that there is no such
+    /// network for.
+    pub fn untrained(name: &str, scale: Scale) -> Result<Arc<Self>> {
+        let architecture = (models::find(name)?.architecture)()
+            .ok_or_else(|| Error::Setting(format!("model {name} has no weights")))?;
+        let drawn = VarMap::new();
+        let vb = VarBuilder::from_varmap(&drawn, DType::F32, &Device::Cpu);
+        let network = architecture.build(&vb, Scales::list([scale]))?;
+        Self::new(name, "untrained", vec![network]).map(Arc::new)
     }
 
     /// The model that `model` and `weights` ask for, as properties and flags
