@@ -211,6 +211,7 @@ fn round_avx2(values: &[f32], out: &mut [u8]) {
 }
 
 #[inline(always)]
+#[expect(clippy::manual_clamp, reason = "it would leave NaN as it is")]
 fn round_anywhere(values: &[f32], out: &mut [u8]) {
     for (sample, &value) in out.iter_mut().zip(values) {
         // What `to_u8` does, in a form that becomes vectors.
