@@ -9,7 +9,7 @@ use gst_video::{VideoFrameRef, VideoInfo};
 use srfilter::Scale;
 use srfilter::engine::{Job, Options, Shape, Upscaler};
 use srfilter::frame::{Color, FrameMut, FrameRef, Matrix, PixelFormat, Range, Siting};
-use srfilter::models::Channels;
+use srfilter::models::{self, Channels};
 use srfilter::ops::Border;
 use srfilter::weights::{Hints, Loaded};
 use std::path::{Path, PathBuf};
@@ -569,4 +569,92 @@ fn four_threads_may_hammer_the_properties() {
     assert!(stats.get::<u64>("processed").unwrap() > 20, "{stats}");
     assert!(stats.get::<u64>("negotiations").unwrap() > 5, "{stats}");
     pipeline.set_state(gst::State::Null).unwrap();
+}
+
+/// A scale that the weights are not for is reached by the one at or above it,
+/// by several where it takes several, and by resampling; `stats` says how.
+#[test]
+fn other_scales_are_reached_and_stats_say_how() {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = common::small_file(dir.path(), Channels::Luma, Border::Zero);
+    for (scale, native, resampled) in [
+        ("2/1", "2", false),
+        ("3/2", "2", true),
+        ("5/2", "3", true),
+        ("4/1", "2 x 2", false),
+        ("5/1", "3 x 2", true),
+        ("16/1", "3 x 3 x 2", true),
+    ] {
+        let pipeline = launch(&format!(
+            "videotestsrc num-buffers=1 ! video/x-raw,format=GRAY8,width=10,height=6 \
+             ! srfilter name=sr weights={} scale={scale} ! fakesink",
+            weights.display()
+        ));
+        assert_eq!(run(&pipeline), Vec::<String>::new());
+        let stats = stats(&pipeline.by_name("sr").unwrap());
+        let said: String = stats.get("native-scale").unwrap();
+        assert_eq!(said, native, "x{scale}");
+        assert_eq!(
+            stats.get::<bool>("resampled").unwrap(),
+            resampled,
+            "x{scale}"
+        );
+    }
+}
+
+/// Every name plays decoded video, or says what it lacks.
+#[test]
+fn every_model_plays_or_says_what_it_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    init();
+    let clip = clip(dir.path());
+    for model in models::MODELS {
+        let pipeline = launch(&format!(
+            "filesrc location={} ! decodebin ! identity eos-after=3 ! videoconvert \
+             ! videoscale ! video/x-raw,width=88,height=72 \
+             ! srfilter name=sr model={} scale=2 qos=false ! video/x-raw,width=176 ! fakesink",
+            clip.display(),
+            model.name
+        ));
+        let bare = (model.architecture)().is_some() && model.built_in.is_empty();
+        if !bare {
+            assert_eq!(run(&pipeline), Vec::<String>::new(), "{}", model.name);
+            let stats = stats(&pipeline.by_name("sr").unwrap());
+            assert!(stats.get::<u64>("processed").unwrap() > 0, "{}", model.name);
+            continue;
+        }
+        assert!(
+            pipeline.set_state(gst::State::Playing).is_err(),
+            "{}",
+            model.name
+        );
+        let bus = pipeline.bus().unwrap();
+        let error = bus.iter().find_map(|message| match message.view() {
+            gst::MessageView::Error(e) => Some(e.error().to_string()),
+            _ => None,
+        });
+        let error = error.expect("an error message");
+        let words = ["no built-in weights", "weights=PATH", model.name];
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        pipeline.set_state(gst::State::Null).unwrap();
+    }
+}
+
+/// The published checkpoint for drawn video plays from its path.
+#[test]
+fn a_published_checkpoint_plays() {
+    let weights = "weights/RealESRGAN-animevideov3/realesr-animevideov3.pth";
+    let Some(weights) = common::shared(weights) else {
+        return;
+    };
+    let pipeline = launch(&format!(
+        "videotestsrc num-buffers=2 pattern=ball ! video/x-raw,format=I420,width=40,height=32 \
+         ! srfilter name=sr weights={} scale=4 qos=false ! video/x-raw,width=160,height=128 \
+         ! fakesink",
+        weights.display()
+    ));
+    assert_eq!(run(&pipeline), Vec::<String>::new());
+    let stats = stats(&pipeline.by_name("sr").unwrap());
+    assert_eq!(stats.get::<String>("active-model").unwrap(), "compact");
+    assert_eq!(stats.get::<String>("native-scale").unwrap(), "4");
 }

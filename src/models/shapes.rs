@@ -123,8 +123,10 @@ pub(crate) fn nearest(file: &Shapes) -> Option<String> {
             .filter(|&(name, shape)| file.get(name) == Some(shape));
         (names.count(), same.count(), Reverse(shapes.len()))
     };
+    // Of equals the first.
     let best = KNOWN
         .iter()
+        .rev()
         .map(|(name, shapes)| (alike(shapes), name, shapes));
     let ((names, ..), name, shapes) = best.max_by_key(|&(alike, ..)| alike)?;
     (names > 0).then(|| format!("{name}: {}", differences(shapes, &file)))
