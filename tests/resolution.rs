@@ -131,7 +131,11 @@ fn rgb_networks() -> Vec<(Architecture, u32, bool)> {
     vec![
         (Architecture::SrResNet(srresnet), 4, false),
         (Architecture::Compact(compact), 3, false),
-        (Architecture::HdsrNet(hdsrnet::Config { width: 8 }), 3, false),
+        (
+            Architecture::HdsrNet(hdsrnet::Config { width: 8 }),
+            3,
+            false,
+        ),
         (Architecture::Lapan(lapan(false)), 2, false),
         (Architecture::Lapan(lapan(true)), 2, false),
         (Architecture::Drct(drct), 2, true),

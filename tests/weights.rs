@@ -47,6 +47,23 @@ fn our_files_say_what_they_are() {
     assert_eq!(loaded.origin(), path.to_str().unwrap());
 }
 
+/// The first bytes of a pickle are those of some headers' lengths.
+#[test]
+fn a_header_may_begin_like_a_pickle() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = common::espcn_file(dir.path());
+    let bytes = std::fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let longer = (length..).find(|l| l & 0xff == 0x80 && (2..=5).contains(&(l >> 8 & 0xff)));
+    let longer = longer.unwrap();
+    let mut padded = (longer as u64).to_le_bytes().to_vec();
+    padded.extend_from_slice(&bytes[8..8 + length]);
+    padded.resize(8 + longer, b' ');
+    padded.extend_from_slice(&bytes[8 + length..]);
+    std::fs::write(&path, padded).unwrap();
+    Loaded::file(&path, None, &Hints::default()).unwrap();
+}
+
 #[test]
 fn other_files_are_told_by_names_and_shapes() {
     let dir = tempfile::tempdir().unwrap();

@@ -56,7 +56,9 @@ trait Storages {
 
 /// Whether bytes begin as the files that [`read`] reads.
 pub(super) fn begins(bytes: &[u8]) -> bool {
-    matches!(bytes, [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..])
+    // The length of a safetensors header, which may begin like a pickle.
+    let header = matches!(bytes, [_, _, _, _, 0, 0, 0, 0, b'{', ..]);
+    !header && matches!(bytes, [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..])
 }
 
 /// Reads a file.
