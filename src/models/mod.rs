@@ -606,7 +606,7 @@ pub static MODELS: &[Model] = &[
         name: "espcn-fast",
         summary: "ESPCN on luma with 5 instead of 8 layers: half the work",
         architecture: || Some(Architecture::Espcn(espcn::Config::fast())),
-        built_in: &[],
+        built_in: files!("espcn-fast/weights.safetensors"),
     },
     Model {
         name: "srresnet",
