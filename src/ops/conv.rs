@@ -1,6 +1,7 @@
 //! Convolution of candle tensors.
 
 use super::cpu::{self, Geometry, Kernels, Level, Planes};
+use super::recorded;
 use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail,
 };
@@ -84,6 +85,7 @@ pub fn conv2d(
     spec: ConvSpec,
 ) -> Result<Tensor> {
     let geometry = geometry(images, weights, bias, spec)?;
+    recorded::note(images, weights, spec);
     let mut tensors = [Some(images), Some(weights), bias].into_iter().flatten();
     if tensors.all(|tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32) {
         let level = cpu::level().map_err(candle_core::Error::wrap)?;

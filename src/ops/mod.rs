@@ -3,8 +3,7 @@
 //! [`conv2d`] is the convolution that every network here is made of. On the
 //! CPU and in `f32` it runs on kernels of this crate, in both directions;
 //! everywhere else it hands over to candle's own convolution, with the same
-//! meaning. Pooling and resampling of planes are here because candle's have
-//! wrong gradients, or none.
+//! meaning.
 //!
 //! Pooling and resampling of planes are here because candle's have wrong
 //! gradients, or none.
@@ -12,9 +11,11 @@
 mod conv;
 pub mod cpu;
 mod planes;
+mod recorded;
 pub(crate) mod winograd;
 
 pub use conv::{Activation, Border, ConvSpec, conv2d, conv2d_at};
 pub use planes::{
     adaptive_average2d, max_pool2d, separable, upsample_bilinear2d, upsample_nearest2d,
 };
+pub use recorded::{Recorded, recording};

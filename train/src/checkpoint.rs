@@ -3,6 +3,7 @@
 
 use crate::optim::Moments;
 use crate::schedule::Course;
+use crate::whiten::Layer;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::weights::Checkpoint;
@@ -17,6 +18,9 @@ const AVERAGE: &str = "average.";
 const DISCRIMINATOR: &str = "discriminator.";
 const FIRST: &str = "adam.first.";
 const SECOND: &str = "adam.second.";
+
+/// Prefix of what is known of a layer's inputs (2, n, n).
+const LAYER: &str = "whiten.";
 
 /// Prefix of the metadata that counts a parameter's steps.
 const STEPS: &str = "adam.steps.";
@@ -49,6 +53,8 @@ pub struct Player {
     pub parameters: HashMap<String, Tensor>,
     /// The optimiser's moments by parameter.
     pub moments: BTreeMap<String, Moments>,
+    /// What is known of the layers' inputs, where they are whitened.
+    pub layers: BTreeMap<String, Layer>,
 }
 
 impl Player {
@@ -71,6 +77,10 @@ impl Player {
                 tensors.insert(format!("{prefix}{part}{name}"), tensor);
             }
         }
+        for (name, layer) in &self.layers {
+            let both = Tensor::stack(&[&layer.moment, &layer.root], 0)?;
+            tensors.insert(format!("{prefix}{LAYER}{name}"), both);
+        }
         Ok(())
     }
 
@@ -83,6 +93,9 @@ impl Player {
             self.moments.entry(name.to_owned()).or_default().first = values()?;
         } else if let Some(name) = name.strip_prefix(SECOND) {
             self.moments.entry(name.to_owned()).or_default().second = values()?;
+        } else if let Some(name) = name.strip_prefix(LAYER) {
+            let [moment, root] = [tensor.get(0)?, tensor.get(1)?];
+            self.layers.insert(name.to_owned(), Layer { moment, root });
         }
         Ok(())
     }
@@ -240,8 +253,13 @@ mod tests {
             first: vec![number; 4],
             second,
         };
+        let layer = Layer {
+            moment: tensor.clone(),
+            root: (&tensor * 2.0).unwrap(),
+        };
         Player {
             parameters: ["v", "w"].map(|n| (n.to_owned(), tensor.clone())).into(),
+            layers: [("w".to_owned(), layer)].into(),
             moments: [
                 ("v".to_owned(), moments(vec![0.2; 4])),
                 ("w".to_owned(), moments(Vec::new())),
@@ -285,6 +303,11 @@ mod tests {
             [generator.moments, discriminator.moments]
         };
         assert_eq!(moments(&loaded), moments(&saved));
+        let layer = |state: &State| {
+            let Layer { moment, root } = &state.generator.layers["w"];
+            [moment, root].map(|t| t.to_vec2::<f32>().unwrap())
+        };
+        assert_eq!(layer(&loaded), layer(&saved));
         let values = |state: &State| {
             let players = [&state.generator.parameters, &state.discriminator.parameters];
             let all = [players[0], players[1], &state.average];

@@ -21,6 +21,7 @@ pub mod run;
 pub mod schedule;
 pub mod trainer;
 pub mod validate;
+pub mod whiten;
 
 /// FNV-1a, 64 bit: a hash that stays the same on every machine and in every
 /// version, so that seeds and held-back pictures do too.

@@ -7,10 +7,12 @@
 
 use crate::params::Vars;
 use crate::recipe::Optimizer;
+use crate::whiten::{Layer, Whitening};
 use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, InplaceOp2, Layout, Var};
+use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var};
 use rayon::prelude::*;
+use srfilter::ops::Recorded;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -32,6 +34,8 @@ pub struct Settings {
     pub weight_decay: f64,
     /// Bound of every element of the gradient, either side of zero.
     pub clip_value: Option<f64>,
+    /// Damping of the kernels' whitening; `None` for none.
+    pub whiten: Option<f64>,
 }
 
 impl Default for Settings {
@@ -43,6 +47,7 @@ impl Default for Settings {
             momentum: 0.9,
             weight_decay: 0.0,
             clip_value: None,
+            whiten: None,
         }
     }
 }
@@ -86,6 +91,7 @@ pub struct Descent {
     settings: Settings,
     step: u64,
     slots: BTreeMap<String, Slot>,
+    whitening: Option<Whitening>,
 }
 
 impl Descent {
@@ -107,6 +113,7 @@ impl Descent {
         Self {
             settings,
             step: 0,
+            whitening: settings.whiten.map(Whitening::new),
             slots: vars.iter().map(slot).collect(),
         }
     }
@@ -124,12 +131,42 @@ impl Descent {
             .collect()
     }
 
-    /// Continues from saved moments.
+    /// What is known of the layers' inputs; nothing where they are not whitened.
+    pub fn layers(&self) -> BTreeMap<String, Layer> {
+        let layers = self.whitening.iter().flat_map(Whitening::layers);
+        layers
+            .map(|(name, layer)| (name.clone(), layer.clone()))
+            .collect()
+    }
+
+    /// Whether the next step's convolutions are wanted ([`Descent::look`]).
+    pub fn wants_to_look(&self) -> bool {
+        self.whitening.is_some() && Whitening::looks_at(self.step)
+    }
+
+    /// Learns what the layers' inputs are like from the next step's convolutions.
+    ///
+    /// # Errors
+    ///
+    /// A computation that fails.
+    pub fn look(&mut self, vars: &Vars, records: &[Recorded]) -> Result<()> {
+        match &mut self.whitening {
+            Some(whitening) => whitening.look(self.step, vars, records),
+            None => Ok(()),
+        }
+    }
+
+    /// Continues from saved moments and layers.
     ///
     /// # Errors
     ///
     /// Moments that are missing or of another length.
-    pub fn restore(&mut self, step: u64, mut saved: BTreeMap<String, Moments>) -> Result<()> {
+    pub fn restore(
+        &mut self,
+        step: u64,
+        mut saved: BTreeMap<String, Moments>,
+        layers: BTreeMap<String, Layer>,
+    ) -> Result<()> {
         for (name, slot) in &self.slots {
             let moments = saved.remove(name);
             let moments = moments.with_context(|| format!("no moments of parameter {name}"))?;
@@ -141,6 +178,9 @@ impl Descent {
                 lengths(&expected)
             );
             slot.moments.replace(moments);
+        }
+        if let Some(whitening) = &mut self.whitening {
+            whitening.restore(layers);
         }
         self.step = step;
         Ok(())
@@ -170,7 +210,7 @@ impl Descent {
     /// A computation that fails.
     pub fn step(&mut self, gradients: &GradStore, lr: f64, gradient_factor: f64) -> Result<()> {
         self.step += 1;
-        for slot in self.slots.values() {
+        for (name, slot) in &self.slots {
             let Some(gradient) = gradients.get(slot.var.as_tensor()) else {
                 continue;
             };
@@ -184,9 +224,21 @@ impl Descent {
                 factors: Factors::new(&self.settings, steps, lr, gradient_factor),
                 moments: &slot.moments,
             };
-            slot.var
-                .as_tensor()
-                .inplace_op2(&gradient.contiguous()?, &update)?;
+            let white = |tensor: &Tensor| match &self.whitening {
+                Some(whitening) => whitening.apply(name, tensor),
+                None => Ok(None),
+            };
+            let Some(gradient) = white(gradient)? else {
+                let gradient = gradient.contiguous()?;
+                slot.var.as_tensor().inplace_op2(&gradient, &update)?;
+                continue;
+            };
+            let moved = gradient.zeros_like()?;
+            moved.inplace_op2(&gradient.contiguous()?, &update)?;
+            if let Some(moved) = white(&moved)? {
+                let kept = f64::from(update.factors.kept);
+                slot.var.set(&((slot.var.as_tensor() * kept)? + moved)?)?;
+            }
         }
         Ok(())
     }

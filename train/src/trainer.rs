@@ -14,7 +14,7 @@ use candle_core::{Device, Tensor};
 use srfilter::Scale;
 use srfilter::models::{Architecture, Deployed, Network, Scales};
 use srfilter::nn::BatchNorm;
-use srfilter::ops::Border;
+use srfilter::ops::{Border, recording};
 use srfilter::weights::Checkpoint;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -120,7 +120,7 @@ impl Trainer {
             averaged = Some(state.average);
             judging = Some((state.step, state.discriminator));
             descent
-                .restore(state.step, state.generator.moments)
+                .restore(state.step, state.generator.moments, state.generator.layers)
                 .context("the saved state does not fit")?;
         }
         let average = recipe.train.ema.map(|decay| {
@@ -247,6 +247,7 @@ impl Trainer {
             generator: Player {
                 parameters: tensors(&self.vars).collect(),
                 moments: self.descent.moments(),
+                layers: self.descent.layers(),
             },
             discriminator: adversary.map(Adversary::state).unwrap_or_default(),
             average: average.collect(),
@@ -263,7 +264,14 @@ impl Trainer {
     pub fn step(&mut self) -> Result<Report> {
         let start = Instant::now();
         let parts = self.feeder.next()?;
-        let made = self.make(&parts)?;
+        let made = match self.descent.wants_to_look() {
+            true => {
+                let (made, records) = recording(|| self.make(&parts));
+                self.descent.look(&self.vars, &records)?;
+                made?
+            }
+            false => self.make(&parts)?,
+        };
         let loss = self.loss(&made)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         let gradients = loss.backward()?;
@@ -421,6 +429,7 @@ fn settings(recipe: &Recipe) -> Settings {
         momentum: train.momentum(),
         weight_decay: train.weight_decay,
         clip_value: train.clip_value,
+        whiten: train.whiten,
     }
 }
 

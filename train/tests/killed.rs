@@ -39,6 +39,7 @@ batch_size = 2
 schedule = 'plateau'
 lr_patience = 2
 ema = 0.9
+whiten = 0.1
 warmup = 0
 steps = 1000000
 validate_every = 7

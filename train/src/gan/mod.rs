@@ -86,9 +86,13 @@ impl Adversary {
         let vars = store.vars()?;
         let mut learnt = vars.clone();
         learnt.retain(|name, _| !BatchNorm::is_statistic(name) && !unet::is_vector(name));
+        let settings = Settings {
+            whiten: None,
+            ..settings
+        };
         let mut descent = Descent::new(&learnt, settings, &BTreeMap::new());
         if let Some((step, saved)) = saved {
-            let restored = descent.restore(step, saved.moments);
+            let restored = descent.restore(step, saved.moments, saved.layers);
             restored.context("the saved discriminator does not fit")?;
         }
         Ok(Some(Self {
@@ -145,6 +149,7 @@ impl Adversary {
     /// What a later [`Adversary::new`] needs to go on.
     pub fn state(&self) -> Player {
         Player {
+            layers: BTreeMap::new(),
             parameters: tensors(&self.vars).collect(),
             moments: self.descent.moments(),
         }
