@@ -231,9 +231,29 @@ fn frames_that_are_too_large_to_see_whole_are_refused() {
         ..job(PixelFormat::Rgb, "2").input
     };
     let job = Job::exact(large, Scale::whole(2));
-    let error = Upscaler::check(&model, &job).unwrap_err().to_string();
+    let check = Upscaler::check(&model, &job, &Options::default());
+    let error = check.unwrap_err().to_string();
     assert!(
         error.contains("MiB") && error.contains("hdsrnet"),
         "{error}"
     );
+
+    // Where tiles would do, the error says so, and they do.
+    let size = (3840, 2160);
+    let job = Job::exact(Shape { size, ..large }, Scale::whole(2));
+    let model = rgb_model(dir.path(), &Architecture::Drct(drct::Config::default()), 2);
+    let check = |options: &Options| Upscaler::check(&model, &job, options);
+    let error = check(&Options::default()).unwrap_err().to_string();
+    assert!(
+        error.contains("MiB") && error.ends_with("or tiles that overlap"),
+        "{error}"
+    );
+    let tiles = |tile, overlap| Options {
+        tile,
+        overlap,
+        ..Options::default()
+    };
+    assert_eq!(check(&tiles(64, 8)).unwrap(), [(7680, 4320)]);
+    let error = check(&tiles(8, 8)).unwrap_err().to_string();
+    assert!(error.contains("cannot overlap by 8"), "{error}");
 }

@@ -6,7 +6,7 @@ mod common;
 use srfilter::Scale;
 use srfilter::engine::{Job, Options, Shape, Upscaler};
 use srfilter::frame::{Color, Picture, PixelFormat};
-use srfilter::models::{Architecture, Channels, Scaled, Scales, hdsrnet, lapan};
+use srfilter::models::{Architecture, Channels, Scaled, Scales, drct, hdsrnet, lapan};
 use srfilter::ops::Border;
 use srfilter::weights::{Hints, Loaded};
 
@@ -195,4 +195,88 @@ fn means_are_taken_over_the_whole_picture() {
             );
         }
     }
+}
+
+/// A network that sees whole pictures, asked to see overlapping tiles: each
+/// sample is the mean of those of the tiles that it lies in.
+#[test]
+fn overlapping_tiles_are_averaged() {
+    const SIZE: (usize, usize) = (37, 21);
+    const TILE: usize = 12;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("drct.safetensors");
+    let config = drct::Config {
+        width: 12,
+        groups: 2,
+        heads: 2,
+        window: 4,
+        growth: 4,
+        mlp_ratio: 2,
+    };
+    let two = Scale::whole(2);
+    common::save(&file, Architecture::Drct(config), Scales::list([two]), 6);
+    let model = Loaded::file(&file, None, &Hints::default()).unwrap();
+    let mut next = common::noise(9);
+    let planes = [(); 3].map(|()| {
+        let samples = (0..SIZE.0 * SIZE.1).map(|_| (next() * 255.0) as f32);
+        samples.collect::<Vec<_>>()
+    });
+    let shape = Shape {
+        format: PixelFormat::Rgb,
+        size: SIZE,
+        color: Color::default(),
+    };
+    let job = Job::exact(shape, two);
+    let options = Options {
+        tile: TILE,
+        overlap: 5,
+        ..Options::default()
+    };
+    let mut upscaler = Upscaler::new(model.clone(), job, &options).unwrap();
+    let made = upscaler.process_planes(&planes).unwrap();
+
+    // Steps of 7, the last tile at the edge.
+    let (columns, rows) = ([0, 7, 14, 21, 25], [0, 7, 9]);
+    assert_eq!(upscaler.tiles(), columns.len() * rows.len());
+    let network = model.at(two).unwrap();
+    let mut sums = vec![[0f32; 2]; 3 * 4 * SIZE.0 * SIZE.1];
+    for top in rows {
+        for left in columns {
+            let rows = planes
+                .iter()
+                .flat_map(|plane| plane.chunks(SIZE.0).skip(top).take(TILE));
+            let samples = rows.flat_map(|row| row[left..left + TILE].iter().map(|v| v / 255.0));
+            let x = candle_core::Tensor::from_iter(samples, &candle_core::Device::Cpu).unwrap();
+            let y = network
+                .forward(&x.reshape((1, 3, TILE, TILE)).unwrap())
+                .unwrap();
+            let y = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            for (i, value) in y.into_iter().enumerate() {
+                let (plane, row, column) = (
+                    i / (4 * TILE * TILE),
+                    2 * top + i / (2 * TILE) % (2 * TILE),
+                    2 * left + i % (2 * TILE),
+                );
+                let [sum, count] = &mut sums[(plane * 2 * SIZE.1 + row) * 2 * SIZE.0 + column];
+                *sum += value * 255.0;
+                *count += 1.0;
+            }
+        }
+    }
+    let expected = sums
+        .iter()
+        .map(|[sum, count]| (sum / count).clamp(0.0, 255.0));
+    let off = made
+        .concat()
+        .into_iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs());
+    let off = off.fold(0.0, f32::max);
+    assert!(off < 1e-3, "off by {off}");
+
+    // It is another picture than the whole one, and not far from it.
+    let mut upscaler = Upscaler::new(model, job, &Options::default()).unwrap();
+    let whole = upscaler.process_planes(&planes).unwrap();
+    assert_eq!(upscaler.tiles(), 1);
+    assert_ne!(whole, made);
 }

@@ -5,7 +5,7 @@ mod common;
 
 use candle_core::{Device, Tensor};
 use proptest::prelude::*;
-use srfilter::models::{Architecture, Channels, Scales, compact, hypersrcnn, srcnn};
+use srfilter::models::{Architecture, Channels, Scales, compact, espcn, hypersrcnn, srcnn};
 use srfilter::ops::Border;
 use srfilter::weights::{Checkpoint, Hints, Loaded};
 use srfilter::{Error, Scale};
@@ -97,14 +97,24 @@ fn other_files_are_told_by_names_and_shapes() {
 #[test]
 fn shapes_tell_the_scale() {
     let dir = tempfile::tempdir().unwrap();
-    let config = compact::Config { width: 5, depth: 2 };
-    let architecture = Architecture::Compact(config);
-    let ours = dir.path().join("ours.safetensors");
+    let compact = Architecture::Compact(compact::Config { width: 5, depth: 2 });
+    let espcn = espcn::Config {
+        width: 5,
+        depth: 2,
+        reparam: false,
+    };
+    for architecture in [compact, Architecture::Espcn(espcn)] {
+        tells_its_scale(dir.path(), &architecture);
+    }
+}
+
+fn tells_its_scale(dir: &Path, architecture: &Architecture) {
+    let ours = dir.join("ours.safetensors");
     let scales = Scales::list([Scale::whole(3)]);
     common::save(&ours, architecture.clone(), scales.clone(), 8);
     let tensors = Checkpoint::open(&ours).unwrap().tensors().clone();
     for prefix in ["", "module.", "module.net."] {
-        let path = dir.path().join("theirs.safetensors");
+        let path = dir.join("theirs.safetensors");
         let named = tensors
             .iter()
             .map(|(name, t)| (format!("{prefix}{name}"), t.clone()));
@@ -113,7 +123,7 @@ fn shapes_tell_the_scale() {
             .unwrap()
             .network(&Hints::default())
             .unwrap();
-        assert_eq!((&found, network.scales()), (&architecture, &scales));
+        assert_eq!((&found, network.scales()), (architecture, &scales));
         let hints = Hints {
             border: None,
             scales: Some(vec![Scale::whole(2)]),

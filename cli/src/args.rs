@@ -363,6 +363,15 @@ pub(crate) struct ComputeArgs {
     /// CPU threads; 0: one for each core
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u16).range(0..=1024))]
     threads: u16,
+
+    /// Side of the tiles that a network sees, in pixels; 0: chosen by the engine
+    #[arg(long, value_name = "PIXELS", default_value_t = 0)]
+    tile: usize,
+
+    /// Let networks that see whole pictures (drct) see tiles that overlap by
+    /// so many pixels, averaged there: close, and for any size of picture
+    #[arg(long, value_name = "PIXELS", default_value_t = 0)]
+    overlap: usize,
 }
 
 impl ComputeArgs {
@@ -371,6 +380,8 @@ impl ComputeArgs {
         Options {
             device: self.device,
             threads: usize::from(self.threads),
+            tile: self.tile,
+            overlap: self.overlap,
             ..Options::default()
         }
     }

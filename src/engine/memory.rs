@@ -9,20 +9,22 @@ const TILES: u64 = 256 << 20;
 const MIB: u64 = 1 << 20;
 
 /// Whether planes of that many samples in f32, and what goes with them, fit.
-pub(super) fn check(samples: u64, what: &str) -> Result<()> {
+/// `remedies` says what else helps than a smaller scale or input.
+pub(super) fn check(samples: u64, what: &str, remedies: &str) -> Result<()> {
     match available() {
-        Some(available) => fits(samples, available, what),
+        Some(available) => fits(samples, available, what, remedies),
         None => Ok(()),
     }
 }
 
-fn fits(samples: u64, available: u64, what: &str) -> Result<()> {
+fn fits(samples: u64, available: u64, what: &str, remedies: &str) -> Result<()> {
     let needed = samples * size_of::<f32>() as u64 + TILES;
     if needed <= available {
         return Ok(());
     }
     Err(Error::Setting(format!(
-        "{what} needs about {} MiB of memory, {} MiB are free: use a smaller scale or input",
+        "{what} needs about {} MiB of memory, {} MiB are free: use a smaller scale or \
+         input{remedies}",
         needed / MIB,
         available / MIB
     )))
@@ -50,11 +52,12 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_with_figures() {
-        assert!(fits(1 << 20, 512 * MIB, "a frame").is_ok());
-        let error = fits(1 << 30, 512 * MIB, "3x2 to 6x4")
+        assert!(fits(1 << 20, 512 * MIB, "a frame", "").is_ok());
+        let error = fits(1 << 30, 512 * MIB, "3x2 to 6x4", ", or wait")
             .unwrap_err()
             .to_string();
         assert!(error.contains("3x2 to 6x4 needs about 4352 MiB"), "{error}");
         assert!(error.contains("512 MiB"), "{error}");
+        assert!(error.ends_with("input, or wait"), "{error}");
     }
 }

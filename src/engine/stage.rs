@@ -35,6 +35,18 @@ pub(super) struct Division {
     pub(super) threads: usize,
     /// Bytes for what is inside a network that takes means over the picture.
     pub(super) memory: u64,
+    /// Samples that tiles of a network that sees the whole picture overlap by,
+    /// to be averaged there; 0: it does see the whole picture.
+    pub(super) overlap: usize,
+}
+
+impl Division {
+    /// Side of the tiles of a network that sees the whole picture; `None`
+    /// where it does.
+    pub(super) fn averaged(&self) -> Option<usize> {
+        let tile = if self.tile == 0 { TILE } else { self.tile };
+        (self.overlap > 0).then_some(tile)
+    }
 }
 
 /// A network with the resampling around it, for planes of one size.
@@ -46,6 +58,8 @@ pub(super) struct Stage {
     factor: usize,
     /// Columns and rows of a tile at most, in samples that the network sees.
     tile: (usize, usize),
+    /// Samples that tiles overlap by, to be averaged there; 0: they do not.
+    overlap: usize,
     /// The network as one fused plan, where there is one.
     fused: Option<Fused>,
 }
@@ -117,14 +131,19 @@ impl Stage {
         let bands = height.div_ceil(tile).next_multiple_of(division.threads);
         // Thinner bands would compute more halo than picture.
         let thinnest = (MIN_HALOS * network.halo()).min(tile).max(1);
+        let averaged = division.averaged().filter(|_| network.whole_frame());
         let tile = match (network.whole_frame(), network.pools()) {
-            (true, _) => view.size(),
+            (true, _) => {
+                let (width, height) = view.size();
+                averaged.map_or((width, height), |side| (side.min(width), side.min(height)))
+            }
             (_, 0) => (tile, height.div_ceil(bands).max(thinnest)),
             // Every mean takes a pass: as few tiles as the memory lets be.
             _ => pooled_tile(&network, view.size(), division),
         };
         Self {
             tile,
+            overlap: averaged.map_or(0, |_| division.overlap),
             factor: works_at.factor(),
             network,
             view,
@@ -157,6 +176,10 @@ impl Stage {
             return fused.plan.regions();
         }
         let (width, height) = self.view.size();
+        if self.overlap > 0 {
+            let count = |len, tile| starts(len, tile, self.overlap).len();
+            return count(width, self.tile.0) * count(height, self.tile.1);
+        }
         width.div_ceil(self.tile.0) * height.div_ceil(self.tile.1)
     }
 
@@ -191,6 +214,9 @@ impl Stage {
             self.run_into(input, &PlanesOut::clamped(&mut planes, width));
             return Ok(());
         }
+        if self.overlap > 0 {
+            return self.run_averaged(input, output);
+        }
         let this = &*self;
         let means = this.means(input)?;
         // A band is a row of tiles: the same rows of every plane.
@@ -216,6 +242,69 @@ impl Stage {
             // Its tiles are as large as the memory lets one be.
             false => bands.into_iter().enumerate().try_for_each(run),
         }
+    }
+
+    /// Computes overlapping tiles, each as if it were the whole picture, and
+    /// takes the mean where they overlap, as the published test code of DRCT
+    /// does.
+    fn run_averaged(&self, input: &[Vec<f32>], output: &mut [Vec<f32>]) -> Result<()> {
+        let ((seen_width, seen_height), (width, _)) = (self.view.size(), self.size());
+        let columns = starts(seen_width, self.tile.0, self.overlap);
+        let rows = starts(seen_height, self.tile.1, self.overlap);
+        output.iter_mut().flatten().for_each(|sum| *sum = 0.0);
+        for &top in &rows {
+            for &left in &columns {
+                let (x, y) = (left..left + self.tile.0, top..top + self.tile.1);
+                let parts = input.iter().map(|plane| self.view.part(plane, &x, &y));
+                let samples: Vec<f32> = parts.flatten().map(|v| v / PEAK).collect();
+                let shape = (1, input.len(), y.len(), x.len());
+                let tensor = Tensor::from_vec(samples, shape, &Device::Cpu)?;
+                let made = self.network.forward(&tensor)?;
+                let made = self.samples(&made, output.len(), self.tile)?;
+                let (made_width, start) = (x.len() * self.factor, left * self.factor);
+                let made_planes = made.chunks_exact(made.len() / output.len().max(1));
+                for (plane, made) in output.iter_mut().zip(made_planes) {
+                    let lines = plane.chunks_exact_mut(width).skip(top * self.factor);
+                    for (line, made) in lines.zip(made.chunks_exact(made_width)) {
+                        let sums = line[start..].iter_mut().zip(made);
+                        sums.for_each(|(sum, value)| *sum += value * PEAK);
+                    }
+                }
+            }
+        }
+        // How many tiles a column, or row, lies in.
+        let counts = |starts: &[usize], tile: usize, len: usize| -> Vec<f32> {
+            let mut counts = vec![0.0; len];
+            for &start in starts {
+                counts[start..start + tile]
+                    .iter_mut()
+                    .for_each(|n| *n += 1.0);
+            }
+            counts
+        };
+        let across = counts(&columns, self.tile.0, seen_width);
+        let down = counts(&rows, self.tile.1, seen_height);
+        for plane in output {
+            for (y, line) in plane.chunks_exact_mut(width).enumerate() {
+                for (x, value) in line.iter_mut().enumerate() {
+                    let tiles = across[x / self.factor] * down[y / self.factor];
+                    *value = (*value / tiles).clamp(0.0, PEAK);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The samples of a result, if it is as large as it should be.
+    fn samples(&self, result: &Tensor, planes: usize, kept: (usize, usize)) -> Result<Vec<f32>> {
+        let expected = (1, planes, kept.1 * self.factor, kept.0 * self.factor);
+        if result.dims4()? != expected {
+            return Err(Error::Frame(format!(
+                "the network made {:?} samples of a tile, expected {expected:?}",
+                result.dims()
+            )));
+        }
+        Ok(result.flatten_all()?.to_vec1::<f32>()?)
     }
 
     /// The means over the picture that the network takes, a pass over all
@@ -308,14 +397,7 @@ impl Stage {
             },
         };
         let made = (kept.0 * self.factor, kept.1 * self.factor);
-        if result.dims4()? != (1, band.len(), made.1, made.0) {
-            return Err(Error::Frame(format!(
-                "the network made {:?} samples of a tile, expected {:?}",
-                result.dims(),
-                [1, band.len(), made.1, made.0]
-            )));
-        }
-        let result = result.flatten_all()?.to_vec1::<f32>()?;
+        let result = self.samples(&result, band.len(), kept)?;
         let columns = columns.start * self.factor..columns.end * self.factor;
         for (part, result) in band.iter_mut().zip(result.chunks_exact(made.0 * made.1)) {
             let made_rows = result.chunks_exact(made.0).skip(skip.1 * self.factor);
@@ -350,6 +432,14 @@ fn add_sums(sums: &mut Vec<f64>, part: &Tensor) -> Result<()> {
         *sum += values.iter().copied().map(f64::from).sum::<f64>();
     }
     Ok(())
+}
+
+/// Where tiles begin that overlap by at least `overlap`: the last one ends
+/// with the picture.
+fn starts(len: usize, tile: usize, overlap: usize) -> Vec<usize> {
+    let step = tile.saturating_sub(overlap).max(1);
+    let last = len.saturating_sub(tile);
+    (0..last).step_by(step).chain([last]).collect()
 }
 
 /// Columns and rows of a tile of a network that takes means over the picture:
@@ -503,6 +593,7 @@ mod tests {
             tile,
             threads,
             memory: 0,
+            overlap: 0,
         };
         let mut stage = Stage::new(Arc::new(network), FROM, (0, 0), division);
         assert_eq!(stage.size(), (factor * FROM.0, factor * FROM.1));

@@ -20,8 +20,9 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 /// The largest side of a frame in pixels.
 pub const MAX_SIDE: usize = 1 << 15;
 
-/// How an upscaler computes. Nothing here changes the result, but for the
-/// rounding of means over the whole picture, where a network takes some.
+/// How an upscaler computes. Nothing here changes the result, but for
+/// [`Options::overlap`], and for the rounding of means over the whole picture,
+/// where a network takes some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
     /// The device.
@@ -34,6 +35,33 @@ pub struct Options {
     /// picture, which runs in passes over tiles where it needs more; 0: half
     /// of what is free.
     pub memory: u64,
+    /// Lets a network that sees the whole picture (DRCT) see tiles instead,
+    /// which overlap by that many samples and are averaged there: an
+    /// approximation, for pictures that do not fit the memory. 0: not so.
+    /// Other networks' tiles are exact, and stay so.
+    pub overlap: usize,
+}
+
+impl Options {
+    fn division(&self, threads: usize) -> Result<Division> {
+        let division = Division {
+            tile: self.tile,
+            threads,
+            memory: match self.memory {
+                0 => memory::half(),
+                bytes => bytes,
+            },
+            overlap: self.overlap,
+        };
+        match division.averaged() {
+            Some(tile) if tile <= self.overlap => Err(Error::Setting(format!(
+                "tiles of {tile} samples cannot overlap by {}: use larger tiles or a smaller \
+                 overlap",
+                self.overlap
+            ))),
+            _ => Ok(division),
+        }
+    }
 }
 
 /// Format, size and colour of frames.
@@ -128,16 +156,9 @@ impl Upscaler {
     /// As [`Upscaler::check`], and a device that this build cannot use.
     pub fn new(model: Arc<Loaded>, job: Job, options: &Options) -> Result<Self> {
         let device = options.device.resolve()?;
-        let sizes = Self::check(&model, &job)?;
+        let sizes = Self::check(&model, &job, options)?;
         let pool = pool(options.threads)?;
-        let division = Division {
-            tile: options.tile,
-            threads: pool.current_num_threads(),
-            memory: match options.memory {
-                0 => memory::half(),
-                bytes => bytes,
-            },
-        };
+        let division = options.division(pool.current_num_threads())?;
         let scales = model.stages(job.scale);
         let mut stages = Vec::new();
         let mut size = job.input.size;
@@ -171,15 +192,17 @@ impl Upscaler {
     ///
     /// # Errors
     ///
-    /// A size that is too large, for the engine or for the memory that is free.
-    pub fn check(model: &Loaded, job: &Job) -> Result<Vec<(usize, usize)>> {
+    /// A size that is too large, for the engine or for the memory that is
+    /// free, and tiles that overlap by more than their size.
+    pub fn check(model: &Loaded, job: &Job, options: &Options) -> Result<Vec<(usize, usize)>> {
+        let averaged = options.division(1)?.averaged();
         check_size(job.input.size)?;
         check_size(job.output)?;
         let area = |&(width, height): &(usize, usize)| (width * height) as u64;
         let mut reached = Scale::ONE;
         let (mut sizes, mut seen) = (Vec::new(), job.input.size);
         // Values inside the network that sees the most at once.
-        let mut inside = 0;
+        let (mut inside, mut remedies) = (0, "");
         for scale in model.stages(job.scale) {
             reached = reached.checked_mul(scale).unwrap_or(reached);
             let (width, height) = job.input.size;
@@ -192,7 +215,14 @@ impl Upscaler {
             };
             let at_once = match model.packed(scale)? {
                 Some(packed) => held(&packed) as u64 * area(&sees),
-                None if network.whole_frame() => network.working_set() as u64 * area(&sees),
+                None if network.whole_frame() => {
+                    if averaged.is_none() {
+                        remedies = ", or tiles that overlap";
+                    }
+                    let side = averaged.unwrap_or(usize::MAX);
+                    let tile = (sees.0.min(side), sees.1.min(side));
+                    network.working_set() as u64 * area(&tile)
+                }
                 None if network.pools() > 0 => {
                     (network.working_set() * pooled_samples(&network, sees)) as u64
                 }
@@ -211,6 +241,7 @@ impl Upscaler {
         memory::check(
             samples,
             &format!("{w}x{h} to {ow}x{oh} by {}", model.name()),
+            remedies,
         )?;
         Ok(sizes)
     }

@@ -15,7 +15,10 @@
 //! seen: a step costs hardly more, and borders of zeros stay exact.
 //! [`Network::deployed`] is the merged network.
 
-use super::{Architecture, Channels, Deployed, Network, Scaled, ScaledNetwork, Scales, WorksAt};
+use super::{
+    Architecture, Channels, Deployed, Detected, Network, Scaled, ScaledNetwork, Scales, Shapes,
+    WorksAt,
+};
 use crate::nn::{Bicubic, Chain, Conv, Link, narrow_init as narrow};
 use crate::ops::{Activation, Border, ConvSpec};
 use crate::{Error, Result, Scale};
@@ -95,6 +98,27 @@ impl Config {
     pub(super) fn works_at(&self, scale: Scale) -> WorksAt {
         WorksAt::Input(scale.factor().ceil() as usize)
     }
+}
+
+/// Finds the configuration in the tensors of a file that does not state it.
+pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
+    let shape = |name: &str| shapes.get(name).map(Vec::as_slice);
+    let &[width, 1, FIRST_KERNEL, FIRST_KERNEL] = shape("first.weight")? else {
+        return None;
+    };
+    let layer = |i: &usize| shape(&format!("body.{i}.weight")).is_some();
+    let head = |factor: &u32| shape(&format!("{}.weight", head_name(*factor))).is_some();
+    let factors: Vec<u32> = FACTORS.filter(head).collect();
+    let config = Config {
+        width,
+        depth: (0..).take_while(layer).count(),
+        reparam: shape("body.0.expand").is_some(),
+    };
+    (!factors.is_empty()).then(|| Detected {
+        config,
+        renames: shapes.keys().map(|k| (k.clone(), k.clone())).collect(),
+        scales: Some(Scales::list(factors.into_iter().map(Scale::whole))),
+    })
 }
 
 /// The factor of a head, if there can be one for that scale.

@@ -411,9 +411,10 @@ fn without_prefix(shapes: &Shapes) -> (Shapes, String) {
 
 impl Architecture {
     /// The names of those that [`Architecture::detect`] finds.
-    pub(crate) const DETECTED: [&str; 7] = [
+    pub(crate) const DETECTED: [&str; 8] = [
         "srcnn",
         "hypersrcnn",
+        "espcn",
         "srresnet",
         "compact",
         "hdsrnet",
@@ -527,6 +528,7 @@ impl Architecture {
     fn detect_bare(shapes: &Shapes) -> Option<Detected<Self>> {
         let srcnn = || srcnn::detect(shapes).map(|d| d.map(Self::Srcnn));
         let hyper = || hypersrcnn::detect(shapes).map(|d| d.map(Self::HyperSrcnn));
+        let espcn = || espcn::detect(shapes).map(|d| d.map(Self::Espcn));
         let srresnet = || srresnet::detect(shapes).map(|d| d.map(Self::SrResNet));
         let compact = || compact::detect(shapes).map(|d| d.map(Self::Compact));
         let hdsrnet = || hdsrnet::detect(shapes).map(|d| d.map(Self::HdsrNet));
@@ -534,6 +536,7 @@ impl Architecture {
         let drct = || drct::detect(shapes).map(|d| d.map(Self::Drct));
         srcnn()
             .or_else(hyper)
+            .or_else(espcn)
             .or_else(srresnet)
             .or_else(compact)
             .or_else(hdsrnet)

@@ -13,9 +13,9 @@ const STDEV: f64 = 0.02;
 /// What is added to the logit of a pair that must not see each other.
 const APART: f32 = -100.0;
 
-/// Windows that are computed together: the logits of one head of 16 x 16 then
-/// take 4 MiB.
-const TOGETHER: usize = 16;
+/// Bytes for the logits of windows that are computed together, unless those of
+/// one take more. Whatever the frame, attention holds a few times as much.
+const LOGITS: usize = 32 << 20;
 
 /// Negative values times `slope`.
 ///
@@ -159,6 +159,8 @@ pub struct WindowAttention {
     /// (4, pixels, pixels): what is added to the logits inside the picture, in
     /// the last column of windows, in the last row, in both.
     masks: Tensor,
+    /// Windows that are computed together.
+    together: usize,
 }
 
 impl WindowAttention {
@@ -205,6 +207,7 @@ impl WindowAttention {
             table: vb.get_with_hints((side * side, heads), "relative_position_bias_table", init)?,
             offsets: Tensor::from_vec(offsets, pixels * pixels, vb.device())?,
             masks: Tensor::from_vec(masks, (4, pixels, pixels), vb.device())?,
+            together: (LOGITS / (heads * pixels * pixels * size_of::<f32>())).max(1),
             spec,
         })
     }
@@ -232,8 +235,8 @@ impl WindowAttention {
             .reshape((batch * rows * columns, window * window, channels))?;
         let bias = self.bias()?;
         let count = batch * rows * columns;
-        let made = (0..count).step_by(TOGETHER).map(|first| {
-            let some = TOGETHER.min(count - first);
+        let made = (0..count).step_by(self.together).map(|first| {
+            let some = self.together.min(count - first);
             let kinds = (first..first + some).map(|i| {
                 let (row, column) = (i / columns % rows, i % columns);
                 u32::from(column + 1 == columns) + 2 * u32::from(row + 1 == rows)
@@ -297,5 +300,58 @@ fn rolled(x: &Tensor, by: i32) -> Result<Tensor> {
     match by {
         0 => x.contiguous(),
         _ => x.roll(-by, 1)?.roll(-by, 2)?.contiguous(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+    use candle_nn::VarMap;
+
+    /// However many windows are computed together, each is as if alone.
+    #[test]
+    fn windows_do_not_see_each_other() {
+        let map = VarMap::new();
+        let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        for shift in [0, 2] {
+            let spec = WindowSpec {
+                width: 6,
+                heads: 3,
+                window: 4,
+                shift,
+            };
+            let mut attention = WindowAttention::new(&vb, spec).unwrap();
+            let x = Tensor::randn(0f32, 1.0, (1, 12, 8, 6), &Device::Cpu).unwrap();
+            let mut made = |together| {
+                attention.together = together;
+                let made = attention.forward(&x).unwrap();
+                made.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            };
+            let all = made(6);
+            for together in [1, 4, 100] {
+                let off = made(together)
+                    .into_iter()
+                    .zip(&all)
+                    .map(|(a, b)| (a - b).abs());
+                let off = off.fold(0.0, f32::max);
+                assert!(off < 1e-5, "{together} together, shift {shift}: {off}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_logits_that_are_there_at_once_fit_their_budget() {
+        let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+        for (window, together) in [(16, 21), (8, 341), (64, 1)] {
+            let spec = WindowSpec {
+                width: 180,
+                heads: 6,
+                window,
+                shift: 0,
+            };
+            let attention = WindowAttention::new(&vb, spec).unwrap();
+            assert_eq!(attention.together, together);
+        }
     }
 }

@@ -480,7 +480,8 @@ impl State {
     /// with sizes that downstream pins, this is all that happens.
     fn set_wish(&mut self, wish: Wish) -> srfilter::Result<()> {
         if let (Wish::Factor(scale), Some((from, _))) = (wish, &self.infos) {
-            Upscaler::check(&self.model, &Job::exact(shape(from)?, scale))?;
+            let job = Job::exact(shape(from)?, scale);
+            Upscaler::check(&self.model, &job, &self.options)?;
         }
         self.wish = wish;
         self.prepare()
