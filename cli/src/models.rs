@@ -174,7 +174,7 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
     let rows = MODELS.iter().filter(wanted);
     let mut entries: Vec<Entry> = rows.map(Entry::new).collect::<Result<_>>()?;
     let options = args.compute.options();
-    let device = options.device.resolve()?;
+    let place = options.device.resolve()?;
     for entry in &mut entries {
         for &side in &args.time {
             entry.time(side, &options)?;
@@ -188,7 +188,11 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
     }
     if !args.time.is_empty() {
         print(&times(&entries, &args.time), &mut out)?;
-        writeln!(out, "\nThe shortest of the runs of a second, on {device}.")?;
+        writeln!(
+            out,
+            "\nThe shortest of the runs of a second, on {}.",
+            place.name()
+        )?;
         return Ok(());
     }
     if args.costs {

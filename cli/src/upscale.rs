@@ -24,11 +24,11 @@ pub(crate) fn run(args: &UpscaleArgs) -> Result<()> {
         refuse_existing(&tasks)?;
     }
     let options = args.compute.options();
-    let device = options.device.resolve()?;
+    let place = options.device.resolve()?;
     let (name, file) = (args.model.as_deref(), args.weights.as_deref());
     let model = Loaded::open(name, file, &args.file.hints())?;
     let console = Console::new(tasks.len());
-    console.line(&plan(&model, args.scale, device))?;
+    console.line(&plan(&model, args.scale, place.name()))?;
     let start = Instant::now();
     let mut failed = 0;
     for task in &tasks {

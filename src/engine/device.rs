@@ -1,6 +1,7 @@
 //! Where the computation runs.
 
 use crate::{Error, Result};
+use candle_core::Device;
 use std::fmt;
 use std::str::FromStr;
 
@@ -16,20 +17,135 @@ pub enum DeviceChoice {
     Cuda(usize),
 }
 
+/// A device that works.
+#[derive(Debug, Clone)]
+pub struct Place {
+    device: Device,
+    name: String,
+    why: Option<String>,
+}
+
+impl Place {
+    fn cpu(why: Option<String>) -> Self {
+        Self {
+            device: Device::Cpu,
+            name: "cpu".to_owned(),
+            why,
+        }
+    }
+
+    /// candle's name for it.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// `cpu`, or `cuda:N` and the GPU's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Why it is the CPU although a GPU would have been welcome, in words.
+    pub fn why(&self) -> Option<&str> {
+        self.why.as_deref()
+    }
+}
+
 impl DeviceChoice {
-    /// The name of the device that serves this choice.
+    /// The device that serves this choice.
     ///
     /// # Errors
     ///
-    /// A device that this build cannot use.
-    pub fn resolve(self) -> Result<&'static str> {
+    /// A GPU that was asked for and cannot be used, with the reason.
+    pub fn resolve(self) -> Result<Place> {
         match self {
-            Self::Auto | Self::Cpu => Ok("cpu"),
-            Self::Cuda(_) => Err(Error::Setting(format!(
-                "device {self} was asked for, but this build of srfilter has no CUDA support: \
-                 use device=auto or device=cpu"
-            ))),
+            Self::Cpu => Ok(Place::cpu(None)),
+            Self::Auto => match cuda::open(0) {
+                Ok(place) => Ok(place),
+                Err(why) => Ok(Place::cpu(why)),
+            },
+            Self::Cuda(index) => cuda::open(index).map_err(|why| {
+                let why = why.unwrap_or_else(|| {
+                    "this build of srfilter has no CUDA support (feature cuda)".to_owned()
+                });
+                Error::Setting(format!(
+                    "device {self} was asked for, but {why}; or use device=auto or device=cpu"
+                ))
+            }),
         }
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+mod cuda {
+    use super::Place;
+
+    /// There is nothing to open.
+    pub(super) fn open(_: usize) -> Result<Place, Option<String>> {
+        Err(None)
+    }
+}
+
+#[cfg(feature = "cuda")]
+mod cuda {
+    use super::Place;
+    use candle_core::Device;
+    use candle_core::cuda_backend::WrapErr;
+    use candle_core::cuda_backend::cudarc::driver::{result, sys};
+    use once_cell::sync::Lazy;
+    use std::collections::HashMap;
+    use std::sync::{Mutex, PoisonError};
+
+    /// The GPUs that were asked for so far.
+    static OPENED: Lazy<Mutex<HashMap<usize, Result<Place, String>>>> = Lazy::new(Mutex::default);
+
+    /// Opens a GPU, once; the reason in words where it cannot be used.
+    pub(super) fn open(index: usize) -> Result<Place, Option<String>> {
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = opened.entry(index).or_insert_with(|| open_once(index));
+        place.clone().map_err(Some)
+    }
+
+    fn open_once(index: usize) -> Result<Place, String> {
+        srfilter_cuda::load().map_err(|e| e.to_string())?;
+        // What is below a candle error's first line is where it came from.
+        let words = |e: candle_core::Error| {
+            let text = e.to_string();
+            text.lines().next().unwrap_or_default().to_owned()
+        };
+        let count = result::init().and_then(|()| result::device::get_count());
+        let count = count.w().map_err(words)?;
+        if index >= usize::try_from(count).unwrap_or(0) {
+            return Err(format!("there is no GPU {index}: the driver knows {count}"));
+        }
+        let device = device(index).map_err(words)?;
+        let name = result::device::get(index as i32).and_then(result::device::get_name);
+        let name = name.w().map_err(words)?;
+        Ok(Place {
+            device,
+            name: format!("cuda:{index} ({name})"),
+            why: None,
+        })
+    }
+
+    /// A device with one stream for all threads: candle's usual one has a
+    /// stream for each, and nothing keeps those in order.
+    fn device(index: usize) -> candle_core::Result<Device> {
+        let device = Device::new_cuda_with_stream(index)?;
+        let cuda = device.as_cuda_device()?;
+        // SAFETY: events order what several streams do; there is one, and
+        // nothing was allocated yet.
+        unsafe { cuda.disable_event_tracking() };
+        let handle = result::device::get(index as i32).w()?;
+        // SAFETY: the handle is the driver's own.
+        let pool = unsafe { result::device::get_default_mem_pool(handle) }.w()?;
+        // Memory that is free stays with the process: frames all need the same.
+        let mut keep = u64::MAX;
+        let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        // SAFETY: this attribute is a 64-bit number, which the call reads.
+        unsafe { sys::cuMemPoolSetAttribute(pool, threshold, (&raw mut keep).cast()) }
+            .result()
+            .w()?;
+        Ok(device)
     }
 }
 
@@ -78,7 +194,19 @@ mod tests {
             let error = text.parse::<DeviceChoice>().unwrap_err().to_string();
             assert!(error.contains("cuda:N"), "{error}");
         }
-        assert_eq!(DeviceChoice::Auto.resolve().unwrap(), "cpu");
+        assert_eq!(DeviceChoice::Cpu.resolve().unwrap().name(), "cpu");
+    }
+
+    /// Whether this build can use GPUs or not, on a machine without one.
+    #[test]
+    fn without_a_gpu_auto_is_the_cpu_and_cuda_an_error() {
+        let auto = DeviceChoice::Auto.resolve().unwrap();
+        if !auto.device().is_cpu() {
+            eprintln!("skipped: there is a GPU, {}", auto.name());
+            return;
+        }
+        assert_eq!(auto.name(), "cpu");
+        assert_eq!(auto.why().is_some(), cfg!(feature = "cuda"));
         let error = DeviceChoice::Cuda(0).resolve().unwrap_err().to_string();
         assert!(error.contains("device=cpu"), "{error}");
     }

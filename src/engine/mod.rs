@@ -13,6 +13,6 @@ mod plan;
 mod stage;
 mod upscaler;
 
-pub use device::DeviceChoice;
+pub use device::{DeviceChoice, Place};
 pub use plan::Plan;
 pub use upscaler::{Job, MAX_SIDE, Options, Shape, Upscaler};

@@ -27,8 +27,10 @@ const TILE: usize = 256;
 const SMALLEST: usize = 16;
 
 /// How planes may be divided.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Division {
+    /// Where the network's weights are. Tiles go one by one to a GPU.
+    pub(super) device: Device,
     /// Side of a tile in samples at most; 0: chosen here.
     pub(super) tile: usize,
     /// Threads to keep busy.
@@ -52,6 +54,8 @@ impl Division {
 /// A network with the resampling around it, for planes of one size.
 pub(super) struct Stage {
     network: Arc<Scaled>,
+    /// Where the network's weights are.
+    device: Device,
     /// What the network sees of the input.
     view: View,
     /// How many times as wide and as high as that its result is.
@@ -116,7 +120,7 @@ impl Stage {
         network: Arc<Scaled>,
         from: (usize, usize),
         to: (usize, usize),
-        division: Division,
+        division: &Division,
     ) -> Self {
         let works_at = network.works_at();
         let view = match works_at {
@@ -145,6 +149,7 @@ impl Stage {
             tile,
             overlap: averaged.map_or(0, |_| division.overlap),
             factor: works_at.factor(),
+            device: division.device.clone(),
             network,
             view,
             fused: None,
@@ -237,9 +242,9 @@ impl Stage {
             }
             Ok(())
         };
-        match means.is_empty() {
+        // A network that takes means has tiles as large as the memory lets one be.
+        match means.is_empty() && self.device.is_cpu() {
             true => bands.into_par_iter().enumerate().try_for_each(run),
-            // Its tiles are as large as the memory lets one be.
             false => bands.into_iter().enumerate().try_for_each(run),
         }
     }
@@ -258,7 +263,7 @@ impl Stage {
                 let parts = input.iter().map(|plane| self.view.part(plane, &x, &y));
                 let samples: Vec<f32> = parts.flatten().map(|v| v / PEAK).collect();
                 let shape = (1, input.len(), y.len(), x.len());
-                let tensor = Tensor::from_vec(samples, shape, &Device::Cpu)?;
+                let tensor = Tensor::from_vec(samples, shape, &self.device)?;
                 let made = self.network.forward(&tensor)?;
                 let made = self.samples(&made, output.len(), self.tile)?;
                 let (made_width, start) = (x.len() * self.factor, left * self.factor);
@@ -332,7 +337,7 @@ impl Stage {
             }
             let area = (width * height) as f64;
             let mean: Vec<f32> = sums.iter().map(|sum| (sum / area) as f32).collect();
-            means.push(Tensor::from_vec(mean, (1, sums.len()), &Device::Cpu)?);
+            means.push(Tensor::from_vec(mean, (1, sums.len()), &self.device)?);
         }
         Ok(means)
     }
@@ -368,7 +373,7 @@ impl Stage {
         };
         let shape = (1, input.len(), taken.1, taken.0);
         Ok(Seen {
-            tensor: Tensor::from_vec(samples, shape, &Device::Cpu)?,
+            tensor: Tensor::from_vec(samples, shape, &self.device)?,
             kept,
             skip,
         })
@@ -444,7 +449,7 @@ fn starts(len: usize, tile: usize, overlap: usize) -> Vec<usize> {
 
 /// Columns and rows of a tile of a network that takes means over the picture:
 /// all of it, where that fits the memory.
-fn pooled_tile(network: &Scaled, size: (usize, usize), division: Division) -> (usize, usize) {
+fn pooled_tile(network: &Scaled, size: (usize, usize), division: &Division) -> (usize, usize) {
     let (halo, asked) = (2 * network.halo(), division.tile);
     let sample = network.working_set().max(1) * size_of::<f32>();
     let fits = usize::try_from(division.memory).unwrap_or(usize::MAX) / sample;
@@ -590,12 +595,13 @@ mod tests {
     fn run(factor: usize, border: Border, tile: usize, threads: usize) -> (Vec<f32>, usize) {
         let network: Scaled = Box::new(Blocks::new(factor, border));
         let division = Division {
+            device: Device::Cpu,
             tile,
             threads,
             memory: 0,
             overlap: 0,
         };
-        let mut stage = Stage::new(Arc::new(network), FROM, (0, 0), division);
+        let mut stage = Stage::new(Arc::new(network), FROM, (0, 0), &division);
         assert_eq!(stage.size(), (factor * FROM.0, factor * FROM.1));
         let mut output = vec![Vec::new()];
         let pool = ThreadPoolBuilder::new().num_threads(threads).build();

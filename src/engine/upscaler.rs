@@ -1,9 +1,9 @@
 //! Frames in, larger frames out.
 
-use super::DeviceChoice;
 use super::memory;
 use super::plan::{SamplesOut, Sink, held};
 use super::stage::{Division, PEAK, Stage, pooled_samples};
+use super::{DeviceChoice, Place};
 use crate::frame::resample::{Axis, Grid, Resampler};
 use crate::frame::{
     Color, Component, Family, FrameMut, FrameRef, Luma601, PixelFormat, Siting, YuvToRgb, round,
@@ -12,6 +12,7 @@ use crate::frame::{
 use crate::models::{Channels, WorksAt};
 use crate::weights::Loaded;
 use crate::{Error, Result, Scale};
+use candle_core::Device;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::HashMap;
@@ -43,8 +44,9 @@ pub struct Options {
 }
 
 impl Options {
-    fn division(&self, threads: usize) -> Result<Division> {
+    fn division(&self, threads: usize, device: &Device) -> Result<Division> {
         let division = Division {
+            device: device.clone(),
             tile: self.tile,
             threads,
             memory: match self.memory {
@@ -114,7 +116,7 @@ impl Job {
 pub struct Upscaler {
     model: Arc<Loaded>,
     job: Job,
-    device: &'static str,
+    place: Place,
     scales: Vec<Scale>,
     stages: Vec<Stage>,
     /// From the last stage's size to the output's, where they differ.
@@ -155,16 +157,17 @@ impl Upscaler {
     ///
     /// As [`Upscaler::check`], and a device that this build cannot use.
     pub fn new(model: Arc<Loaded>, job: Job, options: &Options) -> Result<Self> {
-        let device = options.device.resolve()?;
+        let place = options.device.resolve()?;
         let sizes = Self::check(&model, &job, options)?;
         let pool = pool(options.threads)?;
-        let division = options.division(pool.current_num_threads())?;
+        let division = options.division(pool.current_num_threads(), place.device())?;
+        let networks = model.on(place.device())?;
         let scales = model.stages(job.scale);
         let mut stages = Vec::new();
         let mut size = job.input.size;
         for (&scale, to) in scales.iter().zip(sizes) {
-            let mut stage = Stage::new(model.at(scale)?, size, to, division);
-            if let Some(packed) = model.packed(scale)? {
+            let mut stage = Stage::new(networks.at(scale)?, size, to, &division);
+            if let Some(packed) = networks.packed(scale)? {
                 stage.fuse(packed, options)?;
             }
             size = stage.size();
@@ -174,7 +177,7 @@ impl Upscaler {
             && model.channels() == Channels::Rgb
             && job.input.format.family() == Family::Yuv;
         Ok(Self {
-            device,
+            place,
             finish: (size != job.output).then(|| Resampler::resize(size, job.output)),
             direct: direct_resamplers(&job),
             chroma: rgb_on_yuv.then(|| Arc::new(chroma_resamplers(&job))),
@@ -195,7 +198,7 @@ impl Upscaler {
     /// A size that is too large, for the engine or for the memory that is
     /// free, and tiles that overlap by more than their size.
     pub fn check(model: &Loaded, job: &Job, options: &Options) -> Result<Vec<(usize, usize)>> {
-        let averaged = options.division(1)?.averaged();
+        let averaged = options.division(1, &Device::Cpu)?.averaged();
         check_size(job.input.size)?;
         check_size(job.output)?;
         let area = |&(width, height): &(usize, usize)| (width * height) as u64;
@@ -257,8 +260,8 @@ impl Upscaler {
     }
 
     /// The device that computes.
-    pub fn device(&self) -> &'static str {
-        self.device
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The native scales of the networks that run one after the other; empty

@@ -71,6 +71,27 @@ pub struct Contents {
     pub tensors: HashMap<String, Tensor>,
 }
 
+impl Contents {
+    /// The network, with its weights on a device. `origin` names the file in
+    /// errors.
+    ///
+    /// # Errors
+    ///
+    /// Tensors that are missing or have other shapes.
+    pub(super) fn build(&self, origin: &str, device: &Device) -> Result<Box<dyn Network>> {
+        let vb = VarBuilder::from_tensors(self.tensors.clone(), DType::F32, device);
+        let network = self.architecture.build(&vb, self.scales.clone());
+        network.map_err(|e| {
+            let problem = format!(
+                "does not hold the {} that it should: {}",
+                self.architecture.name(),
+                first_line(&e.to_string())
+            );
+            Error::weights(origin, problem)
+        })
+    }
+}
+
 /// The tensors and the metadata of a file.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
@@ -223,21 +244,9 @@ impl Checkpoint {
     ///
     /// Metadata that does not fit the tensors, or tensors of no known architecture.
     pub fn network(&self, hints: &Hints) -> Result<(Architecture, Box<dyn Network>)> {
-        let Contents {
-            architecture,
-            scales,
-            tensors,
-        } = self.contents(hints)?;
-        let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
-        let network = architecture.build(&vb, scales).map_err(|e| {
-            let problem = format!(
-                "does not hold the {} that it should: {}",
-                architecture.name(),
-                first_line(&e.to_string())
-            );
-            Error::weights(&self.origin, problem)
-        })?;
-        Ok((architecture, network))
+        let contents = self.contents(hints)?;
+        let network = contents.build(&self.origin, &Device::Cpu)?;
+        Ok((contents.architecture, network))
     }
 
     /// What the file says, or its tensors tell, that it holds.

@@ -1,11 +1,11 @@
 //! A model that is ready to run: one or more networks of one family.
 
-use super::{Checkpoint, Hints};
+use super::{Checkpoint, Contents, Hints};
 use crate::models::hypersrcnn::Embedding;
 use crate::models::{self, Architecture, Channels, Network, Scaled, Scales};
 use crate::nn::Packed;
 use crate::{Error, Result, Scale};
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, DeviceLocation};
 use candle_nn::{VarBuilder, VarMap};
 use once_cell::sync::OnceCell;
 use std::collections::HashMap;
@@ -20,10 +20,15 @@ const CACHED_SCALES: usize = 16;
 pub struct Loaded {
     name: String,
     origin: String,
+    /// What the networks were built from, to build them on other devices.
+    contents: Vec<Contents>,
+    device: Device,
     networks: Vec<Box<dyn Network>>,
     channels: Channels,
     scales: Scales,
     ready: Mutex<HashMap<Scale, Ready>>,
+    /// The same on other devices than the CPU.
+    elsewhere: Mutex<HashMap<DeviceLocation, Arc<Loaded>>>,
 }
 
 /// A network for one scale, and its weights as the fused plan takes them.
@@ -67,11 +72,11 @@ impl Loaded {
             let checkpoints: Result<Vec<_>> = files
                 .map(|(path, bytes)| Checkpoint::from_bytes(&format!("built-in {path}"), bytes))
                 .collect();
-            let networks: Result<Vec<_>> = checkpoints?
+            let contents: Result<Vec<_>> = checkpoints?
                 .iter()
-                .map(|file| Ok(file.network(&Hints::default())?.1))
+                .map(|file| file.contents(&Hints::default()))
                 .collect();
-            Self::new(name, "built-in", networks?).map(Arc::new)
+            Self::new(name, "built-in", contents?, &Device::Cpu).map(Arc::new)
         };
         match cell {
             Some(cell) => cell.get_or_try_init(load).cloned(),
@@ -86,15 +91,15 @@ impl Loaded {
     /// A file that holds no network, or not the one that was asked for.
     pub fn file(path: impl AsRef<Path>, model: Option<&str>, hints: &Hints) -> Result<Arc<Self>> {
         let checkpoint = Checkpoint::open(path)?;
-        let (architecture, network) = checkpoint.network(hints)?;
+        let contents = checkpoint.contents(hints)?;
         let name = match model {
             Some(name) => {
-                expect(&checkpoint, &architecture, name)?;
+                expect(&checkpoint, &contents.architecture, name)?;
                 name.to_owned()
             }
-            None => name_of(&architecture),
+            None => name_of(&contents.architecture),
         };
-        Self::new(&name, checkpoint.origin(), vec![network]).map(Arc::new)
+        Self::new(&name, checkpoint.origin(), vec![contents], &Device::Cpu).map(Arc::new)
     }
 
     /// A model of the table for one scale with weights that no training has
@@ -109,8 +114,18 @@ impl Loaded {
             .ok_or_else(|| Error::Setting(format!("model {name} has no weights")))?;
         let drawn = VarMap::new();
         let vb = VarBuilder::from_varmap(&drawn, DType::F32, &Device::Cpu);
-        let network = architecture.build(&vb, Scales::list([scale]))?;
-        Self::new(name, "untrained", vec![network]).map(Arc::new)
+        let scales = Scales::list([scale]);
+        architecture.build(&vb, scales.clone())?;
+        let drawn = drawn.data().lock().unwrap_or_else(PoisonError::into_inner);
+        let tensors = drawn
+            .iter()
+            .map(|(name, var)| (name.clone(), var.as_detached_tensor()));
+        let contents = Contents {
+            tensors: tensors.collect(),
+            architecture,
+            scales,
+        };
+        Self::new(name, "untrained", vec![contents], &Device::Cpu).map(Arc::new)
     }
 
     /// The model that `model` and `weights` ask for, as properties and flags
@@ -127,7 +142,31 @@ impl Loaded {
         }
     }
 
-    fn new(name: &str, origin: &str, networks: Vec<Box<dyn Network>>) -> Result<Self> {
+    /// The same model with its weights on a device.
+    ///
+    /// # Errors
+    ///
+    /// A device without the memory for them.
+    pub(crate) fn on(self: &Arc<Self>, device: &Device) -> Result<Arc<Self>> {
+        if device.is_cpu() {
+            return Ok(Arc::clone(self));
+        }
+        let mut elsewhere = self
+            .elsewhere
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = elsewhere.get(&device.location()) {
+            return Ok(Arc::clone(there));
+        }
+        let there = Self::new(&self.name, &self.origin, self.contents.clone(), device)?;
+        let there = Arc::new(there);
+        elsewhere.insert(device.location(), Arc::clone(&there));
+        Ok(there)
+    }
+
+    fn new(name: &str, origin: &str, contents: Vec<Contents>, device: &Device) -> Result<Self> {
+        let networks = contents.iter().map(|c| c.build(origin, device));
+        let networks = networks.collect::<Result<Vec<_>>>()?;
         let channels = networks.first().map_or(Channels::Luma, |n| n.channels());
         if networks.iter().any(|n| n.channels() != channels) {
             return Err(Error::weights(
@@ -152,10 +191,13 @@ impl Loaded {
         Ok(Self {
             name: name.to_owned(),
             origin: origin.to_owned(),
+            contents,
+            device: device.clone(),
             networks,
             channels,
             scales,
-            ready: Mutex::new(HashMap::new()),
+            ready: Mutex::default(),
+            elsewhere: Mutex::default(),
         })
     }
 
@@ -256,7 +298,12 @@ impl Loaded {
             Error::Setting(format!("{name} has weights for {scales}, not for {scale}"))
         })?;
         let network = network.at(scale)?;
-        let packed = match network.chain()? {
+        // The fused plan is the CPU's.
+        let chain = match self.device.is_cpu() {
+            true => network.chain()?,
+            false => None,
+        };
+        let packed = match chain {
             Some(chain) => Packed::of_chain(&chain)?,
             None => None,
         };
@@ -321,7 +368,7 @@ mod tests {
         let stages = |native: &[u32], target: &str| -> Vec<String> {
             let loaded = Loaded {
                 scales: Scales::list(native.iter().copied().map(Scale::whole)),
-                ..Loaded::new("none", "test", Vec::new()).unwrap()
+                ..Loaded::new("none", "test", Vec::new(), &Device::Cpu).unwrap()
             };
             let stages = loaded.stages(target.parse().unwrap());
             stages.iter().map(Scale::to_string).collect()

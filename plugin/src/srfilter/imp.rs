@@ -24,7 +24,7 @@ use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 use gst_video::VideoInfo;
 use gst_video::subclass::prelude::*;
-use srfilter::engine::{DeviceChoice, Job, Options, Shape, Upscaler};
+use srfilter::engine::{DeviceChoice, Job, Options, Place, Shape, Upscaler};
 use srfilter::models;
 use srfilter::weights::{Hints, Loaded};
 use srfilter::{Error, Scale};
@@ -268,14 +268,23 @@ impl BaseTransformImpl for SrFilter {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
-        let (state, device) = State::new(&settings).map_err(|e| error_message(&e))?;
+        let (state, place) = State::new(&settings).map_err(|e| error_message(&e))?;
         *lock(&self.stats) = Stats {
             model: state.model.name().to_owned(),
             weights: state.model.origin().to_owned(),
-            device: device.to_owned(),
+            device: place.name().to_owned(),
             ..Stats::default()
         };
-        gst::info!(CAT, imp = self, "runs {:?}", state.model);
+        gst::info!(
+            CAT,
+            imp = self,
+            "runs {:?} on {}",
+            state.model,
+            place.name()
+        );
+        if let Some(why) = place.why() {
+            gst::info!(CAT, imp = self, "no GPU: {why}");
+        }
         *lock(&self.state) = Some(state);
         Ok(())
     }
@@ -434,14 +443,14 @@ impl VideoFilterImpl for SrFilter {
 }
 
 impl State {
-    /// The state, and the name of the device that computes.
-    fn new(settings: &Settings) -> srfilter::Result<(Self, &'static str)> {
+    /// The state, and the device that computes.
+    fn new(settings: &Settings) -> srfilter::Result<(Self, Place)> {
         let options = Options {
             device: settings.device.parse()?,
             threads: settings.threads as usize,
             ..Options::default()
         };
-        let device = options.device.resolve()?;
+        let place = options.device.resolve()?;
         let state = Self {
             source: settings.source.clone(),
             model: settings.source.load()?,
@@ -450,7 +459,7 @@ impl State {
             infos: None,
             upscaler: None,
         };
-        Ok((state, device))
+        Ok((state, place))
     }
 
     /// Makes the upscaler for the negotiated sizes.

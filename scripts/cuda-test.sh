@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Builds with the feature `cuda` and shows that what comes out loads and works
+# on a machine without any of CUDA. Needs no GPU. Takes a while the first time:
+# candle compiles its kernels.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PATH:$HOME/.cargo/bin
+scripts/setup.sh
+
+target=${CARGO_TARGET_DIR:-target}
+toolkit=$target/cuda-toolkit
+scripts/cuda-toolkit.sh "$toolkit"
+. "$toolkit/env.sh"
+# Apart from what is built without: candle itself differs.
+export CARGO_TARGET_DIR=$target/cuda
+
+features=srfilter/cuda,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda
+cargo build --release --workspace --features "$features"
+
+for file in libgstsrfilter.so sr train; do
+    file=$CARGO_TARGET_DIR/release/$file
+    if readelf -d "$file" | grep -E 'NEEDED.*lib(cuda|cublas|curand|cudnn|nvrtc)'; then
+        echo "$file needs CUDA to load" >&2
+        exit 1
+    fi
+    echo "$file loads without CUDA"
+done
+
+cargo test --release --workspace --features "$features"
