@@ -5,7 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin
-scripts/setup.sh
+# For scripts/cuda-toolkit.sh.
+scripts/setup.sh g++ python3-venv
 
 target=${CARGO_TARGET_DIR:-target}
 toolkit=$target/cuda-toolkit

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and running srfilter needs on Debian 12 or later and
-# Ubuntu 24.04 or later. Does nothing where all of it is there.
+# Ubuntu 24.04 or later, and the packages that its arguments name. Does nothing
+# where all of it is there.
 set -euo pipefail
 
 rust_wanted=1.92
@@ -12,6 +13,7 @@ packages=(
     gstreamer1.0-libav
     # For examples/live_scale.py.
     python3-gi gir1.2-gstreamer-1.0
+    "$@"
 )
 
 PATH=$PATH:$HOME/.cargo/bin
