@@ -10,6 +10,13 @@
 //!
 //! [`load`] must have succeeded before anything of candle's CUDA backend is
 //! called.
+//!
+//! Linux on x86-64 and AArch64; elsewhere the crate is empty.
+
+#![cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 
 mod stubs;
 

@@ -37,27 +37,23 @@ impl Stub {
     }
 }
 
-/// Defines a hidden function that jumps through a slot: none of its arguments
-/// is touched.
+/// A jump to where a slot points, with every argument as it came.
 #[cfg(target_arch = "x86_64")]
-macro_rules! jump {
-    ($name:ident) => {
-        std::arch::global_asm!(
-            ".text",
-            ".p2align 4",
-            concat!(".hidden ", stringify!($name)),
-            concat!(".globl ", stringify!($name)),
-            concat!(".type ", stringify!($name), ",@function"),
-            concat!(stringify!($name), ":"),
-            "endbr64",
-            "jmp *{slot}(%rip)",
-            slot = sym slots::$name,
-            options(att_syntax)
-        );
+macro_rules! code {
+    () => {
+        "endbr64\njmp qword ptr [rip + {slot}]"
     };
 }
 
 #[cfg(target_arch = "aarch64")]
+macro_rules! code {
+    () => {
+        // Where a call may land (bti c), then the jump.
+        "hint #34\nadrp x16, {slot}\nldr x16, [x16, :lo12:{slot}]\nbr x16"
+    };
+}
+
+/// Defines a hidden function that jumps through a slot.
 macro_rules! jump {
     ($name:ident) => {
         std::arch::global_asm!(
@@ -65,12 +61,9 @@ macro_rules! jump {
             ".p2align 4",
             concat!(".hidden ", stringify!($name)),
             concat!(".globl ", stringify!($name)),
-            concat!(".type ", stringify!($name), ",%function"),
+            concat!(".type ", stringify!($name), ", %function"),
             concat!(stringify!($name), ":"),
-            "hint #34", // bti c
-            "adrp x16, {slot}",
-            "ldr x16, [x16, :lo12:{slot}]",
-            "br x16",
+            code!(),
             slot = sym slots::$name,
         );
     };

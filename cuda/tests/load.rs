@@ -1,7 +1,10 @@
 //! Finding the libraries, with libraries made for the purpose: each case runs
 //! in a process of its own, for they are looked for once.
 #![allow(clippy::unwrap_used, missing_docs)]
-#![cfg(target_os = "linux")]
+#![cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 
 use std::ffi::c_int;
 use std::path::Path;
