@@ -21,6 +21,7 @@
 mod stubs;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use std::error::Error as _;
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::OnceLock;
 use stubs::{Origin, STUBS};
@@ -166,7 +167,8 @@ fn open(wanted: &Wanted) -> Result<Library, Error> {
         // they would not if they had been linked.
         match unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
             Ok(library) => return Ok(library),
-            Err(error) => problem = error.to_string(),
+            // What the system says is beneath.
+            Err(error) => problem = error.source().unwrap_or(&error).to_string(),
         }
     }
     Err(Error::Missing {

@@ -82,6 +82,7 @@ fn a_machine_without_a_driver_hears_what_to_do() {
     let said = look(&[]);
     for part in [
         "error: NVIDIA's driver (libcuda.so.1) is missing",
+        "cannot open shared object file",
         "name its folder in SRFILTER_CUDA_PATH",
         // CUDA_ERROR_NO_DEVICE from first to last.
         "(100, 0) then (100, 0)",
