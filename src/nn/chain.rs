@@ -1,8 +1,8 @@
 //! A chain, layer by layer: what the fused engine's results are measured by,
 //! and what training differentiates.
 
-use super::{Bicubic, Chain, prelu};
-use crate::ops::Border;
+use super::{Bicubic, Chain};
+use crate::ops::{Border, prelu};
 use candle_core::{Result, Tensor, bail};
 use candle_nn::ops::pixel_shuffle;
 

@@ -80,17 +80,6 @@ pub struct Link {
     pub shuffle: usize,
 }
 
-/// PReLU: what is negative is multiplied by `slope`, (1) for all channels of
-/// (N, C, H, W) or (C) for each.
-///
-/// # Errors
-///
-/// Shapes that do not fit.
-pub fn prelu(x: &Tensor, slope: &Tensor) -> Result<Tensor> {
-    let slope = slope.reshape((1, slope.elem_count(), 1, 1))?;
-    x.relu()? - x.neg()?.relu()?.broadcast_mul(&slope)?
-}
-
 /// PyTorch's own first values: uniform within 1 / sqrt(inputs).
 pub fn narrow_init(inputs: usize) -> Init {
     let up = 1.0 / (inputs as f64).sqrt();

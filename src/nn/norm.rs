@@ -1,6 +1,7 @@
 //! Batch normalisation.
 
 use super::Conv;
+use crate::ops;
 use candle_core::{Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 
@@ -56,25 +57,18 @@ impl BatchNorm {
     ///
     /// A tensor of another shape.
     pub fn train(&self, x: &Tensor) -> Result<Tensor> {
-        let (batch, channels, height, width) = x.dims4()?;
+        let (batch, _, height, width) = x.dims4()?;
         let count = batch * height * width;
-        let mean = x.mean_keepdim((0, 2, 3))?;
-        let centered = x.broadcast_sub(&mean)?;
-        let variance = centered.sqr()?.mean_keepdim((0, 2, 3))?;
+        let (made, [mean, variance]) = ops::batch_norm(x, &self.weight, &self.bias, EPS)?;
         let unbiased = count as f64 / (count.max(2) - 1) as f64;
-        let seen = [mean, (&variance * unbiased)?];
+        let seen = [mean, (variance * unbiased)?];
         for (running, seen) in self.running.iter().zip(seen) {
             if running.is_variable() {
-                let seen = seen.detach().flatten_all()?;
                 let moved = ((running.detach() * (1.0 - MOMENTUM))? + (seen * MOMENTUM)?)?;
                 Var::from_tensor(running)?.set(&moved)?;
             }
         }
-        let plane = |tensor: &Tensor| tensor.reshape((1, channels, 1, 1));
-        centered
-            .broadcast_div(&(variance + EPS)?.sqrt()?)?
-            .broadcast_mul(&plane(&self.weight)?)?
-            .broadcast_add(&plane(&self.bias)?)
+        Ok(made)
     }
 
     /// The convolution that does what `conv` and then this layer do in use.

@@ -5,15 +5,18 @@
 //! everywhere else it hands over to candle's own convolution, with the same
 //! meaning.
 //!
+//! Batch normalisation and PReLU are here for their speed in training.
 //! Pooling and resampling of planes are here because candle's have wrong
 //! gradients, or none.
 
+mod channels;
 mod conv;
 pub mod cpu;
 mod planes;
 mod recorded;
 pub(crate) mod winograd;
 
+pub use channels::{batch_norm, prelu};
 pub use conv::{Activation, Border, ConvSpec, conv2d, conv2d_at};
 pub use planes::{
     adaptive_average2d, max_pool2d, separable, upsample_bilinear2d, upsample_nearest2d,

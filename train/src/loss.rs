@@ -7,6 +7,12 @@ use srfilter::ops::separable;
 /// Where the Charbonnier loss turns from square to straight (Lai et al., CVPR 2017).
 const CHARBONNIER_EPS: f64 = 1e-3;
 
+/// Keeps the logarithm of a batch without any error finite: 100 dB.
+const PSNR_EPS: f64 = 1e-10;
+
+/// Decibels that a squared error which grows e-fold costs.
+const DECIBELS: f64 = 10.0 / std::f64::consts::LN_10;
+
 /// Samples on either side of the middle of SSIM's window, and the standard
 /// deviation of its weights.
 const SSIM_REACH: usize = 5;
@@ -31,6 +37,7 @@ impl Loss {
                 (difference.sqr()? + square)?.sqrt()?.mean_all()
             }
             Self::Dssim => dssim(output, target),
+            Self::Psnr => (difference.sqr()?.mean_all()? + PSNR_EPS)?.log()? * DECIBELS,
         }
     }
 }
@@ -82,7 +89,7 @@ fn windows(length: usize) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use candle_core::{Device, Var};
 
     #[test]
     fn known_values() {
@@ -96,6 +103,23 @@ mod tests {
         };
         assert_eq!((value(Loss::Mse), value(Loss::L1)), (4.5, 1.5));
         assert!((value(Loss::Charbonnier) - 1.5005).abs() < 1e-5);
+        // 10 log10(4.5), and no error at all.
+        assert!((value(Loss::Psnr) - 6.53213).abs() < 1e-4);
+        let none = Loss::Psnr.of(&target, &target).unwrap();
+        assert!((none.to_scalar::<f32>().unwrap() + 100.0).abs() < 1e-3);
+    }
+
+    /// A scale whose errors are larger pulls no harder than another.
+    #[test]
+    fn the_gradient_of_psnr_does_not_grow_with_the_error() {
+        let gradient = |size: f32| {
+            let output = Var::new(&[0.5 + size, 0.5 - size], &Device::Cpu).unwrap();
+            let target = Tensor::new(&[0.5f32, 0.5], &Device::Cpu).unwrap();
+            let loss = Loss::Psnr.of(&output, &target).unwrap();
+            let gradients = loss.backward().unwrap();
+            gradients.get(&output).unwrap().to_vec1::<f32>().unwrap()[0] * size
+        };
+        assert!((gradient(0.1) - gradient(0.01)).abs() < 1e-3);
     }
 
     /// Planes without structure: SSIM is that of their means alone.

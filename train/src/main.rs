@@ -121,6 +121,7 @@ enum Loss {
     L1,
     Charbonnier,
     Dssim,
+    Psnr,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -378,6 +378,9 @@ pub enum Loss {
     Charbonnier,
     /// Half of what structural similarity lacks to 1.
     Dssim,
+    /// PSNR of the batch, negated: the logarithm of the squared error, with
+    /// which scales that are harder than others do not outweigh them.
+    Psnr,
 }
 
 /// Keys that state the run's length; a later source replaces all of them.
