@@ -13,11 +13,12 @@
 //! Nothing depends on the picture: the target's weights are made once for a
 //! scale and then used as those of any SRCNN.
 
-use super::{Channels, Detected, Network, Scaled, Scales, Shapes, srcnn};
+use super::{Channels, Detected, Network, Parameters, Scaled, Scales, Shapes, srcnn};
 use crate::{Error, Result, Scale};
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// The scales that rows of the published embedding table stand for.
 const TABLE_SCALES: [u32; 4] = [2, 4, 8, 16];
@@ -29,6 +30,9 @@ const LOG2_CENTER: f64 = 1.5;
 /// How much a head's matrix is drawn narrower than the weights that it adds
 /// to: all scales start from nearly the same target.
 const HEAD_SPREAD: f64 = 0.3;
+
+/// A pivot this small a share of the first one makes a matrix as good as singular.
+const SINGULAR: f64 = 1e-9;
 
 /// How the scale enters the hypernetwork.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,6 +233,43 @@ impl HyperSrcnn {
         Ok(second.forward(&x)?.relu()?)
     }
 
+    /// The heads that make given weights for some scales: their biases become
+    /// the mean of the weights, their matrices the smallest ones that make the
+    /// rest of what the scales' features are.
+    fn fitted(
+        &self,
+        wanted: &[(Scale, &HashMap<String, Tensor>)],
+    ) -> Result<Vec<(String, Tensor)>> {
+        let features: Vec<Tensor> = (wanted.iter())
+            .map(|&(scale, _)| self.features(scale))
+            .collect::<Result<_>>()?;
+        let features = Tensor::stack(&features, 0)?.to_dtype(DType::F64)?;
+        let inverse = inverse(&features.matmul(&features.t()?)?)?;
+        let mut made = Vec::new();
+        for layer in 1..=self.heads.len() {
+            for part in ["weight", "bias"] {
+                let rows = wanted.iter().map(|(scale, tensors)| {
+                    let name = format!("conv{layer}.{part}");
+                    let tensor = tensors.get(&name).ok_or_else(|| {
+                        Error::weights(&format!("the weights for x{scale}"), format!("no {name}"))
+                    })?;
+                    Ok(tensor.flatten_all()?.to_dtype(DType::F64)?)
+                });
+                let rows = Tensor::stack(&rows.collect::<Result<Vec<_>>>()?, 0)?;
+                let mean = rows.mean_keepdim(0)?;
+                let shares = inverse.matmul(&rows.broadcast_sub(&mean)?)?;
+                let matrix = shares.t()?.matmul(&features)?;
+                let name = format!("weight_generators.conv{layer}_{part}");
+                let [matrix, mean] = [matrix, mean.squeeze(0)?].map(|t| t.to_dtype(DType::F32));
+                made.extend([
+                    (format!("{name}.weight"), matrix?),
+                    (format!("{name}.bias"), mean?),
+                ]);
+            }
+        }
+        Ok(made)
+    }
+
     /// Makes the SRCNN for one scale. Gradients flow back into the hypernetwork.
     ///
     /// # Errors
@@ -247,6 +288,32 @@ impl HyperSrcnn {
         let tensors = [layer(0)?, layer(1)?, layer(2)?];
         srcnn::Srcnn::from_tensors(&self.config.target, tensors, Scales::list([scale]))
     }
+}
+
+/// The inverse of a small positive definite matrix, by Gauss and Jordan.
+fn inverse(matrix: &Tensor) -> Result<Tensor> {
+    let n = matrix.dim(0)?;
+    let mut rows = matrix.to_vec2::<f64>()?;
+    for (i, row) in rows.iter_mut().enumerate() {
+        row.extend((0..n).map(|j| f64::from(u8::from(i == j))));
+    }
+    for i in 0..n {
+        let pivot = rows[i][i];
+        if pivot.abs() < SINGULAR * rows[0][0].abs().max(f64::MIN_POSITIVE) {
+            let problem = "the features of the scales are too alike to make different weights";
+            return Err(Error::Setting(problem.to_owned()));
+        }
+        rows[i].iter_mut().for_each(|value| *value /= pivot);
+        let own = rows[i].clone();
+        for (_, row) in rows.iter_mut().enumerate().filter(|(j, _)| *j != i) {
+            let factor = row[i];
+            row.iter_mut()
+                .zip(&own)
+                .for_each(|(value, own)| *value -= factor * own);
+        }
+    }
+    let values: Vec<f64> = rows.into_iter().flat_map(|row| row[n..].to_vec()).collect();
+    Ok(Tensor::from_vec(values, (n, n), matrix.device())?)
 }
 
 /// The two heads, weight and bias, of one layer of the target.
@@ -291,5 +358,61 @@ impl Network for HyperSrcnn {
 
     fn at(&self, scale: Scale) -> Result<Scaled> {
         Ok(Box::new(self.generate(scale)?))
+    }
+
+    fn making(&self, wanted: &[(Scale, &HashMap<String, Tensor>)]) -> Result<Parameters> {
+        self.fitted(wanted).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+    use candle_nn::VarMap;
+
+    fn network(config: &Config, map: &VarMap) -> HyperSrcnn {
+        let vb = VarBuilder::from_varmap(map, DType::F32, &Device::Cpu);
+        HyperSrcnn::new(&vb, config).unwrap()
+    }
+
+    /// Heads that were fitted to SRCNNs make these.
+    #[test]
+    fn it_can_begin_by_making_given_networks() {
+        for (config, scales) in [
+            (
+                Config {
+                    hidden: [16, 24],
+                    ..Config::seed()
+                },
+                vec![2, 4, 8, 16],
+            ),
+            (Config::default(), vec![2, 3]),
+        ] {
+            let tensors: Vec<HashMap<String, Tensor>> = (scales.iter())
+                .map(|_| {
+                    let drawn = network(&config, &VarMap::new())
+                        .generate(Scale::whole(2))
+                        .unwrap();
+                    drawn.tensors().into_iter().collect()
+                })
+                .collect();
+            let wanted = scales.iter().map(|&s| Scale::whole(s)).zip(&tensors);
+            let wanted: Vec<_> = wanted.collect();
+            let map = VarMap::new();
+            let made = network(&config, &map).making(&wanted).unwrap().unwrap();
+            assert_eq!(made.len(), 12);
+            for (name, tensor) in &made {
+                map.data().lock().unwrap()[name].set(tensor).unwrap();
+            }
+            let fitted = network(&config, &map);
+            for (scale, tensors) in wanted {
+                for (name, got) in fitted.generate(scale).unwrap().tensors() {
+                    let apart = (got - &tensors[&name]).unwrap().abs().unwrap();
+                    let apart = apart.flatten_all().unwrap().max(0).unwrap();
+                    assert!(apart.to_scalar::<f32>().unwrap() < 1e-4, "{name} x{scale}");
+                }
+            }
+        }
     }
 }

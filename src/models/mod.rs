@@ -22,6 +22,7 @@ use candle_core::{D, Tensor};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 
 /// Names and shapes of the tensors of a file.
@@ -154,6 +155,16 @@ pub trait Network: Send + Sync {
         self.at(scale)
     }
 
+    /// The parameters, by name, with which a hypernetwork makes given weights
+    /// for some scales; `None` for networks that make none.
+    ///
+    /// # Errors
+    ///
+    /// Weights that do not fit, a scale that is not the network's.
+    fn making(&self, _wanted: &[(Scale, &HashMap<String, Tensor>)]) -> Result<Parameters> {
+        Ok(None)
+    }
+
     /// The network to put into a weights file, where that is not the one in
     /// training; `None` where they are the same.
     ///
@@ -164,6 +175,9 @@ pub trait Network: Send + Sync {
         Ok(None)
     }
 }
+
+/// Parameters by name, for networks that can be given them.
+pub type Parameters = Option<Vec<(String, Tensor)>>;
 
 /// What a network in training comes down to when its training is over.
 #[derive(Debug, Clone)]
@@ -511,6 +525,7 @@ impl Architecture {
     pub fn open_path(&self, name: &str, values: &mut [f32]) -> bool {
         match self {
             Self::Srcnn(config) => config.open_path(name, values),
+            Self::SrResNet(config) => config.open_path(name, values),
             _ => false,
         }
     }

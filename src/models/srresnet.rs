@@ -38,6 +38,16 @@ const SLOPE: f64 = 0.25;
 /// Mean and standard deviation of R, G and B over ImageNet.
 const IMAGENET: [(f32, f32); 3] = [(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)];
 
+/// Factor of what adds to the picture in a network whose training begins.
+const QUIET: f32 = 0.1;
+
+/// With it, `tanh` is nearest to passing values from -1 to 1 as they are.
+const TANH_GAIN: f32 = 1.25;
+
+/// Bilinear weights of the sample before, the sample and the one after it in
+/// the first and in the second half of the sample.
+const HALVES: [[f32; KERNEL]; 2] = [[0.25, 0.75, 0.0], [0.0, 0.75, 0.25]];
+
 /// Shape of an SRResNet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -74,6 +84,83 @@ impl Config {
              not width {} and third_kernel {}",
             self.width, self.third_kernel
         )))
+    }
+
+    /// Changes the first values of a parameter in training so that the network
+    /// begins by letting the picture pass, bilinearly enlarged: R, G and B and
+    /// their negatives, whose PReLUs differ by a multiple of them, take the
+    /// first six channels, and all else adds little. Whether it did.
+    pub(super) fn open_path(&self, name: &str, values: &mut [f32]) -> bool {
+        let (width, planes) = (self.width, Channels::Rgb.count());
+        if width < 2 * planes {
+            return false;
+        }
+        // What a value is of the difference of the two that stand for it.
+        let share = 1.0 / (1.0 + SLOPE as f32);
+        let block_end = match self.norm {
+            true => "1.weight",
+            false => "0.weight",
+        };
+        let after_blocks = name == format!("conv_block2.conv_block.{block_end}");
+        if after_blocks || name.ends_with(&format!(".conv_block2.conv_block.{block_end}")) {
+            values.iter_mut().for_each(|value| *value *= QUIET);
+            return true;
+        }
+        let kernel = match name {
+            "conv_block1.conv_block.0.weight" | "conv_block3.conv_block.0.weight" => OUTER_KERNEL,
+            _ => KERNEL,
+        };
+        let (area, middle) = (kernel * kernel, kernel * kernel / 2);
+        let signed = [(0, 1.0), (planes, -1.0)];
+        match name {
+            "conv_block1.conv_block.0.weight" => {
+                for (plane, (from, sign)) in (0..planes).flat_map(|p| signed.map(|s| (p, s))) {
+                    let filter = &mut values[(from + plane) * planes * area..][..planes * area];
+                    filter.fill(0.0);
+                    filter[plane * area + middle] = sign;
+                }
+            }
+            "conv_block1.conv_block.0.bias" => values[..2 * planes].fill(0.0),
+            "conv_block3.conv_block.0.weight" => {
+                values.iter_mut().for_each(|value| *value *= QUIET);
+                for (plane, (_, spread)) in IMAGENET.into_iter().enumerate() {
+                    let filter = &mut values[plane * width * area..][..width * area];
+                    for (from, sign) in signed {
+                        filter[(from + plane) * area + middle] =
+                            sign * share * 2.0 * spread * TANH_GAIN;
+                    }
+                }
+            }
+            "conv_block3.conv_block.0.bias" => {
+                for (value, (mean, _)) in values.iter_mut().zip(IMAGENET) {
+                    *value = TANH_GAIN * (2.0 * mean - 1.0);
+                }
+            }
+            _ if name.starts_with("subpixel_convolutional_blocks.") => {
+                let passing = 4 * 2 * planes;
+                if name.ends_with(".conv.bias") {
+                    values[..passing].fill(0.0);
+                } else if name.ends_with(".conv.weight") {
+                    let filters = values.chunks_exact_mut(width * area).take(passing);
+                    for (output, filter) in filters.enumerate() {
+                        filter.fill(0.0);
+                        let (channel, half) = (output / 4, [output / 2 % 2, output % 2]);
+                        let own = signed[channel / planes].1;
+                        for (from, sign) in signed {
+                            let taps = &mut filter[(from + channel % planes) * area..][..area];
+                            for (at, tap) in taps.iter_mut().enumerate() {
+                                let (y, x) = (HALVES[half[0]][at / 3], HALVES[half[1]][at % 3]);
+                                *tap = own * sign * share * y * x;
+                            }
+                        }
+                    }
+                } else {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+        true
     }
 
     /// The layers for that many pixel shuffles, in order.
@@ -406,6 +493,51 @@ mod tests {
         let value = |i: usize| ((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0;
         let values: Vec<f32> = (0..count).map(value).collect();
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    /// A network whose path was opened is close to bilinear enlargement, away
+    /// from the borders.
+    #[test]
+    fn training_begins_with_the_picture() {
+        for (norm, scale) in [(false, 2), (false, 4), (true, 2)] {
+            let config = Config {
+                width: 16,
+                blocks: 2,
+                norm,
+                ..Config::default()
+            };
+            let map = VarMap::new();
+            let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+            let scales = Scales::list([Scale::whole(scale)]);
+            let network = SrResNet::new(&vb, &config, &scales).unwrap();
+            let mut opened = 0;
+            for (name, var) in map.data().lock().unwrap().iter() {
+                let mut values = var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                if config.open_path(name, &mut values) {
+                    let values = Tensor::from_vec(values, var.shape(), &Device::Cpu);
+                    var.set(&values.unwrap()).unwrap();
+                    opened += 1;
+                }
+            }
+            assert!(opened >= 8);
+            // A ramp to the right, another one down, and a level.
+            let side = 24;
+            let samples = (0..3 * side * side).map(|i| {
+                let (plane, y, x) = (i / (side * side), i / side % side, i % side);
+                [x as f32 / 30.0 + 0.1, y as f32 / 30.0 + 0.1, 0.7][plane]
+            });
+            let x = Tensor::from_iter(samples, &Device::Cpu).unwrap();
+            let x = x.reshape((1, 3, side, side)).unwrap();
+            let made = network.in_training(Scale::whole(scale)).unwrap();
+            let made = made.forward(&x).unwrap();
+            let expected = crate::ops::upsample_bilinear2d(&x, scale as usize).unwrap();
+            let apart = (made - expected).unwrap().abs().unwrap();
+            let (edge, inner) = (8 * scale as usize, 8 * scale as usize);
+            let apart = apart.narrow(2, edge, inner).unwrap();
+            let apart = apart.narrow(3, edge, inner).unwrap().max_all().unwrap();
+            let apart = apart.to_scalar::<f32>().unwrap();
+            assert!(apart < 0.12, "norm {norm}, x{scale}: {apart}");
+        }
     }
 
     /// A small network whose tensors are all noise, and those tensors.

@@ -132,6 +132,10 @@ pub struct Model {
     /// and the others drawn: for x4 from x2.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub init_partly: bool,
+    /// Weights files of networks that a hypernetwork begins by making, one for
+    /// each scale.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub makes: BTreeMap<Scale, PathBuf>,
     /// Settings of the architecture that differ from the table's.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub config: Table,
@@ -846,6 +850,7 @@ fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
             name: name.to_owned(),
             init: None,
             init_partly: false,
+            makes: BTreeMap::new(),
             config: Table::new(),
         },
         data: Data {

@@ -16,8 +16,8 @@ use srfilter::models::{Architecture, Deployed, Network, Scales};
 use srfilter::nn::BatchNorm;
 use srfilter::ops::{Border, recording};
 use srfilter::weights::Checkpoint;
-use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -101,6 +101,9 @@ impl Trainer {
         let vars = store.vars()?;
         if state.is_none() && recipe.model.init.is_none() {
             open_path(&architecture, &vars)?;
+        }
+        if state.is_none() && !recipe.model.makes.is_empty() {
+            make(network.as_ref(), &recipe.model.makes, &vars)?;
         }
         check_patch(recipe, network.as_ref())?;
         for prefix in recipe.train.lr_factors.keys() {
@@ -440,6 +443,32 @@ fn open_path(architecture: &Architecture, vars: &Vars) -> Result<()> {
         if architecture.open_path(name, &mut values) {
             var.set(&Tensor::from_vec(values, var.shape(), var.device())?)?;
         }
+    }
+    Ok(())
+}
+
+/// Lets a hypernetwork begin by making the networks of some files.
+fn make(network: &dyn Network, files: &BTreeMap<Scale, PathBuf>, vars: &Vars) -> Result<()> {
+    let files = files.iter();
+    let files = files.map(|(&scale, path)| Ok((scale, Checkpoint::open(path)?)));
+    let files = files.collect::<Result<Vec<_>>>()?;
+    let wanted: Vec<_> = files
+        .iter()
+        .map(|(scale, file)| (*scale, file.tensors()))
+        .collect();
+    let made = network.making(&wanted)?;
+    for (name, tensor) in made.context("makes: only a hypernetwork makes other networks")? {
+        let var = vars
+            .get(&name)
+            .with_context(|| format!("makes: no parameter {name}"))?;
+        let same = var.shape() == tensor.shape();
+        ensure!(
+            same,
+            "makes: {name} is {:?}, not {:?}",
+            var.shape(),
+            tensor.shape()
+        );
+        var.set(&tensor)?;
     }
     Ok(())
 }

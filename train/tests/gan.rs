@@ -186,16 +186,18 @@ fn the_discriminator_learns_a_batch() {
     for discriminator in [SRGAN, UNET] {
         let mut flags = flags(discriminator);
         flags
+            // Too narrow to let the picture pass: what it makes is easily told.
+            .set("model", "config", Some(table("width = 4\nblocks = 2")))
             .set("train", "lr", Some(1e-7))
             .set("train", "schedule", Some("constant"))
             .set("adversarial", "lr", Some(2e-3));
         let (recipe, dataset) = begin(&flags);
         let mut trainer = Trainer::new(&recipe, &dataset, None).unwrap();
-        let losses: Vec<f64> = (0..40)
+        let losses: Vec<f64> = (0..100)
             .map(|_| trainer.step().unwrap().discriminator_loss.unwrap())
             .collect();
         // Guessing costs 2 ln 2 = 1.386.
-        assert!(mean(&losses[35..]) < 0.7, "{discriminator}: {losses:?}");
+        assert!(mean(&losses[95..]) < 0.7, "{discriminator}: {losses:?}");
     }
 }
 
