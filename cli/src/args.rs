@@ -5,7 +5,7 @@ use crate::measure::Method;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use srfilter::Scale;
-use srfilter::engine::{DeviceChoice, Options};
+use srfilter::engine::{DeviceChoice, Options, Precision};
 use srfilter::ops::Border;
 use srfilter::weights::Hints;
 use std::path::PathBuf;
@@ -360,6 +360,10 @@ pub(crate) struct ComputeArgs {
     #[arg(long, default_value_t = DeviceChoice::Auto)]
     device: DeviceChoice,
 
+    /// Numbers that a GPU computes networks with: auto (f16), f32, f16 or bf16
+    #[arg(long, default_value_t = Precision::Auto)]
+    precision: Precision,
+
     /// CPU threads; 0: one for each core
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u16).range(0..=1024))]
     threads: u16,
@@ -379,6 +383,7 @@ impl ComputeArgs {
     pub(crate) fn options(&self) -> Options {
         Options {
             device: self.device,
+            precision: self.precision,
             threads: usize::from(self.threads),
             tile: self.tile,
             overlap: self.overlap,

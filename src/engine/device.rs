@@ -26,7 +26,7 @@ pub struct Place {
 }
 
 impl Place {
-    fn cpu(why: Option<String>) -> Self {
+    pub(super) fn cpu(why: Option<String>) -> Self {
         Self {
             device: Device::Cpu,
             name: "cpu".to_owned(),

@@ -8,11 +8,15 @@
 //! rounding of the means. DRCT sees whole frames.
 
 mod device;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod memory;
 mod plan;
+mod precision;
 mod stage;
 mod upscaler;
 
 pub use device::{DeviceChoice, Place};
 pub use plan::Plan;
+pub use precision::Precision;
 pub use upscaler::{Job, MAX_SIDE, Options, Shape, Upscaler};

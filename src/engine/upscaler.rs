@@ -1,15 +1,19 @@
 //! Frames in, larger frames out.
 
+#[cfg(feature = "cuda")]
+use super::gpu::{self, GpuJob};
 use super::memory;
 use super::plan::{SamplesOut, Sink, held};
 use super::stage::{Division, PEAK, Stage, pooled_samples};
-use super::{DeviceChoice, Place};
+use super::{DeviceChoice, Place, Precision};
 use crate::frame::resample::{Axis, Grid, Resampler};
 use crate::frame::{
     Color, Component, Family, FrameMut, FrameRef, Luma601, PixelFormat, Siting, YuvToRgb, round,
     to_u8,
 };
 use crate::models::{Channels, WorksAt};
+#[cfg(feature = "cuda")]
+use crate::ops::cuda::{Gpu, Half};
 use crate::weights::Loaded;
 use crate::{Error, Result, Scale};
 use candle_core::Device;
@@ -22,15 +26,18 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 pub const MAX_SIDE: usize = 1 << 15;
 
 /// How an upscaler computes. Nothing here changes the result, but for
-/// [`Options::overlap`], and for the rounding of means over the whole picture,
-/// where a network takes some.
+/// [`Options::overlap`], for the precision of a GPU, and for the rounding of
+/// means over the whole picture, where a network takes some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
     /// The device.
     pub device: DeviceChoice,
+    /// The numbers that a GPU computes networks with.
+    pub precision: Precision,
     /// CPU threads; 0: one for each core.
     pub threads: usize,
-    /// Side of a tile in samples that the network sees; 0: chosen by the engine.
+    /// Side of a tile in samples that the network sees; on a GPU, rows of a
+    /// band. 0: chosen by the engine.
     pub tile: usize,
     /// Bytes for what is inside a network that takes means over the whole
     /// picture, which runs in passes over tiles where it needs more; 0: half
@@ -117,6 +124,13 @@ pub struct Upscaler {
     model: Arc<Loaded>,
     job: Job,
     place: Place,
+    /// All of the job, where a GPU does it.
+    #[cfg(feature = "cuda")]
+    gpu: Option<GpuJob>,
+    #[cfg(feature = "cuda")]
+    options: Options,
+    /// Why a GPU was given up while frames came.
+    given_up: Option<String>,
     scales: Vec<Scale>,
     stages: Vec<Stage>,
     /// From the last stage's size to the output's, where they differ.
@@ -159,6 +173,18 @@ impl Upscaler {
     pub fn new(model: Arc<Loaded>, job: Job, options: &Options) -> Result<Self> {
         let place = options.device.resolve()?;
         let sizes = Self::check(&model, &job, options)?;
+        #[cfg(feature = "cuda")]
+        match gpu_job(&place, &model, &job, &sizes, options) {
+            Ok(None) => {}
+            Ok(Some(gpu)) => {
+                let stages = (model.stages(job.scale), Vec::new());
+                return Ok(Self {
+                    gpu: Some(gpu),
+                    ..Self::with(model, job, options, place, stages, None)?
+                });
+            }
+            Err(error) => return Self::without_gpu(model, job, options, &error),
+        }
         let pool = pool(options.threads)?;
         let division = options.division(pool.current_num_threads(), place.device())?;
         let networks = model.on(place.device())?;
@@ -173,19 +199,55 @@ impl Upscaler {
             size = stage.size();
             stages.push(stage);
         }
+        let finish = (size != job.output).then(|| Resampler::resize(size, job.output));
+        Self::with(model, job, options, place, (scales, stages), finish)
+    }
+
+    /// The same on the CPU after a GPU failed, unless that GPU was insisted on.
+    #[cfg(feature = "cuda")]
+    fn without_gpu(model: Arc<Loaded>, job: Job, options: &Options, error: &Error) -> Result<Self> {
+        let why = format!("the GPU failed: {}", gpu::words(error));
+        if options.device != DeviceChoice::Auto {
+            return Err(Error::Setting(format!(
+                "{why}; or use device=auto or device=cpu"
+            )));
+        }
+        let device = DeviceChoice::Cpu;
+        let on_cpu = Self::new(model, job, &Options { device, ..*options })?;
+        Ok(Self {
+            place: Place::cpu(Some(why.clone())),
+            options: *options,
+            given_up: Some(why),
+            ..on_cpu
+        })
+    }
+
+    fn with(
+        model: Arc<Loaded>,
+        job: Job,
+        options: &Options,
+        place: Place,
+        (scales, stages): (Vec<Scale>, Vec<Stage>),
+        finish: Option<Resampler>,
+    ) -> Result<Self> {
         let rgb_on_yuv = !stages.is_empty()
             && model.channels() == Channels::Rgb
             && job.input.format.family() == Family::Yuv;
         Ok(Self {
             place,
-            finish: (size != job.output).then(|| Resampler::resize(size, job.output)),
+            #[cfg(feature = "cuda")]
+            gpu: None,
+            #[cfg(feature = "cuda")]
+            options: *options,
+            given_up: None,
+            finish,
             direct: direct_resamplers(&job),
             chroma: rgb_on_yuv.then(|| Arc::new(chroma_resamplers(&job))),
             model,
             job,
             scales,
             stages,
-            pool,
+            pool: pool(options.threads)?,
             scratch: Scratch::default(),
         })
     }
@@ -264,6 +326,25 @@ impl Upscaler {
         &self.place
     }
 
+    /// The numbers that the networks compute with: `f32` on the CPU, and
+    /// wherever a network is no chain of convolutions.
+    pub fn precision(&self) -> Precision {
+        #[cfg(feature = "cuda")]
+        if self.gpu.is_some() {
+            return match self.options.precision {
+                Precision::Auto => Precision::F16,
+                asked => asked,
+            };
+        }
+        Precision::F32
+    }
+
+    /// Why a GPU was given up for the CPU since this upscaler was asked for,
+    /// in words.
+    pub fn given_up(&self) -> Option<&str> {
+        self.given_up.as_deref()
+    }
+
     /// The native scales of the networks that run one after the other; empty
     /// where frames are only resampled.
     pub fn native_scales(&self) -> &[Scale] {
@@ -272,7 +353,12 @@ impl Upscaler {
 
     /// Whether the networks' result is resampled to reach the output size.
     pub fn resamples(&self) -> bool {
-        self.finish.is_some()
+        let reached = self
+            .scales
+            .iter()
+            .try_fold(Scale::ONE, |all, &scale| all.checked_mul(scale));
+        let (width, height) = self.job.input.size;
+        reached.is_none_or(|all| (all.apply(width), all.apply(height)) != self.job.output)
     }
 
     /// The number of tiles that a frame is computed in.
@@ -295,6 +381,13 @@ impl Upscaler {
         self.expect(given, self.job.input.size, "input")?;
         let given = shape(output.format(), output.size(), output.color());
         self.expect(given, self.job.output, "output")?;
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = &mut self.gpu {
+            match gpu.process(input, output) {
+                Ok(()) => return Ok(()),
+                Err(error) => self.give_up_gpu(&error)?,
+            }
+        }
         let pool = Arc::clone(&self.pool);
         pool.install(|| {
             let components = input.format().components();
@@ -320,7 +413,7 @@ impl Upscaler {
     /// Another number of planes, or planes of another size than the job's.
     pub fn process_planes(&mut self, planes: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
         let (width, height) = self.job.input.size;
-        let count = match self.stages.is_empty() {
+        let count = match self.scales.is_empty() {
             true => planes.len(),
             false => self.model.channels().count(),
         };
@@ -329,6 +422,13 @@ impl Upscaler {
             return Err(Error::Frame(format!(
                 "expected {count} planes of {width}x{height} samples, found planes of {found:?}"
             )));
+        }
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = &mut self.gpu {
+            match gpu.process_planes(planes) {
+                Ok(made) => return Ok(made.into_iter().map(in_range).collect()),
+                Err(error) => self.give_up_gpu(&error)?,
+            }
         }
         let pool = Arc::clone(&self.pool);
         pool.install(|| {
@@ -339,6 +439,25 @@ impl Upscaler {
             samples.for_each(|v| *v = v.clamp(0.0, PEAK));
             Ok(made)
         })
+    }
+
+    /// Seconds that a GPU takes for a frame, without what the frame takes to go
+    /// there and back: the mean of some runs, for measuring. `None` on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// A GPU that fails.
+    #[cfg(feature = "cuda")]
+    pub fn time_on_gpu(&mut self, runs: usize) -> Result<Option<f64>> {
+        let time = |gpu: &mut GpuJob| gpu.time(runs);
+        self.gpu.as_mut().map(time).transpose()
+    }
+
+    /// Goes on without the GPU, if it may.
+    #[cfg(feature = "cuda")]
+    fn give_up_gpu(&mut self, error: &Error) -> Result<()> {
+        *self = Self::without_gpu(Arc::clone(&self.model), self.job, &self.options, error)?;
+        Ok(())
     }
 
     fn expect(&self, given: Shape, size: (usize, usize), what: &str) -> Result<()> {
@@ -493,6 +612,35 @@ impl Upscaler {
     }
 }
 
+/// The job on a GPU, if the place is one and its kernels cover the networks.
+#[cfg(feature = "cuda")]
+fn gpu_job(
+    place: &Place,
+    model: &Loaded,
+    job: &Job,
+    sizes: &[(usize, usize)],
+    options: &Options,
+) -> Result<Option<GpuJob>> {
+    if place.device().is_cpu() {
+        return Ok(None);
+    }
+    let half = match options.precision {
+        Precision::F32 => None,
+        Precision::Auto | Precision::F16 => Some(Half::F16),
+        Precision::Bf16 => Some(Half::Bf16),
+    };
+    let scales = model.stages(job.scale);
+    let gpu = Gpu::new(place.device())?;
+    GpuJob::new(gpu, model, (job, &scales, sizes), (half, options.tile))
+}
+
+/// Clamped to what a sample can be: resampling overshoots.
+#[cfg(feature = "cuda")]
+fn in_range(mut plane: Vec<f32>) -> Vec<f32> {
+    plane.iter_mut().for_each(|v| *v = v.clamp(0.0, PEAK));
+    plane
+}
+
 /// Resamples a plane on all threads of the pool.
 fn resample(resampler: &Resampler, source: &[f32], out: &mut Vec<f32>) {
     let (width, height) = resampler.size();
@@ -611,7 +759,7 @@ fn map_triples(planes: &mut [Vec<f32>], f: impl Fn([f32; 3]) -> [f32; 3] + Sync)
 }
 
 /// Resamples every component of a job's input to its output.
-fn direct_resamplers(job: &Job) -> Vec<Resampler> {
+pub(super) fn direct_resamplers(job: &Job) -> Vec<Resampler> {
     let components = job.input.format.components().iter();
     let siting = job.input.color.siting;
     components
@@ -631,7 +779,7 @@ fn direct_resamplers(job: &Job) -> Vec<Resampler> {
 
 /// Chroma of the input to the input's luma samples, and chroma at the
 /// output's luma samples to the output's chroma samples.
-fn chroma_resamplers(job: &Job) -> [Resampler; 2] {
+pub(super) fn chroma_resamplers(job: &Job) -> [Resampler; 2] {
     let (sub_x, sub_y) = job
         .input
         .format

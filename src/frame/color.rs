@@ -99,6 +99,16 @@ impl YuvToRgb {
         }
     }
 
+    /// Weights of red, green and blue in luma; base and gain of luma; gain of
+    /// chroma.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn constants(&self) -> ([f32; 3], [f32; 3]) {
+        (
+            [self.kr, self.kg, self.kb],
+            [self.luma_base, self.luma_gain, self.chroma_gain],
+        )
+    }
+
     /// Red, green and blue of one sample.
     #[inline]
     pub fn rgb(&self, [y, u, v]: [f32; 3]) -> [f32; 3] {

@@ -79,6 +79,12 @@ impl<'a> FrameRef<'a> {
         self.color
     }
 
+    /// The bytes of one plane and its stride.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn plane(&self, plane: usize) -> (&[u8], usize) {
+        self.planes[plane]
+    }
+
     /// Reads one component into dense rows of f32, values 0 to 255.
     pub fn read(&self, component: &Component, out: &mut Vec<f32>) {
         let (width, height) = component.size(self.width, self.height);

@@ -137,6 +137,13 @@ impl Axis {
         self.starts.is_empty()
     }
 
+    /// First source sample of every target sample, and the weights of it and
+    /// those after it, as many for each.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn tables(&self) -> (&[u32], &[f32], usize) {
+        (&self.starts, &self.weights_f32, self.taps)
+    }
+
     /// The source samples that `range` of the target samples are made from.
     fn footprint(&self, range: &Range<usize>) -> Range<usize> {
         let starts = &self.starts[range.clone()];
@@ -279,6 +286,12 @@ impl Resampler {
     /// From one size (width, height) to another over the same picture.
     pub fn resize(from: (usize, usize), to: (usize, usize)) -> Self {
         Self::new(Axis::resize(from.0, to.0), Axis::resize(from.1, to.1))
+    }
+
+    /// What resamples the columns, and what the rows.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn axes(&self) -> (&Axis, &Axis) {
+        (&self.x, &self.y)
     }
 
     /// Width and height made.

@@ -12,6 +12,8 @@
 mod channels;
 mod conv;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod planes;
 mod recorded;
 pub(crate) mod winograd;

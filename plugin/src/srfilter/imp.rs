@@ -24,7 +24,7 @@ use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 use gst_video::VideoInfo;
 use gst_video::subclass::prelude::*;
-use srfilter::engine::{DeviceChoice, Job, Options, Place, Shape, Upscaler};
+use srfilter::engine::{DeviceChoice, Job, Options, Place, Precision, Shape, Upscaler};
 use srfilter::models;
 use srfilter::weights::{Hints, Loaded};
 use srfilter::{Error, Scale};
@@ -65,6 +65,7 @@ struct Settings {
     source: Source,
     scale: gst::Fraction,
     device: String,
+    precision: String,
     threads: u32,
     /// When `source` was last set.
     changed: Option<Instant>,
@@ -76,6 +77,7 @@ impl Default for Settings {
             source: Source::default(),
             scale: gst::Fraction::new(2, 1),
             device: DeviceChoice::default().to_string(),
+            precision: Precision::default().to_string(),
             threads: 0,
             changed: None,
         }
@@ -113,6 +115,7 @@ struct Stats {
     native_scales: Vec<Scale>,
     resampled: bool,
     device: String,
+    precision: Precision,
 }
 
 #[derive(Default)]
@@ -161,6 +164,12 @@ impl ObjectImpl for SrFilter {
                     .default_value(Settings::default().device.as_str())
                     .mutable_ready()
                     .build(),
+                glib::ParamSpecString::builder("precision")
+                    .nick("Precision")
+                    .blurb("Numbers that a GPU computes networks with: auto (f16), f32, f16 or bf16; the CPU computes f32")
+                    .default_value(Settings::default().precision.as_str())
+                    .mutable_ready()
+                    .build(),
                 glib::ParamSpecUInt::builder("threads")
                     .nick("Threads")
                     .blurb("CPU threads to compute with (0: one for each core)")
@@ -170,7 +179,7 @@ impl ObjectImpl for SrFilter {
                     .build(),
                 glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                     .nick("Statistics")
-                    .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device")
+                    .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device, precision")
                     .read_only()
                     .build(),
             ]
@@ -180,7 +189,7 @@ impl ObjectImpl for SrFilter {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let started = self.obj().current_state() > gst::State::Ready;
-        if started && matches!(pspec.name(), "device" | "threads") {
+        if started && matches!(pspec.name(), "device" | "precision" | "threads") {
             gst::warning!(CAT, imp = self, "{} takes effect in READY", pspec.name());
         }
         let mut settings = lock(&self.settings);
@@ -206,6 +215,9 @@ impl ObjectImpl for SrFilter {
             "device" => {
                 settings.device = text(value).unwrap_or_else(|| Settings::default().device);
             }
+            "precision" => {
+                settings.precision = text(value).unwrap_or_else(|| Settings::default().precision);
+            }
             "threads" => settings.threads = value.get().expect("type checked upstream"),
             name => gst::warning!(CAT, imp = self, "there is no property {name} to set"),
         }
@@ -218,6 +230,7 @@ impl ObjectImpl for SrFilter {
             "weights" => settings.source.weights.to_value(),
             "scale" => settings.scale.to_value(),
             "device" => settings.device.to_value(),
+            "precision" => settings.precision.to_value(),
             "threads" => settings.threads.to_value(),
             _ => lock(&self.stats).structure().to_value(),
         }
@@ -405,6 +418,12 @@ impl VideoFilterImpl for SrFilter {
             return Err(gst::loggable_error!(CAT, "{error}"));
         }
         self.publish(1);
+        let given_up = lock(&self.state)
+            .as_ref()
+            .and_then(|state| state.upscaler.as_ref()?.given_up().map(str::to_owned));
+        if let Some(why) = given_up {
+            self.warn_of_cpu(&why);
+        }
         self.parent_set_info(incaps, in_info, outcaps, out_info)
     }
 
@@ -420,11 +439,16 @@ impl VideoFilterImpl for SrFilter {
             return Err(gst::FlowError::NotNegotiated);
         };
         let shape = upscaler.job().input;
+        let known = upscaler.given_up().is_some();
         let result = video::frame_ref(inframe, &shape).and_then(|input| {
             let mut output = video::frame_mut(outframe, &shape)?;
             upscaler.process(&input, &mut output)
         });
+        let given_up = upscaler.given_up().filter(|_| !known).map(str::to_owned);
         drop(state);
+        if let Some(why) = given_up {
+            self.warn_of_cpu(&why);
+        }
         if let Err(error) = result {
             gst::element_imp_error!(
                 self,
@@ -447,6 +471,7 @@ impl State {
     fn new(settings: &Settings) -> srfilter::Result<(Self, Place)> {
         let options = Options {
             device: settings.device.parse()?,
+            precision: settings.precision.parse()?,
             threads: settings.threads as usize,
             ..Options::default()
         };
@@ -599,6 +624,10 @@ impl SrFilter {
         stats.native_scales = upscaler.map_or(Vec::new(), |u| u.native_scales().to_vec());
         stats.resampled = upscaler.is_some_and(Upscaler::resamples);
         stats.tiles = upscaler.map_or(0, |u| u.tiles() as u64);
+        if let Some(upscaler) = upscaler {
+            upscaler.place().name().clone_into(&mut stats.device);
+            stats.precision = upscaler.precision();
+        }
         let structure = gst::Structure::builder("srfilter-model-changed")
             .field("model", &stats.model)
             .field("weights", &stats.weights)
@@ -610,6 +639,17 @@ impl SrFilter {
             // Without a bus there is nobody to tell.
             let _ = self.obj().post_message(message.build());
         }
+    }
+
+    /// Says that the CPU computes from now on.
+    fn warn_of_cpu(&self, why: &str) {
+        gst::element_imp_warning!(
+            self,
+            gst::ResourceError::Failed,
+            ("The CPU takes over: {why}"),
+            ["device=cuda:N insists on a GPU, device=cpu does without"]
+        );
+        self.publish(0);
     }
 
     fn count_drop(&self) {
@@ -665,6 +705,7 @@ impl Stats {
             .field("native-scale", native.collect::<Vec<_>>().join(" x "))
             .field("resampled", self.resampled)
             .field("device", &self.device)
+            .field("precision", self.precision.to_string())
             .field("tiles", self.tiles)
             .field("negotiations", self.negotiations)
             .build()

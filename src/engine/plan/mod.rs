@@ -109,13 +109,14 @@ impl Plan {
         let threads = pool.current_num_threads();
         let shapes = task::shapes(&packed.layers, size);
         let mut segments = Vec::new();
-        let cuts = cut(&packed.layers);
+        let cuts = cut(&skips(&packed.layers));
         let divisions: Vec<_> = cuts
             .iter()
             .map(|layers| division(&packed, layers, &shapes, options.tile, threads))
             .collect();
-        let frames = place(&packed.layers, &cuts, |i| {
-            divisions[i].0 >= shapes[cuts[i].end].size().0
+        let frames = place(&skips(&packed.layers), &cuts, |i| {
+            let bands = divisions[i].0 >= shapes[cuts[i].end].size().0;
+            bands && reads_ahead(&packed.layers[cuts[i].clone()])
         });
         let mut beside = 0;
         for (layers, &(strip, band)) in cuts.iter().zip(&divisions) {
@@ -258,12 +259,17 @@ impl Plan {
     }
 }
 
+/// What each layer adds.
+fn skips(layers: &[Layer]) -> Vec<Option<usize>> {
+    layers.iter().map(|layer| layer.skip).collect()
+}
+
 /// Divides a chain into segments: at the ends of what is added later, and not
-/// at all where nothing is.
-fn cut(layers: &[Layer]) -> Vec<Range<usize>> {
-    let mut cuts = vec![0, layers.len()];
-    for (i, layer) in layers.iter().enumerate() {
-        if let Some(skip) = layer.skip {
+/// at all where nothing is. `skips` are the boundaries that the layers add.
+pub(super) fn cut(skips: &[Option<usize>]) -> Vec<Range<usize>> {
+    let mut cuts = vec![0, skips.len()];
+    for (i, skip) in skips.iter().enumerate() {
+        if let &Some(skip) = skip {
             cuts.extend([skip, i + 1]);
         }
     }
@@ -275,27 +281,25 @@ fn cut(layers: &[Layer]) -> Vec<Range<usize>> {
 /// Assigns frames to the boundaries between segments; a frame is free again
 /// after the last segment that reads it. What is added at the end of a segment
 /// may be written over: read for the last time, sample by sample, or being the
-/// segment's own input where its regions are `bands` of whole rows.
-fn place(
-    layers: &[Layer],
+/// input of a segment that `writes_over` its own.
+pub(super) fn place(
+    skips: &[Option<usize>],
     segments: &[Range<usize>],
-    bands: impl Fn(usize) -> bool,
+    writes_over: impl Fn(usize) -> bool,
 ) -> Vec<Option<usize>> {
-    let mut frames: Vec<Option<usize>> = vec![None; layers.len() + 1];
+    let mut frames: Vec<Option<usize>> = vec![None; skips.len() + 1];
     let last_use = |boundary: usize| {
         let reads = |segment: &Range<usize>| {
-            let mut skips = layers[segment.clone()].iter().filter_map(|l| l.skip);
-            segment.start == boundary || skips.any(|skip| skip == boundary)
+            let mut skips = skips[segment.clone()].iter().flatten();
+            segment.start == boundary || skips.any(|&skip| skip == boundary)
         };
         segments.iter().rposition(reads)
     };
     let inner = segments.len().saturating_sub(1);
     for (i, segment) in segments[..inner].iter().enumerate() {
-        let over = layers[segment.end - 1].skip.filter(|&skip| {
-            let own = skip == segment.start;
-            last_use(skip) == Some(i) && (!own || bands(i) && reads_ahead(&layers[segment.clone()]))
-        });
-        let taken: Vec<usize> = (0..=layers.len())
+        let over = skips[segment.end - 1]
+            .filter(|&skip| last_use(skip) == Some(i) && (skip != segment.start || writes_over(i)));
+        let taken: Vec<usize> = (0..=skips.len())
             .filter(|&boundary| last_use(boundary).is_some_and(|last| last >= i))
             .filter_map(|boundary| frames[boundary])
             .collect();
@@ -315,7 +319,8 @@ fn reads_ahead(layers: &[Layer]) -> bool {
 /// Values that the whole frames between segments hold for each sample that
 /// the network sees.
 pub(super) fn held(packed: &Packed) -> usize {
-    let frames = place(&packed.layers, &cut(&packed.layers), |_| false);
+    let skips = skips(&packed.layers);
+    let frames = place(&skips, &cut(&skips), |_| false);
     let (mut factor, mut largest) = (1, Vec::new());
     for (layer, frame) in packed.layers.iter().zip(&frames[1..]) {
         factor *= layer.shuffle;

@@ -1,0 +1,541 @@
+//! Whole frames on a GPU: bytes go up, are taken apart, run through the
+//! networks, are put together, and come back, without the CPU in between.
+//!
+//! What is not a network is computed as on the CPU, bit for bit
+//! (`src/ops/cuda/frames.cu`).
+
+mod network;
+
+use super::upscaler::{Job, chroma_resamplers, direct_resamplers};
+use crate::frame::resample::{Axis, Resampler};
+use crate::frame::{Component, Family, FrameMut, FrameRef, Luma601, PixelFormat, YuvToRgb};
+use crate::models::{Channels, WorksAt};
+use crate::ops::cuda::{Bytes, ColorChange, Colors, Gpu, Half, Memory, Pinned, Program, Resample};
+use crate::weights::Loaded;
+use crate::{Error, Result, Scale};
+use network::Network;
+use std::time::Instant;
+
+/// Planes of one size, one after the other in the GPU's memory: f32, dense
+/// rows, values 0 to 255.
+#[derive(Debug, Clone, Copy)]
+struct Planes {
+    address: u64,
+    count: usize,
+    size: (usize, usize),
+}
+
+impl Planes {
+    fn samples(&self) -> usize {
+        self.size.0 * self.size.1
+    }
+
+    fn plane(&self, index: usize) -> Self {
+        let bytes = index * self.samples() * size_of::<f32>();
+        Self {
+            address: self.address + bytes as u64,
+            count: 1,
+            size: self.size,
+        }
+    }
+}
+
+/// A network and where it works.
+struct Stage {
+    network: Network,
+    /// The size that its input is enlarged to first.
+    enlarged: Option<(usize, usize)>,
+}
+
+/// A job on a GPU.
+pub(super) struct GpuJob {
+    gpu: Gpu,
+    job: Job,
+    /// Rows of a band; 0: chosen here.
+    tile: usize,
+    channels: Channels,
+    stages: Vec<Stage>,
+    frames: Option<Frames>,
+    planes: Option<Bare>,
+}
+
+/// The program for frames of bytes, and what goes in and comes out.
+struct Frames {
+    program: Program,
+    input: (Pinned, Memory),
+    output: (Pinned, Memory),
+}
+
+/// The program for planes of f32.
+struct Bare {
+    program: Program,
+    input: (Pinned, Memory),
+    output: (Pinned, Memory),
+    made: Planes,
+}
+
+impl GpuJob {
+    /// Prepares a job; `None` where a network is no chain of convolutions that
+    /// the kernels cover.
+    ///
+    /// # Errors
+    ///
+    /// No memory left, a GPU that is gone.
+    pub(super) fn new(
+        gpu: Gpu,
+        model: &Loaded,
+        (job, scales, sizes): (&Job, &[Scale], &[(usize, usize)]),
+        (half, tile): (Option<Half>, usize),
+    ) -> Result<Option<Self>> {
+        let mut stages = Vec::new();
+        for (&scale, &to) in scales.iter().zip(sizes) {
+            let network = model.at(scale)?;
+            let chain = match model.packed(scale)? {
+                Some(_) => network.chain()?,
+                None => None,
+            };
+            let Some(chain) = chain else { return Ok(None) };
+            let Some(on_gpu) = Network::new(&gpu, &chain, half)? else {
+                return Ok(None);
+            };
+            stages.push(Stage {
+                network: on_gpu,
+                enlarged: match network.works_at() {
+                    WorksAt::Output => Some(to),
+                    WorksAt::Input(_) => None,
+                },
+            });
+        }
+        Ok(Some(Self {
+            gpu,
+            job: *job,
+            tile,
+            channels: model.channels(),
+            stages,
+            frames: None,
+            planes: None,
+        }))
+    }
+
+    /// Makes `output` from `input`, of the job's shapes.
+    ///
+    /// # Errors
+    ///
+    /// No memory left, a GPU that is gone.
+    pub(super) fn process(
+        &mut self,
+        input: &FrameRef<'_>,
+        output: &mut FrameMut<'_>,
+    ) -> Result<()> {
+        if self.frames.is_none() {
+            self.frames = Some(self.frames_program()?);
+        }
+        let Some(frames) = &mut self.frames else {
+            return Ok(());
+        };
+        let format = self.job.input.format;
+        let mut bytes = frames.input.0.bytes();
+        for plane in 0..format.planes() {
+            let (row, rows) = plane_size(format, plane, self.job.input.size);
+            let (taken, rest) = bytes.split_at_mut(row * rows);
+            let (data, stride) = input.plane(plane);
+            for (to, from) in taken.chunks_exact_mut(row).zip(data.chunks(stride)) {
+                to.copy_from_slice(&from[..row]);
+            }
+            bytes = rest;
+        }
+        frames.input.0.send(&frames.input.1)?;
+        frames.program.run()?;
+        frames.output.0.fetch(&frames.output.1)?;
+        self.gpu.wait()?;
+        let mut bytes = &*frames.output.0.bytes();
+        for plane in 0..format.planes() {
+            let (row, rows) = plane_size(format, plane, self.job.output);
+            let (made, rest) = bytes.split_at(row * rows);
+            let (data, stride) = output.plane_mut(plane);
+            for (from, to) in made.chunks_exact(row).zip(data.chunks_mut(stride)) {
+                to[..row].copy_from_slice(from);
+            }
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// Seconds that the program for frames takes, without copies from and to
+    /// the host.
+    ///
+    /// # Errors
+    ///
+    /// As [`GpuJob::process`].
+    pub(super) fn time(&mut self, runs: usize) -> Result<f64> {
+        if self.frames.is_none() {
+            self.frames = Some(self.frames_program()?);
+        }
+        let Some(Frames { program, .. }) = &mut self.frames else {
+            return Ok(0.0);
+        };
+        // Once to load the kernels, once to make the graph.
+        program.run()?;
+        program.run()?;
+        self.gpu.wait()?;
+        let start = Instant::now();
+        for _ in 0..runs {
+            program.run()?;
+        }
+        self.gpu.wait()?;
+        Ok(start.elapsed().as_secs_f64() / runs.max(1) as f64)
+    }
+
+    /// Makes the planes of a result from those that the networks take.
+    ///
+    /// # Errors
+    ///
+    /// As [`GpuJob::process`].
+    pub(super) fn process_planes(&mut self, planes: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
+        let known = self
+            .planes
+            .as_ref()
+            .is_some_and(|bare| bare.made.count == planes.len());
+        if !known {
+            self.planes = Some(self.planes_program(planes.len())?);
+        }
+        let Some(bare) = &mut self.planes else {
+            return Ok(Vec::new());
+        };
+        let samples = planes.iter().flatten();
+        let words = bare.input.0.bytes().chunks_exact_mut(size_of::<f32>());
+        for (word, sample) in words.zip(samples) {
+            word.copy_from_slice(&sample.to_ne_bytes());
+        }
+        bare.input.0.send(&bare.input.1)?;
+        bare.program.run()?;
+        bare.output.0.fetch(&bare.output.1)?;
+        self.gpu.wait()?;
+        let words = bare.output.0.bytes().chunks_exact(size_of::<f32>());
+        let made: Vec<f32> = words
+            .map(|word| f32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
+            .collect();
+        Ok(made
+            .chunks_exact(bare.made.samples())
+            .map(<[f32]>::to_vec)
+            .collect())
+    }
+
+    fn planes_program(&self, count: usize) -> Result<Bare> {
+        let mut builder = Builder::new(&self.gpu, self.tile);
+        let (width, height) = self.job.input.size;
+        let samples = count * width * height;
+        let input = self.gpu.room::<f32>(samples)?;
+        let seen = Planes {
+            address: input.address(),
+            count,
+            size: self.job.input.size,
+        };
+        let made = self.add_stages(&mut builder, seen)?;
+        let output = self.gpu.room::<f32>(made.count * made.samples())?;
+        builder.copy(made, output.address())?;
+        let pinned = |samples: usize| self.gpu.pinned(samples * size_of::<f32>());
+        Ok(Bare {
+            input: (pinned(samples)?, input),
+            output: (pinned(made.count * made.samples())?, output),
+            program: builder.program,
+            made,
+        })
+    }
+
+    fn frames_program(&self) -> Result<Frames> {
+        let Job { input, output, .. } = self.job;
+        let format = input.format;
+        let length = |size| {
+            (0..format.planes())
+                .map(|p| plane_length(format, p, size))
+                .sum()
+        };
+        let (taken, made): (usize, usize) = (length(input.size), length(output));
+        let bytes_in = self.gpu.room::<u8>(taken)?;
+        let bytes_out = self.gpu.room::<u8>(made)?;
+        let mut layout = Layout {
+            builder: Builder::new(&self.gpu, self.tile),
+            job: &self.job,
+            direct: direct_resamplers(&self.job),
+            input: bytes_in.address(),
+            output: bytes_out.address(),
+        };
+        match (self.stages.is_empty(), self.channels) {
+            (true, _) => layout.straight(0)?,
+            (false, Channels::Luma) => self.by_luma(&mut layout)?,
+            (false, Channels::Rgb) => self.by_rgb(&mut layout)?,
+        }
+        if let Some(padding) = format.padding() {
+            layout.store_at(&padding, 0)?;
+        }
+        Ok(Frames {
+            program: layout.builder.program,
+            input: (self.gpu.pinned(taken)?, bytes_in),
+            output: (self.gpu.pinned(made)?, bytes_out),
+        })
+    }
+
+    /// As the CPU's: luma by the networks, the rest resampled.
+    fn by_luma(&self, layout: &mut Layout<'_>) -> Result<()> {
+        if self.job.input.format.family() != Family::Rgb {
+            let luma = layout.read(0)?;
+            let made = self.add_stages(&mut layout.builder, luma)?;
+            layout.store(0, made)?;
+            return layout.straight(1);
+        }
+        let colors = layout.read_three()?;
+        let luma = layout.builder.planes(1, colors.size)?;
+        layout.change(ColorChange::LumaOfRgb, colors, luma.address)?;
+        let made = self.add_stages(&mut layout.builder, luma)?;
+        let enlarged = layout.builder.planes(3, self.job.output)?;
+        for i in 0..3 {
+            let direct = layout.direct[i].clone();
+            layout
+                .builder
+                .resample_into(&direct, colors.plane(i), enlarged.plane(i))?;
+        }
+        layout.change(ColorChange::AddLuma, enlarged, made.address)?;
+        layout.store_three(enlarged)?;
+        layout.straight(3)
+    }
+
+    /// As the CPU's: red, green and blue by the networks, alpha resampled.
+    fn by_rgb(&self, layout: &mut Layout<'_>) -> Result<()> {
+        match self.job.input.format.family() {
+            Family::Rgb => {
+                let colors = layout.read_three()?;
+                let made = self.add_stages(&mut layout.builder, colors)?;
+                layout.store_three(made)?;
+                layout.straight(3)
+            }
+            Family::Gray => {
+                let colors = layout.builder.planes(3, self.job.input.size)?;
+                layout.read_into(0, colors)?;
+                layout.change(ColorChange::GrayToRgb, colors, 0)?;
+                let made = self.add_stages(&mut layout.builder, colors)?;
+                layout.change(ColorChange::RgbToGray, made, 0)?;
+                layout.store(0, made)?;
+                layout.straight(1)
+            }
+            Family::Yuv => {
+                let [up, down] = chroma_resamplers(&self.job);
+                let colors = layout.builder.planes(3, self.job.input.size)?;
+                layout.read_into(0, colors)?;
+                for i in 1..3 {
+                    let chroma = layout.read(i)?;
+                    layout.builder.resample_into(&up, chroma, colors.plane(i))?;
+                }
+                layout.change(ColorChange::YuvToRgb, colors, 0)?;
+                let made = self.add_stages(&mut layout.builder, colors)?;
+                layout.change(ColorChange::RgbToYuv, made, 0)?;
+                layout.store(0, made)?;
+                for i in 1..3 {
+                    let chroma = layout.builder.resample(&down, made.plane(i))?;
+                    layout.store(i, chroma)?;
+                }
+                layout.straight(3)
+            }
+        }
+    }
+
+    /// The networks one after the other, then what is left to the output's size.
+    fn add_stages(&self, builder: &mut Builder, mut planes: Planes) -> Result<Planes> {
+        for stage in &self.stages {
+            if let Some(size) = stage.enlarged {
+                planes = builder.resample(&Resampler::resize(planes.size, size), planes)?;
+            }
+            planes = stage.network.add(builder, planes)?;
+        }
+        if planes.size != self.job.output {
+            let finish = Resampler::resize(planes.size, self.job.output);
+            planes = builder.resample(&finish, planes)?;
+        }
+        Ok(planes)
+    }
+}
+
+fn plane_size(
+    format: PixelFormat,
+    plane: usize,
+    (width, height): (usize, usize),
+) -> (usize, usize) {
+    format.plane_size(plane, width, height)
+}
+
+fn plane_length(format: PixelFormat, plane: usize, size: (usize, usize)) -> usize {
+    let (row, rows) = plane_size(format, plane, size);
+    row * rows
+}
+
+/// Collects the calls of a program.
+struct Builder {
+    gpu: Gpu,
+    program: Program,
+    /// Rows of a band; 0: chosen by the network.
+    tile: usize,
+}
+
+impl Builder {
+    fn new(gpu: &Gpu, tile: usize) -> Self {
+        Self {
+            gpu: gpu.clone(),
+            program: Program::new(gpu),
+            tile,
+        }
+    }
+
+    /// Room for planes.
+    fn planes(&mut self, count: usize, size: (usize, usize)) -> Result<Planes> {
+        let address = self.program.room::<f32>(count * size.0 * size.1)?;
+        Ok(Planes {
+            address,
+            count,
+            size,
+        })
+    }
+
+    /// The planes, resampled.
+    fn resample(&mut self, resampler: &Resampler, from: Planes) -> Result<Planes> {
+        let made = self.planes(from.count, resampler.size())?;
+        for i in 0..from.count {
+            self.resample_into(resampler, from.plane(i), made.plane(i))?;
+        }
+        Ok(made)
+    }
+
+    fn resample_into(&mut self, resampler: &Resampler, from: Planes, made: Planes) -> Result<()> {
+        let (columns, rows) = resampler.axes();
+        let between = self.planes(1, (from.size.0, made.size.1))?;
+        let down = self.axis(rows, from, between)?;
+        self.program.resample_rows(down)?;
+        let across = self.axis(columns, between, made)?;
+        Ok(self.program.resample_columns(across)?)
+    }
+
+    fn axis(&mut self, axis: &Axis, from: Planes, made: Planes) -> Result<Resample> {
+        let (starts, weights, taps) = axis.tables();
+        let starts = self.gpu.upload(starts)?;
+        let weights = self.gpu.upload(weights)?;
+        Ok(Resample {
+            source: from.address,
+            made: made.address,
+            starts: self.program.keep(starts),
+            weights: self.program.keep(weights),
+            taps: taps as i32,
+            source_width: from.size.0 as i32,
+            width: made.size.0 as i32,
+            height: made.size.1 as i32,
+        })
+    }
+
+    /// Copies planes: resampling to their own size, which changes nothing.
+    fn copy(&mut self, from: Planes, to: u64) -> Result<()> {
+        let same = Resampler::resize(from.size, from.size);
+        let to = Planes {
+            address: to,
+            ..from
+        };
+        (0..from.count).try_for_each(|i| self.resample_into(&same, from.plane(i), to.plane(i)))
+    }
+}
+
+/// Where the samples of a job's frames lie.
+struct Layout<'a> {
+    builder: Builder,
+    job: &'a Job,
+    direct: Vec<Resampler>,
+    input: u64,
+    output: u64,
+}
+
+impl Layout<'_> {
+    fn components(&self) -> &'static [Component] {
+        self.job.input.format.components()
+    }
+
+    /// A component's samples in a frame that begins at `start`.
+    fn bytes(&self, component: &Component, start: u64, size: (usize, usize), plane: u64) -> Bytes {
+        let format = self.job.input.format;
+        let before: usize = (0..component.plane)
+            .map(|p| plane_length(format, p, size))
+            .sum();
+        let (stride, _) = plane_size(format, component.plane, size);
+        let (width, height) = component.size(size.0, size.1);
+        Bytes {
+            bytes: start + (before + component.offset) as u64,
+            plane,
+            stride: stride as i32,
+            step: component.step as i32,
+            width: width as i32,
+            height: height as i32,
+        }
+    }
+
+    fn read(&mut self, component: usize) -> Result<Planes> {
+        let (width, height) = self.job.input.size;
+        let size = self.components()[component].size(width, height);
+        let planes = self.builder.planes(1, size)?;
+        self.read_into(component, planes)?;
+        Ok(planes)
+    }
+
+    fn read_into(&mut self, component: usize, planes: Planes) -> Result<()> {
+        let component = &self.components()[component];
+        let bytes = self.bytes(component, self.input, self.job.input.size, planes.address);
+        Ok(self.builder.program.read(bytes)?)
+    }
+
+    /// The first three components, which have the frame's size.
+    fn read_three(&mut self) -> Result<Planes> {
+        let planes = self.builder.planes(3, self.job.input.size)?;
+        (0..3).try_for_each(|i| self.read_into(i, planes.plane(i)))?;
+        Ok(planes)
+    }
+
+    fn store(&mut self, component: usize, planes: Planes) -> Result<()> {
+        self.store_at(&self.components()[component], planes.address)
+    }
+
+    fn store_three(&mut self, planes: Planes) -> Result<()> {
+        (0..3).try_for_each(|i| self.store(i, planes.plane(i)))
+    }
+
+    fn store_at(&mut self, component: &Component, plane: u64) -> Result<()> {
+        let bytes = self.bytes(component, self.output, self.job.output, plane);
+        Ok(self.builder.program.store(bytes)?)
+    }
+
+    /// Resamples the components from one on.
+    fn straight(&mut self, from: usize) -> Result<()> {
+        for i in from..self.components().len() {
+            let read = self.read(i)?;
+            let direct = self.direct[i].clone();
+            let made = self.builder.resample(&direct, read)?;
+            self.store(i, made)?;
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, change: ColorChange, planes: Planes, other: u64) -> Result<()> {
+        let (weights, [luma_base, luma_gain, chroma_gain]) =
+            YuvToRgb::new(self.job.input.color).constants();
+        Ok(self.builder.program.colors(Colors {
+            planes: planes.address,
+            other,
+            samples: planes.samples() as u64,
+            change: change as i32,
+            weights,
+            luma_base,
+            luma_gain,
+            chroma_gain,
+            rgb_per_luma: Luma601::RGB_PER_LUMA,
+        })?)
+    }
+}
+
+/// What a GPU that failed says, in one line.
+pub(super) fn words(error: &Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}

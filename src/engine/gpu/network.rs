@@ -1,0 +1,517 @@
+//! A chain of convolutions as calls of the GPU's kernels.
+//!
+//! The chain is cut where the plan of the CPU is: whole pictures lie between
+//! segments. Inside a segment the picture runs in bands of rows whose hidden
+//! layers stay in the GPU's cache; a result depends on no band.
+
+use super::{Builder, Planes};
+use crate::Result;
+use crate::engine::plan::{cut, place};
+use crate::frame::resample::Resampler;
+use crate::nn::{Chain, Link};
+use crate::ops::cuda::{
+    CHUNK, Convolve, Enter, Gpu, HALF_TILE, Half, MOST_PLANES, Memory, PLAIN_CHANNELS, WIDEST_FIRST,
+};
+use crate::ops::{Activation, Border};
+use candle_core::{DType, Tensor};
+use std::ops::Range;
+
+/// Channels that the tensor cores make at once.
+const GROUP: usize = 8;
+
+/// The share of the GPU's cache that a band's hidden layers may take.
+const CACHE_SHARE: usize = 2;
+
+/// What a band's hidden layers may take at least, in bytes: smaller bands
+/// leave parts of a large GPU idle.
+const LEAST_BAND: usize = 16 << 20;
+
+/// A network whose weights are on a GPU.
+pub(super) struct Network {
+    half: Option<Half>,
+    layers: Vec<Layer>,
+    /// Planes in and out.
+    planes: (usize, usize),
+    factor: usize,
+    border: Border,
+    input: Vec<(f32, f32)>,
+    base: bool,
+    nearest: bool,
+    tanh: bool,
+}
+
+struct Layer {
+    weights: Memory,
+    bias: Memory,
+    /// None where values stay as they are.
+    slope: Option<Memory>,
+    kernel: usize,
+    /// Channels as stored.
+    inputs: usize,
+    outputs: usize,
+    shuffle: usize,
+    skip: Option<usize>,
+}
+
+impl Layer {
+    fn pad(&self) -> usize {
+        self.kernel / 2
+    }
+
+    /// Channels of a pixel that goes out, as stored.
+    fn stored(&self) -> usize {
+        self.outputs / (self.shuffle * self.shuffle)
+    }
+}
+
+/// A picture between layers, or some of its rows.
+#[derive(Debug, Clone, Copy)]
+struct Picture {
+    address: u64,
+    size: (usize, usize),
+    row0: usize,
+    rows: usize,
+}
+
+/// Rows that each layer of a segment makes for one band, before the shuffle.
+type Band = Vec<Range<usize>>;
+
+impl Network {
+    /// The chain on a GPU, in f32 or a 16-bit type; `None` if the kernels do
+    /// not cover it. The CPU's plan must.
+    ///
+    /// # Errors
+    ///
+    /// Weights that cannot be read, no memory left.
+    pub(super) fn new(gpu: &Gpu, chain: &Chain, half: Option<Half>) -> Result<Option<Self>> {
+        let (Some(first), Some(last)) = (chain.links.first(), chain.links.last()) else {
+            return Ok(None);
+        };
+        let border = first.conv.spec.border;
+        let planes = first.conv.weight.dim(1)?;
+        let inner = chain.links.iter().rev().skip(1);
+        let grows_inside = inner.into_iter().any(|link| link.shuffle > 1);
+        let wide = half.is_some() && first.conv.weight.dim(3)? > WIDEST_FIRST;
+        if planes > MOST_PLANES || wide || (border == Border::Valid && grows_inside) {
+            return Ok(None);
+        }
+        let mut layers = Vec::<Layer>::new();
+        for (i, link) in chain.links.iter().enumerate() {
+            let inputs = layers.last().map_or(planes * copies(half), Layer::stored);
+            let is_last = i + 1 == chain.links.len();
+            layers.push(layer(gpu, link, inputs, (i == 0, is_last), half)?);
+        }
+        let outputs = last.conv.weight.dim(0)? / (last.shuffle * last.shuffle);
+        Ok(Some(Self {
+            half,
+            layers,
+            planes: (planes, outputs),
+            factor: chain.factor(),
+            border,
+            input: match chain.input.as_slice() {
+                [] => vec![(1.0, -chain.shift); planes],
+                input => {
+                    let shifted =
+                        |&(scale, offset): &(f32, f32)| (scale, offset - scale * chain.shift);
+                    input.iter().map(shifted).collect()
+                }
+            },
+            base: chain.base,
+            nearest: chain.nearest,
+            tanh: chain.tanh,
+        }))
+    }
+
+    /// Adds the calls that make a result of what the network sees.
+    ///
+    /// # Errors
+    ///
+    /// No memory left.
+    pub(super) fn add(&self, builder: &mut Builder, seen: Planes) -> Result<Planes> {
+        let made_size = (seen.size.0 * self.factor, seen.size.1 * self.factor);
+        let base = match (self.base, self.factor) {
+            (false, _) => 0,
+            (true, 1) => seen.address,
+            (true, _) => {
+                let enlarges = Resampler::resize(seen.size, made_size);
+                builder.resample(&enlarges, seen)?.address
+            }
+        };
+        let made = builder.planes(self.planes.1, made_size)?;
+        let end = Convolve {
+            base,
+            nearest: if self.nearest { seen.address } else { 0 },
+            nearest_factor: self.factor as i32,
+            tanh: self.tanh.into(),
+            planes: self.planes.1 as i32,
+            ..Convolve::default()
+        };
+        let entered = self.enter(builder, seen)?;
+        let sizes = self.sizes(entered.size);
+        let skips: Vec<_> = self.layers.iter().map(|layer| layer.skip).collect();
+        let segments = cut(&skips);
+        let frames = place(&skips, &segments, |_| false);
+        let buffers = self.buffers(builder, &frames, &sizes)?;
+        let mut whole: Vec<Option<Picture>> = (frames.iter().zip(&sizes))
+            .map(|(frame, &size)| {
+                frame.map(|frame| Picture {
+                    address: buffers[frame],
+                    size,
+                    row0: 0,
+                    rows: size.1,
+                })
+            })
+            .collect();
+        whole[0] = Some(entered);
+        // The last layer writes planes: where, the kernel takes from their size.
+        whole[self.layers.len()] = Some(Picture {
+            address: made.address,
+            size: made_size,
+            row0: 0,
+            rows: made_size.1,
+        });
+        for segment in &segments {
+            self.segment(builder, segment, &sizes, &whole, &end)?;
+        }
+        Ok(made)
+    }
+
+    /// What the first layer sees, with the edge repeated where the network
+    /// eats its border.
+    fn enter(&self, builder: &mut Builder, seen: Planes) -> Result<Picture> {
+        let edge = match self.border {
+            Border::Valid => self.layers.iter().map(Layer::pad).sum(),
+            _ => 0,
+        };
+        let (width, height) = seen.size;
+        let size = (width + 2 * edge, height + 2 * edge);
+        let planes = copies(self.half) * self.planes.0;
+        let mut enter = Enter {
+            planes: seen.address,
+            made: self.room(builder, planes * size.0 * size.1)?,
+            width: width as i32,
+            height: height as i32,
+            count: self.planes.0 as i32,
+            edge: edge as i32,
+            ..Enter::default()
+        };
+        for (plane, &(scale, offset)) in self.input.iter().enumerate() {
+            (enter.scale[plane], enter.offset[plane]) = (scale, offset);
+        }
+        builder.program.enter(self.half, enter)?;
+        Ok(Picture {
+            address: enter.made,
+            size,
+            row0: 0,
+            rows: size.1,
+        })
+    }
+
+    /// Width and height of every boundary between layers.
+    fn sizes(&self, entered: (usize, usize)) -> Vec<(usize, usize)> {
+        let mut sizes = vec![entered];
+        let mut size = entered;
+        for layer in &self.layers {
+            let lost = match self.border {
+                Border::Valid => layer.kernel - 1,
+                _ => 0,
+            };
+            size = (
+                (size.0 - lost) * layer.shuffle,
+                (size.1 - lost) * layer.shuffle,
+            );
+            sizes.push(size);
+        }
+        sizes
+    }
+
+    /// Memory for the pictures between segments.
+    fn buffers(
+        &self,
+        builder: &mut Builder,
+        frames: &[Option<usize>],
+        sizes: &[(usize, usize)],
+    ) -> Result<Vec<u64>> {
+        let mut most: Vec<usize> = Vec::new();
+        for ((layer, frame), size) in self.layers.iter().zip(&frames[1..]).zip(&sizes[1..]) {
+            if let &Some(frame) = frame {
+                most.resize(most.len().max(frame + 1), 0);
+                most[frame] = most[frame].max(layer.stored() * size.0 * size.1);
+            }
+        }
+        let rooms = most.into_iter().map(|values| self.room(builder, values));
+        rooms.collect()
+    }
+
+    fn value_size(&self) -> usize {
+        self.half.map_or(size_of::<f32>(), |_| size_of::<u16>())
+    }
+
+    /// Room for values between layers.
+    fn room(&self, builder: &mut Builder, values: usize) -> Result<u64> {
+        Ok(builder.program.room::<u8>(values * self.value_size())?)
+    }
+
+    /// The rows that the layers of a segment make for some rows of its result,
+    /// before their shuffles.
+    fn band(&self, segment: &Range<usize>, sizes: &[(usize, usize)], rows: Range<usize>) -> Band {
+        let mut band = vec![rows];
+        for l in (segment.start + 1..segment.end).rev() {
+            let (layer, before) = (&self.layers[l], &self.layers[l - 1]);
+            let made = band.last().cloned().unwrap_or_default();
+            let pad = match self.border {
+                Border::Valid => 0,
+                _ => layer.pad(),
+            };
+            let first = made.start.saturating_sub(pad);
+            let end = (made.end + layer.kernel - 1 - pad).min(sizes[l].1);
+            band.push(first / before.shuffle..end.div_ceil(before.shuffle));
+        }
+        band.reverse();
+        band
+    }
+
+    /// The bands of a segment that are `rows` rows of its result each.
+    fn bands(&self, segment: &Range<usize>, sizes: &[(usize, usize)], rows: usize) -> Vec<Band> {
+        let shuffle = self.layers[segment.end - 1].shuffle;
+        let height = sizes[segment.end].1 / shuffle;
+        (0..height)
+            .step_by(rows)
+            .map(|row| self.band(segment, sizes, row..(row + rows).min(height)))
+            .collect()
+    }
+
+    /// Values of the hidden pictures of a segment, for the band that takes most.
+    fn hidden(
+        &self,
+        segment: &Range<usize>,
+        sizes: &[(usize, usize)],
+        bands: &[Band],
+    ) -> Vec<usize> {
+        let inner = segment.start..segment.end - 1;
+        let most = |(i, l): (usize, usize)| {
+            let layer = &self.layers[l];
+            let rows = bands.iter().map(|band| band[i].len()).max().unwrap_or(0);
+            rows * layer.shuffle * sizes[l + 1].0 * layer.stored()
+        };
+        inner.enumerate().map(most).collect()
+    }
+
+    fn segment(
+        &self,
+        builder: &mut Builder,
+        segment: &Range<usize>,
+        sizes: &[(usize, usize)],
+        whole: &[Option<Picture>],
+        end: &Convolve,
+    ) -> Result<()> {
+        let height = (sizes[segment.end].1 / self.layers[segment.end - 1].shuffle).max(1);
+        let (mut rows, budget) = match builder.tile {
+            0 => (height, (builder.gpu.cache / CACHE_SHARE).max(LEAST_BAND)),
+            asked => (asked.min(height), usize::MAX),
+        };
+        let smaller = |rows: usize| (rows / 2).next_multiple_of(HALF_TILE.1);
+        let (bands, hidden) = loop {
+            let bands = self.bands(segment, sizes, rows);
+            let values = self.hidden(segment, sizes, &bands);
+            let fits = values.iter().sum::<usize>() * self.value_size() <= budget;
+            let can_shrink = smaller(rows) < rows;
+            if !fits && can_shrink {
+                rows = smaller(rows);
+                continue;
+            }
+            let rooms: Result<Vec<u64>> = values.iter().map(|&n| self.room(builder, n)).collect();
+            match rooms {
+                Ok(rooms) => break (bands, rooms),
+                // Less memory than the cache would have liked.
+                Err(_) if can_shrink => rows = smaller(rows),
+                Err(error) => return Err(error),
+            }
+        };
+        for band in &bands {
+            let mut source = picture(whole, segment.start)?;
+            for (l, rows) in segment.clone().zip(band) {
+                let layer = &self.layers[l];
+                let made = match hidden.get(l - segment.start) {
+                    Some(&address) => Picture {
+                        address,
+                        size: sizes[l + 1],
+                        row0: rows.start * layer.shuffle,
+                        rows: rows.len() * layer.shuffle,
+                    },
+                    None => picture(whole, l + 1)?,
+                };
+                let skip = layer.skip.map(|skip| picture(whole, skip)).transpose()?;
+                let rest = match l + 1 == self.layers.len() {
+                    true => *end,
+                    false => Convolve::default(),
+                };
+                let call = self.call(l, rows, (source, made, skip), rest);
+                match self.half {
+                    Some(half) => builder.program.convolve_half(half, l == 0, call)?,
+                    None => builder.program.convolve_plain(call)?,
+                }
+                source = made;
+            }
+        }
+        Ok(())
+    }
+
+    fn call(
+        &self,
+        l: usize,
+        rows: &Range<usize>,
+        (source, made, skip): (Picture, Picture, Option<Picture>),
+        rest: Convolve,
+    ) -> Convolve {
+        let layer = &self.layers[l];
+        let pad = match self.border {
+            Border::Valid => 0,
+            _ => layer.pad(),
+        };
+        let address = |memory: &Memory| memory.address();
+        Convolve {
+            source: source.address,
+            made: made.address,
+            weights: layer.weights.address(),
+            bias: layer.bias.address(),
+            slope: layer.slope.as_ref().map_or(0, address),
+            skip: skip.map_or(0, |skip| skip.address),
+            inputs: layer.inputs as i32,
+            outputs: layer.outputs as i32,
+            kernel: layer.kernel as i32,
+            pad: pad as i32,
+            around: (self.border == Border::Replicate).into(),
+            source_width: source.size.0 as i32,
+            source_height: source.size.1 as i32,
+            width: (made.size.0 / layer.shuffle) as i32,
+            height: (made.size.1 / layer.shuffle) as i32,
+            source_row0: source.row0 as i32,
+            source_rows: source.rows as i32,
+            made_row0: made.row0 as i32,
+            skip_row0: 0,
+            row0: rows.start as i32,
+            rows: rows.len() as i32,
+            shuffle: layer.shuffle as i32,
+            source_plane: source.rows as i32,
+            made_plane: made.rows as i32,
+            ..rest
+        }
+    }
+}
+
+/// How many planes each plane that comes in becomes: of bfloat16 what it holds
+/// and what it loses.
+fn copies(half: Option<Half>) -> usize {
+    match half {
+        Some(Half::Bf16) => 2,
+        _ => 1,
+    }
+}
+
+fn picture(whole: &[Option<Picture>], boundary: usize) -> Result<Picture> {
+    whole[boundary].ok_or_else(|| {
+        crate::Error::Frame(format!("boundary {boundary} of a chain is kept nowhere"))
+    })
+}
+
+/// A link's weights, as the kernels take them, on the GPU.
+fn layer(
+    gpu: &Gpu,
+    link: &Link,
+    inputs: usize,
+    (first, last): (bool, bool),
+    half: Option<Half>,
+) -> Result<Layer> {
+    let values = |tensor: &Tensor| -> Result<Vec<f32>> {
+        Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    };
+    let (channels, depth, kernel, _) = link.conv.weight.dims4()?;
+    let area = link.shuffle * link.shuffle;
+    // Channels lie in multiples of what the next layer takes at once, all of a
+    // square's first pixel first; the last layer's stay as they are.
+    let each = match (last, half) {
+        (false, Some(_)) => (channels / area).next_multiple_of(CHUNK),
+        _ => channels / area,
+    };
+    let outputs = if last { channels } else { each * area };
+    let place = |channel: usize| match last {
+        true => channel,
+        false => channel % area * each + channel / area,
+    };
+    let weights = values(&link.conv.weight)?;
+    let taps = kernel * kernel;
+    let groups = outputs.div_ceil(GROUP);
+    let steps = match first {
+        true => inputs * kernel,
+        false => inputs.div_ceil(CHUNK) * taps,
+    };
+    let count = match half {
+        Some(_) => steps * groups * GROUP * CHUNK,
+        None => outputs.next_multiple_of(PLAIN_CHANNELS) * inputs * taps,
+    };
+    let mut packed = vec![0f32; count];
+    let copies = if first { copies(half) } else { 1 };
+    let all = (0..copies).flat_map(|copy| weights.iter().enumerate().map(move |w| (copy, w)));
+    for (copy, (at, &weight)) in all {
+        let (channel, tap) = (place(at / taps / depth), at % taps);
+        let input = copy * depth + at / taps % depth;
+        let position = match half {
+            None => {
+                let group = channel / PLAIN_CHANNELS * inputs + input;
+                (group * taps + tap) * PLAIN_CHANNELS + channel % PLAIN_CHANNELS
+            }
+            Some(_) => {
+                let (step, product) = match first {
+                    true => (input * kernel + tap / kernel, tap % kernel),
+                    false => (input / CHUNK * taps + tap, input % CHUNK),
+                };
+                // Where the tensor cores take them: the lane of the channel
+                // and of two products, its first or second pair.
+                let lane = channel % GROUP * 4 + product % 8 / 2;
+                let within = product / 8 * 2 + product % 2;
+                ((step * groups + channel / GROUP) * 32 + lane) * 4 + within
+            }
+        };
+        packed[position] = weight;
+    }
+    let arranged = |values: &[f32], rest: f32| {
+        let mut out = vec![rest; outputs.next_multiple_of(PLAIN_CHANNELS)];
+        for (channel, &value) in values.iter().enumerate() {
+            out[place(channel)] = value;
+        }
+        out
+    };
+    let bias = match &link.conv.bias {
+        Some(bias) => values(bias)?,
+        None => vec![0.0; channels],
+    };
+    let relu = link.conv.spec.activation == Activation::Relu;
+    let slope = match (&link.slope, relu) {
+        (Some(slope), _) => Some(values(slope)?),
+        (None, true) => Some(vec![0.0]),
+        (None, false) => None,
+    };
+    let slope = slope.map(|slope| match slope.as_slice() {
+        &[one] => arranged(&vec![one; channels], 1.0),
+        each => arranged(each, 1.0),
+    });
+    let slope = slope.map(|slope| gpu.upload(&slope)).transpose()?;
+    let weights = match half {
+        None => gpu.upload(&packed)?,
+        Some(half) => {
+            let bits: Vec<u16> = packed.iter().map(|&value| half.bits(value)).collect();
+            gpu.upload(&bits)?
+        }
+    };
+    Ok(Layer {
+        weights,
+        bias: gpu.upload(&arranged(&bias, 0.0))?,
+        slope,
+        kernel,
+        inputs,
+        outputs,
+        shuffle: link.shuffle,
+        skip: link.skip,
+    })
+}

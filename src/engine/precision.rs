@@ -1,0 +1,65 @@
+//! The numbers that networks compute with.
+
+use crate::{Error, Result};
+use std::fmt;
+use std::str::FromStr;
+
+/// The type of the values between a network's layers. The CPU computes in
+/// `f32` whatever is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// `f16` on a GPU, for networks that are chains of convolutions.
+    #[default]
+    Auto,
+    /// Single precision.
+    F32,
+    /// Half precision: products of f16, sums of f32.
+    F16,
+    /// bfloat16: products of bf16, sums of f32.
+    Bf16,
+}
+
+impl Precision {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::F32, Self::F16, Self::Bf16];
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let known = |precision: &Self| precision.to_string() == text;
+        Self::ALL.into_iter().find(known).ok_or_else(|| {
+            let problem = format!("there is no precision '{text}': use auto, f32, f16 or bf16");
+            Error::Setting(problem)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_names() {
+        for precision in Precision::ALL {
+            assert_eq!(
+                precision.to_string().parse::<Precision>().unwrap(),
+                precision
+            );
+        }
+        let error = "int8".parse::<Precision>().unwrap_err().to_string();
+        assert!(error.contains("use auto, f32, f16 or bf16"), "{error}");
+    }
+}

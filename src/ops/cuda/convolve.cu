@@ -1,0 +1,449 @@
+// Convolutions of stride 1 with what follows them in a chain (src/nn).
+//
+// f32: planes, one multiplication and addition after the other.
+// f16 and bf16: products on the tensor cores, sums in f32. Between layers a
+// pixel's channels lie together (NHWC), in multiples of 16; the first layer
+// reads planes, the last one writes planes.
+
+// What lies around the picture.
+enum Around {
+    ZEROS = 0,
+    EDGE = 1,
+};
+
+struct Convolve {
+    uint64_t source;   // Rows source_row0.. of the picture that comes in.
+    uint64_t made;     // Rows made_row0.. of the result.
+    uint64_t weights;  // As the kernel takes them.
+    uint64_t bias;     // f32 for each channel, as stored.
+    uint64_t slope;    // f32 for each channel, as stored; null: values stay.
+    uint64_t skip;     // What is added: like `made`, from row skip_row0 on; or null.
+    uint64_t base;     // f32 planes of the final size that are added to the result; or null.
+    uint64_t nearest;  // f32 planes of 0 to 255 whose samples are added as squares; or null.
+    int32_t inputs;    // Channels that come in, as stored.
+    int32_t outputs;   // Channels of the convolution, as stored.
+    int32_t kernel;    // Side.
+    int32_t pad;       // What the picture that comes in begins before the result.
+    int32_t around;    // One of Around.
+    int32_t source_width, source_height;  // Of the whole picture.
+    int32_t width, height;                // Of the whole result, before the shuffle.
+    int32_t source_row0, source_rows;     // Rows that are there.
+    int32_t made_row0, skip_row0;         // In rows after the shuffle.
+    int32_t row0, rows;                   // What to compute, before the shuffle.
+    int32_t shuffle;   // Side of the squares that channels become.
+    int32_t planes;    // The last layer: planes of the result, else 0.
+    int32_t tanh;      // The last layer: whether y becomes (tanh(y) + 1) / 2.
+    int32_t nearest_factor;
+    int32_t chunk;     // f32: input channels that shared memory holds at once.
+    int32_t source_plane, made_plane;     // Rows of a plane, where planes are apart.
+};
+
+// Position of a sample that may lie outside, or -1 for zero.
+DEVICE int inside(int at, int length, int around) {
+    if (at >= 0 && at < length) return at;
+    if (around == ZEROS) return -1;
+    return at < 0 ? 0 : length - 1;
+}
+
+// What becomes of a result of the last layer, stored as samples of 0 to 255.
+CALLED void leave(const Convolve& a, int channel, int y, int x, float value) {
+    int area = a.shuffle * a.shuffle;
+    int plane = channel / area;
+    if (plane >= a.planes) return;
+    int part = channel % area;
+    int width = a.width * a.shuffle;
+    size_t height = (size_t)a.height * a.shuffle;
+    y = y * a.shuffle + part / a.shuffle;
+    x = x * a.shuffle + part % a.shuffle;
+    size_t at = ((size_t)plane * height + y) * width + x;
+    if (a.base) value += reinterpret_cast<const float*>(a.base)[at] / 255.0f;
+    if (a.nearest) {
+        int columns = width / a.nearest_factor;
+        size_t rows = height / a.nearest_factor;
+        size_t source = ((size_t)plane * rows + y / a.nearest_factor) * columns + x / a.nearest_factor;
+        value += reinterpret_cast<const float*>(a.nearest)[source] / 255.0f;
+    }
+    if (a.tanh) value = (tanhf(value) + 1.0f) * 0.5f;
+    reinterpret_cast<float*>(a.made)[at] = fminf(fmaxf(value * 255.0f, 0.0f), 255.0f);
+}
+
+DEVICE float activated(const Convolve& a, int channel, float value) {
+    value += reinterpret_cast<const float*>(a.bias)[channel];
+    if (a.slope && value < 0.0f) value *= reinterpret_cast<const float*>(a.slope)[channel];
+    return value;
+}
+
+// ---- f32 -------------------------------------------------------------------
+
+// Columns, rows and channels of a block of 32 x 8 threads.
+#define PLAIN_COLUMNS 32
+#define PLAIN_ROWS 32
+#define PLAIN_CHANNELS 16
+#define PLAIN_EACH 4
+
+// Stores a sum. Planes: the channels of a square are one after the other in
+// the order of its pixels, as in the other types.
+CALLED void store_plain(const Convolve& a, int channel, int y, int x, float sum) {
+    if (channel >= a.outputs || y >= a.row0 + a.rows) return;
+    float value = activated(a, channel, sum);
+    if (a.planes) {
+        leave(a, channel, y, x, value);
+        return;
+    }
+    int stored = a.outputs / (a.shuffle * a.shuffle);
+    int part = channel / stored;
+    int row = y * a.shuffle + part / a.shuffle;
+    int column = x * a.shuffle + part % a.shuffle;
+    size_t width = (size_t)a.width * a.shuffle;
+    size_t plane = (size_t)(channel % stored) * a.made_plane;
+    if (a.skip) {
+        size_t at = (plane + row - a.skip_row0) * width + column;
+        value += reinterpret_cast<const float*>(a.skip)[at];
+    }
+    reinterpret_cast<float*>(a.made)[(plane + row - a.made_row0) * width + column] = value;
+}
+
+// Weights: by group of 16 channels out, channel in, tap, channel out.
+KERNEL THREADS(256) convolve_f32(ARGUMENTS Convolve a) {
+    SHARED(plain_shared);
+    int taps = a.kernel * a.kernel;
+    int wide = PLAIN_COLUMNS + a.kernel - 1;
+    int tall = PLAIN_ROWS + a.kernel - 1;
+    float* patch = reinterpret_cast<float*>(plain_shared);
+    float* kernels = patch + ((a.chunk * wide * tall + 3) & ~3);
+    const float* source = reinterpret_cast<const float*>(a.source);
+    const float* weights = reinterpret_cast<const float*>(a.weights) +
+                           (size_t)blockIdx.z * a.inputs * taps * PLAIN_CHANNELS;
+    int left = blockIdx.x * PLAIN_COLUMNS;
+    int top = a.row0 + blockIdx.y * PLAIN_ROWS;
+    int thread = threadIdx.y * PLAIN_COLUMNS + threadIdx.x;
+    float sums[PLAIN_EACH][PLAIN_CHANNELS] = {};
+    for (int first = 0; first < a.inputs; first += a.chunk) {
+        int count = min(a.chunk, a.inputs - first);
+        __syncthreads();
+        for (int i = thread; i < count * wide * tall; i += 256) {
+            int channel = i / (wide * tall);
+            int y = inside(top - a.pad + i / wide % tall, a.source_height, a.around);
+            int x = inside(left - a.pad + i % wide, a.source_width, a.around);
+            int row = y - a.source_row0;
+            bool there = y >= 0 && x >= 0 && row >= 0 && row < a.source_rows;
+            size_t at = ((size_t)(first + channel) * a.source_plane + row) * a.source_width + x;
+            patch[i] = there ? source[at] : 0.0f;
+        }
+        for (int i = thread; i < count * taps * PLAIN_CHANNELS; i += 256) {
+            kernels[i] = weights[(size_t)first * taps * PLAIN_CHANNELS + i];
+        }
+        __syncthreads();
+        for (int channel = 0; channel < count; channel++) {
+            const float* seen = patch + channel * wide * tall + threadIdx.x;
+            const float* weight = kernels + channel * taps * PLAIN_CHANNELS;
+            for (int ky = 0; ky < a.kernel; ky++) {
+                for (int kx = 0; kx < a.kernel; kx++) {
+                    float w[PLAIN_CHANNELS];
+#pragma unroll
+                    for (int c = 0; c < PLAIN_CHANNELS; c++) w[c] = weight[c];
+                    weight += PLAIN_CHANNELS;
+#pragma unroll
+                    for (int i = 0; i < PLAIN_EACH; i++) {
+                        float v = seen[(threadIdx.y + 8 * i + ky) * wide + kx];
+#pragma unroll
+                        for (int c = 0; c < PLAIN_CHANNELS; c++) sums[i][c] += v * w[c];
+                    }
+                }
+            }
+        }
+    }
+    int x = left + threadIdx.x;
+    if (x >= a.width) return;
+#pragma unroll
+    for (int i = 0; i < PLAIN_EACH; i++) {
+        int y = top + threadIdx.y + 8 * i;
+#pragma unroll
+        for (int c = 0; c < PLAIN_CHANNELS; c++) {
+            store_plain(a, blockIdx.z * PLAIN_CHANNELS + c, y, x, sums[i][c]);
+        }
+    }
+}
+
+// ---- f16 and bf16 ----------------------------------------------------------
+
+// Columns and rows of a block of 8 warps, two rows each.
+#define TILE_COLUMNS 32
+#define TILE_ROWS 16
+
+// Values of a pixel that shared memory holds at once, and how far apart pixels
+// lie there: no two of the eight that a warp reads meet in a bank.
+#define CHUNK 16
+#define PIXEL 24
+
+// Products of 16 pixels that a warp holds: four pieces, of 16 columns each.
+#define PIECES 4
+
+DEVICE uint32_t two(const uint16_t* at) { return *reinterpret_cast<const uint32_t*>(at); }
+
+// Stores a piece: 16 pixels of row y from column x on, `count` channels of each
+// from `channel0` on, which lie `apart` values apart in shared memory.
+template <typename T>
+CALLED void store_piece(const Convolve& a, const float* piece, int apart, int count, int channel0,
+                        int y, int x) {
+    if (y >= a.row0 + a.rows) return;
+    int pairs = count / 2;
+    int stored = a.outputs / (a.shuffle * a.shuffle);
+    size_t width = (size_t)a.width * a.shuffle;
+    for (int i = threadIdx.x % 32; i < 16 * pairs; i += 32) {
+        int channel = channel0 + i % pairs * 2;
+        int column = x + i / pairs;
+        if (column >= a.width || channel >= a.outputs) continue;
+        const float* made = piece + i / pairs * apart + i % pairs * 2;
+        float first = activated(a, channel, made[0]);
+        float second = activated(a, channel + 1, made[1]);
+        if (a.planes) {
+            leave(a, channel, y, column, first);
+            leave(a, channel + 1, y, column, second);
+            continue;
+        }
+        // All channels of a square's first pixel come first.
+        int part = channel / stored;
+        int row = y * a.shuffle + part / a.shuffle;
+        column = column * a.shuffle + part % a.shuffle;
+        if (a.skip) {
+            size_t at = ((row - a.skip_row0) * width + column) * stored + channel % stored;
+            uint32_t other = two(reinterpret_cast<const uint16_t*>(a.skip) + at);
+            first += T::value(other & 0xffff);
+            second += T::value(other >> 16);
+        }
+        size_t at = ((row - a.made_row0) * width + column) * stored + channel % stored;
+        uint32_t both = T::bits(first) | (uint32_t)T::bits(second) << 16;
+        *reinterpret_cast<uint32_t*>(reinterpret_cast<uint16_t*>(a.made) + at) = both;
+    }
+}
+
+// Stores what the warps made. Piece p: row p / 2 of the warp, columns from
+// p % 2 * 16 on. Each lane holds two channels of two pixels of a piece, which
+// change hands in shared memory.
+template <typename T, int GROUPS>
+DEVICE void finish(const Convolve& a, unsigned char* shared, int top, int left, int group0,
+                   float (&sums)[PIECES][GROUPS][4]) {
+    const int apart = GROUPS * 8 + 4;
+    int lane = threadIdx.x % 32;
+    int warp = threadIdx.x / 32;
+    float* mine = reinterpret_cast<float*>(shared) + warp * 16 * apart;
+    __syncthreads();
+#pragma unroll
+    for (int piece = 0; piece < PIECES; piece++) {
+#pragma unroll
+        for (int group = 0; group < GROUPS; group++) {
+            float* at = mine + lane / 4 * apart + group * 8 + lane % 4 * 2;
+            at[0] = sums[piece][group][0];
+            at[1] = sums[piece][group][1];
+            at[8 * apart] = sums[piece][group][2];
+            at[8 * apart + 1] = sums[piece][group][3];
+        }
+        __syncwarp();
+        store_piece<T>(a, mine, apart, GROUPS * 8, group0 * 8, top + 2 * warp + piece / 2,
+                       left + piece % 2 * 16);
+        __syncwarp();
+    }
+}
+
+// The first layer: planes of T in. A step of 16 products is a row of the
+// kernel. Weights: by plane, row, group of 8 channels, lane: what the lane
+// holds of them, 16 columns by 8 channels.
+template <typename T, int GROUPS>
+DEVICE void first_layer(const Convolve& a) {
+    SHARED(rows_shared);
+    // A row of the patch, twice: pairs of samples may begin at odd ones.
+    const int wide = TILE_COLUMNS + CHUNK;
+    int tall = TILE_ROWS + a.kernel - 1;
+    uint16_t* even = reinterpret_cast<uint16_t*>(rows_shared);
+    uint16_t* odd = even + a.inputs * tall * wide;
+    const uint16_t* source = reinterpret_cast<const uint16_t*>(a.source);
+    int left = blockIdx.x * TILE_COLUMNS;
+    int top = a.row0 + blockIdx.y * TILE_ROWS;
+    for (int i = threadIdx.x; i < a.inputs * tall * wide; i += 256) {
+        int plane = i / (wide * tall);
+        int column = i % wide;
+        int y = inside(top - a.pad + i / wide % tall, a.source_height, a.around);
+        int x = inside(left - a.pad + column, a.source_width, a.around);
+        int row = y - a.source_row0;
+        bool there = y >= 0 && x >= 0 && row >= 0 && row < a.source_rows;
+        size_t at = ((size_t)plane * a.source_plane + row) * a.source_width + x;
+        uint16_t value = there ? source[at] : (uint16_t)0;
+        even[i] = value;
+        if (column > 0) odd[i - 1] = value;
+        if (column == wide - 1) odd[i] = 0;
+    }
+    __syncthreads();
+    int lane = threadIdx.x % 32;
+    int warp = threadIdx.x / 32;
+    int pixel = lane / 4;
+    int pair = lane % 4 * 2;
+    // Columns begin at the pixel: at an odd one, in the second copy.
+    const uint16_t* patch = pixel % 2 ? odd + pixel - 1 : even + pixel;
+    int group0 = blockIdx.z * GROUPS;
+    int groups = (a.outputs + 7) / 8;
+    const uint2* weights = reinterpret_cast<const uint2*>(a.weights);
+    float sums[PIECES][GROUPS][4] = {};
+    for (int step = 0; step < a.inputs * a.kernel; step++) {
+        int plane = step / a.kernel;
+        int ky = step % a.kernel;
+        uint32_t b[GROUPS][2];
+#pragma unroll
+        for (int group = 0; group < GROUPS; group++) {
+            uint2 w = group0 + group < groups
+                          ? weights[((size_t)step * groups + group0 + group) * 32 + lane]
+                          : make_uint2(0, 0);
+            b[group][0] = w.x;
+            b[group][1] = w.y;
+        }
+#pragma unroll
+        for (int piece = 0; piece < PIECES; piece++) {
+            int row = plane * tall + 2 * warp + piece / 2 + ky;
+            const uint16_t* at = patch + row * wide + piece % 2 * 16 + pair;
+            uint32_t av[4] = {two(at), two(at + 8), two(at + 8), two(at + 16)};
+#pragma unroll
+            for (int group = 0; group < GROUPS; group++) T::mma(sums[piece][group], av, b[group]);
+        }
+    }
+    finish<T, GROUPS>(a, rows_shared, top, left, group0, sums);
+}
+
+// Any other layer: pixels of T in, 16 channels at a time, the next ones on
+// their way meanwhile. Weights: by 16 channels in, tap, group of 8 channels
+// out, lane: what the lane holds of them.
+template <typename T, int GROUPS>
+DEVICE void later_layer(const Convolve& a) {
+    SHARED(patches_shared);
+    int wide = TILE_COLUMNS + a.kernel - 1;
+    int tall = TILE_ROWS + a.kernel - 1;
+    uint16_t* patches = reinterpret_cast<uint16_t*>(patches_shared);
+    int patch_size = wide * tall * PIXEL;
+    const uint16_t* source = reinterpret_cast<const uint16_t*>(a.source);
+    int left = blockIdx.x * TILE_COLUMNS;
+    int top = a.row0 + blockIdx.y * TILE_ROWS;
+    int chunks = a.inputs / CHUNK;
+    int taps = a.kernel * a.kernel;
+    auto fetch = [&](int chunk) {
+        uint16_t* patch = patches + chunk % 2 * patch_size;
+        // Two copies of 16 bytes a pixel.
+        for (int i = threadIdx.x; i < wide * tall * 2; i += 256) {
+            int pixel = i / 2;
+            int y = inside(top - a.pad + pixel / wide, a.source_height, a.around);
+            int x = inside(left - a.pad + pixel % wide, a.source_width, a.around);
+            int row = y - a.source_row0;
+            bool there = y >= 0 && x >= 0 && row >= 0 && row < a.source_rows;
+            size_t at = ((size_t)row * a.source_width + x) * a.inputs + chunk * CHUNK + i % 2 * 8;
+            copy16(patch + pixel * PIXEL + i % 2 * 8, there ? source + at : source, there);
+        }
+        copies_end();
+    };
+    int lane = threadIdx.x % 32;
+    int warp = threadIdx.x / 32;
+    int pair = lane % 4 * 2;
+    int group0 = blockIdx.z * GROUPS;
+    int groups = (a.outputs + 7) / 8;
+    const uint2* weights = reinterpret_cast<const uint2*>(a.weights);
+    float sums[PIECES][GROUPS][4] = {};
+    fetch(0);
+    for (int chunk = 0; chunk < chunks; chunk++) {
+        if (chunk + 1 < chunks) {
+            fetch(chunk + 1);
+            copies_wait<1>();
+        } else {
+            copies_wait<0>();
+        }
+        __syncthreads();
+        const uint16_t* patch = patches + chunk % 2 * patch_size + lane / 4 * PIXEL + pair;
+        for (int tap = 0; tap < taps; tap++) {
+            int ky = tap / a.kernel;
+            int kx = tap % a.kernel;
+            size_t step = (size_t)chunk * taps + tap;
+            uint32_t b[GROUPS][2];
+#pragma unroll
+            for (int group = 0; group < GROUPS; group++) {
+                uint2 w = group0 + group < groups
+                              ? weights[(step * groups + group0 + group) * 32 + lane]
+                              : make_uint2(0, 0);
+                b[group][0] = w.x;
+                b[group][1] = w.y;
+            }
+#pragma unroll
+            for (int piece = 0; piece < PIECES; piece++) {
+                int row = 2 * warp + piece / 2 + ky;
+                const uint16_t* at = patch + (row * wide + piece % 2 * 16 + kx) * PIXEL;
+                uint32_t av[4] = {two(at), two(at + 8 * PIXEL), two(at + 8), two(at + 8 * PIXEL + 8)};
+#pragma unroll
+                for (int group = 0; group < GROUPS; group++) T::mma(sums[piece][group], av, b[group]);
+            }
+        }
+        // The patch that was read is the next one to be written.
+        __syncthreads();
+    }
+    finish<T, GROUPS>(a, patches_shared, top, left, group0, sums);
+}
+
+#define LAYERS(type, name, groups)                                                              \
+    KERNEL THREADS(256) first_##name##_##groups(ARGUMENTS Convolve a) {                         \
+        first_layer<type, groups>(a);                                                           \
+    }                                                                                           \
+    KERNEL THREADS(256) later_##name##_##groups(ARGUMENTS Convolve a) {                         \
+        later_layer<type, groups>(a);                                                           \
+    }
+
+LAYERS(F16, f16, 1)
+LAYERS(F16, f16, 2)
+LAYERS(F16, f16, 4)
+LAYERS(F16, f16, 8)
+LAYERS(Bf16, bf16, 1)
+LAYERS(Bf16, bf16, 2)
+LAYERS(Bf16, bf16, 4)
+LAYERS(Bf16, bf16, 8)
+
+// What the first layer sees: planes of 0 to 255 to v / 255 * scale + offset,
+// in the type of the layers; `edge` more on every side, where it is repeated.
+struct Enter {
+    uint64_t planes;  // f32.
+    uint64_t made;
+    int32_t width, height;
+    int32_t count;
+    int32_t edge;
+    float scale[4];
+    float offset[4];
+};
+
+template <typename Store>
+DEVICE void enter(const Enter& a, Store store) {
+    int wide = a.width + 2 * a.edge;
+    int tall = a.height + 2 * a.edge;
+    int x = blockIdx.x * blockDim.x + threadIdx.x;
+    int y = blockIdx.y * blockDim.y + threadIdx.y;
+    int plane = blockIdx.z;
+    if (x >= wide || y >= tall) return;
+    int row = inside(y - a.edge, a.height, EDGE);
+    int column = inside(x - a.edge, a.width, EDGE);
+    const float* planes = reinterpret_cast<const float*>(a.planes);
+    float value = planes[((size_t)plane * a.height + row) * a.width + column];
+    value = plus(times(over(value, 255.0f), a.scale[plane]), a.offset[plane]);
+    store(((size_t)plane * tall + y) * wide + x, value, (size_t)a.count * tall * wide);
+}
+
+KERNEL THREADS(256) enter_f32(ARGUMENTS Enter a) {
+    float* made = reinterpret_cast<float*>(a.made);
+    enter(a, [=](size_t at, float value, size_t) { made[at] = value; });
+}
+
+KERNEL THREADS(256) enter_f16(ARGUMENTS Enter a) {
+    uint16_t* made = reinterpret_cast<uint16_t*>(a.made);
+    enter(a, [=](size_t at, float value, size_t) { made[at] = F16::bits(value); });
+}
+
+// 8 bits of a sample are what bfloat16 holds: what it loses goes in as well, as
+// planes after the others.
+KERNEL THREADS(256) enter_bf16(ARGUMENTS Enter a) {
+    uint16_t* made = reinterpret_cast<uint16_t*>(a.made);
+    enter(a, [=](size_t at, float value, size_t planes) {
+        uint16_t most = Bf16::bits(value);
+        made[at] = most;
+        made[planes + at] = Bf16::bits(plus(value, -Bf16::value(most)));
+    });
+}

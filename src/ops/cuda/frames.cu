@@ -1,0 +1,153 @@
+// Frames: bytes to planes of f32, resampling, colour, and back. Every sum is
+// the CPU's (src/frame), in its order and rounded one by one: the same bits.
+
+struct Bytes {
+    uint64_t bytes;  // Of the first sample.
+    uint64_t plane;  // f32, dense rows.
+    int32_t stride;  // Bytes from row to row.
+    int32_t step;    // Bytes from sample to sample.
+    int32_t width;
+    int32_t height;
+};
+
+KERNEL THREADS(256) read_bytes(ARGUMENTS Bytes a) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x;
+    int y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= a.width || y >= a.height) return;
+    const uint8_t* bytes = reinterpret_cast<const uint8_t*>(a.bytes);
+    float* plane = reinterpret_cast<float*>(a.plane);
+    plane[(size_t)y * a.width + x] = (float)bytes[(size_t)y * a.stride + (size_t)x * a.step];
+}
+
+// Rounds to nearest, halves up, and clamps. NaN becomes 0. A null plane
+// stands for bytes of 255.
+KERNEL THREADS(256) store_bytes(ARGUMENTS Bytes a) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x;
+    int y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= a.width || y >= a.height) return;
+    uint8_t* bytes = reinterpret_cast<uint8_t*>(a.bytes);
+    const float* plane = reinterpret_cast<const float*>(a.plane);
+    float value = 255.0f;
+    if (plane) value = fminf(fmaxf(plus(plane[(size_t)y * a.width + x], 0.5f), 0.0f), 255.0f);
+    bytes[(size_t)y * a.stride + (size_t)x * a.step] = (uint8_t)(int)value;
+}
+
+struct Resample {
+    uint64_t source;   // f32, dense rows of source_width.
+    uint64_t made;     // f32, dense rows of width.
+    uint64_t starts;   // u32, one for each sample of the axis.
+    uint64_t weights;  // f32, `taps` for each sample of the axis.
+    int32_t taps;
+    int32_t source_width;
+    int32_t width;
+    int32_t height;
+};
+
+KERNEL THREADS(256) resample_rows(ARGUMENTS Resample a) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x;
+    int y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= a.width || y >= a.height) return;
+    const float* source = reinterpret_cast<const float*>(a.source);
+    const float* weights = reinterpret_cast<const float*>(a.weights) + (size_t)y * a.taps;
+    size_t start = reinterpret_cast<const uint32_t*>(a.starts)[y];
+    float sum = 0.0f;
+    for (int tap = 0; tap < a.taps; tap++) {
+        sum = plus(sum, times(weights[tap], source[(start + tap) * a.source_width + x]));
+    }
+    reinterpret_cast<float*>(a.made)[(size_t)y * a.width + x] = sum;
+}
+
+KERNEL THREADS(256) resample_columns(ARGUMENTS Resample a) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x;
+    int y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= a.width || y >= a.height) return;
+    const float* weights = reinterpret_cast<const float*>(a.weights) + (size_t)x * a.taps;
+    size_t start = reinterpret_cast<const uint32_t*>(a.starts)[x];
+    const float* source =
+        reinterpret_cast<const float*>(a.source) + (size_t)y * a.source_width + start;
+    float sum = 0.0f;
+    for (int tap = 0; tap < a.taps; tap++) sum = plus(sum, times(weights[tap], source[tap]));
+    reinterpret_cast<float*>(a.made)[(size_t)y * a.width + x] = sum;
+}
+
+// What becomes of the samples of planes that belong together.
+enum ColorChange {
+    YUV_TO_RGB = 0,
+    RGB_TO_YUV = 1,
+    GRAY_TO_RGB = 2,   // The first plane to all three.
+    RGB_TO_GRAY = 3,   // All three to the first.
+    LUMA_OF_RGB = 4,   // BT.601 studio luma of the planes into `other`.
+    ADD_LUMA = 5,      // What `other` has more of luma than the planes, added to them.
+};
+
+struct Colors {
+    uint64_t planes;  // f32: three planes, one after the other.
+    uint64_t other;   // f32: one plane.
+    uint64_t samples; // Of one plane.
+    int32_t change;
+    float kr, kg, kb;
+    float luma_base, luma_gain, chroma_gain;
+    float rgb_per_luma;
+};
+
+DEVICE void to_rgb(const Colors& a, float y, float u, float v, float& r, float& g, float& b) {
+    y = times(plus(y, -a.luma_base), a.luma_gain);
+    float red = times(times(2.0f, plus(1.0f, -a.kr)), a.chroma_gain);
+    float blue = times(times(2.0f, plus(1.0f, -a.kb)), a.chroma_gain);
+    r = plus(y, times(red, plus(v, -128.0f)));
+    b = plus(y, times(blue, plus(u, -128.0f)));
+    g = over(plus(plus(y, -times(a.kr, r)), -times(a.kb, b)), a.kg);
+}
+
+DEVICE float weighted(const Colors& a, float r, float g, float b) {
+    return plus(plus(times(a.kr, r), times(a.kg, g)), times(a.kb, b));
+}
+
+DEVICE float luma_601(float r, float g, float b) {
+    return (float)(16.0 + (65.481 * (double)r + 128.553 * (double)g + 24.966 * (double)b) / 255.0);
+}
+
+KERNEL THREADS(256) change_colors(ARGUMENTS Colors a) {
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= a.samples) return;
+    float* p = reinterpret_cast<float*>(a.planes) + i;
+    float* q = p + a.samples;
+    float* s = q + a.samples;
+    float* other = reinterpret_cast<float*>(a.other) + i;
+    switch (a.change) {
+        case YUV_TO_RGB:
+        case GRAY_TO_RGB: {
+            bool gray = a.change == GRAY_TO_RGB;
+            float r, g, b;
+            to_rgb(a, *p, gray ? 128.0f : *q, gray ? 128.0f : *s, r, g, b);
+            *p = r;
+            *q = gray ? r : g;
+            *s = gray ? r : b;
+            break;
+        }
+        case RGB_TO_YUV: {
+            float y = weighted(a, *p, *q, *s);
+            float blue = times(times(2.0f, plus(1.0f, -a.kb)), a.chroma_gain);
+            float red = times(times(2.0f, plus(1.0f, -a.kr)), a.chroma_gain);
+            float u = plus(over(plus(*s, -y), blue), 128.0f);
+            float v = plus(over(plus(*p, -y), red), 128.0f);
+            *p = plus(over(y, a.luma_gain), a.luma_base);
+            *q = u;
+            *s = v;
+            break;
+        }
+        case RGB_TO_GRAY:
+            *p = plus(over(weighted(a, *p, *q, *s), a.luma_gain), a.luma_base);
+            break;
+        case LUMA_OF_RGB:
+            *other = luma_601(*p, *q, *s);
+            break;
+        case ADD_LUMA: {
+            float more = times(plus(*other, -luma_601(*p, *q, *s)), a.rgb_per_luma);
+            *p = plus(*p, more);
+            *q = plus(*q, more);
+            *s = plus(*s, more);
+            break;
+        }
+    }
+}

@@ -1,0 +1,6 @@
+// All kernels, one module.
+#include "device.cuh"
+
+#include "frames.cu"
+
+#include "convolve.cu"

@@ -1,0 +1,260 @@
+// Runs kernels on the CPU, for tests: what src/ops/cuda/device.cuh takes of a
+// GPU. The threads of a block are fibres of one thread of the CPU, which
+// change at barriers and at what a warp does together; blocks come one after
+// the other. Slow, and strict: addresses are real ones, so that a sanitizer
+// sees every access.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <setjmp.h>
+#include <ucontext.h>
+#include <vector>
+
+struct dim3 {
+    unsigned x = 1, y = 1, z = 1;
+};
+struct uint2 {
+    uint32_t x, y;
+};
+inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
+
+inline dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace emulator {
+
+struct Barrier {
+    unsigned size = 0, arrived = 0, generation = 0;
+};
+
+struct Warp {
+    Barrier barrier;
+    uint32_t a[32][4], b[32][2];
+};
+
+struct Fiber {
+    ucontext_t start;
+    jmp_buf place;
+    dim3 index;
+    unsigned number = 0;
+    bool begun = false, done = false;
+    std::unique_ptr<char[]> stack;
+};
+
+inline std::vector<Fiber> fibers;
+inline std::vector<Warp> warps;
+inline Barrier block;
+inline unsigned current = 0;
+inline ucontext_t outside;
+inline const std::function<void()>* body = nullptr;
+inline unsigned char* shared_memory = nullptr;
+
+const size_t STACK = 64 << 10;
+
+inline void run_current();
+
+// Goes on with the next fibre that is not done.
+inline void change() {
+    Fiber& from = fibers[current];
+    if (!from.done && _setjmp(from.place)) return;
+    for (unsigned i = 1; i <= fibers.size(); i++) {
+        unsigned next = (current + i) % fibers.size();
+        if (!fibers[next].done) {
+            current = next;
+            run_current();
+        }
+    }
+    setcontext(&outside);
+}
+
+inline void enter_fiber() {
+    (*body)();
+    fibers[current].done = true;
+    change();
+}
+
+inline void run_current() {
+    Fiber& fiber = fibers[current];
+    threadIdx = fiber.index;
+    if (fiber.begun) _longjmp(fiber.place, 1);
+    fiber.begun = true;
+    setcontext(&fiber.start);
+}
+
+inline void wait(Barrier& barrier) {
+    unsigned generation = barrier.generation;
+    if (++barrier.arrived == barrier.size) {
+        barrier.arrived = 0;
+        barrier.generation++;
+        return;
+    }
+    while (barrier.generation == generation) change();
+}
+
+inline Warp& warp() { return warps[fibers[current].number / 32]; }
+inline unsigned lane() { return fibers[current].number % 32; }
+
+// Runs one kernel.
+inline void launch(dim3 grid, dim3 threads, size_t shared, const std::function<void()>& kernel) {
+    unsigned count = threads.x * threads.y * threads.z;
+    std::vector<unsigned char> memory(shared + 16);
+    void* aligned = memory.data();
+    size_t space = memory.size();
+    shared_memory = static_cast<unsigned char*>(std::align(16, shared, aligned, space));
+    gridDim = grid;
+    blockDim = threads;
+    body = &kernel;
+    fibers.resize(count);
+    for (unsigned z = 0; z < grid.z; z++)
+        for (unsigned y = 0; y < grid.y; y++)
+            for (unsigned x = 0; x < grid.x; x++) {
+                blockIdx = {x, y, z};
+                // What a kernel reads of shared memory it must have written.
+                memset(shared_memory, 0xff, shared);
+                block = {count, 0, 0};
+                warps.assign((count + 31) / 32, Warp{});
+                for (unsigned i = 0; i < warps.size(); i++)
+                    warps[i].barrier.size = count - 32 * i < 32 ? count - 32 * i : 32;
+                for (unsigned i = 0; i < count; i++) {
+                    Fiber& fiber = fibers[i];
+                    fiber.number = i;
+                    fiber.index = {i % threads.x, i / threads.x % threads.y, i / threads.x / threads.y};
+                    fiber.begun = fiber.done = false;
+                    if (!fiber.stack) fiber.stack.reset(new char[STACK]);
+                    getcontext(&fiber.start);
+                    fiber.start.uc_stack.ss_sp = fiber.stack.get();
+                    fiber.start.uc_stack.ss_size = STACK;
+                    fiber.start.uc_link = nullptr;
+                    makecontext(&fiber.start, enter_fiber, 0);
+                }
+                current = 0;
+                volatile bool started = false;
+                getcontext(&outside);
+                if (!started) {
+                    started = true;
+                    run_current();
+                }
+            }
+}
+
+inline float f16_value(uint16_t bits) {
+    uint32_t sign = (uint32_t)(bits & 0x8000) << 16;
+    int exponent = bits >> 10 & 31;
+    uint32_t fraction = bits & 0x3ff;
+    if (exponent == 0) {
+        float value = std::ldexp((float)fraction, -24);
+        return sign ? -value : value;
+    }
+    uint32_t all = exponent == 31 ? sign | 0x7f800000 | fraction << 13
+                                  : sign | (uint32_t)(exponent + 112) << 23 | fraction << 13;
+    float value;
+    memcpy(&value, &all, 4);
+    return value;
+}
+
+// Rounds to nearest, halves to even.
+inline uint16_t f16_bits(float value) {
+    uint16_t sign = std::signbit(value) ? 0x8000 : 0;
+    float size = std::fabs(value);
+    if (std::isnan(value)) return 0x7fff;
+    if (size >= 65520.0f) return sign | 0x7c00;
+    if (size < 0x1p-14f) return sign | (uint16_t)std::nearbyint(std::ldexp(size, 24));
+    int exponent;
+    float fraction = std::frexp(size, &exponent);  // 0.5 to 1
+    auto mantissa = (uint32_t)std::nearbyint(std::ldexp(fraction, 11));  // 1024 to 2048
+    return sign | (uint16_t)(((exponent + 13) << 10) + mantissa);
+}
+
+inline float bf16_value(uint16_t bits) {
+    uint32_t all = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &all, 4);
+    return value;
+}
+
+inline uint16_t bf16_bits(float value) {
+    uint32_t all;
+    memcpy(&all, &value, 4);
+    if (std::isnan(value)) return 0x7fff;
+    return (uint16_t)((all + 0x7fff + (all >> 16 & 1)) >> 16);
+}
+
+// D += A B, each lane holding what PTX says that it holds (m16n8k16).
+template <typename T>
+void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    Warp& mine = warp();
+    unsigned lane = emulator::lane();
+    memcpy(mine.a[lane], a, sizeof a);
+    memcpy(mine.b[lane], b, sizeof b);
+    wait(mine.barrier);
+    auto half = [](uint32_t both, int which) {
+        return T::value((uint16_t)(which ? both >> 16 : both & 0xffff));
+    };
+    for (int i = 0; i < 4; i++) {
+        unsigned row = lane / 4 + i / 2 * 8;
+        unsigned column = lane % 4 * 2 + i % 2;
+        float sum = d[i];
+        for (unsigned k = 0; k < 16; k++) {
+            float left = half(mine.a[row % 8 * 4 + k % 8 / 2][row / 8 + k / 8 * 2], k % 2);
+            float right = half(mine.b[column * 4 + k % 8 / 2][k / 8], k % 2);
+            sum += left * right;
+        }
+        d[i] = sum;
+    }
+    wait(mine.barrier);
+}
+
+}  // namespace emulator
+
+#define KERNEL extern "C" void
+#define DEVICE inline
+#define CALLED static
+#define SHARED(name) unsigned char* name = emulator::shared_memory
+#define ARGUMENTS const
+#define THREADS(most)
+
+using std::max;
+using std::min;
+
+inline float times(float a, float b) {
+    volatile float product = a * b;
+    return product;
+}
+inline float plus(float a, float b) { return a + b; }
+inline float over(float a, float b) { return a / b; }
+
+inline void __syncthreads() { emulator::wait(emulator::block); }
+inline void __syncwarp() { emulator::wait(emulator::warp().barrier); }
+
+inline void copy16(void* shared, const void* global, bool there) {
+    if (there)
+        memcpy(shared, global, 16);
+    else
+        memset(shared, 0, 16);
+}
+inline void copies_end() {}
+template <int left>
+void copies_wait() {}
+
+struct F16 {
+    typedef uint16_t Bits;
+    static Bits bits(float v) { return emulator::f16_bits(v); }
+    static float value(Bits b) { return emulator::f16_value(b); }
+    static void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+        emulator::mma<F16>(d, a, b);
+    }
+};
+
+struct Bf16 {
+    typedef uint16_t Bits;
+    static Bits bits(float v) { return emulator::bf16_bits(v); }
+    static float value(Bits b) { return emulator::bf16_value(b); }
+    static void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+        emulator::mma<Bf16>(d, a, b);
+    }
+};

@@ -1,0 +1,10 @@
+// What candle asks of cuBLAS and cuRAND when it opens a GPU, for tests.
+extern "C" {
+int cublasCreate_v2(void** handle) { return *handle = (void*)1, 0; }
+int cublasDestroy_v2(void*) { return 0; }
+int cublasSetStream_v2(void*, void*) { return 0; }
+int curandCreateGenerator(void** made, int) { return *made = (void*)1, 0; }
+int curandSetPseudoRandomGeneratorSeed(void*, unsigned long long) { return 0; }
+int curandSetStream(void*, void*) { return 0; }
+int curandDestroyGenerator(void*) { return 0; }
+}
