@@ -1,8 +1,9 @@
 # make demo   sets up, builds, and enlarges a clip that the project draws
 # make test   sets up and runs all tests
 # make build  sets up and builds plugin, sr and train into target/release
+# make gpu-bundle  builds target/gpu-bundle.tar.xz, for scripts/gpu-check
 
-.PHONY: demo test build
+.PHONY: demo test build gpu-bundle
 
 demo:
 	@scripts/demo.sh
@@ -13,3 +14,6 @@ test:
 build:
 	@scripts/setup.sh
 	PATH="$$PATH:$$HOME/.cargo/bin" cargo build --release --workspace
+
+gpu-bundle:
+	@scripts/gpu-bundle.sh

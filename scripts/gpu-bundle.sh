@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Builds what a bare machine with a GPU needs to run scripts/gpu-check: the
+# plugin, `sr`, `train`, the tests of the kernels, and a GStreamer to run them
+# in. Needs no GPU. Writes target/gpu-bundle.tar.xz; there:
+#
+#   tar xf gpu-bundle.tar.xz && gpu-bundle/gpu-check
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PATH:$HOME/.cargo/bin
+scripts/setup.sh g++ python3-venv xz-utils
+
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+scripts/cuda-toolkit.sh "$target/cuda-toolkit"
+. "$target/cuda-toolkit/env.sh"
+# As scripts/cuda-test.sh, whose builds are shared.
+export CARGO_TARGET_DIR=$target/cuda
+features=srfilter/cuda,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda
+cargo build --release --workspace --features "$features"
+tests=$(cargo test --release --workspace --features "$features" --test gpu --no-run \
+    --message-format json | grep -o '"executable":"[^"]*/gpu-[^"]*"' | tail -n 1 | cut -d'"' -f4)
+
+bundle=$target/gpu-bundle
+rm -rf "$bundle"
+mkdir -p "$bundle"/{bin,plugins,lib}
+cp "$CARGO_TARGET_DIR"/release/{sr,train} "$bundle/bin/"
+cp "$tests" "$bundle/bin/gpu-test"
+cp "$CARGO_TARGET_DIR/release/libgstsrfilter.so" "$bundle/plugins/"
+strip "$bundle"/bin/* "$bundle"/plugins/*
+cp "$(command -v gst-launch-1.0)" "$bundle/bin/"
+installed=$(pkg-config --variable=pluginsdir gstreamer-1.0)
+for plugin in coreelements videotestsrc videoconvertscale; do
+    cp "$installed/libgst$plugin.so" "$bundle/plugins/"
+done
+# Every library that those need, but for what any Linux has.
+ldd "$bundle"/bin/* "$bundle"/plugins/* | grep -o '/[^ ]*\.so[^ ]*' | sort -u |
+    grep -vE '/(ld-linux|libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+)[-.]' |
+    while read -r library; do cp -L "$library" "$bundle/lib/"; done
+cp scripts/gpu-check "$bundle/"
+git describe --always --dirty >"$bundle/commit" 2>/dev/null || echo unknown >"$bundle/commit"
+
+archive=$target/gpu-bundle.tar.xz
+# The kernels are in all four programs: a window that spans them stores them once.
+tar -C "$target" -c gpu-bundle | xz -T1 --lzma2=preset=6,dict=192MiB >"$archive"
+size=$(($(stat -c %s "$archive") >> 20))
+echo "$archive: $size MiB"
+[ "$size" -le 40 ] || { echo "the bundle is larger than 40 MiB" >&2; exit 1; }
