@@ -32,7 +32,7 @@ for plugin in coreelements videotestsrc videoconvertscale; do
     cp "$installed/libgst$plugin.so" "$bundle/plugins/"
 done
 # Every library that those need, but for what any Linux has.
-ldd "$bundle"/bin/* "$bundle"/plugins/* | grep -o '/[^ ]*\.so[^ ]*' | sort -u |
+ldd "$bundle"/bin/* "$bundle"/plugins/* | sed -n 's/.* => \(\/[^ ]*\) .*/\1/p' | sort -u |
     grep -vE '/(ld-linux|libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+)[-.]' |
     while read -r library; do cp -L "$library" "$bundle/lib/"; done
 cp scripts/gpu-check "$bundle/"
