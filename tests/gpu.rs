@@ -78,6 +78,7 @@ emulated! {
     every_model_in_every_precision [] => models_inside;
     every_kind_of_format [] => formats_inside;
     any_size_scale_and_border [] => sizes_inside;
+    several_streams_of_video_on_any_thread [] => threads_inside;
     planes_without_a_frame [] => planes_inside;
     what_measures_runs [("SRFILTER_SPEED_SMALL", "1")] => speed_inside;
     bands_of_any_height [] => bands_inside;
@@ -327,6 +328,30 @@ fn planes_inside() {
         // 1e-4 of the range.
         assert!(most < 0.0255 && made[1][0].len() == 50 * 28);
     }
+}
+
+/// Upscalers work side by side, each on threads that never saw the GPU.
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn threads_inside() {
+    let job = Job::exact(shape(PixelFormat::I420, (20, 12)), Scale::whole(2));
+    let frame = Frame::drawn(job.input);
+    let names = ["srcnn", "espcn", "hypersrcnn"];
+    let made = names.map(|name| {
+        let mut upscaler = Upscaler::new(model(name, 2), job, &on_gpu(Precision::F16)).unwrap();
+        let expected = frame.upscaled(&mut upscaler);
+        (upscaler, expected)
+    });
+    std::thread::scope(|scope| {
+        for (mut upscaler, expected) in made {
+            let frame = &frame;
+            scope.spawn(move || {
+                for _ in 0..4 {
+                    assert_eq!(frame.upscaled(&mut upscaler).apart(&expected).most, 0);
+                }
+            });
+        }
+    });
 }
 
 /// The same bits, however the picture is divided.

@@ -1,6 +1,7 @@
 // A libcuda for tests: one "GPU", whose kernels are those of src/ops/cuda run
 // on the CPU by the emulator. Everything happens at once, in the order of the
-// calls; a stream in capture keeps its calls for the graph instead.
+// calls; a stream in capture keeps its calls for the graph instead. Threads
+// without a context are refused, as a driver refuses them.
 //
 // SRFILTER_EMULATED_MEMORY: bytes that the GPU has (default 1 GiB).
 // SRFILTER_EMULATED_LOST: launches after which the GPU is lost.
@@ -8,6 +9,7 @@
 #include "kernels.cu"
 
 #include <map>
+#include <mutex>
 #include <string>
 
 namespace {
@@ -16,6 +18,7 @@ enum {
     SUCCESS = 0,
     INVALID_VALUE = 1,
     OUT_OF_MEMORY = 2,
+    INVALID_CONTEXT = 201,
     NOT_FOUND = 500,
     LAUNCH_FAILED = 719,
     NO_FUNCTION = 98,
@@ -51,10 +54,17 @@ std::vector<Kernel>& kernels() {
 
 typedef std::vector<std::function<int()>> Calls;
 
+struct Stream {
+    bool capturing = false;
+    Calls captured;
+};
+
+// The emulator runs one kernel at a time.
+std::recursive_mutex one;
+thread_local bool has_context = false;
+
 std::map<uintptr_t, size_t> blocks;
 size_t used = 0;
-bool capturing = false;
-Calls captured;
 long launches = 0;
 
 size_t setting(const char* name, size_t otherwise) {
@@ -66,6 +76,7 @@ size_t capacity() { return setting("SRFILTER_EMULATED_MEMORY", (size_t)1 << 30);
 
 // Whether memory of the GPU has all those bytes.
 bool is_there(uintptr_t at, size_t bytes) {
+    std::lock_guard lock(one);
     auto next = blocks.upper_bound(at);
     if (next == blocks.begin()) return false;
     --next;
@@ -73,6 +84,8 @@ bool is_there(uintptr_t at, size_t bytes) {
 }
 
 int allocate(uintptr_t* made, size_t bytes) {
+    std::lock_guard lock(one);
+    if (!has_context) return INVALID_CONTEXT;
     if (bytes == 0) return INVALID_VALUE;
     if (used + bytes > capacity()) return OUT_OF_MEMORY;
     auto at = (uintptr_t)aligned_alloc(256, (bytes + 255) / 256 * 256);
@@ -85,6 +98,7 @@ int allocate(uintptr_t* made, size_t bytes) {
 }
 
 int release(uintptr_t at) {
+    std::lock_guard lock(one);
     auto block = blocks.find(at);
     if (block == blocks.end()) return INVALID_VALUE;
     used -= block->second;
@@ -93,9 +107,14 @@ int release(uintptr_t at) {
     return SUCCESS;
 }
 
-int call(std::function<int()> call) {
-    if (!capturing) return call();
-    captured.push_back(call);
+// Does something now, or later as part of a graph.
+int call(void* on, std::function<int()> call) {
+    std::lock_guard lock(one);
+    if (!has_context) return INVALID_CONTEXT;
+    auto stream = static_cast<Stream*>(on);
+    if (!stream) return INVALID_VALUE;
+    if (!stream->capturing) return call();
+    stream->captured.push_back(call);
     return SUCCESS;
 }
 
@@ -121,12 +140,16 @@ int cuDeviceGetAttribute(int* value, int attribute, int) {
 }
 int cuDevicePrimaryCtxRetain(void** context, int) { return *context = (void*)1, SUCCESS; }
 int cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
-int cuCtxSetCurrent(void*) { return SUCCESS; }
-int cuCtxGetCurrent(void** context) { return *context = (void*)1, SUCCESS; }
+int cuCtxSetCurrent(void* context) { return has_context = context != nullptr, SUCCESS; }
+int cuCtxGetCurrent(void** context) {
+    return *context = has_context ? (void*)1 : nullptr, SUCCESS;
+}
 int cuCtxSynchronize() { return SUCCESS; }
-int cuStreamCreate(void** stream, unsigned) { return *stream = (void*)2, SUCCESS; }
-int cuStreamDestroy_v2(void*) { return SUCCESS; }
-int cuStreamSynchronize(void*) { return capturing ? 900 : SUCCESS; }
+int cuStreamCreate(void** stream, unsigned) { return *stream = new Stream, SUCCESS; }
+int cuStreamDestroy_v2(void* stream) { return delete static_cast<Stream*>(stream), SUCCESS; }
+int cuStreamSynchronize(void* stream) {
+    return static_cast<Stream*>(stream)->capturing ? 900 : SUCCESS;
+}
 int cuDeviceGetDefaultMemPool(void** pool, int) { return *pool = (void*)3, SUCCESS; }
 int cuMemPoolSetAttribute(void*, int, void*) { return SUCCESS; }
 int cuMemGetInfo_v2(size_t* left, size_t* all) {
@@ -141,17 +164,17 @@ int cuMemHostAlloc(void** made, size_t bytes, unsigned) {
 }
 int cuMemFreeHost(void* at) { return free(at), SUCCESS; }
 
-int cuMemcpyHtoDAsync_v2(uintptr_t to, const void* from, size_t bytes, void*) {
+int cuMemcpyHtoDAsync_v2(uintptr_t to, const void* from, size_t bytes, void* on) {
     if (!is_there(to, bytes)) return INVALID_VALUE;
-    return call([=] { return memcpy((void*)to, from, bytes), SUCCESS; });
+    return call(on, [=] { return memcpy((void*)to, from, bytes), SUCCESS; });
 }
-int cuMemcpyDtoHAsync_v2(void* to, uintptr_t from, size_t bytes, void*) {
+int cuMemcpyDtoHAsync_v2(void* to, uintptr_t from, size_t bytes, void* on) {
     if (!is_there(from, bytes)) return INVALID_VALUE;
-    return call([=] { return memcpy(to, (void*)from, bytes), SUCCESS; });
+    return call(on, [=] { return memcpy(to, (void*)from, bytes), SUCCESS; });
 }
-int cuMemsetD8Async(uintptr_t at, unsigned char value, size_t bytes, void*) {
+int cuMemsetD8Async(uintptr_t at, unsigned char value, size_t bytes, void* on) {
     if (!is_there(at, bytes)) return INVALID_VALUE;
-    return call([=] { return memset((void*)at, value, bytes), SUCCESS; });
+    return call(on, [=] { return memset((void*)at, value, bytes), SUCCESS; });
 }
 
 int cuModuleLoadData(void** module, const void* image) {
@@ -168,32 +191,35 @@ int cuModuleGetFunction(void** function, void*, const char* name) {
 int cuFuncSetAttribute(void*, int, int) { return SUCCESS; }
 
 int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                   unsigned bz, unsigned shared, void*, void** parameters, void**) {
+                   unsigned bz, unsigned shared, void* on, void** parameters, void**) {
     auto kernel = static_cast<Kernel*>(function);
     if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535 || bx * by * bz > 1024)
         return INVALID_VALUE;
     if (shared > 160 << 10) return INVALID_VALUE;
     auto from = static_cast<const char*>(parameters[0]);
     std::vector<char> arguments(from, from + kernel->arguments);
-    return call([=] {
+    return call(on, [=] {
         if (++launches > (long)setting("SRFILTER_EMULATED_LOST", 1l << 40)) return (int)LAUNCH_FAILED;
         emulator::launch({gx, gy, gz}, {bx, by, bz}, shared, [&] { kernel->run(arguments.data()); });
         return (int)SUCCESS;
     });
 }
 
-int cuStreamBeginCapture_v2(void*, int) {
-    captured.clear();
-    return capturing = true, SUCCESS;
+int cuStreamBeginCapture_v2(void* on, int) {
+    return static_cast<Stream*>(on)->capturing = true, SUCCESS;
 }
-int cuStreamEndCapture(void*, void** graph) {
-    capturing = false;
-    return *graph = new Calls(std::move(captured)), SUCCESS;
+int cuStreamEndCapture(void* on, void** graph) {
+    auto stream = static_cast<Stream*>(on);
+    stream->capturing = false;
+    *graph = new Calls(std::move(stream->captured));
+    return stream->captured.clear(), SUCCESS;
 }
 int cuGraphInstantiateWithFlags(void** made, void* graph, unsigned long long) {
     return *made = new Calls(*static_cast<Calls*>(graph)), SUCCESS;
 }
 int cuGraphLaunch(void* graph, void*) {
+    std::lock_guard lock(one);
+    if (!has_context) return INVALID_CONTEXT;
     for (auto& call : *static_cast<Calls*>(graph))
         if (int error = call()) return error;
     return SUCCESS;

@@ -63,6 +63,8 @@ pub struct Trainer {
     steps_per_epoch: u64,
     seconds: f64,
     course: Course,
+    /// Whether steps may look at what the layers see, for whitening.
+    looks: bool,
     /// What is trained on.
     data: String,
 }
@@ -147,6 +149,7 @@ impl Trainer {
             descent,
             seconds,
             course,
+            looks: true,
             data: dataset.fingerprint.clone(),
         })
     }
@@ -159,6 +162,12 @@ impl Trainer {
     /// Seconds of training, all sittings together.
     pub fn seconds(&self) -> f64 {
         self.seconds
+    }
+
+    /// Takes steps without looking at what the layers see from now on: for
+    /// measuring, since most steps of a run do not.
+    pub fn look_no_more(&mut self) {
+        self.looks = false;
     }
 
     /// Adds time that was spent beside the steps, in seconds.
@@ -267,7 +276,7 @@ impl Trainer {
     pub fn step(&mut self) -> Result<Report> {
         let start = Instant::now();
         let parts = self.feeder.next()?;
-        let made = match self.descent.wants_to_look() {
+        let made = match self.looks && self.descent.wants_to_look() {
             true => {
                 let (made, records) = recording(|| self.make(&parts));
                 self.descent.look(&self.vars, &records)?;

@@ -33,7 +33,7 @@ const WINDOWS: usize = 3000;
 
 /// Every step up to here is looked at, then one in [`LOOK_EVERY`].
 const FIRST_LOOKS: u64 = 30;
-const LOOK_EVERY: u64 = 50;
+pub(crate) const LOOK_EVERY: u64 = 50;
 
 /// Steps whose look brings the roots up to date; later, one in [`RENEW_EVERY`].
 const FIRST_RENEWALS: [u64; 5] = [0, 30, 100, 300, 1000];

@@ -1,6 +1,6 @@
 //! Kernels of this crate on NVIDIA's GPUs: memory, calls, and graphs of them.
 //!
-//! Everything runs in the order of one stream. What the kernels take is laid
+//! A job's calls run in the order of its stream. What the kernels take is laid
 //! out in `frames.cu` and `convolve.cu`; the structures here are the same.
 
 use candle_core::cuda_backend::WrapErr;
@@ -20,7 +20,8 @@ const USUAL_SHARED: usize = 48 << 10;
 /// Threads of a block of the kernels that take samples one by one.
 const BLOCK: (u32, u32) = (32, 8);
 
-/// A GPU that runs this crate's kernels.
+/// A GPU that runs this crate's kernels, in the order of a stream of its own:
+/// others' work can neither get into a graph that is being made nor hold it up.
 #[derive(Clone)]
 pub(crate) struct Gpu {
     device: CudaDevice,
@@ -39,7 +40,7 @@ impl Gpu {
     /// A device that is no GPU, or does not answer.
     pub(crate) fn new(device: &Device) -> Result<Self> {
         let device = device.as_cuda_device()?.clone();
-        let stream = device.cuda_stream();
+        let stream = device.cuda_stream().context().new_stream().w()?;
         let attribute = |which| stream.context().attribute(which).w();
         use sys::CUdevice_attribute as A;
         let shared =
@@ -87,6 +88,7 @@ impl Gpu {
     /// As [`Gpu::room`].
     pub(crate) fn upload<T: DeviceRepr>(&self, values: &[T]) -> Result<Memory> {
         let memory = self.room::<T>(values.len())?;
+        self.stream.context().bind_to_thread().w()?;
         // SAFETY: the memory has room for the values, and they stay until the
         // copy is done.
         unsafe { result::memcpy_htod_async(memory.address, values, self.stream.cu_stream()) }
@@ -165,6 +167,7 @@ impl Pinned {
     ///
     /// A GPU that is gone.
     pub(crate) fn send(&mut self, to: &Memory) -> Result<()> {
+        self.stream.context().bind_to_thread().w()?;
         let (to, stream) = (to.address, self.stream.cu_stream());
         // SAFETY: memory for frames is made as large as their pinned one.
         unsafe { result::memcpy_htod_async(to, self.bytes(), stream) }.w()
@@ -177,6 +180,7 @@ impl Pinned {
     ///
     /// A GPU that is gone.
     pub(crate) fn fetch(&mut self, from: &Memory) -> Result<()> {
+        self.stream.context().bind_to_thread().w()?;
         let (from, stream) = (from.address, self.stream.cu_stream());
         // SAFETY: as in `send`.
         unsafe { result::memcpy_dtoh_async(self.bytes(), from, stream) }.w()
