@@ -16,14 +16,19 @@ scripts/cuda-toolkit.sh "$target/cuda-toolkit"
 export CARGO_TARGET_DIR=$target/cuda
 features=srfilter/cuda,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda
 cargo build --release --workspace --features "$features"
-tests=$(cargo test --release --workspace --features "$features" --test gpu --no-run \
-    --message-format json | grep -o '"executable":"[^"]*/gpu-[^"]*"' | tail -n 1 | cut -d'"' -f4)
+tests=$(cargo test --release --workspace --features "$features" --test gpu --test golden --no-run \
+    --message-format json | grep -o '"executable":"[^"]*"' | cut -d'"' -f4)
 
 bundle=$target/gpu-bundle
 rm -rf "$bundle"
 mkdir -p "$bundle"/{bin,plugins,lib}
 cp "$CARGO_TARGET_DIR"/release/{sr,train} "$bundle/bin/"
-cp "$tests" "$bundle/bin/gpu-test"
+for test in gpu golden; do
+    cp "$(grep "/$test-" <<<"$tests" | tail -n 1)" "$bundle/bin/$test-test"
+done
+# Reference vectors, where they are: they are no part of this repository.
+golden=${SRFILTER_GOLDEN:-../shared/golden}
+[ -d "$golden" ] && cp -r "$golden" "$bundle/golden"
 cp "$CARGO_TARGET_DIR/release/libgstsrfilter.so" "$bundle/plugins/"
 strip "$bundle"/bin/* "$bundle"/plugins/*
 cp "$(command -v gst-launch-1.0)" "$bundle/bin/"

@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests may fail like tests.
 
+#[cfg(feature = "cuda")]
+mod emulated;
+
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
@@ -137,6 +140,15 @@ fn golden_files_agree() {
         "no golden file was checked in {}",
         folder.display()
     );
+}
+
+/// Once more with the networks that are chains on a GPU as well.
+#[cfg(feature = "cuda")]
+#[test]
+fn golden_files_agree_on_a_gpu() {
+    if folder().is_some() {
+        emulated::run("golden_files_agree", &[]);
+    }
 }
 
 #[test]
@@ -512,11 +524,102 @@ fn network(golden: &Golden, border: Border) -> Result<()> {
             _ if name == "output" => Scale::whole(2),
             _ => continue,
         };
-        let output = network.at(scale)?.forward(&input)?;
+        let network = network.at(scale)?;
+        let output = network.forward(&input)?;
         ensure!(output.dims() == golden.get(name)?.0, "{name}: {output:?}");
         golden.check(name, &values(&output)?)?;
+        gpu::check(name, network.as_ref(), &input, &output)?;
     }
     Ok(())
+}
+
+/// The same on a GPU, in every precision, where this process is to use one.
+#[cfg(feature = "cuda")]
+mod gpu {
+    use super::*;
+    use srfilter::engine::{DeviceChoice, GpuPlan, Options, Precision};
+    use srfilter::models::ScaledNetwork;
+
+    /// How far a result may be from the CPU's: of the range in f32, of a step
+    /// of 8 bits in f16, of four in bf16, whose 8 bits these networks, with
+    /// their large values between layers, use up.
+    fn most(precision: Precision) -> f32 {
+        match precision {
+            Precision::F32 => 1e-4,
+            Precision::Bf16 => 4.0 / 255.0,
+            _ => 1.0 / 255.0,
+        }
+    }
+
+    pub(super) fn check(
+        name: &str,
+        network: &dyn ScaledNetwork,
+        x: &Tensor,
+        expected: &Tensor,
+    ) -> Result<()> {
+        if std::env::var_os(super::emulated::INSIDE).is_none() {
+            return Ok(());
+        }
+        let (batch, _, height, width) = x.dims4()?;
+        for precision in [Precision::F32, Precision::F16, Precision::Bf16] {
+            let options = Options {
+                device: DeviceChoice::Cuda(0),
+                precision,
+                ..Options::default()
+            };
+            let plan = GpuPlan::new(network, (width, height), &options)?;
+            let mut plan = plan.context("no chain that the GPU covers")?;
+            let mut apart = 0f32;
+            for image in 0..batch {
+                let planes = x.get(image)?.flatten_from(1)?.to_vec2::<f32>()?;
+                let planes: Vec<_> = planes.iter().map(Vec::as_slice).collect();
+                let expected = expected.get(image)?;
+                let (_, tall, wide) = expected.dims3()?;
+                let expected = expected.flatten_all()?.to_vec1::<f32>()?;
+                // A network that eats its border makes the middle of what the
+                // GPU makes, where the picture's edge goes on.
+                let factor = network.works_at().factor();
+                let whole = (width * factor, height * factor);
+                let (left, top) = ((whole.0 - wide) / 2, (whole.1 - tall) / 2);
+                let made = plan.run(&planes)?;
+                let rows = made
+                    .iter()
+                    .flat_map(|plane| plane.chunks_exact(whole.0).skip(top).take(tall));
+                let made: Vec<f32> = rows
+                    .flat_map(|row| &row[left..left + wide])
+                    .copied()
+                    .collect();
+                ensure!(
+                    made.len() == expected.len(),
+                    "{name}: {} samples",
+                    made.len()
+                );
+                for (made, expected) in made.iter().zip(&expected) {
+                    apart = apart.max((made - expected.clamp(0.0, 1.0)).abs());
+                }
+            }
+            println!("{name} on the GPU, {precision}: {apart:.2e} apart at most");
+            ensure!(
+                apart <= most(precision),
+                "{name} {precision}: {apart} apart"
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+mod gpu {
+    use super::*;
+
+    pub(super) fn check(
+        _: &str,
+        _: &dyn srfilter::models::ScaledNetwork,
+        _: &Tensor,
+        _: &Tensor,
+    ) -> Result<()> {
+        Ok(())
+    }
 }
 
 fn hypernetwork(golden: &Golden) -> Result<()> {
@@ -570,8 +673,11 @@ fn srresnet(golden: &Golden) -> Result<()> {
     let scale = scale_of(network.as_ref())?;
     let centered = |y: Tensor| -> Result<Tensor> { Ok(((y * 2.0)? - 1.0)?) };
     let x = denormalised(&golden.tensor("input")?)?;
-    let chain = network.at(scale)?.chain()?.context("no chain")?;
-    golden.check_tensor("output", &centered(chain.forward(&x)?)?)?;
+    let network = network.at(scale)?;
+    let chain = network.chain()?.context("no chain")?;
+    let output = chain.forward(&x)?;
+    gpu::check("output", network.as_ref(), &x, &output)?;
+    golden.check_tensor("output", &centered(output)?)?;
     let begin = |links: usize| Chain {
         links: chain.links[..links].to_vec(),
         tanh: false,

@@ -5,71 +5,24 @@
 #![cfg(feature = "cuda")]
 
 use srfilter::Scale;
-use srfilter::engine::{DeviceChoice, Job, Options, Precision, Shape, Upscaler};
+use srfilter::engine::{DeviceChoice, GpuPlan, Job, Options, Precision, Shape, Upscaler};
 use srfilter::frame::{Color, FrameMut, FrameRef, PixelFormat};
+use srfilter::models::WorksAt;
 use srfilter::weights::{Hints, Loaded};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
-/// Set where this process is the one that uses the GPU.
-const INSIDE: &str = "SRFILTER_GPU_TEST_INSIDE";
+mod emulated;
 
-/// The libraries that a GPU's are stood in for by, made once.
-fn libraries() -> &'static Path {
-    static MADE: OnceLock<PathBuf> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulated-cuda");
-        std::fs::create_dir_all(&dir).unwrap();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let make = |source: &str, library: &str| {
-            // Under a name of its own first: tests run side by side.
-            let made = dir.join(format!("{library}.{}", std::process::id()));
-            let status = Command::new("g++")
-                .args(["-O2", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off"])
-                .arg("-DSRFILTER_EMULATED")
-                .arg(format!("-I{}", root.join("tests/cuda").display()))
-                .arg(format!("-I{}", root.join("src/ops/cuda").display()))
-                .arg(root.join("tests/cuda").join(source))
-                .arg("-o")
-                .arg(&made)
-                .status();
-            assert!(status.expect("g++ runs").success());
-            std::fs::rename(made, dir.join(library)).unwrap();
-        };
-        make("driver.cpp", "libcuda.so.1");
-        for library in ["libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10"] {
-            make("others.cpp", library);
-        }
-        dir
-    })
-}
-
-/// Runs a test of this file in a process of its own, on the emulated GPU.
-fn emulated(test: &str, settings: &[(&str, &str)]) {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--ignored", "--nocapture"])
-        .env(INSIDE, "1")
-        .env("SRFILTER_CUDA_PATH", libraries())
-        .envs(settings.iter().copied())
-        .output()
-        .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let said = text(&output.stdout) + &text(&output.stderr);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}"
-    );
-    print!("{said}");
-}
+use emulated::INSIDE;
 
 macro_rules! emulated {
     ($($(#[$doc:meta])* $name:ident $settings:expr => $inside:ident;)+) => {$(
         $(#[$doc])*
         #[test]
         fn $name() {
-            emulated(stringify!($inside), &$settings);
+            emulated::run(stringify!($inside), &$settings);
         }
     )+};
 }
@@ -449,7 +402,13 @@ fn speed_inside() {
             let mut upscaler = Upscaler::new(model(name, scale), job, &options).unwrap();
             let frame = Frame::drawn(job.input);
             let runs = if small { 1 } else { 50 };
-            let gpu = upscaler.time_on_gpu(runs).unwrap().unwrap();
+            let network = model(name, scale).at(Scale::whole(scale)).unwrap();
+            let seen = match network.works_at() {
+                WorksAt::Output => job.output,
+                WorksAt::Input(_) => job.input.size,
+            };
+            let mut plan = GpuPlan::new(&**network, seen, &options).unwrap().unwrap();
+            let gpu = plan.time(runs).unwrap();
             frame.upscaled(&mut upscaler);
             let start = Instant::now();
             for _ in 0..runs {
@@ -458,7 +417,7 @@ fn speed_inside() {
             let all = start.elapsed().as_secs_f64() / f64::from(runs as u32);
             println!(
                 "{{\"model\": \"{name}\", \"scale\": {scale}, \"width\": {}, \"height\": {}, \
-                 \"precision\": \"{precision}\", \"gpu_ms\": {:.3}, \"frame_ms\": {:.3}}}",
+                 \"precision\": \"{precision}\", \"network_ms\": {:.3}, \"frame_ms\": {:.3}}}",
                 size.0,
                 size.1,
                 gpu * 1e3,

@@ -17,6 +17,8 @@ mod stage;
 mod upscaler;
 
 pub use device::{DeviceChoice, Place};
+#[cfg(feature = "cuda")]
+pub use gpu::GpuPlan;
 pub use plan::Plan;
 pub use precision::Precision;
 pub use upscaler::{Job, MAX_SIDE, Options, Shape, Upscaler};

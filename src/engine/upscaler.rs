@@ -13,7 +13,7 @@ use crate::frame::{
 };
 use crate::models::{Channels, WorksAt};
 #[cfg(feature = "cuda")]
-use crate::ops::cuda::{Gpu, Half};
+use crate::ops::cuda::Gpu;
 use crate::weights::Loaded;
 use crate::{Error, Result, Scale};
 use candle_core::Device;
@@ -441,18 +441,6 @@ impl Upscaler {
         })
     }
 
-    /// Seconds that a GPU takes for a frame, without what the frame takes to go
-    /// there and back: the mean of some runs, for measuring. `None` on the CPU.
-    ///
-    /// # Errors
-    ///
-    /// A GPU that fails.
-    #[cfg(feature = "cuda")]
-    pub fn time_on_gpu(&mut self, runs: usize) -> Result<Option<f64>> {
-        let time = |gpu: &mut GpuJob| gpu.time(runs);
-        self.gpu.as_mut().map(time).transpose()
-    }
-
     /// Goes on without the GPU, if it may.
     #[cfg(feature = "cuda")]
     fn give_up_gpu(&mut self, error: &Error) -> Result<()> {
@@ -624,14 +612,14 @@ fn gpu_job(
     if place.device().is_cpu() {
         return Ok(None);
     }
-    let half = match options.precision {
-        Precision::F32 => None,
-        Precision::Auto | Precision::F16 => Some(Half::F16),
-        Precision::Bf16 => Some(Half::Bf16),
-    };
     let scales = model.stages(job.scale);
     let gpu = Gpu::new(place.device())?;
-    GpuJob::new(gpu, model, (job, &scales, sizes), (half, options.tile))
+    GpuJob::new(
+        gpu,
+        model,
+        (job, &scales, sizes),
+        (gpu::half(options.precision), options.tile),
+    )
 }
 
 /// Clamped to what a sample can be: resampling overshoots.

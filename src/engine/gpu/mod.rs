@@ -6,10 +6,13 @@
 
 mod network;
 
-use super::upscaler::{Job, chroma_resamplers, direct_resamplers};
+use super::Precision;
+use super::stage::PEAK;
+use super::upscaler::{Job, Options, chroma_resamplers, direct_resamplers};
 use crate::frame::resample::{Axis, Resampler};
 use crate::frame::{Component, Family, FrameMut, FrameRef, Luma601, PixelFormat, YuvToRgb};
-use crate::models::{Channels, WorksAt};
+use crate::models::{Channels, ScaledNetwork, WorksAt};
+use crate::nn::Packed;
 use crate::ops::cuda::{Bytes, ColorChange, Colors, Gpu, Half, Memory, Pinned, Program, Resample};
 use crate::weights::Loaded;
 use crate::{Error, Result, Scale};
@@ -72,6 +75,147 @@ struct Bare {
     input: (Pinned, Memory),
     output: (Pinned, Memory),
     made: Planes,
+}
+
+impl Bare {
+    /// A program that makes planes of planes, so many and of that size.
+    fn new(
+        gpu: &Gpu,
+        tile: usize,
+        (count, size): (usize, (usize, usize)),
+        make: impl FnOnce(&mut Builder, Planes) -> Result<Planes>,
+    ) -> Result<Self> {
+        let mut builder = Builder::new(gpu, tile);
+        let input = gpu.room::<f32>(count * size.0 * size.1)?;
+        let seen = Planes {
+            address: input.address(),
+            count,
+            size,
+        };
+        let made = make(&mut builder, seen)?;
+        let output = gpu.room::<f32>(made.count * made.samples())?;
+        builder.copy(made, output.address())?;
+        let pinned =
+            |planes: Planes| gpu.pinned(planes.count * planes.samples() * size_of::<f32>());
+        Ok(Self {
+            input: (pinned(seen)?, input),
+            output: (pinned(made)?, output),
+            program: builder.program,
+            made,
+        })
+    }
+
+    /// What becomes of the samples of all planes.
+    fn run(&mut self, gpu: &Gpu, samples: impl Iterator<Item = f32>) -> Result<Vec<Vec<f32>>> {
+        let words = self.input.0.bytes().chunks_exact_mut(size_of::<f32>());
+        for (word, sample) in words.zip(samples) {
+            word.copy_from_slice(&sample.to_ne_bytes());
+        }
+        self.input.0.send(&self.input.1)?;
+        self.program.run()?;
+        self.output.0.fetch(&self.output.1)?;
+        gpu.wait()?;
+        let words = self.output.0.bytes().chunks_exact(size_of::<f32>());
+        let made: Vec<f32> = words
+            .map(|word| f32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
+            .collect();
+        let planes = made.chunks_exact(self.made.samples());
+        Ok(planes.map(<[f32]>::to_vec).collect())
+    }
+}
+
+/// A network on a GPU for inputs of one size, without frames around it: the
+/// GPU's counterpart of [`super::Plan`].
+pub struct GpuPlan {
+    gpu: Gpu,
+    bare: Bare,
+}
+
+impl std::fmt::Debug for GpuPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GpuPlan")
+            .field("made", &self.bare.made)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GpuPlan {
+    /// A plan for inputs of `size` (width, height); `None` if the network is
+    /// no chain of convolutions that the kernels cover.
+    ///
+    /// # Errors
+    ///
+    /// A device that is no GPU or cannot be used, no memory left.
+    pub fn new(
+        network: &dyn ScaledNetwork,
+        size: (usize, usize),
+        options: &Options,
+    ) -> Result<Option<Self>> {
+        let Some(chain) = network.chain()? else {
+            return Ok(None);
+        };
+        if Packed::of_chain(&chain)?.is_none() {
+            return Ok(None);
+        }
+        let gpu = Gpu::new(options.device.resolve()?.device())?;
+        let Some(network) = Network::new(&gpu, &chain, half(options.precision))? else {
+            return Ok(None);
+        };
+        let planes = (network.planes(), size);
+        let bare = Bare::new(&gpu, options.tile, planes, |builder, seen| {
+            network.add(builder, seen)
+        })?;
+        // The weights are the program's from now on.
+        let mut plan = Self { gpu, bare };
+        network.leave_to(&mut plan.bare.program);
+        Ok(Some(plan))
+    }
+
+    /// Computes the planes of a result from those of an input, dense rows of
+    /// values 0 to 1. The result is clamped to that range.
+    ///
+    /// # Errors
+    ///
+    /// A GPU that fails.
+    pub fn run(&mut self, input: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
+        let samples = input.iter().copied().flatten().map(|value| value * PEAK);
+        let mut made = self.bare.run(&self.gpu, samples)?;
+        made.iter_mut().flatten().for_each(|value| *value /= PEAK);
+        Ok(made)
+    }
+
+    /// Seconds that the network takes, the mean of some runs, without copies
+    /// from and to the host.
+    ///
+    /// # Errors
+    ///
+    /// A GPU that fails.
+    pub fn time(&mut self, runs: usize) -> Result<f64> {
+        time(&self.gpu, &mut self.bare.program, runs)
+    }
+}
+
+/// Seconds that a program takes.
+fn time(gpu: &Gpu, program: &mut Program, runs: usize) -> Result<f64> {
+    // Once to load the kernels, once to make the graph.
+    program.run()?;
+    program.run()?;
+    gpu.wait()?;
+    let start = Instant::now();
+    for _ in 0..runs {
+        program.run()?;
+    }
+    gpu.wait()?;
+    Ok(start.elapsed().as_secs_f64() / runs.max(1) as f64)
+}
+
+/// The 16-bit type of a precision, if it is one.
+pub(super) fn half(precision: Precision) -> Option<Half> {
+    match precision {
+        Precision::F32 => None,
+        Precision::Auto | Precision::F16 => Some(Half::F16),
+        Precision::Bf16 => Some(Half::Bf16),
+    }
 }
 
 impl GpuJob {
@@ -161,31 +305,6 @@ impl GpuJob {
         Ok(())
     }
 
-    /// Seconds that the program for frames takes, without copies from and to
-    /// the host.
-    ///
-    /// # Errors
-    ///
-    /// As [`GpuJob::process`].
-    pub(super) fn time(&mut self, runs: usize) -> Result<f64> {
-        if self.frames.is_none() {
-            self.frames = Some(self.frames_program()?);
-        }
-        let Some(Frames { program, .. }) = &mut self.frames else {
-            return Ok(0.0);
-        };
-        // Once to load the kernels, once to make the graph.
-        program.run()?;
-        program.run()?;
-        self.gpu.wait()?;
-        let start = Instant::now();
-        for _ in 0..runs {
-            program.run()?;
-        }
-        self.gpu.wait()?;
-        Ok(start.elapsed().as_secs_f64() / runs.max(1) as f64)
-    }
-
     /// Makes the planes of a result from those that the networks take.
     ///
     /// # Errors
@@ -199,47 +318,16 @@ impl GpuJob {
         if !known {
             self.planes = Some(self.planes_program(planes.len())?);
         }
-        let Some(bare) = &mut self.planes else {
-            return Ok(Vec::new());
-        };
-        let samples = planes.iter().flatten();
-        let words = bare.input.0.bytes().chunks_exact_mut(size_of::<f32>());
-        for (word, sample) in words.zip(samples) {
-            word.copy_from_slice(&sample.to_ne_bytes());
+        match &mut self.planes {
+            Some(bare) => bare.run(&self.gpu, planes.iter().flatten().copied()),
+            None => Ok(Vec::new()),
         }
-        bare.input.0.send(&bare.input.1)?;
-        bare.program.run()?;
-        bare.output.0.fetch(&bare.output.1)?;
-        self.gpu.wait()?;
-        let words = bare.output.0.bytes().chunks_exact(size_of::<f32>());
-        let made: Vec<f32> = words
-            .map(|word| f32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
-            .collect();
-        Ok(made
-            .chunks_exact(bare.made.samples())
-            .map(<[f32]>::to_vec)
-            .collect())
     }
 
     fn planes_program(&self, count: usize) -> Result<Bare> {
-        let mut builder = Builder::new(&self.gpu, self.tile);
-        let (width, height) = self.job.input.size;
-        let samples = count * width * height;
-        let input = self.gpu.room::<f32>(samples)?;
-        let seen = Planes {
-            address: input.address(),
-            count,
-            size: self.job.input.size,
-        };
-        let made = self.add_stages(&mut builder, seen)?;
-        let output = self.gpu.room::<f32>(made.count * made.samples())?;
-        builder.copy(made, output.address())?;
-        let pinned = |samples: usize| self.gpu.pinned(samples * size_of::<f32>());
-        Ok(Bare {
-            input: (pinned(samples)?, input),
-            output: (pinned(made.count * made.samples())?, output),
-            program: builder.program,
-            made,
+        let size = self.job.input.size;
+        Bare::new(&self.gpu, self.tile, (count, size), |builder, seen| {
+            self.add_stages(builder, seen)
         })
     }
 

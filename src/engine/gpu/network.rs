@@ -10,7 +10,8 @@ use crate::engine::plan::{cut, place};
 use crate::frame::resample::Resampler;
 use crate::nn::{Chain, Link};
 use crate::ops::cuda::{
-    CHUNK, Convolve, Enter, Gpu, HALF_TILE, Half, MOST_PLANES, Memory, PLAIN_CHANNELS, WIDEST_FIRST,
+    CHUNK, Convolve, Enter, Gpu, HALF_TILE, Half, MOST_PLANES, Memory, PLAIN_CHANNELS, Program,
+    WIDEST_FIRST,
 };
 use crate::ops::{Activation, Border};
 use candle_core::{DType, Tensor};
@@ -120,6 +121,21 @@ impl Network {
             nearest: chain.nearest,
             tanh: chain.tanh,
         }))
+    }
+
+    /// Planes that it takes.
+    pub(super) fn planes(&self) -> usize {
+        self.planes.0
+    }
+
+    /// Lets a program keep the weights for as long as it lives.
+    pub(super) fn leave_to(self, program: &mut Program) {
+        for layer in self.layers {
+            let all = [Some(layer.weights), Some(layer.bias), layer.slope];
+            all.into_iter().flatten().for_each(|memory| {
+                program.keep(memory);
+            });
+        }
     }
 
     /// Adds the calls that make a result of what the network sees.
