@@ -233,9 +233,9 @@ impl HyperSrcnn {
         Ok(second.forward(&x)?.relu()?)
     }
 
-    /// The heads that make given weights for some scales: their biases become
-    /// the mean of the weights, their matrices the smallest ones that make the
-    /// rest of what the scales' features are.
+    /// The heads that make given weights for some scales, changed as little as
+    /// that takes: their biases by the mean of what is to change, their
+    /// matrices by the rest.
     fn fitted(
         &self,
         wanted: &[(Scale, &HashMap<String, Tensor>)],
@@ -245,26 +245,29 @@ impl HyperSrcnn {
             .collect::<Result<_>>()?;
         let features = Tensor::stack(&features, 0)?.to_dtype(DType::F64)?;
         let inverse = inverse(&features.matmul(&features.t()?)?)?;
+        let heads = (1..).zip(&self.heads).flat_map(|(layer, [weight, bias])| {
+            let name = |part| (format!("conv{layer}.{part}"), format!("conv{layer}_{part}"));
+            [(name("weight"), weight), (name("bias"), bias)]
+        });
         let mut made = Vec::new();
-        for layer in 1..=self.heads.len() {
-            for part in ["weight", "bias"] {
-                let rows = wanted.iter().map(|(scale, tensors)| {
-                    let name = format!("conv{layer}.{part}");
-                    let tensor = tensors.get(&name).ok_or_else(|| {
-                        Error::weights(&format!("the weights for x{scale}"), format!("no {name}"))
-                    })?;
-                    Ok(tensor.flatten_all()?.to_dtype(DType::F64)?)
-                });
-                let rows = Tensor::stack(&rows.collect::<Result<Vec<_>>>()?, 0)?;
-                let mean = rows.mean_keepdim(0)?;
-                let shares = inverse.matmul(&rows.broadcast_sub(&mean)?)?;
-                let matrix = shares.t()?.matmul(&features)?;
-                let name = format!("weight_generators.conv{layer}_{part}");
-                let [matrix, mean] = [matrix, mean.squeeze(0)?].map(|t| t.to_dtype(DType::F32));
-                made.extend([
-                    (format!("{name}.weight"), matrix?),
-                    (format!("{name}.bias"), mean?),
-                ]);
+        for ((name, head), now) in heads {
+            let rows = wanted.iter().map(|(scale, tensors)| {
+                let tensor = tensors.get(&name).ok_or_else(|| {
+                    Error::weights(&format!("the weights for x{scale}"), format!("no {name}"))
+                })?;
+                Ok(tensor.flatten_all()?.to_dtype(DType::F64)?)
+            });
+            let rows = Tensor::stack(&rows.collect::<Result<Vec<_>>>()?, 0)?;
+            let [matrix, bias] = [&now.weight, &now.bias].map(|t| t.to_dtype(DType::F64));
+            let (matrix, bias) = (matrix?, bias?);
+            let change = (rows - features.matmul(&matrix.t()?)?.broadcast_add(&bias)?)?;
+            let mean = change.mean_keepdim(0)?;
+            let shares = inverse.matmul(&change.broadcast_sub(&mean)?)?;
+            let matrix = (matrix + shares.t()?.matmul(&features)?)?;
+            let bias = (bias + mean.squeeze(0)?)?;
+            for (part, tensor) in [("weight", matrix), ("bias", bias)] {
+                let name = format!("weight_generators.{head}.{part}");
+                made.push((name, tensor.to_dtype(DType::F32)?));
             }
         }
         Ok(made)
@@ -363,6 +366,10 @@ impl Network for HyperSrcnn {
     fn making(&self, wanted: &[(Scale, &HashMap<String, Tensor>)]) -> Result<Parameters> {
         self.fitted(wanted).map(Some)
     }
+
+    fn made(&self, scale: Scale) -> Result<Parameters> {
+        Ok(Some(self.generate(scale)?.tensors()))
+    }
 }
 
 #[cfg(test)]
@@ -376,7 +383,7 @@ mod tests {
         HyperSrcnn::new(&vb, config).unwrap()
     }
 
-    /// Heads that were fitted to SRCNNs make these.
+    /// Heads that were fitted to SRCNNs make these, and tell what they make.
     #[test]
     fn it_can_begin_by_making_given_networks() {
         for (config, scales) in [
@@ -406,12 +413,18 @@ mod tests {
                 map.data().lock().unwrap()[name].set(tensor).unwrap();
             }
             let fitted = network(&config, &map);
-            for (scale, tensors) in wanted {
-                for (name, got) in fitted.generate(scale).unwrap().tensors() {
+            for &(scale, tensors) in &wanted {
+                for (name, got) in fitted.made(scale).unwrap().unwrap() {
                     let apart = (got - &tensors[&name]).unwrap().abs().unwrap();
                     let apart = apart.flatten_all().unwrap().max(0).unwrap();
                     assert!(apart.to_scalar::<f32>().unwrap() < 1e-4, "{name} x{scale}");
                 }
+            }
+            // What it makes already needs no change.
+            for (name, again) in fitted.making(&wanted).unwrap().unwrap() {
+                let apart = (again - map.data().lock().unwrap()[&name].as_tensor()).unwrap();
+                let apart = apart.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+                assert!(apart.to_scalar::<f32>().unwrap() < 1e-3, "{name}");
             }
         }
     }

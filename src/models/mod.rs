@@ -156,12 +156,23 @@ pub trait Network: Send + Sync {
     }
 
     /// The parameters, by name, with which a hypernetwork makes given weights
-    /// for some scales; `None` for networks that make none.
+    /// for some scales, changed from what they are as little as that takes;
+    /// `None` for networks that make none.
     ///
     /// # Errors
     ///
     /// Weights that do not fit, a scale that is not the network's.
     fn making(&self, _wanted: &[(Scale, &HashMap<String, Tensor>)]) -> Result<Parameters> {
+        Ok(None)
+    }
+
+    /// The weights, by name, that a hypernetwork makes for one of those scales;
+    /// `None` for networks that make none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Network::at`].
+    fn made(&self, _scale: Scale) -> Result<Parameters> {
         Ok(None)
     }
 
@@ -424,6 +435,14 @@ fn without_prefix(shapes: &Shapes) -> (Shapes, String) {
 }
 
 impl Architecture {
+    /// What a hypernetwork makes; `None` for all others.
+    pub fn makes(&self) -> Option<Self> {
+        match self {
+            Self::HyperSrcnn(config) => Some(Self::Srcnn(config.target.clone())),
+            _ => None,
+        }
+    }
+
     /// The names of those that [`Architecture::detect`] finds.
     pub(crate) const DETECTED: [&str; 8] = [
         "srcnn",

@@ -7,7 +7,7 @@ use crate::features::PerceptualLoss;
 use crate::gan::Adversary;
 use crate::optim::{Descent, Settings};
 use crate::params::{Store, Vars, tensors};
-use crate::recipe::{Model, Recipe};
+use crate::recipe::Recipe;
 use crate::schedule::{Course, Position, rate};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
@@ -15,8 +15,9 @@ use srfilter::Scale;
 use srfilter::models::{Architecture, Deployed, Network, Scales};
 use srfilter::nn::BatchNorm;
 use srfilter::ops::{Border, recording};
-use srfilter::weights::Checkpoint;
+use srfilter::weights::{Checkpoint, Hints};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::mem::discriminant;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -93,7 +94,7 @@ impl Trainer {
                 let store = Store::given(&origin, state.generator.parameters.clone());
                 (store, origin)
             }
-            (None, Some(path)) => given(path, &recipe.model, recipe.train.seed)?,
+            (None, Some(path)) => given(path, recipe, &architecture)?,
             (None, None) => (Store::drawn(recipe.train.seed), "new weights".to_owned()),
         };
         let scales = Scales::list(recipe.train.scales.iter().copied());
@@ -105,7 +106,8 @@ impl Trainer {
             open_path(&architecture, &vars)?;
         }
         if state.is_none() && !recipe.model.makes.is_empty() {
-            make(network.as_ref(), &recipe.model.makes, &vars)?;
+            let kind = architecture.makes();
+            make(network.as_ref(), kind, &recipe.model.makes, &vars)?;
         }
         check_patch(recipe, network.as_ref())?;
         for prefix in recipe.train.lr_factors.keys() {
@@ -414,19 +416,32 @@ fn judge(
     adversary.step(&loss, lr, clip)
 }
 
-/// The weights that a recipe begins with, and what to call them.
-fn given(path: &Path, model: &Model, seed: u32) -> Result<(Store, String)> {
+/// The weights that a recipe begins with, and what to call them: a file's, or
+/// those that the file's hypernetwork makes.
+fn given(path: &Path, recipe: &Recipe, wanted: &Architecture) -> Result<(Store, String)> {
     let file = Checkpoint::open(path)?;
-    let of = file
-        .card()?
-        .map(|card| format!(" of {:?}", card.architecture));
-    let origin = format!("weights{}", of.unwrap_or_default());
-    let tensors: HashMap<String, Tensor> = match State::is_state(&file) {
-        true => State::load(path)?.weights(),
-        false => file.tensors().clone(),
+    let found = file.card()?.map(|card| card.architecture);
+    let made = found.as_ref().and_then(Architecture::makes);
+    let tensors: HashMap<String, Tensor> = match made {
+        _ if State::is_state(&file) => State::load(path)?.weights(),
+        Some(made) if discriminant(&made) == discriminant(wanted) => {
+            let origin = file.origin();
+            ensure!(made == *wanted, "{origin} makes {made:?}, not {wanted:?}");
+            let scale = recipe.train.scales.first().context("no scale")?;
+            let (_, hypernetwork) = file.network(&Hints::default())?;
+            let made = hypernetwork.made(*scale)?.into_iter();
+            made.flatten().collect()
+        }
+        _ => file.tensors().clone(),
     };
-    let store = match model.init_partly {
-        true => Store::partly_given(file.origin(), tensors, seed),
+    let origin = format!(
+        "weights{}",
+        found
+            .map(|found| format!(" of {found:?}"))
+            .unwrap_or_default()
+    );
+    let store = match recipe.model.init_partly {
+        true => Store::partly_given(file.origin(), tensors, recipe.train.seed),
         false => Store::given(file.origin(), tensors),
     };
     Ok((store, origin))
@@ -457,10 +472,24 @@ fn open_path(architecture: &Architecture, vars: &Vars) -> Result<()> {
 }
 
 /// Lets a hypernetwork begin by making the networks of some files.
-fn make(network: &dyn Network, files: &BTreeMap<Scale, PathBuf>, vars: &Vars) -> Result<()> {
-    let files = files.iter();
-    let files = files.map(|(&scale, path)| Ok((scale, Checkpoint::open(path)?)));
-    let files = files.collect::<Result<Vec<_>>>()?;
+fn make(
+    network: &dyn Network,
+    kind: Option<Architecture>,
+    files: &BTreeMap<Scale, PathBuf>,
+    vars: &Vars,
+) -> Result<()> {
+    let open = |(&scale, path): (&Scale, &PathBuf)| {
+        let file = Checkpoint::open(path)?;
+        if let (Some(card), Some(kind)) = (file.card()?, &kind) {
+            let (origin, found) = (file.origin(), card.architecture);
+            ensure!(
+                found == *kind,
+                "makes: {origin} holds {found:?}, and {kind:?} is made"
+            );
+        }
+        Ok((scale, file))
+    };
+    let files = files.iter().map(open).collect::<Result<Vec<_>>>()?;
     let wanted: Vec<_> = files
         .iter()
         .map(|(scale, file)| (*scale, file.tensors()))

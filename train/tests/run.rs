@@ -4,7 +4,7 @@
 
 use candle_core::Tensor;
 use srfilter::frame::Picture;
-use srfilter::models::Channels;
+use srfilter::models::{Channels, Network};
 use srfilter::weights::{Checkpoint, Hints};
 use srfilter_train::checkpoint::State;
 use srfilter_train::data::Dataset;
@@ -546,6 +546,78 @@ fn a_damaged_state_is_refused_by_name() {
     };
     let error = problem(&resume);
     assert!(error.contains("state.safetensors"), "{error}");
+}
+
+/// What a hypernetwork makes for a scale is trained on alone, and made again.
+#[test]
+fn a_hypernetwork_gives_networks_and_takes_them_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = |text: &str| Some(toml::from_str::<toml::Table>(text).unwrap());
+    let target = "kernels = [5, 3, 3]\nwidths = [6, 4]\nresidual = true\nborder = \"replicate\"";
+    let hyper = format!("hidden = [12, 8]\n[target]\n{target}");
+    let mut whole = small(3);
+    whole
+        .set("model", "name", Some("hypersrcnn"))
+        .set("model", "config", config(&hyper))
+        .set("train", "scales", Some(vec!["2", "4"]));
+    let first = dir.path().join("first");
+    start(&options(&first, whole.clone())).unwrap();
+    let file = first.join("last.safetensors");
+    let single = |scales: &[&str], target: &str| {
+        let mut flags = small(3);
+        flags
+            .set("model", "config", config(target))
+            .set("model", "init", Some(file.to_str().unwrap()))
+            .set("train", "scales", Some(scales.to_vec()));
+        flags
+    };
+    let mut makes = toml::Table::new();
+    for scale in ["2", "4"] {
+        let out = dir.path().join(scale);
+        start(&options(&out, single(&[scale], target))).unwrap();
+        let made = out.join("last.safetensors").to_str().unwrap().to_owned();
+        makes.insert(scale.to_owned(), made.into());
+    }
+    whole
+        .set("model", "init", Some(file.to_str().unwrap()))
+        .set("model", "makes", Some(makes));
+    let recipe = Recipe::resolve(None, &whole).unwrap();
+    let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
+    let trainer = Trainer::new(&recipe, &dataset, None).unwrap();
+    let first = Checkpoint::open(&file).unwrap();
+    let (_, first) = first.network(&Hints::default()).unwrap();
+    let furthest = |a: &HashMap<String, Tensor>, b: &HashMap<String, Tensor>| {
+        let apart = a.iter().map(|(name, a)| {
+            let apart = (a - &b[name]).unwrap().abs().unwrap();
+            let apart = apart.flatten_all().unwrap().max(0).unwrap();
+            apart.to_scalar::<f32>().unwrap()
+        });
+        apart.fold(0f32, f32::max)
+    };
+    for scale in ["2", "4"] {
+        let wanted = dir.path().join(scale).join("last.safetensors");
+        let wanted = Checkpoint::open(wanted).unwrap();
+        let at = |network: &dyn Network| -> HashMap<String, Tensor> {
+            let made = network.made(scale.parse().unwrap()).unwrap().unwrap();
+            made.into_iter().collect()
+        };
+        assert!(furthest(&at(trainer.network()), wanted.tensors()) < 1e-5);
+        // The steps in between did something, and began where it was.
+        let apart = furthest(&at(first.as_ref()), wanted.tensors());
+        assert!(apart > 1e-4 && apart < 0.1, "{apart}");
+    }
+
+    let plain = target.replace("true", "false");
+    let error = problem(&options(&dir.path().join("plain"), single(&["2"], &plain)));
+    assert!(error.contains("last.safetensors makes"), "{error}");
+    let mut other = whole.clone();
+    let plain = format!("hidden = [12, 8]\n[target]\n{plain}");
+    other.set("model", "config", config(&plain));
+    let error = problem(&options(&dir.path().join("other"), other));
+    assert!(
+        error.contains("makes: ") && error.contains("residual: true"),
+        "{error}"
+    );
 }
 
 #[test]
