@@ -3,5 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin
-scripts/setup.sh
+# x264, for clips as streams are.
+scripts/setup.sh gstreamer1.0-plugins-ugly
 cargo test --workspace
