@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin
 # For scripts/cuda-toolkit.sh.
-scripts/setup.sh g++ python3-venv gstreamer1.0-plugins-ugly
+scripts/setup.sh g++ python3-venv gstreamer1.0-plugins-ugly gstreamer1.0-plugins-bad
 
 target=${CARGO_TARGET_DIR:-target}
 toolkit=$target/cuda-toolkit

@@ -44,6 +44,16 @@ impl Place {
         &self.name
     }
 
+    /// The GPU's number, and the context of CUDA (a `CUcontext`) that this
+    /// library computes in: the primary one. `None` for the CPU.
+    #[cfg(feature = "cuda")]
+    pub fn context(&self) -> Option<(usize, *mut std::ffi::c_void)> {
+        let device = self.device.as_cuda_device().ok()?;
+        let stream = device.cuda_stream();
+        let context = stream.context();
+        Some((context.ordinal(), context.cu_ctx().cast()))
+    }
+
     /// Why it is the CPU although a GPU would have been welcome, in words.
     pub fn why(&self) -> Option<&str> {
         self.why.as_deref()

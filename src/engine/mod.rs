@@ -18,7 +18,7 @@ mod upscaler;
 
 pub use device::{DeviceChoice, Place};
 #[cfg(feature = "cuda")]
-pub use gpu::GpuPlan;
+pub use gpu::{GpuPlan, GpuPlane};
 pub use plan::Plan;
 pub use precision::Precision;
 pub use upscaler::{Job, MAX_SIDE, Options, Shape, Upscaler};

@@ -403,6 +403,40 @@ impl Upscaler {
         })
     }
 
+    /// As [`Upscaler::process`] for frames that lie in the GPU's memory, plane by
+    /// plane, without a copy to the host; all is done on return. Returns whether
+    /// it was done: not where the CPU computes, or a network that is no chain of
+    /// convolutions. [`Upscaler::process`] does it then.
+    ///
+    /// # Errors
+    ///
+    /// Another number of planes; a GPU that fails and was insisted on.
+    ///
+    /// # Safety
+    ///
+    /// The planes have the rows of the job's shapes, in memory of the primary
+    /// context of this upscaler's GPU ([`Place::context`]), and nothing else
+    /// writes to them.
+    #[cfg(feature = "cuda")]
+    pub unsafe fn process_on_gpu(
+        &mut self,
+        input: &[super::GpuPlane],
+        output: &[super::GpuPlane],
+    ) -> Result<bool> {
+        let Some(gpu) = &mut self.gpu else {
+            return Ok(false);
+        };
+        // SAFETY: the caller's word.
+        match unsafe { gpu.process_there(input, output) } {
+            Ok(()) => Ok(true),
+            Err(error @ Error::Frame(_)) => Err(error),
+            Err(error) => {
+                self.give_up_gpu(&error)?;
+                Ok(false)
+            }
+        }
+    }
+
     /// As [`Upscaler::process`] for the planes that the networks take, without
     /// a frame around them: luma, or R, G and B, dense rows of values 0 to 255
     /// that need not be whole numbers. The result is clamped to that range and

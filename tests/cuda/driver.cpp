@@ -22,6 +22,7 @@ enum {
     NOT_FOUND = 500,
     LAUNCH_FAILED = 719,
     NO_FUNCTION = 98,
+    NOT_SUPPORTED = 801,
 };
 
 struct Kernel {
@@ -61,9 +62,17 @@ struct Stream {
 
 // The emulator runs one kernel at a time.
 std::recursive_mutex one;
-thread_local bool has_context = false;
+// Contexts of the thread, the current one last.
+thread_local std::vector<void*> contexts;
+void* const PRIMARY = (void*)1;
 
-std::map<uintptr_t, size_t> blocks;
+void* current() { return contexts.empty() ? nullptr : contexts.back(); }
+
+struct Block {
+    size_t bytes;
+    void* context;
+};
+std::map<uintptr_t, Block> blocks;
 size_t used = 0;
 long launches = 0;
 
@@ -74,24 +83,24 @@ size_t setting(const char* name, size_t otherwise) {
 
 size_t capacity() { return setting("SRFILTER_EMULATED_MEMORY", (size_t)1 << 30); }
 
-// Whether memory of the GPU has all those bytes.
+// Whether memory of the GPU, in the thread's context, has all those bytes.
 bool is_there(uintptr_t at, size_t bytes) {
     std::lock_guard lock(one);
     auto next = blocks.upper_bound(at);
     if (next == blocks.begin()) return false;
     --next;
-    return at + bytes <= next->first + next->second;
+    return next->second.context == current() && at + bytes <= next->first + next->second.bytes;
 }
 
 int allocate(uintptr_t* made, size_t bytes) {
     std::lock_guard lock(one);
-    if (!has_context) return INVALID_CONTEXT;
+    if (!current()) return INVALID_CONTEXT;
     if (bytes == 0) return INVALID_VALUE;
     if (used + bytes > capacity()) return OUT_OF_MEMORY;
     auto at = (uintptr_t)aligned_alloc(256, (bytes + 255) / 256 * 256);
     // Nobody may count on what is in it.
     memset((void*)at, 0xff, bytes);
-    blocks[at] = bytes;
+    blocks[at] = {bytes, current()};
     used += bytes;
     *made = at;
     return SUCCESS;
@@ -101,7 +110,7 @@ int release(uintptr_t at) {
     std::lock_guard lock(one);
     auto block = blocks.find(at);
     if (block == blocks.end()) return INVALID_VALUE;
-    used -= block->second;
+    used -= block->second.bytes;
     free((void*)at);
     blocks.erase(block);
     return SUCCESS;
@@ -110,10 +119,10 @@ int release(uintptr_t at) {
 // Does something now, or later as part of a graph.
 int call(void* on, std::function<int()> call) {
     std::lock_guard lock(one);
-    if (!has_context) return INVALID_CONTEXT;
+    if (!current()) return INVALID_CONTEXT;
     auto stream = static_cast<Stream*>(on);
-    if (!stream) return INVALID_VALUE;
-    if (!stream->capturing) return call();
+    // Without a stream it is the context's own.
+    if (!stream || !stream->capturing) return call();
     stream->captured.push_back(call);
     return SUCCESS;
 }
@@ -138,17 +147,33 @@ int cuDeviceGetAttribute(int* value, int attribute, int) {
     }
     return SUCCESS;
 }
-int cuDevicePrimaryCtxRetain(void** context, int) { return *context = (void*)1, SUCCESS; }
+int cuDevicePrimaryCtxRetain(void** context, int) { return *context = PRIMARY, SUCCESS; }
 int cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
-int cuCtxSetCurrent(void* context) { return has_context = context != nullptr, SUCCESS; }
-int cuCtxGetCurrent(void** context) {
-    return *context = has_context ? (void*)1 : nullptr, SUCCESS;
+int cuCtxSetCurrent(void* context) {
+    if (!contexts.empty()) contexts.pop_back();
+    if (context) contexts.push_back(context);
+    return SUCCESS;
 }
+int cuCtxGetCurrent(void** context) { return *context = current(), SUCCESS; }
+int cuCtxCreate_v2(void** context, unsigned, int) {
+    return contexts.push_back(*context = malloc(1)), SUCCESS;
+}
+int cuCtxDestroy_v2(void* context) { return free(context), SUCCESS; }
+int cuCtxPushCurrent_v2(void* context) { return contexts.push_back(context), SUCCESS; }
+int cuCtxPopCurrent_v2(void** context) {
+    if (!current()) return INVALID_CONTEXT;
+    if (context) *context = current();
+    return contexts.pop_back(), SUCCESS;
+}
+int cuCtxEnablePeerAccess(void*, unsigned) { return NOT_SUPPORTED; }
+int cuCtxDisablePeerAccess(void*) { return NOT_SUPPORTED; }
+int cuDeviceCanAccessPeer(int* can, int, int) { return *can = 0, SUCCESS; }
 int cuCtxSynchronize() { return SUCCESS; }
 int cuStreamCreate(void** stream, unsigned) { return *stream = new Stream, SUCCESS; }
 int cuStreamDestroy_v2(void* stream) { return delete static_cast<Stream*>(stream), SUCCESS; }
+int cuStreamDestroy(void* stream) { return cuStreamDestroy_v2(stream); }
 int cuStreamSynchronize(void* stream) {
-    return static_cast<Stream*>(stream)->capturing ? 900 : SUCCESS;
+    return stream && static_cast<Stream*>(stream)->capturing ? 900 : SUCCESS;
 }
 int cuDeviceGetDefaultMemPool(void** pool, int) { return *pool = (void*)3, SUCCESS; }
 int cuMemPoolSetAttribute(void*, int, void*) { return SUCCESS; }
@@ -159,6 +184,13 @@ int cuMemAllocAsync(uintptr_t* made, size_t bytes, void*) { return allocate(made
 int cuMemAlloc_v2(uintptr_t* made, size_t bytes) { return allocate(made, bytes); }
 int cuMemFreeAsync(uintptr_t at, void*) { return release(at); }
 int cuMemFree_v2(uintptr_t at) { return release(at); }
+int cuMemAllocPitch_v2(uintptr_t* made, size_t* pitch, size_t length, size_t rows, unsigned) {
+    *pitch = (length + 511) / 512 * 512;
+    return allocate(made, *pitch * rows);
+}
+int cuMemAllocHost_v2(void** made, size_t bytes) {
+    return *made = malloc(bytes ? bytes : 1), SUCCESS;
+}
 int cuMemHostAlloc(void** made, size_t bytes, unsigned) {
     return *made = malloc(bytes ? bytes : 1), SUCCESS;
 }
@@ -172,6 +204,53 @@ int cuMemcpyDtoHAsync_v2(void* to, uintptr_t from, size_t bytes, void* on) {
     if (!is_there(from, bytes)) return INVALID_VALUE;
     return call(on, [=] { return memcpy(to, (void*)from, bytes), SUCCESS; });
 }
+// Rows from one place to another, each of the host (1) or of the GPU (2).
+struct Place {
+    size_t left, top;
+    int kind;
+    void* host;
+    uintptr_t device;
+    void* array;
+    size_t pitch;
+
+    char* row(size_t y) const {
+        auto start = kind == 1 ? static_cast<char*>(host) : (char*)device;
+        return start + (top + y) * pitch + left;
+    }
+    bool is_right(size_t length, size_t rows) const {
+        if (rows == 0 || length > pitch) return false;
+        return kind == 1 || (kind == 2 && is_there((uintptr_t)row(0), (rows - 1) * pitch + length));
+    }
+};
+struct Copy2D {
+    Place from, to;
+    size_t length, rows;
+};
+int cuMemcpy2DAsync_v2(const Copy2D* given, void* on) {
+    Copy2D copy = *given;
+    bool right = copy.from.is_right(copy.length, copy.rows) && copy.to.is_right(copy.length, copy.rows);
+    if (!right) return INVALID_VALUE;
+    return call(on, [=] {
+        for (size_t y = 0; y < copy.rows; ++y) memcpy(copy.to.row(y), copy.from.row(y), copy.length);
+        return SUCCESS;
+    });
+}
+int cuMemcpy2D_v2(const Copy2D* copy) { return cuMemcpy2DAsync_v2(copy, nullptr); }
+
+// What GStreamer looks for and no test uses.
+#define UNUSED(name) int name() { return NOT_SUPPORTED; }
+UNUSED(cuGLGetDevices_v2)
+UNUSED(cuGraphicsGLRegisterBuffer)
+UNUSED(cuGraphicsGLRegisterImage)
+UNUSED(cuGraphicsMapResources)
+UNUSED(cuGraphicsResourceGetMappedPointer_v2)
+UNUSED(cuGraphicsResourceSetMapFlags_v2)
+UNUSED(cuGraphicsSubResourceGetMappedArray)
+UNUSED(cuGraphicsUnmapResources)
+UNUSED(cuGraphicsUnregisterResource)
+UNUSED(cuTexObjectCreate)
+UNUSED(cuTexObjectDestroy)
+
 int cuMemsetD8Async(uintptr_t at, unsigned char value, size_t bytes, void* on) {
     if (!is_there(at, bytes)) return INVALID_VALUE;
     return call(on, [=] { return memset((void*)at, value, bytes), SUCCESS; });
@@ -219,7 +298,7 @@ int cuGraphInstantiateWithFlags(void** made, void* graph, unsigned long long) {
 }
 int cuGraphLaunch(void* graph, void*) {
     std::lock_guard lock(one);
-    if (!has_context) return INVALID_CONTEXT;
+    if (!current()) return INVALID_CONTEXT;
     for (auto& call : *static_cast<Calls*>(graph))
         if (int error = call()) return error;
     return SUCCESS;

@@ -31,7 +31,12 @@ fn libraries() -> &'static Path {
             std::fs::rename(made, dir.join(library)).unwrap();
         };
         make("driver.cpp", "libcuda.so.1");
-        for library in ["libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10"] {
+        for library in [
+            "libcublas.so.13",
+            "libcublasLt.so.13",
+            "libcurand.so.10",
+            "libnvcuvid.so.1",
+        ] {
             make("others.cpp", library);
         }
         dir
@@ -44,6 +49,9 @@ pub(crate) fn run(test: &str, settings: &[(&str, &str)]) {
         .args(["--exact", test, "--include-ignored", "--nocapture"])
         .env(INSIDE, "1")
         .env("SRFILTER_CUDA_PATH", libraries())
+        // For GStreamer, which looks for the driver itself.
+        .env("LD_LIBRARY_PATH", libraries())
+        .env("GST_REGISTRY", libraries().join("registry.bin"))
         .envs(settings.iter().copied())
         .output()
         .unwrap();

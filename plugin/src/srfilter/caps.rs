@@ -56,6 +56,9 @@ impl Wish {
     }
 }
 
+/// The caps feature of frames in a GPU's memory.
+pub(super) const CUDA: &str = "memory:CUDAMemory";
+
 /// A length times the factor.
 fn forward(length: i32, scale: Scale) -> i32 {
     let scaled = scale.apply(usize::try_from(length).unwrap_or(0));
@@ -164,6 +167,16 @@ pub(super) fn transform(direction: gst::PadDirection, caps: &gst::Caps, wish: Wi
         result.merge_structure_full(any_size(s), Some(features.to_owned()));
     }
     result
+}
+
+/// Takes away what lies in a GPU's memory.
+pub(super) fn keep_on_host(caps: &mut gst::Caps) {
+    let host = |features: &gst::CapsFeaturesRef| !features.contains(CUDA);
+    *caps = caps
+        .iter_with_features()
+        .filter(|(_, features)| host(features))
+        .map(|(s, features)| (s.to_owned(), features.to_owned()))
+        .collect();
 }
 
 /// Picks sizes of the other pad: those that the factor leads to, or the nearest

@@ -33,15 +33,8 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::caps::{self, Wish};
-use super::{metas, video};
-
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new(
-        "srfilter",
-        gst::DebugColorFlags::empty(),
-        Some("Neural super-resolution"),
-    )
-});
+use super::cuda::Session;
+use super::{CAT, cuda, metas, video};
 
 /// Which network is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,6 +109,8 @@ struct Stats {
     resampled: bool,
     device: String,
     precision: Precision,
+    /// Whether the last frame stayed in the GPU's memory.
+    stayed: bool,
 }
 
 #[derive(Default)]
@@ -125,6 +120,9 @@ pub struct SrFilter {
     /// As in `state`, for other threads.
     infos: Mutex<Option<Infos>>,
     stats: Mutex<Stats>,
+    /// The GPU's context, shared with the pipeline, where there is one. Nobody
+    /// knows before READY.
+    session: Mutex<Option<Option<Arc<Session>>>>,
 }
 
 #[glib::object_subclass]
@@ -179,7 +177,7 @@ impl ObjectImpl for SrFilter {
                     .build(),
                 glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                     .nick("Statistics")
-                    .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device, precision")
+                    .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device, precision, memory that frames lie in")
                     .read_only()
                     .build(),
             ]
@@ -254,11 +252,17 @@ impl ElementImpl for SrFilter {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let caps = gst_video::VideoCapsBuilder::new()
-                .format_list(video::formats())
-                .width_range(1..=caps::MAX_SIDE)
-                .height_range(1..=caps::MAX_SIDE)
-                .build();
+            let sized = |caps: gst_video::VideoCapsBuilder<gst::caps::NoFeature>| {
+                caps.width_range(1..=caps::MAX_SIDE)
+                    .height_range(1..=caps::MAX_SIDE)
+            };
+            let usual = gst_video::VideoCapsBuilder::new();
+            let mut caps = sized(usual.format_list(video::formats())).build();
+            let there = cuda::formats();
+            if !there.is_empty() {
+                let there = gst_video::VideoCapsBuilder::new().format_list(there);
+                caps.merge(sized(there).features([caps::CUDA]).build());
+            }
             [
                 ("sink", gst::PadDirection::Sink),
                 ("src", gst::PadDirection::Src),
@@ -270,6 +274,20 @@ impl ElementImpl for SrFilter {
             .collect()
         });
         TEMPLATES.as_ref()
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::NullToReady {
+            self.share_context();
+        }
+        let result = self.parent_change_state(transition)?;
+        if transition == gst::StateChange::ReadyToNull {
+            *lock(&self.session) = None;
+        }
+        Ok(result)
     }
 }
 
@@ -315,7 +333,10 @@ impl BaseTransformImpl for SrFilter {
         filter: Option<&gst::Caps>,
     ) -> Option<gst::Caps> {
         let wish = Wish::from_fraction(lock(&self.settings).scale);
-        let others = caps::transform(direction, caps, wish);
+        let mut others = caps::transform(direction, caps, wish);
+        if matches!(*lock(&self.session), Some(None)) {
+            caps::keep_on_host(&mut others);
+        }
         gst::debug!(CAT, imp = self, "{direction:?}: {caps} -> {others}");
         Some(match filter {
             Some(filter) => filter.intersect_with_mode(&others, gst::CapsIntersectMode::First),
@@ -356,6 +377,64 @@ impl BaseTransformImpl for SrFilter {
             self.count_drop();
         }
         Ok(result)
+    }
+
+    fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
+        if query.type_() == gst::QueryType::Context
+            && let Some(session) = self.session()
+            && session.answer(self.obj().upcast_ref(), query)
+        {
+            return true;
+        }
+        BaseTransformImplExt::parent_query(self, direction, query)
+    }
+
+    fn propose_allocation(
+        &self,
+        decide_query: Option<&gst::query::Allocation>,
+        query: &mut gst::query::Allocation,
+    ) -> Result<(), gst::LoggableError> {
+        let (caps, _) = query.get_owned();
+        match (caps, self.session()) {
+            (Some(caps), Some(session)) if cuda::is_cuda(&caps) && decide_query.is_some() => {
+                let (pool, size) = session.pool(&caps, (0, 0))?;
+                query.add_allocation_pool(Some(&pool), size, 0, 0);
+                query.add_allocation_meta::<gst_video::VideoMeta>(None);
+                Ok(())
+            }
+            _ => self.parent_propose_allocation(decide_query, query),
+        }
+    }
+
+    fn decide_allocation(
+        &self,
+        query: &mut gst::query::Allocation,
+    ) -> Result<(), gst::LoggableError> {
+        let (caps, _) = query.get_owned();
+        if let (Some(caps), Some(session)) = (caps, self.session())
+            && cuda::is_cuda(&caps)
+        {
+            // Of this context, whatever downstream has.
+            let offered = query.allocation_pools().next();
+            let (least, most) = offered.as_ref().map_or((0, 0), |offer| (offer.2, offer.3));
+            let (pool, size) = session.pool(&caps, (least, most))?;
+            match offered {
+                None => query.add_allocation_pool(Some(&pool), size, least, most),
+                Some(_) => query.set_nth_allocation_pool(0, Some(&pool), size, least, most),
+            }
+        }
+        self.parent_decide_allocation(query)
+    }
+
+    fn transform(
+        &self,
+        inbuf: &gst::Buffer,
+        outbuf: &mut gst::BufferRef,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        if self.transform_there(inbuf, outbuf)? {
+            return Ok(gst::FlowSuccess::Ok);
+        }
+        self.parent_transform(inbuf, outbuf)
     }
 
     fn transform_meta<'a>(
@@ -432,37 +511,14 @@ impl VideoFilterImpl for SrFilter {
         inframe: &gst_video::VideoFrameRef<&gst::BufferRef>,
         outframe: &mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let started = Instant::now();
-        let mut state = lock(&self.state);
-        let upscaler = state.as_mut().and_then(|state| state.upscaler.as_mut());
-        let Some(upscaler) = upscaler else {
-            return Err(gst::FlowError::NotNegotiated);
-        };
-        let shape = upscaler.job().input;
-        let known = upscaler.given_up().is_some();
-        let result = video::frame_ref(inframe, &shape).and_then(|input| {
+        let done = self.enlarge(|upscaler| {
+            let shape = upscaler.job().input;
+            let input = video::frame_ref(inframe, &shape)?;
             let mut output = video::frame_mut(outframe, &shape)?;
-            upscaler.process(&input, &mut output)
+            upscaler.process(&input, &mut output)?;
+            Ok(true)
         });
-        let given_up = upscaler.given_up().filter(|_| !known).map(str::to_owned);
-        drop(state);
-        if let Some(why) = given_up {
-            self.warn_of_cpu(&why);
-        }
-        if let Err(error) = result {
-            gst::element_imp_error!(
-                self,
-                gst::StreamError::Failed,
-                ("Enlarging a frame failed: {error}")
-            );
-            return Err(gst::FlowError::Error);
-        }
-        let elapsed = started.elapsed();
-        let mut stats = lock(&self.stats);
-        stats.last = elapsed;
-        stats.total += elapsed;
-        stats.processed += 1;
-        Ok(gst::FlowSuccess::Ok)
+        done.map(|_| gst::FlowSuccess::Ok)
     }
 }
 
@@ -528,6 +584,82 @@ fn shape(info: &VideoInfo) -> srfilter::Result<Shape> {
 }
 
 impl SrFilter {
+    fn session(&self) -> Option<Arc<Session>> {
+        lock(&self.session).clone().flatten()
+    }
+
+    /// Offers the pipeline the context that a GPU computes in, before others
+    /// make their own.
+    fn share_context(&self) {
+        // What is wrong with the device is told by `start`.
+        let device = lock(&self.settings).device.parse::<DeviceChoice>();
+        let place = device.and_then(DeviceChoice::resolve);
+        let session = place.ok().and_then(|place| Session::open(&place));
+        let context = session.as_ref().map(Session::to_context);
+        *lock(&self.session) = Some(session.map(Arc::new));
+        let Some(context) = context else { return };
+        let element = self.obj();
+        element.set_context(&context);
+        let message = gst::message::HaveContext::builder(context).src(&*element);
+        // Without a bus there is nobody to share with.
+        let _ = element.post_message(message.build());
+    }
+
+    /// Enlarges a frame in the GPU's memory; whether that was possible.
+    fn transform_there(
+        &self,
+        inbuf: &gst::BufferRef,
+        outbuf: &mut gst::BufferRef,
+    ) -> Result<bool, gst::FlowError> {
+        let Some(session) = self.session() else {
+            return Ok(false);
+        };
+        let Some((from, to)) = lock(&self.infos).clone() else {
+            return Ok(false);
+        };
+        let stayed =
+            self.enlarge(|upscaler| session.process(upscaler, (inbuf, &from), (outbuf, &to)))?;
+        lock(&self.stats).stayed = stayed;
+        Ok(stayed)
+    }
+
+    /// Lets something be done with the upscaler, which returns whether a frame
+    /// was made, and keeps count.
+    fn enlarge(
+        &self,
+        make: impl FnOnce(&mut Upscaler) -> srfilter::Result<bool>,
+    ) -> Result<bool, gst::FlowError> {
+        let started = Instant::now();
+        let mut state = lock(&self.state);
+        let upscaler = state.as_mut().and_then(|state| state.upscaler.as_mut());
+        let Some(upscaler) = upscaler else {
+            return Err(gst::FlowError::NotNegotiated);
+        };
+        let known = upscaler.given_up().is_some();
+        let result = make(upscaler);
+        let given_up = upscaler.given_up().filter(|_| !known).map(str::to_owned);
+        drop(state);
+        if let Some(why) = given_up {
+            self.warn_of_cpu(&why);
+        }
+        let made = result.map_err(|error| {
+            gst::element_imp_error!(
+                self,
+                gst::StreamError::Failed,
+                ("Enlarging a frame failed: {error}")
+            );
+            gst::FlowError::Error
+        })?;
+        if made {
+            let elapsed = started.elapsed();
+            let mut stats = lock(&self.stats);
+            stats.last = elapsed;
+            stats.total += elapsed;
+            stats.processed += 1;
+        }
+        Ok(made)
+    }
+
     /// Takes over what changed in the properties since the last buffer.
     fn apply_settings(&self) {
         let settings = lock(&self.settings).clone();
@@ -706,6 +838,7 @@ impl Stats {
             .field("resampled", self.resampled)
             .field("device", &self.device)
             .field("precision", self.precision.to_string())
+            .field("memory", if self.stayed { "CUDAMemory" } else { "system" })
             .field("tiles", self.tiles)
             .field("negotiations", self.negotiations)
             .build()

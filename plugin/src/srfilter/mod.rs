@@ -2,11 +2,26 @@
 
 use gst::glib;
 use gst::prelude::*;
+use std::sync::LazyLock;
 
 mod caps;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "no_cuda.rs"]
+mod cuda;
 mod imp;
 mod metas;
 mod video;
+
+/// Where all of it logs.
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "srfilter",
+        gst::DebugColorFlags::empty(),
+        Some("Neural super-resolution"),
+    )
+});
 
 glib::wrapper! {
     /// The element; see `gst-inspect-1.0 srfilter`.

@@ -19,6 +19,15 @@ use crate::{Error, Result, Scale};
 use network::Network;
 use std::time::Instant;
 
+/// A plane of a frame in a GPU's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuPlane {
+    /// Where its first row begins.
+    pub address: u64,
+    /// Bytes from one row to the next.
+    pub stride: usize,
+}
+
 /// Planes of one size, one after the other in the GPU's memory: f32, dense
 /// rows, values 0 to 255.
 #[derive(Debug, Clone, Copy)]
@@ -261,6 +270,14 @@ impl GpuJob {
         }))
     }
 
+    fn frames(&mut self) -> Result<&mut Frames> {
+        let frames = match self.frames.take() {
+            Some(frames) => frames,
+            None => self.frames_program()?,
+        };
+        Ok(self.frames.insert(frames))
+    }
+
     /// Makes `output` from `input`, of the job's shapes.
     ///
     /// # Errors
@@ -271,16 +288,12 @@ impl GpuJob {
         input: &FrameRef<'_>,
         output: &mut FrameMut<'_>,
     ) -> Result<()> {
-        if self.frames.is_none() {
-            self.frames = Some(self.frames_program()?);
-        }
-        let Some(frames) = &mut self.frames else {
-            return Ok(());
-        };
-        let format = self.job.input.format;
+        let (gpu, job) = (self.gpu.clone(), self.job);
+        let format = job.input.format;
+        let frames = self.frames()?;
         let mut bytes = frames.input.0.bytes();
         for plane in 0..format.planes() {
-            let (row, rows) = plane_size(format, plane, self.job.input.size);
+            let (row, rows) = plane_size(format, plane, job.input.size);
             let (taken, rest) = bytes.split_at_mut(row * rows);
             let (data, stride) = input.plane(plane);
             for (to, from) in taken.chunks_exact_mut(row).zip(data.chunks(stride)) {
@@ -291,10 +304,10 @@ impl GpuJob {
         frames.input.0.send(&frames.input.1)?;
         frames.program.run()?;
         frames.output.0.fetch(&frames.output.1)?;
-        self.gpu.wait()?;
+        gpu.wait()?;
         let mut bytes = &*frames.output.0.bytes();
         for plane in 0..format.planes() {
-            let (row, rows) = plane_size(format, plane, self.job.output);
+            let (row, rows) = plane_size(format, plane, job.output);
             let (made, rest) = bytes.split_at(row * rows);
             let (data, stride) = output.plane_mut(plane);
             for (from, to) in made.chunks_exact(row).zip(data.chunks_mut(stride)) {
@@ -303,6 +316,50 @@ impl GpuJob {
             bytes = rest;
         }
         Ok(())
+    }
+
+    /// As [`GpuJob::process`] for frames that lie in the GPU's memory already,
+    /// plane by plane.
+    ///
+    /// # Errors
+    ///
+    /// As there, and another number of planes.
+    ///
+    /// # Safety
+    ///
+    /// The planes have the rows of the job's shapes, in memory of the GPU's
+    /// primary context, and nothing else writes to them.
+    pub(super) unsafe fn process_there(
+        &mut self,
+        input: &[GpuPlane],
+        output: &[GpuPlane],
+    ) -> Result<()> {
+        let (gpu, job) = (self.gpu.clone(), self.job);
+        let format = job.input.format;
+        if [input, output].map(<[_]>::len) != [format.planes(); 2] {
+            let problem = format!(
+                "frames of {} have {} planes",
+                format.name(),
+                format.planes()
+            );
+            return Err(Error::Frame(problem));
+        }
+        let frames = self.frames()?;
+        let [mut taken, mut made] = [&frames.input.1, &frames.output.1].map(Memory::address);
+        for (plane, from) in input.iter().enumerate() {
+            let (row, rows) = plane_size(format, plane, job.input.size);
+            // SAFETY: the caller's word, and room for all planes here.
+            unsafe { gpu.copy_rows((from.address, from.stride), (taken, row), (row, rows)) }?;
+            taken += (row * rows) as u64;
+        }
+        frames.program.run()?;
+        for (plane, to) in output.iter().enumerate() {
+            let (row, rows) = plane_size(format, plane, job.output);
+            // SAFETY: as above.
+            unsafe { gpu.copy_rows((made, row), (to.address, to.stride), (row, rows)) }?;
+            made += (row * rows) as u64;
+        }
+        Ok(gpu.wait()?)
     }
 
     /// Makes the planes of a result from those that the networks take.

@@ -116,6 +116,49 @@ impl Gpu {
         })
     }
 
+    /// Copies rows of `length` bytes from one place of the GPU's memory to
+    /// another, in the stream's order. Each place is where the first row
+    /// begins, and how far it is to the next.
+    ///
+    /// # Errors
+    ///
+    /// A GPU that is gone.
+    ///
+    /// # Safety
+    ///
+    /// Both places have that many rows, in memory of this GPU's context.
+    pub(crate) unsafe fn copy_rows(
+        &self,
+        (from, from_stride): (u64, usize),
+        (to, to_stride): (u64, usize),
+        (length, rows): (usize, usize),
+    ) -> Result<()> {
+        self.stream.context().bind_to_thread().w()?;
+        let on_device = sys::CUmemorytype::CU_MEMORYTYPE_DEVICE;
+        let copy = sys::CUDA_MEMCPY2D {
+            srcXInBytes: 0,
+            srcY: 0,
+            srcMemoryType: on_device,
+            srcHost: std::ptr::null(),
+            srcDevice: from,
+            srcArray: std::ptr::null_mut(),
+            srcPitch: from_stride,
+            dstXInBytes: 0,
+            dstY: 0,
+            dstMemoryType: on_device,
+            dstHost: std::ptr::null_mut(),
+            dstDevice: to,
+            dstArray: std::ptr::null_mut(),
+            dstPitch: to_stride,
+            WidthInBytes: length,
+            Height: rows,
+        };
+        // SAFETY: the caller's word.
+        unsafe { sys::cuMemcpy2DAsync_v2(&raw const copy, self.stream.cu_stream()) }
+            .result()
+            .w()
+    }
+
     /// Waits until all is done.
     ///
     /// # Errors

@@ -1,0 +1,48 @@
+//! Builds without CUDA have no frames in a GPU's memory.
+
+use gst_video::VideoInfo;
+use srfilter::engine::{Place, Upscaler};
+
+/// There is none.
+pub(super) enum Session {}
+
+/// Nothing to add to the pad templates.
+pub(super) fn formats() -> Vec<gst_video::VideoFormat> {
+    Vec::new()
+}
+
+/// Whether caps mean frames in a GPU's memory.
+pub(super) fn is_cuda(_: &gst::CapsRef) -> bool {
+    false
+}
+
+impl Session {
+    pub(super) fn open(_: &Place) -> Option<Self> {
+        None
+    }
+
+    pub(super) fn to_context(&self) -> gst::Context {
+        match *self {}
+    }
+
+    pub(super) fn answer(&self, _: &gst::Element, _: &mut gst::QueryRef) -> bool {
+        match *self {}
+    }
+
+    pub(super) fn pool(
+        &self,
+        _: &gst::Caps,
+        _: (u32, u32),
+    ) -> Result<(gst::BufferPool, u32), gst::LoggableError> {
+        match *self {}
+    }
+
+    pub(super) fn process(
+        &self,
+        _: &mut Upscaler,
+        _: (&gst::BufferRef, &VideoInfo),
+        _: (&mut gst::BufferRef, &VideoInfo),
+    ) -> srfilter::Result<bool> {
+        match *self {}
+    }
+}
