@@ -7,7 +7,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin
-scripts/setup.sh g++ python3-venv xz-utils
+# gst-plugins-bad for cudaupload and cudadownload.
+scripts/setup.sh g++ python3-venv xz-utils gstreamer1.0-plugins-bad
 
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 scripts/cuda-toolkit.sh "$target/cuda-toolkit"
@@ -16,14 +17,14 @@ scripts/cuda-toolkit.sh "$target/cuda-toolkit"
 export CARGO_TARGET_DIR=$target/cuda
 features=srfilter/cuda,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda
 cargo build --release --workspace --features "$features"
-tests=$(cargo test --release --workspace --features "$features" --test gpu --test golden --no-run \
-    --message-format json | grep -o '"executable":"[^"]*"' | cut -d'"' -f4)
+tests=$(cargo test --release --workspace --features "$features" --test gpu --test golden \
+    --test cuda_memory --no-run --message-format json | grep -o '"executable":"[^"]*"' | cut -d'"' -f4)
 
 bundle=$target/gpu-bundle
 rm -rf "$bundle"
 mkdir -p "$bundle"/{bin,plugins,lib}
 cp "$CARGO_TARGET_DIR"/release/{sr,train} "$bundle/bin/"
-for test in gpu golden; do
+for test in gpu golden cuda_memory; do
     cp "$(grep "/$test-" <<<"$tests" | tail -n 1)" "$bundle/bin/$test-test"
 done
 # Reference vectors, where they are: they are no part of this repository.
@@ -33,7 +34,7 @@ cp "$CARGO_TARGET_DIR/release/libgstsrfilter.so" "$bundle/plugins/"
 strip "$bundle"/bin/* "$bundle"/plugins/*
 cp "$(command -v gst-launch-1.0)" "$bundle/bin/"
 installed=$(pkg-config --variable=pluginsdir gstreamer-1.0)
-for plugin in coreelements videotestsrc videoconvertscale; do
+for plugin in coreelements videotestsrc videoconvertscale app nvcodec; do
     cp "$installed/libgst$plugin.so" "$bundle/plugins/"
 done
 # Every library that those need, but for what any Linux has.
@@ -44,7 +45,7 @@ cp scripts/gpu-check "$bundle/"
 git describe --always --dirty >"$bundle/commit" 2>/dev/null || echo unknown >"$bundle/commit"
 
 archive=$target/gpu-bundle.tar.xz
-# The kernels are in all four programs: a window that spans them stores them once.
+# The kernels are in all programs: a window that spans them stores them once.
 tar -C "$target" -c gpu-bundle | xz -T1 --lzma2=preset=6,dict=192MiB >"$archive"
 size=$(($(stat -c %s "$archive") >> 20))
 echo "$archive: $size MiB"
