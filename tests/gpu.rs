@@ -38,6 +38,7 @@ emulated! {
     /// Less memory than one band of all rows takes.
     little_memory [("SRFILTER_EMULATED_MEMORY", "1500000")] => memory_inside;
     a_gpu_without_memory_is_given_up [("SRFILTER_EMULATED_MEMORY", "100000")] => lost_inside;
+    what_is_not_a_chain_must_fit [("SRFILTER_EMULATED_MEMORY", "300000000")] => whole_inside;
     a_gpu_that_is_lost_is_given_up [("SRFILTER_EMULATED_LOST", "30")] => lost_inside;
 }
 
@@ -339,6 +340,23 @@ fn memory_inside() {
     let apart = both(&model("srcnn", 2), job, &on_gpu(Precision::F16));
     println!("{apart:?}");
     assert!(apart.is_close(Precision::F16));
+}
+
+/// A network that sees whole frames is refused by the GPU's memory, not by the host's.
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn whole_inside() {
+    let model = model("drct", 2);
+    let job = |side| Job::exact(shape(PixelFormat::Rgb, (side, side)), Scale::whole(2));
+    let error = Upscaler::check(&model, &job(300), &Options::default());
+    let error = error.unwrap_err().to_string();
+    println!("error: {error}");
+    assert!(
+        error.contains("on cuda:0") && error.contains("286 MiB are free"),
+        "{error}"
+    );
+    Upscaler::check(&model, &job(300), &on_cpu()).unwrap();
+    Upscaler::check(&model, &job(16), &Options::default()).unwrap();
 }
 
 /// With `auto` the CPU takes over, with the reason; who insists gets it as an

@@ -1,5 +1,6 @@
 //! Where the computation runs.
 
+use super::memory;
 use crate::{Error, Result};
 use candle_core::Device;
 use std::fmt;
@@ -54,6 +55,15 @@ impl Place {
         Some((context.ordinal(), context.cu_ctx().cast()))
     }
 
+    /// Bytes that its memory can still give, where it says so.
+    pub(super) fn free(&self) -> Option<u64> {
+        #[cfg(feature = "cuda")]
+        if let Ok(device) = self.device.as_cuda_device() {
+            return cuda::free(device).ok();
+        }
+        memory::available()
+    }
+
     /// Why it is the CPU although a GPU would have been welcome, in words.
     pub fn why(&self) -> Option<&str> {
         self.why.as_deref()
@@ -98,9 +108,9 @@ mod cuda {
 #[cfg(feature = "cuda")]
 mod cuda {
     use super::Place;
-    use candle_core::Device;
     use candle_core::cuda_backend::WrapErr;
     use candle_core::cuda_backend::cudarc::driver::{result, sys};
+    use candle_core::{CudaDevice, Device};
     use once_cell::sync::Lazy;
     use std::collections::HashMap;
     use std::sync::{Mutex, PoisonError};
@@ -135,6 +145,27 @@ mod cuda {
             name: format!("cuda:{index} ({name})"),
             why: None,
         })
+    }
+
+    /// Bytes that the driver can still give, and those that this process keeps
+    /// for its next frames.
+    pub(super) fn free(device: &CudaDevice) -> candle_core::Result<u64> {
+        use sys::CUmemPool_attribute as A;
+        let stream = device.cuda_stream();
+        let (free, _) = stream.context().mem_get_info().w()?;
+        let handle = result::device::get(stream.context().ordinal() as i32).w()?;
+        // SAFETY: the handle is the driver's own.
+        let pool = unsafe { result::device::get_default_mem_pool(handle) }.w()?;
+        let of_pool = |attribute| {
+            let mut bytes = 0u64;
+            // SAFETY: these attributes are 64-bit numbers, which the call writes.
+            unsafe { result::mem_pool::get_attribute(pool, attribute, (&raw mut bytes).cast()) }
+                .w()?;
+            candle_core::Result::Ok(bytes)
+        };
+        let kept = of_pool(A::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?;
+        let used = of_pool(A::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?;
+        Ok(free as u64 + kept.saturating_sub(used))
     }
 
     /// A device with one stream for all threads: candle's usual one has a

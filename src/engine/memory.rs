@@ -1,5 +1,7 @@
-//! Refuses work that would not fit the machine's memory, before it begins.
+//! Refuses work that would not fit the machine's memory, or the GPU's, before
+//! it begins.
 
+use super::Place;
 use crate::{Error, Result};
 
 /// Bytes that tiles in work take, whatever the frame's size: two hidden layers
@@ -8,36 +10,37 @@ const TILES: u64 = 256 << 20;
 
 const MIB: u64 = 1 << 20;
 
-/// Whether planes of that many samples in f32, and what goes with them, fit.
-/// `remedies` says what else helps than a smaller scale or input.
-pub(super) fn check(samples: u64, what: &str, remedies: &str) -> Result<()> {
-    match available() {
-        Some(available) => fits(samples, available, what, remedies),
+/// Whether planes of that many samples in f32, and what goes with them, fit
+/// the memory of a device. `remedies` says what else helps than a smaller scale
+/// or input.
+pub(super) fn check(samples: u64, on: &Place, what: &str, remedies: &str) -> Result<()> {
+    match on.free() {
+        Some(free) => fits(samples, (free, on.name()), what, remedies),
         None => Ok(()),
     }
 }
 
-fn fits(samples: u64, available: u64, what: &str, remedies: &str) -> Result<()> {
+fn fits(samples: u64, (free, on): (u64, &str), what: &str, remedies: &str) -> Result<()> {
     let needed = samples * size_of::<f32>() as u64 + TILES;
-    if needed <= available {
+    if needed <= free {
         return Ok(());
     }
     Err(Error::Setting(format!(
-        "{what} needs about {} MiB of memory, {} MiB are free: use a smaller scale or \
+        "{what} needs about {} MiB of memory on {on}, {} MiB are free: use a smaller scale or \
          input{remedies}",
         needed / MIB,
-        available / MIB
+        free / MIB
     )))
 }
 
-/// Half of the bytes that the system can still give; of 2 GiB where it does
-/// not say.
-pub(super) fn half() -> u64 {
-    available().unwrap_or(2048 * MIB) / 2
+/// Half of the bytes that a device can still give; of 2 GiB where it does not
+/// say.
+pub(super) fn half(on: &Place) -> u64 {
+    on.free().unwrap_or(2048 * MIB) / 2
 }
 
 /// Bytes that the system can still give, where it says so (Linux).
-fn available() -> Option<u64> {
+pub(super) fn available() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text
         .lines()
@@ -52,11 +55,15 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_with_figures() {
-        assert!(fits(1 << 20, 512 * MIB, "a frame", "").is_ok());
-        let error = fits(1 << 30, 512 * MIB, "3x2 to 6x4", ", or wait")
+        let free = (512 * MIB, "cpu");
+        assert!(fits(1 << 20, free, "a frame", "").is_ok());
+        let error = fits(1 << 30, free, "3x2 to 6x4", ", or wait")
             .unwrap_err()
             .to_string();
-        assert!(error.contains("3x2 to 6x4 needs about 4352 MiB"), "{error}");
+        assert!(
+            error.contains("3x2 to 6x4 needs about 4352 MiB of memory on cpu"),
+            "{error}"
+        );
         assert!(error.contains("512 MiB"), "{error}");
         assert!(error.ends_with("input, or wait"), "{error}");
     }

@@ -16,7 +16,6 @@ use crate::models::{Channels, WorksAt};
 use crate::ops::cuda::Gpu;
 use crate::weights::Loaded;
 use crate::{Error, Result, Scale};
-use candle_core::Device;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::HashMap;
@@ -51,13 +50,13 @@ pub struct Options {
 }
 
 impl Options {
-    fn division(&self, threads: usize, device: &Device) -> Result<Division> {
+    fn division(&self, threads: usize, place: &Place) -> Result<Division> {
         let division = Division {
-            device: device.clone(),
+            device: place.device().clone(),
             tile: self.tile,
             threads,
             memory: match self.memory {
-                0 => memory::half(),
+                0 => memory::half(place),
                 bytes => bytes,
             },
             overlap: self.overlap,
@@ -186,7 +185,7 @@ impl Upscaler {
             Err(error) => return Self::without_gpu(model, job, options, &error),
         }
         let pool = pool(options.threads)?;
-        let division = options.division(pool.current_num_threads(), place.device())?;
+        let division = options.division(pool.current_num_threads(), &place)?;
         let networks = model.on(place.device())?;
         let scales = model.stages(job.scale);
         let mut stages = Vec::new();
@@ -258,9 +257,12 @@ impl Upscaler {
     /// # Errors
     ///
     /// A size that is too large, for the engine or for the memory that is
-    /// free, and tiles that overlap by more than their size.
+    /// free, tiles that overlap by more than their size, and a device that
+    /// cannot be used.
     pub fn check(model: &Loaded, job: &Job, options: &Options) -> Result<Vec<(usize, usize)>> {
-        let averaged = options.division(1, &Device::Cpu)?.averaged();
+        let place = options.device.resolve()?;
+        let on_gpu = !place.device().is_cpu();
+        let averaged = options.division(1, &place)?.averaged();
         check_size(job.input.size)?;
         check_size(job.output)?;
         let area = |&(width, height): &(usize, usize)| (width * height) as u64;
@@ -268,6 +270,8 @@ impl Upscaler {
         let (mut sizes, mut seen) = (Vec::new(), job.input.size);
         // Values inside the network that sees the most at once.
         let (mut inside, mut remedies) = (0, "");
+        // A GPU runs chains in bands of as many rows as fit.
+        let mut banded = true;
         for scale in model.stages(job.scale) {
             reached = reached.checked_mul(scale).unwrap_or(reached);
             let (width, height) = job.input.size;
@@ -278,7 +282,9 @@ impl Upscaler {
                 WorksAt::Output => size,
                 WorksAt::Input(_) => seen,
             };
-            let at_once = match model.packed(scale)? {
+            let packed = model.packed(scale)?;
+            banded &= packed.is_some();
+            let at_once = match packed {
                 Some(packed) => held(&packed) as u64 * area(&sees),
                 None if network.whole_frame() => {
                     if averaged.is_none() {
@@ -301,13 +307,15 @@ impl Upscaler {
         let components = job.input.format.components().len() as u64;
         // What a network takes and makes, and every component at the output's size.
         let widest = sizes.iter().map(area).max().unwrap_or(0);
-        let samples = inside + 2 * planes * widest + (components + 1) * area(&job.output);
+        let outside = 2 * planes * widest + (components + 1) * area(&job.output);
         let ((w, h), (ow, oh)) = (job.input.size, job.output);
-        memory::check(
-            samples,
-            &format!("{w}x{h} to {ow}x{oh} by {}", model.name()),
-            remedies,
-        )?;
+        let what = format!("{w}x{h} to {ow}x{oh} by {}", model.name());
+        if on_gpu {
+            memory::check(outside, &Place::cpu(None), &what, "")?;
+        }
+        if !(on_gpu && banded) {
+            memory::check(inside + outside, &place, &what, remedies)?;
+        }
         Ok(sizes)
     }
 

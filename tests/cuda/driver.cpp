@@ -177,6 +177,10 @@ int cuStreamSynchronize(void* stream) {
 }
 int cuDeviceGetDefaultMemPool(void** pool, int) { return *pool = (void*)3, SUCCESS; }
 int cuMemPoolSetAttribute(void*, int, void*) { return SUCCESS; }
+// It keeps nothing.
+int cuMemPoolGetAttribute(void*, int, void* value) {
+    return *static_cast<uint64_t*>(value) = 0, SUCCESS;
+}
 int cuMemGetInfo_v2(size_t* left, size_t* all) {
     return *all = capacity(), *left = *all - used, SUCCESS;
 }
