@@ -649,7 +649,7 @@ pub static MODELS: &[Model] = &[
         name: "srresnet",
         summary: "SRResNet on RGB, 16 residual blocks: x2, x4 or x8",
         architecture: || Some(Architecture::SrResNet(srresnet::Config::default())),
-        built_in: &[],
+        built_in: files!("srresnet/x4.safetensors"),
     },
     Model {
         name: "srgan",
