@@ -31,6 +31,10 @@ const LOG2_CENTER: f64 = 1.5;
 /// to: all scales start from nearly the same target.
 const HEAD_SPREAD: f64 = 0.3;
 
+/// How steep the hyperbolic tangents between given scales are, in units of the
+/// distance between the scales: nine tenths of a step lie between them.
+const STEEPNESS: f64 = 3.0;
+
 /// A pivot this small a share of the first one makes a matrix as good as singular.
 const SINGULAR: f64 = 1e-9;
 
@@ -233,9 +237,59 @@ impl HyperSrcnn {
         Ok(second.forward(&x)?.relu()?)
     }
 
-    /// The heads that make given weights for some scales, changed as little as
-    /// that takes: their biases by the mean of what is to change, their
-    /// matrices by the rest.
+    /// The same with heads of zeros and, where the scale enters as a number,
+    /// hidden layers that are steps between the given scales: what they make in
+    /// between then lies between what they make for the neighbours.
+    fn stepping(&self, scales: &[Scale]) -> Result<Self> {
+        let zeros = |layer: &Linear| -> candle_core::Result<Linear> {
+            Ok(Linear {
+                weight: layer.weight.zeros_like()?,
+                bias: layer.bias.zeros_like()?,
+            })
+        };
+        let pair =
+            |[weight, bias]: &[Linear; 2]| candle_core::Result::Ok([zeros(weight)?, zeros(bias)?]);
+        let [first, second, third] = &self.heads;
+        let mut made = Self {
+            heads: [pair(first)?, pair(second)?, pair(third)?],
+            ..self.clone()
+        };
+        let mut places: Vec<f64> = scales.iter().map(|s| s.factor().log2()).collect();
+        places.sort_by(f64::total_cmp);
+        let gaps: Vec<[f64; 2]> = (places.windows(2)).map(|pair| [pair[0], pair[1]]).collect();
+        if self.table.is_some() || gaps.is_empty() {
+            return Ok(made);
+        }
+        let [width, steps] = self.config.hidden;
+        // More units than gaps: the same steps again, half as steep.
+        let step = |unit: usize| {
+            let [low, high] = gaps[unit % gaps.len()];
+            let slope = STEEPNESS / (high - low) / f64::from(1 << (unit / gaps.len()).min(8));
+            (slope, slope * (LOG2_CENTER - (low + high) / 2.0))
+        };
+        let device = self.hidden[0].weight.device();
+        let column = |of: &dyn Fn(usize) -> f64| -> candle_core::Result<Tensor> {
+            let values: Vec<f32> = (0..width).map(|unit| of(unit) as f32).collect();
+            Tensor::new(values, device)
+        };
+        let picked: Vec<f32> = (0..steps * width)
+            .map(|i| f32::from(u8::from(i / width == i % width)))
+            .collect();
+        made.hidden = [
+            Linear {
+                weight: column(&|unit| step(unit).0)?.unsqueeze(1)?,
+                bias: column(&|unit| step(unit).1)?,
+            },
+            Linear {
+                weight: Tensor::from_vec(picked, (steps, width), device)?,
+                bias: self.hidden[1].bias.zeros_like()?,
+            },
+        ];
+        Ok(made)
+    }
+
+    /// The hidden layers, and the heads that make given weights for some
+    /// scales, changed as little as that takes.
     fn fitted(
         &self,
         wanted: &[(Scale, &HashMap<String, Tensor>)],
@@ -244,12 +298,20 @@ impl HyperSrcnn {
             .map(|&(scale, _)| self.features(scale))
             .collect::<Result<_>>()?;
         let features = Tensor::stack(&features, 0)?.to_dtype(DType::F64)?;
-        let inverse = inverse(&features.matmul(&features.t()?)?)?;
+        // The biases are heads of a feature that is always 1.
+        let inverse = inverse(&(features.matmul(&features.t()?)? + 1.0)?)?;
         let heads = (1..).zip(&self.heads).flat_map(|(layer, [weight, bias])| {
             let name = |part| (format!("conv{layer}.{part}"), format!("conv{layer}_{part}"));
             [(name("weight"), weight), (name("bias"), bias)]
         });
         let mut made = Vec::new();
+        for (name, layer) in ["hidden1", "hidden2"].into_iter().zip(&self.hidden) {
+            let Linear { weight, bias } = layer;
+            for (part, tensor) in [("weight", weight), ("bias", bias)] {
+                // Not the parameter itself, which it is to be written to.
+                made.push((format!("{name}.{part}"), tensor.copy()?));
+            }
+        }
         for ((name, head), now) in heads {
             let rows = wanted.iter().map(|(scale, tensors)| {
                 let tensor = tensors.get(&name).ok_or_else(|| {
@@ -261,10 +323,9 @@ impl HyperSrcnn {
             let [matrix, bias] = [&now.weight, &now.bias].map(|t| t.to_dtype(DType::F64));
             let (matrix, bias) = (matrix?, bias?);
             let change = (rows - features.matmul(&matrix.t()?)?.broadcast_add(&bias)?)?;
-            let mean = change.mean_keepdim(0)?;
-            let shares = inverse.matmul(&change.broadcast_sub(&mean)?)?;
+            let shares = inverse.matmul(&change)?;
             let matrix = (matrix + shares.t()?.matmul(&features)?)?;
-            let bias = (bias + mean.squeeze(0)?)?;
+            let bias = (bias + shares.sum(0)?)?;
             for (part, tensor) in [("weight", matrix), ("bias", bias)] {
                 let name = format!("weight_generators.{head}.{part}");
                 made.push((name, tensor.to_dtype(DType::F32)?));
@@ -363,8 +424,17 @@ impl Network for HyperSrcnn {
         Ok(Box::new(self.generate(scale)?))
     }
 
-    fn making(&self, wanted: &[(Scale, &HashMap<String, Tensor>)]) -> Result<Parameters> {
-        self.fitted(wanted).map(Some)
+    fn making(
+        &self,
+        wanted: &[(Scale, &HashMap<String, Tensor>)],
+        anew: bool,
+    ) -> Result<Parameters> {
+        let scales: Vec<Scale> = wanted.iter().map(|&(scale, _)| scale).collect();
+        let made = match anew {
+            true => self.stepping(&scales)?.fitted(wanted),
+            false => self.fitted(wanted),
+        };
+        made.map(Some)
     }
 
     fn made(&self, scale: Scale) -> Result<Parameters> {
@@ -407,8 +477,11 @@ mod tests {
             let wanted = scales.iter().map(|&s| Scale::whole(s)).zip(&tensors);
             let wanted: Vec<_> = wanted.collect();
             let map = VarMap::new();
-            let made = network(&config, &map).making(&wanted).unwrap().unwrap();
-            assert_eq!(made.len(), 12);
+            let made = network(&config, &map)
+                .making(&wanted, true)
+                .unwrap()
+                .unwrap();
+            assert_eq!(made.len(), 16);
             for (name, tensor) in &made {
                 map.data().lock().unwrap()[name].set(tensor).unwrap();
             }
@@ -420,8 +493,20 @@ mod tests {
                     assert!(apart.to_scalar::<f32>().unwrap() < 1e-4, "{name} x{scale}");
                 }
             }
+            // What it makes between two scales lies between theirs.
+            if let Embedding::Continuous = config.embedding {
+                for (name, got) in fitted.made("5/2".parse().unwrap()).unwrap().unwrap() {
+                    let [a, b] = [0, 1].map(|i| &tensors[i][&name]);
+                    let low = a.minimum(b).unwrap() - &got;
+                    let high = got - a.maximum(b).unwrap();
+                    for beyond in [low, high] {
+                        let beyond = beyond.unwrap().flatten_all().unwrap().max(0).unwrap();
+                        assert!(beyond.to_scalar::<f32>().unwrap() < 1e-4, "{name}");
+                    }
+                }
+            }
             // What it makes already needs no change.
-            for (name, again) in fitted.making(&wanted).unwrap().unwrap() {
+            for (name, again) in fitted.making(&wanted, false).unwrap().unwrap() {
                 let apart = (again - map.data().lock().unwrap()[&name].as_tensor()).unwrap();
                 let apart = apart.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
                 assert!(apart.to_scalar::<f32>().unwrap() < 1e-3, "{name}");

@@ -156,13 +156,17 @@ pub trait Network: Send + Sync {
     }
 
     /// The parameters, by name, with which a hypernetwork makes given weights
-    /// for some scales, changed from what they are as little as that takes;
-    /// `None` for networks that make none.
+    /// for some scales: `anew`, or changed from what they are as little as that
+    /// takes. `None` for networks that make none.
     ///
     /// # Errors
     ///
     /// Weights that do not fit, a scale that is not the network's.
-    fn making(&self, _wanted: &[(Scale, &HashMap<String, Tensor>)]) -> Result<Parameters> {
+    fn making(
+        &self,
+        _wanted: &[(Scale, &HashMap<String, Tensor>)],
+        _anew: bool,
+    ) -> Result<Parameters> {
         Ok(None)
     }
 

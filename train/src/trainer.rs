@@ -7,7 +7,7 @@ use crate::features::PerceptualLoss;
 use crate::gan::Adversary;
 use crate::optim::{Descent, Settings};
 use crate::params::{Store, Vars, tensors};
-use crate::recipe::Recipe;
+use crate::recipe::{Model, Recipe};
 use crate::schedule::{Course, Position, rate};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
@@ -16,7 +16,7 @@ use srfilter::models::{Architecture, Deployed, Network, Scales};
 use srfilter::nn::BatchNorm;
 use srfilter::ops::{Border, recording};
 use srfilter::weights::{Checkpoint, Hints};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::mem::discriminant;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -106,8 +106,7 @@ impl Trainer {
             open_path(&architecture, &vars)?;
         }
         if state.is_none() && !recipe.model.makes.is_empty() {
-            let kind = architecture.makes();
-            make(network.as_ref(), kind, &recipe.model.makes, &vars)?;
+            make(network.as_ref(), &architecture, &recipe.model, &vars)?;
         }
         check_patch(recipe, network.as_ref())?;
         for prefix in recipe.train.lr_factors.keys() {
@@ -474,10 +473,11 @@ fn open_path(architecture: &Architecture, vars: &Vars) -> Result<()> {
 /// Lets a hypernetwork begin by making the networks of some files.
 fn make(
     network: &dyn Network,
-    kind: Option<Architecture>,
-    files: &BTreeMap<Scale, PathBuf>,
+    architecture: &Architecture,
+    model: &Model,
     vars: &Vars,
 ) -> Result<()> {
+    let kind = architecture.makes();
     let open = |(&scale, path): (&Scale, &PathBuf)| {
         let file = Checkpoint::open(path)?;
         if let (Some(card), Some(kind)) = (file.card()?, &kind) {
@@ -489,12 +489,12 @@ fn make(
         }
         Ok((scale, file))
     };
-    let files = files.iter().map(open).collect::<Result<Vec<_>>>()?;
+    let files = model.makes.iter().map(open).collect::<Result<Vec<_>>>()?;
     let wanted: Vec<_> = files
         .iter()
         .map(|(scale, file)| (*scale, file.tensors()))
         .collect();
-    let made = network.making(&wanted)?;
+    let made = network.making(&wanted, model.init.is_none())?;
     for (name, tensor) in made.context("makes: only a hypernetwork makes other networks")? {
         let var = vars
             .get(&name)
