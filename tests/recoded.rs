@@ -1,10 +1,46 @@
-//! Clips that an encoder has been at, enlarged by the element and measured.
+//! What the built-in weights for real streams do for clips that an encoder has
+//! been at, through the element.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
 #[path = "../examples/recoded/measure.rs"]
 mod measure;
 
 use measure::{Clip, has_codec, measure};
+use srfilter::weights::Loaded;
+
+/// Frames of a clip that are looked at.
+const FRAMES: usize = 3;
+
+#[test]
+fn compact_is_better_than_bicubic_on_streams() {
+    gst::init().unwrap();
+    gstsrfilter::plugin_register_static().unwrap();
+    let Some(videos) = common::shared("video") else {
+        return;
+    };
+    if !has_codec() {
+        println!("skipped: GStreamer has no x264enc or no avdec_h264");
+        return;
+    }
+    Loaded::built_in("compact").unwrap();
+    for name in [
+        "carphone_pristine.mp4",
+        "foreman_h264.mp4",
+        "foreman_vp9.webm",
+        "bikes.mp4",
+    ] {
+        let clip = Clip::open(&videos.join(name)).unwrap();
+        let (width, height) = clip.size();
+        for crf in [20, 26, 32] {
+            let got = measure(&clip, crf, "model=compact", FRAMES).unwrap();
+            let gain = got.model.psnr - got.bicubic.psnr;
+            let similarity = got.model.ssim - got.bicubic.ssim;
+            println!("{name} {width}x{height} crf {crf}: {gain:+.2} dB {similarity:+.4}");
+            assert!(gain > 0.0 && similarity > 0.0, "{name} crf {crf}");
+        }
+    }
+}
 
 /// The clip is the reference: what no encoder touched is near it, and the more
 /// the encoder takes away, the less is left.

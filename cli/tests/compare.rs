@@ -231,7 +231,7 @@ fn refuses_what_cannot_be_compared() {
     compare(&desk.path("none.png"), &["-s", "2"]).fails(1, &["none.png", "no such file"]);
     compare(&input, &["-s", "16"]).fails(1, &["in.png", "48x40", "scale 16"]);
     compare(&input, &["-s", "2", "-m", "srgna"]).fails(1, &["srgna"]);
-    compare(&input, &["-s", "2", "-m", "srcnn-rgb"]).fails(1, &["srcnn-rgb", "weights"]);
+    compare(&input, &["-s", "2", "-m", "hdsrnet"]).fails(1, &["hdsrnet", "weights"]);
     compare(&input, &["-s", "2", "--crop", "40,0,9,9"]).fails(1, &["40,0,9,9", "48x40"]);
     compare(&input, &["-s", "2", "--crop", "1,2,3"]).fails(2, &["X,Y,W,H"]);
     compare(&input, &["-s", "2", "--crop", "1,2,0,4"]).fails(2, &["above 0"]);

@@ -37,6 +37,8 @@ fn main() -> Result<()> {
         None => format!("model={model}"),
     };
 
+    let label = Path::new(&model).file_stem().context("a model is named")?;
+    let label = label.display();
     println!("PSNR in dB and SSIM of luma, x2, {FRAMES} frames of each clip");
     let (mut gains, mut worse) = (Vec::new(), 0);
     for path in &clips {
@@ -52,7 +54,7 @@ fn main() -> Result<()> {
                 ssim: after.ssim - before.ssim,
             };
             println!(
-                "    crf {crf}  bicubic {:.2} {:.4}  {model} {:.2} {:.4}  {:+.2} {:+.4}",
+                "    crf {crf}  bicubic {:.2} {:.4}  {label} {:.2} {:.4}  {:+.2} {:+.4}",
                 before.psnr, before.ssim, after.psnr, after.ssim, gain.psnr, gain.ssim
             );
             worse += usize::from(gain.psnr <= 0.0 || gain.ssim <= 0.0);

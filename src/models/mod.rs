@@ -612,9 +612,9 @@ pub static MODELS: &[Model] = &[
     },
     Model {
         name: "hypersrcnn-rgb",
-        summary: "HyperSRCNN as published: RGB, x2 x4 x8 x16",
+        summary: "HyperSRCNN on RGB: x2, x4, x8 and x16 in one file",
         architecture: || Some(Architecture::HyperSrcnn(hypersrcnn::Config::seed())),
-        built_in: &[],
+        built_in: files!("hypersrcnn-rgb/weights.safetensors"),
     },
     Model {
         name: "srcnn",
@@ -635,7 +635,12 @@ pub static MODELS: &[Model] = &[
         name: "srcnn-rgb",
         summary: "SRCNN 9-5-5 on RGB, one set of weights a scale",
         architecture: || Some(Architecture::Srcnn(srcnn::Config::rgb())),
-        built_in: &[],
+        built_in: files!(
+            "srcnn-rgb/x2.safetensors",
+            "srcnn-rgb/x4.safetensors",
+            "srcnn-rgb/x8.safetensors",
+            "srcnn-rgb/x16.safetensors"
+        ),
     },
     Model {
         name: "espcn",
@@ -665,7 +670,7 @@ pub static MODELS: &[Model] = &[
         name: "compact",
         summary: "SRVGGNetCompact on RGB, the form of realesr-animevideov3: one scale of x2 to x8",
         architecture: || Some(Architecture::Compact(compact::Config::default())),
-        built_in: &[],
+        built_in: files!("compact/x2.safetensors"),
     },
     Model {
         name: "hdsrnet",
