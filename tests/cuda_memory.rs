@@ -219,14 +219,29 @@ fn cpu_inside() {
     if !is_there() {
         return;
     }
+    let offers = |playing: &Playing, pad: &str| {
+        let element = playing.0.by_name("sr").unwrap();
+        let caps = element.static_pad(pad).unwrap().query_caps(None);
+        caps.to_string().contains("memory:CUDAMemory")
+    };
     for (device, offered) in [("cpu", false), ("auto", true)] {
         let playing = Playing::launch(&format!("srfilter name=sr device={device} ! fakesink"));
         playing.0.set_state(gst::State::Ready).unwrap();
-        let element = playing.0.by_name("sr").unwrap();
         for pad in ["sink", "src"] {
-            let caps = element.static_pad(pad).unwrap().query_caps(None);
-            let found = caps.to_string().contains("memory:CUDAMemory");
-            assert_eq!(found, offered, "{device} {pad} {caps}");
+            assert_eq!(offers(&playing, pad), offered, "{device} {pad}");
         }
     }
+    // The device may change until it starts.
+    let playing = Playing::launch("videotestsrc ! srfilter name=sr ! fakesink");
+    playing.0.set_state(gst::State::Ready).unwrap();
+    assert!(offers(&playing, "sink"));
+    playing
+        .0
+        .by_name("sr")
+        .unwrap()
+        .set_property("device", "cpu");
+    playing.0.set_state(gst::State::Paused).unwrap();
+    playing.0.state(gst::ClockTime::from_seconds(60)).0.unwrap();
+    assert_eq!(playing.stats("device"), "cpu");
+    assert!(!offers(&playing, "sink"));
 }

@@ -152,6 +152,13 @@ impl Session {
         })
     }
 
+    /// Whether it is that device's context.
+    pub(super) fn serves(&self, place: &Place) -> bool {
+        place
+            .context()
+            .is_some_and(|(_, handle)| handle == self.handle.as_ptr())
+    }
+
     /// What elements hand to each other.
     pub(super) fn to_context(&self) -> gst::Context {
         // SAFETY: takes the context it is given, and returns one that is owned.

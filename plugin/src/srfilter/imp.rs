@@ -316,6 +316,13 @@ impl BaseTransformImpl for SrFilter {
         if let Some(why) = place.why() {
             gst::info!(CAT, imp = self, "no GPU: {why}");
         }
+        // The device may have changed in READY.
+        if self
+            .session()
+            .is_some_and(|session| !session.serves(&place))
+        {
+            *lock(&self.session) = Some(None);
+        }
         *lock(&self.state) = Some(state);
         Ok(())
     }
