@@ -34,10 +34,13 @@ fn is_there() -> bool {
     if gst::ElementFactory::find("srfilter").is_none() {
         gstsrfilter::plugin_register_static().unwrap();
     }
-    let there = gst::ElementFactory::find("cudaupload").is_some();
-    if !there {
-        println!("skipped: GStreamer has no cudaupload (gst-plugins-bad with nvcodec)");
+    if gst::Registry::get().find_plugin("nvcodec").is_none() {
+        println!("skipped: GStreamer has no nvcodec (gst-plugins-bad)");
+        return false;
     }
+    // What finds no driver that it likes has no elements.
+    let there = gst::ElementFactory::find("cudaupload").is_some();
+    assert!(there, "nvcodec refuses the GPU");
     there
 }
 

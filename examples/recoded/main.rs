@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use measure::{Clip, Quality, measure};
 use std::path::Path;
 
-/// Constant rate factors of x264: good, its default and a bit above, poor.
+/// Constant rate factors of x264, whose default is 23: good, middling, poor.
 const QUALITIES: [u32; 3] = [20, 26, 32];
 
 /// Frames of each clip that are enlarged.
