@@ -29,6 +29,7 @@ macro_rules! emulated {
 
 emulated! {
     every_model_in_every_precision [] => models_inside;
+    what_is_no_chain [] => others_inside;
     every_kind_of_format [] => formats_inside;
     any_size_scale_and_border [] => sizes_inside;
     several_streams_of_video_on_any_thread [] => threads_inside;
@@ -203,6 +204,22 @@ fn models_inside() {
             let coarse = (name, precision) == ("srresnet", Precision::Bf16) && apart.beyond < 0.02;
             assert!(apart.is_close(precision) || coarse, "{name} {precision}");
         }
+    }
+}
+
+/// Networks that are no chains, by candle's kernels.
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn others_inside() {
+    for (name, scale, size) in [
+        ("hdsrnet", 2, (16, 12)),
+        ("lapan", 2, (16, 12)),
+        ("drct", 2, (16, 16)),
+    ] {
+        let job = Job::exact(shape(PixelFormat::Rgb, size), Scale::whole(scale));
+        let apart = both(&model(name, scale), job, &on_gpu(Precision::F32));
+        println!("{name}: {apart:?}");
+        assert!(apart.is_close(Precision::F32), "{name}");
     }
 }
 

@@ -1,5 +1,5 @@
-// A libcuda for tests: one "GPU", whose kernels are those of src/ops/cuda run
-// on the CPU by the emulator. Everything happens at once, in the order of the
+// A libcuda for tests: one "GPU", whose kernels are those of src/ops/cuda and
+// candle's (candle.cpp), run on the CPU by the emulator. Everything happens at once, in the order of the
 // calls; a stream in capture keeps its calls for the graph instead. Threads
 // without a context are refused, as a driver refuses them.
 //
@@ -7,6 +7,7 @@
 // SRFILTER_EMULATED_LOST: launches after which the GPU is lost.
 
 #include "kernels.cu"
+#include "kernel.hpp"
 
 #include <map>
 #include <mutex>
@@ -25,33 +26,16 @@ enum {
     NOT_SUPPORTED = 801,
 };
 
-struct Kernel {
-    const char* name;
-    std::function<void(const void*)> run;
-    size_t arguments;
-};
-
-template <typename Arguments>
-Kernel kernel(const char* name, void (*function)(const Arguments)) {
-    auto run = [function](const void* arguments) {
-        function(*static_cast<const Arguments*>(arguments));
-    };
-    return {name, run, sizeof(Arguments)};
-}
-
-#define NAMED(function) kernel(#function, function)
-std::vector<Kernel>& kernels() {
-    static std::vector<Kernel> all = {
-        NAMED(read_bytes),   NAMED(store_bytes),  NAMED(resample_rows), NAMED(resample_columns),
-        NAMED(change_colors), NAMED(convolve_f32), NAMED(enter_f32),     NAMED(enter_f16),
-        NAMED(enter_bf16),   NAMED(first_f16_1),  NAMED(first_f16_2),   NAMED(first_f16_4),
-        NAMED(first_f16_8),  NAMED(later_f16_1),  NAMED(later_f16_2),   NAMED(later_f16_4),
-        NAMED(later_f16_8),  NAMED(first_bf16_1), NAMED(first_bf16_2),  NAMED(first_bf16_4),
-        NAMED(first_bf16_8), NAMED(later_bf16_1), NAMED(later_bf16_2),  NAMED(later_bf16_4),
-        NAMED(later_bf16_8),
-    };
-    return all;
-}
+#define NAMED(function) kernel(#function, true, function)
+const Registered OURS({
+    NAMED(read_bytes), NAMED(store_bytes), NAMED(resample_rows), NAMED(resample_columns),
+    NAMED(change_colors), NAMED(convolve_f32), NAMED(enter_f32), NAMED(enter_f16),
+    NAMED(enter_bf16), NAMED(first_f16_1), NAMED(first_f16_2), NAMED(first_f16_4),
+    NAMED(first_f16_8), NAMED(later_f16_1), NAMED(later_f16_2), NAMED(later_f16_4),
+    NAMED(later_f16_8), NAMED(first_bf16_1), NAMED(first_bf16_2), NAMED(first_bf16_4),
+    NAMED(first_bf16_8), NAMED(later_bf16_1), NAMED(later_bf16_2), NAMED(later_bf16_4),
+    NAMED(later_bf16_8),
+});
 
 typedef std::vector<std::function<int()>> Calls;
 
@@ -204,6 +188,10 @@ int cuMemcpyHtoDAsync_v2(uintptr_t to, const void* from, size_t bytes, void* on)
     if (!is_there(to, bytes)) return INVALID_VALUE;
     return call(on, [=] { return memcpy((void*)to, from, bytes), SUCCESS; });
 }
+int cuMemcpyDtoDAsync_v2(uintptr_t to, uintptr_t from, size_t bytes, void* on) {
+    if (!is_there(to, bytes) || !is_there(from, bytes)) return INVALID_VALUE;
+    return call(on, [=] { return memmove((void*)to, (void*)from, bytes), SUCCESS; });
+}
 int cuMemcpyDtoHAsync_v2(void* to, uintptr_t from, size_t bytes, void* on) {
     if (!is_there(from, bytes)) return INVALID_VALUE;
     return call(on, [=] { return memcpy(to, (void*)from, bytes), SUCCESS; });
@@ -267,23 +255,24 @@ int cuModuleLoadData(void** module, const void* image) {
 }
 int cuModuleUnload(void*) { return SUCCESS; }
 int cuModuleGetFunction(void** function, void*, const char* name) {
-    for (Kernel& kernel : kernels())
-        if (!strcmp(kernel.name, name)) return *function = &kernel, SUCCESS;
-    return NOT_FOUND;
+    auto kernel = kernels().find(name);
+    if (kernel == kernels().end()) return NOT_FOUND;
+    return *function = &kernel->second, SUCCESS;
 }
 int cuFuncSetAttribute(void*, int, int) { return SUCCESS; }
 
 int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, void* on, void** parameters, void**) {
     auto kernel = static_cast<Kernel*>(function);
-    if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535 || bx * by * bz > 1024)
-        return INVALID_VALUE;
-    if (shared > 160 << 10) return INVALID_VALUE;
-    auto from = static_cast<const char*>(parameters[0]);
-    std::vector<char> arguments(from, from + kernel->arguments);
+    if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535) return INVALID_VALUE;
+    if (bx * by * bz == 0 || bx * by * bz > 1024 || shared > 160 << 10) return INVALID_VALUE;
+    std::function<void()> run = kernel->bind(parameters);
     return call(on, [=] {
         if (++launches > (long)setting("SRFILTER_EMULATED_LOST", 1l << 40)) return (int)LAUNCH_FAILED;
-        emulator::launch({gx, gy, gz}, {bx, by, bz}, shared, [&] { kernel->run(arguments.data()); });
+        if (kernel->waits)
+            emulator::launch({gx, gy, gz}, {bx, by, bz}, shared, run);
+        else
+            emulator::launch_alone({gx, gy, gz}, {bx, by, bz}, run);
         return (int)SUCCESS;
     });
 }

@@ -16,13 +16,10 @@
 #include <ucontext.h>
 #include <vector>
 
-struct dim3 {
-    unsigned x = 1, y = 1, z = 1;
-};
-struct uint2 {
-    uint32_t x, y;
-};
-inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
+#include "half.hpp"
+// Of the toolkit, without its compiler.
+#include <vector_types.h>
+#include <vector_functions.h>
 
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -35,6 +32,7 @@ struct Barrier {
 struct Warp {
     Barrier barrier;
     uint32_t a[32][4], b[32][2];
+    uint64_t passed[32];
 };
 
 struct Fiber {
@@ -53,6 +51,8 @@ inline unsigned current = 0;
 inline ucontext_t outside;
 inline const std::function<void()>* body = nullptr;
 inline unsigned char* shared_memory = nullptr;
+// Whether threads may wait for each other.
+inline bool together = false;
 
 const size_t STACK = 64 << 10;
 
@@ -72,9 +72,20 @@ inline void change() {
     setcontext(&outside);
 }
 
+inline void leave(Barrier& barrier) {
+    barrier.size--;
+    if (barrier.size > 0 && barrier.arrived == barrier.size) {
+        barrier.arrived = 0;
+        barrier.generation++;
+    }
+}
+
 inline void enter_fiber() {
     (*body)();
     fibers[current].done = true;
+    // Nobody waits for a thread that is done.
+    leave(block);
+    leave(warps[fibers[current].number / 32].barrier);
     change();
 }
 
@@ -87,6 +98,10 @@ inline void run_current() {
 }
 
 inline void wait(Barrier& barrier) {
+    if (!together) {
+        fprintf(stderr, "a kernel that was said to be of lone threads waits\n");
+        abort();
+    }
     unsigned generation = barrier.generation;
     if (++barrier.arrived == barrier.size) {
         barrier.arrived = 0;
@@ -99,8 +114,22 @@ inline void wait(Barrier& barrier) {
 inline Warp& warp() { return warps[fibers[current].number / 32]; }
 inline unsigned lane() { return fibers[current].number % 32; }
 
-// Runs one kernel.
+// Runs a kernel whose threads never wait for each other.
+inline void launch_alone(dim3 grid, dim3 threads, const std::function<void()>& kernel) {
+    gridDim = grid;
+    blockDim = threads;
+    together = false;
+    for (blockIdx.z = 0; blockIdx.z < grid.z; blockIdx.z++)
+        for (blockIdx.y = 0; blockIdx.y < grid.y; blockIdx.y++)
+            for (blockIdx.x = 0; blockIdx.x < grid.x; blockIdx.x++)
+                for (threadIdx.z = 0; threadIdx.z < threads.z; threadIdx.z++)
+                    for (threadIdx.y = 0; threadIdx.y < threads.y; threadIdx.y++)
+                        for (threadIdx.x = 0; threadIdx.x < threads.x; threadIdx.x++) kernel();
+}
+
+// Runs a kernel.
 inline void launch(dim3 grid, dim3 threads, size_t shared, const std::function<void()>& kernel) {
+    together = true;
     unsigned count = threads.x * threads.y * threads.z;
     std::vector<unsigned char> memory(shared + 16);
     void* aligned = memory.data();
@@ -142,46 +171,17 @@ inline void launch(dim3 grid, dim3 threads, size_t shared, const std::function<v
             }
 }
 
-inline float f16_value(uint16_t bits) {
-    uint32_t sign = (uint32_t)(bits & 0x8000) << 16;
-    int exponent = bits >> 10 & 31;
-    uint32_t fraction = bits & 0x3ff;
-    if (exponent == 0) {
-        float value = std::ldexp((float)fraction, -24);
-        return sign ? -value : value;
-    }
-    uint32_t all = exponent == 31 ? sign | 0x7f800000 | fraction << 13
-                                  : sign | (uint32_t)(exponent + 112) << 23 | fraction << 13;
-    float value;
-    memcpy(&value, &all, 4);
+// The value that the lane of that number XOR `by` passes.
+template <typename T>
+T passed(T value, int by) {
+    static_assert(sizeof(T) <= sizeof(uint64_t));
+    Warp& mine = warp();
+    unsigned lane = emulator::lane();
+    memcpy(&mine.passed[lane], &value, sizeof value);
+    wait(mine.barrier);
+    memcpy(&value, &mine.passed[lane ^ by], sizeof value);
+    wait(mine.barrier);
     return value;
-}
-
-// Rounds to nearest, halves to even.
-inline uint16_t f16_bits(float value) {
-    uint16_t sign = std::signbit(value) ? 0x8000 : 0;
-    float size = std::fabs(value);
-    if (std::isnan(value)) return 0x7fff;
-    if (size >= 65520.0f) return sign | 0x7c00;
-    if (size < 0x1p-14f) return sign | (uint16_t)std::nearbyint(std::ldexp(size, 24));
-    int exponent;
-    float fraction = std::frexp(size, &exponent);  // 0.5 to 1
-    auto mantissa = (uint32_t)std::nearbyint(std::ldexp(fraction, 11));  // 1024 to 2048
-    return sign | (uint16_t)(((exponent + 13) << 10) + mantissa);
-}
-
-inline float bf16_value(uint16_t bits) {
-    uint32_t all = (uint32_t)bits << 16;
-    float value;
-    memcpy(&value, &all, 4);
-    return value;
-}
-
-inline uint16_t bf16_bits(float value) {
-    uint32_t all;
-    memcpy(&all, &value, 4);
-    if (std::isnan(value)) return 0x7fff;
-    return (uint16_t)((all + 0x7fff + (all >> 16 & 1)) >> 16);
 }
 
 // D += A B, each lane holding what PTX says that it holds (m16n8k16).

@@ -8,39 +8,132 @@ use std::sync::OnceLock;
 /// Set where this process is the one that uses the GPU.
 pub(crate) const INSIDE: &str = "SRFILTER_GPU_TEST_INSIDE";
 
+/// The modules of candle's kernels that srfilter's networks and training take,
+/// and whether their threads wait for each other.
+const CANDLE: [(&str, bool); 9] = [
+    ("affine", false),
+    ("binary", false),
+    ("cast", false),
+    ("conv", false),
+    ("fill", false),
+    ("indexing", false),
+    ("reduce", true),
+    ("ternary", false),
+    ("unary", false),
+];
+
 /// The libraries that a GPU's are stood in for by, made once.
 fn libraries() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulated-cuda");
-        std::fs::create_dir_all(&dir).unwrap();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let make = |source: &str, library: &str| {
-            // Under a name of its own first: tests run side by side.
-            let made = dir.join(format!("{library}.{}", std::process::id()));
-            let status = Command::new("g++")
-                .args(["-O2", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off"])
-                .arg("-DSRFILTER_EMULATED")
-                .arg(format!("-I{}", root.join("tests/cuda").display()))
-                .arg(format!("-I{}", root.join("src/ops/cuda").display()))
-                .arg(root.join("tests/cuda").join(source))
-                .arg("-o")
-                .arg(&made)
-                .status();
-            assert!(status.expect("g++ runs").success());
+        // Objects under names of their own: tests run side by side.
+        let own = dir.join(std::process::id().to_string());
+        std::fs::create_dir_all(&own).unwrap();
+        let candle = candle_kernels();
+        let mut objects = vec![own.join("driver.o")];
+        compile(&["-c".into(), source("driver.cpp")], &objects[0]);
+        for (module, waits) in CANDLE {
+            let object = own.join(format!("{module}.o"));
+            let names = own.join(format!("{module}.names"));
+            let include = format!("-I{}", candle.display());
+            let define = format!("-DMODULE=\"{module}.cu\"");
+            let of_module = [include, define, source("candle.cpp"), "-w".into()];
+            // What the preprocessor leaves names the functions.
+            compile(&[&of_module[..], &["-E".into()]].concat(), &names);
+            let text = std::fs::read_to_string(&names).unwrap();
+            std::fs::write(&names, functions(&text)).unwrap();
+            let registers = [
+                format!("-DNAMES=\"{}\"", names.display()),
+                format!("-DWAITS={waits}"),
+                "-c".into(),
+                // Takes half as long to compile.
+                "-O1".into(),
+            ];
+            compile(&[&of_module[..], &registers[..]].concat(), &object);
+            objects.push(object);
+        }
+        let objects: Vec<String> = objects.iter().map(|o| o.display().to_string()).collect();
+        let shared = |of: &[String], library: &str| {
+            let made = own.join(library);
+            // Modules of candle's define the same helpers.
+            let options = ["-shared".into(), "-Wl,-z,muldefs".into()];
+            compile(&[&options, of].concat(), &made);
             std::fs::rename(made, dir.join(library)).unwrap();
         };
-        make("driver.cpp", "libcuda.so.1");
+        shared(&objects, "libcuda.so.1");
         for library in [
             "libcublas.so.13",
             "libcublasLt.so.13",
             "libcurand.so.10",
             "libnvcuvid.so.1",
         ] {
-            make("others.cpp", library);
+            shared(&[source("others.cpp")], library);
         }
+        std::fs::remove_dir_all(own).unwrap();
         dir
     })
+}
+
+fn source(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    root.join("tests/cuda").join(name).display().to_string()
+}
+
+/// Runs the CPU's compiler.
+fn compile(arguments: &[String], made: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let toolkit = std::env::var("CUDA_HOME").unwrap_or_else(|_| "/usr/local/cuda".into());
+    let status = Command::new("g++")
+        .args(["-O2", "-std=c++17", "-fPIC", "-ffp-contract=off"])
+        .arg("-DSRFILTER_EMULATED")
+        .arg(format!("-I{}", root.join("tests/cuda").display()))
+        .arg(format!("-I{}", root.join("src/ops/cuda").display()))
+        .args([
+            format!("-I{toolkit}/include"),
+            format!("-I{toolkit}/include/cccl"),
+        ])
+        .args(arguments)
+        .arg("-o")
+        .arg(made)
+        .status();
+    assert!(status.expect("g++ runs").success());
+}
+
+/// Where cargo keeps the sources of candle's kernels.
+fn candle_kernels() -> PathBuf {
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--offline"])
+        .args([
+            "--features",
+            "srfilter/cuda",
+            "--filter-platform",
+            &platform,
+        ])
+        .arg("--manifest-path")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let manifest = text
+        .split('"')
+        .find(|part| part.contains("/candle-kernels-") && part.ends_with("Cargo.toml"));
+    let manifest = manifest.expect("cargo knows candle-kernels");
+    Path::new(manifest).parent().unwrap().join("src")
+}
+
+/// The kernels that a preprocessed source has, one `NAMED(kernel)` a line.
+fn functions(preprocessed: &str) -> String {
+    let mut names = String::new();
+    for rest in preprocessed.split("extern \"C\"").skip(1) {
+        let head = rest.split('(').next().unwrap_or_default();
+        let words: Vec<_> = head.split_whitespace().collect();
+        if let ["void", name] = words[..] {
+            names += &format!("NAMED({name})\n");
+        }
+    }
+    names
 }
 
 /// Runs a test of this file in a process of its own, on the emulated GPU.
