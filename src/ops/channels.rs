@@ -2,6 +2,10 @@
 //! takes several times as long as the convolutions around them.
 
 use super::conv::{values, with_values};
+#[cfg(feature = "cuda")]
+use super::cuda::layers::{self as cuda, Kind, Values, With};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -42,6 +46,15 @@ pub fn batch_norm(
         let made = x.apply_op3(&weight, &bias, Normalise { moments, eps })?;
         return Ok((made, [mean?, variance?]));
     }
+    #[cfg(feature = "cuda")]
+    if on_gpu(&[x, weight, bias]) {
+        let x = x.contiguous()?;
+        let moments = cuda::sums(Kind::Moments, &x, &With::default())?;
+        let seen = [moments.get(0)?, moments.get(1)?];
+        let op = NormaliseOnGpu { moments, eps };
+        let made = x.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?;
+        return Ok((made, seen));
+    }
     let mean = x.mean_keepdim((0, 2, 3))?;
     let centered = x.broadcast_sub(&mean)?;
     let variance = centered.sqr()?.mean_keepdim((0, 2, 3))?;
@@ -71,6 +84,10 @@ pub fn prelu(x: &Tensor, slope: &Tensor) -> Result<Tensor> {
     if is_fast(&[x, slope]) && x.elem_count() > 0 {
         return x.contiguous()?.apply_op2(&slope.contiguous()?, Prelu);
     }
+    #[cfg(feature = "cuda")]
+    if on_gpu(&[x, slope]) && x.elem_count() > 0 {
+        return x.contiguous()?.apply_op2(&slope.contiguous()?, Prelu);
+    }
     let slope = slope.reshape((1, slopes, 1, 1))?;
     x.relu()? - x.neg()?.relu()?.broadcast_mul(&slope)?
 }
@@ -78,6 +95,12 @@ pub fn prelu(x: &Tensor, slope: &Tensor) -> Result<Tensor> {
 fn is_fast(tensors: &[&Tensor]) -> bool {
     let mut tensors = tensors.iter();
     tensors.all(|tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32)
+}
+
+#[cfg(feature = "cuda")]
+fn on_gpu(tensors: &[&Tensor]) -> bool {
+    let mut tensors = tensors.iter();
+    tensors.all(|tensor| tensor.device().is_cuda() && tensor.dtype() == DType::F32)
 }
 
 /// The sum of what `f` makes of the samples of planes, and of a second value.
@@ -239,6 +262,79 @@ impl CustomOp3 for Normalise {
     }
 }
 
+/// The same on a GPU.
+#[cfg(feature = "cuda")]
+struct NormaliseOnGpu {
+    /// Means and variances (2, C).
+    moments: Tensor,
+    eps: f64,
+}
+
+#[cfg(feature = "cuda")]
+impl CustomOp3 for NormaliseOnGpu {
+    fn name(&self) -> &'static str {
+        "batch-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        bail!("the batch was on a GPU")
+    }
+
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        weight: &CudaStorage,
+        weight_layout: &Layout,
+        bias: &CudaStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let with = With {
+            weight: Values::of(weight, weight_layout)?,
+            bias: Values::of(bias, bias_layout)?,
+            moments: Values::of_tensor(&self.moments)?,
+            eps: self.eps as f32,
+            ..With::default()
+        };
+        let values = Values::of(x, x_layout)?;
+        let shape = x_layout.shape().clone();
+        let made = cuda::samples(Kind::Normalise, &x.device, values, &shape, &with)?;
+        Ok((made, shape))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let mut with = With {
+            grad: Values::of_tensor(&grad)?,
+            weight: Values::of_tensor(weight)?,
+            moments: Values::of_tensor(&self.moments)?,
+            eps: self.eps as f32,
+            ..With::default()
+        };
+        let sums = cuda::sums(Kind::NormaliseSums, x, &with)?;
+        with.sums = Values::of_tensor(&sums)?;
+        let of_x = cuda::samples_of(Kind::NormaliseBack, x, &with)?;
+        let spread = (self.moments.get(1)? + self.eps)?.sqrt()?;
+        let of_weight = (sums.get(1)? / spread)?;
+        Ok((Some(of_x), Some(of_weight), Some(sums.get(0)?)))
+    }
+}
+
 struct Prelu;
 
 impl CustomOp2 for Prelu {
@@ -265,6 +361,24 @@ impl CustomOp2 for Prelu {
         Ok((CpuStorage::F32(made), x_layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        slope: &CudaStorage,
+        slope_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let with = With {
+            weight: Values::of(slope, slope_layout)?,
+            ..With::default()
+        };
+        let values = Values::of(x, x_layout)?;
+        let shape = x_layout.shape().clone();
+        let made = cuda::samples(Kind::Prelu, &x.device, values, &shape, &with)?;
+        Ok((made, shape))
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -272,6 +386,22 @@ impl CustomOp2 for Prelu {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let grad = grad.contiguous()?;
+            let with = With {
+                grad: Values::of_tensor(&grad)?,
+                weight: Values::of_tensor(slope)?,
+                ..With::default()
+            };
+            let of_x = cuda::samples_of(Kind::PreluBack, x, &with)?;
+            let sums = cuda::sums(Kind::PreluSums, x, &with)?.get(0)?;
+            let of_slope = match slope.elem_count() {
+                1 => sums.sum_all()?.reshape(slope.shape())?,
+                _ => sums.reshape(slope.shape())?,
+            };
+            return Ok((Some(of_x), Some(of_slope)));
+        }
         let (batch, channels, height, width) = x.dims4()?;
         let area = height * width;
         let slopes = slope.flatten_all()?.to_vec1::<f32>()?;

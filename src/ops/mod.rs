@@ -14,12 +14,14 @@ mod conv;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+mod descent;
 mod planes;
 mod recorded;
 pub(crate) mod winograd;
 
 pub use channels::{batch_norm, prelu};
 pub use conv::{Activation, Border, ConvSpec, conv2d, conv2d_at};
+pub use descent::Rule;
 pub use planes::{
     adaptive_average2d, max_pool2d, separable, upsample_bilinear2d, upsample_nearest2d,
 };

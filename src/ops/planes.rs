@@ -4,7 +4,7 @@
 //! bilinear upsampling has no gradient.
 
 use super::conv::{values, with_values};
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 
 /// Applies one linear map to the columns and another to the rows of every
 /// plane: (N, C, H, W) in, `columns` (H', H), `rows` (W', W), (N, C, H', W') out.
@@ -80,19 +80,19 @@ pub fn adaptive_average2d(x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
             let share = 1.0 / part.len() as f32;
             row[part].fill(share);
         }
-        Tensor::from_vec(weights, (parts, length), &Device::Cpu)
+        Tensor::from_vec(weights, (parts, length), x.device())
     };
     separable(x, &map(height, size.0)?, &map(width, size.1)?)
 }
 
 /// The largest sample of every square of side `kernel`, one each `stride`
-/// samples: (N, C, H, W) in, `f32` on the CPU. Where `ceil` is set, a last
-/// square that reaches beyond the edge counts too. The gradient goes to the
-/// first of the largest samples.
+/// samples: (N, C, H, W) in. Where `ceil` is set, a last square that reaches
+/// beyond the edge counts too. The gradient goes to the first of the largest
+/// samples, or elsewhere than on the CPU in `f32` to all of them alike.
 ///
 /// # Errors
 ///
-/// A tensor of another shape or kind, or one smaller than the square.
+/// A tensor of another shape, or one smaller than the square.
 pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, ceil: bool) -> Result<Tensor> {
     let (.., height, width) = x.dims4()?;
     if kernel == 0 || stride == 0 || height.min(width) < kernel {
@@ -106,7 +106,10 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, ceil: bool) -> Resul
         stride,
         ceil,
     };
-    x.contiguous()?.apply_op1(pool)
+    if x.device().is_cpu() && x.dtype() == DType::F32 {
+        return x.contiguous()?.apply_op1(pool);
+    }
+    pool.general(x)
 }
 
 struct MaxPool {
@@ -123,6 +126,30 @@ impl MaxPool {
             true => rest.div_ceil(self.stride) + 1,
             false => rest / self.stride + 1,
         }
+    }
+
+    /// The pooling by candle's operations: the largest of what lies at each
+    /// place of all squares.
+    fn general(&self, x: &Tensor) -> Result<Tensor> {
+        let line = |length: usize, place: usize| {
+            // Beyond the edge the last sample counts once more.
+            let at = |i: usize| (self.stride * i + place).min(length - 1) as u32;
+            Tensor::from_iter((0..self.count(length)).map(at), x.device())
+        };
+        let (.., height, width) = x.dims4()?;
+        let x = x.contiguous()?;
+        let mut largest: Option<Tensor> = None;
+        for row in 0..self.kernel {
+            let rows = x.index_select(&line(height, row)?, 2)?;
+            for column in 0..self.kernel {
+                let there = rows.index_select(&line(width, column)?, 3)?;
+                largest = Some(match largest {
+                    Some(largest) => largest.maximum(&there)?,
+                    None => there,
+                });
+            }
+        }
+        largest.ok_or_else(|| candle_core::Error::Msg("squares of nothing".to_owned()))
     }
 
     /// Index of the largest sample of every square of a plane.
@@ -188,7 +215,7 @@ impl CustomOp1 for MaxPool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Var;
+    use candle_core::{Device, Var};
 
     fn noise(shape: (usize, usize, usize, usize)) -> Var {
         let count = shape.0 * shape.1 * shape.2 * shape.3;
@@ -231,6 +258,14 @@ mod tests {
     fn gradients_equal_differences() {
         check((1, 2, 6, 4), |x| max_pool2d(x, 2, 2, false));
         check((2, 1, 6, 7), |x| max_pool2d(x, 3, 2, true));
+        for (kernel, stride, ceil) in [(2, 2, false), (3, 2, true)] {
+            let pool = MaxPool {
+                kernel,
+                stride,
+                ceil,
+            };
+            check((2, 1, 6, 7), |x| pool.general(x));
+        }
         check((1, 2, 3, 4), |x| upsample_bilinear2d(x, 2));
         check((2, 1, 3, 2), |x| upsample_nearest2d(x, 3));
         check((1, 1, 7, 5), |x| adaptive_average2d(x, (3, 2)));
@@ -252,6 +287,15 @@ mod tests {
         assert_eq!(bilinear[6..], bilinear[..6]);
         assert_eq!(made(|x| max_pool2d(x, 2, 2, false), 3, &ramp), [5.0]);
         assert_eq!(made(|x| max_pool2d(x, 2, 2, true), 3, &ramp), [5.0, 6.0]);
+        for ceil in [false, true] {
+            let pool = MaxPool {
+                kernel: 2,
+                stride: 2,
+                ceil,
+            };
+            let general = made(|x| pool.general(x), 3, &ramp);
+            assert_eq!(general, made(|x| max_pool2d(x, 2, 2, ceil), 3, &ramp));
+        }
         // Parts 0..2 and 1..3 of three columns, each row to itself.
         let means = made(|x| adaptive_average2d(x, (2, 2)), 3, &ramp);
         assert_eq!(means, [1.5, 2.5, 4.5, 5.5]);

@@ -34,7 +34,8 @@ const Registered OURS({
     NAMED(first_f16_8), NAMED(later_f16_1), NAMED(later_f16_2), NAMED(later_f16_4),
     NAMED(later_f16_8), NAMED(first_bf16_1), NAMED(first_bf16_2), NAMED(first_bf16_4),
     NAMED(first_bf16_8), NAMED(later_bf16_1), NAMED(later_bf16_2), NAMED(later_bf16_4),
-    NAMED(later_bf16_8),
+    NAMED(later_bf16_8), NAMED(channel_parts), NAMED(channel_sums), NAMED(channel_samples),
+    NAMED(descend),
 });
 
 typedef std::vector<std::function<int()>> Calls;

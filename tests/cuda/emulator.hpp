@@ -227,6 +227,7 @@ inline float times(float a, float b) {
 }
 inline float plus(float a, float b) { return a + b; }
 inline float over(float a, float b) { return a / b; }
+inline float root(float a) { return std::sqrt(a); }
 
 inline void __syncthreads() { emulator::wait(emulator::block); }
 inline void __syncwarp() { emulator::wait(emulator::warp().barrier); }

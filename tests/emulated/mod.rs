@@ -75,14 +75,21 @@ fn libraries() -> &'static Path {
     })
 }
 
+/// The workspace, which some package's test is part of.
+fn root() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = package.ancestors();
+    let root = folders.find(|folder| folder.join("tests/cuda").is_dir());
+    root.expect("the tests are in the workspace")
+}
+
 fn source(name: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    root.join("tests/cuda").join(name).display().to_string()
+    root().join("tests/cuda").join(name).display().to_string()
 }
 
 /// Runs the CPU's compiler.
 fn compile(arguments: &[String], made: &Path) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = root();
     let toolkit = std::env::var("CUDA_HOME").unwrap_or_else(|_| "/usr/local/cuda".into());
     let status = Command::new("g++")
         .args(["-O2", "-std=c++17", "-fPIC", "-ffp-contract=off"])
@@ -112,7 +119,7 @@ fn candle_kernels() -> PathBuf {
             &platform,
         ])
         .arg("--manifest-path")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .arg(root().join("Cargo.toml"))
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

@@ -6,7 +6,7 @@
 
 use crate::params::{Store, Vars};
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use srfilter::models::{Architecture, Network, Scales};
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ impl std::fmt::Debug for Average {
 }
 
 impl Average {
-    /// Begins with `tensors`.
+    /// Begins with `tensors`, on a device.
     ///
     /// # Errors
     ///
@@ -37,8 +37,9 @@ impl Average {
         tensors: HashMap<String, Tensor>,
         architecture: &Architecture,
         scales: Scales,
+        device: &Device,
     ) -> Result<Self> {
-        let store = Store::given("the average of the weights", tensors);
+        let store = Store::given("the average of the weights", tensors).on(device);
         Ok(Self {
             decay,
             network: architecture.build(&store.builder(), scales)?,

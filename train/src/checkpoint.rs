@@ -71,43 +71,46 @@ impl Player {
         for (name, moments) in &self.moments {
             let steps = moments.steps.to_string();
             metadata.insert(format!("{prefix}{STEPS}{name}"), steps);
-            let parts = [(FIRST, &moments.first), (SECOND, &moments.second)];
-            for (part, values) in parts.into_iter().filter(|(_, v)| !v.is_empty()) {
-                let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
-                tensors.insert(format!("{prefix}{part}{name}"), tensor);
+            let rows = 0..moments.values.dim(0)?;
+            for (row, part) in rows.zip([FIRST, SECOND]) {
+                tensors.insert(format!("{prefix}{part}{name}"), moments.values.get(row)?);
             }
         }
         for (name, layer) in &self.layers {
-            let both = Tensor::stack(&[&layer.moment, &layer.root], 0)?;
+            let root = layer.root.to_device(&Device::Cpu)?;
+            let both = Tensor::stack(&[&layer.moment, &root], 0)?;
             tensors.insert(format!("{prefix}{LAYER}{name}"), both);
         }
         Ok(())
     }
 
-    /// Takes a tensor of a file, if it is one of its own.
-    fn insert(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
-        let values = || tensor.flatten_all()?.to_vec1::<f32>();
-        if let Some(name) = name.strip_prefix(PARAMETER) {
-            self.parameters.insert(name.to_owned(), tensor.clone());
-        } else if let Some(name) = name.strip_prefix(FIRST) {
-            self.moments.entry(name.to_owned()).or_default().first = values()?;
-        } else if let Some(name) = name.strip_prefix(SECOND) {
-            self.moments.entry(name.to_owned()).or_default().second = values()?;
-        } else if let Some(name) = name.strip_prefix(LAYER) {
-            let [moment, root] = [tensor.get(0)?, tensor.get(1)?];
-            self.layers.insert(name.to_owned(), Layer { moment, root });
+    /// Reads what [`Player::write`] wrote, after `step` steps of the run.
+    fn read(prefix: &str, file: &Checkpoint, step: u64) -> Result<Self> {
+        let mut player = Self::default();
+        let own = |name: &str| file.tensors().get(&format!("{prefix}{name}"));
+        let names = file.tensors().keys();
+        for name in names.filter_map(|name| name.strip_prefix(prefix)) {
+            let Some(tensor) = own(name) else { continue };
+            if let Some(name) = name.strip_prefix(PARAMETER) {
+                player.parameters.insert(name.to_owned(), tensor.clone());
+            } else if let Some(name) = name.strip_prefix(FIRST) {
+                let rows = [Some(tensor), own(&format!("{SECOND}{name}"))];
+                let rows: Vec<_> = rows.into_iter().flatten().collect();
+                // States of older versions: every parameter took part in every step.
+                let steps = file.metadata().get(&format!("{prefix}{STEPS}{name}"));
+                let moments = Moments {
+                    steps: steps.map_or(Ok(step), |steps| steps.parse())?,
+                    values: Tensor::stack(&rows, 0)?,
+                };
+                player.moments.insert(name.to_owned(), moments);
+            } else if let Some(name) = name.strip_prefix(LAYER) {
+                let [moment, root] = [tensor.get(0)?, tensor.get(1)?];
+                player
+                    .layers
+                    .insert(name.to_owned(), Layer { moment, root });
+            }
         }
-        Ok(())
-    }
-
-    /// Reads how many steps each parameter took.
-    fn count(&mut self, prefix: &str, file: &Checkpoint, step: u64) -> Result<()> {
-        for (name, moments) in &mut self.moments {
-            let steps = file.metadata().get(&format!("{prefix}{STEPS}{name}"));
-            // States of older versions: every parameter took part in every step.
-            moments.steps = steps.map_or(Ok(step), |steps| steps.parse())?;
-        }
-        Ok(())
+        Ok(player)
     }
 }
 
@@ -157,8 +160,13 @@ impl State {
                 |key: &str| text(key).with_context(|| format!("it does not state its {key}"));
             // States of older versions do not have them.
             let count = |key: &str| text(key).map_or(Ok(0), |count| count.parse::<u64>());
-            let mut state = Self {
-                step: number("step")?.parse().context("its step is no number")?,
+            let step = number("step")?.parse().context("its step is no number")?;
+            let averages = file.tensors().iter();
+            let average = averages.filter_map(|(name, tensor)| {
+                Some((name.strip_prefix(AVERAGE)?.to_owned(), tensor.clone()))
+            });
+            Ok(Self {
+                step,
                 seconds: number("seconds")?
                     .parse()
                     .context("its seconds are no number")?,
@@ -169,18 +177,10 @@ impl State {
                     drops: count("drops")?,
                 },
                 data: text("data").cloned().unwrap_or_default(),
-                generator: Player::default(),
-                discriminator: Player::default(),
-                average: HashMap::new(),
-            };
-            for (name, tensor) in file.tensors() {
-                state.insert(name, tensor)?;
-            }
-            state.generator.count("", &file, state.step)?;
-            state
-                .discriminator
-                .count(DISCRIMINATOR, &file, state.step)?;
-            Ok(state)
+                generator: Player::read("", &file, step)?,
+                discriminator: Player::read(DISCRIMINATOR, &file, step)?,
+                average: average.collect(),
+            })
         };
         load().with_context(|| format!("cannot continue from {}", path.display()))
     }
@@ -213,16 +213,6 @@ impl State {
         );
         Ok(())
     }
-
-    fn insert(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
-        if let Some(name) = name.strip_prefix(DISCRIMINATOR) {
-            return self.discriminator.insert(name, tensor);
-        }
-        if let Some(name) = name.strip_prefix(AVERAGE) {
-            self.average.insert(name.to_owned(), tensor.clone());
-        }
-        self.generator.insert(name, tensor)
-    }
 }
 
 /// Writes a file so that it is whole, old or new, whatever happens meanwhile.
@@ -248,10 +238,9 @@ mod tests {
 
     fn player(number: f32) -> Player {
         let tensor = Tensor::new(&[[number, -2.0], [3.0, 4.5]], &Device::Cpu).unwrap();
-        let moments = |second| Moments {
+        let moments = |rows| Moments {
             steps: number as u64,
-            first: vec![number; 4],
-            second,
+            values: Tensor::full(number, (rows, 4), &Device::Cpu).unwrap(),
         };
         let layer = Layer {
             moment: tensor.clone(),
@@ -260,11 +249,7 @@ mod tests {
         Player {
             parameters: ["v", "w"].map(|n| (n.to_owned(), tensor.clone())).into(),
             layers: [("w".to_owned(), layer)].into(),
-            moments: [
-                ("v".to_owned(), moments(vec![0.2; 4])),
-                ("w".to_owned(), moments(Vec::new())),
-            ]
-            .into(),
+            moments: [("v".to_owned(), moments(2)), ("w".to_owned(), moments(1))].into(),
         }
     }
 
@@ -300,7 +285,12 @@ mod tests {
                 discriminator,
                 ..
             } = state.clone();
-            [generator.moments, discriminator.moments]
+            [generator, discriminator].map(|player| {
+                let moments = player.moments.into_iter();
+                let values = |m: &Moments| m.values.to_vec2::<f32>().unwrap();
+                let moments = moments.map(|(name, m)| (name, m.steps, values(&m)));
+                moments.collect::<Vec<_>>()
+            })
         };
         assert_eq!(moments(&loaded), moments(&saved));
         let layer = |state: &State| {

@@ -6,7 +6,7 @@
 
 use crate::recipe::{Distance, Perceptual};
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use srfilter::nn::Conv;
 use srfilter::ops::{Activation, Border, ConvSpec, max_pool2d};
 use srfilter::weights::Checkpoint;
@@ -84,14 +84,16 @@ pub struct Features {
 }
 
 impl Features {
-    /// Reads a file.
+    /// Reads a file onto a device.
     ///
     /// # Errors
     ///
     /// A file that cannot be read, or holds another network.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, device: &Device) -> Result<Self> {
         let file = Checkpoint::open(path)?;
-        Self::new(file.tensors()).with_context(|| format!("{}", path.display()))
+        let tensors = file.tensors().iter();
+        let there = tensors.map(|(name, tensor)| Ok((name.clone(), tensor.to_device(device)?)));
+        Self::new(&there.collect::<Result<_>>()?).with_context(|| format!("{}", path.display()))
     }
 
     /// The network of some tensors.
@@ -257,13 +259,13 @@ pub struct PerceptualLoss {
 }
 
 impl PerceptualLoss {
-    /// Reads the network that a recipe names.
+    /// Reads the network that a recipe names, onto a device.
     ///
     /// # Errors
     ///
     /// A file that cannot be used, a layer that is not there.
-    pub fn new(settings: &Perceptual) -> Result<Self> {
-        let features = Features::open(&settings.weights)?;
+    pub fn new(settings: &Perceptual, device: &Device) -> Result<Self> {
+        let features = Features::open(&settings.weights, device)?;
         let names = settings.layers.keys().map(String::as_str);
         features.check(names).with_context(|| {
             let path = settings.weights.display();

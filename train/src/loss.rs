@@ -50,7 +50,10 @@ impl Loss {
 /// Structural Similarity", IEEE Transactions on Image Processing, 2004.
 fn dssim(output: &Tensor, target: &Tensor) -> Result<Tensor> {
     let (batch, _, height, width) = output.dims4()?;
-    let window = |length: usize| windows(length)?.to_dtype(output.dtype());
+    let window = |length: usize| {
+        let windows = windows(length)?.to_dtype(output.dtype())?;
+        windows.to_device(output.device())
+    };
     let [columns, rows] = [window(height)?, window(width)?];
     let products = [output.sqr()?, target.sqr()?, (output * target)?];
     let all: Vec<&Tensor> = [output, target].into_iter().chain(&products).collect();

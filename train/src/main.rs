@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
+use srfilter::engine::DeviceChoice;
 use srfilter_train::recipe::Overrides;
 use srfilter_train::run::{self, Options, Outcome};
 use std::path::PathBuf;
@@ -106,6 +107,9 @@ struct Args {
     /// Threads [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Where to train: auto, cpu, cuda, cuda:N (CUDA: builds with the feature `cuda`)
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: DeviceChoice,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -191,6 +195,7 @@ fn train(args: Args) -> Result<Outcome> {
         resume: args.resume,
         force: args.force,
         dry_run: args.dry_run,
+        device: args.device,
     };
     match args.scales.filter(|_| args.each_scale) {
         Some(scales) => run::run_each(&options, &scales, &stop),

@@ -25,7 +25,10 @@ pub fn tensors(vars: &Vars) -> impl Iterator<Item = (String, Tensor)> {
 /// drawn from the seed and the parameter's name, so that a parameter's first
 /// values depend on no other parameter.
 #[derive(Clone, Debug)]
-pub struct Store(Arc<Inner>);
+pub struct Store {
+    inner: Arc<Inner>,
+    device: Device,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -80,16 +83,27 @@ impl Store {
     }
 
     fn new(seed: u32, given: Option<Given>) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             seed,
             given,
             vars: Mutex::default(),
-        }))
+        };
+        Self {
+            inner: Arc::new(inner),
+            device: Device::Cpu,
+        }
+    }
+
+    /// Puts the parameters on a device instead of the CPU.
+    pub fn on(mut self, device: &Device) -> Self {
+        self.device = device.clone();
+        self
     }
 
     /// What a network is built from.
     pub fn builder(&self) -> VarBuilder<'static> {
-        VarBuilder::from_backend(Box::new(self.clone()), DType::F32, Device::Cpu)
+        let device = self.device.clone();
+        VarBuilder::from_backend(Box::new(self.clone()), DType::F32, device)
     }
 
     /// The parameters that were asked for.
@@ -98,14 +112,18 @@ impl Store {
     ///
     /// A given tensor that nobody asked for; no tensor at all that fits.
     pub fn vars(&self) -> Result<Vars> {
-        let vars = self.0.vars.lock().unwrap_or_else(PoisonError::into_inner);
+        let vars = self
+            .inner
+            .vars
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(
             given @ Given {
                 origin,
                 partly: true,
                 ..
             },
-        ) = &self.0.given
+        ) = &self.inner.given
         {
             let fit = vars
                 .iter()
@@ -116,7 +134,7 @@ impl Store {
             );
         } else if let Some(Given {
             origin, tensors, ..
-        }) = &self.0.given
+        }) = &self.inner.given
         {
             let unused = tensors.keys().find(|name| !vars.contains_key(*name));
             ensure!(
@@ -129,14 +147,14 @@ impl Store {
     }
 
     fn make(&self, name: &str, shape: Shape, init: Init) -> candle_core::Result<Var> {
-        let given = self.0.given.as_ref();
+        let given = self.inner.given.as_ref();
         let given = given.filter(|given| !given.partly || given.fits(name, &shape));
         let Some(Given {
             origin, tensors, ..
         }) = given
         else {
-            let values = draw(&shape, init, self.0.seed, name);
-            return Var::from_vec(values, shape, &Device::Cpu);
+            let values = draw(&shape, init, self.inner.seed, name);
+            return Var::from_vec(values, shape, &self.device);
         };
         let problem = |text: String| candle_core::Error::Msg(format!("{origin}: {text}"));
         let tensor = tensors
@@ -148,7 +166,7 @@ impl Store {
                 "tensor {name} should have shape {shape:?}, found {found:?}"
             )));
         }
-        Var::from_vec(tensor.flatten_all()?.to_vec1::<f32>()?, shape, &Device::Cpu)
+        Var::from_vec(tensor.flatten_all()?.to_vec1::<f32>()?, shape, &self.device)
     }
 }
 
@@ -162,7 +180,11 @@ impl SimpleBackend for Store {
         _: &Device,
     ) -> candle_core::Result<Tensor> {
         let known = |vars: &Vars| vars.get(name).map(|var| var.as_tensor().clone());
-        let mut vars = self.0.vars.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut vars = self
+            .inner
+            .vars
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(tensor) = known(&vars) {
             return Ok(tensor);
         }
@@ -178,7 +200,7 @@ impl SimpleBackend for Store {
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        match &self.0.given {
+        match &self.inner.given {
             Some(given) => given.partly || given.tensors.contains_key(name),
             None => true,
         }

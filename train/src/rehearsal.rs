@@ -29,7 +29,7 @@ pub fn report(recipe: &Recipe, trainer: &mut Trainer, validator: &Validator) -> 
         step = usual(step, timed(trainer)?);
     }
     let start = Instant::now();
-    validator.measure(trainer.network())?;
+    validator.measure(trainer.network(), trainer.device())?;
     let validation = start.elapsed();
     let weights: usize = trainer.tensors().iter().map(|(_, t)| t.elem_count()).sum();
     let train = &recipe.train;

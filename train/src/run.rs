@@ -12,6 +12,7 @@ use crate::trainer::{Report, Trainer};
 use crate::validate::{Quality, Validator, mean_gain};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use srfilter::engine::{DeviceChoice, Place};
 use srfilter::models;
 use srfilter::weights::{Card, Checkpoint};
 use std::io::IsTerminal;
@@ -45,6 +46,8 @@ pub struct Options {
     pub force: bool,
     /// Take a few steps, say what the run would take, and leave the folder alone.
     pub dry_run: bool,
+    /// Where to train.
+    pub device: DeviceChoice,
 }
 
 /// How a run ended.
@@ -64,6 +67,7 @@ pub enum Outcome {
 /// diverges. The state saved last stays.
 pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
     let (folder, recipe) = open(options)?;
+    let place = options.device.resolve()?;
     let state = match options.resume {
         true => Some(State::load(&folder.state())?),
         false => None,
@@ -74,10 +78,11 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
     if let Some(state) = &state {
         state.check_data(&dataset.fingerprint)?;
     }
-    let mut trainer = Trainer::new(&recipe, &dataset, state)?;
+    let mut trainer = Trainer::on(place.device(), &recipe, &dataset, state)?;
     let (scales, method) = (recipe.validation_scales(), Method::new(&recipe.data)?);
     let validator = Validator::new(&dataset.held_back, scales, &method)?;
     if options.dry_run {
+        eprintln!("device: {}", place.name());
         rehearsal::report(&recipe, &mut trainer, &validator)?;
         return Ok(Outcome::Finished);
     }
@@ -91,6 +96,7 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
     let mut session = Session {
         folder,
         recipe,
+        place,
         trainer,
         validator,
         bar,
@@ -262,6 +268,7 @@ fn progress_bar(trainer: &Trainer) -> ProgressBar {
 struct Session {
     folder: Folder,
     recipe: Recipe,
+    place: Place,
     trainer: Trainer,
     validator: Validator,
     log: Log,
@@ -307,7 +314,8 @@ impl Session {
             .sum();
         let model = &self.recipe.model.name;
         let out = self.folder.0.display();
-        eprintln!("training {model} ({weights} weights) from step {step} into {out}");
+        let place = self.place.name();
+        eprintln!("training {model} ({weights} weights) on {place} from step {step} into {out}");
         self.record(Event::Start {
             step,
             model: model.clone(),
@@ -415,7 +423,9 @@ impl Session {
     /// Measures, logs, draws, and keeps the weights if they are the best.
     fn validate(&mut self) -> Result<()> {
         let start = Instant::now();
-        let quality = self.validator.measure(self.trainer.network())?;
+        let quality = self
+            .validator
+            .measure(self.trainer.network(), self.trainer.device())?;
         let step = self.trainer.steps();
         // Without pictures to validate on, the last weights count as the best.
         let gain = mean_gain(&quality);
@@ -455,7 +465,7 @@ impl Session {
 
     /// Writes the state and the last weights.
     fn save(&self) -> Result<()> {
-        self.trainer.state().save(&self.folder.state())?;
+        self.trainer.state()?.save(&self.folder.state())?;
         self.save_weights("last.safetensors")
     }
 

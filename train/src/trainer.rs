@@ -54,6 +54,7 @@ pub struct Trainer {
     architecture: Architecture,
     network: Box<dyn Network>,
     vars: Vars,
+    device: Device,
     average: Option<Average>,
     descent: Descent,
     perceptual: Option<PerceptualLoss>,
@@ -80,13 +81,27 @@ impl std::fmt::Debug for Trainer {
 }
 
 impl Trainer {
-    /// Prepares a run, or the rest of one that `state` was saved from.
+    /// Prepares a run on the CPU, or the rest of one that `state` was saved from.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trainer::on`].
+    pub fn new(recipe: &Recipe, dataset: &Arc<Dataset>, state: Option<State>) -> Result<Self> {
+        Self::on(&Device::Cpu, recipe, dataset, state)
+    }
+
+    /// Prepares a run on a device, or the rest of one that `state` was saved from.
     ///
     /// # Errors
     ///
     /// Weights or a state that do not fit the recipe, a patch that is too
     /// small for the network.
-    pub fn new(recipe: &Recipe, dataset: &Arc<Dataset>, state: Option<State>) -> Result<Self> {
+    pub fn on(
+        device: &Device,
+        recipe: &Recipe,
+        dataset: &Arc<Dataset>,
+        state: Option<State>,
+    ) -> Result<Self> {
         let architecture = recipe.architecture()?;
         let (store, origin) = match (&state, &recipe.model.init) {
             (Some(state), _) => {
@@ -97,6 +112,7 @@ impl Trainer {
             (None, Some(path)) => given(path, recipe, &architecture)?,
             (None, None) => (Store::drawn(recipe.train.seed), "new weights".to_owned()),
         };
+        let store = store.on(device);
         let scales = Scales::list(recipe.train.scales.iter().copied());
         let network = architecture
             .build(&store.builder(), scales.clone())
@@ -106,7 +122,7 @@ impl Trainer {
             open_path(&architecture, &vars)?;
         }
         if state.is_none() && !recipe.model.makes.is_empty() {
-            make(network.as_ref(), &architecture, &recipe.model, &vars)?;
+            make(&architecture, &scales, &recipe.model, &vars)?;
         }
         check_patch(recipe, network.as_ref())?;
         for prefix in recipe.train.lr_factors.keys() {
@@ -118,7 +134,7 @@ impl Trainer {
         }
         let mut learnt = vars.clone();
         learnt.retain(|name, _| !BatchNorm::is_statistic(name));
-        let mut descent = Descent::new(&learnt, settings(recipe), &recipe.train.lr_factors);
+        let mut descent = Descent::new(&learnt, settings(recipe), &recipe.train.lr_factors)?;
         let (mut seconds, mut course) = (0.0, Course::default());
         let (mut averaged, mut judging) = (None, None);
         if let Some(state) = state {
@@ -131,9 +147,10 @@ impl Trainer {
         }
         let average = recipe.train.ema.map(|decay| {
             let tensors = averaged.unwrap_or_else(|| tensors(&vars).collect());
-            Average::new(decay, tensors, &architecture, scales)
+            Average::new(decay, tensors, &architecture, scales, device)
         });
-        let perceptual = recipe.perceptual.as_ref().map(PerceptualLoss::new);
+        let perceptual = recipe.perceptual.as_ref();
+        let perceptual = perceptual.map(|perceptual| PerceptualLoss::new(perceptual, device));
         let per_epoch = recipe.train.steps_per_epoch;
         let all = steps_per_epoch(&dataset.train, recipe)?;
         Ok(Self {
@@ -143,16 +160,22 @@ impl Trainer {
             recipe: recipe.clone(),
             average: average.transpose()?,
             perceptual: perceptual.transpose()?,
-            adversary: Adversary::new(recipe, settings(recipe), judging)?,
+            adversary: Adversary::new(recipe, settings(recipe), judging, device)?,
             architecture,
             network,
             vars,
+            device: device.clone(),
             descent,
             seconds,
             course,
             looks: true,
             data: dataset.fingerprint.clone(),
         })
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Steps taken.
@@ -249,22 +272,26 @@ impl Trainer {
     }
 
     /// All that a later [`Trainer::new`] needs to go on.
-    pub fn state(&self) -> State {
+    ///
+    /// # Errors
+    ///
+    /// A device that is gone.
+    pub fn state(&self) -> Result<State> {
         let average = self.average.iter().flat_map(|a| tensors(a.vars()));
-        let adversary = self.adversary.as_ref();
-        State {
+        let discriminator = self.adversary.as_ref().map(Adversary::state).transpose()?;
+        Ok(State {
             step: self.steps(),
             seconds: self.seconds,
             course: self.course,
             data: self.data.clone(),
             generator: Player {
                 parameters: tensors(&self.vars).collect(),
-                moments: self.descent.moments(),
+                moments: self.descent.moments()?,
                 layers: self.descent.layers(),
             },
-            discriminator: adversary.map(Adversary::state).unwrap_or_default(),
+            discriminator: discriminator.unwrap_or_default(),
             average: average.collect(),
-        }
+        })
     }
 
     /// Takes one step: the network's, then the discriminator's if there is one,
@@ -336,7 +363,7 @@ impl Trainer {
         let (patch, batch) = (self.recipe.data.patch, self.recipe.train.batch_size);
         let planes = self.network.channels().count();
         let tensor = |samples: &[f32], side: usize| {
-            Tensor::from_slice(samples, (batch, planes, side, side), &Device::Cpu)
+            Tensor::from_slice(samples, (batch, planes, side, side), &self.device)
         };
         let make = |part: &Part| -> Result<Made> {
             let network = self.network.in_training(part.scale)?;
@@ -471,12 +498,10 @@ fn open_path(architecture: &Architecture, vars: &Vars) -> Result<()> {
 }
 
 /// Lets a hypernetwork begin by making the networks of some files.
-fn make(
-    network: &dyn Network,
-    architecture: &Architecture,
-    model: &Model,
-    vars: &Vars,
-) -> Result<()> {
+fn make(architecture: &Architecture, scales: &Scales, model: &Model, vars: &Vars) -> Result<()> {
+    // On the CPU, where the files are.
+    let store = Store::given("the new weights", tensors(vars).collect());
+    let network = architecture.build(&store.builder(), scales.clone())?;
     let kind = architecture.makes();
     let open = |(&scale, path): (&Scale, &PathBuf)| {
         let file = Checkpoint::open(path)?;
@@ -506,7 +531,7 @@ fn make(
             var.shape(),
             tensor.shape()
         );
-        var.set(&tensor)?;
+        var.set(&tensor.to_device(var.device())?)?;
     }
     Ok(())
 }

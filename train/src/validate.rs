@@ -99,14 +99,14 @@ impl Validator {
         Ok(Self(scales.iter().map(cases).collect::<Result<_>>()?))
     }
 
-    /// PSNR of the network, scale by scale. Networks at the input's resolution
+    /// PSNR of the network, whose weights lie on `device`, scale by scale. Networks at the input's resolution
     /// run at the next scale that they have weights for, and the result is
     /// resampled, as in use.
     ///
     /// # Errors
     ///
     /// A computation that fails.
-    pub fn measure(&self, network: &dyn Network) -> Result<Vec<Quality>> {
+    pub fn measure(&self, network: &dyn Network, device: &Device) -> Result<Vec<Quality>> {
         let planes = network.channels().count();
         let quality = |(scale, cases): &(Scale, Vec<Case>)| -> Result<Quality> {
             let native = network.scales().nearest(*scale).unwrap_or(*scale);
@@ -114,7 +114,7 @@ impl Validator {
             let border = scale.factor().ceil() as usize;
             let (mut ours, mut bicubic) = (0.0, 0.0);
             for case in cases {
-                let made = case.made(ready.as_ref(), planes)?;
+                let made = case.made(ready.as_ref(), planes, device)?;
                 ours += case.psnr(&made, planes, border);
                 bicubic += case.psnr(&rounded(&case.enlarged.samples), planes, border);
             }
@@ -195,14 +195,14 @@ impl Case {
     }
 
     /// What a network makes of it, at the target's size.
-    fn made(&self, network: &dyn ScaledNetwork, planes: usize) -> Result<Vec<u8>> {
+    fn made(&self, network: &dyn ScaledNetwork, planes: usize, device: &Device) -> Result<Vec<u8>> {
         let input = match network.works_at() {
             WorksAt::Output => &self.enlarged,
             WorksAt::Input(_) => &self.small,
         };
         let (width, height) = input.size;
         let x = input.samples.iter().map(|v| v / PEAK).collect();
-        let mut x = Tensor::from_vec(x, (1, planes, height, width), &Device::Cpu)?;
+        let mut x = Tensor::from_vec(x, (1, planes, height, width), device)?;
         if network.border() == Border::Valid {
             // The network eats the halo: repeat the edge, as the engine does.
             let halo = network.halo();
@@ -270,7 +270,7 @@ mod tests {
                 .unwrap();
             let image = Image::new("d", &drawn::picture(1, 0), channels, 1.0);
             let validator = Validator::new(&[image], &[scale], &MATLAB).unwrap();
-            let measured = validator.measure(network.as_ref()).unwrap();
+            let measured = validator.measure(network.as_ref(), &Device::Cpu).unwrap();
             assert!((20.0..40.0).contains(&measured[0].bicubic), "{measured:?}");
             assert!(measured[0].gain().abs() < 1e-3, "{measured:?}");
         }
@@ -288,7 +288,7 @@ mod tests {
             let scale = scale.parse().unwrap();
             let images = std::slice::from_ref(&image);
             let validator = Validator::new(images, &[scale], &MATLAB).unwrap();
-            let measured = validator.measure(network.as_ref()).unwrap();
+            let measured = validator.measure(network.as_ref(), &Device::Cpu).unwrap();
             assert!((20.0..40.0).contains(&measured[0].bicubic), "{measured:?}");
             assert!(measured[0].gain().abs() < off, "{measured:?}");
         }

@@ -51,9 +51,9 @@ const ITERATIONS: usize = 60;
 /// What is known of one layer's windows, of `n` elements each.
 #[derive(Debug, Clone)]
 pub struct Layer {
-    /// Running mean of the windows' outer products (n, n).
+    /// Running mean of the windows' outer products (n, n), on the CPU.
     pub moment: Tensor,
-    /// Its inverse root (n, n), as of the last renewal.
+    /// Its inverse root (n, n), as of the last renewal, where the parameter lies.
     pub root: Tensor,
 }
 
@@ -79,9 +79,21 @@ impl Whitening {
         &self.layers
     }
 
-    /// Continues from saved layers.
-    pub fn restore(&mut self, layers: BTreeMap<String, Layer>) {
+    /// Continues from saved layers; `device` tells where a parameter lies.
+    ///
+    /// # Errors
+    ///
+    /// A device that is gone.
+    pub fn restore<'a>(
+        &mut self,
+        layers: BTreeMap<String, Layer>,
+        device: impl Fn(&str) -> Option<&'a Device>,
+    ) -> Result<()> {
         self.layers = layers;
+        for (name, layer) in &mut self.layers {
+            layer.root = layer.root.to_device(device(name).unwrap_or(&Device::Cpu))?;
+        }
+        Ok(())
     }
 
     /// Whether the step's convolutions are wanted.
@@ -118,7 +130,10 @@ impl Whitening {
             };
             let root = match known {
                 Some(known) if !renew => known.root,
-                _ => inverse_root(&moment, self.damping)?,
+                _ => {
+                    let device = vars.get(name).map_or(&Device::Cpu, |var| var.device());
+                    inverse_root(&moment, self.damping)?.to_device(device)?
+                }
             };
             self.layers.insert(name.to_owned(), Layer { moment, root });
         }
@@ -350,7 +365,7 @@ mod tests {
                 whiten,
                 ..Settings::default()
             };
-            let mut descent = Descent::new(&vars, settings, &BTreeMap::new());
+            let mut descent = Descent::new(&vars, settings, &BTreeMap::new()).unwrap();
             let loss = || {
                 let got = conv2d(&images, &var, None, spec)?;
                 candle_nn::loss::mse(&got, &target)

@@ -79,7 +79,7 @@ fn both_networks_resume_bit_for_bit() {
             // A copy: the state shares the parameters' storage.
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("state.safetensors");
-            trainer.state().save(&path).unwrap();
+            trainer.state().unwrap().save(&path).unwrap();
             State::load(&path).unwrap()
         };
         let (before, straight) = (train(None, 4), train(None, 9));
@@ -104,27 +104,29 @@ fn the_generators_gradients_leave_the_discriminator_alone() {
     for discriminator in [SRGAN, UNET] {
         let (recipe, _) = begin(&flags(discriminator));
         let settings = Settings::default();
-        let mut adversary = Adversary::new(&recipe, settings, None).unwrap().unwrap();
+        let mut adversary = Adversary::new(&recipe, settings, None, &Device::Cpu)
+            .unwrap()
+            .unwrap();
         let picture = |value: f32| {
             let noise = (0..2 * 3 * 16 * 16).map(|i| value + (i * 37 % 101) as f32 / 400.0);
             let tensor = Tensor::from_iter(noise, &Device::Cpu).unwrap();
             Var::from_tensor(&tensor.reshape((2, 3, 16, 16)).unwrap()).unwrap()
         };
         let (made, real) = (picture(0.1), picture(0.6));
-        let before = learnt(&adversary.state());
+        let before = learnt(&adversary.state().unwrap());
 
         // The generator's term: its gradient reaches the picture, and nothing moves.
         let gradients = adversary.against(&made).unwrap().backward().unwrap();
         let slope = gradients.get(&made).unwrap().abs().unwrap();
         assert!(slope.sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.0);
-        assert_eq!(learnt(&adversary.state()), before);
+        assert_eq!(learnt(&adversary.state().unwrap()), before);
 
         // The discriminator's: it stops at the pictures, and every weight moves.
         let loss = adversary.loss(&real, &made).unwrap();
         let gradients = loss.backward().unwrap();
         assert!(gradients.get(&made).is_none() && gradients.get(&real).is_none());
         adversary.step(&loss, 1e-3, |_| 1.0).unwrap();
-        let after = learnt(&adversary.state());
+        let after = learnt(&adversary.state().unwrap());
         assert!(after.iter().all(|(name, bits)| before[name] != *bits));
         assert!(after.keys().all(|name| !unet::is_vector(name)));
     }
@@ -148,7 +150,9 @@ fn the_discriminator_judges_the_pictures_of_the_same_step() {
             let network = trainer.network().in_training(Scale::whole(2)).unwrap();
             let made = network.forward(&tensor(&batch[0].input, 8)).unwrap();
             let settings = Settings::default();
-            let adversary = Adversary::new(&recipe, settings, None).unwrap().unwrap();
+            let adversary = Adversary::new(&recipe, settings, None, &Device::Cpu)
+                .unwrap()
+                .unwrap();
             // The vectors of its norms have moved once by then.
             adversary.against(&made).unwrap();
             let loss = adversary
@@ -260,16 +264,17 @@ fn a_generator_begins_with_what_another_run_learnt() {
     trainer.step().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.safetensors");
-    trainer.state().save(&path).unwrap();
+    trainer.state().unwrap().save(&path).unwrap();
     let mut second = flags(SRGAN);
     second.set("model", "init", Some(path.to_str().unwrap()));
     let (recipe, dataset) = begin(&second);
     let begun = Trainer::new(&recipe, &dataset, None).unwrap();
-    let [a, b] = [&trainer, &begun].map(|t| bits(&t.state().generator.parameters));
+    let [a, b] = [&trainer, &begun].map(|t| bits(&t.state().unwrap().generator.parameters));
     assert_eq!(a, b);
     assert!(
         begun
             .state()
+            .unwrap()
             .discriminator
             .parameters
             .contains_key("fc2.weight")
@@ -286,7 +291,7 @@ fn squeezenet_gives_features() {
         println!("skipped: {} does not exist", path.display());
         return;
     }
-    let network = Features::open(&path).unwrap();
+    let network = Features::open(&path, &Device::Cpu).unwrap();
     let noise = (0..3 * 64 * 64).map(|i| (i * 37 % 101) as f32 / 100.0);
     let picture = Tensor::from_iter(noise, &Device::Cpu).unwrap();
     let picture = picture.reshape((1, 3, 64, 64)).unwrap();

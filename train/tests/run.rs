@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use srfilter::frame::Picture;
 use srfilter::models::{Channels, Network};
 use srfilter::weights::{Checkpoint, Hints};
@@ -73,7 +73,7 @@ fn a_resumed_run_equals_an_uninterrupted_one_bit_for_bit() {
     let train = |state: Option<State>, steps: usize| {
         let mut trainer = Trainer::new(&recipe, &dataset, state).unwrap();
         (0..steps).for_each(|_| assert!(trainer.step().unwrap().loss > 0.0));
-        trainer.state()
+        trainer.state().unwrap()
     };
     let straight = train(None, 20);
     let dir = tempfile::tempdir().unwrap();
@@ -308,7 +308,7 @@ fn statistics_of_batches_resume_and_deploy() {
     for _ in 0..5 {
         trainer.step().unwrap();
     }
-    let state = trainer.state();
+    let state = trainer.state().unwrap();
     assert!(!state.generator.moments.contains_key(statistic));
     let moved = bits(&state.generator.parameters)[statistic].clone();
     assert!(moved.iter().any(|&bits| bits != 0));
@@ -351,7 +351,8 @@ fn what_is_deployed_has_no_branches_and_measures_the_same() {
     let scales = recipe.validation_scales();
     let method = Method::new(&recipe.data).unwrap();
     let validator = Validator::new(&dataset.held_back, scales, &method).unwrap();
-    let [a, b] = [trained.network(), deployed.as_ref()].map(|n| validator.measure(n).unwrap());
+    let [a, b] =
+        [trained.network(), deployed.as_ref()].map(|n| validator.measure(n, &Device::Cpu).unwrap());
     assert_eq!(a.len(), 3);
     for (a, b) in a.iter().zip(&b) {
         assert_eq!(a.scale, b.scale);
@@ -366,7 +367,7 @@ fn heads_out_of_turn_resume_bit_for_bit() {
     let train = |state: Option<State>, steps: usize| {
         let mut trainer = Trainer::new(&recipe, &dataset, state).unwrap();
         (0..steps).for_each(|_| assert!(trainer.step().unwrap().loss > 0.0));
-        trainer.state()
+        trainer.state().unwrap()
     };
     let straight = train(None, 12);
     let dir = tempfile::tempdir().unwrap();
@@ -407,7 +408,7 @@ fn the_average_of_the_weights_is_what_is_written() {
 
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.safetensors");
-    trainer.state().save(&path).unwrap();
+    trainer.state().unwrap().save(&path).unwrap();
     let state = State::load(&path).unwrap();
     let mut resumed = Trainer::new(&recipe, &dataset, Some(state)).unwrap();
     for trainer in [&mut trainer, &mut resumed] {
@@ -454,7 +455,7 @@ fn a_scale_begins_with_what_fits_of_another() {
     let mut trainer = rgb_trainer("compact", config, None);
     trainer.step().unwrap();
     let weights = dir.path().join("x2.safetensors");
-    trainer.state().save(&weights).unwrap();
+    trainer.state().unwrap().save(&weights).unwrap();
     let mut flags = small_rgb("compact", config);
     flags
         .set("model", "init", Some(weights.to_str().unwrap()))

@@ -22,6 +22,7 @@
 DEVICE float times(float a, float b) { return __fmul_rn(a, b); }
 DEVICE float plus(float a, float b) { return __fadd_rn(a, b); }
 DEVICE float over(float a, float b) { return __fdiv_rn(a, b); }
+DEVICE float root(float a) { return __fsqrt_rn(a); }
 
 // Copies 16 bytes from the GPU's memory to shared memory, or makes them zero,
 // while the thread goes on.

@@ -4,3 +4,5 @@
 #include "frames.cu"
 
 #include "convolve.cu"
+
+#include "layers.cu"

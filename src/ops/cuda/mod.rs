@@ -3,6 +3,8 @@
 //! A job's calls run in the order of its stream. What the kernels take is laid
 //! out in `frames.cu` and `convolve.cu`; the structures here are the same.
 
+pub(crate) mod layers;
+
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, DeviceRepr, LaunchConfig,

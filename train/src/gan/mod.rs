@@ -11,8 +11,8 @@ use crate::optim::{Descent, Settings};
 use crate::params::{Store, Vars, tensors};
 use crate::recipe::{Discriminating, Recipe};
 use anyhow::{Context, Result, ensure};
-use candle_core::Tensor;
 use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 use srfilter::nn::BatchNorm;
 use std::collections::BTreeMap;
@@ -74,6 +74,7 @@ impl Adversary {
         recipe: &Recipe,
         settings: Settings,
         saved: Option<(u64, Player)>,
+        device: &Device,
     ) -> Result<Option<Self>> {
         let Some(adversarial) = &recipe.adversarial else {
             return Ok(None);
@@ -82,6 +83,7 @@ impl Adversary {
             Some((_, saved)) => Store::given("the saved discriminator", saved.parameters.clone()),
             None => Store::drawn(recipe.train.seed),
         };
+        let store = store.on(device);
         let discriminator = build(&adversarial.discriminator, &store.builder())?;
         let vars = store.vars()?;
         let mut learnt = vars.clone();
@@ -90,7 +92,7 @@ impl Adversary {
             whiten: None,
             ..settings
         };
-        let mut descent = Descent::new(&learnt, settings, &BTreeMap::new());
+        let mut descent = Descent::new(&learnt, settings, &BTreeMap::new())?;
         if let Some((step, saved)) = saved {
             let restored = descent.restore(step, saved.moments, saved.layers);
             restored.context("the saved discriminator does not fit")?;
@@ -147,12 +149,16 @@ impl Adversary {
     }
 
     /// What a later [`Adversary::new`] needs to go on.
-    pub fn state(&self) -> Player {
-        Player {
+    ///
+    /// # Errors
+    ///
+    /// A device that is gone.
+    pub fn state(&self) -> Result<Player> {
+        Ok(Player {
             layers: BTreeMap::new(),
             parameters: tensors(&self.vars).collect(),
-            moments: self.descent.moments(),
-        }
+            moments: self.descent.moments()?,
+        })
     }
 }
 

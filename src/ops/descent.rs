@@ -1,0 +1,181 @@
+//! A step of an optimiser, in place.
+
+use super::conv::values;
+use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, bail};
+use rayon::prelude::*;
+
+/// Parameters are updated in parallel pieces of that many elements.
+const PIECE: usize = 1 << 15;
+
+/// What a step does with each element: Adam's, or that of gradient descent
+/// with momentum, as PyTorch computes them.
+///
+/// Diederik P. Kingma, Jimmy Ba, "Adam: A Method for Stochastic
+/// Optimization", ICLR 2015.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rule {
+    /// What the gradient is multiplied by first.
+    pub gradient: f32,
+    /// Bound of the gradient's elements, either side of zero.
+    pub most: f32,
+    /// Added to the gradient per unit of the parameter.
+    pub decay: f32,
+    /// What is left of the parameter before the step (AdamW).
+    pub kept: f32,
+    /// Decay rate of the running sum of gradients, or `None` for Adam.
+    pub momentum: Option<f32>,
+    /// Decay rate of Adam's first moment.
+    pub beta1: f32,
+    /// What that lacks to 1.
+    pub one_less_beta1: f32,
+    /// Decay rate of Adam's second moment.
+    pub beta2: f32,
+    /// What that lacks to 1.
+    pub one_less_beta2: f32,
+    /// Root of what the second moment is divided by.
+    pub root_correction2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// The learning rate, over what the first moment is divided by.
+    pub step_size: f32,
+}
+
+impl Rule {
+    /// Moves a parameter (f32, any shape) against its gradient, in place, and
+    /// its moments with it: (2, elements) for Adam, (1, elements) with
+    /// momentum, which no other tensor may share.
+    ///
+    /// # Errors
+    ///
+    /// Tensors that do not fit, are not contiguous, or lie on several devices.
+    pub fn step(&self, parameter: &Tensor, gradient: &Tensor, moments: &Tensor) -> Result<()> {
+        let rows = if self.momentum.is_some() { 1 } else { 2 };
+        let count = parameter.elem_count();
+        if gradient.elem_count() != count || moments.dims() != [rows, count] {
+            let (gradient, moments) = (gradient.shape(), moments.shape());
+            bail!("a step of {count} values with gradient {gradient:?} and moments {moments:?}")
+        }
+        #[cfg(feature = "cuda")]
+        if parameter.device().is_cuda() {
+            return parameter.inplace_op3(gradient, moments, self);
+        }
+        moments.inplace_op3(gradient, parameter, self)?;
+        parameter.inplace_op2(moments, self)
+    }
+
+    /// The gradient of an element as it is used.
+    fn used(&self, gradient: f32, parameter: f32) -> f32 {
+        (gradient * self.gradient).clamp(-self.most, self.most) + self.decay * parameter
+    }
+}
+
+fn changed<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    let CpuStorage::F32(values) = storage else {
+        bail!("the optimiser wants f32")
+    };
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&mut values[start..end]),
+        None => bail!("the optimiser wants contiguous tensors, not {layout:?}"),
+    }
+}
+
+/// On the CPU: changes the moments by gradient and parameter. On a GPU: changes
+/// the parameter by gradient and moments, and the moments.
+impl InplaceOp3 for Rule {
+    fn name(&self) -> &'static str {
+        "optimiser"
+    }
+
+    fn cpu_fwd(
+        &self,
+        moments: &mut CpuStorage,
+        moments_layout: &Layout,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+        parameter: &CpuStorage,
+        parameter_layout: &Layout,
+    ) -> Result<()> {
+        let moments = changed(moments, moments_layout)?;
+        let gradients = values(gradient, gradient_layout)?.par_chunks(PIECE);
+        let given = gradients.zip(values(parameter, parameter_layout)?.par_chunks(PIECE));
+        let (first, second) = moments.split_at_mut(parameter_layout.shape().elem_count());
+        let first = first.par_chunks_mut(PIECE);
+        match self.momentum {
+            Some(momentum) => first
+                .zip(given)
+                .for_each(|(sums, (gradients, parameters))| {
+                    for ((sum, &g), &p) in sums.iter_mut().zip(gradients).zip(parameters) {
+                        *sum = momentum * *sum + self.used(g, p);
+                    }
+                }),
+            None => first.zip(second.par_chunks_mut(PIECE)).zip(given).for_each(
+                |((first, second), (gradients, parameters))| {
+                    let moments = first.iter_mut().zip(second);
+                    for (((m, v), &g), &p) in moments.zip(gradients).zip(parameters) {
+                        let g = self.used(g, p);
+                        *m = self.beta1 * *m + self.one_less_beta1 * g;
+                        *v = self.beta2 * *v + self.one_less_beta2 * g * g;
+                    }
+                },
+            ),
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        parameter: &mut candle_core::CudaStorage,
+        parameter_layout: &Layout,
+        gradient: &candle_core::CudaStorage,
+        gradient_layout: &Layout,
+        moments: &candle_core::CudaStorage,
+        moments_layout: &Layout,
+    ) -> Result<()> {
+        use super::cuda::layers::{Values, descend};
+        descend(
+            &parameter.device,
+            self,
+            Values::of(parameter, parameter_layout)?,
+            Values::of(gradient, gradient_layout)?,
+            Values::of(moments, moments_layout)?,
+        )
+    }
+}
+
+/// On the CPU: moves the parameter by its moments.
+impl InplaceOp2 for Rule {
+    fn name(&self) -> &'static str {
+        "optimiser"
+    }
+
+    fn cpu_fwd(
+        &self,
+        parameter: &mut CpuStorage,
+        parameter_layout: &Layout,
+        moments: &CpuStorage,
+        moments_layout: &Layout,
+    ) -> Result<()> {
+        let parameters = changed(parameter, parameter_layout)?;
+        let (first, second) = values(moments, moments_layout)?.split_at(parameters.len());
+        let pieces = parameters
+            .par_chunks_mut(PIECE)
+            .zip(first.par_chunks(PIECE));
+        if self.momentum.is_some() {
+            pieces.for_each(|(parameters, sums)| {
+                for (p, sum) in parameters.iter_mut().zip(sums) {
+                    *p -= self.step_size * sum;
+                }
+            });
+            return Ok(());
+        }
+        let pieces = pieces.zip(second.par_chunks(PIECE));
+        pieces.for_each(|((parameters, first), second)| {
+            for ((p, m), v) in parameters.iter_mut().zip(first).zip(second) {
+                let spread = v.sqrt() / self.root_correction2 + self.eps;
+                *p = self.kept * *p - self.step_size * (m / spread);
+            }
+        });
+        Ok(())
+    }
+}
