@@ -15,7 +15,7 @@ scripts/cuda-toolkit.sh "$toolkit"
 # Apart from what is built without: candle itself differs.
 export CARGO_TARGET_DIR=$target/cuda
 
-features=srfilter/cuda,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda
+features=srfilter/cudnn,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda
 cargo build --release --workspace --features "$features"
 
 for file in libgstsrfilter.so sr train; do

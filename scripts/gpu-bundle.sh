@@ -15,7 +15,7 @@ scripts/cuda-toolkit.sh "$target/cuda-toolkit"
 . "$target/cuda-toolkit/env.sh"
 # As scripts/cuda-test.sh, whose builds are shared.
 export CARGO_TARGET_DIR=$target/cuda
-features=srfilter/cuda,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda
+features=srfilter/cudnn,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda
 cargo build --release --workspace --features "$features"
 tests=$(cargo test --release --workspace --features "$features" --test gpu --test golden \
     --test cuda_memory --no-run --message-format json | grep -o '"executable":"[^"]*"' | cut -d'"' -f4)

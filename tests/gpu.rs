@@ -30,6 +30,8 @@ macro_rules! emulated {
 emulated! {
     every_model_in_every_precision [] => models_inside;
     what_is_no_chain [] => others_inside;
+    what_is_no_chain_without_cudnn [emulated::NO_CUDNN] => others_inside;
+    convolutions_of_tensors_without_cudnn [emulated::NO_CUDNN] => convolutions_inside;
     every_kind_of_format [] => formats_inside;
     any_size_scale_and_border [] => sizes_inside;
     several_streams_of_video_on_any_thread [] => threads_inside;
@@ -41,6 +43,22 @@ emulated! {
     a_gpu_without_memory_is_given_up [("SRFILTER_EMULATED_MEMORY", "100000")] => lost_inside;
     what_is_not_a_chain_must_fit [("SRFILTER_EMULATED_MEMORY", "300000000")] => whole_inside;
     a_gpu_that_is_lost_is_given_up [("SRFILTER_EMULATED_LOST", "30")] => lost_inside;
+}
+
+/// What cuDNN was asked for tells that it was used.
+#[test]
+fn convolutions_of_tensors() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let setting = ("SRFILTER_EMULATED_CUDNN_LOG", log.to_str().unwrap());
+    emulated::run("convolutions_inside", &[setting]);
+    let asked = std::fs::read_to_string(log).unwrap_or_default();
+    let asked: std::collections::BTreeSet<_> = asked.lines().collect();
+    let expected: &[&str] = match cfg!(feature = "cudnn") {
+        true => &["16", "f32", "images", "tf32", "weights"],
+        false => &[],
+    };
+    assert!(asked.iter().eq(expected), "{asked:?}");
 }
 
 /// Bytes of a frame without padding.
@@ -220,6 +238,82 @@ fn others_inside() {
         let apart = both(&model(name, scale), job, &on_gpu(Precision::F32));
         println!("{name}: {apart:?}");
         assert!(apart.is_close(Precision::F32), "{name}");
+    }
+}
+
+/// [`conv2d`] and its gradients on the GPU are those on the CPU.
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn convolutions_inside() {
+    use candle_core::{DType, Device, Tensor, Var};
+    use srfilter::ops::{Activation, Border, ConvSpec, conv2d};
+    let place = DeviceChoice::Cuda(0).resolve().unwrap();
+    let noise = |shape: &[usize], seed: usize| {
+        let values = (0..shape.iter().product()).map(|i| ((i * 7919 + 31 * seed) % 1009) as f32);
+        let values = values.map(|v| v / 1009.0 - 0.4).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    };
+    let values = |t: &Tensor| -> Vec<f32> {
+        let t = t.to_dtype(DType::F32).unwrap();
+        t.flatten_all().unwrap().to_vec1().unwrap()
+    };
+    let apart = |a: &Tensor, b: &Tensor| {
+        assert_eq!(a.dims(), b.dims());
+        let pairs = values(a).into_iter().zip(values(b));
+        let most = values(a).iter().fold(0f32, |most, v| most.max(v.abs()));
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / most
+    };
+    for (border, activation, stride, dilation, groups) in [
+        (Border::Zero, Activation::None, 1, 1, 1),
+        (Border::Zero, Activation::Relu, 2, 1, 1),
+        (Border::Replicate, Activation::Relu, 1, 2, 1),
+        (Border::Valid, Activation::Relu, 1, 1, 2),
+        (Border::Zero, Activation::None, 1, 1, 4),
+    ] {
+        let spec = ConvSpec {
+            border,
+            stride,
+            dilation,
+            groups,
+            activation,
+        };
+        let given = [
+            noise(&[2, 4, 9, 11], 1),
+            noise(&[8, 4 / groups, 3, 3], 2),
+            noise(&[8], 3),
+        ];
+        let learnt = |device: &Device| {
+            let vars = given.clone().map(|tensor| {
+                let there = tensor.to_device(device).unwrap();
+                Var::from_tensor(&there).unwrap()
+            });
+            let made = conv2d(&vars[0], &vars[1], Some(&vars[2]), spec).unwrap();
+            let weights = noise(made.dims(), 4).to_device(device).unwrap();
+            let loss = (&made * weights).unwrap().sum_all().unwrap();
+            let gradients = loss.backward().unwrap();
+            let gradients = vars
+                .each_ref()
+                .map(|var| gradients.get(var).unwrap().clone());
+            let all = gradients.into_iter().chain([made]);
+            let all = all.map(|tensor| tensor.to_device(&Device::Cpu).unwrap());
+            all.collect::<Vec<_>>()
+        };
+        let (cpu, gpu) = (learnt(&Device::Cpu), learnt(place.device()));
+        for (cpu, gpu) in cpu.iter().zip(&gpu) {
+            assert!(apart(cpu, gpu) < 1e-5, "{spec:?}: {}", apart(cpu, gpu));
+        }
+        for (kind, most) in [(DType::F32, 1e-5), (DType::F16, 2e-3), (DType::BF16, 2e-2)] {
+            let [images, weights, bias] = given.clone().map(|tensor| {
+                let tensor = tensor.to_device(place.device()).unwrap();
+                tensor.to_dtype(kind).unwrap()
+            });
+            let made = conv2d(&images, &weights, Some(&bias), spec).unwrap();
+            let apart = apart(&cpu[3], &made);
+            assert!(apart < most, "{spec:?} in {kind:?}: {apart}");
+            // Once more, and without a bias.
+            let again = conv2d(&images, &weights, None, spec).unwrap();
+            assert_eq!(again.dims(), made.dims());
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! CUDA's libraries, found when the program runs instead of when it loads.
 //!
-//! candle's CUDA support is linked against libcuda, libcublas, libcurand and
-//! (feature `cudnn`) libcudnn: a program or plugin built with it does not even
+//! candle's CUDA support is linked against libcuda, libcublas and libcurand,
+//! cuDNN's bindings (feature `cudnn`) against libcudnn: a program or plugin built with it does not even
 //! load on a machine without them. This crate *defines* every function of
 //! those libraries that candle can reach, each one as a jump through a slot,
 //! so that the linker, which is told to drop libraries that nothing needs,
@@ -77,46 +77,42 @@ pub enum Error {
     },
 }
 
-/// A library, its file, and whether it is needed.
+/// A library and its file.
 struct Wanted {
     origin: Origin,
     what: &'static str,
     file: &'static str,
-    needed: bool,
 }
 
-const WANTED: [Wanted; 5] = [
+const NEEDED: [Wanted; 4] = [
     Wanted {
         origin: Origin::Cuda,
         what: "NVIDIA's driver (libcuda.so.1)",
         file: "libcuda.so.1",
-        needed: true,
     },
     Wanted {
         origin: Origin::Cublas,
         what: "cuBLAS (libcublas.so.13)",
         file: "libcublas.so.13",
-        needed: true,
     },
     Wanted {
         origin: Origin::CublasLt,
         what: "cuBLAS (libcublasLt.so.13)",
         file: "libcublasLt.so.13",
-        needed: true,
     },
     Wanted {
         origin: Origin::Curand,
         what: "cuRAND (libcurand.so.10)",
         file: "libcurand.so.10",
-        needed: true,
-    },
-    Wanted {
-        origin: Origin::Cudnn,
-        what: "cuDNN (libcudnn.so.9)",
-        file: "libcudnn.so.9",
-        needed: cfg!(feature = "cudnn"),
     },
 ];
+
+#[cfg(feature = "cudnn")]
+const CUDNN: Wanted = Wanted {
+    origin: Origin::Cudnn,
+    what: "cuDNN (libcudnn.so.9)",
+    file: "libcudnn.so.9",
+};
 
 /// Finds the libraries, once, and sees to it that the driver works.
 ///
@@ -130,7 +126,7 @@ pub fn load() -> Result<(), Error> {
 
 fn load_once() -> Result<(), Error> {
     let mut found = Vec::new();
-    for wanted in WANTED.iter().filter(|wanted| wanted.needed) {
+    for wanted in &NEEDED {
         let library = open(wanted)?;
         if wanted.origin == Origin::Cuda {
             check_driver(&library, wanted.what)?;
@@ -140,19 +136,51 @@ fn load_once() -> Result<(), Error> {
     // All or nothing: with half of the slots filled, candle would believe in a
     // device and take the other half's answer for one of another kind.
     for (origin, library) in found {
-        for stub in STUBS.iter().filter(|stub| stub.origin == origin) {
-            // SAFETY: the symbol is only looked up; what it is called with is
-            // what candle would call the library with, had it been linked.
-            let symbol = unsafe { library.get::<*mut ()>(stub.name.as_bytes()) };
-            // A function that only newer versions have keeps its stand-in.
-            if let Ok(symbol) = symbol {
-                stub.fill(symbol.as_raw_ptr());
-            }
-        }
-        // It stays for good: the slots point into it.
-        std::mem::forget(library);
+        fill(origin, library);
     }
     Ok(())
+}
+
+/// Lets the slots of a library's functions point into it.
+fn fill(origin: Origin, library: Library) {
+    for stub in STUBS.iter().filter(|stub| stub.origin == origin) {
+        // SAFETY: the symbol is only looked up; what it is called with is
+        // what candle would call the library with, had it been linked.
+        let symbol = unsafe { library.get::<*mut ()>(stub.name.as_bytes()) };
+        // A function that only newer versions have keeps its stand-in.
+        if let Ok(symbol) = symbol {
+            stub.fill(symbol.as_raw_ptr());
+        }
+    }
+    // It stays for good.
+    std::mem::forget(library);
+}
+
+/// Finds cuDNN, once, after [`load`]. Nothing of it may be called before.
+///
+/// # Errors
+///
+/// As [`load`].
+#[cfg(feature = "cudnn")]
+pub fn cudnn() -> Result<(), Error> {
+    static FOUND: OnceLock<Result<(), Error>> = OnceLock::new();
+    let find = || {
+        load()?;
+        let library = open(&CUDNN)?;
+        // SAFETY: the symbol is only looked up.
+        let used = unsafe { library.get::<*mut ()>(b"cudnnConvolutionBiasActivationForward") };
+        if used.is_err() {
+            // Its parts are libraries of their own, which may be missing.
+            return Err(Error::Broken {
+                what: CUDNN.what,
+                function: "cudnnConvolutionBiasActivationForward",
+            });
+        }
+        drop(used);
+        fill(CUDNN.origin, library);
+        Ok(())
+    };
+    FOUND.get_or_init(find).clone()
 }
 
 /// Opens a library from the folders of [`PATH_VARIABLE`], else from where the

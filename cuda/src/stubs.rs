@@ -145,6 +145,7 @@ stubs! {
         cudnnConvolutionBiasActivationForward cudnnConvolutionForward cudnnCreate
         cudnnCreateActivationDescriptor cudnnCreateConvolutionDescriptor
         cudnnCreateFilterDescriptor cudnnCreatePoolingDescriptor
+        cudnnDestroyActivationDescriptor
         cudnnCreateReduceTensorDescriptor cudnnCreateTensorDescriptor cudnnDestroy
         cudnnDestroyConvolutionDescriptor cudnnDestroyFilterDescriptor
         cudnnDestroyReduceTensorDescriptor cudnnDestroyTensorDescriptor

@@ -39,6 +39,11 @@ fn looks() {
     let before = count();
     let loaded = srfilter_cuda::load();
     assert_eq!(srfilter_cuda::load(), loaded);
+    #[cfg(feature = "cudnn")]
+    match srfilter_cuda::cudnn() {
+        Ok(()) => println!("cuDNN is there"),
+        Err(error) => println!("without: {error}"),
+    }
     match loaded {
         Ok(()) => println!("loaded, {before:?} then {:?}", count()),
         Err(error) => println!("error: {error}, {before:?} then {:?}", count()),
@@ -148,9 +153,23 @@ fn calls_reach_the_libraries_once_all_are_found() {
         ("libcublasLt.so.13", empty),
         ("libcurand.so.10", empty),
     ];
-    if cfg!(feature = "cudnn") {
-        libraries.push(("libcudnn.so.9", empty));
-    }
     let said = look(&libraries);
     assert!(said.contains("loaded, (100, 0) then (0, 7)"), "{said}");
+    if !cfg!(feature = "cudnn") {
+        return;
+    }
+    // What is there without cuDNN is there, and what is missing is said.
+    assert!(
+        is_there("libcudnn.so.9") || said.contains("without: cuDNN (libcudnn.so.9) is missing")
+    );
+    libraries.push(("libcudnn.so.9", empty));
+    let said = look(&libraries);
+    assert!(
+        said.contains("without: cuDNN (libcudnn.so.9) has no"),
+        "{said}"
+    );
+    libraries.pop();
+    let convolves = "int cudnnConvolutionBiasActivationForward() { return 0; }";
+    libraries.push(("libcudnn.so.9", convolves));
+    assert!(look(&libraries).contains("cuDNN is there"));
 }

@@ -24,6 +24,7 @@ pub struct Place {
     device: Device,
     name: String,
     why: Option<String>,
+    lacks: Option<String>,
 }
 
 impl Place {
@@ -32,6 +33,7 @@ impl Place {
             device: Device::Cpu,
             name: "cpu".to_owned(),
             why,
+            lacks: None,
         }
     }
 
@@ -62,6 +64,11 @@ impl Place {
             return cuda::free(device).ok();
         }
         memory::available()
+    }
+
+    /// What would make it faster and is not there, in words.
+    pub fn lacks(&self) -> Option<&str> {
+        self.lacks.as_deref()
     }
 
     /// Why it is the CPU although a GPU would have been welcome, in words.
@@ -144,6 +151,10 @@ mod cuda {
             device,
             name: format!("cuda:{index} ({name})"),
             why: None,
+            #[cfg(feature = "cudnn")]
+            lacks: srfilter_cuda::cudnn().err().map(|e| e.to_string()),
+            #[cfg(not(feature = "cudnn"))]
+            lacks: Some("this build does without cuDNN (feature cudnn)".to_owned()),
         })
     }
 

@@ -8,7 +8,7 @@ use candle_core::{
 use serde::{Deserialize, Serialize};
 
 /// What lies around an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Border {
     /// Zeros; the result has the size of the image.
@@ -71,7 +71,9 @@ impl Default for ConvSpec {
 /// On the CPU and in `f32` the results are the same bit for bit on any level
 /// of the [`cpu`], in any place of an image and for any number of threads; the
 /// gradient of the weights depends on the level in its rounding. Elsewhere
-/// this is candle's own convolution.
+/// this is candle's own convolution, or on a GPU cuDNN's where that was built
+/// in and is there: by sums in `f32`, of factors rounded to TF32 where
+/// gradients are wanted of `f32` tensors, as PyTorch has it.
 ///
 /// # Errors
 ///
@@ -91,6 +93,10 @@ pub fn conv2d(
         let level = cpu::level().map_err(candle_core::Error::wrap)?;
         fast(level, geometry, images, weights, bias)
     } else {
+        #[cfg(feature = "cudnn")]
+        if let Some(made) = super::cuda::dnn::conv2d(&geometry, images, weights, bias)? {
+            return Ok(made);
+        }
         general(&geometry, images, weights, bias)
     }
 }
@@ -206,7 +212,20 @@ fn general(
         groups,
         ..
     } = *geometry;
-    let mut result = images.conv2d(weights, 0, stride, dilation, groups)?;
+    let convolved = |images: &Tensor| images.conv2d(weights, 0, stride, dilation, groups);
+    let mut result = match bands(geometry, &images) {
+        Some(rows) => {
+            let (height, reach) = (geometry.size().0, geometry.reach().0);
+            let band = |row: usize| {
+                let last = (row + rows).min(height) - 1;
+                let seen = (last - row) * stride + reach + 1;
+                convolved(&images.narrow(2, row * stride, seen)?)
+            };
+            let made = (0..height).step_by(rows).map(band);
+            Tensor::cat(&made.collect::<Result<Vec<_>>>()?, 2)?
+        }
+        None => convolved(&images)?,
+    };
     if let Some(bias) = bias {
         result = result.broadcast_add(&bias.reshape((1, geometry.outputs, 1, 1))?)?;
     }
@@ -214,6 +233,17 @@ fn general(
         result = result.relu()?;
     }
     Ok(result)
+}
+
+/// Rows of the result that candle convolves at once on a GPU, if not all: its
+/// kernels count the windows' elements in 32 bits, and forget those beyond.
+fn bands(geometry: &Geometry, images: &Tensor) -> Option<usize> {
+    const MOST: usize = 1 << 30;
+    let (height, width) = geometry.size();
+    let taps = geometry.kernel.0 * geometry.kernel.1;
+    let row = geometry.batch * width * geometry.inputs / geometry.groups * taps;
+    let rows = (MOST / row).max(1);
+    (!images.device().is_cpu() && rows < height).then_some(rows)
 }
 
 /// The convolution as an operation of candle's.

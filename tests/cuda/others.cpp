@@ -1,10 +1,13 @@
-// What candle asks of cuBLAS and cuRAND, for tests, on the emulator's memory,
-// and a decoder that decodes nothing, without which GStreamer's plugin for
+// What candle asks of cuBLAS and cuRAND, and srfilter of cuDNN, for tests, on
+// the emulator's memory, and a decoder that decodes nothing, without which GStreamer's plugin for
 // NVIDIA's GPUs has no elements at all.
 
 #include "half.hpp"
 
 #include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <vector>
 
 namespace {
@@ -98,4 +101,189 @@ NOTHING(cuvidGetDecoderCaps)
 NOTHING(cuvidMapVideoFrame64)
 NOTHING(cuvidParseVideoData)
 NOTHING(cuvidUnmapVideoFrame64)
+}
+
+// cuDNN.
+
+namespace {
+
+enum { OK = 0, BAD_PARAM = 2000, NOT_SUPPORTED = 3000 };
+// cudnnDataType_t.
+enum { FLOAT = 0, HALF = 2, BFLOAT16 = 9 };
+
+// A tensor or a filter, (N, C, H, W), however it lies.
+struct Tensor {
+    int type = -1;
+    bool channels_last = false;
+    int size[4] = {};
+
+    size_t at(int n, int c, int y, int x) const {
+        return channels_last ? (((size_t)n * size[2] + y) * size[3] + x) * size[1] + c
+                             : (((size_t)n * size[1] + c) * size[2] + y) * size[3] + x;
+    }
+    int data() const { return type == HALF ? R_16F : type == BFLOAT16 ? R_16BF : R_32F; }
+    size_t count() const { return (size_t)size[0] * size[1] * size[2] * size[3]; }
+};
+
+struct Convolution {
+    int pad[2], stride[2], dilation[2];
+    int groups = 1, math = 0;
+};
+
+int set(Tensor* tensor, int type, int format, int n, int c, int h, int w) {
+    if ((type != FLOAT && type != HALF && type != BFLOAT16) || n * c * h * w <= 0) return BAD_PARAM;
+    *tensor = {type, format == 1, {n, c, h, w}};
+    return OK;
+}
+
+bool fits(const Tensor* x, const Tensor* w, const Convolution* conv, const Tensor* y) {
+    bool right = x->type == w->type && x->type == y->type && x->size[0] == y->size[0] &&
+                 x->size[1] == w->size[1] * conv->groups && y->size[1] == w->size[0] &&
+                 w->size[0] % conv->groups == 0;
+    for (int i = 0; i < 2; i++) {
+        int reach = (w->size[i + 2] - 1) * conv->dilation[i];
+        int made = (x->size[i + 2] + 2 * conv->pad[i] - reach - 1) / conv->stride[i] + 1;
+        right = right && y->size[i + 2] == made;
+    }
+    return right;
+}
+
+// Calls `product` with the places, in images, weights and result, of all
+// numbers that belong together.
+template <typename F>
+void convolve(const Tensor* x, const Tensor* w, const Convolution* conv, const Tensor* y, F product) {
+    int each = w->size[0] / conv->groups;
+    for (int n = 0; n < y->size[0]; n++)
+        for (int to = 0; to < y->size[1]; to++)
+            for (int top = 0; top < y->size[2]; top++)
+                for (int left = 0; left < y->size[3]; left++)
+                    for (int from = 0; from < w->size[1]; from++)
+                        for (int ky = 0; ky < w->size[2]; ky++)
+                            for (int kx = 0; kx < w->size[3]; kx++) {
+                                int iy = top * conv->stride[0] + ky * conv->dilation[0] - conv->pad[0];
+                                int ix = left * conv->stride[1] + kx * conv->dilation[1] - conv->pad[1];
+                                if (iy < 0 || ix < 0 || iy >= x->size[2] || ix >= x->size[3]) continue;
+                                int channel = to / each * w->size[1] + from;
+                                product(x->at(n, channel, iy, ix), w->at(to, from, ky, kx),
+                                        y->at(n, to, top, left));
+                            }
+}
+
+struct Choice {
+    int algorithm, status;
+    float seconds;
+    size_t memory;
+    int deterministic, math, reserved[3];
+};
+
+// Lets the tests see that it was asked.
+void note(const char* what) {
+    const char* path = getenv("SRFILTER_EMULATED_CUDNN_LOG");
+    FILE* file = path ? fopen(path, "a") : nullptr;
+    if (!file) return;
+    fprintf(file, "%s\n", what);
+    fclose(file);
+}
+
+// The second is good: the first gives other bits each time.
+int choose(int wanted, int* count, Choice* choices) {
+    if (wanted < 2) return BAD_PARAM;
+    choices[0] = {0, OK, 0.1f, 0, 0, 0, {}};
+    choices[1] = {1, OK, 0.2f, 64, 1, 0, {}};
+    return *count = 2, OK;
+}
+
+}  // namespace
+
+extern "C" {
+int cudnnCreate(void** made) { return *made = (void*)1, OK; }
+int cudnnDestroy(void*) { return OK; }
+int cudnnSetStream(void*, void*) { return OK; }
+int cudnnCreateTensorDescriptor(Tensor** made) { return *made = new Tensor, OK; }
+int cudnnDestroyTensorDescriptor(Tensor* tensor) { return delete tensor, OK; }
+int cudnnSetTensor4dDescriptor(Tensor* tensor, int format, int type, int n, int c, int h, int w) {
+    return set(tensor, type, format, n, c, h, w);
+}
+int cudnnCreateFilterDescriptor(Tensor** made) { return *made = new Tensor, OK; }
+int cudnnDestroyFilterDescriptor(Tensor* tensor) { return delete tensor, OK; }
+int cudnnSetFilter4dDescriptor(Tensor* filter, int type, int format, int n, int c, int h, int w) {
+    return set(filter, type, format, n, c, h, w);
+}
+int cudnnCreateConvolutionDescriptor(Convolution** made) { return *made = new Convolution, OK; }
+int cudnnDestroyConvolutionDescriptor(Convolution* conv) { return delete conv, OK; }
+int cudnnSetConvolution2dDescriptor(Convolution* conv, int pad_y, int pad_x, int stride_y, int stride_x,
+                                    int dilation_y, int dilation_x, int mode, int type) {
+    // Without turning the kernel around, sums in f32.
+    if (mode != 1 || type != FLOAT) return BAD_PARAM;
+    *conv = {{pad_y, pad_x}, {stride_y, stride_x}, {dilation_y, dilation_x}};
+    return OK;
+}
+int cudnnSetConvolutionGroupCount(Convolution* conv, int groups) { return conv->groups = groups, OK; }
+int cudnnSetConvolutionMathType(Convolution* conv, int math) { return conv->math = math, OK; }
+int cudnnCreateActivationDescriptor(int** made) { return *made = new int(-1), OK; }
+int cudnnDestroyActivationDescriptor(int* activation) { return delete activation, OK; }
+int cudnnSetActivationDescriptor(int* activation, int mode, int, double) {
+    // ReLU or nothing.
+    return *activation = mode, mode == 1 || mode == 5 ? OK : BAD_PARAM;
+}
+int cudnnGetConvolutionForwardWorkspaceSize(void*, Tensor* x, Tensor* w, Convolution* conv, Tensor* y,
+                                            int, size_t* bytes) {
+    return *bytes = 128, fits(x, w, conv, y) ? OK : BAD_PARAM;
+}
+int cudnnConvolutionBiasActivationForward(void*, const float* alpha, Tensor* of_x, const void* x,
+                                          Tensor* of_w, const void* w, Convolution* conv, int algorithm,
+                                          void* room, size_t bytes, const float* beta, Tensor*,
+                                          const void*, Tensor* of_b, const void* b, int* activation,
+                                          Tensor* of_y, void* y) {
+    if (!fits(of_x, of_w, conv, of_y) || of_b->count() != (size_t)of_y->size[1]) return BAD_PARAM;
+    // IMPLICIT_PRECOMP_GEMM; nothing is added.
+    if (algorithm != 1 || *alpha != 1 || *beta != 0) return NOT_SUPPORTED;
+    memset(room, 0xff, bytes);
+    note(of_x->type == FLOAT ? conv->math == 3 ? "f32" : "tf32" : of_x->channels_last ? "16" : "?");
+    std::vector<float> sums(of_y->count());
+    convolve(of_x, of_w, conv, of_y, [&](size_t from, size_t by, size_t to) {
+        sums[to] += value(x, of_x->data(), from) * value(w, of_w->data(), by);
+    });
+    for (int n = 0; n < of_y->size[0]; n++)
+        for (int c = 0; c < of_y->size[1]; c++)
+            for (int i = 0; i < of_y->size[2]; i++)
+                for (int j = 0; j < of_y->size[3]; j++) {
+                    size_t at = of_y->at(n, c, i, j);
+                    float made = sums[at] + value(b, of_b->data(), c);
+                    store(y, of_y->data(), at, *activation == 1 && made < 0 ? 0 : made);
+                }
+    return OK;
+}
+int cudnnGetConvolutionBackwardDataAlgorithm_v7(void*, Tensor* w, Tensor* dy, Convolution* conv,
+                                                Tensor* dx, int wanted, int* count, Choice* choices) {
+    return fits(dx, w, conv, dy) ? choose(wanted, count, choices) : BAD_PARAM;
+}
+int cudnnGetConvolutionBackwardFilterAlgorithm_v7(void*, Tensor* x, Tensor* dy, Convolution* conv,
+                                                  Tensor* dw, int wanted, int* count, Choice* choices) {
+    return fits(x, dw, conv, dy) ? choose(wanted, count, choices) : BAD_PARAM;
+}
+int cudnnConvolutionBackwardData(void*, const float* alpha, Tensor* of_w, const float* w, Tensor* of_dy,
+                                 const float* dy, Convolution* conv, int algorithm, void* room,
+                                 size_t bytes, const float* beta, Tensor* of_dx, float* dx) {
+    if (!fits(of_dx, of_w, conv, of_dy) || of_w->type != FLOAT) return BAD_PARAM;
+    if (algorithm != 1 || bytes < 64 || *alpha != 1 || *beta != 0) return NOT_SUPPORTED;
+    memset(room, 0xff, bytes);
+    note("images");
+    memset(dx, 0, of_dx->count() * sizeof *dx);
+    convolve(of_dx, of_w, conv, of_dy,
+             [&](size_t from, size_t by, size_t to) { dx[from] += dy[to] * w[by]; });
+    return OK;
+}
+int cudnnConvolutionBackwardFilter(void*, const float* alpha, Tensor* of_x, const float* x,
+                                   Tensor* of_dy, const float* dy, Convolution* conv, int algorithm,
+                                   void* room, size_t bytes, const float* beta, Tensor* of_dw, float* dw) {
+    if (!fits(of_x, of_dw, conv, of_dy) || of_x->type != FLOAT) return BAD_PARAM;
+    if (algorithm != 1 || bytes < 64 || *alpha != 1 || *beta != 0) return NOT_SUPPORTED;
+    memset(room, 0xff, bytes);
+    note("weights");
+    memset(dw, 0, of_dw->count() * sizeof *dw);
+    convolve(of_x, of_dw, conv, of_dy,
+             [&](size_t from, size_t by, size_t to) { dw[by] += x[from] * dy[to]; });
+    return OK;
+}
 }

@@ -55,7 +55,7 @@ fn libraries() -> &'static Path {
         }
         let objects: Vec<String> = objects.iter().map(|o| o.display().to_string()).collect();
         let shared = |of: &[String], library: &str| {
-            let made = own.join(library);
+            let made = own.join("library");
             // Modules of candle's define the same helpers.
             let options = ["-shared".into(), "-Wl,-z,muldefs".into()];
             compile(&[&options, of].concat(), &made);
@@ -70,6 +70,9 @@ fn libraries() -> &'static Path {
         ] {
             shared(&[source("others.cpp")], library);
         }
+        // In a folder of its own: it may be missing.
+        std::fs::create_dir_all(dir.join("cudnn")).unwrap();
+        shared(&[source("others.cpp")], "cudnn/libcudnn.so.9");
         std::fs::remove_dir_all(own).unwrap();
         dir
     })
@@ -143,12 +146,19 @@ fn functions(preprocessed: &str) -> String {
     names
 }
 
+/// The setting without which there is cuDNN as well.
+pub(crate) const NO_CUDNN: (&str, &str) = ("SRFILTER_EMULATED_NO_CUDNN", "1");
+
 /// Runs a test of this file in a process of its own, on the emulated GPU.
 pub(crate) fn run(test: &str, settings: &[(&str, &str)]) {
+    let mut folders = vec![libraries().to_owned()];
+    if !settings.contains(&NO_CUDNN) {
+        folders.push(libraries().join("cudnn"));
+    }
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--include-ignored", "--nocapture"])
         .env(INSIDE, "1")
-        .env("SRFILTER_CUDA_PATH", libraries())
+        .env("SRFILTER_CUDA_PATH", std::env::join_paths(folders).unwrap())
         // For GStreamer, which looks for the driver itself.
         .env("LD_LIBRARY_PATH", libraries())
         .env("GST_REGISTRY", libraries().join("registry.bin"))

@@ -316,6 +316,9 @@ impl Session {
         let out = self.folder.0.display();
         let place = self.place.name();
         eprintln!("training {model} ({weights} weights) on {place} from step {step} into {out}");
+        if let Some(lacks) = self.place.lacks() {
+            eprintln!("slower than could be: {lacks}");
+        }
         self.record(Event::Start {
             step,
             model: model.clone(),

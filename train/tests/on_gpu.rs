@@ -20,18 +20,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 macro_rules! emulated {
-    ($($name:ident => $inside:ident;)+) => {$(
+    ($($name:ident $settings:expr => $inside:ident;)+) => {$(
         #[test]
         fn $name() {
-            emulated::run(stringify!($inside), &[]);
+            emulated::run(stringify!($inside), &$settings);
         }
     )+};
 }
 
 emulated! {
-    every_network_learns_the_same => networks_inside;
-    adversaries_learn_the_same => adversaries_inside;
-    runs_stop_and_go_on => runs_inside;
+    every_network_learns_the_same [] => networks_inside;
+    every_network_learns_the_same_without_cudnn [emulated::NO_CUDNN] => networks_inside;
+    adversaries_learn_the_same [] => adversaries_inside;
+    runs_stop_and_go_on [] => runs_inside;
 }
 
 fn gpu() -> Device {

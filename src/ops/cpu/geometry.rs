@@ -5,7 +5,7 @@ use crate::ops::Border;
 
 /// The sizes of a convolution. Whoever makes one has checked that the kernel
 /// fits, that nothing is empty, and that groups divide the channels.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::ops) struct Geometry {
     pub(in crate::ops) batch: usize,
     pub(in crate::ops) inputs: usize,

@@ -7,14 +7,18 @@ enum ChannelsKind {
     MOMENTS = 0,
     // of the gradient and of it times the sample less the channel's mean;
     NORMALISE_SUMS = 1,
-    // of the gradient times what is negative of the sample.
+    // of the gradient times what is negative of the sample;
     PRELU_SUMS = 2,
+    // of the sample.
+    SUMS = 7,
     // Sample by sample: normalised, and the gradient of that,
     NORMALISE = 3,
     NORMALISE_BACK = 4,
     // what is negative multiplied, and the gradient of that.
     PRELU = 5,
     PRELU_BACK = 6,
+    // the gradient where the sample, a ReLU's result, is not zero.
+    RELU_BACK = 8,
 };
 
 struct Channels {
@@ -59,8 +63,10 @@ KERNEL channel_parts(ARGUMENTS Channels a) {
             float g = a.grad[at];
             first += g;
             second += (double)g * (v - mean);
-        } else {
+        } else if (a.kind == PRELU_SUMS) {
             first += (double)a.grad[at] * (v < 0 ? v : 0);
+        } else {
+            first += v;
         }
     }
     shared[2 * thread] = first;
@@ -105,7 +111,12 @@ KERNEL channel_samples(ARGUMENTS Channels a) {
     for (int plane = blockIdx.y; plane < a.batch * a.channels; plane += gridDim.y) {
         int channel = plane % a.channels;
         size_t at = (size_t)plane * a.area + i;
-        float v = a.x[at], weight = a.weight[a.slopes == 1 ? 0 : channel];
+        float v = a.x[at];
+        if (a.kind == RELU_BACK) {
+            a.made[at] = v > 0 ? a.grad[at] : 0;
+            continue;
+        }
+        float weight = a.weight[a.slopes == 1 ? 0 : channel];
         if (a.kind == PRELU) {
             a.made[at] = v > 0 ? v : weight * v;
         } else if (a.kind == PRELU_BACK) {

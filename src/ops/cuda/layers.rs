@@ -30,6 +30,10 @@ pub(crate) enum Kind {
     NormaliseBack = 4,
     Prelu = 5,
     PreluBack = 6,
+    #[cfg(feature = "cudnn")]
+    Sums = 7,
+    #[cfg(feature = "cudnn")]
+    ReluBack = 8,
 }
 
 /// The same structure as in layers.cu.
@@ -100,6 +104,12 @@ impl Values {
             address: address + (start * size_of::<f32>()) as u64,
             count: end - start,
         })
+    }
+
+    /// Where they begin.
+    #[cfg(feature = "cudnn")]
+    pub(crate) fn pointer(self) -> *const std::ffi::c_void {
+        self.address as *const std::ffi::c_void
     }
 
     /// Of a tensor, for as long as it lives.

@@ -3,6 +3,8 @@
 //! A job's calls run in the order of its stream. What the kernels take is laid
 //! out in `frames.cu` and `convolve.cu`; the structures here are the same.
 
+#[cfg(feature = "cudnn")]
+pub(in crate::ops) mod dnn;
 pub(crate) mod layers;
 
 use candle_core::cuda_backend::WrapErr;
