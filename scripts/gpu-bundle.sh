@@ -17,15 +17,21 @@ scripts/cuda-toolkit.sh "$target/cuda-toolkit"
 export CARGO_TARGET_DIR=$target/cuda
 features=srfilter/cudnn,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda
 cargo build --release --workspace --features "$features"
+# The tests' programs, by the file that each is made of.
 tests=$(cargo test --release --workspace --features "$features" --test gpu --test golden \
-    --test cuda_memory --no-run --message-format json | grep -o '"executable":"[^"]*"' | cut -d'"' -f4)
+    --test cuda_memory --test on_gpu --no-run --message-format json | python3 -c '
+import json, sys
+for line in map(json.loads, sys.stdin):
+    if line.get("executable"):
+        print(line["target"]["src_path"], line["executable"])')
 
 bundle=$target/gpu-bundle
 rm -rf "$bundle"
 mkdir -p "$bundle"/{bin,plugins,lib}
 cp "$CARGO_TARGET_DIR"/release/{sr,train} "$bundle/bin/"
-for test in gpu golden cuda_memory; do
-    cp "$(grep "/$test-" <<<"$tests" | tail -n 1)" "$bundle/bin/$test-test"
+for test in tests/{gpu,golden,cuda_memory} train/tests/{golden,on_gpu}; do
+    name=$(tr -d / <<<"${test/tests/}")
+    cp "$(grep "^$PWD/$test.rs " <<<"$tests" | cut -d' ' -f2)" "$bundle/bin/$name-test"
 done
 # Reference vectors, where they are: they are no part of this repository.
 golden=${SRFILTER_GOLDEN:-../shared/golden}
