@@ -33,9 +33,14 @@ emulated! {
     what_is_no_chain_without_cudnn [emulated::NO_CUDNN] => others_inside;
     convolutions_of_tensors_without_cudnn [emulated::NO_CUDNN] => convolutions_inside;
     every_kind_of_format [] => formats_inside;
+    frames_overlap [emulated::LAZY] => overlap_inside;
+    frames_overlap_as_far_as_the_memory_goes
+        [("SRFILTER_EMULATED_MEMORY", "1200000")] => overlap_inside;
+    frames_that_overlapped_outlive_the_gpu
+        [emulated::LAZY, ("SRFILTER_EMULATED_LOST", "60")] => overlap_inside;
     any_size_scale_and_border [] => sizes_inside;
-    several_streams_of_video_on_any_thread [] => threads_inside;
-    planes_without_a_frame [] => planes_inside;
+    several_streams_of_video_on_any_thread [emulated::LAZY] => threads_inside;
+    planes_without_a_frame [emulated::LAZY] => planes_inside;
     what_measures_runs [("SRFILTER_SPEED_SMALL", "1")] => speed_inside;
     bands_of_any_height [] => bands_inside;
     /// Less memory than one band of all rows takes.
@@ -96,26 +101,45 @@ impl Frame {
         frame
     }
 
-    fn upscaled(&self, upscaler: &mut Upscaler) -> Self {
-        let mut made = Self::new(Shape {
-            size: upscaler.job().output,
-            ..self.shape
-        });
-        let planes: Vec<_> = self
-            .planes
-            .iter()
-            .map(|(b, s)| (b.as_slice(), *s))
-            .collect();
+    fn views(&self) -> Vec<(&[u8], usize)> {
+        let planes = self.planes.iter();
+        planes.map(|(b, s)| (b.as_slice(), *s)).collect()
+    }
+
+    fn input<'a>(&self, planes: &'a [(&'a [u8], usize)]) -> FrameRef<'a> {
         let Shape {
             format,
             size,
             color,
         } = self.shape;
-        let input = FrameRef::new(format, size, color, &planes).unwrap();
+        FrameRef::new(format, size, color, planes).unwrap()
+    }
+
+    /// What is made of it.
+    fn made(
+        &self,
+        upscaler: &mut Upscaler,
+        make: fn(&mut Upscaler, &FrameRef<'_>, &mut FrameMut<'_>) -> srfilter::Result<()>,
+    ) -> Self {
+        let mut made = Self::new(Shape {
+            size: upscaler.job().output,
+            ..self.shape
+        });
+        let planes = self.views();
+        let input = self.input(&planes);
+        let Shape { format, color, .. } = self.shape;
         let planes = made.planes.iter_mut().map(|(b, s)| (b.as_mut_slice(), *s));
         let mut output = FrameMut::new(format, made.shape.size, color, planes).unwrap();
-        upscaler.process(&input, &mut output).unwrap();
+        make(upscaler, &input, &mut output).unwrap();
         made
+    }
+
+    fn upscaled(&self, upscaler: &mut Upscaler) -> Self {
+        self.made(upscaler, Upscaler::process)
+    }
+
+    fn finished(&self, upscaler: &mut Upscaler) -> Self {
+        self.made(upscaler, Upscaler::finish)
     }
 
     fn apart(&self, other: &Self) -> Apart {
@@ -419,6 +443,55 @@ fn threads_inside() {
             });
         }
     });
+}
+
+/// Frames that are begun before others are finished: the same bits, in their
+/// order. What a GPU that is lost had begun is made by the CPU.
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn overlap_inside() {
+    let little = std::env::var_os("SRFILTER_EMULATED_MEMORY").is_some();
+    let lost = std::env::var_os("SRFILTER_EMULATED_LOST").is_some();
+    let job = Job::exact(shape(PixelFormat::I420, (40, 24)), Scale::whole(2));
+    let model = model("srcnn", 2);
+    let frames: Vec<_> = (0..7u8)
+        .map(|n| {
+            let mut frame = Frame::drawn(job.input);
+            let bytes = frame.planes.iter_mut().flat_map(|(bytes, _)| bytes);
+            bytes.for_each(|byte| *byte = byte.wrapping_add(31 * n));
+            frame
+        })
+        .collect();
+    let mut cpu = Upscaler::new(Arc::clone(&model), job, &on_cpu()).unwrap();
+    let mut upscaler = Upscaler::new(model, job, &Options::default()).unwrap();
+    let (mut waiting, mut made, mut most) = (std::collections::VecDeque::new(), Vec::new(), 0);
+    for frame in &frames {
+        let planes = frame.views();
+        let input = frame.input(&planes);
+        if upscaler.begin(&input).unwrap() {
+            waiting.push_back(frame);
+            most = most.max(waiting.len());
+        } else {
+            made.extend(waiting.drain(..).map(|frame| frame.finished(&mut upscaler)));
+            made.push(frame.upscaled(&mut upscaler));
+        }
+        if waiting.len() == 2 {
+            let third = upscaler.begin(&input).unwrap_err().to_string();
+            assert!(third.contains("finish one first"), "{third}");
+            let first = waiting.pop_front().unwrap();
+            made.push(first.finished(&mut upscaler));
+        }
+    }
+    made.extend(waiting.drain(..).map(|frame| frame.finished(&mut upscaler)));
+    assert_eq!(made.len(), frames.len());
+    for (frame, made) in frames.iter().zip(&made) {
+        assert!(
+            made.apart(&frame.upscaled(&mut cpu))
+                .is_close(Precision::F16)
+        );
+    }
+    assert_eq!(most, if little { 1 } else { 2 });
+    assert_eq!(upscaler.place().name() == "cpu", lost);
 }
 
 /// The same bits, however the picture is divided.

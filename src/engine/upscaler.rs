@@ -380,19 +380,12 @@ impl Upscaler {
     ///
     /// Frames of another shape than the job's.
     pub fn process(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()> {
-        let shape = |format, size, color| Shape {
-            format,
-            size,
-            color,
-        };
-        let given = shape(input.format(), input.size(), input.color());
-        self.expect(given, self.job.input.size, "input")?;
-        let given = shape(output.format(), output.size(), output.color());
-        self.expect(given, self.job.output, "output")?;
+        self.expect_both(input, output)?;
         #[cfg(feature = "cuda")]
         if let Some(gpu) = &mut self.gpu {
             match gpu.process(input, output) {
                 Ok(()) => return Ok(()),
+                Err(error @ Error::Frame(_)) => return Err(error),
                 Err(error) => self.give_up_gpu(&error)?,
             }
         }
@@ -409,6 +402,63 @@ impl Upscaler {
                 (false, Channels::Rgb) => self.by_rgb(output),
             }
         })
+    }
+
+    /// Whether frames can be begun before others are finished.
+    pub fn overlaps(&self) -> bool {
+        #[cfg(feature = "cuda")]
+        return self.gpu.is_some();
+        #[cfg(not(feature = "cuda"))]
+        false
+    }
+
+    /// Forgets the frames that were begun.
+    pub fn forget(&mut self) {
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = &mut self.gpu {
+            gpu.forget();
+        }
+    }
+
+    /// Begins to make a frame of `input`, which [`Upscaler::finish`] is to have
+    /// once more. Returns whether it was begun: only by a GPU that serves chains
+    /// of convolutions, and has the memory, which is then at work while frames
+    /// are taken to it and fetched. [`Upscaler::process`] does it otherwise, once those that were
+    /// begun are finished.
+    ///
+    /// # Errors
+    ///
+    /// A frame of another shape than the job's, a third one; a GPU that fails
+    /// and was insisted on.
+    pub fn begin(&mut self, input: &FrameRef<'_>) -> Result<bool> {
+        self.expect_input(input)?;
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = &mut self.gpu {
+            match gpu.begin(input) {
+                Ok(begun) => return Ok(begun),
+                Err(error @ Error::Frame(_)) => return Err(error),
+                Err(error) => self.give_up_gpu(&error)?,
+            }
+        }
+        Ok(false)
+    }
+
+    /// Makes `output` of the `input` that was begun first; without the GPU, if
+    /// that failed meanwhile and may be given up.
+    ///
+    /// # Errors
+    ///
+    /// As [`Upscaler::process`].
+    pub fn finish(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()> {
+        self.expect_both(input, output)?;
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = self.gpu.as_mut().filter(|gpu| gpu.begun() > 0) {
+            match gpu.finish(output) {
+                Ok(()) => return Ok(()),
+                Err(error) => self.give_up_gpu(&error)?,
+            }
+        }
+        self.process(input, output)
     }
 
     /// As [`Upscaler::process`] for frames that lie in the GPU's memory, plane by
@@ -488,6 +538,25 @@ impl Upscaler {
     fn give_up_gpu(&mut self, error: &Error) -> Result<()> {
         *self = Self::without_gpu(Arc::clone(&self.model), self.job, &self.options, error)?;
         Ok(())
+    }
+
+    fn expect_input(&self, input: &FrameRef<'_>) -> Result<()> {
+        let given = Shape {
+            format: input.format(),
+            size: input.size(),
+            color: input.color(),
+        };
+        self.expect(given, self.job.input.size, "input")
+    }
+
+    fn expect_both(&self, input: &FrameRef<'_>, output: &FrameMut<'_>) -> Result<()> {
+        self.expect_input(input)?;
+        let given = Shape {
+            format: output.format(),
+            size: output.size(),
+            color: output.color(),
+        };
+        self.expect(given, self.job.output, "output")
     }
 
     fn expect(&self, given: Shape, size: (usize, usize), what: &str) -> Result<()> {

@@ -3,6 +3,8 @@
 // calls; a stream in capture keeps its calls for the graph instead. Threads
 // without a context are refused, as a driver refuses them.
 //
+// SRFILTER_EMULATED_LAZY: what is begun in a stream happens only when somebody
+// waits for the stream, so that who does not wait sees nothing of it.
 // SRFILTER_EMULATED_MEMORY: bytes that the GPU has (default 1 GiB).
 // SRFILTER_EMULATED_LOST: launches after which the GPU is lost.
 
@@ -43,6 +45,8 @@ typedef std::vector<std::function<int()>> Calls;
 struct Stream {
     bool capturing = false;
     Calls captured;
+    // Begun and not yet done.
+    Calls waiting;
 };
 
 // The emulator runs one kernel at a time.
@@ -101,15 +105,43 @@ int release(uintptr_t at) {
     return SUCCESS;
 }
 
-// Does something now, or later as part of a graph.
+bool is_lazy() { return getenv("SRFILTER_EMULATED_LAZY") != nullptr; }
+
+// Does what waits in a stream.
+int finish(Stream* stream) {
+    std::lock_guard lock(one);
+    Calls calls = std::move(stream->waiting);
+    stream->waiting.clear();
+    for (auto& call : calls)
+        if (int error = call()) return error;
+    return SUCCESS;
+}
+
+// Does something now, or later: when the stream is waited for, or as part of a
+// graph.
 int call(void* on, std::function<int()> call) {
     std::lock_guard lock(one);
     if (!current()) return INVALID_CONTEXT;
     auto stream = static_cast<Stream*>(on);
+    if (stream && stream->capturing) return stream->captured.push_back(call), SUCCESS;
+    if (stream && is_lazy()) return stream->waiting.push_back(call), SUCCESS;
     // Without a stream it is the context's own.
-    if (!stream || !stream->capturing) return call();
-    stream->captured.push_back(call);
-    return SUCCESS;
+    return call();
+}
+
+// Memory of the host that the GPU copies from and to by itself.
+std::map<uintptr_t, size_t> pinned;
+
+bool is_pinned(const void* at) {
+    std::lock_guard lock(one);
+    auto next = pinned.upper_bound((uintptr_t)at);
+    return next != pinned.begin() && (--next, (uintptr_t)at < next->first + next->second);
+}
+
+int pin(void** made, size_t bytes) {
+    std::lock_guard lock(one);
+    *made = malloc(bytes ? bytes : 1);
+    return pinned[(uintptr_t)*made] = bytes, SUCCESS;
 }
 
 }  // namespace
@@ -155,10 +187,16 @@ int cuCtxDisablePeerAccess(void*) { return NOT_SUPPORTED; }
 int cuDeviceCanAccessPeer(int* can, int, int) { return *can = 0, SUCCESS; }
 int cuCtxSynchronize() { return SUCCESS; }
 int cuStreamCreate(void** stream, unsigned) { return *stream = new Stream, SUCCESS; }
-int cuStreamDestroy_v2(void* stream) { return delete static_cast<Stream*>(stream), SUCCESS; }
+int cuStreamDestroy_v2(void* on) {
+    auto stream = static_cast<Stream*>(on);
+    int error = finish(stream);
+    return delete stream, error;
+}
 int cuStreamDestroy(void* stream) { return cuStreamDestroy_v2(stream); }
-int cuStreamSynchronize(void* stream) {
-    return stream && static_cast<Stream*>(stream)->capturing ? 900 : SUCCESS;
+int cuStreamSynchronize(void* on) {
+    auto stream = static_cast<Stream*>(on);
+    if (!stream) return SUCCESS;
+    return stream->capturing ? 900 : finish(stream);
 }
 int cuDeviceGetDefaultMemPool(void** pool, int) { return *pool = (void*)3, SUCCESS; }
 int cuMemPoolSetAttribute(void*, int, void*) { return SUCCESS; }
@@ -171,23 +209,29 @@ int cuMemGetInfo_v2(size_t* left, size_t* all) {
 }
 int cuMemAllocAsync(uintptr_t* made, size_t bytes, void*) { return allocate(made, bytes); }
 int cuMemAlloc_v2(uintptr_t* made, size_t bytes) { return allocate(made, bytes); }
-int cuMemFreeAsync(uintptr_t at, void*) { return release(at); }
+int cuMemFreeAsync(uintptr_t at, void* on) {
+    return call(on, [=] { return release(at); });
+}
 int cuMemFree_v2(uintptr_t at) { return release(at); }
 int cuMemAllocPitch_v2(uintptr_t* made, size_t* pitch, size_t length, size_t rows, unsigned) {
     *pitch = (length + 511) / 512 * 512;
     return allocate(made, *pitch * rows);
 }
-int cuMemAllocHost_v2(void** made, size_t bytes) {
-    return *made = malloc(bytes ? bytes : 1), SUCCESS;
+int cuMemAllocHost_v2(void** made, size_t bytes) { return pin(made, bytes); }
+int cuMemHostAlloc(void** made, size_t bytes, unsigned) { return pin(made, bytes); }
+int cuMemFreeHost(void* at) {
+    std::lock_guard lock(one);
+    pinned.erase((uintptr_t)at);
+    return free(at), SUCCESS;
 }
-int cuMemHostAlloc(void** made, size_t bytes, unsigned) {
-    return *made = malloc(bytes ? bytes : 1), SUCCESS;
-}
-int cuMemFreeHost(void* at) { return free(at), SUCCESS; }
 
 int cuMemcpyHtoDAsync_v2(uintptr_t to, const void* from, size_t bytes, void* on) {
     if (!is_there(to, bytes)) return INVALID_VALUE;
-    return call(on, [=] { return memcpy((void*)to, from, bytes), SUCCESS; });
+    if (is_pinned(from)) return call(on, [=] { return memcpy((void*)to, from, bytes), SUCCESS; });
+    // A driver keeps a copy of other memory.
+    auto bytes_of = static_cast<const char*>(from);
+    auto kept = std::make_shared<std::vector<char>>(bytes_of, bytes_of + bytes);
+    return call(on, [=] { return memcpy((void*)to, kept->data(), bytes), SUCCESS; });
 }
 int cuMemcpyDtoDAsync_v2(uintptr_t to, uintptr_t from, size_t bytes, void* on) {
     if (!is_there(to, bytes) || !is_there(from, bytes)) return INVALID_VALUE;
@@ -195,7 +239,9 @@ int cuMemcpyDtoDAsync_v2(uintptr_t to, uintptr_t from, size_t bytes, void* on) {
 }
 int cuMemcpyDtoHAsync_v2(void* to, uintptr_t from, size_t bytes, void* on) {
     if (!is_there(from, bytes)) return INVALID_VALUE;
-    return call(on, [=] { return memcpy(to, (void*)from, bytes), SUCCESS; });
+    int error = call(on, [=] { return memcpy(to, (void*)from, bytes), SUCCESS; });
+    // To other memory it waits.
+    return error || is_pinned(to) || !on ? error : finish(static_cast<Stream*>(on));
 }
 // Rows from one place to another, each of the host (1) or of the GPU (2).
 struct Place {
@@ -290,12 +336,12 @@ int cuStreamEndCapture(void* on, void** graph) {
 int cuGraphInstantiateWithFlags(void** made, void* graph, unsigned long long) {
     return *made = new Calls(*static_cast<Calls*>(graph)), SUCCESS;
 }
-int cuGraphLaunch(void* graph, void*) {
-    std::lock_guard lock(one);
-    if (!current()) return INVALID_CONTEXT;
-    for (auto& call : *static_cast<Calls*>(graph))
-        if (int error = call()) return error;
-    return SUCCESS;
+int cuGraphLaunch(void* graph, void* on) {
+    return call(on, [graph] {
+        for (auto& call : *static_cast<Calls*>(graph))
+            if (int error = call()) return error;
+        return (int)SUCCESS;
+    });
 }
 int cuGraphExecDestroy(void* graph) { return delete static_cast<Calls*>(graph), SUCCESS; }
 int cuGraphDestroy(void* graph) { return delete static_cast<Calls*>(graph), SUCCESS; }

@@ -146,6 +146,9 @@ fn functions(preprocessed: &str) -> String {
     names
 }
 
+/// The setting with which nothing happens before it is waited for.
+pub(crate) const LAZY: (&str, &str) = ("SRFILTER_EMULATED_LAZY", "1");
+
 /// The setting without which there is cuDNN as well.
 pub(crate) const NO_CUDNN: (&str, &str) = ("SRFILTER_EMULATED_NO_CUDNN", "1");
 

@@ -10,7 +10,9 @@
  * and its result is resampled. Equal sizes pass through.
  *
  * `model`, `weights` and `scale` may change while PLAYING and take effect with
- * the next buffer. In PAUSED nothing is drawn anew until a buffer arrives.
+ * the next buffer. A GPU computes a frame while the next one is taken to it and
+ * the one before is fetched, where `overlap` says so: each frame then goes out
+ * when the next has come in. In PAUSED nothing is drawn anew until a buffer arrives.
  *
  * ## Example pipeline
  * |[
@@ -21,6 +23,7 @@ use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
+use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 use gst_video::VideoInfo;
 use gst_video::subclass::prelude::*;
@@ -35,6 +38,9 @@ use std::time::{Duration, Instant};
 use super::caps::{self, Wish};
 use super::cuda::Session;
 use super::{CAT, cuda, metas, video};
+use overlap::{Overlap, Waiting};
+
+mod overlap;
 
 /// Which network is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,6 +66,7 @@ struct Settings {
     device: String,
     precision: String,
     threads: u32,
+    overlap: Overlap,
     /// When `source` was last set.
     changed: Option<Instant>,
 }
@@ -72,6 +79,7 @@ impl Default for Settings {
             device: DeviceChoice::default().to_string(),
             precision: Precision::default().to_string(),
             threads: 0,
+            overlap: Overlap::default(),
             changed: None,
         }
     }
@@ -101,6 +109,8 @@ struct Stats {
     dropped: u64,
     total: Duration,
     last: Duration,
+    /// Since the last frame was made.
+    spent: Duration,
     negotiations: u64,
     tiles: u64,
     model: String,
@@ -111,6 +121,8 @@ struct Stats {
     precision: Precision,
     /// Whether the last frame stayed in the GPU's memory.
     stayed: bool,
+    /// Whether frames go out one later.
+    overlap: bool,
 }
 
 #[derive(Default)]
@@ -120,6 +132,7 @@ pub struct SrFilter {
     /// As in `state`, for other threads.
     infos: Mutex<Option<Infos>>,
     stats: Mutex<Stats>,
+    waiting: Mutex<Waiting>,
     /// The GPU's context, shared with the pipeline, where there is one. Nobody
     /// knows before READY.
     session: Mutex<Option<Option<Arc<Session>>>>,
@@ -175,9 +188,14 @@ impl ObjectImpl for SrFilter {
                     .default_value(Settings::default().threads)
                     .mutable_ready()
                     .build(),
+                glib::ParamSpecEnum::builder::<Overlap>("overlap")
+                    .nick("Overlap")
+                    .blurb("Whether a GPU's frames go out when the next one has come in, so that it computes one while others are copied")
+                    .mutable_ready()
+                    .build(),
                 glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                     .nick("Statistics")
-                    .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device, precision, memory that frames lie in")
+                    .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device, precision, memory that frames lie in, whether they overlap")
                     .read_only()
                     .build(),
             ]
@@ -187,7 +205,7 @@ impl ObjectImpl for SrFilter {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let started = self.obj().current_state() > gst::State::Ready;
-        if started && matches!(pspec.name(), "device" | "precision" | "threads") {
+        if started && matches!(pspec.name(), "device" | "precision" | "threads" | "overlap") {
             gst::warning!(CAT, imp = self, "{} takes effect in READY", pspec.name());
         }
         let mut settings = lock(&self.settings);
@@ -217,6 +235,7 @@ impl ObjectImpl for SrFilter {
                 settings.precision = text(value).unwrap_or_else(|| Settings::default().precision);
             }
             "threads" => settings.threads = value.get().expect("type checked upstream"),
+            "overlap" => settings.overlap = value.get().expect("type checked upstream"),
             name => gst::warning!(CAT, imp = self, "there is no property {name} to set"),
         }
     }
@@ -230,6 +249,7 @@ impl ObjectImpl for SrFilter {
             "device" => settings.device.to_value(),
             "precision" => settings.precision.to_value(),
             "threads" => settings.threads.to_value(),
+            "overlap" => settings.overlap.to_value(),
             _ => lock(&self.stats).structure().to_value(),
         }
     }
@@ -328,6 +348,7 @@ impl BaseTransformImpl for SrFilter {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        *lock(&self.waiting) = Waiting::default();
         *lock(&self.state) = None;
         *lock(&self.infos) = None;
         Ok(())
@@ -379,11 +400,27 @@ impl BaseTransformImpl for SrFilter {
         is_discont: bool,
         inbuf: gst::Buffer,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        if self.obj().src_pad().needs_reconfigure() {
+            self.push_waiting()?;
+        }
         let result = self.parent_submit_input_buffer(is_discont, inbuf)?;
         if result == gst_base::BASE_TRANSFORM_FLOW_DROPPED {
             self.count_drop();
         }
         Ok(result)
+    }
+
+    fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
+        self.next_output()
+    }
+
+    fn sink_event(&self, event: gst::Event) -> bool {
+        match event.type_() {
+            gst::EventType::FlushStop => self.drop_waiting(),
+            _ if event.is_serialized() => self.flush_waiting(),
+            _ => {}
+        }
+        self.parent_sink_event(event)
     }
 
     fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
@@ -393,7 +430,18 @@ impl BaseTransformImpl for SrFilter {
         {
             return true;
         }
-        BaseTransformImplExt::parent_query(self, direction, query)
+        if direction == gst::PadDirection::Sink && query.is_serialized() {
+            self.flush_waiting();
+        }
+        if !BaseTransformImplExt::parent_query(self, direction, query) {
+            return false;
+        }
+        if let (gst::QueryViewMut::Latency(latency), Some(delay)) = (query.view_mut(), self.delay())
+        {
+            let (live, least, most) = latency.result();
+            latency.set(live, least + delay, most.map(|most| most + delay));
+        }
+        true
     }
 
     fn propose_allocation(
@@ -503,6 +551,13 @@ impl VideoFilterImpl for SrFilter {
             gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}"));
             return Err(gst::loggable_error!(CAT, "{error}"));
         }
+        let overlaps = lock(&self.state)
+            .as_ref()
+            .and_then(|state| Some(state.upscaler.as_ref()?.overlaps()));
+        let on_host = ![incaps, outcaps]
+            .into_iter()
+            .any(|caps| cuda::is_cuda(caps));
+        self.decide_overlap(on_host && overlaps == Some(true));
         self.publish(1);
         let given_up = lock(&self.state)
             .as_ref()
@@ -518,14 +573,14 @@ impl VideoFilterImpl for SrFilter {
         inframe: &gst_video::VideoFrameRef<&gst::BufferRef>,
         outframe: &mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let done = self.enlarge(|upscaler| {
+        self.enlarge(|upscaler| {
             let shape = upscaler.job().input;
             let input = video::frame_ref(inframe, &shape)?;
             let mut output = video::frame_mut(outframe, &shape)?;
-            upscaler.process(&input, &mut output)?;
-            Ok(true)
-        });
-        done.map(|_| gst::FlowSuccess::Ok)
+            upscaler.process(&input, &mut output)
+        })?;
+        self.count();
+        Ok(gst::FlowSuccess::Ok)
     }
 }
 
@@ -627,15 +682,17 @@ impl SrFilter {
         let stayed =
             self.enlarge(|upscaler| session.process(upscaler, (inbuf, &from), (outbuf, &to)))?;
         lock(&self.stats).stayed = stayed;
+        if stayed {
+            self.count();
+        }
         Ok(stayed)
     }
 
-    /// Lets something be done with the upscaler, which returns whether a frame
-    /// was made, and keeps count.
-    fn enlarge(
+    /// Lets something be done with the upscaler.
+    fn enlarge<T>(
         &self,
-        make: impl FnOnce(&mut Upscaler) -> srfilter::Result<bool>,
-    ) -> Result<bool, gst::FlowError> {
+        make: impl FnOnce(&mut Upscaler) -> srfilter::Result<T>,
+    ) -> Result<T, gst::FlowError> {
         let started = Instant::now();
         let mut state = lock(&self.state);
         let upscaler = state.as_mut().and_then(|state| state.upscaler.as_mut());
@@ -657,19 +714,28 @@ impl SrFilter {
             );
             gst::FlowError::Error
         })?;
-        if made {
-            let elapsed = started.elapsed();
-            let mut stats = lock(&self.stats);
-            stats.last = elapsed;
-            stats.total += elapsed;
-            stats.processed += 1;
-        }
+        lock(&self.stats).spent += started.elapsed();
         Ok(made)
+    }
+
+    /// Counts a frame that was made.
+    fn count(&self) {
+        let mut stats = lock(&self.stats);
+        stats.last = std::mem::take(&mut stats.spent);
+        let last = stats.last;
+        stats.total += last;
+        stats.processed += 1;
     }
 
     /// Takes over what changed in the properties since the last buffer.
     fn apply_settings(&self) {
         let settings = lock(&self.settings).clone();
+        let wish = Wish::from_fraction(settings.scale);
+        let changes = (lock(&self.state).as_ref())
+            .is_some_and(|state| state.source != settings.source || state.wish != wish);
+        if changes {
+            self.flush_waiting();
+        }
         let source = self.apply_source(&settings);
         let scale = self.apply_scale(settings.scale);
         if source || scale {
@@ -788,6 +854,7 @@ impl SrFilter {
             ("The CPU takes over: {why}"),
             ["device=cuda:N insists on a GPU, device=cpu does without"]
         );
+        self.decide_overlap(false);
         self.publish(0);
     }
 
@@ -846,6 +913,7 @@ impl Stats {
             .field("device", &self.device)
             .field("precision", self.precision.to_string())
             .field("memory", if self.stayed { "CUDAMemory" } else { "system" })
+            .field("overlap", self.overlap)
             .field("tiles", self.tiles)
             .field("negotiations", self.negotiations)
             .build()

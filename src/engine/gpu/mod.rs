@@ -17,7 +17,11 @@ use crate::ops::cuda::{Bytes, ColorChange, Colors, Gpu, Half, Memory, Pinned, Pr
 use crate::weights::Loaded;
 use crate::{Error, Result, Scale};
 use network::Network;
+use std::collections::VecDeque;
 use std::time::Instant;
+
+/// Frames that may be begun before the first of them is finished.
+const AT_ONCE: usize = 2;
 
 /// A plane of a frame in a GPU's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,15 +71,68 @@ pub(super) struct GpuJob {
     tile: usize,
     channels: Channels,
     stages: Vec<Stage>,
-    frames: Option<Frames>,
+    /// One, or two where frames are begun before those before them are finished.
+    frames: Vec<Frames>,
+    /// Which of those are at work, the oldest first.
+    begun: VecDeque<usize>,
+    /// Whether there is no memory for two.
+    alone: bool,
     planes: Option<Bare>,
 }
 
-/// The program for frames of bytes, and what goes in and comes out.
+/// The program for frames of bytes, and what goes in and comes out, in the
+/// order of a stream of its own: while one frame is computed, the next one is
+/// taken up and the one before comes down.
 struct Frames {
+    gpu: Gpu,
     program: Program,
     input: (Pinned, Memory),
     output: (Pinned, Memory),
+}
+
+impl Frames {
+    /// Begins to make a frame of `input`, until [`Gpu::wait`].
+    fn begin(&mut self, job: &Job, input: &FrameRef<'_>) -> Result<()> {
+        let format = job.input.format;
+        let mut bytes = self.input.0.bytes();
+        for plane in 0..format.planes() {
+            let (row, rows) = plane_size(format, plane, job.input.size);
+            let (taken, rest) = bytes.split_at_mut(row * rows);
+            let (data, stride) = input.plane(plane);
+            for (to, from) in taken.chunks_exact_mut(row).zip(data.chunks(stride)) {
+                to.copy_from_slice(&from[..row]);
+            }
+            bytes = rest;
+        }
+        self.input.0.send(&self.input.1)?;
+        self.program.run()?;
+        Ok(self.output.0.fetch(&self.output.1)?)
+    }
+
+    /// What became of it.
+    fn finish(&mut self, job: &Job, output: &mut FrameMut<'_>) -> Result<()> {
+        self.gpu.wait()?;
+        let format = job.input.format;
+        let mut bytes = &*self.output.0.bytes();
+        for plane in 0..format.planes() {
+            let (row, rows) = plane_size(format, plane, job.output);
+            let (made, rest) = bytes.split_at(row * rows);
+            let (data, stride) = output.plane_mut(plane);
+            for (from, to) in made.chunks_exact(row).zip(data.chunks_mut(stride)) {
+                to[..row].copy_from_slice(from);
+            }
+            bytes = rest;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        // The networks' weights, which it may be at work with, are another
+        // stream's. Nothing is to be done if the GPU is gone.
+        let _ = self.gpu.wait();
+    }
 }
 
 /// The program for planes of f32.
@@ -265,57 +322,99 @@ impl GpuJob {
             tile,
             channels: model.channels(),
             stages,
-            frames: None,
+            frames: Vec::new(),
+            begun: VecDeque::new(),
+            alone: false,
             planes: None,
         }))
     }
 
+    /// Frames that were begun and not finished.
+    pub(super) fn begun(&self) -> usize {
+        self.begun.len()
+    }
+
+    /// Forgets them.
+    pub(super) fn forget(&mut self) {
+        for index in self.begun.drain(..) {
+            // A GPU that is gone will say so when it is used again.
+            let _ = self.frames[index].gpu.wait();
+        }
+    }
+
+    /// The first of those that are there for frames, made if there is none.
     fn frames(&mut self) -> Result<&mut Frames> {
-        let frames = match self.frames.take() {
-            Some(frames) => frames,
-            None => self.frames_program()?,
-        };
-        Ok(self.frames.insert(frames))
+        if !self.begun.is_empty() {
+            let problem = "frames that were begun are finished first";
+            return Err(Error::Frame(problem.to_owned()));
+        }
+        if self.frames.is_empty() {
+            self.frames.push(self.frames_program(&self.gpu)?);
+        }
+        Ok(&mut self.frames[0])
     }
 
     /// Makes `output` from `input`, of the job's shapes.
     ///
     /// # Errors
     ///
-    /// No memory left, a GPU that is gone.
+    /// No memory left, a GPU that is gone, frames that were begun.
     pub(super) fn process(
         &mut self,
         input: &FrameRef<'_>,
         output: &mut FrameMut<'_>,
     ) -> Result<()> {
-        let (gpu, job) = (self.gpu.clone(), self.job);
-        let format = job.input.format;
+        let job = self.job;
         let frames = self.frames()?;
-        let mut bytes = frames.input.0.bytes();
-        for plane in 0..format.planes() {
-            let (row, rows) = plane_size(format, plane, job.input.size);
-            let (taken, rest) = bytes.split_at_mut(row * rows);
-            let (data, stride) = input.plane(plane);
-            for (to, from) in taken.chunks_exact_mut(row).zip(data.chunks(stride)) {
-                to.copy_from_slice(&from[..row]);
-            }
-            bytes = rest;
+        frames.begin(&job, input)?;
+        frames.finish(&job, output)
+    }
+
+    /// Begins to make a frame of `input`, of the job's shape. At most
+    /// [`AT_ONCE`] may be begun. Returns whether there was the memory for one
+    /// more at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`GpuJob::process`].
+    pub(super) fn begin(&mut self, input: &FrameRef<'_>) -> Result<bool> {
+        if self.alone && !self.begun.is_empty() {
+            return Ok(false);
         }
-        frames.input.0.send(&frames.input.1)?;
-        frames.program.run()?;
-        frames.output.0.fetch(&frames.output.1)?;
-        gpu.wait()?;
-        let mut bytes = &*frames.output.0.bytes();
-        for plane in 0..format.planes() {
-            let (row, rows) = plane_size(format, plane, job.output);
-            let (made, rest) = bytes.split_at(row * rows);
-            let (data, stride) = output.plane_mut(plane);
-            for (from, to) in made.chunks_exact(row).zip(data.chunks_mut(stride)) {
-                to[..row].copy_from_slice(from);
+        let free = (0..AT_ONCE).find(|index| !self.begun.contains(index));
+        let Some(index) = free else {
+            let problem = format!("{AT_ONCE} frames are begun, finish one first");
+            return Err(Error::Frame(problem));
+        };
+        if self.frames.len() <= index {
+            let gpu = match index {
+                0 => self.gpu.clone(),
+                _ => self.gpu.beside()?,
+            };
+            match self.frames_program(&gpu) {
+                Ok(frames) => self.frames.push(frames),
+                Err(_) if index > 0 => {
+                    self.alone = true;
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
             }
-            bytes = rest;
         }
-        Ok(())
+        self.frames[index].begin(&self.job, input)?;
+        self.begun.push_back(index);
+        Ok(true)
+    }
+
+    /// Makes `output` of what was begun first.
+    ///
+    /// # Errors
+    ///
+    /// As [`GpuJob::process`], and nothing that was begun.
+    pub(super) fn finish(&mut self, output: &mut FrameMut<'_>) -> Result<()> {
+        let Some(index) = self.begun.pop_front() else {
+            return Err(Error::Frame("no frame was begun".to_owned()));
+        };
+        self.frames[index].finish(&self.job, output)
     }
 
     /// As [`GpuJob::process`] for frames that lie in the GPU's memory already,
@@ -334,7 +433,7 @@ impl GpuJob {
         input: &[GpuPlane],
         output: &[GpuPlane],
     ) -> Result<()> {
-        let (gpu, job) = (self.gpu.clone(), self.job);
+        let job = self.job;
         let format = job.input.format;
         if [input, output].map(<[_]>::len) != [format.planes(); 2] {
             let problem = format!(
@@ -345,6 +444,7 @@ impl GpuJob {
             return Err(Error::Frame(problem));
         }
         let frames = self.frames()?;
+        let gpu = frames.gpu.clone();
         let [mut taken, mut made] = [&frames.input.1, &frames.output.1].map(Memory::address);
         for (plane, from) in input.iter().enumerate() {
             let (row, rows) = plane_size(format, plane, job.input.size);
@@ -388,7 +488,7 @@ impl GpuJob {
         })
     }
 
-    fn frames_program(&self) -> Result<Frames> {
+    fn frames_program(&self, gpu: &Gpu) -> Result<Frames> {
         let Job { input, output, .. } = self.job;
         let format = input.format;
         let length = |size| {
@@ -397,10 +497,10 @@ impl GpuJob {
                 .sum()
         };
         let (taken, made): (usize, usize) = (length(input.size), length(output));
-        let bytes_in = self.gpu.room::<u8>(taken)?;
-        let bytes_out = self.gpu.room::<u8>(made)?;
+        let bytes_in = gpu.room::<u8>(taken)?;
+        let bytes_out = gpu.room::<u8>(made)?;
         let mut layout = Layout {
-            builder: Builder::new(&self.gpu, self.tile),
+            builder: Builder::new(gpu, self.tile),
             job: &self.job,
             direct: direct_resamplers(&self.job),
             input: bytes_in.address(),
@@ -415,9 +515,10 @@ impl GpuJob {
             layout.store_at(&padding, 0)?;
         }
         Ok(Frames {
+            gpu: gpu.clone(),
             program: layout.builder.program,
-            input: (self.gpu.pinned(taken)?, bytes_in),
-            output: (self.gpu.pinned(made)?, bytes_out),
+            input: (gpu.pinned(taken)?, bytes_in),
+            output: (gpu.pinned(made)?, bytes_out),
         })
     }
 

@@ -58,6 +58,18 @@ impl Gpu {
         })
     }
 
+    /// The same GPU with another stream, to work beside this one.
+    ///
+    /// # Errors
+    ///
+    /// A GPU that is gone.
+    pub(crate) fn beside(&self) -> Result<Self> {
+        Ok(Self {
+            stream: self.stream.context().new_stream().w()?,
+            ..self.clone()
+        })
+    }
+
     /// A kernel by its name, which may ask for `shared` bytes a block.
     fn kernel(&self, name: &str, shared: usize) -> Result<CudaFunction> {
         let kernel = self
