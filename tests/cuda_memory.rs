@@ -162,11 +162,13 @@ fn foreign_inside() {
         return;
     }
     let other = Playing::launch(&format!(
-        "{} ! cudaupload ! appsink name=sink sync=false",
+        "{} ! cudaupload ! video/x-raw(memory:CUDAMemory) ! appsink name=sink sync=false",
         source("NV12")
     ));
     other.start();
     let samples = other.samples(FRAMES);
+    let features = samples[0].caps().unwrap().features(0).unwrap();
+    assert!(features.contains("memory:CUDAMemory"));
     let enlarge = Playing::launch(
         "appsrc name=source format=time ! srfilter name=sr device=cuda:0 qos=false model=espcn ! \
          cudadownload ! appsink name=sink sync=false",
