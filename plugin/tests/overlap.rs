@@ -24,7 +24,7 @@ emulated! {
     nothing_overtakes_them [emulated::LAZY] => events_inside;
     properties_change_between_frames [emulated::LAZY] => changes_inside;
     a_flush_forgets_them [emulated::LAZY] => flush_inside;
-    live_pipelines_wait_for_nothing [emulated::LAZY] => live_inside;
+    pipelines_hear_of_the_delay [emulated::LAZY] => live_inside;
     a_lost_gpu_loses_no_frame [emulated::LAZY, ("SRFILTER_EMULATED_LOST", "30")] => lost_inside;
     little_memory_loses_no_frame [("SRFILTER_EMULATED_MEMORY", "1200000")] => lost_inside;
     the_cpu_makes_them_one_by_one [] => cpu_inside;
@@ -88,7 +88,7 @@ const BYTES: usize = 4 * 40 * 24;
 #[ignore = "run by another test, in a process of its own"]
 fn order_inside() {
     for model in ["bicubic", "srcnn"] {
-        let mut h = harness(&format!("device=cuda overlap=on model={model}"));
+        let mut h = harness(&format!("device=cuda overlap=true model={model}"));
         for number in 1..=6 {
             h.push(frame(SIZE, number)).unwrap();
             let expected: &[(u64, usize)] = match number {
@@ -109,7 +109,7 @@ fn order_inside() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn events_inside() {
-    let mut h = harness("device=cuda overlap=on model=bicubic");
+    let mut h = harness("device=cuda overlap=true model=bicubic");
     h.push(frame(SIZE, 1)).unwrap();
     let gap = gst::event::Gap::builder(gst::ClockTime::from_mseconds(80));
     h.push_event(gap.build());
@@ -119,6 +119,15 @@ fn events_inside() {
     let sink = h.element().unwrap().static_pad("sink").unwrap();
     sink.query(&mut drain);
     assert_eq!(out(&mut h), [(3, BYTES)]);
+    // A rate that nobody knows has no time of a frame.
+    let unknown = caps(SIZE);
+    let mut unknown = unknown.copy();
+    unknown
+        .make_mut()
+        .set("framerate", gst::Fraction::new(0, 1));
+    h.set_src_caps(unknown);
+    let src = h.element().unwrap().static_pad("src").unwrap();
+    src.query(&mut gst::query::Latency::new());
     // Another size coming in.
     h.push(frame(SIZE, 4)).unwrap();
     h.push_event(gst::event::Caps::new(&caps((20, 12))));
@@ -132,7 +141,7 @@ fn events_inside() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn changes_inside() {
-    let mut h = harness("device=cuda overlap=on model=bicubic");
+    let mut h = harness("device=cuda overlap=true model=bicubic");
     let element = h.element().unwrap();
     h.push(frame(SIZE, 1)).unwrap();
     element.set_property("model", "espcn");
@@ -159,7 +168,7 @@ fn changes_inside() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn flush_inside() {
-    let mut h = harness("device=cuda overlap=on model=srcnn");
+    let mut h = harness("device=cuda overlap=true model=srcnn");
     for number in 1..=3 {
         h.push(frame(SIZE, number)).unwrap();
     }
@@ -186,12 +195,7 @@ fn flush_inside() {
 #[ignore = "run by another test, in a process of its own"]
 fn live_inside() {
     element("");
-    for (live, overlap, active) in [
-        (true, "auto", false),
-        (true, "on", true),
-        (false, "auto", true),
-        (false, "off", false),
-    ] {
+    for (live, overlap) in [(true, true), (true, false), (false, true)] {
         let text = format!(
             "videotestsrc is-live={live} num-buffers=4 ! video/x-raw,format=GRAY8,width=40,\
              height=24,framerate=25/1 ! srfilter name=sr device=cuda model=bicubic \
@@ -208,7 +212,7 @@ fn live_inside() {
         assert_eq!(stats.get::<u64>("processed").unwrap(), 4);
         assert_eq!(
             stats.get::<bool>("overlap").unwrap(),
-            active,
+            overlap,
             "{live} {overlap}"
         );
         let mut query = gst::query::Latency::new();
@@ -216,7 +220,7 @@ fn live_inside() {
         let mut before = gst::query::Latency::new();
         assert!(element.static_pad("sink").unwrap().peer_query(&mut before));
         let added = query.result().1 - before.result().1;
-        assert_eq!(added.mseconds(), if active { 40 } else { 0 });
+        assert_eq!(added.mseconds(), if overlap { 40 } else { 0 });
         pipeline.set_state(gst::State::Null).unwrap();
     }
 }
@@ -226,7 +230,7 @@ fn live_inside() {
 #[ignore = "run by another test, in a process of its own"]
 fn lost_inside() {
     let lost = std::env::var_os("SRFILTER_EMULATED_LOST").is_some();
-    let mut h = harness("overlap=on model=srcnn");
+    let mut h = harness("overlap=true model=srcnn");
     for number in 1..=8 {
         h.push(frame(SIZE, number)).unwrap();
     }
@@ -241,7 +245,7 @@ fn lost_inside() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn cpu_inside() {
-    let mut h = harness("device=cpu overlap=on model=espcn");
+    let mut h = harness("device=cpu overlap=true model=espcn");
     h.push(frame(SIZE, 1)).unwrap();
     assert_eq!(out(&mut h), [(1, BYTES)]);
     assert!(!stats(&h).get::<bool>("overlap").unwrap());

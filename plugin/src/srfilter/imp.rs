@@ -11,7 +11,7 @@
  *
  * `model`, `weights` and `scale` may change while PLAYING and take effect with
  * the next buffer. A GPU computes a frame while the next one is taken to it and
- * the one before is fetched, where `overlap` says so: each frame then goes out
+ * the one before is fetched, where `overlap` is set: each frame then goes out
  * when the next has come in. In PAUSED nothing is drawn anew until a buffer arrives.
  *
  * ## Example pipeline
@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 use super::caps::{self, Wish};
 use super::cuda::Session;
 use super::{CAT, cuda, metas, video};
-use overlap::{Overlap, Waiting};
+use overlap::Waiting;
 
 mod overlap;
 
@@ -66,7 +66,7 @@ struct Settings {
     device: String,
     precision: String,
     threads: u32,
-    overlap: Overlap,
+    overlap: bool,
     /// When `source` was last set.
     changed: Option<Instant>,
 }
@@ -79,7 +79,7 @@ impl Default for Settings {
             device: DeviceChoice::default().to_string(),
             precision: Precision::default().to_string(),
             threads: 0,
-            overlap: Overlap::default(),
+            overlap: false,
             changed: None,
         }
     }
@@ -188,9 +188,10 @@ impl ObjectImpl for SrFilter {
                     .default_value(Settings::default().threads)
                     .mutable_ready()
                     .build(),
-                glib::ParamSpecEnum::builder::<Overlap>("overlap")
+                glib::ParamSpecBoolean::builder("overlap")
                     .nick("Overlap")
-                    .blurb("Whether a GPU's frames go out when the next one has come in, so that it computes one while others are copied")
+                    .blurb("Let a GPU compute a frame while others are copied to and from it: faster, but each goes out only when the next has come in")
+                    .default_value(Settings::default().overlap)
                     .mutable_ready()
                     .build(),
                 glib::ParamSpecBoxed::builder::<gst::Structure>("stats")

@@ -2,7 +2,6 @@
 //! next is taken to it and the one before is fetched.
 
 use super::{CAT, Infos, SrFilter, lock, video};
-use gst::glib;
 use gst::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::base_transform::{
@@ -11,23 +10,6 @@ use gst_base::subclass::base_transform::{
 use gst_base::subclass::prelude::*;
 use gst_video::VideoFrameRef;
 use std::collections::VecDeque;
-
-/// When frames go out one later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
-#[enum_type(name = "GstSrFilterOverlap")]
-#[repr(i32)]
-pub(crate) enum Overlap {
-    #[default]
-    #[enum_value(name = "Auto: where the source is not live", nick = "auto")]
-    Auto = 0,
-    #[enum_value(
-        name = "Always, at the price of a frame's time in live pipelines",
-        nick = "on"
-    )]
-    On = 1,
-    #[enum_value(name = "Never", nick = "off")]
-    Off = 2,
-}
 
 /// The frames at work.
 #[derive(Debug, Default)]
@@ -44,18 +26,7 @@ const AT_WORK: usize = 2;
 impl SrFilter {
     /// Decides, for what was negotiated.
     pub(super) fn decide_overlap(&self, possible: bool) {
-        let live = || {
-            let mut query = gst::query::Latency::new();
-            // Who does not answer may be live.
-            !self.obj().sink_pad().peer_query(&mut query) || query.result().0
-        };
-        let wish = lock(&self.settings).overlap;
-        let active = possible
-            && match wish {
-                Overlap::On => true,
-                Overlap::Off => false,
-                Overlap::Auto => !live(),
-            };
+        let active = possible && lock(&self.settings).overlap;
         let mut waiting = lock(&self.waiting);
         let changes = waiting.active != active;
         waiting.active = active;
@@ -73,8 +44,9 @@ impl SrFilter {
         let active = lock(&self.waiting).active;
         let (from, _) = lock(&self.infos).clone().filter(|_| active)?;
         let (frames, seconds) = (from.fps().numer(), from.fps().denom());
-        let second = gst::ClockTime::SECOND;
-        second.mul_div_floor(seconds.try_into().ok()?, frames.try_into().ok()?)
+        // A rate that varies is 0/1.
+        let frames = u64::try_from(frames).ok().filter(|&frames| frames > 0)?;
+        gst::ClockTime::SECOND.mul_div_floor(seconds.try_into().ok()?, frames)
     }
 
     /// The output of the frame before the one that was submitted, or of that
