@@ -7,12 +7,13 @@
 use srfilter::Scale;
 use srfilter::engine::{DeviceChoice, GpuPlan, Job, Options, Precision, Shape, Upscaler};
 use srfilter::frame::{Color, FrameMut, FrameRef, PixelFormat};
-use srfilter::models::WorksAt;
+use srfilter::models::{Architecture, Scales, WorksAt, hdsrnet};
 use srfilter::weights::{Hints, Loaded};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+mod common;
 mod emulated;
 
 use emulated::INSIDE;
@@ -47,6 +48,10 @@ emulated! {
     little_memory [("SRFILTER_EMULATED_MEMORY", "1500000")] => memory_inside;
     a_gpu_without_memory_is_given_up [("SRFILTER_EMULATED_MEMORY", "100000")] => lost_inside;
     what_is_not_a_chain_must_fit [("SRFILTER_EMULATED_MEMORY", "300000000")] => whole_inside;
+    /// Less than the whole picture takes at once, and less than anything does.
+    tiles_become_smaller_where_memory_ends [("SRFILTER_TEST_LEFT", "2000000")] => smaller_inside;
+    what_is_no_chain_is_given_up_too [("SRFILTER_TEST_LEFT", "300000")] => smaller_inside;
+    what_is_no_chain_outlives_the_gpu [("SRFILTER_EMULATED_LOST", "20")] => smaller_inside;
     a_gpu_that_is_lost_is_given_up [("SRFILTER_EMULATED_LOST", "30")] => lost_inside;
 }
 
@@ -534,15 +539,72 @@ fn memory_inside() {
 fn whole_inside() {
     let model = model("drct", 2);
     let job = |side| Job::exact(shape(PixelFormat::Rgb, (side, side)), Scale::whole(2));
-    let error = Upscaler::check(&model, &job(300), &Options::default());
+    let error = Upscaler::check(&model, &job(300), &on_gpu(Precision::Auto));
     let error = error.unwrap_err().to_string();
     println!("error: {error}");
     assert!(
         error.contains("on cuda:0") && error.contains("286 MiB are free"),
         "{error}"
     );
-    Upscaler::check(&model, &job(300), &on_cpu()).unwrap();
+    // With `auto` the CPU does it.
+    for options in [on_cpu(), Options::default()] {
+        Upscaler::check(&model, &job(300), &options).unwrap();
+    }
+    let upscaler = Upscaler::new(Arc::clone(&model), job(300), &Options::default()).unwrap();
+    let why = upscaler.given_up().unwrap();
+    assert!(why.contains("286 MiB are free"), "{why}");
+    assert_eq!(upscaler.place().name(), "cpu");
     Upscaler::check(&model, &job(16), &Options::default()).unwrap();
+}
+
+/// A network that candle runs, when the GPU's memory ends or the GPU is lost:
+/// smaller tiles, or the CPU.
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn smaller_inside() {
+    let left = std::env::var("SRFILTER_TEST_LEFT").unwrap_or_default();
+    let job = Job::exact(shape(PixelFormat::Rgb, (160, 96)), Scale::whole(2));
+    let frame = Frame::drawn(job.input);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("hdsrnet.safetensors");
+    let narrow = Architecture::HdsrNet(hdsrnet::Config { width: 4 });
+    common::save(&file, narrow, Scales::list([Scale::whole(2)]), 6);
+    let model = Loaded::file(&file, None, &Hints::default()).unwrap();
+    let options = Options {
+        // As if all of it were free.
+        memory: 1 << 30,
+        ..Options::default()
+    };
+    let cpu = frame.upscaled(&mut Upscaler::new(Arc::clone(&model), job, &on_cpu()).unwrap());
+    let mut upscaler = Upscaler::new(Arc::clone(&model), job, &options).unwrap();
+    assert!(upscaler.place().name().starts_with("cuda:0"));
+    assert_eq!(upscaler.tiles(), 1);
+    if !left.is_empty() {
+        // Somebody else takes the rest.
+        // SAFETY: nothing else of this process asks for its environment now.
+        unsafe { std::env::set_var("SRFILTER_EMULATED_MEMORY", &left) };
+    }
+    let made = frame.upscaled(&mut upscaler);
+    assert!(made.apart(&cpu).is_close(Precision::F32));
+    println!("{} tiles on {}", upscaler.tiles(), upscaler.place().name());
+    if left == "2000000" {
+        assert!(upscaler.tiles() > 1 && upscaler.given_up().is_none());
+        return;
+    }
+    let why = upscaler.given_up().unwrap();
+    assert!(why.starts_with("the GPU failed: "), "{why}");
+    // Who insists gets an error, each time.
+    let insists = Options {
+        device: DeviceChoice::Cuda(0),
+        ..options
+    };
+    let planes = vec![vec![0f32; 160 * 96]; 3];
+    if let Ok(mut upscaler) = Upscaler::new(model, job, &insists) {
+        for _ in 0..2 {
+            let error = upscaler.process_planes(&planes).unwrap_err().to_string();
+            assert!(error.contains("or use device=auto"), "{error}");
+        }
+    }
 }
 
 /// With `auto` the CPU takes over, with the reason; who insists gets it as an

@@ -56,6 +56,9 @@ pub(super) struct Stage {
     network: Arc<Scaled>,
     /// Where the network's weights are.
     device: Device,
+    /// The size that was asked for.
+    #[cfg(feature = "cuda")]
+    to: (usize, usize),
     /// What the network sees of the input.
     view: View,
     /// How many times as wide and as high as that its result is.
@@ -151,9 +154,17 @@ impl Stage {
             factor: works_at.factor(),
             device: division.device.clone(),
             network,
+            #[cfg(feature = "cuda")]
+            to,
             view,
             fused: None,
         }
+    }
+
+    /// What [`Stage::new`] was told to reach.
+    #[cfg(feature = "cuda")]
+    pub(super) fn asked(&self) -> (usize, usize) {
+        self.to
     }
 
     /// Runs the network by a plan from now on.
@@ -173,6 +184,15 @@ impl Stage {
     pub(super) fn size(&self) -> (usize, usize) {
         let (width, height) = self.view.size();
         (width * self.factor, height * self.factor)
+    }
+
+    /// Side of the tiles in samples that the network sees; `None` where they can
+    /// be no smaller.
+    #[cfg(feature = "cuda")]
+    pub(super) fn side(&self) -> Option<usize> {
+        let side = self.tile.0.max(self.tile.1);
+        let whole = self.network.whole_frame() && self.overlap == 0;
+        (!whole && side > SMALLEST).then_some(side)
     }
 
     /// The number of tiles that one run makes.

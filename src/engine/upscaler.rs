@@ -171,7 +171,14 @@ impl Upscaler {
     /// As [`Upscaler::check`], and a device that this build cannot use.
     pub fn new(model: Arc<Loaded>, job: Job, options: &Options) -> Result<Self> {
         let place = options.device.resolve()?;
-        let sizes = Self::check(&model, &job, options)?;
+        let sizes = match Self::check_on(&place, &model, &job, options) {
+            Ok(sizes) => sizes,
+            #[cfg(feature = "cuda")]
+            Err(error) if options.device == DeviceChoice::Auto && !place.device().is_cpu() => {
+                return Self::without_gpu(model, job, options, &error);
+            }
+            Err(error) => return Err(error),
+        };
         #[cfg(feature = "cuda")]
         match gpu_job(&place, &model, &job, &sizes, options) {
             Ok(None) => {}
@@ -184,21 +191,10 @@ impl Upscaler {
             }
             Err(error) => return Self::without_gpu(model, job, options, &error),
         }
-        let pool = pool(options.threads)?;
-        let division = options.division(pool.current_num_threads(), &place)?;
-        let networks = model.on(place.device())?;
-        let scales = model.stages(job.scale);
-        let mut stages = Vec::new();
-        let mut size = job.input.size;
-        for (&scale, to) in scales.iter().zip(sizes) {
-            let mut stage = Stage::new(networks.at(scale)?, size, to, &division);
-            if let Some(packed) = networks.packed(scale)? {
-                stage.fuse(packed, options)?;
-            }
-            size = stage.size();
-            stages.push(stage);
-        }
+        let stages = stages(&model, &job, options, &place, &sizes)?;
+        let size = stages.last().map_or(job.input.size, Stage::size);
         let finish = (size != job.output).then(|| Resampler::resize(size, job.output));
+        let scales = model.stages(job.scale);
         Self::with(model, job, options, place, (scales, stages), finish)
     }
 
@@ -257,12 +253,28 @@ impl Upscaler {
     /// # Errors
     ///
     /// A size that is too large, for the engine or for the memory that is
-    /// free, tiles that overlap by more than their size, and a device that
-    /// cannot be used.
+    /// free (of the CPU's, where a GPU has not enough and need not be), tiles
+    /// that overlap by more than their size, and a device that cannot be used.
     pub fn check(model: &Loaded, job: &Job, options: &Options) -> Result<Vec<(usize, usize)>> {
         let place = options.device.resolve()?;
+        let sizes = Self::check_on(&place, model, job, options);
+        let cpu = Place::cpu(None);
+        match options.device {
+            DeviceChoice::Auto if !place.device().is_cpu() && sizes.is_err() => {
+                Self::check_on(&cpu, model, job, options)
+            }
+            _ => sizes,
+        }
+    }
+
+    fn check_on(
+        place: &Place,
+        model: &Loaded,
+        job: &Job,
+        options: &Options,
+    ) -> Result<Vec<(usize, usize)>> {
         let on_gpu = !place.device().is_cpu();
-        let averaged = options.division(1, &place)?.averaged();
+        let averaged = options.division(1, place)?.averaged();
         check_size(job.input.size)?;
         check_size(job.output)?;
         let area = |&(width, height): &(usize, usize)| (width * height) as u64;
@@ -314,7 +326,7 @@ impl Upscaler {
             memory::check(outside, &Place::cpu(None), &what, "")?;
         }
         if !(on_gpu && banded) {
-            memory::check(inside + outside, &place, &what, remedies)?;
+            memory::check(inside + outside, place, &what, remedies)?;
         }
         Ok(sizes)
     }
@@ -389,19 +401,58 @@ impl Upscaler {
                 Err(error) => self.give_up_gpu(&error)?,
             }
         }
-        let pool = Arc::clone(&self.pool);
-        pool.install(|| {
+        self.steadily(|this| {
             let components = input.format().components();
-            let planes = &mut self.scratch.input;
+            let planes = &mut this.scratch.input;
             planes.resize_with(components.len(), Vec::new);
             let pairs = planes.par_iter_mut().zip(components);
             pairs.for_each(|(plane, component)| input.read(component, plane));
-            match (self.stages.is_empty(), self.model.channels()) {
-                (true, _) => self.resample_all(output),
-                (false, Channels::Luma) => self.by_luma(output),
-                (false, Channels::Rgb) => self.by_rgb(output),
+            match (this.stages.is_empty(), this.model.channels()) {
+                (true, _) => this.resample_all(output),
+                (false, Channels::Luma) => this.by_luma(output),
+                (false, Channels::Rgb) => this.by_rgb(output),
             }
         })
+    }
+
+    /// Computes on the pool's threads. Where a GPU fails at what candle does,
+    /// once more: by smaller tiles if its memory was too small, else without it.
+    fn steadily<T: Send>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> Result<T> + Send,
+    ) -> Result<T> {
+        let pool = Arc::clone(&self.pool);
+        let result = pool.install(|| work(self));
+        #[cfg(feature = "cuda")]
+        if let Err(error @ Error::Compute(_)) = &result
+            && !self.place.device().is_cpu()
+        {
+            if !(gpu::is_out_of_memory(error) && self.make_tiles_smaller()) {
+                self.give_up_gpu(error)?;
+            }
+            return self.steadily(work);
+        }
+        result
+    }
+
+    /// Halves the side of the tiles; whether that was possible.
+    #[cfg(feature = "cuda")]
+    fn make_tiles_smaller(&mut self) -> bool {
+        let sides = self.stages.iter().map(Stage::side);
+        let Some(tile) = sides.max().flatten().map(|side| side / 2) else {
+            return false;
+        };
+        let options = Options {
+            tile,
+            ..self.options
+        };
+        // What they reach is the same.
+        let sizes: Vec<_> = self.stages.iter().map(Stage::asked).collect();
+        match stages(&self.model, &self.job, &options, &self.place, &sizes) {
+            Ok(smaller) => self.stages = smaller,
+            Err(_) => return false,
+        }
+        true
     }
 
     /// Whether frames can be begun before others are finished.
@@ -522,10 +573,9 @@ impl Upscaler {
                 Err(error) => self.give_up_gpu(&error)?,
             }
         }
-        let pool = Arc::clone(&self.pool);
-        pool.install(|| {
-            self.run_stages(|_| planes.to_vec(), None)?;
-            let mut made = std::mem::take(&mut self.scratch.planes[0]);
+        self.steadily(|this| {
+            this.run_stages(|_| planes.to_vec(), None)?;
+            let mut made = std::mem::take(&mut this.scratch.planes[0]);
             let samples = made.par_iter_mut().flatten();
             // Resampling overshoots where it follows, or replaces, the networks.
             samples.for_each(|v| *v = v.clamp(0.0, PEAK));
@@ -709,6 +759,29 @@ impl Upscaler {
             resample(&self.direct[i], &input[i], &mut direct[i]);
         }
     }
+}
+
+/// The networks of a job, each to one of the sizes.
+fn stages(
+    model: &Arc<Loaded>,
+    job: &Job,
+    options: &Options,
+    place: &Place,
+    sizes: &[(usize, usize)],
+) -> Result<Vec<Stage>> {
+    let threads = pool(options.threads)?.current_num_threads();
+    let division = options.division(threads, place)?;
+    let networks = model.on(place.device())?;
+    let (mut stages, mut size) = (Vec::new(), job.input.size);
+    for (scale, &to) in model.stages(job.scale).into_iter().zip(sizes) {
+        let mut stage = Stage::new(networks.at(scale)?, size, to, &division);
+        if let Some(packed) = networks.packed(scale)? {
+            stage.fuse(packed, options)?;
+        }
+        size = stage.size();
+        stages.push(stage);
+    }
+    Ok(stages)
 }
 
 /// The job on a GPU, if the place is one and its kernels cover the networks.

@@ -780,6 +780,13 @@ impl Layout<'_> {
     }
 }
 
+/// Whether a GPU failed for want of memory.
+pub(super) fn is_out_of_memory(error: &Error) -> bool {
+    let text = error.to_string().to_lowercase();
+    let names = ["out_of_memory", "out of memory", "alloc_failed"];
+    names.iter().any(|name| text.contains(name))
+}
+
 /// What a GPU that failed says, in one line.
 pub(super) fn words(error: &Error) -> String {
     let text = error.to_string();
