@@ -268,6 +268,31 @@ fn others_inside() {
         println!("{name}: {apart:?}");
         assert!(apart.is_close(Precision::F32), "{name}");
     }
+    // Where 16 bits may be, cuDNN may round: it is told so.
+    let place = DeviceChoice::Cuda(0).resolve().unwrap();
+    let cudnn = place.lacks().is_none();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    // SAFETY: nothing else of this process asks for its environment now.
+    unsafe { std::env::set_var("SRFILTER_EMULATED_CUDNN_LOG", &log) };
+    let job = Job::exact(shape(PixelFormat::Rgb, (16, 12)), Scale::whole(2));
+    let frame = Frame::drawn(job.input);
+    for (asked, expected, told) in [
+        (Precision::F32, Precision::F32, "f32"),
+        (Precision::Auto, Precision::Tf32, "tf32"),
+        (Precision::F16, Precision::Tf32, "tf32"),
+    ] {
+        let mut upscaler = Upscaler::new(model("hdsrnet", 2), job, &on_gpu(asked)).unwrap();
+        frame.upscaled(&mut upscaler);
+        let expected = if cudnn { expected } else { Precision::F32 };
+        assert_eq!(upscaler.precision(), expected);
+        if std::env::var_os(emulated::EMULATED).is_none() {
+            continue;
+        }
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        assert!(said.lines().all(|line| line == told) && said.is_empty() != cudnn);
+        let _ = std::fs::remove_file(&log);
+    }
 }
 
 /// [`conv2d`] and its gradients on the GPU are those on the CPU.
@@ -675,10 +700,11 @@ fn speed_inside() {
                 WorksAt::Input(_) => job.input.size,
             };
             let plan = GpuPlan::new(&**network, seen, &options).unwrap();
-            if plan.is_none() && precision != Precision::F32 {
-                // By candle's operations, in f32 whatever is asked for.
+            if plan.is_none() && precision == Precision::Bf16 {
+                // The same as for f16.
                 continue;
             }
+            let precision = upscaler.precision();
             let gpu = plan.map(|mut plan| plan.time(runs).unwrap());
             frame.upscaled(&mut upscaler);
             let start = Instant::now();

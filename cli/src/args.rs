@@ -360,7 +360,7 @@ pub(crate) struct ComputeArgs {
     #[arg(long, default_value_t = DeviceChoice::Auto)]
     device: DeviceChoice,
 
-    /// Numbers that a GPU computes networks with: auto (f16), f32, f16 or bf16
+    /// Numbers that a GPU computes networks with: auto (f16 or tf32), f32, tf32, f16 or bf16
     #[arg(long, default_value_t = Precision::Auto)]
     precision: Precision,
 

@@ -4,15 +4,20 @@ use crate::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
 
-/// The type of the values between a network's layers. The CPU computes in
-/// `f32` whatever is asked for.
+/// The numbers that a network's layers work on. The CPU computes in `f32`
+/// whatever is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// `f16` on a GPU, for networks that are chains of convolutions.
+    /// On a GPU, `f16` for networks that are chains of convolutions, `tf32` for
+    /// others.
     #[default]
     Auto,
     /// Single precision.
     F32,
+    /// Single precision, but that cuDNN rounds the factors of products to 10
+    /// bits: for networks that are no chains of convolutions, which compute so
+    /// where 16 bits are asked for, too. Chains compute in `f32`.
+    Tf32,
     /// Half precision: products of f16, sums of f32.
     F16,
     /// bfloat16: products of bf16, sums of f32.
@@ -21,7 +26,7 @@ pub enum Precision {
 
 impl Precision {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Auto, Self::F32, Self::F16, Self::Bf16];
+    pub const ALL: [Self; 5] = [Self::Auto, Self::F32, Self::Tf32, Self::F16, Self::Bf16];
 }
 
 impl fmt::Display for Precision {
@@ -29,6 +34,7 @@ impl fmt::Display for Precision {
         f.write_str(match self {
             Self::Auto => "auto",
             Self::F32 => "f32",
+            Self::Tf32 => "tf32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
         })
@@ -41,7 +47,8 @@ impl FromStr for Precision {
     fn from_str(text: &str) -> Result<Self> {
         let known = |precision: &Self| precision.to_string() == text;
         Self::ALL.into_iter().find(known).ok_or_else(|| {
-            let problem = format!("there is no precision '{text}': use auto, f32, f16 or bf16");
+            let problem =
+                format!("there is no precision '{text}': use auto, f32, tf32, f16 or bf16");
             Error::Setting(problem)
         })
     }
@@ -60,6 +67,9 @@ mod tests {
             );
         }
         let error = "int8".parse::<Precision>().unwrap_err().to_string();
-        assert!(error.contains("use auto, f32, f16 or bf16"), "{error}");
+        assert!(
+            error.contains("use auto, f32, tf32, f16 or bf16"),
+            "{error}"
+        );
     }
 }

@@ -5,7 +5,7 @@ use super::plan::{Plan, PlanesOut, Sink, Source};
 use crate::frame::resample::{Region, Resampler};
 use crate::models::{Part, Scaled, WorksAt};
 use crate::nn::Packed;
-use crate::ops::Border;
+use crate::ops::{self, Border};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
@@ -40,6 +40,8 @@ pub(super) struct Division {
     /// Samples that tiles of a network that sees the whole picture overlap by,
     /// to be averaged there; 0: it does see the whole picture.
     pub(super) overlap: usize,
+    /// Whether a GPU may round the factors of products to TF32.
+    pub(super) rounds: bool,
 }
 
 impl Division {
@@ -67,6 +69,8 @@ pub(super) struct Stage {
     tile: (usize, usize),
     /// Samples that tiles overlap by, to be averaged there; 0: they do not.
     overlap: usize,
+    /// Whether a GPU may round the factors of products to TF32.
+    rounds: bool,
     /// The network as one fused plan, where there is one.
     fused: Option<Fused>,
 }
@@ -151,6 +155,7 @@ impl Stage {
         Self {
             tile,
             overlap: averaged.map_or(0, |_| division.overlap),
+            rounds: division.rounds,
             factor: works_at.factor(),
             device: division.device.clone(),
             network,
@@ -284,7 +289,7 @@ impl Stage {
                 let samples: Vec<f32> = parts.flatten().map(|v| v / PEAK).collect();
                 let shape = (1, input.len(), y.len(), x.len());
                 let tensor = Tensor::from_vec(samples, shape, &self.device)?;
-                let made = self.network.forward(&tensor)?;
+                let made = ops::rounding(self.rounds, || self.network.forward(&tensor))?;
                 let made = self.samples(&made, output.len(), self.tile)?;
                 let (made_width, start) = (x.len() * self.factor, left * self.factor);
                 let made_planes = made.chunks_exact(made.len() / output.len().max(1));
@@ -347,7 +352,9 @@ impl Stage {
                 for column in (0..width).step_by(self.tile.0) {
                     let columns = column..(column + self.tile.0).min(width);
                     let seen = self.seen(input, &columns, &rows)?;
-                    let Part::Pool(made) = self.network.part(&seen.tensor, &means)? else {
+                    let Part::Pool(made) =
+                        ops::rounding(self.rounds, || self.network.part(&seen.tensor, &means))?
+                    else {
                         let problem = "a network takes fewer means than it says";
                         return Err(Error::Frame(problem.to_owned()));
                     };
@@ -412,8 +419,8 @@ impl Stage {
         let (width, _) = self.size();
         let Seen { tensor, kept, skip } = self.seen(input, &columns, &rows)?;
         let result = match means {
-            [] => self.network.forward(&tensor)?,
-            _ => match self.network.part(&tensor, means)? {
+            [] => ops::rounding(self.rounds, || self.network.forward(&tensor))?,
+            _ => match ops::rounding(self.rounds, || self.network.part(&tensor, means))? {
                 Part::Result(result) => result,
                 Part::Pool(_) => {
                     let problem = "a network takes more means than it says";
@@ -620,6 +627,7 @@ mod tests {
             threads,
             memory: 0,
             overlap: 0,
+            rounds: false,
         };
         let mut stage = Stage::new(Arc::new(network), FROM, (0, 0), &division);
         assert_eq!(stage.size(), (factor * FROM.0, factor * FROM.1));

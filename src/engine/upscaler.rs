@@ -60,6 +60,7 @@ impl Options {
                 bytes => bytes,
             },
             overlap: self.overlap,
+            rounds: self.precision != Precision::F32,
         };
         match division.averaged() {
             Some(tile) if tile <= self.overlap => Err(Error::Setting(format!(
@@ -346,15 +347,23 @@ impl Upscaler {
         &self.place
     }
 
-    /// The numbers that the networks compute with: `f32` on the CPU, and
-    /// wherever a network is no chain of convolutions.
+    /// The numbers that the networks compute with: `f32` on the CPU, and on a
+    /// GPU `f32` or `tf32` where a network is no chain of convolutions.
     pub fn precision(&self) -> Precision {
         #[cfg(feature = "cuda")]
         if self.gpu.is_some() {
             return match self.options.precision {
                 Precision::Auto => Precision::F16,
+                Precision::Tf32 => Precision::F32,
                 asked => asked,
             };
+        }
+        #[cfg(feature = "cudnn")]
+        if !self.place.device().is_cpu()
+            && self.place.lacks().is_none()
+            && self.options.precision != Precision::F32
+        {
+            return Precision::Tf32;
         }
         Precision::F32
     }

@@ -6,6 +6,7 @@ use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail,
 };
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 
 /// What lies around an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -116,6 +117,25 @@ pub fn conv2d_at(
 ) -> Result<Tensor> {
     let geometry = geometry(images, weights, bias, spec)?;
     fast(level, geometry, images, weights, bias)
+}
+
+thread_local! {
+    static ROUNDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`, in which cuDNN may round the factors of `f32` products on this
+/// thread to TF32, or must not where no gradients are wanted.
+pub(crate) fn rounding<R>(may: bool, work: impl FnOnce() -> R) -> R {
+    let before = ROUNDS.replace(may);
+    let result = work();
+    ROUNDS.set(before);
+    result
+}
+
+/// Whether cuDNN may round on this thread now.
+#[cfg(feature = "cudnn")]
+pub(super) fn rounds() -> bool {
+    ROUNDS.get()
 }
 
 /// Checks the shapes.

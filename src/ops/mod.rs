@@ -20,6 +20,7 @@ mod recorded;
 pub(crate) mod winograd;
 
 pub use channels::{batch_norm, prelu};
+pub(crate) use conv::rounding;
 pub use conv::{Activation, Border, ConvSpec, conv2d, conv2d_at};
 pub use descent::Rule;
 pub use planes::{

@@ -22,6 +22,9 @@ const CANDLE: [(&str, bool); 9] = [
     ("unary", false),
 ];
 
+/// Set where that GPU is an emulated one.
+pub(crate) const EMULATED: &str = "SRFILTER_EMULATED";
+
 /// The libraries that a GPU's are stood in for by, made once.
 fn libraries() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
@@ -161,6 +164,7 @@ pub(crate) fn run(test: &str, settings: &[(&str, &str)]) {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--include-ignored", "--nocapture"])
         .env(INSIDE, "1")
+        .env(EMULATED, "1")
         .env("SRFILTER_CUDA_PATH", std::env::join_paths(folders).unwrap())
         // For GStreamer, which looks for the driver itself.
         .env("LD_LIBRARY_PATH", libraries())

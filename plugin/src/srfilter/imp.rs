@@ -177,7 +177,7 @@ impl ObjectImpl for SrFilter {
                     .build(),
                 glib::ParamSpecString::builder("precision")
                     .nick("Precision")
-                    .blurb("Numbers that a GPU computes networks with: auto (f16), f32, f16 or bf16; the CPU computes f32")
+                    .blurb("Numbers that a GPU computes networks with: auto (f16, or tf32 for networks that are no chains of convolutions), f32, tf32, f16 or bf16; the CPU computes f32")
                     .default_value(Settings::default().precision.as_str())
                     .mutable_ready()
                     .build(),

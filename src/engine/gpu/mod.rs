@@ -278,7 +278,7 @@ fn time(gpu: &Gpu, program: &mut Program, runs: usize) -> Result<f64> {
 /// The 16-bit type of a precision, if it is one.
 pub(super) fn half(precision: Precision) -> Option<Half> {
     match precision {
-        Precision::F32 => None,
+        Precision::F32 | Precision::Tf32 => None,
         Precision::Auto | Precision::F16 => Some(Half::F16),
         Precision::Bf16 => Some(Half::Bf16),
     }

@@ -7,6 +7,7 @@
 
 use super::layers::{self, Kind, Values, With};
 use crate::ops::Border;
+use crate::ops::conv::rounds;
 use crate::ops::cpu::Geometry;
 use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::cudnn::{result, sys};
@@ -77,7 +78,7 @@ pub(in crate::ops) fn conv2d(
     };
     let op = Convolution {
         geometry,
-        exact: !learns,
+        exact: !(learns || rounds()),
     };
     if kind == DType::F32 {
         let images = images.contiguous()?;
