@@ -236,6 +236,8 @@ int cudnnConvolutionBiasActivationForward(void*, const float* alpha, Tensor* of_
                                           const void*, Tensor* of_b, const void* b, int* activation,
                                           Tensor* of_y, void* y) {
     if (!fits(of_x, of_w, conv, of_y) || of_b->count() != (size_t)of_y->size[1]) return BAD_PARAM;
+    // As if it could not do these.
+    if (conv->groups == 4) return NOT_SUPPORTED;
     // IMPLICIT_PRECOMP_GEMM; nothing is added.
     if (algorithm != 1 || *alpha != 1 || *beta != 0) return NOT_SUPPORTED;
     memset(room, 0xff, bytes);

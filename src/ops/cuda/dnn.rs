@@ -11,21 +11,20 @@ use crate::ops::conv::rounds;
 use crate::ops::cpu::Geometry;
 use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::cudnn::{result, sys};
-use candle_core::cuda_backend::cudarc::driver::{
-    CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr,
-};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DeviceRepr};
 use candle_core::op::BackpropOp;
 use candle_core::{
     CpuStorage, CudaDevice, CudaStorage, CustomOp3, DType, Error, Layout, Result, Shape, Storage,
     Tensor, bail,
 };
 use half::{bf16, f16};
-use std::cell::{Cell, RefCell};
+use once_cell::sync::Lazy;
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::{c_int, c_void};
 use std::ptr::{from_ref, null_mut};
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Memory that an algorithm may ask for, in bytes.
 const MOST_WORKSPACE: usize = 1 << 30;
@@ -36,10 +35,10 @@ const MOST_PLANS: usize = 512;
 /// Algorithms that cuDNN knows for a direction, at most.
 const ALGORITHMS: usize = 8;
 
-thread_local! {
-    /// cuDNN wants each of its handles used by one thread at a time.
-    static HANDLES: RefCell<HashMap<usize, Rc<Handle>>> = RefCell::default();
-}
+/// One for each stream, which they keep: cuDNN wants a handle used by one
+/// thread at a time, and threads come and go. They are never destroyed, for at
+/// the process's end the driver may be gone before them.
+static HANDLES: Lazy<Mutex<HashMap<usize, Handle>>> = Lazy::new(Mutex::default);
 
 /// The convolution by cuDNN; `None` where it is not there or does not do this.
 pub(in crate::ops) fn conv2d(
@@ -82,17 +81,24 @@ pub(in crate::ops) fn conv2d(
     };
     if kind == DType::F32 {
         let images = images.contiguous()?;
-        return images
-            .apply_op3(&weights.contiguous()?, &bias, op)
-            .map(Some);
+        return unless_refused(images.apply_op3(&weights.contiguous()?, &bias, op));
     }
     if learns {
         // No gradients in 16 bits.
         return Ok(None);
     }
     let turned = |tensor: &Tensor| tensor.permute((0, 2, 3, 1))?.contiguous();
-    let made = turned(&images)?.apply_op3_no_bwd(&turned(weights)?, &bias, &op)?;
-    made.permute((0, 3, 1, 2)).map(Some)
+    let made = turned(&images)?.apply_op3_no_bwd(&turned(weights)?, &bias, &op);
+    let made = unless_refused(made)?;
+    made.map(|made| made.permute((0, 3, 1, 2))).transpose()
+}
+
+/// `None` where cuDNN does not do a convolution of that kind.
+fn unless_refused(made: Result<Tensor>) -> Result<Option<Tensor>> {
+    match made {
+        Err(error) if error.to_string().contains("CUDNN_STATUS_NOT_SUPPORTED") => Ok(None),
+        made => made.map(Some),
+    }
 }
 
 /// Of images, weights and bias, contiguous: (N, Ci, H, W), (Co, Ci / groups,
@@ -113,8 +119,6 @@ impl Convolution {
         (b, b_layout): (&CudaStorage, &Layout),
     ) -> Result<(CudaStorage, Shape)> {
         let (geometry, device) = (&self.geometry, &x.device);
-        let handle = Handle::of(device)?;
-        let plan = handle.plan(geometry, kind, self.exact)?;
         let (height, width) = geometry.size();
         let (batch, outputs) = (geometry.batch, geometry.outputs);
         let shape = match kind {
@@ -125,188 +129,189 @@ impl Convolution {
         let made = unsafe { device.alloc::<T>(shape.elem_count())? };
         let algorithm =
             sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
-        let bytes = match plan.forward.get() {
-            Some(bytes) => bytes,
-            None => {
-                // SAFETY: all descriptors are alive.
-                let bytes = unsafe {
-                    result::get_convolution_forward_workspace_size(
-                        handle.raw, plan.x, plan.w, plan.conv, plan.y, algorithm,
-                    )
-                };
-                let bytes = bytes.map_err(Error::wrap)?;
-                plan.forward.set(Some(bytes));
-                bytes
-            }
-        };
+        let (x, w) = (at::<T>(x, x_layout)?, at::<T>(w, w_layout)?);
+        let (b, target) = (at::<T>(b, b_layout)?, address(&made));
         let (alpha, beta) = (1f32, 0f32);
-        let room = handle.workspace(device, bytes)?;
-        let target = address(&made);
-        // SAFETY: the descriptors say how large the tensors are, whose shapes
-        // were checked, and they live until the stream has come so far.
-        unsafe {
-            result::convolution_bias_activation_forward(
-                handle.raw,
-                from_ref(&alpha).cast(),
-                plan.x,
-                at::<T>(x, x_layout)?,
-                plan.w,
-                at::<T>(w, w_layout)?,
-                plan.conv,
-                algorithm,
-                room,
-                bytes,
-                from_ref(&beta).cast(),
-                plan.y,
-                target,
-                plan.bias,
-                at::<T>(b, b_layout)?,
-                plan.activation,
-                plan.y,
-                target,
-            )
-        }
-        .map_err(Error::wrap)?;
+        Handle::with(
+            device,
+            (geometry, kind, self.exact),
+            |handle, plan, workspace| {
+                let bytes = match plan.forward.get() {
+                    Some(bytes) => bytes,
+                    None => {
+                        // SAFETY: all descriptors are alive.
+                        let bytes = unsafe {
+                            result::get_convolution_forward_workspace_size(
+                                handle, plan.x, plan.w, plan.conv, plan.y, algorithm,
+                            )
+                        };
+                        let bytes = bytes.map_err(Error::wrap)?;
+                        plan.forward.set(Some(bytes));
+                        bytes
+                    }
+                };
+                let room = workspace.room(device, bytes)?;
+                // SAFETY: the descriptors say how large the tensors are, whose shapes
+                // were checked, and they live until the stream has come so far.
+                unsafe {
+                    result::convolution_bias_activation_forward(
+                        handle,
+                        from_ref(&alpha).cast(),
+                        plan.x,
+                        x,
+                        plan.w,
+                        w,
+                        plan.conv,
+                        algorithm,
+                        room,
+                        bytes,
+                        from_ref(&beta).cast(),
+                        plan.y,
+                        target,
+                        plan.bias,
+                        b,
+                        plan.activation,
+                        plan.y,
+                        target,
+                    )
+                }
+                .map_err(Error::wrap)
+            },
+        )?;
         Ok((CudaStorage::wrap_cuda_slice(made, device.clone()), shape))
     }
 
     /// The gradient of the images, (N, Ci, H, W).
     fn of_images(&self, weights: &Tensor, grad: &Tensor) -> Result<Tensor> {
         use sys::cudnnConvolutionBwdDataAlgoPerf_t as Choice;
-        let Geometry {
-            batch,
-            inputs,
-            image,
-            ..
-        } = self.geometry;
+        let geometry = &self.geometry;
         let device = grad.device().as_cuda_device()?;
-        let handle = Handle::of(device)?;
-        let plan = handle.plan(&self.geometry, DType::F32, self.exact)?;
-        let (algorithm, bytes) = match plan.of_images.get() {
-            Some(chosen) => chosen,
-            None => {
-                let mut count = 0;
-                // SAFETY: it is plain data, of zeros.
-                let mut choices: [Choice; ALGORITHMS] = unsafe { std::mem::zeroed() };
-                // SAFETY: there is room for that many.
+        let (height, width) = geometry.image;
+        let shape = Shape::from((geometry.batch, geometry.inputs, height, width));
+        // SAFETY: cuDNN writes all of it.
+        let made = unsafe { device.alloc::<f32>(shape.elem_count())? };
+        let (w, dy) = (Values::of_tensor(weights)?, Values::of_tensor(grad)?);
+        let (alpha, beta) = (1f32, 0f32);
+        Handle::with(
+            device,
+            (geometry, DType::F32, self.exact),
+            |handle, plan, workspace| {
+                let (algorithm, bytes) = match plan.of_images.get() {
+                    Some(chosen) => chosen,
+                    None => {
+                        let mut count = 0;
+                        // SAFETY: it is plain data, of zeros.
+                        let mut choices: [Choice; ALGORITHMS] = unsafe { std::mem::zeroed() };
+                        // SAFETY: there is room for that many.
+                        unsafe {
+                            result::get_convolution_backward_data_algorithm(
+                                handle,
+                                plan.w,
+                                plan.y,
+                                plan.conv,
+                                plan.x,
+                                ALGORITHMS as c_int,
+                                &raw mut count,
+                                choices.as_mut_ptr(),
+                            )
+                        }
+                        .map_err(Error::wrap)?;
+                        let mut choices = choices.iter().take(count.max(0) as usize);
+                        let good = choices.find(|c| is_good(c.status, c.determinism, c.memory));
+                        let good = good.ok_or_else(|| no_way("images", geometry))?;
+                        plan.of_images.set(Some((good.algo, good.memory)));
+                        (good.algo, good.memory)
+                    }
+                };
+                let room = workspace.room(device, bytes)?;
+                // SAFETY: as forwards.
                 unsafe {
-                    result::get_convolution_backward_data_algorithm(
-                        handle.raw,
+                    result::convolution_backward_data(
+                        handle,
+                        from_ref(&alpha).cast(),
                         plan.w,
+                        w.pointer(),
                         plan.y,
+                        dy.pointer(),
                         plan.conv,
+                        algorithm,
+                        room,
+                        bytes,
+                        from_ref(&beta).cast(),
                         plan.x,
-                        ALGORITHMS as c_int,
-                        &raw mut count,
-                        choices.as_mut_ptr(),
+                        address(&made),
                     )
                 }
-                .map_err(Error::wrap)?;
-                let choices = choices.iter().take(count.max(0) as usize);
-                let chosen = choices
-                    .filter(|c| is_good(c.status, c.determinism, c.memory))
-                    .map(|c| (c.algo, c.memory))
-                    .next();
-                let chosen = chosen.ok_or_else(|| no_way("images", &self.geometry))?;
-                plan.of_images.set(Some(chosen));
-                chosen
-            }
-        };
-        let shape = (batch, inputs, image.0, image.1);
-        // SAFETY: cuDNN writes all of it.
-        let made = unsafe { device.alloc::<f32>(batch * inputs * image.0 * image.1)? };
-        let (alpha, beta) = (1f32, 0f32);
-        let room = handle.workspace(device, bytes)?;
-        // SAFETY: as forwards.
-        unsafe {
-            result::convolution_backward_data(
-                handle.raw,
-                from_ref(&alpha).cast(),
-                plan.w,
-                Values::of_tensor(weights)?.pointer(),
-                plan.y,
-                Values::of_tensor(grad)?.pointer(),
-                plan.conv,
-                algorithm,
-                room,
-                bytes,
-                from_ref(&beta).cast(),
-                plan.x,
-                address(&made),
-            )
-        }
-        .map_err(Error::wrap)?;
+                .map_err(Error::wrap)
+            },
+        )?;
         Ok(tensor(made, device, shape))
     }
 
     /// The gradient of the weights, (Co, Ci / groups, Kh, Kw).
     fn of_weights(&self, images: &Tensor, grad: &Tensor) -> Result<Tensor> {
         use sys::cudnnConvolutionBwdFilterAlgoPerf_t as Choice;
-        let Geometry {
-            inputs,
-            outputs,
-            groups,
-            kernel,
-            ..
-        } = self.geometry;
+        let geometry = &self.geometry;
         let device = grad.device().as_cuda_device()?;
-        let handle = Handle::of(device)?;
-        let plan = handle.plan(&self.geometry, DType::F32, self.exact)?;
-        let (algorithm, bytes) = match plan.of_weights.get() {
-            Some(chosen) => chosen,
-            None => {
-                let mut count = 0;
-                // SAFETY: it is plain data, of zeros.
-                let mut choices: [Choice; ALGORITHMS] = unsafe { std::mem::zeroed() };
-                // SAFETY: there is room for that many.
+        let (depth, (tall, wide)) = (geometry.inputs / geometry.groups, geometry.kernel);
+        let shape = Shape::from((geometry.outputs, depth, tall, wide));
+        // SAFETY: cuDNN writes all of it.
+        let made = unsafe { device.alloc::<f32>(shape.elem_count())? };
+        let (x, dy) = (Values::of_tensor(images)?, Values::of_tensor(grad)?);
+        let (alpha, beta) = (1f32, 0f32);
+        Handle::with(
+            device,
+            (geometry, DType::F32, self.exact),
+            |handle, plan, workspace| {
+                let (algorithm, bytes) = match plan.of_weights.get() {
+                    Some(chosen) => chosen,
+                    None => {
+                        let mut count = 0;
+                        // SAFETY: it is plain data, of zeros.
+                        let mut choices: [Choice; ALGORITHMS] = unsafe { std::mem::zeroed() };
+                        // SAFETY: there is room for that many.
+                        unsafe {
+                            result::get_convolution_backward_filter_algorithm(
+                                handle,
+                                plan.x,
+                                plan.y,
+                                plan.conv,
+                                plan.w,
+                                ALGORITHMS as c_int,
+                                &raw mut count,
+                                choices.as_mut_ptr(),
+                            )
+                        }
+                        .map_err(Error::wrap)?;
+                        let mut choices = choices.iter().take(count.max(0) as usize);
+                        let good = choices.find(|c| is_good(c.status, c.determinism, c.memory));
+                        let good = good.ok_or_else(|| no_way("weights", geometry))?;
+                        plan.of_weights.set(Some((good.algo, good.memory)));
+                        (good.algo, good.memory)
+                    }
+                };
+                let room = workspace.room(device, bytes)?;
+                // SAFETY: as forwards.
                 unsafe {
-                    result::get_convolution_backward_filter_algorithm(
-                        handle.raw,
+                    result::convolution_backward_filter(
+                        handle,
+                        from_ref(&alpha).cast(),
                         plan.x,
+                        x.pointer(),
                         plan.y,
+                        dy.pointer(),
                         plan.conv,
+                        algorithm,
+                        room,
+                        bytes,
+                        from_ref(&beta).cast(),
                         plan.w,
-                        ALGORITHMS as c_int,
-                        &raw mut count,
-                        choices.as_mut_ptr(),
+                        address(&made),
                     )
                 }
-                .map_err(Error::wrap)?;
-                let choices = choices.iter().take(count.max(0) as usize);
-                let chosen = choices
-                    .filter(|c| is_good(c.status, c.determinism, c.memory))
-                    .map(|c| (c.algo, c.memory))
-                    .next();
-                let chosen = chosen.ok_or_else(|| no_way("weights", &self.geometry))?;
-                plan.of_weights.set(Some(chosen));
-                chosen
-            }
-        };
-        let shape = (outputs, inputs / groups, kernel.0, kernel.1);
-        let count = outputs * inputs / groups * kernel.0 * kernel.1;
-        // SAFETY: cuDNN writes all of it.
-        let made = unsafe { device.alloc::<f32>(count)? };
-        let (alpha, beta) = (1f32, 0f32);
-        let room = handle.workspace(device, bytes)?;
-        // SAFETY: as forwards.
-        unsafe {
-            result::convolution_backward_filter(
-                handle.raw,
-                from_ref(&alpha).cast(),
-                plan.x,
-                Values::of_tensor(images)?.pointer(),
-                plan.y,
-                Values::of_tensor(grad)?.pointer(),
-                plan.conv,
-                algorithm,
-                room,
-                bytes,
-                from_ref(&beta).cast(),
-                plan.w,
-                address(&made),
-            )
-        }
-        .map_err(Error::wrap)?;
+                .map_err(Error::wrap)
+            },
+        )?;
         Ok(tensor(made, device, shape))
     }
 }
@@ -374,74 +379,70 @@ impl CustomOp3 for Convolution {
     }
 }
 
-/// cuDNN on a thread.
+/// cuDNN on a stream.
 struct Handle {
     raw: sys::cudnnHandle_t,
+    #[expect(dead_code, reason = "keeps the stream")]
     stream: Arc<CudaStream>,
-    plans: RefCell<HashMap<(Geometry, DType, bool), Rc<Plan>>>,
-    /// What the calls work in, one after the other.
-    workspace: RefCell<Option<CudaSlice<u8>>>,
+    plans: HashMap<(Geometry, DType, bool), Plan>,
+    workspace: Workspace,
+}
+
+// SAFETY: what cuDNN gave may be used by any thread, one at a time.
+unsafe impl Send for Handle {}
+
+/// What the calls work in, one after the other.
+#[derive(Default)]
+struct Workspace(Option<CudaSlice<u8>>);
+
+impl Workspace {
+    /// So many bytes, for the next call.
+    fn room(&mut self, device: &CudaDevice, bytes: usize) -> Result<*mut c_void> {
+        if self.0.as_ref().is_none_or(|have| have.len() < bytes) {
+            // The old one is given back when the calls before are done.
+            self.0 = None;
+            // SAFETY: cuDNN expects nothing of its contents.
+            self.0 = Some(unsafe { device.alloc::<u8>(bytes.max(1))? });
+        }
+        Ok(self.0.as_ref().map_or(null_mut(), address))
+    }
 }
 
 impl Handle {
-    /// The thread's, for a GPU.
-    fn of(device: &CudaDevice) -> Result<Rc<Self>> {
-        let stream = device.cuda_stream();
-        let key = stream.cu_stream() as usize;
-        HANDLES.with_borrow_mut(|handles| {
-            if let Some(handle) = handles.get(&key) {
-                return Ok(Rc::clone(handle));
-            }
-            stream.context().bind_to_thread().map_err(Error::wrap)?;
-            let raw = result::create_handle().map_err(Error::wrap)?;
-            let handle = Rc::new(Self {
-                raw,
-                stream: Arc::clone(&stream),
-                plans: RefCell::default(),
-                workspace: RefCell::default(),
-            });
-            // SAFETY: the handle was just made, and keeps the stream.
-            unsafe { result::set_stream(raw, stream.cu_stream().cast()) }.map_err(Error::wrap)?;
-            handles.insert(key, Rc::clone(&handle));
-            Ok(handle)
+    fn new(stream: Arc<CudaStream>) -> Result<Self> {
+        let raw = result::create_handle().map_err(Error::wrap)?;
+        // SAFETY: the handle was just made, and keeps the stream.
+        unsafe { result::set_stream(raw, stream.cu_stream().cast()) }.map_err(Error::wrap)?;
+        Ok(Self {
+            raw,
+            stream,
+            plans: HashMap::new(),
+            workspace: Workspace::default(),
         })
     }
 
-    fn plan(&self, geometry: &Geometry, kind: DType, exact: bool) -> Result<Rc<Plan>> {
-        let mut plans = self.plans.borrow_mut();
-        let key = (geometry.clone(), kind, exact);
-        if let Some(plan) = plans.get(&key) {
-            return Ok(Rc::clone(plan));
+    /// Lets a GPU's handle be used for a convolution.
+    fn with<R>(
+        device: &CudaDevice,
+        (geometry, kind, exact): (&Geometry, DType, bool),
+        work: impl FnOnce(sys::cudnnHandle_t, &Plan, &mut Workspace) -> Result<R>,
+    ) -> Result<R> {
+        let stream = device.cuda_stream();
+        // Of this thread, too.
+        stream.context().bind_to_thread().map_err(Error::wrap)?;
+        let mut handles = HANDLES.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = match handles.entry(stream.cu_stream() as usize) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Self::new(stream)?),
+        };
+        if handle.plans.len() >= MOST_PLANS {
+            handle.plans.clear();
         }
-        if plans.len() >= MOST_PLANS {
-            plans.clear();
-        }
-        let plan = Rc::new(Plan::new(geometry, kind, exact)?);
-        plans.insert(key, Rc::clone(&plan));
-        Ok(plan)
-    }
-
-    /// Memory to work in, for the next call.
-    fn workspace(&self, device: &CudaDevice, bytes: usize) -> Result<*mut c_void> {
-        let mut workspace = self.workspace.borrow_mut();
-        if workspace.as_ref().is_none_or(|have| have.len() < bytes) {
-            // The old one is given back when the calls before are done.
-            *workspace = None;
-            // SAFETY: cuDNN expects nothing of its contents.
-            *workspace = Some(unsafe { device.alloc::<u8>(bytes.max(1))? });
-        }
-        match &mut *workspace {
-            Some(workspace) => Ok(workspace.device_ptr_mut(&self.stream).0 as *mut c_void),
-            None => Ok(null_mut()),
-        }
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.plans.borrow_mut().clear();
-        // SAFETY: nobody has it any more. If the GPU is gone, so is what it holds.
-        let _ = unsafe { result::destroy_handle(self.raw) };
+        let plan = match handle.plans.entry((geometry.clone(), kind, exact)) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Plan::new(geometry, kind, exact)?),
+        };
+        work(handle.raw, plan, &mut handle.workspace)
     }
 }
 
