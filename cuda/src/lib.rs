@@ -107,11 +107,35 @@ const NEEDED: [Wanted; 4] = [
     },
 ];
 
+/// cuDNN, after its parts: it looks for those when it is called, and ends the
+/// process where one is missing.
 #[cfg(feature = "cudnn")]
-const CUDNN: Wanted = Wanted {
-    origin: Origin::Cudnn,
-    what: "cuDNN (libcudnn.so.9)",
-    file: "libcudnn.so.9",
+const CUDNN: [Wanted; 7] = {
+    const fn part(what: &'static str, file: &'static str) -> Wanted {
+        Wanted {
+            origin: Origin::Cudnn,
+            what,
+            file,
+        }
+    }
+    [
+        part("cuDNN's part libcudnn_graph.so.9", "libcudnn_graph.so.9"),
+        part("cuDNN's part libcudnn_ops.so.9", "libcudnn_ops.so.9"),
+        part("cuDNN's part libcudnn_cnn.so.9", "libcudnn_cnn.so.9"),
+        part(
+            "cuDNN's part libcudnn_heuristic.so.9",
+            "libcudnn_heuristic.so.9",
+        ),
+        part(
+            "cuDNN's part libcudnn_engines_precompiled.so.9",
+            "libcudnn_engines_precompiled.so.9",
+        ),
+        part(
+            "cuDNN's part libcudnn_engines_runtime_compiled.so.9",
+            "libcudnn_engines_runtime_compiled.so.9",
+        ),
+        part("cuDNN (libcudnn.so.9)", "libcudnn.so.9"),
+    ]
 };
 
 /// Finds the libraries, once, and sees to it that the driver works.
@@ -166,18 +190,29 @@ pub fn cudnn() -> Result<(), Error> {
     static FOUND: OnceLock<Result<(), Error>> = OnceLock::new();
     let find = || {
         load()?;
-        let library = open(&CUDNN)?;
-        // SAFETY: the symbol is only looked up.
-        let used = unsafe { library.get::<*mut ()>(b"cudnnConvolutionBiasActivationForward") };
-        if used.is_err() {
-            // Its parts are libraries of their own, which may be missing.
-            return Err(Error::Broken {
-                what: CUDNN.what,
-                function: "cudnnConvolutionBiasActivationForward",
+        let [parts @ .., whole] = &CUDNN;
+        for part in parts {
+            // They stay for good as well.
+            std::mem::forget(open(part)?);
+        }
+        let library = open(whole)?;
+        let broken = |function| Error::Broken {
+            what: whole.what,
+            function,
+        };
+        // SAFETY: the signature is that of cudnn_version.h.
+        let version =
+            unsafe { library.get::<unsafe extern "C" fn() -> usize>(b"cudnnGetCudartVersion") };
+        let version = version.map_err(|_| broken("cudnnGetCudartVersion"))?;
+        // SAFETY: as above.
+        let found = unsafe { version() };
+        if found / 1000 != VERSION as usize / 1000 {
+            return Err(Error::Missing {
+                what: whole.what,
+                problem: format!("the one that is there is for CUDA {}", found / 1000),
             });
         }
-        drop(used);
-        fill(CUDNN.origin, library);
+        fill(whole.origin, library);
         Ok(())
     };
     FOUND.get_or_init(find).clone()

@@ -159,17 +159,31 @@ fn calls_reach_the_libraries_once_all_are_found() {
         return;
     }
     // What is there without cuDNN is there, and what is missing is said.
-    assert!(
-        is_there("libcudnn.so.9") || said.contains("without: cuDNN (libcudnn.so.9) is missing")
-    );
-    libraries.push(("libcudnn.so.9", empty));
-    let said = look(&libraries);
-    assert!(
-        said.contains("without: cuDNN (libcudnn.so.9) has no"),
-        "{said}"
-    );
-    libraries.pop();
-    let convolves = "int cudnnConvolutionBiasActivationForward() { return 0; }";
-    libraries.push(("libcudnn.so.9", convolves));
+    libraries.push((
+        "libcudnn.so.9",
+        "long cudnnGetCudartVersion(void) { return 13000; }",
+    ));
+    for part in [
+        "graph",
+        "ops",
+        "cnn",
+        "heuristic",
+        "engines_precompiled",
+        "engines_runtime_compiled",
+    ] {
+        let file = format!("libcudnn_{part}.so.9");
+        let said = look(&libraries);
+        let missing = format!("without: cuDNN's part {file} is missing");
+        assert!(is_there(&file) || said.contains(&missing), "{said}");
+        libraries.push((file.leak(), empty));
+    }
     assert!(look(&libraries).contains("cuDNN is there"));
+    for (library, code) in &mut libraries {
+        if *library == "libcudnn.so.9" {
+            *code = "long cudnnGetCudartVersion(void) { return 12090; }";
+        }
+    }
+    let said = look(&libraries);
+    let old = "the one that is there is for CUDA 12";
+    assert!(said.contains(old), "{said}");
 }

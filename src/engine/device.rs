@@ -24,7 +24,6 @@ pub struct Place {
     device: Device,
     name: String,
     why: Option<String>,
-    lacks: Option<String>,
 }
 
 impl Place {
@@ -33,7 +32,6 @@ impl Place {
             device: Device::Cpu,
             name: "cpu".to_owned(),
             why,
-            lacks: None,
         }
     }
 
@@ -66,9 +64,16 @@ impl Place {
         memory::available()
     }
 
-    /// What would make it faster and is not there, in words.
-    pub fn lacks(&self) -> Option<&str> {
-        self.lacks.as_deref()
+    /// What would make a GPU faster at training, and at networks that are no
+    /// chains of convolutions, and is not there, in words.
+    pub fn lacks(&self) -> Option<String> {
+        if self.device.is_cpu() {
+            return None;
+        }
+        #[cfg(feature = "cudnn")]
+        return srfilter_cuda::cudnn().err().map(|e| e.to_string());
+        #[cfg(not(feature = "cudnn"))]
+        Some("this build does without cuDNN (feature cudnn)".to_owned())
     }
 
     /// Why it is the CPU although a GPU would have been welcome, in words.
@@ -151,10 +156,6 @@ mod cuda {
             device,
             name: format!("cuda:{index} ({name})"),
             why: None,
-            #[cfg(feature = "cudnn")]
-            lacks: srfilter_cuda::cudnn().err().map(|e| e.to_string()),
-            #[cfg(not(feature = "cudnn"))]
-            lacks: Some("this build does without cuDNN (feature cudnn)".to_owned()),
         })
     }
 

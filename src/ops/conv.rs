@@ -126,10 +126,15 @@ thread_local! {
 /// Runs `work`, in which cuDNN may round the factors of `f32` products on this
 /// thread to TF32, or must not where no gradients are wanted.
 pub(crate) fn rounding<R>(may: bool, work: impl FnOnce() -> R) -> R {
-    let before = ROUNDS.replace(may);
-    let result = work();
-    ROUNDS.set(before);
-    result
+    /// Sets it back, also where `work` panics.
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            ROUNDS.set(self.0);
+        }
+    }
+    let _before = Before(ROUNDS.replace(may));
+    work()
 }
 
 /// Whether cuDNN may round on this thread now.

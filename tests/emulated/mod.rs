@@ -75,7 +75,18 @@ fn libraries() -> &'static Path {
         }
         // In a folder of its own: it may be missing.
         std::fs::create_dir_all(dir.join("cudnn")).unwrap();
-        shared(&[source("others.cpp")], "cudnn/libcudnn.so.9");
+        for part in [
+            "",
+            "_graph",
+            "_ops",
+            "_cnn",
+            "_heuristic",
+            "_engines_precompiled",
+            "_engines_runtime_compiled",
+        ] {
+            let library = format!("cudnn/libcudnn{part}.so.9");
+            shared(&[source("others.cpp")], &library);
+        }
         std::fs::remove_dir_all(own).unwrap();
         dir
     })

@@ -238,9 +238,11 @@ mod tests {
 
     fn player(number: f32) -> Player {
         let tensor = Tensor::new(&[[number, -2.0], [3.0, 4.5]], &Device::Cpu).unwrap();
-        let moments = |rows| Moments {
+        let moments = |rows: usize| Moments {
             steps: number as u64,
-            values: Tensor::full(number, (rows, 4), &Device::Cpu).unwrap(),
+            values: Tensor::arange(number, number + 4.0 * rows as f32, &Device::Cpu)
+                .and_then(|values| values.reshape((rows, 4)))
+                .unwrap(),
         };
         let layer = Layer {
             moment: tensor.clone(),

@@ -526,6 +526,8 @@ impl VideoFilterImpl for SrFilter {
         out_info: &VideoInfo,
     ) -> Result<(), gst::LoggableError> {
         gst::info!(CAT, imp = self, "{incaps} -> {outcaps}");
+        // Those that were begun for other caps, should there still be some.
+        self.flush_waiting();
         let same = (in_info.width(), in_info.height()) == (out_info.width(), out_info.height());
         if in_info.is_interlaced() && !same {
             gst::element_imp_error!(

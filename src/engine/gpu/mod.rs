@@ -70,9 +70,10 @@ pub(super) struct GpuJob {
     /// Rows of a band; 0: chosen here.
     tile: usize,
     channels: Channels,
-    stages: Vec<Stage>,
     /// One, or two where frames are begun before those before them are finished.
+    /// Dropped, and waited for, before what they work with.
     frames: Vec<Frames>,
+    stages: Vec<Stage>,
     /// Which of those are at work, the oldest first.
     begun: VecDeque<usize>,
     /// Whether there is no memory for two.
@@ -388,10 +389,10 @@ impl GpuJob {
         };
         if self.frames.len() <= index {
             let gpu = match index {
-                0 => self.gpu.clone(),
-                _ => self.gpu.beside()?,
+                0 => Ok(self.gpu.clone()),
+                _ => self.gpu.beside().map_err(Error::from),
             };
-            match self.frames_program(&gpu) {
+            match gpu.and_then(|gpu| self.frames_program(&gpu)) {
                 Ok(frames) => self.frames.push(frames),
                 Err(_) if index > 0 => {
                     self.alone = true;
@@ -783,7 +784,12 @@ impl Layout<'_> {
 /// Whether a GPU failed for want of memory.
 pub(super) fn is_out_of_memory(error: &Error) -> bool {
     let text = error.to_string().to_lowercase();
-    let names = ["out_of_memory", "out of memory", "alloc_failed"];
+    let names = [
+        "out_of_memory",
+        "out of memory",
+        "alloc_failed",
+        "allocation_failed",
+    ];
     names.iter().any(|name| text.contains(name))
 }
 

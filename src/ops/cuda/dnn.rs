@@ -32,8 +32,9 @@ const MOST_WORKSPACE: usize = 1 << 30;
 /// Sizes that are kept in mind; streams change theirs seldom.
 const MOST_PLANS: usize = 512;
 
-/// Algorithms that cuDNN knows for a direction, at most.
-const ALGORITHMS: usize = 8;
+/// Algorithms that cuDNN knows for a direction, at most, some of them twice: by
+/// other units of the GPU.
+const ALGORITHMS: usize = 16;
 
 /// One for each stream, which they keep: cuDNN wants a handle used by one
 /// thread at a time, and threads come and go. They are never destroyed, for at
@@ -216,11 +217,24 @@ impl Convolution {
                             )
                         }
                         .map_err(Error::wrap)?;
-                        let mut choices = choices.iter().take(count.max(0) as usize);
-                        let good = choices.find(|c| is_good(c.status, c.determinism, c.memory));
-                        let good = good.ok_or_else(|| no_way("images", geometry))?;
-                        plan.of_images.set(Some((good.algo, good.memory)));
-                        (good.algo, good.memory)
+                        // For the numbers that the descriptor is of: those that
+                        // came along may be for others.
+                        // SAFETY: all descriptors are alive.
+                        let bytes = |algorithm| unsafe {
+                            result::get_convolution_backward_data_workspace_size(
+                                handle, plan.w, plan.y, plan.conv, plan.x, algorithm,
+                            )
+                        };
+                        let chosen = (choices.iter().take(count.max(0) as usize))
+                            .filter(|choice| is_good(choice.status, choice.determinism))
+                            .map(|choice| choice.algo)
+                            // What there always is.
+                            .chain([sys::cudnnConvolutionBwdDataAlgo_t::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1])
+                            .filter_map(|algorithm| Some((algorithm, bytes(algorithm).ok()?)))
+                            .find(|&(_, bytes)| bytes <= MOST_WORKSPACE);
+                        let chosen = chosen.ok_or_else(|| no_way("images", geometry))?;
+                        plan.of_images.set(Some(chosen));
+                        chosen
                     }
                 };
                 let room = workspace.room(device, bytes)?;
@@ -283,11 +297,24 @@ impl Convolution {
                             )
                         }
                         .map_err(Error::wrap)?;
-                        let mut choices = choices.iter().take(count.max(0) as usize);
-                        let good = choices.find(|c| is_good(c.status, c.determinism, c.memory));
-                        let good = good.ok_or_else(|| no_way("weights", geometry))?;
-                        plan.of_weights.set(Some((good.algo, good.memory)));
-                        (good.algo, good.memory)
+                        // For the numbers that the descriptor is of: those that
+                        // came along may be for others.
+                        // SAFETY: all descriptors are alive.
+                        let bytes = |algorithm| unsafe {
+                            result::get_convolution_backward_filter_workspace_size(
+                                handle, plan.x, plan.y, plan.conv, plan.w, algorithm,
+                            )
+                        };
+                        let chosen = (choices.iter().take(count.max(0) as usize))
+                            .filter(|choice| is_good(choice.status, choice.determinism))
+                            .map(|choice| choice.algo)
+                            // What there always is.
+                            .chain([sys::cudnnConvolutionBwdFilterAlgo_t::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1])
+                            .filter_map(|algorithm| Some((algorithm, bytes(algorithm).ok()?)))
+                            .find(|&(_, bytes)| bytes <= MOST_WORKSPACE);
+                        let chosen = chosen.ok_or_else(|| no_way("weights", geometry))?;
+                        plan.of_weights.set(Some(chosen));
+                        chosen
                     }
                 };
                 let room = workspace.room(device, bytes)?;
@@ -586,15 +613,10 @@ impl Drop for Plan {
     }
 }
 
-/// Whether an algorithm works, gives the same bits each time, and is modest.
-fn is_good(
-    status: sys::cudnnStatus_t,
-    determinism: sys::cudnnDeterminism_t,
-    memory: usize,
-) -> bool {
+/// Whether an algorithm works, and gives the same bits each time.
+fn is_good(status: sys::cudnnStatus_t, determinism: sys::cudnnDeterminism_t) -> bool {
     status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS
         && determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
-        && memory <= MOST_WORKSPACE
 }
 
 fn no_way(of: &str, geometry: &Geometry) -> Error {
