@@ -192,7 +192,15 @@ impl Upscaler {
             }
             Err(error) => return Self::without_gpu(model, job, options, &error),
         }
-        let stages = stages(&model, &job, options, &place, &sizes)?;
+        let stages = match stages(&model, &job, options, &place, &sizes) {
+            Ok(stages) => stages,
+            // The weights do not fit its memory.
+            #[cfg(feature = "cuda")]
+            Err(error) if !place.device().is_cpu() => {
+                return Self::without_gpu(model, job, options, &error);
+            }
+            Err(error) => return Err(error),
+        };
         let size = stages.last().map_or(job.input.size, Stage::size);
         let finish = (size != job.output).then(|| Resampler::resize(size, job.output));
         let scales = model.stages(job.scale);
@@ -483,8 +491,8 @@ impl Upscaler {
     /// Begins to make a frame of `input`, which [`Upscaler::finish`] is to have
     /// once more. Returns whether it was begun: only by a GPU that serves chains
     /// of convolutions, and has the memory, which is then at work while frames
-    /// are taken to it and fetched. [`Upscaler::process`] does it otherwise, once those that were
-    /// begun are finished.
+    /// are taken to it and fetched. [`Upscaler::process`] does it otherwise, once
+    /// those that were begun are finished.
     ///
     /// # Errors
     ///
