@@ -110,6 +110,11 @@ fn order_inside() {
 #[ignore = "run by another test, in a process of its own"]
 fn events_inside() {
     let mut h = harness("device=cuda overlap=true model=bicubic");
+    let mut allocation = gst::query::Allocation::new(Some(&caps(SIZE)), true);
+    let sink = h.element().unwrap().static_pad("sink").unwrap();
+    assert!(sink.query(&mut allocation));
+    let (_, _, least, _) = allocation.allocation_pools().next().unwrap();
+    assert_eq!(least, 2);
     h.push(frame(SIZE, 1)).unwrap();
     let gap = gst::event::Gap::builder(gst::ClockTime::from_mseconds(80));
     h.push_event(gap.build());

@@ -458,7 +458,11 @@ impl BaseTransformImpl for SrFilter {
                 query.add_allocation_meta::<gst_video::VideoMeta>(None);
                 Ok(())
             }
-            _ => self.parent_propose_allocation(decide_query, query),
+            _ => {
+                self.parent_propose_allocation(decide_query, query)?;
+                self.ask_for_more(query);
+                Ok(())
+            }
         }
     }
 

@@ -39,6 +39,16 @@ impl SrFilter {
         }
     }
 
+    /// Asks upstream's pool for the buffers that are kept at work.
+    pub(super) fn ask_for_more(&self, query: &mut gst::query::Allocation) {
+        let wanted = lock(&self.settings).overlap;
+        let offered = query.allocation_pools().next().filter(|_| wanted);
+        if let Some((pool, size, least, most)) = offered {
+            let least = least + AT_WORK as u32;
+            query.set_nth_allocation_pool(0, pool.as_ref(), size, least, most);
+        }
+    }
+
     /// The time by which frames go out later.
     pub(super) fn delay(&self) -> Option<gst::ClockTime> {
         let active = lock(&self.waiting).active;
