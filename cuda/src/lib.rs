@@ -1,8 +1,8 @@
 //! CUDA's libraries, found when the program runs instead of when it loads.
 //!
 //! candle's CUDA support is linked against libcuda, libcublas and libcurand,
-//! cuDNN's bindings (feature `cudnn`) against libcudnn: a program or plugin built with it does not even
-//! load on a machine without them. This crate *defines* every function of
+//! cuDNN's bindings (feature `cudnn`) against libcudnn: a program or plugin
+//! built with them does not even load on a machine without. This crate *defines* every function of
 //! those libraries that candle can reach, each one as a jump through a slot,
 //! so that the linker, which is told to drop libraries that nothing needs,
 //! drops them all. Until [`load`] has found the real libraries, every slot
