@@ -238,18 +238,9 @@ fn general(
         ..
     } = *geometry;
     let convolved = |images: &Tensor| images.conv2d(weights, 0, stride, dilation, groups);
-    let mut result = match bands(geometry, &images) {
-        Some(rows) => {
-            let (height, reach) = (geometry.size().0, geometry.reach().0);
-            let band = |row: usize| {
-                let last = (row + rows).min(height) - 1;
-                let seen = (last - row) * stride + reach + 1;
-                convolved(&images.narrow(2, row * stride, seen)?)
-            };
-            let made = (0..height).step_by(rows).map(band);
-            Tensor::cat(&made.collect::<Result<Vec<_>>>()?, 2)?
-        }
-        None => convolved(&images)?,
+    let mut result = match bands(geometry) {
+        Some(rows) if !images.device().is_cpu() => banded(geometry, &images, rows, convolved)?,
+        _ => convolved(&images)?,
     };
     if let Some(bias) = bias {
         result = result.broadcast_add(&bias.reshape((1, geometry.outputs, 1, 1))?)?;
@@ -262,13 +253,31 @@ fn general(
 
 /// Rows of the result that candle convolves at once on a GPU, if not all: its
 /// kernels count the windows' elements in 32 bits, and forget those beyond.
-fn bands(geometry: &Geometry, images: &Tensor) -> Option<usize> {
+fn bands(geometry: &Geometry) -> Option<usize> {
     const MOST: usize = 1 << 30;
     let (height, width) = geometry.size();
     let taps = geometry.kernel.0 * geometry.kernel.1;
     let row = geometry.batch * width * geometry.inputs / geometry.groups * taps;
     let rows = (MOST / row).max(1);
-    (!images.device().is_cpu() && rows < height).then_some(rows)
+    (rows < height).then_some(rows)
+}
+
+/// The convolution of images, which have their border, by so many rows of the
+/// result at once.
+fn banded(
+    geometry: &Geometry,
+    images: &Tensor,
+    rows: usize,
+    convolved: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let (height, reach) = (geometry.size().0, geometry.reach().0);
+    let band = |row: usize| {
+        let last = (row + rows).min(height) - 1;
+        let seen = (last - row) * geometry.stride + reach + 1;
+        convolved(&images.narrow(2, row * geometry.stride, seen)?)
+    };
+    let made = (0..height).step_by(rows).map(band);
+    Tensor::cat(&made.collect::<Result<Vec<_>>>()?, 2)
 }
 
 /// The convolution as an operation of candle's.

@@ -223,6 +223,52 @@ fn other_types_agree() {
     }
 }
 
+/// What candle convolves on a GPU by some rows at once is what it makes of all.
+#[test]
+fn bands_make_the_whole() {
+    let (images, weights) = ([2, 3, 11, 7], [4, 3, 3, 3]);
+    let tensor = |shape: [usize; 4]| {
+        let values = (0..shape.iter().product()).map(|i: usize| (i * 7919 % 1009) as f64);
+        Tensor::from_vec(values.collect(), &shape, &Device::Cpu).unwrap()
+    };
+    let (images, weights) = (tensor(images), tensor(weights));
+    for (stride, dilation) in [(1, 1), (1, 2), (2, 1)] {
+        let spec = ConvSpec {
+            border: Border::Valid,
+            stride,
+            dilation,
+            ..ConvSpec::default()
+        };
+        let geometry = geometry(&images, &weights, None, spec).unwrap();
+        let convolved = |images: &Tensor| images.conv2d(&weights, 0, stride, dilation, 1);
+        let whole = convolved(&images).unwrap();
+        for rows in 1..=geometry.size().0 {
+            let made = banded(&geometry, &images, rows, convolved).unwrap();
+            let [made, whole] = [&made, &whole].map(|t| t.flatten_all().unwrap());
+            assert_eq!(
+                made.to_vec1::<f64>().unwrap(),
+                whole.to_vec1::<f64>().unwrap()
+            );
+        }
+        assert_eq!(bands(&geometry), None);
+    }
+    // 4K, 64 channels: 4.8e9 elements of windows, of which 2^32 are counted.
+    let geometry = Geometry {
+        batch: 1,
+        inputs: 64,
+        outputs: 64,
+        groups: 1,
+        image: (2160, 3840),
+        kernel: (3, 3),
+        dilation: 1,
+        stride: 1,
+        border: Border::Zero,
+        relu: false,
+    };
+    let rows = bands(&geometry).unwrap();
+    assert!(rows * 3840 * 64 * 9 <= 1 << 30 && rows > 400);
+}
+
 #[test]
 fn a_result_does_not_depend_on_its_place() {
     let case = Case::new(1, 5, (40, 60), 11, (5, 3)).border(Border::Valid);
