@@ -11,11 +11,10 @@ use crate::ops::conv::rounds;
 use crate::ops::cpu::Geometry;
 use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::cudnn::{result, sys};
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DeviceRepr};
-use candle_core::op::BackpropOp;
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DeviceRepr};
 use candle_core::{
-    CpuStorage, CudaDevice, CudaStorage, CustomOp3, DType, Error, Layout, Result, Shape, Storage,
-    Tensor, bail,
+    CpuStorage, CudaDevice, CudaStorage, CustomOp3, DType, Error, Layout, Result, Shape, Tensor,
+    bail,
 };
 use half::{bf16, f16};
 use once_cell::sync::Lazy;
@@ -130,8 +129,12 @@ impl Convolution {
         let made = unsafe { device.alloc::<T>(shape.elem_count())? };
         let algorithm =
             sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
-        let (x, w) = (at::<T>(x, x_layout)?, at::<T>(w, w_layout)?);
-        let (b, target) = (at::<T>(b, b_layout)?, address(&made));
+        let (x, w) = (
+            layers::start::<T>(x, x_layout)?,
+            layers::start::<T>(w, w_layout)?,
+        );
+        let b = layers::start::<T>(b, b_layout)?;
+        let target = pointer(&made);
         let (alpha, beta) = (1f32, 0f32);
         Handle::with(
             device,
@@ -159,9 +162,9 @@ impl Convolution {
                         handle,
                         from_ref(&alpha).cast(),
                         plan.x,
-                        x,
+                        x as *const c_void,
                         plan.w,
-                        w,
+                        w as *const c_void,
                         plan.conv,
                         algorithm,
                         room,
@@ -170,7 +173,7 @@ impl Convolution {
                         plan.y,
                         target,
                         plan.bias,
-                        b,
+                        b as *const c_void,
                         plan.activation,
                         plan.y,
                         target,
@@ -217,22 +220,20 @@ impl Convolution {
                             )
                         }
                         .map_err(Error::wrap)?;
-                        // For the numbers that the descriptor is of: those that
-                        // came along may be for others.
                         // SAFETY: all descriptors are alive.
                         let bytes = |algorithm| unsafe {
                             result::get_convolution_backward_data_workspace_size(
                                 handle, plan.w, plan.y, plan.conv, plan.x, algorithm,
                             )
                         };
-                        let chosen = (choices.iter().take(count.max(0) as usize))
+                        let found = choices.iter().take(count.max(0) as usize);
+                        let good = found
                             .filter(|choice| is_good(choice.status, choice.determinism))
-                            .map(|choice| choice.algo)
-                            // What there always is.
-                            .chain([sys::cudnnConvolutionBwdDataAlgo_t::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1])
-                            .filter_map(|algorithm| Some((algorithm, bytes(algorithm).ok()?)))
-                            .find(|&(_, bytes)| bytes <= MOST_WORKSPACE);
-                        let chosen = chosen.ok_or_else(|| no_way("images", geometry))?;
+                            .map(|choice| choice.algo);
+                        let last =
+                            sys::cudnnConvolutionBwdDataAlgo_t::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
+                        let chosen = modest(good.chain([last]), bytes)
+                            .ok_or_else(|| no_way("images", geometry))?;
                         plan.of_images.set(Some(chosen));
                         chosen
                     }
@@ -253,13 +254,16 @@ impl Convolution {
                         bytes,
                         from_ref(&beta).cast(),
                         plan.x,
-                        address(&made),
+                        pointer(&made),
                     )
                 }
                 .map_err(Error::wrap)
             },
         )?;
-        Ok(tensor(made, device, shape))
+        Ok(layers::tensor(
+            CudaStorage::wrap_cuda_slice(made, device.clone()),
+            shape,
+        ))
     }
 
     /// The gradient of the weights, (Co, Ci / groups, Kh, Kw).
@@ -297,22 +301,19 @@ impl Convolution {
                             )
                         }
                         .map_err(Error::wrap)?;
-                        // For the numbers that the descriptor is of: those that
-                        // came along may be for others.
                         // SAFETY: all descriptors are alive.
                         let bytes = |algorithm| unsafe {
                             result::get_convolution_backward_filter_workspace_size(
                                 handle, plan.x, plan.y, plan.conv, plan.w, algorithm,
                             )
                         };
-                        let chosen = (choices.iter().take(count.max(0) as usize))
+                        let found = choices.iter().take(count.max(0) as usize);
+                        let good = found
                             .filter(|choice| is_good(choice.status, choice.determinism))
-                            .map(|choice| choice.algo)
-                            // What there always is.
-                            .chain([sys::cudnnConvolutionBwdFilterAlgo_t::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1])
-                            .filter_map(|algorithm| Some((algorithm, bytes(algorithm).ok()?)))
-                            .find(|&(_, bytes)| bytes <= MOST_WORKSPACE);
-                        let chosen = chosen.ok_or_else(|| no_way("weights", geometry))?;
+                            .map(|choice| choice.algo);
+                        let last = sys::cudnnConvolutionBwdFilterAlgo_t::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
+                        let chosen = modest(good.chain([last]), bytes)
+                            .ok_or_else(|| no_way("weights", geometry))?;
                         plan.of_weights.set(Some(chosen));
                         chosen
                     }
@@ -333,13 +334,16 @@ impl Convolution {
                         bytes,
                         from_ref(&beta).cast(),
                         plan.w,
-                        address(&made),
+                        pointer(&made),
                     )
                 }
                 .map_err(Error::wrap)
             },
         )?;
-        Ok(tensor(made, device, shape))
+        Ok(layers::tensor(
+            CudaStorage::wrap_cuda_slice(made, device.clone()),
+            shape,
+        ))
     }
 }
 
@@ -431,7 +435,7 @@ impl Workspace {
             // SAFETY: cuDNN expects nothing of its contents.
             self.0 = Some(unsafe { device.alloc::<u8>(bytes.max(1))? });
         }
-        Ok(self.0.as_ref().map_or(null_mut(), address))
+        Ok(self.0.as_ref().map_or(null_mut(), pointer))
     }
 }
 
@@ -619,27 +623,25 @@ fn is_good(status: sys::cudnnStatus_t, determinism: sys::cudnnDeterminism_t) -> 
         && determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
 }
 
+/// The first of some algorithms that is modest, and the bytes that it takes: of
+/// the numbers that the descriptor is of, for those that come along with an
+/// algorithm may be for others.
+fn modest<A: Copy>(
+    algorithms: impl IntoIterator<Item = A>,
+    bytes: impl Fn(A) -> std::result::Result<usize, result::CudnnError>,
+) -> Option<(A, usize)> {
+    let mut taken = algorithms
+        .into_iter()
+        .filter_map(|algorithm| Some((algorithm, bytes(algorithm).ok()?)));
+    taken.find(|&(_, bytes)| bytes <= MOST_WORKSPACE)
+}
+
 fn no_way(of: &str, geometry: &Geometry) -> Error {
     Error::Msg(format!(
         "cuDNN has no algorithm for the gradient of the {of} of {geometry:?}"
     ))
 }
 
-/// Where a storage's values begin.
-fn at<T: CudaDType + DeviceRepr>(storage: &CudaStorage, layout: &Layout) -> Result<*const c_void> {
-    let Some((start, _)) = layout.contiguous_offsets() else {
-        bail!("cuDNN wants contiguous tensors, not {layout:?}")
-    };
-    let slice = storage.as_cuda_slice::<T>()?;
-    let address = slice.device_ptr(slice.stream()).0 + (start * size_of::<T>()) as u64;
-    Ok(address as *const c_void)
-}
-
-fn address<T>(slice: &CudaSlice<T>) -> *mut c_void {
-    slice.device_ptr(slice.stream()).0 as *mut c_void
-}
-
-fn tensor(values: CudaSlice<f32>, device: &CudaDevice, shape: impl Into<Shape>) -> Tensor {
-    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(values, device.clone()));
-    Tensor::from_storage(storage, shape, BackpropOp::none(), false)
+fn pointer<T>(slice: &CudaSlice<T>) -> *mut c_void {
+    layers::address(slice) as *mut c_void
 }

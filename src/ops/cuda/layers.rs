@@ -4,10 +4,10 @@
 
 use super::KERNELS;
 use crate::ops::descent::Rule;
-use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
 };
+use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Layout, Result, Shape, Storage, Tensor, bail};
 
@@ -95,14 +95,9 @@ pub(crate) struct Values {
 impl Values {
     /// Of a storage of candle's.
     pub(crate) fn of(storage: &CudaStorage, layout: &Layout) -> Result<Self> {
-        let Some((start, end)) = layout.contiguous_offsets() else {
-            bail!("the operation wants contiguous tensors, not {layout:?}")
-        };
-        let slice = storage.as_cuda_slice::<f32>()?;
-        let address = slice.device_ptr(slice.stream()).0;
         Ok(Self {
-            address: address + (start * size_of::<f32>()) as u64,
-            count: end - start,
+            address: start::<f32>(storage, layout)?,
+            count: layout.shape().elem_count(),
         })
     }
 
@@ -186,14 +181,8 @@ pub(crate) fn sums(kind: Kind, x: &Tensor, with: &With) -> Result<Tensor> {
     };
     launch(device, "channel_parts", each, &call)?;
     launch(device, "channel_sums", in_a_row(channels), &call)?;
-    let storage = CudaStorage::wrap_cuda_slice(made, device.clone());
-    let storage = Storage::Cuda(storage);
-    Ok(Tensor::from_storage(
-        storage,
-        (2, channels),
-        BackpropOp::none(),
-        false,
-    ))
+    let made = CudaStorage::wrap_cuda_slice(made, device.clone());
+    Ok(tensor(made, (2, channels)))
 }
 
 /// Makes samples of samples, in a new storage of the same shape.
@@ -218,13 +207,7 @@ pub(crate) fn samples(
 pub(crate) fn samples_of(kind: Kind, x: &Tensor, with: &With) -> Result<Tensor> {
     let device = x.device().as_cuda_device()?;
     let made = samples(kind, device, Values::of_tensor(x)?, x.shape(), with)?;
-    let made = Storage::Cuda(made);
-    Ok(Tensor::from_storage(
-        made,
-        x.shape().clone(),
-        BackpropOp::none(),
-        false,
-    ))
+    Ok(tensor(made, x.shape().clone()))
 }
 
 /// A step of the optimiser: changes the parameter and its moments.
@@ -271,7 +254,20 @@ fn room<T: DeviceRepr>(device: &CudaDevice, count: usize) -> Result<CudaSlice<T>
     unsafe { device.alloc::<T>(count) }
 }
 
-fn address<T>(slice: &CudaSlice<T>) -> u64 {
+/// A tensor of its own.
+pub(super) fn tensor(storage: CudaStorage, shape: impl Into<Shape>) -> Tensor {
+    Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false)
+}
+
+/// Where a storage's contiguous values begin.
+pub(super) fn start<T: CudaDType>(storage: &CudaStorage, layout: &Layout) -> Result<u64> {
+    let Some((start, _)) = layout.contiguous_offsets() else {
+        bail!("the operation wants contiguous tensors, not {layout:?}")
+    };
+    Ok(address(storage.as_cuda_slice::<T>()?) + (start * size_of::<T>()) as u64)
+}
+
+pub(super) fn address<T>(slice: &CudaSlice<T>) -> u64 {
     slice.device_ptr(slice.stream()).0
 }
 
