@@ -14,19 +14,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 mod common;
+#[macro_use]
 mod emulated;
 
 use emulated::INSIDE;
-
-macro_rules! emulated {
-    ($($(#[$doc:meta])* $name:ident $settings:expr => $inside:ident;)+) => {$(
-        $(#[$doc])*
-        #[test]
-        fn $name() {
-            emulated::run(stringify!($inside), &$settings);
-        }
-    )+};
-}
 
 emulated! {
     every_model_in_every_precision [] => models_inside;

@@ -7,17 +7,9 @@
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
 
+#[macro_use]
 #[path = "../../tests/emulated/mod.rs"]
 mod emulated;
-
-macro_rules! emulated {
-    ($($name:ident $settings:expr => $inside:ident;)+) => {$(
-        #[test]
-        fn $name() {
-            emulated::run(stringify!($inside), &$settings);
-        }
-    )+};
-}
 
 emulated! {
     frames_go_out_one_later_in_order [emulated::LAZY] => order_inside;

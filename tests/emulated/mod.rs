@@ -1,5 +1,5 @@
 //! Runs tests on a GPU, or on what `tests/cuda` makes of the CPU.
-#![allow(dead_code)] // Not every test uses all of it.
+#![allow(dead_code, unused_macros)] // Not every test uses all of it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -158,6 +158,17 @@ fn functions(preprocessed: &str) -> String {
         }
     }
     names
+}
+
+/// Tests that run others of their file, each with some settings.
+macro_rules! emulated {
+    ($($(#[$doc:meta])* $name:ident $settings:expr => $inside:ident;)+) => {$(
+        $(#[$doc])*
+        #[test]
+        fn $name() {
+            emulated::run(stringify!($inside), &$settings);
+        }
+    )+};
 }
 
 /// The setting with which nothing happens before it is waited for.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 #![cfg(feature = "cuda")]
 
+#[macro_use]
 #[path = "../../tests/emulated/mod.rs"]
 mod emulated;
 
@@ -18,15 +19,6 @@ use srfilter_train::trainer::Trainer;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-
-macro_rules! emulated {
-    ($($name:ident $settings:expr => $inside:ident;)+) => {$(
-        #[test]
-        fn $name() {
-            emulated::run(stringify!($inside), &$settings);
-        }
-    )+};
-}
 
 emulated! {
     every_network_learns_the_same [] => networks_inside;
