@@ -61,13 +61,18 @@ impl BatchNorm {
         let count = batch * height * width;
         let (made, [mean, variance]) = ops::batch_norm(x, &self.weight, &self.bias, EPS)?;
         let unbiased = count as f64 / (count.max(2) - 1) as f64;
-        let seen = [mean, (variance * unbiased)?];
-        for (running, seen) in self.running.iter().zip(seen) {
+        let seen = [(mean, MOMENTUM), (variance, MOMENTUM * unbiased)];
+        let mut moves = Vec::new();
+        for (running, (seen, taken)) in self.running.iter().zip(&seen) {
             if running.is_variable() {
-                let moved = ((running.detach() * (1.0 - MOMENTUM))? + (seen * MOMENTUM)?)?;
-                Var::from_tensor(running)?.set(&moved)?;
+                moves.push((Var::from_tensor(running)?, seen, *taken));
             }
         }
+        let moves: Vec<_> = moves
+            .iter()
+            .map(|(var, seen, t)| (var, *seen, *t))
+            .collect();
+        ops::blend(1.0 - MOMENTUM, &moves)?;
         Ok(made)
     }
 

@@ -4,6 +4,7 @@
 use super::conv::{values, with_values};
 #[cfg(feature = "cuda")]
 use super::cuda::layers::{self as cuda, Kind, Values, With};
+use super::tensors::given;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
@@ -254,10 +255,12 @@ impl CustomOp3 for Normalise {
         let of_weight = (totals.iter().enumerate())
             .map(|(channel, [_, sum])| (sum * self.inverse(channel)) as f32);
         let of_bias = totals.iter().map(|[sum, _]| *sum as f32);
+        let of_weight = Tensor::from_iter(of_weight, weight.device())?;
+        let of_bias = Tensor::from_iter(of_bias, bias.device())?;
         Ok((
             Some(Tensor::from_vec(of_x, x.shape(), x.device())?),
-            Some(Tensor::from_iter(of_weight, weight.device())?),
-            Some(Tensor::from_iter(of_bias, bias.device())?),
+            given(weight, Some(of_weight))?,
+            given(bias, Some(of_bias))?,
         ))
     }
 }
@@ -314,7 +317,7 @@ impl CustomOp3 for NormaliseOnGpu {
         &self,
         x: &Tensor,
         weight: &Tensor,
-        _: &Tensor,
+        bias: &Tensor,
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
@@ -329,9 +332,9 @@ impl CustomOp3 for NormaliseOnGpu {
         let sums = cuda::sums(Kind::NormaliseSums, x, &with)?;
         with.sums = Values::of_tensor(&sums)?;
         let of_x = cuda::samples_of(Kind::NormaliseBack, x, &with)?;
-        let spread = (self.moments.get(1)? + self.eps)?.sqrt()?;
-        let of_weight = (sums.get(1)? / spread)?;
-        Ok((Some(of_x), Some(of_weight), Some(sums.get(0)?)))
+        let [of_bias, of_weight] = [sums.get(0)?, sums.get(1)?];
+        let of_weight = given(weight, Some(of_weight))?;
+        Ok((Some(of_x), of_weight, given(bias, Some(of_bias))?))
     }
 }
 
@@ -395,12 +398,14 @@ impl CustomOp2 for Prelu {
                 ..With::default()
             };
             let of_x = cuda::samples_of(Kind::PreluBack, x, &with)?;
-            let sums = cuda::sums(Kind::PreluSums, x, &with)?.get(0)?;
-            let of_slope = match slope.elem_count() {
-                1 => sums.sum_all()?.reshape(slope.shape())?,
-                _ => sums.reshape(slope.shape())?,
+            // One slope is that of one channel.
+            let x = match slope.elem_count() {
+                1 => x.reshape((1, 1, 1, x.elem_count()))?,
+                _ => x.clone(),
             };
-            return Ok((Some(of_x), Some(of_slope)));
+            let sums = cuda::sums(Kind::PreluSums, &x, &with)?.get(0)?;
+            let of_slope = given(slope, Some(sums.reshape(slope.shape())?))?;
+            return Ok((Some(of_x), of_slope));
         }
         let (batch, channels, height, width) = x.dims4()?;
         let area = height * width;
@@ -426,9 +431,10 @@ impl CustomOp2 for Prelu {
             of_slope[channel % slopes.len()] += sum;
         }
         let of_slope: Vec<f32> = of_slope.iter().map(|&sum| sum as f32).collect();
+        let of_slope = Tensor::from_vec(of_slope, slope.shape(), slope.device())?;
         Ok((
             Some(Tensor::from_vec(of_x, x.shape(), x.device())?),
-            Some(Tensor::from_vec(of_slope, slope.shape(), slope.device())?),
+            given(slope, Some(of_slope))?,
         ))
     }
 }

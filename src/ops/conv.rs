@@ -2,6 +2,7 @@
 
 use super::cpu::{self, Geometry, Kernels, Level, Planes};
 use super::recorded;
+use super::tensors::given;
 use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail,
 };
@@ -367,7 +368,7 @@ impl CustomOp2 for Conv {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let [of_images, of_weights, _] = self.gradients(images, weights, None, result, grad)?;
-        Ok((of_images, of_weights))
+        Ok((of_images, given(weights, of_weights)?))
     }
 }
 
@@ -399,7 +400,11 @@ impl CustomOp3 for Conv {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let gradients = self.gradients(images, weights, Some(bias), result, grad)?;
         let [of_images, of_weights, of_bias] = gradients;
-        Ok((of_images, of_weights, of_bias))
+        Ok((
+            of_images,
+            given(weights, of_weights)?,
+            given(bias, of_bias)?,
+        ))
     }
 }
 

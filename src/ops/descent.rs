@@ -1,4 +1,4 @@
-//! A step of an optimiser, in place.
+//! Steps of an optimiser, in place.
 
 use super::conv::values;
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, bail};
@@ -41,32 +41,64 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Moves a parameter (f32, any shape) against its gradient, in place, and
-    /// its moments with it: (2, elements) for Adam, (1, elements) with
-    /// momentum, which no other tensor may share.
-    ///
-    /// # Errors
-    ///
-    /// Tensors that do not fit, are not contiguous, or lie on several devices.
-    pub fn step(&self, parameter: &Tensor, gradient: &Tensor, moments: &Tensor) -> Result<()> {
-        let rows = if self.momentum.is_some() { 1 } else { 2 };
-        let count = parameter.elem_count();
-        if gradient.elem_count() != count || moments.dims() != [rows, count] {
-            let (gradient, moments) = (gradient.shape(), moments.shape());
-            bail!("a step of {count} values with gradient {gradient:?} and moments {moments:?}")
-        }
-        #[cfg(feature = "cuda")]
-        if parameter.device().is_cuda() {
-            return parameter.inplace_op3(gradient, moments, self);
-        }
-        moments.inplace_op3(gradient, parameter, self)?;
-        parameter.inplace_op2(moments, self)
-    }
-
     /// The gradient of an element as it is used.
     fn used(&self, gradient: f32, parameter: f32) -> f32 {
         (gradient * self.gradient).clamp(-self.most, self.most) + self.decay * parameter
     }
+}
+
+/// What a step moves, and by what: contiguous tensors of f32 on one device.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// How far.
+    pub rule: Rule,
+    /// Any shape. It changes in place.
+    pub parameter: Tensor,
+    /// As many elements.
+    pub gradient: Tensor,
+    /// (2, elements) for Adam, (1, elements) with momentum, which no other
+    /// tensor may share. They change in place.
+    pub moments: Tensor,
+}
+
+impl Step {
+    fn check(&self) -> Result<()> {
+        let rows = if self.rule.momentum.is_some() { 1 } else { 2 };
+        let count = self.parameter.elem_count();
+        if self.gradient.elem_count() != count || self.moments.dims() != [rows, count] {
+            let (gradient, moments) = (self.gradient.shape(), self.moments.shape());
+            bail!("a step of {count} values with gradient {gradient:?} and moments {moments:?}")
+        }
+        Ok(())
+    }
+}
+
+/// Takes steps: moves parameters against their gradients, in place. On a GPU
+/// those by one rule are taken at once.
+///
+/// # Errors
+///
+/// Tensors that do not fit, are not contiguous, or lie on several devices.
+pub fn descend(steps: &[Step]) -> Result<()> {
+    steps.iter().try_for_each(Step::check)?;
+    #[cfg(feature = "cuda")]
+    if let Some(first) = steps.first()
+        && let Ok(device) = first.parameter.device().as_cuda_device()
+    {
+        use super::cuda::layers::{Each, descend};
+        for alike in steps.chunk_by(|a, b| a.rule == b.rule) {
+            let each = |step: &Step| Each::learning(&step.parameter, &step.gradient, &step.moments);
+            let all = alike.iter().map(each).collect::<Result<Vec<_>>>()?;
+            descend(device, &alike[0].rule, &all)?;
+        }
+        return Ok(());
+    }
+    for step in steps {
+        let (parameter, moments) = (&step.parameter, &step.moments);
+        moments.inplace_op3(&step.gradient, parameter, &step.rule)?;
+        parameter.inplace_op2(moments, &step.rule)?;
+    }
+    Ok(())
 }
 
 fn changed<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
@@ -79,8 +111,7 @@ fn changed<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [
     }
 }
 
-/// On the CPU: changes the moments by gradient and parameter. On a GPU: changes
-/// the parameter by gradient and moments, and the moments.
+/// Changes the moments by gradient and parameter.
 impl InplaceOp3 for Rule {
     fn name(&self) -> &'static str {
         "optimiser"
@@ -121,29 +152,9 @@ impl InplaceOp3 for Rule {
         }
         Ok(())
     }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        parameter: &mut candle_core::CudaStorage,
-        parameter_layout: &Layout,
-        gradient: &candle_core::CudaStorage,
-        gradient_layout: &Layout,
-        moments: &candle_core::CudaStorage,
-        moments_layout: &Layout,
-    ) -> Result<()> {
-        use super::cuda::layers::{Values, descend};
-        descend(
-            &parameter.device,
-            self,
-            Values::of(parameter, parameter_layout)?,
-            Values::of(gradient, gradient_layout)?,
-            Values::of(moments, moments_layout)?,
-        )
-    }
 }
 
-/// On the CPU: moves the parameter by its moments.
+/// Moves the parameter by its moments.
 impl InplaceOp2 for Rule {
     fn name(&self) -> &'static str {
         "optimiser"

@@ -17,13 +17,15 @@ pub(crate) mod cuda;
 mod descent;
 mod planes;
 mod recorded;
+mod tensors;
 pub(crate) mod winograd;
 
 pub use channels::{batch_norm, prelu};
 pub(crate) use conv::rounding;
 pub use conv::{Activation, Border, ConvSpec, conv2d, conv2d_at};
-pub use descent::Rule;
+pub use descent::{Rule, Step, descend};
 pub use planes::{
     adaptive_average2d, max_pool2d, separable, upsample_bilinear2d, upsample_nearest2d,
 };
 pub use recorded::{Recorded, recording};
+pub use tensors::{blend, gradients, square_sum};

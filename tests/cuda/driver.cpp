@@ -5,6 +5,7 @@
 //
 // SRFILTER_EMULATED_LAZY: what is begun in a stream happens only when somebody
 // waits for the stream, so that who does not wait sees nothing of it.
+// SRFILTER_EMULATED_CALLS: a file that gets what was called how often.
 // SRFILTER_EMULATED_MEMORY: bytes that the GPU has (default 1 GiB).
 // SRFILTER_EMULATED_LOST: launches after which the GPU is lost.
 
@@ -37,7 +38,7 @@ const Registered OURS({
     NAMED(later_f16_8), NAMED(first_bf16_1), NAMED(first_bf16_2), NAMED(first_bf16_4),
     NAMED(first_bf16_8), NAMED(later_bf16_1), NAMED(later_bf16_2), NAMED(later_bf16_4),
     NAMED(later_bf16_8), NAMED(channel_parts), NAMED(channel_sums), NAMED(channel_samples),
-    NAMED(descend),
+    NAMED(descend), NAMED(blend), NAMED(square_parts),
 });
 
 typedef std::vector<std::function<int()>> Calls;
@@ -64,6 +65,24 @@ struct Block {
 std::map<uintptr_t, Block> blocks;
 size_t used = 0;
 long launches = 0;
+
+// How often what was called: the CPU's part of the work.
+struct Count {
+    std::map<std::string, long> calls;
+
+    ~Count() {
+        const char* path = getenv("SRFILTER_EMULATED_CALLS");
+        FILE* file = path ? fopen(path, "w") : nullptr;
+        if (!file) return;
+        for (auto& [name, count] : calls) fprintf(file, "%s %ld\n", name.c_str(), count);
+        fclose(file);
+    }
+} counted;
+
+void count(const std::string& name) {
+    std::lock_guard lock(one);
+    counted.calls[name]++;
+}
 
 size_t setting(const char* name, size_t otherwise) {
     const char* text = getenv(name);
@@ -193,7 +212,7 @@ int cuStreamDestroy_v2(void* on) {
     return delete stream, error;
 }
 int cuStreamDestroy(void* stream) { return cuStreamDestroy_v2(stream); }
-int cuStreamSynchronize(void* on) {
+int cuStreamSynchronize(void* on) { count("cuStreamSynchronize");
     auto stream = static_cast<Stream*>(on);
     if (!stream) return SUCCESS;
     return stream->capturing ? 900 : finish(stream);
@@ -207,12 +226,12 @@ int cuMemPoolGetAttribute(void*, int, void* value) {
 int cuMemGetInfo_v2(size_t* left, size_t* all) {
     return *all = capacity(), *left = *all - used, SUCCESS;
 }
-int cuMemAllocAsync(uintptr_t* made, size_t bytes, void*) { return allocate(made, bytes); }
-int cuMemAlloc_v2(uintptr_t* made, size_t bytes) { return allocate(made, bytes); }
-int cuMemFreeAsync(uintptr_t at, void* on) {
+int cuMemAllocAsync(uintptr_t* made, size_t bytes, void*) { count("cuMemAllocAsync"); return allocate(made, bytes); }
+int cuMemAlloc_v2(uintptr_t* made, size_t bytes) { count("cuMemAlloc_v2"); return allocate(made, bytes); }
+int cuMemFreeAsync(uintptr_t at, void* on) { count("cuMemFreeAsync");
     return call(on, [=] { return release(at); });
 }
-int cuMemFree_v2(uintptr_t at) { return release(at); }
+int cuMemFree_v2(uintptr_t at) { count("cuMemFree_v2"); return release(at); }
 int cuMemAllocPitch_v2(uintptr_t* made, size_t* pitch, size_t length, size_t rows, unsigned) {
     *pitch = (length + 511) / 512 * 512;
     return allocate(made, *pitch * rows);
@@ -225,7 +244,7 @@ int cuMemFreeHost(void* at) {
     return free(at), SUCCESS;
 }
 
-int cuMemcpyHtoDAsync_v2(uintptr_t to, const void* from, size_t bytes, void* on) {
+int cuMemcpyHtoDAsync_v2(uintptr_t to, const void* from, size_t bytes, void* on) { count("cuMemcpyHtoDAsync_v2");
     if (!is_there(to, bytes)) return INVALID_VALUE;
     if (is_pinned(from)) return call(on, [=] { return memcpy((void*)to, from, bytes), SUCCESS; });
     // A driver keeps a copy of other memory.
@@ -233,11 +252,11 @@ int cuMemcpyHtoDAsync_v2(uintptr_t to, const void* from, size_t bytes, void* on)
     auto kept = std::make_shared<std::vector<char>>(bytes_of, bytes_of + bytes);
     return call(on, [=] { return memcpy((void*)to, kept->data(), bytes), SUCCESS; });
 }
-int cuMemcpyDtoDAsync_v2(uintptr_t to, uintptr_t from, size_t bytes, void* on) {
+int cuMemcpyDtoDAsync_v2(uintptr_t to, uintptr_t from, size_t bytes, void* on) { count("cuMemcpyDtoDAsync_v2");
     if (!is_there(to, bytes) || !is_there(from, bytes)) return INVALID_VALUE;
     return call(on, [=] { return memmove((void*)to, (void*)from, bytes), SUCCESS; });
 }
-int cuMemcpyDtoHAsync_v2(void* to, uintptr_t from, size_t bytes, void* on) {
+int cuMemcpyDtoHAsync_v2(void* to, uintptr_t from, size_t bytes, void* on) { count("cuMemcpyDtoHAsync_v2");
     if (!is_there(from, bytes)) return INVALID_VALUE;
     int error = call(on, [=] { return memcpy(to, (void*)from, bytes), SUCCESS; });
     // To other memory it waits.
@@ -265,7 +284,7 @@ struct Copy2D {
     Place from, to;
     size_t length, rows;
 };
-int cuMemcpy2DAsync_v2(const Copy2D* given, void* on) {
+int cuMemcpy2DAsync_v2(const Copy2D* given, void* on) { count("cuMemcpy2DAsync_v2");
     Copy2D copy = *given;
     bool right = copy.from.is_right(copy.length, copy.rows) && copy.to.is_right(copy.length, copy.rows);
     if (!right) return INVALID_VALUE;
@@ -290,7 +309,7 @@ UNUSED(cuGraphicsUnregisterResource)
 UNUSED(cuTexObjectCreate)
 UNUSED(cuTexObjectDestroy)
 
-int cuMemsetD8Async(uintptr_t at, unsigned char value, size_t bytes, void* on) {
+int cuMemsetD8Async(uintptr_t at, unsigned char value, size_t bytes, void* on) { count("cuMemsetD8Async");
     if (!is_there(at, bytes)) return INVALID_VALUE;
     return call(on, [=] { return memset((void*)at, value, bytes), SUCCESS; });
 }
@@ -311,6 +330,8 @@ int cuFuncSetAttribute(void*, int, int) { return SUCCESS; }
 int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, void* on, void** parameters, void**) {
     auto kernel = static_cast<Kernel*>(function);
+    for (auto& [name, one] : kernels())
+        if (&one == kernel) count("kernel " + name);
     if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535) return INVALID_VALUE;
     if (bx * by * bz == 0 || bx * by * bz > 1024 || shared > 160 << 10) return INVALID_VALUE;
     std::function<void()> run = kernel->bind(parameters);
@@ -336,7 +357,7 @@ int cuStreamEndCapture(void* on, void** graph) {
 int cuGraphInstantiateWithFlags(void** made, void* graph, unsigned long long) {
     return *made = new Calls(*static_cast<Calls*>(graph)), SUCCESS;
 }
-int cuGraphLaunch(void* graph, void* on) {
+int cuGraphLaunch(void* graph, void* on) { count("cuGraphLaunch");
     return call(on, [graph] {
         for (auto& call : *static_cast<Calls*>(graph))
             if (int error = call()) return error;

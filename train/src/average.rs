@@ -8,6 +8,7 @@ use crate::params::{Store, Vars};
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use srfilter::models::{Architecture, Network, Scales};
+use srfilter::ops;
 use std::collections::HashMap;
 
 /// A second network whose weights follow those of the one in training:
@@ -53,14 +54,11 @@ impl Average {
     ///
     /// A computation that fails.
     pub fn follow(&self, weights: &Vars) -> Result<()> {
-        for (name, average) in &self.vars {
-            if let Some(weight) = weights.get(name) {
-                let old = (average.as_detached_tensor() * self.decay)?;
-                let new = (weight.as_detached_tensor() * (1.0 - self.decay))?;
-                average.set(&(old + new)?)?;
-            }
-        }
-        Ok(())
+        let moves = self.vars.iter().filter_map(|(name, average)| {
+            let weight = weights.get(name)?.as_tensor();
+            Some((average, weight, 1.0 - self.decay))
+        });
+        Ok(ops::blend(self.decay, &moves.collect::<Vec<_>>())?)
     }
 
     /// The network with the average as its weights.

@@ -11,7 +11,7 @@ use crate::whiten::{Layer, Whitening};
 use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
-use srfilter::ops::{Recorded, Rule};
+use srfilter::ops::{Recorded, Rule, Step, descend, square_sum};
 use std::collections::BTreeMap;
 
 /// What the optimiser is told once.
@@ -210,16 +210,8 @@ impl Descent {
     /// A computation that fails.
     pub fn gradient_norm(&self, gradients: &GradStore) -> Result<f64> {
         let slots = self.slots.values();
-        let squares = slots
-            .filter_map(|slot| gradients.get(slot.var.as_tensor()))
-            .map(|gradient| gradient.sqr()?.sum_all())
-            .collect::<candle_core::Result<Vec<_>>>()?;
-        if squares.is_empty() {
-            return Ok(0.0);
-        }
-        // All at once, so that a GPU is waited for once.
-        let squares = Tensor::stack(&squares, 0)?.to_vec1::<f32>()?;
-        Ok(squares.into_iter().map(f64::from).sum::<f64>().sqrt())
+        let gradients = slots.filter_map(|slot| gradients.get(slot.var.as_tensor()));
+        Ok(square_sum(&gradients.collect::<Vec<_>>())?.sqrt())
     }
 
     /// Moves every parameter against its gradient, which is first multiplied
@@ -231,27 +223,47 @@ impl Descent {
     /// A computation that fails.
     pub fn step(&mut self, gradients: &GradStore, lr: f64, gradient_factor: f64) -> Result<()> {
         self.step += 1;
+        let whitening = self.whitening.as_ref();
+        let white = |name: &str, tensor: &Tensor| {
+            whitening.map_or(Ok(None), |whitening| whitening.apply(name, tensor))
+        };
+        let mut steps = Vec::new();
+        // Those whose gradients are whitened move by what that makes of the step.
+        let mut moves = Vec::new();
         for (name, slot) in &mut self.slots {
             let Some(gradient) = gradients.get(slot.var.as_tensor()) else {
                 continue;
             };
             let lr = lr * slot.lr_factor;
             slot.moments.steps += 1;
-            let Moments { steps, values } = &slot.moments;
-            let rule = rule(&self.settings, *steps, lr, gradient_factor);
-            let white = |tensor: &Tensor| match &self.whitening {
-                Some(whitening) => whitening.apply(name, tensor),
-                None => Ok(None),
+            let rule = rule(&self.settings, slot.moments.steps, lr, gradient_factor);
+            let whitened = white(name, gradient)?;
+            let step = Step {
+                rule,
+                parameter: match &whitened {
+                    Some(gradient) => gradient.zeros_like()?,
+                    None => slot.var.as_tensor().clone(),
+                },
+                gradient: whitened.as_ref().unwrap_or(gradient).contiguous()?,
+                moments: slot.moments.values.clone(),
             };
-            let Some(gradient) = white(gradient)? else {
-                rule.step(slot.var.as_tensor(), &gradient.contiguous()?, values)?;
-                continue;
-            };
-            let moved = gradient.zeros_like()?;
-            rule.step(&moved, &gradient.contiguous()?, values)?;
-            if let Some(moved) = white(&moved)? {
+            if whitened.is_some() {
+                moves.push((name, slot.var.clone(), step.clone()));
+            }
+            steps.push(step);
+        }
+        descend(&steps)?;
+        for (
+            name,
+            var,
+            Step {
+                rule, parameter, ..
+            },
+        ) in moves
+        {
+            if let Some(moved) = white(name, &parameter)? {
                 let kept = f64::from(rule.kept);
-                slot.var.set(&((slot.var.as_tensor() * kept)? + moved)?)?;
+                var.set(&((var.as_tensor() * kept)? + moved)?)?;
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use candle_core::{Device, Tensor};
 use srfilter::Scale;
 use srfilter::models::{Architecture, Deployed, Network, Scales};
 use srfilter::nn::BatchNorm;
-use srfilter::ops::{Border, recording};
+use srfilter::ops::{Border, gradients, recording};
 use srfilter::weights::{Checkpoint, Hints};
 use std::collections::{HashMap, HashSet};
 use std::mem::discriminant;
@@ -313,9 +313,10 @@ impl Trainer {
             false => self.make(&parts)?,
         };
         let loss = self.loss(&made)?;
-        let value = f64::from(loss.to_scalar::<f32>()?);
-        let gradients = loss.backward()?;
+        let gradients = gradients(&loss)?;
+        // A GPU is waited for here, with all of its work in line.
         let gradient_norm = self.descent.gradient_norm(&gradients)?;
+        let value = f64::from(loss.to_scalar::<f32>()?);
         ensure!(
             value.is_finite() && gradient_norm.is_finite(),
             "step {}: loss {value}, gradient norm {gradient_norm}: the training diverged; \

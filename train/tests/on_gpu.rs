@@ -152,6 +152,52 @@ fn adversaries_inside() {
     }
 }
 
+/// The CPU's part of a step is what it asks of the driver: with small batches
+/// that is what takes time. Of SRResNet, with 10 convolutions.
+#[test]
+fn steps_ask_little_of_the_driver() {
+    let asked = |steps: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("calls");
+        let settings = [
+            ("SRFILTER_EMULATED_CALLS", path.to_str().unwrap()),
+            (STEPS, steps),
+        ];
+        emulated::run("steps_inside", &settings);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+        lines
+            .map(|(name, count)| (name.to_owned(), count.parse().unwrap()))
+            .collect::<BTreeMap<String, u64>>()
+    };
+    let (few, more) = (asked("1"), asked("3"));
+    let a_step = |kind: fn(&str) -> bool| {
+        let all = |calls: &BTreeMap<String, u64>| -> u64 {
+            let of_kind = calls.iter().filter(|(name, _)| kind(name));
+            of_kind.map(|(_, count)| count).sum()
+        };
+        (all(&more) - all(&few)) / 2
+    };
+    let kernels = a_step(|name| name.starts_with("kernel "));
+    let allocations = a_step(|name| name == "cuMemAllocAsync");
+    let waits = a_step(|name| name == "cuMemcpyDtoHAsync_v2");
+    println!("{kernels} kernels, {allocations} allocations, {waits} copies to the host");
+    assert!(kernels <= 135 && allocations <= 205 && waits <= 2);
+}
+
+const STEPS: &str = "SRFILTER_TEST_STEPS";
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn steps_inside() {
+    let steps = std::env::var(STEPS).map_or(1, |steps| steps.parse().unwrap());
+    let (recipe, dataset) = begin(&flags("srresnet", "width = 8\nblocks = 3"));
+    let mut trainer = Trainer::on(&gpu(), &recipe, &dataset, None).unwrap();
+    for _ in 0..steps {
+        trainer.step().unwrap();
+    }
+}
+
 /// A run stops, goes on on the GPU as if it had not, and also on the CPU.
 #[test]
 #[ignore = "run by another test, in a process of its own"]

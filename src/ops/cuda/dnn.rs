@@ -9,6 +9,7 @@ use super::layers::{self, Kind, Values, With};
 use crate::ops::Border;
 use crate::ops::conv::rounds;
 use crate::ops::cpu::Geometry;
+use crate::ops::tensors::given;
 use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::cudnn::{result, sys};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DeviceRepr};
@@ -402,10 +403,11 @@ impl CustomOp3 for Convolution {
         }
         let wanted = |tensor: &Tensor| tensor.track_op();
         let of_bias = || layers::sums(Kind::Sums, &grad, &With::default())?.get(0);
+        let of_weights = wanted(weights).then(|| self.of_weights(images, &grad));
         Ok((
             (wanted(images).then(|| self.of_images(weights, &grad))).transpose()?,
-            (wanted(weights).then(|| self.of_weights(images, &grad))).transpose()?,
-            wanted(bias).then(of_bias).transpose()?,
+            given(weights, of_weights.transpose()?)?,
+            given(bias, wanted(bias).then(of_bias).transpose()?)?,
         ))
     }
 }

@@ -5,7 +5,7 @@
 enum ChannelsKind {
     // Sums over a batch, of two numbers each: of a sample and of its square;
     MOMENTS = 0,
-    // of the gradient and of it times the sample less the channel's mean;
+    // of the gradient and of it times the normalised sample;
     NORMALISE_SUMS = 1,
     // of the gradient times what is negative of the sample;
     PRELU_SUMS = 2,
@@ -32,7 +32,7 @@ struct Channels {
     // What the sums came to, (2, C).
     const float* sums;
     float* made;
-    // (C, parts, 2).
+    // (C, count, 2); nothing where `count` is 1.
     double* parts;
     int kind;
     int batch;
@@ -43,7 +43,21 @@ struct Channels {
     float eps;
 };
 
-const int SUM_THREADS = 256;
+const int SUM_THREADS = 512;
+
+// What a channel's sums come to; of moments, mean and variance.
+DEVICE void channel_made(const Channels& a, int channel, double first, double second) {
+    if (a.kind == MOMENTS) {
+        double samples = (double)a.batch * a.area;
+        first /= samples;
+        second = second / samples - first * first;
+        second = second < 0 ? 0 : second;
+    } else if (a.kind == NORMALISE_SUMS) {
+        second /= sqrt((double)a.moments[a.channels + channel] + a.eps);
+    }
+    a.made[channel] = (float)first;
+    a.made[a.channels + channel] = (float)second;
+}
 
 // The sums of one part of a channel's samples: block (part, channel).
 KERNEL channel_parts(ARGUMENTS Channels a) {
@@ -79,13 +93,13 @@ KERNEL channel_parts(ARGUMENTS Channels a) {
         }
     }
     if (thread > 0) return;
+    if (a.count == 1) return channel_made(a, channel, shared[0], shared[1]);
     double* to = a.parts + 2 * ((size_t)channel * gridDim.x + blockIdx.x);
     to[0] = shared[0];
     to[1] = shared[1];
 }
 
-// Adds the parts of a channel, `count` of them, one thread a channel; of
-// moments, makes mean and variance.
+// Adds the parts of a channel, `count` of them, one thread a channel.
 KERNEL channel_sums(ARGUMENTS Channels a) {
     int channel = blockIdx.x * blockDim.x + threadIdx.x;
     if (channel >= a.channels) return;
@@ -94,14 +108,7 @@ KERNEL channel_sums(ARGUMENTS Channels a) {
         first += a.parts[2 * ((size_t)channel * a.count + i)];
         second += a.parts[2 * ((size_t)channel * a.count + i) + 1];
     }
-    if (a.kind == MOMENTS) {
-        double samples = (double)a.batch * a.area;
-        first /= samples;
-        second = second / samples - first * first;
-        second = second < 0 ? 0 : second;
-    }
-    a.made[channel] = (float)first;
-    a.made[a.channels + channel] = (float)second;
+    channel_made(a, channel, first, second);
 }
 
 // Makes samples of samples: block (piece of a plane, plane).
@@ -129,21 +136,40 @@ KERNEL channel_samples(ARGUMENTS Channels a) {
             } else {
                 float samples = (float)a.batch * a.area;
                 float level = a.sums[channel] / samples;
-                float slope = a.sums[a.channels + channel] * inverse * inverse / samples;
+                float slope = a.sums[a.channels + channel] * inverse / samples;
                 a.made[at] = weight * inverse * (a.grad[at] - level - (v - mean) * slope);
             }
         }
     }
 }
 
-// A step of Adam, or of gradient descent with momentum where `momentum` is
-// not negative. The fields are those of ops/descent.rs.
-struct Descend {
-    float* parameter;
-    const float* grad;
-    // (2, count), or (1, count) with momentum.
+// Tensors that a call works on, as many as its arguments have room for: block
+// (part, tensor), whose threads take the elements in turn.
+struct Each {
+    float* changed;
+    const float* other;
+    // (2, count), or (1, count), of the optimiser.
     float* moments;
     long long count;
+    // The share of the other, of a blend.
+    float taken;
+};
+
+struct Tensors {
+    Each each[96];
+};
+
+// Calls `f` with each element that is the thread's.
+template <typename F>
+DEVICE void elements(const Each& each, F f) {
+    long long step = (long long)gridDim.x * blockDim.x;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < each.count; i += step) f(i);
+}
+
+// A step of Adam, or of gradient descent with momentum where `momentum` is
+// not negative, against the gradients `other`. The fields are those of
+// ops/descent.rs.
+struct Descend {
     float gradient;
     float most;
     float decay;
@@ -158,24 +184,59 @@ struct Descend {
     float step_size;
 };
 
-KERNEL descend(ARGUMENTS Descend a) {
-    long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= a.count) return;
-    float p = a.parameter[i], first = a.moments[i];
-    float g = times(a.grad[i], a.gradient);
-    g = g < -a.most ? -a.most : g > a.most ? a.most : g;
-    g = plus(g, times(a.decay, p));
-    if (a.momentum >= 0) {
-        first = plus(times(a.momentum, first), g);
-        a.moments[i] = first;
-        a.parameter[i] = plus(p, -times(a.step_size, first));
-        return;
+KERNEL descend(ARGUMENTS Tensors all, ARGUMENTS Descend a) {
+    const Each& each = all.each[blockIdx.y];
+    elements(each, [&](long long i) {
+        float p = each.changed[i], first = each.moments[i];
+        float g = times(each.other[i], a.gradient);
+        g = g < -a.most ? -a.most : g > a.most ? a.most : g;
+        g = plus(g, times(a.decay, p));
+        if (a.momentum >= 0) {
+            first = plus(times(a.momentum, first), g);
+            each.moments[i] = first;
+            each.changed[i] = plus(p, -times(a.step_size, first));
+            return;
+        }
+        float second = each.moments[each.count + i];
+        first = plus(times(a.beta1, first), times(a.one_less_beta1, g));
+        second = plus(times(a.beta2, second), times(times(a.one_less_beta2, g), g));
+        each.moments[i] = first;
+        each.moments[each.count + i] = second;
+        float spread = plus(over(root(second), a.root_correction2), a.eps);
+        each.changed[i] = plus(times(a.kept, p), -times(a.step_size, over(first, spread)));
+    });
+}
+
+// Moves tensors towards others.
+struct Blend {
+    // The share of what is there.
+    float kept;
+};
+
+KERNEL blend(ARGUMENTS Tensors all, ARGUMENTS Blend a) {
+    const Each& each = all.each[blockIdx.y];
+    elements(each, [&](long long i) {
+        each.changed[i] = plus(times(each.changed[i], a.kept), times(each.other[i], each.taken));
+    });
+}
+
+// Sums of squares.
+struct Squares {
+    // (tensors, parts).
+    double* parts;
+};
+
+KERNEL square_parts(ARGUMENTS Tensors all, ARGUMENTS Squares a) {
+    SHARED(memory);
+    double* shared = reinterpret_cast<double*>(memory);
+    const Each& each = all.each[blockIdx.y];
+    int thread = threadIdx.x;
+    double sum = 0;
+    elements(each, [&](long long i) { sum += (double)each.other[i] * each.other[i]; });
+    shared[thread] = sum;
+    for (int half = blockDim.x / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (thread < half) shared[thread] += shared[thread + half];
     }
-    float second = a.moments[a.count + i];
-    first = plus(times(a.beta1, first), times(a.one_less_beta1, g));
-    second = plus(times(a.beta2, second), times(times(a.one_less_beta2, g), g));
-    a.moments[i] = first;
-    a.moments[a.count + i] = second;
-    float spread = plus(over(root(second), a.root_correction2), a.eps);
-    a.parameter[i] = plus(times(a.kept, p), -times(a.step_size, over(first, spread)));
+    if (thread == 0) a.parts[(size_t)blockIdx.y * gridDim.x + blockIdx.x] = shared[0];
 }

@@ -14,10 +14,17 @@ use candle_core::{CudaDevice, CudaStorage, Layout, Result, Shape, Storage, Tenso
 /// Threads of a block.
 const THREADS: u32 = 256;
 
-/// Parts that a channel's samples are summed in at most, and how many samples
-/// of one are worth it.
-const MOST_PARTS: usize = 32;
-const PART: usize = 4096;
+/// The same where a channel's samples are summed, the parts that it is done in
+/// for all channels at most, and how many samples of a part are worth it.
+const SUM_THREADS: u32 = 512;
+const MOST_PARTS: usize = 2048;
+const PART: usize = 1 << 14;
+
+/// Tensors that one call works on, as in layers.cu, and the parts of each, at
+/// most; values of a thread that are worth it.
+const TENSORS: usize = 96;
+const TENSOR_PARTS: usize = 256;
+const VALUES: usize = 8;
 
 /// `channel_*` of layers.cu: what becomes of the samples of channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,10 +71,6 @@ unsafe impl DeviceRepr for Channels {}
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 struct Descend {
-    parameter: u64,
-    grad: u64,
-    moments: u64,
-    count: i64,
     gradient: f32,
     most: f32,
     decay: f32,
@@ -84,6 +87,73 @@ struct Descend {
 
 // SAFETY: as above.
 unsafe impl DeviceRepr for Descend {}
+
+/// One of the tensors of a call: the same structure as in layers.cu.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Each {
+    changed: u64,
+    other: u64,
+    moments: u64,
+    count: i64,
+    taken: f32,
+}
+
+impl Each {
+    /// A tensor that is moved towards another, of which it takes a share.
+    pub(crate) fn blended(changed: &Tensor, other: &Tensor, taken: f32) -> Result<Self> {
+        let (changed, other) = (Values::of_tensor(changed)?, Values::of_tensor(other)?);
+        if changed.count != other.count {
+            bail!("{} values moved towards {}", changed.count, other.count)
+        }
+        Ok(Self {
+            changed: changed.address,
+            other: other.address,
+            moments: 0,
+            count: changed.count as i64,
+            taken,
+        })
+    }
+
+    /// A parameter, its gradient and their moments.
+    pub(crate) fn learning(changed: &Tensor, gradient: &Tensor, moments: &Tensor) -> Result<Self> {
+        Ok(Self {
+            moments: Values::of_tensor(moments)?.address,
+            ..Self::blended(changed, gradient, 0.0)?
+        })
+    }
+
+    /// A tensor that is only read.
+    pub(crate) fn read(tensor: &Tensor) -> Result<Self> {
+        let values = Values::of_tensor(tensor)?;
+        Ok(Self {
+            other: values.address,
+            count: values.count as i64,
+            ..Self::default()
+        })
+    }
+}
+
+/// The same structure as in layers.cu.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Tensors([Each; TENSORS]);
+
+// SAFETY: as above.
+unsafe impl DeviceRepr for Tensors {}
+
+/// Calls a kernel of ours with its structures as arguments.
+macro_rules! launch {
+    ($device:expr, $name:literal, $config:expr, $($argument:expr),+) => {{
+        let kernel = $device.get_or_load_custom_func($name, "srfilter", KERNELS)?;
+        let mut builder = kernel.builder();
+        $(builder.arg($argument);)+
+        // SAFETY: the kernel takes these structures, whose addresses are of
+        // memory that lives until the call is in the stream, which frees it in
+        // order.
+        unsafe { builder.launch($config) }.w()?;
+    }};
+}
 
 /// Dense f32 values in a GPU's memory.
 #[derive(Debug, Clone, Copy, Default)]
@@ -168,19 +238,23 @@ pub(crate) fn sums(kind: Kind, x: &Tensor, with: &With) -> Result<Tensor> {
     let channels = call.channels as usize;
     let count = (call.batch as usize * call.area as usize)
         .div_ceil(PART)
-        .min(MOST_PARTS);
-    let parts = room::<f64>(device, 2 * channels * count)?;
+        .min(MOST_PARTS.div_ceil(channels));
     let made = room::<f32>(device, 2 * channels)?;
-    call.parts = address(&parts);
     call.made = address(&made);
     call.count = count as i32;
     let each = LaunchConfig {
         grid_dim: (count as u32, channels as u32, 1),
-        block_dim: (THREADS, 1, 1),
-        shared_mem_bytes: 2 * THREADS * size_of::<f64>() as u32,
+        block_dim: (SUM_THREADS, 1, 1),
+        shared_mem_bytes: 2 * SUM_THREADS * size_of::<f64>() as u32,
     };
-    launch(device, "channel_parts", each, &call)?;
-    launch(device, "channel_sums", in_a_row(channels), &call)?;
+    if count == 1 {
+        launch!(device, "channel_parts", each, &call);
+    } else {
+        let parts = room::<f64>(device, 2 * channels * count)?;
+        call.parts = address(&parts);
+        launch!(device, "channel_parts", each, &call);
+        launch!(device, "channel_sums", in_a_row(channels), &call);
+    }
     let made = CudaStorage::wrap_cuda_slice(made, device.clone());
     Ok(tensor(made, (2, channels)))
 }
@@ -199,7 +273,7 @@ pub(crate) fn samples(
     let mut config = in_a_row(call.area as usize);
     let planes = call.batch as usize * call.channels as usize;
     config.grid_dim.1 = planes.min(usize::from(u16::MAX)) as u32;
-    launch(device, "channel_samples", config, &call)?;
+    launch!(device, "channel_samples", config, &call);
     Ok(CudaStorage::wrap_cuda_slice(made, device.clone()))
 }
 
@@ -210,28 +284,9 @@ pub(crate) fn samples_of(kind: Kind, x: &Tensor, with: &With) -> Result<Tensor> 
     Ok(tensor(made, x.shape().clone()))
 }
 
-/// A step of the optimiser: changes the parameter and its moments.
-pub(crate) fn descend(
-    device: &CudaDevice,
-    rule: &Rule,
-    parameter: Values,
-    grad: Values,
-    moments: Values,
-) -> Result<()> {
-    let rows = if rule.momentum.is_some() { 1 } else { 2 };
-    if grad.count != parameter.count || moments.count != rows * parameter.count {
-        bail!(
-            "a step of {} values with {} of a gradient and {} moments",
-            parameter.count,
-            grad.count,
-            moments.count
-        )
-    }
-    let call = Descend {
-        parameter: parameter.address,
-        grad: grad.address,
-        moments: moments.address,
-        count: parameter.count as i64,
+/// A step of the optimiser for some parameters: changes them and their moments.
+pub(crate) fn descend(device: &CudaDevice, rule: &Rule, all: &[Each]) -> Result<()> {
+    let step = Descend {
         gradient: rule.gradient,
         most: rule.most,
         decay: rule.decay,
@@ -245,7 +300,48 @@ pub(crate) fn descend(
         eps: rule.eps,
         step_size: rule.step_size,
     };
-    launch(device, "descend", in_a_row(parameter.count), &call)
+    for (tensors, config) in calls(all) {
+        launch!(device, "descend", config, &tensors, &step);
+    }
+    Ok(())
+}
+
+/// Keeps a share of each tensor and adds one of another.
+pub(crate) fn blend(device: &CudaDevice, kept: f32, all: &[Each]) -> Result<()> {
+    for (tensors, config) in calls(all) {
+        launch!(device, "blend", config, &tensors, &kept);
+    }
+    Ok(())
+}
+
+/// The sum of the squares of all tensors' values.
+pub(crate) fn square_sum(device: &CudaDevice, all: &[Each]) -> Result<f64> {
+    let mut sum = 0.0;
+    for (tensors, mut config) in calls(all) {
+        config.shared_mem_bytes = THREADS * size_of::<f64>() as u32;
+        let (parts, count, _) = config.grid_dim;
+        let parts = room::<f64>(device, parts as usize * count as usize)?;
+        let made = address(&parts);
+        launch!(device, "square_parts", config, &tensors, &made);
+        sum += device.clone_dtoh(&parts)?.into_iter().sum::<f64>();
+    }
+    Ok(sum)
+}
+
+/// Calls with as many tensors each as there is room for.
+fn calls(all: &[Each]) -> impl Iterator<Item = (Tensors, LaunchConfig)> {
+    all.chunks(TENSORS).map(move |some| {
+        let mut tensors = Tensors([Each::default(); TENSORS]);
+        tensors.0[..some.len()].copy_from_slice(some);
+        let most = some.iter().map(|each| each.count).max().unwrap_or(0);
+        let parts = (most as usize).div_ceil(THREADS as usize * VALUES);
+        let config = LaunchConfig {
+            grid_dim: (parts.clamp(1, TENSOR_PARTS) as u32, some.len() as u32, 1),
+            block_dim: (THREADS, 1, 1),
+            shared_mem_bytes: 0,
+        };
+        (tensors, config)
+    })
 }
 
 /// Memory whose contents nobody knows.
@@ -278,19 +374,4 @@ fn in_a_row(count: usize) -> LaunchConfig {
         block_dim: (THREADS, 1, 1),
         shared_mem_bytes: 0,
     }
-}
-
-fn launch<A: DeviceRepr>(
-    device: &CudaDevice,
-    name: &str,
-    config: LaunchConfig,
-    arguments: &A,
-) -> Result<()> {
-    let kernel = device.get_or_load_custom_func(name, "srfilter", KERNELS)?;
-    let mut builder = kernel.builder();
-    builder.arg(arguments);
-    // SAFETY: the kernel takes this structure, whose addresses are of memory
-    // that lives until the call is in the stream, which frees it in order.
-    unsafe { builder.launch(config) }.w()?;
-    Ok(())
 }

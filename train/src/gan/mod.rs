@@ -11,10 +11,10 @@ use crate::optim::{Descent, Settings};
 use crate::params::{Store, Vars, tensors};
 use crate::recipe::{Discriminating, Recipe};
 use anyhow::{Context, Result, ensure};
-use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 use srfilter::nn::BatchNorm;
+use srfilter::ops::gradients;
 use std::collections::BTreeMap;
 
 /// Slope of every leaky ReLU of the discriminators.
@@ -135,9 +135,9 @@ impl Adversary {
     ///
     /// A loss or a gradient that is not finite.
     pub fn step(&mut self, loss: &Tensor, lr: f64, clip: impl Fn(f64) -> f64) -> Result<f64> {
-        let value = f64::from(loss.to_scalar::<f32>()?);
-        let gradients: GradStore = loss.backward()?;
+        let gradients = gradients(loss)?;
         let norm = self.descent.gradient_norm(&gradients)?;
+        let value = f64::from(loss.to_scalar::<f32>()?);
         ensure!(
             value.is_finite() && norm.is_finite(),
             "discriminator's loss {value}, gradient norm {norm}: the training diverged; try a \
