@@ -655,6 +655,12 @@ pub static MODELS: &[Model] = &[
         built_in: files!("espcn-fast/weights.safetensors"),
     },
     Model {
+        name: "espcn-video",
+        summary: "ESPCN on luma for real streams: trained on what video encoders leave",
+        architecture: || Some(Architecture::Espcn(espcn::Config::default())),
+        built_in: files!("espcn-video/weights.safetensors"),
+    },
+    Model {
         name: "srresnet",
         summary: "SRResNet on RGB, 16 residual blocks: x2, x4 or x8",
         architecture: || Some(Architecture::SrResNet(srresnet::Config::default())),
