@@ -184,6 +184,21 @@ T passed(T value, int by) {
     return value;
 }
 
+// Four 8x8 matrices, whose rows the lanes name, as PTX hands them out (ldmatrix).
+inline void load4(uint32_t (&d)[4], const void* row) {
+    Warp& mine = warp();
+    unsigned lane = emulator::lane();
+    if ((uintptr_t)row % 16) {
+        fprintf(stderr, "ldmatrix of a row at %p\n", row);
+        abort();
+    }
+    memcpy(&mine.passed[lane], &row, sizeof row);
+    wait(mine.barrier);
+    for (unsigned i = 0; i < 4; i++)
+        memcpy(&d[i], (const char*)mine.passed[8 * i + lane / 4] + lane % 4 * 4, 4);
+    wait(mine.barrier);
+}
+
 // D += A B, each lane holding what PTX says that it holds (m16n8k16).
 template <typename T>
 void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
@@ -239,6 +254,7 @@ inline void copy16(void* shared, const void* global, bool there) {
         memset(shared, 0, 16);
 }
 inline void copies_end() {}
+using emulator::load4;
 template <int left>
 void copies_wait() {}
 

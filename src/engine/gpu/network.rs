@@ -1,8 +1,9 @@
 //! A chain of convolutions as calls of the GPU's kernels.
 //!
 //! The chain is cut where the plan of the CPU is: whole pictures lie between
-//! segments. Inside a segment the picture runs in bands of rows whose hidden
-//! layers stay in the GPU's cache; a result depends on no band.
+//! segments. Inside a segment the picture runs in bands of rows, which keep the
+//! whole GPU busy and take no more memory than that; a result depends on no
+//! band.
 
 use super::{Builder, Planes};
 use crate::Result;
@@ -20,12 +21,9 @@ use std::ops::Range;
 /// Channels that the tensor cores make at once.
 const GROUP: usize = 8;
 
-/// The share of the GPU's cache that a band's hidden layers may take.
-const CACHE_SHARE: usize = 2;
-
-/// What a band's hidden layers may take at least, in bytes: smaller bands
-/// leave parts of a large GPU idle.
-const LEAST_BAND: usize = 16 << 20;
+/// Tiles of a band for each of the GPU's multiprocessors, which work on one or
+/// two of them at a time: that few are idle while the last ones are done.
+const TILES_EACH: usize = 32;
 
 /// A network whose weights are on a GPU.
 pub(super) struct Network {
@@ -322,26 +320,33 @@ impl Network {
         end: &Convolve,
     ) -> Result<()> {
         let height = (sizes[segment.end].1 / self.layers[segment.end - 1].shuffle).max(1);
-        let (mut rows, budget) = match builder.tile {
-            0 => (height, (builder.gpu.cache / CACHE_SHARE).max(LEAST_BAND)),
-            asked => (asked.min(height), usize::MAX),
+        let width = sizes[segment.end].0 / self.layers[segment.end - 1].shuffle;
+        let mut rows = match builder.tile {
+            0 => {
+                let tiles = (TILES_EACH * builder.gpu.units).div_ceil(width.div_ceil(HALF_TILE.0));
+                // None of them much lower than the others.
+                let bands = (height / (tiles * HALF_TILE.1)).max(1);
+                height
+                    .div_ceil(bands)
+                    .next_multiple_of(HALF_TILE.1)
+                    .min(height)
+            }
+            asked => asked.min(height),
         };
         let smaller = |rows: usize| (rows / 2).next_multiple_of(HALF_TILE.1);
         let (bands, hidden) = loop {
             let bands = self.bands(segment, sizes, rows);
             let values = self.hidden(segment, sizes, &bands);
-            let fits = values.iter().sum::<usize>() * self.value_size() <= budget;
-            let can_shrink = smaller(rows) < rows;
-            if !fits && can_shrink {
-                rows = smaller(rows);
-                continue;
-            }
-            let rooms: Result<Vec<u64>> = values.iter().map(|&n| self.room(builder, n)).collect();
-            match rooms {
-                Ok(rooms) => break (bands, rooms),
-                // Less memory than the cache would have liked.
-                Err(_) if can_shrink => rows = smaller(rows),
-                Err(error) => return Err(error),
+            let sizes = values.iter().map(|&count| count * self.value_size());
+            let rooms = sizes.map(|bytes| builder.gpu.room::<u8>(bytes));
+            match rooms.collect::<candle_core::Result<Vec<_>>>() {
+                Ok(rooms) => {
+                    let keep = |memory| builder.program.keep(memory);
+                    break (bands, rooms.into_iter().map(keep).collect::<Vec<_>>());
+                }
+                // Less memory than that takes.
+                Err(_) if smaller(rows) < rows => rows = smaller(rows),
+                Err(error) => return Err(error.into()),
             }
         };
         for band in &bands {

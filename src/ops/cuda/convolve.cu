@@ -167,82 +167,132 @@ KERNEL THREADS(256) convolve_f32(ARGUMENTS Convolve a) {
 
 // ---- f16 and bf16 ----------------------------------------------------------
 
-// Columns and rows of a block of 8 warps, two rows each.
+// Columns and rows of a block of 8 warps, two beside each other: 16 columns and
+// WARP_ROWS rows each.
 #define TILE_COLUMNS 32
 #define TILE_ROWS 16
+#define WARP_COLUMNS 16
+#define WARP_ROWS 4
 
 // Values of a pixel that shared memory holds at once, and how far apart pixels
-// lie there: no two of the eight that a warp reads meet in a bank.
+// lie there: no two of the eight that are read at once meet in a bank.
 #define CHUNK 16
 #define PIXEL 24
 
-// Products of 16 pixels that a warp holds: four pieces, of 16 columns each.
-#define PIECES 4
-
 DEVICE uint32_t two(const uint16_t* at) { return *reinterpret_cast<const uint32_t*>(at); }
 
-// Stores a piece: 16 pixels of row y from column x on, `count` channels of each
-// from `channel0` on, which lie `apart` values apart in shared memory.
-template <typename T>
-CALLED void store_piece(const Convolve& a, const float* piece, int apart, int count, int channel0,
-                        int y, int x) {
-    if (y >= a.row0 + a.rows) return;
-    int pairs = count / 2;
-    int stored = a.outputs / (a.shuffle * a.shuffle);
-    size_t width = (size_t)a.width * a.shuffle;
-    for (int i = threadIdx.x % 32; i < 16 * pairs; i += 32) {
-        int channel = channel0 + i % pairs * 2;
-        int column = x + i / pairs;
-        if (column >= a.width || channel >= a.outputs) continue;
-        const float* made = piece + i / pairs * apart + i % pairs * 2;
-        float first = activated(a, channel, made[0]);
-        float second = activated(a, channel + 1, made[1]);
-        if (a.planes) {
-            leave(a, channel, y, column, first);
-            leave(a, channel + 1, y, column, second);
-            continue;
-        }
-        // All channels of a square's first pixel come first.
-        int part = channel / stored;
-        int row = y * a.shuffle + part / a.shuffle;
-        column = column * a.shuffle + part % a.shuffle;
-        if (a.skip) {
-            size_t at = ((row - a.skip_row0) * width + column) * stored + channel % stored;
-            uint32_t other = two(reinterpret_cast<const uint16_t*>(a.skip) + at);
-            first += T::value(other & 0xffff);
-            second += T::value(other >> 16);
-        }
-        size_t at = ((row - a.made_row0) * width + column) * stored + channel % stored;
-        uint32_t both = T::bits(first) | (uint32_t)T::bits(second) << 16;
-        *reinterpret_cast<uint32_t*>(reinterpret_cast<uint16_t*>(a.made) + at) = both;
+// Eight values, whose address is a multiple of 16.
+DEVICE void read8(const void* from, float (&to)[8]) {
+    const float4* halves = reinterpret_cast<const float4*>(from);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        float4 four = halves[i];
+        to[4 * i] = four.x;
+        to[4 * i + 1] = four.y;
+        to[4 * i + 2] = four.z;
+        to[4 * i + 3] = four.w;
     }
 }
 
-// Stores what the warps made. Piece p: row p / 2 of the warp, columns from
-// p % 2 * 16 on. Each lane holds two channels of two pixels of a piece, which
-// change hands in shared memory.
+// Stores 16 pixels of row y from column x on, GROUPS * 8 channels of each from
+// `channel0` on, which lie `apart` values apart in shared memory.
+template <typename T, int GROUPS>
+CALLED void store_row(const Convolve& a, const float* made, int apart, int channel0, int y, int x) {
+    if (y >= a.row0 + a.rows) return;
+    int lane = threadIdx.x % 32;
+    if (a.planes) {
+        int count = min(GROUPS * 8, a.outputs - channel0);
+        for (int i = lane; i < WARP_COLUMNS * count; i += 32) {
+            int channel = channel0 + i / WARP_COLUMNS;
+            int column = x + i % WARP_COLUMNS;
+            float value = made[i % WARP_COLUMNS * apart + i / WARP_COLUMNS];
+            if (column < a.width) leave(a, channel, y, column, activated(a, channel, value));
+        }
+        return;
+    }
+    int stored = a.outputs / (a.shuffle * a.shuffle);
+    size_t width = (size_t)a.width * a.shuffle;
+    for (int i = lane; i < WARP_COLUMNS * GROUPS; i += 32) {
+        int group = i % GROUPS;
+        int channel = channel0 + group * 8;
+        int column = x + i / GROUPS;
+        if (column >= a.width || channel >= a.outputs) continue;
+        float values[8], bias[8], slope[8];
+        read8(made + i / GROUPS * apart + group * 8, values);
+        read8(reinterpret_cast<const float*>(a.bias) + channel, bias);
+        if (a.slope) read8(reinterpret_cast<const float*>(a.slope) + channel, slope);
+        // All channels of a square's first pixel come first.
+        int part = a.shuffle == 1 ? 0 : channel / stored;
+        int row = y * a.shuffle + part / a.shuffle;
+        column = column * a.shuffle + part % a.shuffle;
+        channel -= part * stored;
+        uint4 other = make_uint4(0, 0, 0, 0);
+        if (a.skip) {
+            size_t at = ((row - a.skip_row0) * width + column) * stored + channel;
+            other = *reinterpret_cast<const uint4*>(reinterpret_cast<const uint16_t*>(a.skip) + at);
+        }
+        const uint32_t others[4] = {other.x, other.y, other.z, other.w};
+        uint32_t pairs[4];
+#pragma unroll
+        for (int pair = 0; pair < 4; pair++) {
+            uint32_t bits[2];
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int at = 2 * pair + half;
+                float value = values[at] + bias[at];
+                if (a.slope && value < 0.0f) value *= slope[at];
+                if (a.skip) value += T::value(half ? others[pair] >> 16 : others[pair] & 0xffff);
+                bits[half] = T::bits(value);
+            }
+            pairs[pair] = bits[0] | bits[1] << 16;
+        }
+        size_t at = ((row - a.made_row0) * width + column) * stored + channel;
+        *reinterpret_cast<uint4*>(reinterpret_cast<uint16_t*>(a.made) + at) =
+            make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+    }
+}
+
+// Where a warp's rows and columns begin in the block's.
+DEVICE int warp_row() { return threadIdx.x / 64 * WARP_ROWS; }
+DEVICE int warp_column() { return threadIdx.x / 32 % 2 * WARP_COLUMNS; }
+
+// Stores what the warps made. Each lane holds two channels of two pixels of a
+// row, which change hands in shared memory.
 template <typename T, int GROUPS>
 DEVICE void finish(const Convolve& a, unsigned char* shared, int top, int left, int group0,
-                   float (&sums)[PIECES][GROUPS][4]) {
+                   float (&sums)[WARP_ROWS][GROUPS][4]) {
     const int apart = GROUPS * 8 + 4;
     int lane = threadIdx.x % 32;
-    int warp = threadIdx.x / 32;
-    float* mine = reinterpret_cast<float*>(shared) + warp * 16 * apart;
+    float* mine = reinterpret_cast<float*>(shared) + threadIdx.x / 32 * WARP_COLUMNS * apart;
     __syncthreads();
 #pragma unroll
-    for (int piece = 0; piece < PIECES; piece++) {
+    for (int row = 0; row < WARP_ROWS; row++) {
 #pragma unroll
         for (int group = 0; group < GROUPS; group++) {
             float* at = mine + lane / 4 * apart + group * 8 + lane % 4 * 2;
-            at[0] = sums[piece][group][0];
-            at[1] = sums[piece][group][1];
-            at[8 * apart] = sums[piece][group][2];
-            at[8 * apart + 1] = sums[piece][group][3];
+            at[0] = sums[row][group][0];
+            at[1] = sums[row][group][1];
+            at[8 * apart] = sums[row][group][2];
+            at[8 * apart + 1] = sums[row][group][3];
         }
         __syncwarp();
-        store_piece<T>(a, mine, apart, GROUPS * 8, group0 * 8, top + 2 * warp + piece / 2,
-                       left + piece % 2 * 16);
+        store_row<T, GROUPS>(a, mine, apart, group0 * 8, top + warp_row() + row, left + warp_column());
         __syncwarp();
+    }
+}
+
+// What a lane holds of the weights of one step: 16 products by 8 channels,
+// GROUPS times.
+template <int GROUPS>
+DEVICE void read_weights(const Convolve& a, size_t step, int group0, uint32_t (&b)[GROUPS][2]) {
+    int groups = (a.outputs + 7) / 8;
+    const uint2* at = reinterpret_cast<const uint2*>(a.weights) + (step * groups + group0) * 32 +
+                      threadIdx.x % 32;
+#pragma unroll
+    for (int group = 0; group < GROUPS; group++) {
+        uint2 w = group0 + group < groups ? at[group * 32] : make_uint2(0, 0);
+        b[group][0] = w.x;
+        b[group][1] = w.y;
     }
 }
 
@@ -275,41 +325,29 @@ DEVICE void first_layer(const Convolve& a) {
     }
     __syncthreads();
     int lane = threadIdx.x % 32;
-    int warp = threadIdx.x / 32;
     int pixel = lane / 4;
-    int pair = lane % 4 * 2;
     // Columns begin at the pixel: at an odd one, in the second copy.
     const uint16_t* patch = pixel % 2 ? odd + pixel - 1 : even + pixel;
+    patch += warp_row() * wide + warp_column() + lane % 4 * 2;
     int group0 = blockIdx.z * GROUPS;
-    int groups = (a.outputs + 7) / 8;
-    const uint2* weights = reinterpret_cast<const uint2*>(a.weights);
-    float sums[PIECES][GROUPS][4] = {};
+    float sums[WARP_ROWS][GROUPS][4] = {};
     for (int step = 0; step < a.inputs * a.kernel; step++) {
-        int plane = step / a.kernel;
-        int ky = step % a.kernel;
         uint32_t b[GROUPS][2];
+        read_weights<GROUPS>(a, step, group0, b);
+        const uint16_t* at = patch + (step / a.kernel * tall + step % a.kernel) * wide;
 #pragma unroll
-        for (int group = 0; group < GROUPS; group++) {
-            uint2 w = group0 + group < groups
-                          ? weights[((size_t)step * groups + group0 + group) * 32 + lane]
-                          : make_uint2(0, 0);
-            b[group][0] = w.x;
-            b[group][1] = w.y;
-        }
-#pragma unroll
-        for (int piece = 0; piece < PIECES; piece++) {
-            int row = plane * tall + 2 * warp + piece / 2 + ky;
-            const uint16_t* at = patch + row * wide + piece % 2 * 16 + pair;
+        for (int row = 0; row < WARP_ROWS; row++, at += wide) {
             uint32_t av[4] = {two(at), two(at + 8), two(at + 8), two(at + 16)};
 #pragma unroll
-            for (int group = 0; group < GROUPS; group++) T::mma(sums[piece][group], av, b[group]);
+            for (int group = 0; group < GROUPS; group++) T::mma(sums[row][group], av, b[group]);
         }
     }
     finish<T, GROUPS>(a, rows_shared, top, left, group0, sums);
 }
 
 // Any other layer: pixels of T in, 16 channels at a time, the next ones on
-// their way meanwhile. Weights: by 16 channels in, tap, group of 8 channels
+// their way meanwhile. A row of pixels is read once for each column of the
+// kernel, and serves all rows of the warp's results. Weights: by 16 channels in, tap, group of 8 channels
 // out, lane: what the lane holds of them.
 template <typename T, int GROUPS>
 DEVICE void later_layer(const Convolve& a) {
@@ -338,12 +376,9 @@ DEVICE void later_layer(const Convolve& a) {
         copies_end();
     };
     int lane = threadIdx.x % 32;
-    int warp = threadIdx.x / 32;
-    int pair = lane % 4 * 2;
     int group0 = blockIdx.z * GROUPS;
-    int groups = (a.outputs + 7) / 8;
-    const uint2* weights = reinterpret_cast<const uint2*>(a.weights);
-    float sums[PIECES][GROUPS][4] = {};
+    int last = a.kernel + WARP_ROWS - 1;
+    float sums[WARP_ROWS][GROUPS][4] = {};
     fetch(0);
     for (int chunk = 0; chunk < chunks; chunk++) {
         if (chunk + 1 < chunks) {
@@ -353,27 +388,32 @@ DEVICE void later_layer(const Convolve& a) {
             copies_wait<0>();
         }
         __syncthreads();
-        const uint16_t* patch = patches + chunk % 2 * patch_size + lane / 4 * PIXEL + pair;
-        for (int tap = 0; tap < taps; tap++) {
-            int ky = tap / a.kernel;
-            int kx = tap % a.kernel;
-            size_t step = (size_t)chunk * taps + tap;
-            uint32_t b[GROUPS][2];
+        const uint16_t* patch = patches + chunk % 2 * patch_size + lane / 16 * 8 +
+                                (warp_row() * wide + warp_column() + lane % 16) * PIXEL;
+        for (int kx = 0; kx < a.kernel; kx++, patch += PIXEL) {
+            size_t step = (size_t)chunk * taps + kx;
+            const uint16_t* at = patch;
+            // The weights of the kernel's last rows.
+            uint32_t b[WARP_ROWS][GROUPS][2];
+            for (int first = 0; first < last; first += WARP_ROWS) {
 #pragma unroll
-            for (int group = 0; group < GROUPS; group++) {
-                uint2 w = group0 + group < groups
-                              ? weights[(step * groups + group0 + group) * 32 + lane]
-                              : make_uint2(0, 0);
-                b[group][0] = w.x;
-                b[group][1] = w.y;
-            }
+                for (int i = 0; i < WARP_ROWS; i++) {
+                    int seen = first + i;
+                    if (seen >= last) break;
+                    if (seen < a.kernel) read_weights<GROUPS>(a, step + seen * a.kernel, group0, b[i]);
+                    uint32_t av[4];
+                    load4(av, at);
+                    at += wide * PIXEL;
 #pragma unroll
-            for (int piece = 0; piece < PIECES; piece++) {
-                int row = 2 * warp + piece / 2 + ky;
-                const uint16_t* at = patch + (row * wide + piece % 2 * 16 + kx) * PIXEL;
-                uint32_t av[4] = {two(at), two(at + 8 * PIXEL), two(at + 8), two(at + 8 * PIXEL + 8)};
+                    for (int row = 0; row < WARP_ROWS; row++) {
+                        int ky = seen - row;
+                        if (ky < 0 || ky >= a.kernel) continue;
 #pragma unroll
-                for (int group = 0; group < GROUPS; group++) T::mma(sums[piece][group], av, b[group]);
+                        for (int group = 0; group < GROUPS; group++) {
+                            T::mma(sums[row][group], av, b[(i - row + WARP_ROWS) % WARP_ROWS][group]);
+                        }
+                    }
+                }
             }
         }
         // The patch that was read is the next one to be written.

@@ -41,6 +41,15 @@ DEVICE void copies_wait() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(left));
 }
 
+// Four 8x8 matrices of 16-bit values from shared memory: lane i names row i % 8
+// of matrix i / 8, whose address is a multiple of 16.
+DEVICE void load4(uint32_t (&d)[4], const void* row) {
+    unsigned from = static_cast<unsigned>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+                 : "r"(from));
+}
+
 // Half precision.
 struct F16 {
     typedef uint16_t Bits;

@@ -32,8 +32,8 @@ pub(crate) struct Gpu {
     stream: Arc<CudaStream>,
     /// Shared memory that a block may have, in bytes.
     pub(crate) shared: usize,
-    /// Bytes of the second-level cache.
-    pub(crate) cache: usize,
+    /// Multiprocessors.
+    pub(crate) units: usize,
 }
 
 impl Gpu {
@@ -49,12 +49,12 @@ impl Gpu {
         use sys::CUdevice_attribute as A;
         let shared =
             attribute(A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?.max(0) as usize;
-        let cache = attribute(A::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?.max(0) as usize;
+        let units = attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?.max(1) as usize;
         Ok(Self {
             stream,
             device,
             shared: shared.max(USUAL_SHARED),
-            cache,
+            units,
         })
     }
 
@@ -396,9 +396,9 @@ pub(crate) const PLAIN_CHANNELS: usize = 16;
 pub(crate) const CHUNK: usize = 16;
 const PIXEL: usize = 24;
 
-/// Warps of a block, and pixels of a piece that a warp stores at once.
+/// Warps of a block, and pixels of a row that a warp stores at once.
 const WARPS: usize = 8;
-const PIECE: usize = 16;
+const WARP_COLUMNS: usize = 16;
 
 /// The widest kernel that the first layer may have, in 16-bit types.
 pub(crate) const WIDEST_FIRST: usize = CHUNK;
@@ -598,8 +598,8 @@ impl Program {
                 patches * rows * (HALF_TILE.0 + kernel - 1) * PIXEL * size_of::<u16>()
             }
         };
-        let pieces = WARPS * PIECE * (groups * 8 + 4) * size_of::<f32>();
-        let shared = patch.max(pieces);
+        let made = WARPS * WARP_COLUMNS * (groups * 8 + 4) * size_of::<f32>();
+        let shared = patch.max(made);
         if shared > self.gpu.shared {
             bail!("a kernel of side {kernel} is too large for this GPU")
         }
