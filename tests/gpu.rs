@@ -7,7 +7,7 @@
 use srfilter::Scale;
 use srfilter::engine::{DeviceChoice, GpuPlan, Job, Options, Precision, Shape, Upscaler};
 use srfilter::frame::{Color, FrameMut, FrameRef, PixelFormat};
-use srfilter::models::{Architecture, Scales, WorksAt, hdsrnet};
+use srfilter::models::{Architecture, Scales, WorksAt, drct, hdsrnet};
 use srfilter::weights::{Hints, Loaded};
 use std::path::Path;
 use std::sync::Arc;
@@ -60,6 +60,30 @@ fn convolutions_of_tensors() {
         false => &[],
     };
     assert!(asked.iter().eq(expected), "{asked:?}");
+}
+
+/// Tiles that overlap go to the GPU at once, as many as its memory takes: each
+/// batch of them comes back by one copy.
+#[test]
+fn overlapping_tiles_are_seen_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let copies = |left: &str| -> u32 {
+        let path = dir.path().join("calls");
+        let settings = [
+            ("SRFILTER_EMULATED_CALLS", path.to_str().unwrap()),
+            ("SRFILTER_TEST_LEFT", left),
+        ];
+        emulated::run("averaged_inside", &settings);
+        let calls = std::fs::read_to_string(&path).unwrap();
+        let copies = calls
+            .lines()
+            .find_map(|l| l.strip_prefix("cuMemcpyDtoHAsync_v2 "));
+        copies.unwrap().parse().unwrap()
+    };
+    assert_eq!(copies(""), 1);
+    let fewer = copies("1600000");
+    println!("{fewer} batches");
+    assert!((2..15).contains(&fewer));
 }
 
 /// Bytes of a frame without padding.
@@ -571,6 +595,47 @@ fn whole_inside() {
     assert!(why.contains("286 MiB are free"), "{why}");
     assert_eq!(upscaler.place().name(), "cpu");
     Upscaler::check(&model, &job(16), &Options::default()).unwrap();
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn averaged_inside() {
+    let job = Job::exact(shape(PixelFormat::Rgb, (37, 21)), Scale::whole(2));
+    let frame = Frame::drawn(job.input);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("drct.safetensors");
+    let small = drct::Config {
+        width: 12,
+        groups: 1,
+        heads: 2,
+        window: 4,
+        growth: 4,
+        mlp_ratio: 2,
+    };
+    let two = Scale::whole(2);
+    common::save(&file, Architecture::Drct(small), Scales::list([two]), 6);
+    let model = Loaded::file(&file, None, &Hints::default()).unwrap();
+    let on = |device| Options {
+        device,
+        precision: Precision::F32,
+        tile: 12,
+        overlap: 5,
+        memory: 1 << 30,
+        ..Options::default()
+    };
+    let cpu = Upscaler::new(Arc::clone(&model), job, &on(DeviceChoice::Cpu));
+    let cpu = frame.upscaled(&mut cpu.unwrap());
+    let mut upscaler = Upscaler::new(model, job, &on(DeviceChoice::Auto)).unwrap();
+    let left = std::env::var("SRFILTER_TEST_LEFT").unwrap_or_default();
+    if !left.is_empty() {
+        // Somebody else takes the rest.
+        // SAFETY: nothing else of this process asks for its environment now.
+        unsafe { std::env::set_var("SRFILTER_EMULATED_MEMORY", &left) };
+    }
+    let made = frame.upscaled(&mut upscaler);
+    assert!(made.apart(&cpu).is_close(Precision::F32));
+    assert_eq!(upscaler.tiles(), 15);
+    assert!(upscaler.place().name().starts_with("cuda:0"));
 }
 
 /// A network that candle runs, when the GPU's memory ends or the GPU is lost:

@@ -29,13 +29,15 @@ const SMALLEST: usize = 16;
 /// How planes may be divided.
 #[derive(Debug, Clone)]
 pub(super) struct Division {
-    /// Where the network's weights are. Tiles go one by one to a GPU.
+    /// Where the network's weights are. To a GPU go tiles as large as they may be,
+    /// and as many at once as its memory holds.
     pub(super) device: Device,
     /// Side of a tile in samples at most; 0: chosen here.
     pub(super) tile: usize,
     /// Threads to keep busy.
     pub(super) threads: usize,
-    /// Bytes for what is inside a network that takes means over the picture.
+    /// Bytes for what is inside a network that takes means over the picture, or
+    /// sees it in tiles that overlap, on a GPU.
     pub(super) memory: u64,
     /// Samples that tiles of a network that sees the whole picture overlap by,
     /// to be averaged there; 0: it does see the whole picture.
@@ -69,6 +71,8 @@ pub(super) struct Stage {
     tile: (usize, usize),
     /// Samples that tiles overlap by, to be averaged there; 0: they do not.
     overlap: usize,
+    /// Those tiles that the network sees at once.
+    at_once: usize,
     /// Whether a GPU may round the factors of products to TF32.
     rounds: bool,
     /// The network as one fused plan, where there is one.
@@ -134,8 +138,11 @@ impl Stage {
             WorksAt::Output => View::Enlarged(Box::new(Resampler::resize(from, to))),
             WorksAt::Input(_) => View::Input(from),
         };
-        let (_, height) = view.size();
+        let (width, height) = view.size();
+        let on_gpu = !division.device.is_cpu();
         let tile = match division.tile {
+            // As large as the memory lets it be: it becomes smaller where that ends.
+            0 if on_gpu => width.max(height),
             0 => TILE,
             tile => tile,
         };
@@ -145,16 +152,20 @@ impl Stage {
         let averaged = division.averaged().filter(|_| network.whole_frame());
         let tile = match (network.whole_frame(), network.pools()) {
             (true, _) => {
-                let (width, height) = view.size();
                 averaged.map_or((width, height), |side| (side.min(width), side.min(height)))
             }
             (_, 0) => (tile, height.div_ceil(bands).max(thinnest)),
             // Every mean takes a pass: as few tiles as the memory lets be.
             _ => pooled_tile(&network, view.size(), division),
         };
+        let at_once = match on_gpu {
+            true => (division.memory / bytes(&network, tile)).max(1),
+            false => 1,
+        };
         Self {
             tile,
             overlap: averaged.map_or(0, |_| division.overlap),
+            at_once: usize::try_from(at_once).unwrap_or(usize::MAX),
             rounds: division.rounds,
             factor: works_at.factor(),
             device: division.device.clone(),
@@ -198,6 +209,15 @@ impl Stage {
         let side = self.tile.0.max(self.tile.1);
         let whole = self.network.whole_frame() && self.overlap == 0;
         (!whole && side > SMALLEST).then_some(side)
+    }
+
+    /// Lets half as many overlapping tiles be seen at once; whether that was
+    /// possible.
+    #[cfg(feature = "cuda")]
+    pub(super) fn halve(&mut self) -> bool {
+        let many = self.overlap > 0 && self.at_once > 1;
+        self.at_once = self.at_once.min(self.tiles()).div_ceil(2);
+        many
     }
 
     /// The number of tiles that one run makes.
@@ -282,16 +302,22 @@ impl Stage {
         let columns = starts(seen_width, self.tile.0, self.overlap);
         let rows = starts(seen_height, self.tile.1, self.overlap);
         output.iter_mut().flatten().for_each(|sum| *sum = 0.0);
-        for &top in &rows {
-            for &left in &columns {
-                let (x, y) = (left..left + self.tile.0, top..top + self.tile.1);
-                let parts = input.iter().map(|plane| self.view.part(plane, &x, &y));
-                let samples: Vec<f32> = parts.flatten().map(|v| v / PEAK).collect();
-                let shape = (1, input.len(), y.len(), x.len());
-                let tensor = Tensor::from_vec(samples, shape, &self.device)?;
-                let made = ops::rounding(self.rounds, || self.network.forward(&tensor))?;
-                let made = self.samples(&made, output.len(), self.tile)?;
-                let (made_width, start) = (x.len() * self.factor, left * self.factor);
+        let across = |&top: &usize| columns.iter().map(move |&left| (left, top));
+        let corners: Vec<_> = rows.iter().flat_map(across).collect();
+        let (tile_width, tile_height) = self.tile;
+        for corners in corners.chunks(self.at_once) {
+            let seen = corners.iter().flat_map(|&(left, top)| {
+                let (x, y) = (left..left + tile_width, top..top + tile_height);
+                let parts = input.iter().map(move |p| self.view.part(p, &x, &y));
+                parts.flatten().map(|v| v / PEAK)
+            });
+            let shape = (corners.len(), input.len(), tile_height, tile_width);
+            let tensor = Tensor::from_vec(seen.collect::<Vec<_>>(), shape, &self.device)?;
+            let made = ops::rounding(self.rounds, || self.network.forward(&tensor))?;
+            let made = self.samples(&made, (corners.len(), output.len()), self.tile)?;
+            let tiles = made.chunks_exact(made.len() / corners.len());
+            for (&(left, top), made) in corners.iter().zip(tiles) {
+                let (made_width, start) = (tile_width * self.factor, left * self.factor);
                 let made_planes = made.chunks_exact(made.len() / output.len().max(1));
                 for (plane, made) in output.iter_mut().zip(made_planes) {
                     let lines = plane.chunks_exact_mut(width).skip(top * self.factor);
@@ -325,9 +351,14 @@ impl Stage {
         Ok(())
     }
 
-    /// The samples of a result, if it is as large as it should be.
-    fn samples(&self, result: &Tensor, planes: usize, kept: (usize, usize)) -> Result<Vec<f32>> {
-        let expected = (1, planes, kept.1 * self.factor, kept.0 * self.factor);
+    /// The samples of some tiles' result, if it is as large as it should be.
+    fn samples(
+        &self,
+        result: &Tensor,
+        (tiles, planes): (usize, usize),
+        kept: (usize, usize),
+    ) -> Result<Vec<f32>> {
+        let expected = (tiles, planes, kept.1 * self.factor, kept.0 * self.factor);
         if result.dims4()? != expected {
             return Err(Error::Frame(format!(
                 "the network made {:?} samples of a tile, expected {expected:?}",
@@ -429,7 +460,7 @@ impl Stage {
             },
         };
         let made = (kept.0 * self.factor, kept.1 * self.factor);
-        let result = self.samples(&result, band.len(), kept)?;
+        let result = self.samples(&result, (1, band.len()), kept)?;
         let columns = columns.start * self.factor..columns.end * self.factor;
         for (part, result) in band.iter_mut().zip(result.chunks_exact(made.0 * made.1)) {
             let made_rows = result.chunks_exact(made.0).skip(skip.1 * self.factor);
@@ -472,6 +503,11 @@ fn starts(len: usize, tile: usize, overlap: usize) -> Vec<usize> {
     let step = tile.saturating_sub(overlap).max(1);
     let last = len.saturating_sub(tile);
     (0..last).step_by(step).chain([last]).collect()
+}
+
+/// Bytes that a network holds at once of a tile.
+fn bytes(network: &Scaled, (width, height): (usize, usize)) -> u64 {
+    ((network.working_set() * size_of::<f32>()).max(1) * width * height) as u64
 }
 
 /// Columns and rows of a tile of a network that takes means over the picture:

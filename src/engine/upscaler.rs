@@ -452,9 +452,14 @@ impl Upscaler {
         result
     }
 
-    /// Halves the side of the tiles; whether that was possible.
+    /// Halves the number of tiles that are seen at once, or their side; whether
+    /// that was possible.
     #[cfg(feature = "cuda")]
     fn make_tiles_smaller(&mut self) -> bool {
+        let fewer = self.stages.iter_mut().map(Stage::halve);
+        if fewer.fold(false, |any, halved| any || halved) {
+            return true;
+        }
         let sides = self.stages.iter().map(Stage::side);
         let Some(tile) = sides.max().flatten().map(|side| side / 2) else {
             return false;
