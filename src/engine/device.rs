@@ -55,6 +55,16 @@ impl Place {
         Some((context.ordinal(), context.cu_ctx().cast()))
     }
 
+    /// So many bytes of the host's memory that the GPU copies from and to by
+    /// itself, all zero; `None` where there are none left, and for the CPU.
+    /// [`Upscaler`](super::Upscaler)s of this GPU take and make frames in it
+    /// without a copy by the CPU.
+    #[cfg(feature = "cuda")]
+    pub fn host_memory(&self, bytes: usize) -> Option<super::HostMemory> {
+        let device = self.device.as_cuda_device().ok()?;
+        super::HostMemory::new(device, bytes).ok()
+    }
+
     /// Bytes that its memory can still give, where it says so.
     pub(super) fn free(&self) -> Option<u64> {
         #[cfg(feature = "cuda")]

@@ -16,6 +16,8 @@ mod precision;
 mod stage;
 mod upscaler;
 
+#[cfg(feature = "cuda")]
+pub use crate::ops::cuda::HostMemory;
 pub use device::{DeviceChoice, Place};
 #[cfg(feature = "cuda")]
 pub use gpu::{GpuPlan, GpuPlane};

@@ -456,8 +456,8 @@ impl Upscaler {
     /// that was possible.
     #[cfg(feature = "cuda")]
     fn make_tiles_smaller(&mut self) -> bool {
-        let fewer = self.stages.iter_mut().map(Stage::halve);
-        if fewer.fold(false, |any, halved| any || halved) {
+        let halved: Vec<bool> = self.stages.iter_mut().map(Stage::halve).collect();
+        if halved.contains(&true) {
             return true;
         }
         let sides = self.stages.iter().map(Stage::side);

@@ -107,6 +107,11 @@ pub(super) fn formats() -> Vec<VideoFormat> {
     }
 }
 
+/// Of memory of the host that the GPU copies from and to; `None` for the CPU.
+pub(super) fn allocator(place: &Place) -> Option<gst::Allocator> {
+    super::host_memory::HostAllocator::of(place)
+}
+
 /// Whether caps mean frames in a GPU's memory.
 pub(super) fn is_cuda(caps: &gst::CapsRef) -> bool {
     caps.features(0)

@@ -136,6 +136,8 @@ pub struct SrFilter {
     /// The GPU's context, shared with the pipeline, where there is one. Nobody
     /// knows before READY.
     session: Mutex<Option<Option<Arc<Session>>>>,
+    /// Of memory that the GPU copies from and to, where there is one.
+    allocator: Mutex<Option<gst::Allocator>>,
 }
 
 #[glib::object_subclass]
@@ -344,6 +346,7 @@ impl BaseTransformImpl for SrFilter {
         {
             *lock(&self.session) = Some(None);
         }
+        *lock(&self.allocator) = cuda::allocator(&place);
         *lock(&self.state) = Some(state);
         Ok(())
     }
@@ -460,6 +463,9 @@ impl BaseTransformImpl for SrFilter {
             }
             _ => {
                 self.parent_propose_allocation(decide_query, query)?;
+                if decide_query.is_some() {
+                    self.offer_allocator(query);
+                }
                 self.ask_for_more(query);
                 Ok(())
             }
@@ -481,6 +487,14 @@ impl BaseTransformImpl for SrFilter {
             match offered {
                 None => query.add_allocation_pool(Some(&pool), size, least, most),
                 Some(_) => query.set_nth_allocation_pool(0, Some(&pool), size, least, most),
+            }
+        } else {
+            // Pools of a kind of their own allocate by themselves.
+            let kind = gst_video::VideoBufferPool::static_type();
+            let usual = |pool: gst::BufferPool| pool.type_() == kind;
+            let mut pools = query.allocation_pools().filter_map(|(pool, ..)| pool);
+            if pools.all(usual) {
+                self.offer_allocator(query);
             }
         }
         self.parent_decide_allocation(query)
@@ -672,6 +686,18 @@ impl SrFilter {
         let message = gst::message::HaveContext::builder(context).src(&*element);
         // Without a bus there is nobody to share with.
         let _ = element.post_message(message.build());
+    }
+
+    /// Names the allocator of memory that the GPU copies from and to, unless
+    /// another one was named.
+    fn offer_allocator(&self, query: &mut gst::query::Allocation) {
+        let allocator = lock(&self.allocator).clone();
+        let Some(allocator) = allocator else { return };
+        match query.allocation_params().next() {
+            None => query.add_allocation_param(Some(&allocator), gst::AllocationParams::default()),
+            Some((None, params)) => query.set_nth_allocation_param(0, Some(&allocator), params),
+            Some((Some(_), _)) => {}
+        }
     }
 
     /// Enlarges a frame in the GPU's memory; whether that was possible.

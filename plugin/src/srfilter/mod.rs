@@ -10,6 +10,8 @@ mod cuda;
 #[cfg(not(feature = "cuda"))]
 #[path = "no_cuda.rs"]
 mod cuda;
+#[cfg(feature = "cuda")]
+mod host_memory;
 mod imp;
 mod metas;
 mod video;

@@ -11,6 +11,11 @@ pub(super) fn formats() -> Vec<gst_video::VideoFormat> {
     Vec::new()
 }
 
+/// No GPU copies from or to anything.
+pub(super) fn allocator(_: &Place) -> Option<gst::Allocator> {
+    None
+}
+
 /// Whether caps mean frames in a GPU's memory.
 pub(super) fn is_cuda(_: &gst::CapsRef) -> bool {
     false

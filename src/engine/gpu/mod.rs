@@ -13,7 +13,9 @@ use crate::frame::resample::{Axis, Resampler};
 use crate::frame::{Component, Family, FrameMut, FrameRef, Luma601, PixelFormat, YuvToRgb};
 use crate::models::{Channels, ScaledNetwork, WorksAt};
 use crate::nn::Packed;
-use crate::ops::cuda::{Bytes, ColorChange, Colors, Gpu, Half, Memory, Pinned, Program, Resample};
+use crate::ops::cuda::{
+    Bytes, ColorChange, Colors, Gpu, Half, HostMemory, Memory, Pinned, Program, Resample, Rows,
+};
 use crate::weights::Loaded;
 use crate::{Error, Result, Scale};
 use network::Network;
@@ -78,6 +80,8 @@ pub(super) struct GpuJob {
     begun: VecDeque<usize>,
     /// Whether there is no memory for two.
     alone: bool,
+    /// Whether what is begun is fetched, too.
+    fetches: bool,
     planes: Option<Bare>,
 }
 
@@ -89,31 +93,69 @@ struct Frames {
     program: Program,
     input: (Pinned, Memory),
     output: (Pinned, Memory),
+    /// Whether what was begun is fetched, too.
+    fetches: bool,
 }
 
 impl Frames {
-    /// Begins to make a frame of `input`, until [`Gpu::wait`].
-    fn begin(&mut self, job: &Job, input: &FrameRef<'_>) -> Result<()> {
-        let format = job.input.format;
-        let mut bytes = self.input.0.bytes();
-        for plane in 0..format.planes() {
-            let (row, rows) = plane_size(format, plane, job.input.size);
-            let (taken, rest) = bytes.split_at_mut(row * rows);
-            let (data, stride) = input.plane(plane);
-            for (to, from) in taken.chunks_exact_mut(row).zip(data.chunks(stride)) {
-                to.copy_from_slice(&from[..row]);
+    /// Begins to make a frame of `input`, until [`Gpu::wait`]; fetches it where
+    /// it is wanted in memory that the GPU cannot copy to.
+    fn begin(&mut self, job: &Job, input: &FrameRef<'_>, fetches: bool) -> Result<()> {
+        if !self.send_there(job, input)? {
+            let format = job.input.format;
+            let mut bytes = self.input.0.bytes();
+            for plane in 0..format.planes() {
+                let (row, rows) = plane_size(format, plane, job.input.size);
+                let (taken, rest) = bytes.split_at_mut(row * rows);
+                let (data, stride) = input.plane(plane);
+                for (to, from) in taken.chunks_exact_mut(row).zip(data.chunks(stride)) {
+                    to.copy_from_slice(&from[..row]);
+                }
+                bytes = rest;
             }
-            bytes = rest;
+            self.input.0.send(&self.input.1)?;
         }
-        self.input.0.send(&self.input.1)?;
         self.program.run()?;
-        Ok(self.output.0.fetch(&self.output.1)?)
+        if fetches {
+            self.output.0.fetch(&self.output.1)?;
+        }
+        self.fetches = fetches;
+        Ok(())
+    }
+
+    /// Takes the input from where it is, if the GPU can.
+    fn send_there(&mut self, job: &Job, input: &FrameRef<'_>) -> Result<bool> {
+        let format = job.input.format;
+        let planes = || (0..format.planes()).map(|plane| input.plane(plane));
+        if !planes().all(|(data, _)| HostMemory::holds(data)) {
+            return Ok(false);
+        }
+        let mut taken = self.input.1.address();
+        let mut copied = Ok(());
+        for (plane, (data, stride)) in planes().enumerate() {
+            let size @ (row, rows) = plane_size(format, plane, job.input.size);
+            let from = Rows::on_host(data.as_ptr(), stride);
+            let to = Rows::on_gpu(taken, row);
+            // SAFETY: a frame's planes have their rows, there is room for all of
+            // them here, and the copy is waited for below.
+            copied = copied.and_then(|()| unsafe { self.gpu.copy_rows(from, to, size) });
+            taken += (row * rows) as u64;
+        }
+        // The frame may change from now on.
+        self.gpu.wait()?;
+        Ok(copied.map(|()| true)?)
     }
 
     /// What became of it.
     fn finish(&mut self, job: &Job, output: &mut FrameMut<'_>) -> Result<()> {
-        self.gpu.wait()?;
         let format = job.input.format;
+        if !self.fetches {
+            if holds(output) {
+                return self.fetch_there(job, output);
+            }
+            self.output.0.fetch(&self.output.1)?;
+        }
+        self.gpu.wait()?;
         let mut bytes = &*self.output.0.bytes();
         for plane in 0..format.planes() {
             let (row, rows) = plane_size(format, plane, job.output);
@@ -126,6 +168,30 @@ impl Frames {
         }
         Ok(())
     }
+
+    /// Copies what was made to where it is wanted.
+    fn fetch_there(&mut self, job: &Job, output: &mut FrameMut<'_>) -> Result<()> {
+        let format = job.input.format;
+        let mut made = self.output.1.address();
+        let mut copied = Ok(());
+        for plane in 0..format.planes() {
+            let size @ (row, rows) = plane_size(format, plane, job.output);
+            let (data, stride) = output.plane_mut(plane);
+            let from = Rows::on_gpu(made, row);
+            let to = Rows::on_host(data.as_ptr(), stride);
+            // SAFETY: as in `send_there`; the frame is lent for writing.
+            copied = copied.and_then(|()| unsafe { self.gpu.copy_rows(from, to, size) });
+            made += (row * rows) as u64;
+        }
+        self.gpu.wait()?;
+        Ok(copied?)
+    }
+}
+
+/// Whether a GPU can copy to all planes of a frame by itself.
+fn holds(output: &mut FrameMut<'_>) -> bool {
+    let planes = output.format().planes();
+    (0..planes).all(|plane| HostMemory::holds(output.plane_mut(plane).0))
 }
 
 impl Drop for Frames {
@@ -326,6 +392,7 @@ impl GpuJob {
             frames: Vec::new(),
             begun: VecDeque::new(),
             alone: false,
+            fetches: true,
             planes: None,
         }))
     }
@@ -367,7 +434,7 @@ impl GpuJob {
     ) -> Result<()> {
         let job = self.job;
         let frames = self.frames()?;
-        frames.begin(&job, input)?;
+        frames.begin(&job, input, !holds(output))?;
         frames.finish(&job, output)
     }
 
@@ -401,7 +468,7 @@ impl GpuJob {
                 Err(error) => return Err(error),
             }
         }
-        self.frames[index].begin(&self.job, input)?;
+        self.frames[index].begin(&self.job, input, self.fetches)?;
         self.begun.push_back(index);
         Ok(true)
     }
@@ -415,6 +482,8 @@ impl GpuJob {
         let Some(index) = self.begun.pop_front() else {
             return Err(Error::Frame("no frame was begun".to_owned()));
         };
+        // The next one goes where this one goes.
+        self.fetches = !holds(output);
         self.frames[index].finish(&self.job, output)
     }
 
@@ -446,18 +515,19 @@ impl GpuJob {
         }
         let frames = self.frames()?;
         let gpu = frames.gpu.clone();
+        let on_gpu = |plane: &GpuPlane| Rows::on_gpu(plane.address, plane.stride);
         let [mut taken, mut made] = [&frames.input.1, &frames.output.1].map(Memory::address);
         for (plane, from) in input.iter().enumerate() {
             let (row, rows) = plane_size(format, plane, job.input.size);
             // SAFETY: the caller's word, and room for all planes here.
-            unsafe { gpu.copy_rows((from.address, from.stride), (taken, row), (row, rows)) }?;
+            unsafe { gpu.copy_rows(on_gpu(from), Rows::on_gpu(taken, row), (row, rows)) }?;
             taken += (row * rows) as u64;
         }
         frames.program.run()?;
         for (plane, to) in output.iter().enumerate() {
             let (row, rows) = plane_size(format, plane, job.output);
             // SAFETY: as above.
-            unsafe { gpu.copy_rows((made, row), (to.address, to.stride), (row, rows)) }?;
+            unsafe { gpu.copy_rows(Rows::on_gpu(made, row), on_gpu(to), (row, rows)) }?;
             made += (row * rows) as u64;
         }
         Ok(gpu.wait()?)
@@ -520,6 +590,7 @@ impl GpuJob {
             program: layout.builder.program,
             input: (gpu.pinned(taken)?, bytes_in),
             output: (gpu.pinned(made)?, bytes_out),
+            fetches: false,
         })
     }
 

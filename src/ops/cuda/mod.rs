@@ -13,7 +13,10 @@ use candle_core::cuda_backend::cudarc::driver::{
     PushKernelArg, result, sys,
 };
 use candle_core::{CudaDevice, Device, Result, bail};
-use std::sync::Arc;
+use once_cell::sync::Lazy;
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The kernels, compiled by build.rs.
 const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
@@ -119,22 +122,14 @@ impl Gpu {
     ///
     /// No memory left.
     pub(crate) fn pinned(&self, bytes: usize) -> Result<Pinned> {
-        self.stream.context().bind_to_thread().w()?;
-        let bytes = bytes.max(1);
-        // SAFETY: the memory is made zero before anyone sees it.
-        let start = unsafe { result::malloc_host(bytes, 0) }.w()?.cast::<u8>();
-        // SAFETY: it has that many bytes.
-        unsafe { start.write_bytes(0, bytes) };
         Ok(Pinned {
-            start,
-            bytes,
+            memory: HostMemory::new(&self.device, bytes)?,
             stream: Arc::clone(&self.stream),
         })
     }
 
-    /// Copies rows of `length` bytes from one place of the GPU's memory to
-    /// another, in the stream's order. Each place is where the first row
-    /// begins, and how far it is to the next.
+    /// Copies rows of `length` bytes from one place to another, in the stream's
+    /// order.
     ///
     /// # Errors
     ///
@@ -142,30 +137,34 @@ impl Gpu {
     ///
     /// # Safety
     ///
-    /// Both places have that many rows, in memory of this GPU's context.
+    /// Both places have that many rows, in memory of this GPU's context or in
+    /// [`HostMemory`], until the copy is waited for.
     pub(crate) unsafe fn copy_rows(
         &self,
-        (from, from_stride): (u64, usize),
-        (to, to_stride): (u64, usize),
+        from: Rows,
+        to: Rows,
         (length, rows): (usize, usize),
     ) -> Result<()> {
         self.stream.context().bind_to_thread().w()?;
-        let on_device = sys::CUmemorytype::CU_MEMORYTYPE_DEVICE;
+        let kind = |rows: Rows| match rows.on_host {
+            true => sys::CUmemorytype::CU_MEMORYTYPE_HOST,
+            false => sys::CUmemorytype::CU_MEMORYTYPE_DEVICE,
+        };
         let copy = sys::CUDA_MEMCPY2D {
             srcXInBytes: 0,
             srcY: 0,
-            srcMemoryType: on_device,
-            srcHost: std::ptr::null(),
-            srcDevice: from,
+            srcMemoryType: kind(from),
+            srcHost: from.address as *const c_void,
+            srcDevice: from.address,
             srcArray: std::ptr::null_mut(),
-            srcPitch: from_stride,
+            srcPitch: from.stride,
             dstXInBytes: 0,
             dstY: 0,
-            dstMemoryType: on_device,
-            dstHost: std::ptr::null_mut(),
-            dstDevice: to,
+            dstMemoryType: kind(to),
+            dstHost: to.address as *mut c_void,
+            dstDevice: to.address,
             dstArray: std::ptr::null_mut(),
-            dstPitch: to_stride,
+            dstPitch: to.stride,
             WidthInBytes: length,
             Height: rows,
         };
@@ -199,24 +198,127 @@ impl Memory {
     }
 }
 
-/// Memory of the host that the GPU copies from and to.
-pub(crate) struct Pinned {
+/// Rows of bytes in memory of a GPU or of the host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows {
+    /// Where the first one begins.
+    address: u64,
+    /// Bytes from one to the next.
+    stride: usize,
+    /// Whether they are in [`HostMemory`].
+    on_host: bool,
+}
+
+impl Rows {
+    pub(crate) fn on_gpu(address: u64, stride: usize) -> Self {
+        Self {
+            address,
+            stride,
+            on_host: false,
+        }
+    }
+
+    pub(crate) fn on_host(start: *const u8, stride: usize) -> Self {
+        Self {
+            address: start as u64,
+            stride,
+            on_host: true,
+        }
+    }
+}
+
+/// Memory of the host that a GPU copies from and to by itself.
+pub struct HostMemory {
     start: *mut u8,
     bytes: usize,
-    stream: Arc<CudaStream>,
+    device: CudaDevice,
+}
+
+/// Where such memory begins, and its bytes.
+static ON_HOST: Lazy<Mutex<BTreeMap<usize, usize>>> = Lazy::new(Mutex::default);
+
+fn on_host() -> MutexGuard<'static, BTreeMap<usize, usize>> {
+    ON_HOST.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl HostMemory {
+    /// So many bytes, all zero.
+    ///
+    /// # Errors
+    ///
+    /// No memory left.
+    pub(crate) fn new(device: &CudaDevice, bytes: usize) -> Result<Self> {
+        device.cuda_stream().context().bind_to_thread().w()?;
+        // SAFETY: the memory is made zero before anyone sees it.
+        let start = unsafe { result::malloc_host(bytes.max(1), 0) }.w()?;
+        let start = start.cast::<u8>();
+        // SAFETY: it has that many bytes.
+        unsafe { start.write_bytes(0, bytes) };
+        on_host().insert(start as usize, bytes);
+        Ok(Self {
+            start,
+            bytes,
+            device: device.clone(),
+        })
+    }
+
+    /// Whether bytes are in such memory.
+    pub(crate) fn holds(bytes: &[u8]) -> bool {
+        let at = bytes.as_ptr() as usize;
+        let memory = on_host();
+        let before = memory.range(..=at).next_back();
+        before.is_some_and(|(start, length)| at + bytes.len() <= start + length)
+    }
 }
 
 // SAFETY: it is memory that this value alone owns.
-unsafe impl Send for Pinned {}
-// SAFETY: a shared reference gives nothing away.
-unsafe impl Sync for Pinned {}
+unsafe impl Send for HostMemory {}
+// SAFETY: a shared reference only reads it.
+unsafe impl Sync for HostMemory {}
+
+impl AsRef<[u8]> for HostMemory {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the memory is ours and filled, and no copy to it is under
+        // way: those that begin are waited for by whoever began them.
+        unsafe { std::slice::from_raw_parts(self.start, self.bytes) }
+    }
+}
+
+impl AsMut<[u8]> for HostMemory {
+    fn as_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.bytes) }
+    }
+}
+
+impl std::fmt::Debug for HostMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HostMemory")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for HostMemory {
+    fn drop(&mut self) {
+        on_host().remove(&(self.start as usize));
+        // Nothing is to be done if the GPU is gone: the process keeps the memory then.
+        let _ = self.device.cuda_stream().context().bind_to_thread();
+        // SAFETY: it came from `malloc_host` and nobody uses it any more.
+        let _ = unsafe { result::free_host(self.start.cast()) };
+    }
+}
+
+/// Such memory, and the stream that it is copied in.
+pub(crate) struct Pinned {
+    memory: HostMemory,
+    stream: Arc<CudaStream>,
+}
 
 impl Pinned {
     /// The bytes.
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the memory is ours, filled, and no copy is under way: those
-        // that begin are waited for by whoever began them.
-        unsafe { std::slice::from_raw_parts_mut(self.start, self.bytes) }
+        self.memory.as_mut()
     }
 
     /// Copies all of it to the GPU, in the stream's order. The bytes must stay
@@ -248,10 +350,8 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // Nothing is to be done if the GPU is gone: the process keeps the memory then.
+        // What still copies. Nothing is to be done if the GPU is gone.
         let _ = self.stream.synchronize();
-        // SAFETY: it came from `malloc_host` and nobody uses it any more.
-        let _ = unsafe { result::free_host(self.start.cast()) };
     }
 }
 

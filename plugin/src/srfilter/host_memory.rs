@@ -1,0 +1,81 @@
+//! Memory of the host that a GPU copies from and to by itself, for the elements
+//! around: frames in it are not copied by the CPU.
+
+use gst::glib;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use srfilter::engine::Place;
+
+glib::wrapper! {
+    /// Allocates it; usual memory where there is none left.
+    pub struct HostAllocator(ObjectSubclass<imp::HostAllocator>)
+        @extends gst::Allocator, gst::Object;
+}
+
+impl HostAllocator {
+    /// Of a GPU; `None` for the CPU.
+    pub(super) fn of(place: &Place) -> Option<gst::Allocator> {
+        if place.device().is_cpu() {
+            return None;
+        }
+        let allocator: Self = glib::Object::new();
+        // It is set this once.
+        let _ = allocator.imp().place.set(place.clone());
+        Some(allocator.upcast())
+    }
+}
+
+mod imp {
+    use super::Place;
+    use gst::glib;
+    use gst::glib::translate::IntoGlibPtr;
+    use gst::subclass::prelude::*;
+    use std::sync::OnceLock;
+
+    #[derive(Debug, Default)]
+    pub struct HostAllocator {
+        pub(super) place: OnceLock<Place>,
+    }
+
+    #[glib::object_subclass]
+    impl ObjectSubclass for HostAllocator {
+        const NAME: &'static str = "GstSrFilterHostAllocator";
+        type Type = super::HostAllocator;
+        type ParentType = gst::Allocator;
+    }
+
+    impl ObjectImpl for HostAllocator {}
+    impl GstObjectImpl for HostAllocator {}
+
+    // SAFETY: what `alloc` returns brings its own allocator, which frees it.
+    unsafe impl AllocatorImpl for HostAllocator {
+        unsafe fn alloc(
+            &self,
+            size: usize,
+            params: &gst::AllocationParams,
+        ) -> *mut gst::ffi::GstMemory {
+            let (before, after) = (params.prefix(), params.padding());
+            let all = before
+                .checked_add(size)
+                .and_then(|all| all.checked_add(after));
+            let place = self.place.get();
+            let memory = all
+                .zip(place)
+                .and_then(|(all, place)| place.host_memory(all));
+            match memory {
+                Some(memory) => {
+                    let memory = gst::Memory::from_mut_slice(memory).into_glib_ptr();
+                    // SAFETY: the memory is this function's, and as large.
+                    unsafe { gst::ffi::gst_memory_resize(memory, before as isize, size) };
+                    memory
+                }
+                // SAFETY: GStreamer's own allocator, and parameters that live
+                // for the call, which does not change them.
+                None => unsafe {
+                    let params = std::ptr::from_ref(params).cast_mut().cast();
+                    gst::ffi::gst_allocator_alloc(std::ptr::null_mut(), size, params)
+                },
+            }
+        }
+    }
+}

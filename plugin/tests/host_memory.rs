@@ -1,0 +1,179 @@
+//! Frames in memory that a GPU copies from and to by itself, which the element
+//! names to the elements around. Where there is no GPU, its kernels run on the
+//! CPU (`tests/cuda`); each test runs in a process of its own.
+#![allow(clippy::unwrap_used, missing_docs)]
+#![cfg(feature = "cuda")]
+
+use gst::prelude::*;
+use gst_video::{VideoFormat, VideoInfo};
+
+#[macro_use]
+#[path = "../../tests/emulated/mod.rs"]
+mod emulated;
+
+emulated! {
+    the_same_frames_come_out [emulated::LAZY] => frames_inside;
+    a_lost_gpu_leaves_the_memory [emulated::LAZY, ("SRFILTER_EMULATED_LOST", "40")] => frames_inside;
+    others_keep_their_allocators [] => others_inside;
+}
+
+const FRAMES: u8 = 3;
+
+/// The CPU copies nothing: neither what comes in nor what goes out.
+#[test]
+fn the_gpu_copies_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("calls");
+    for (overlap, fetched) in [("false", 0), ("true", 2)] {
+        let settings = [
+            ("SRFILTER_EMULATED_CALLS", path.to_str().unwrap()),
+            ("SRFILTER_TEST_OVERLAP", overlap),
+            emulated::LAZY,
+        ];
+        emulated::run("copies_inside", &settings);
+        let calls = std::fs::read_to_string(&path).unwrap();
+        let count = |name: &str| -> u32 {
+            let mut lines = calls.lines().filter_map(|line| line.rsplit_once(' '));
+            let of_name = lines.find(|(call, _)| *call == name);
+            of_name.map_or(0, |(_, count)| count.parse().unwrap())
+        };
+        // Two planes each way; those first begun do not know yet where they go.
+        let frames = u32::from(FRAMES);
+        assert_eq!(count("cuMemcpy2DAsync_v2"), 4 * frames - 2 * fetched);
+        assert_eq!(count("cuMemcpyDtoHAsync_v2"), fetched);
+    }
+}
+
+/// With rows that are padded, and a size that has no halves.
+fn info() -> VideoInfo {
+    let info = VideoInfo::builder(VideoFormat::Nv12, 50, 27);
+    info.fps(gst::Fraction::new(25, 1)).build().unwrap()
+}
+
+fn harness(properties: &str) -> gst_check::Harness {
+    gst::init().unwrap();
+    gstsrfilter::plugin_register_static().expect("plugin registers");
+    let element = gst::parse::launch(&format!("srfilter {properties}")).unwrap();
+    let mut h = gst_check::Harness::with_element(&element, Some("sink"), Some("src"));
+    h.set_src_caps(info().to_caps().unwrap());
+    h
+}
+
+/// The allocator that the element names to those before it.
+fn named(h: &gst_check::Harness) -> Option<gst::Allocator> {
+    let mut query = gst::query::Allocation::new(Some(&info().to_caps().unwrap()), true);
+    let sink = h.element().unwrap().static_pad("sink").unwrap();
+    assert!(sink.query(&mut query));
+    query
+        .allocation_params()
+        .next()
+        .and_then(|(named, _)| named)
+}
+
+fn frame(allocator: Option<&gst::Allocator>, number: u8) -> gst::Buffer {
+    let params = gst::AllocationParams::new(gst::MemoryFlags::empty(), 0, 16, 5);
+    let size = info().size();
+    let mut buffer = match allocator {
+        Some(allocator) => {
+            let memory = allocator.alloc(size, Some(&params)).unwrap();
+            assert_eq!((memory.size(), memory.offset()), (size, 16));
+            let mut buffer = gst::Buffer::new();
+            buffer.make_mut().append_memory(memory);
+            buffer
+        }
+        None => gst::Buffer::with_size(size).unwrap(),
+    };
+    let made = buffer.make_mut();
+    let mut bytes = made.map_writable().unwrap();
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = ((i * 37 + usize::from(number) * 11) % 200) as u8 + 20;
+    }
+    drop(bytes);
+    made.set_pts(gst::ClockTime::from_mseconds(40 * u64::from(number)));
+    buffer
+}
+
+/// What comes out of frames in the element's memory, or in usual memory.
+fn made(properties: &str, by_name: bool) -> Vec<Vec<u8>> {
+    let mut h = harness(properties);
+    let allocator = named(&h).filter(|_| by_name);
+    assert_eq!(allocator.is_some(), by_name);
+    for number in 0..FRAMES {
+        h.push(frame(allocator.as_ref(), number)).unwrap();
+    }
+    h.push_event(gst::event::Eos::new());
+    let out = std::iter::from_fn(|| h.try_pull());
+    out.map(|buffer| buffer.map_readable().unwrap().to_vec())
+        .collect()
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn frames_inside() {
+    let lost = std::env::var_os("SRFILTER_EMULATED_LOST").is_some();
+    let device = if lost { "auto" } else { "cuda" };
+    let cpu = made("device=cpu model=espcn", false);
+    assert_eq!(cpu.len(), usize::from(FRAMES));
+    for overlap in [false, true] {
+        let properties = format!("device={device} overlap={overlap} model=espcn");
+        for by_name in [true, false] {
+            if lost && !by_name {
+                continue;
+            }
+            let frames = made(&properties, by_name);
+            assert_eq!(frames.len(), cpu.len());
+            for (frame, cpu) in frames.iter().zip(&cpu) {
+                let pairs = frame.iter().zip(cpu);
+                let apart = pairs.filter(|(a, b)| a.abs_diff(**b) > 1).count();
+                assert!(frame.len() == cpu.len() && apart * 1000 <= cpu.len());
+            }
+        }
+        if lost {
+            break;
+        }
+    }
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn copies_inside() {
+    let overlap = std::env::var("SRFILTER_TEST_OVERLAP").unwrap();
+    let properties = format!("device=cuda model=espcn overlap={overlap}");
+    assert_eq!(made(&properties, true).len(), usize::from(FRAMES));
+}
+
+/// What a frame lies in where downstream answers a query in some way.
+fn made_in(answer: fn(&mut gst::query::Allocation)) -> Option<gst::Allocator> {
+    let mut h = harness("device=cuda model=bicubic");
+    let src = h.element().unwrap().static_pad("src").unwrap();
+    src.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, move |_, info| {
+        match info.query_mut().map(gst::QueryRef::view_mut) {
+            Some(gst::QueryViewMut::Allocation(query)) => answer(query),
+            _ => return gst::PadProbeReturn::Ok,
+        }
+        gst::PadProbeReturn::Handled
+    });
+    src.mark_reconfigure();
+    h.push(frame(None, 1)).unwrap();
+    h.pull().unwrap().peek_memory(0).allocator().cloned()
+}
+
+/// Downstream's allocator is used where it names one, a usual pool gets the
+/// element's, and the CPU names none.
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn others_inside() {
+    assert!(named(&harness("device=cpu")).is_none());
+    let usual = || gst::Allocator::find(Some("SystemMemory")).unwrap();
+    let own = made_in(|_| {});
+    let named = made_in(|query| {
+        let allocator = gst::Allocator::find(Some("SystemMemory"));
+        query.add_allocation_param(allocator.as_ref(), gst::AllocationParams::default());
+    });
+    let pooled = made_in(|query| {
+        let info = VideoInfo::from_caps(&query.get_owned().0.unwrap()).unwrap();
+        let pool = gst_video::VideoBufferPool::new();
+        query.add_allocation_pool(Some(&pool), info.size() as u32, 0, 0);
+    });
+    assert!(named == Some(usual()) && own != named && pooled == own);
+}
