@@ -16,6 +16,7 @@ emulated! {
     nothing_overtakes_them [emulated::LAZY] => events_inside;
     properties_change_between_frames [emulated::LAZY] => changes_inside;
     a_flush_forgets_them [emulated::LAZY] => flush_inside;
+    gaps_are_marked_behind_them [emulated::LAZY] => gaps_inside;
     pipelines_hear_of_the_delay [emulated::LAZY] => live_inside;
     a_lost_gpu_loses_no_frame [emulated::LAZY, ("SRFILTER_EMULATED_LOST", "30")] => lost_inside;
     little_memory_loses_no_frame [("SRFILTER_EMULATED_MEMORY", "1200000")] => lost_inside;
@@ -186,6 +187,39 @@ fn flush_inside() {
     h.push_event(gst::event::Segment::new(&segment));
     h.push(frame(SIZE, 10)).unwrap();
     drop(h);
+}
+
+/// What comes after frames that were late, or lost upstream, says so, and not
+/// the frame at work before them.
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn gaps_inside() {
+    let marked = |h: &mut gst_check::Harness| -> Vec<(u64, bool)> {
+        let made = std::iter::from_fn(|| h.try_pull());
+        let number = |buffer: &gst::Buffer| buffer.pts().unwrap().mseconds() / 40;
+        made.map(|b| (number(&b), b.flags().contains(gst::BufferFlags::DISCONT)))
+            .collect()
+    };
+    let mut h = harness("device=cuda overlap=true model=bicubic");
+    h.push(frame(SIZE, 1)).unwrap();
+    h.push(frame(SIZE, 2)).unwrap();
+    assert_eq!(marked(&mut h), [(1, false)]);
+    let late = gst::event::Qos::builder(gst::QOSType::Underflow, 2.0, 50_000_000)
+        .timestamp(gst::ClockTime::from_mseconds(120));
+    let src = h.element().unwrap().static_pad("src").unwrap();
+    src.send_event(late.build());
+    h.push(frame(SIZE, 3)).unwrap();
+    assert_eq!(marked(&mut h), [(2, false)]);
+    h.push(frame(SIZE, 8)).unwrap();
+    h.push(frame(SIZE, 9)).unwrap();
+    assert_eq!(marked(&mut h), [(8, true)]);
+    let mut next = frame(SIZE, 11);
+    next.make_mut().set_flags(gst::BufferFlags::DISCONT);
+    h.push(next).unwrap();
+    assert_eq!(marked(&mut h), [(9, false)]);
+    h.push_event(gst::event::Eos::new());
+    assert_eq!(marked(&mut h), [(11, true)]);
+    assert_eq!(stats(&h).get::<u64>("dropped").unwrap(), 1);
 }
 
 #[test]

@@ -404,11 +404,15 @@ impl BaseTransformImpl for SrFilter {
         is_discont: bool,
         inbuf: gst::Buffer,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        if self.obj().src_pad().needs_reconfigure() {
+        // The next buffer to go out is marked where frames are missing before
+        // the one that comes in: those at work are not to be that one.
+        let gap = inbuf.flags().contains(gst::BufferFlags::DISCONT);
+        if gap || self.obj().src_pad().needs_reconfigure() {
             self.push_waiting()?;
         }
         let result = self.parent_submit_input_buffer(is_discont, inbuf)?;
         if result == gst_base::BASE_TRANSFORM_FLOW_DROPPED {
+            self.push_waiting()?;
             self.count_drop();
         }
         Ok(result)
