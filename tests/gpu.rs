@@ -7,7 +7,7 @@
 use srfilter::Scale;
 use srfilter::engine::{DeviceChoice, GpuPlan, Job, Options, Precision, Shape, Upscaler};
 use srfilter::frame::{Color, FrameMut, FrameRef, PixelFormat};
-use srfilter::models::{Architecture, Scales, WorksAt, drct, hdsrnet};
+use srfilter::models::{Architecture, Scales, WorksAt, drct, hdsrnet, srcnn};
 use srfilter::weights::{Hints, Loaded};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +31,7 @@ emulated! {
     frames_that_overlapped_outlive_the_gpu
         [emulated::LAZY, ("SRFILTER_EMULATED_LOST", "60")] => overlap_inside;
     any_size_scale_and_border [] => sizes_inside;
+    kernels_of_several_sizes [] => sizes_of_kernels_inside;
     several_streams_of_video_on_any_thread [emulated::LAZY] => threads_inside;
     planes_without_a_frame [emulated::LAZY] => planes_inside;
     what_measures_runs [("SRFILTER_SPEED_SMALL", "1")] => speed_inside;
@@ -595,6 +596,36 @@ fn whole_inside() {
     assert!(why.contains("286 MiB are free"), "{why}");
     assert_eq!(upscaler.place().name(), "cpu");
     Upscaler::check(&model, &job(16), &Options::default()).unwrap();
+}
+
+/// Networks that share a kernel of the GPU, and take unlike amounts of its
+/// shared memory.
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn sizes_of_kernels_inside() {
+    let job = Job::exact(shape(PixelFormat::Gray8, (20, 9)), Scale::whole(2));
+    let frame = Frame::drawn(job.input);
+    let dir = tempfile::tempdir().unwrap();
+    let mut upscalers = [9, 3].map(|kernel| {
+        let file = dir.path().join(format!("{kernel}.safetensors"));
+        let config = srcnn::Config {
+            kernels: [3, kernel, 3],
+            widths: [64, 64],
+            ..srcnn::Config::default()
+        };
+        let architecture = Architecture::Srcnn(config);
+        common::save(&file, architecture, Scales::list([Scale::whole(2)]), 6);
+        let model = Loaded::file(&file, None, &Hints::default()).unwrap();
+        let cpu = Upscaler::new(Arc::clone(&model), job, &on_cpu());
+        let gpu = Upscaler::new(model, job, &on_gpu(Precision::F16));
+        (frame.upscaled(&mut cpu.unwrap()), gpu.unwrap())
+    });
+    for _ in 0..3 {
+        for (cpu, upscaler) in &mut upscalers {
+            let made = frame.upscaled(upscaler);
+            assert!(made.apart(cpu).is_close(Precision::F16));
+        }
+    }
 }
 
 #[test]

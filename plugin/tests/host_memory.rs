@@ -71,12 +71,13 @@ fn named(h: &gst_check::Harness) -> Option<gst::Allocator> {
 }
 
 fn frame(allocator: Option<&gst::Allocator>, number: u8) -> gst::Buffer {
-    let params = gst::AllocationParams::new(gst::MemoryFlags::empty(), 0, 16, 5);
+    let params = gst::AllocationParams::new(gst::MemoryFlags::empty(), 127, 16, 5);
     let size = info().size();
     let mut buffer = match allocator {
         Some(allocator) => {
             let memory = allocator.alloc(size, Some(&params)).unwrap();
-            assert_eq!((memory.size(), memory.offset()), (size, 16));
+            let start = memory.map_readable().unwrap().as_ptr() as usize;
+            assert!((memory.size(), start % 128) == (size, 0) && memory.offset() >= 16);
             let mut buffer = gst::Buffer::new();
             buffer.make_mut().append_memory(memory);
             buffer

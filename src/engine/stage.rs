@@ -146,7 +146,8 @@ impl Stage {
             0 => TILE,
             tile => tile,
         };
-        let bands = height.div_ceil(tile).next_multiple_of(division.threads);
+        let threads = if on_gpu { 1 } else { division.threads };
+        let bands = height.div_ceil(tile).next_multiple_of(threads);
         // Thinner bands would compute more halo than picture.
         let thinnest = (MIN_HALOS * network.halo()).min(tile).max(1);
         let averaged = division.averaged().filter(|_| network.whole_frame());
@@ -159,13 +160,13 @@ impl Stage {
             _ => pooled_tile(&network, view.size(), division),
         };
         let at_once = match on_gpu {
-            true => (division.memory / bytes(&network, tile)).max(1),
+            true => at_once(&network, tile, division.memory),
             false => 1,
         };
         Self {
             tile,
             overlap: averaged.map_or(0, |_| division.overlap),
-            at_once: usize::try_from(at_once).unwrap_or(usize::MAX),
+            at_once,
             rounds: division.rounds,
             factor: works_at.factor(),
             device: division.device.clone(),
@@ -215,9 +216,9 @@ impl Stage {
     /// possible.
     #[cfg(feature = "cuda")]
     pub(super) fn halve(&mut self) -> bool {
-        let many = self.overlap > 0 && self.at_once > 1;
-        self.at_once = self.at_once.min(self.tiles()).div_ceil(2);
-        many
+        let seen = self.at_once.min(self.tiles());
+        self.at_once = seen.div_ceil(2);
+        self.overlap > 0 && seen > 1
     }
 
     /// The number of tiles that one run makes.
@@ -505,9 +506,12 @@ fn starts(len: usize, tile: usize, overlap: usize) -> Vec<usize> {
     (0..last).step_by(step).chain([last]).collect()
 }
 
-/// Bytes that a network holds at once of a tile.
-fn bytes(network: &Scaled, (width, height): (usize, usize)) -> u64 {
-    ((network.working_set() * size_of::<f32>()).max(1) * width * height) as u64
+/// Tiles that a network can see at once within so many bytes. candle's kernels
+/// count elements in 32 bits.
+fn at_once(network: &Scaled, (width, height): (usize, usize), memory: u64) -> usize {
+    let values = (network.working_set().max(1) * width * height) as u64;
+    let most = (memory / size_of::<f32>() as u64).min(u32::MAX.into());
+    usize::try_from(most / values).unwrap_or(usize::MAX).max(1)
 }
 
 /// Columns and rows of a tile of a network that takes means over the picture:

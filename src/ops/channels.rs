@@ -400,10 +400,15 @@ impl CustomOp2 for Prelu {
             let of_x = cuda::samples_of(Kind::PreluBack, x, &with)?;
             // One slope is that of one channel.
             let x = match slope.elem_count() {
-                1 => x.reshape((1, 1, 1, x.elem_count()))?,
+                1 if i32::try_from(x.elem_count()).is_ok() => {
+                    x.reshape((1, 1, 1, x.elem_count()))?
+                }
                 _ => x.clone(),
             };
-            let sums = cuda::sums(Kind::PreluSums, &x, &with)?.get(0)?;
+            let mut sums = cuda::sums(Kind::PreluSums, &x, &with)?.get(0)?;
+            if sums.elem_count() != slope.elem_count() {
+                sums = sums.sum_all()?;
+            }
             let of_slope = given(slope, Some(sums.reshape(slope.shape())?))?;
             return Ok((Some(of_x), of_slope));
         }

@@ -5,10 +5,12 @@ use candle_core::{Result, Tensor, TensorId, Var};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+/// Variables and their gradients.
+type Collected = HashMap<TensorId, (Tensor, Tensor)>;
+
 thread_local! {
-    /// Gradients of variables, where somebody collects them.
-    static COLLECTED: RefCell<Option<HashMap<TensorId, (Tensor, Tensor)>>> =
-        const { RefCell::new(None) };
+    /// The gradients of variables, where somebody collects them.
+    static COLLECTED: RefCell<Option<Collected>> = const { RefCell::new(None) };
 }
 
 /// The gradients of a loss, as [`Tensor::backward`] has them. Those that the
@@ -19,10 +21,17 @@ thread_local! {
 ///
 /// A computation that fails.
 pub fn gradients(loss: &Tensor) -> Result<GradStore> {
-    let outer = COLLECTED.replace(Some(HashMap::new()));
-    let gradients = loss.backward();
-    let collected = COLLECTED.replace(outer).unwrap_or_default();
-    let mut gradients = gradients?;
+    /// Those that were collected outside, also where the work panics.
+    struct Outer(Option<Collected>);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            COLLECTED.set(self.0.take());
+        }
+    }
+    let outer = Outer(COLLECTED.replace(Some(HashMap::new())));
+    let mut gradients = loss.backward()?;
+    let collected = COLLECTED.take().unwrap_or_default();
+    drop(outer);
     for (variable, gradient) in collected.into_values() {
         let sum = match gradients.get(&variable) {
             Some(other) => other.add(&gradient)?,

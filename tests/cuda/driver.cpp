@@ -325,7 +325,11 @@ int cuModuleGetFunction(void** function, void*, const char* name) {
     if (kernel == kernels().end()) return NOT_FOUND;
     return *function = &kernel->second, SUCCESS;
 }
-int cuFuncSetAttribute(void*, int, int) { return SUCCESS; }
+int cuFuncSetAttribute(void* function, int attribute, int value) {
+    // The one that is used; the last call counts, also where it asks for less.
+    if (attribute != 8 || value < 0 || value > 160 << 10) return INVALID_VALUE;
+    return static_cast<Kernel*>(function)->shared = value, SUCCESS;
+}
 
 int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, void* on, void** parameters, void**) {
@@ -333,7 +337,7 @@ int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
     for (auto& [name, one] : kernels())
         if (&one == kernel) count("kernel " + name);
     if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535) return INVALID_VALUE;
-    if (bx * by * bz == 0 || bx * by * bz > 1024 || shared > 160 << 10) return INVALID_VALUE;
+    if (bx * by * bz == 0 || bx * by * bz > 1024 || shared > kernel->shared) return INVALID_VALUE;
     std::function<void()> run = kernel->bind(parameters);
     return call(on, [=] {
         if (++launches > (long)setting("SRFILTER_EMULATED_LOST", 1l << 40)) return (int)LAUNCH_FAILED;

@@ -12,6 +12,8 @@ struct Kernel {
     bool waits;
     // What one thread does, of arguments as cuLaunchKernel takes them.
     std::function<std::function<void()>(void**)> bind;
+    // Bytes of shared memory that a block may ask for.
+    size_t shared = 48 << 10;
 };
 
 typedef std::pair<const std::string, Kernel> Named;

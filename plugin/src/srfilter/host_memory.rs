@@ -54,19 +54,26 @@ mod imp {
             size: usize,
             params: &gst::AllocationParams,
         ) -> *mut gst::ffi::GstMemory {
-            let (before, after) = (params.prefix(), params.padding());
-            let all = before
-                .checked_add(size)
-                .and_then(|all| all.checked_add(after));
-            let place = self.place.get();
-            let memory = all
-                .zip(place)
-                .and_then(|(all, place)| place.host_memory(all));
+            let (before, align) = (params.prefix(), params.align());
+            let all = [before, params.padding(), align]
+                .into_iter()
+                .try_fold(size, usize::checked_add);
+            let memory = match (all, self.place.get()) {
+                (Some(all), Some(place)) => place.host_memory(all),
+                _ => None,
+            };
             match memory {
                 Some(memory) => {
+                    // The alignment is one less than a power of two.
+                    let first = memory.as_ref().as_ptr() as usize + before;
+                    let offset = before + (first.wrapping_neg() & align);
                     let memory = gst::Memory::from_mut_slice(memory).into_glib_ptr();
                     // SAFETY: the memory is this function's, and as large.
-                    unsafe { gst::ffi::gst_memory_resize(memory, before as isize, size) };
+                    unsafe {
+                        gst::ffi::gst_memory_resize(memory, offset as isize, size);
+                        // What is around it is zero.
+                        (*memory).mini_object.flags |= params.flags().bits();
+                    }
                     memory
                 }
                 // SAFETY: GStreamer's own allocator, and parameters that live

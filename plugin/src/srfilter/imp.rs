@@ -355,6 +355,7 @@ impl BaseTransformImpl for SrFilter {
         *lock(&self.waiting) = Waiting::default();
         *lock(&self.state) = None;
         *lock(&self.infos) = None;
+        *lock(&self.allocator) = None;
         Ok(())
     }
 

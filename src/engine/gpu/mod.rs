@@ -178,7 +178,7 @@ impl Frames {
             let size @ (row, rows) = plane_size(format, plane, job.output);
             let (data, stride) = output.plane_mut(plane);
             let from = Rows::on_gpu(made, row);
-            let to = Rows::on_host(data.as_ptr(), stride);
+            let to = Rows::on_host(data.as_mut_ptr(), stride);
             // SAFETY: as in `send_there`; the frame is lent for writing.
             copied = copied.and_then(|()| unsafe { self.gpu.copy_rows(from, to, size) });
             made += (row * rows) as u64;

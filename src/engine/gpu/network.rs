@@ -295,20 +295,22 @@ impl Network {
             .collect()
     }
 
-    /// Values of the hidden pictures of a segment, for the band that takes most.
+    /// Values of the two pictures that the hidden layers of a segment make by
+    /// turns, each of the one before, for the band that takes most.
     fn hidden(
         &self,
         segment: &Range<usize>,
         sizes: &[(usize, usize)],
         bands: &[Band],
-    ) -> Vec<usize> {
-        let inner = segment.start..segment.end - 1;
-        let most = |(i, l): (usize, usize)| {
+    ) -> [usize; 2] {
+        let mut most = [0; 2];
+        for (i, l) in (segment.start..segment.end - 1).enumerate() {
             let layer = &self.layers[l];
             let rows = bands.iter().map(|band| band[i].len()).max().unwrap_or(0);
-            rows * layer.shuffle * sizes[l + 1].0 * layer.stored()
-        };
-        inner.enumerate().map(most).collect()
+            let values = rows * layer.shuffle * sizes[l + 1].0 * layer.stored();
+            most[i % 2] = most[i % 2].max(values);
+        }
+        most
     }
 
     fn segment(
@@ -337,8 +339,8 @@ impl Network {
         let (bands, hidden) = loop {
             let bands = self.bands(segment, sizes, rows);
             let values = self.hidden(segment, sizes, &bands);
-            let sizes = values.iter().map(|&count| count * self.value_size());
-            let rooms = sizes.map(|bytes| builder.gpu.room::<u8>(bytes));
+            let sizes = values.map(|count| count * self.value_size());
+            let rooms = sizes.iter().map(|&bytes| builder.gpu.room::<u8>(bytes));
             match rooms.collect::<candle_core::Result<Vec<_>>>() {
                 Ok(rooms) => {
                     let keep = |memory| builder.program.keep(memory);
@@ -353,14 +355,14 @@ impl Network {
             let mut source = picture(whole, segment.start)?;
             for (l, rows) in segment.clone().zip(band) {
                 let layer = &self.layers[l];
-                let made = match hidden.get(l - segment.start) {
-                    Some(&address) => Picture {
-                        address,
+                let made = match l + 1 < segment.end {
+                    true => Picture {
+                        address: hidden[(l - segment.start) % 2],
                         size: sizes[l + 1],
                         row0: rows.start * layer.shuffle,
                         rows: rows.len() * layer.shuffle,
                     },
-                    None => picture(whole, l + 1)?,
+                    false => picture(whole, l + 1)?,
                 };
                 let skip = layer.skip.map(|skip| picture(whole, skip)).transpose()?;
                 let rest = match l + 1 == self.layers.len() {

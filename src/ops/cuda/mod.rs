@@ -82,7 +82,8 @@ impl Gpu {
         if shared > USUAL_SHARED {
             let most =
                 sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            kernel.set_attribute(most, shared as i32).w()?;
+            // Not `shared`: a kernel has one limit, which all who call it share.
+            kernel.set_attribute(most, self.shared as i32).w()?;
         }
         Ok(kernel)
     }
@@ -248,10 +249,9 @@ impl HostMemory {
     ///
     /// No memory left.
     pub(crate) fn new(device: &CudaDevice, bytes: usize) -> Result<Self> {
-        device.cuda_stream().context().bind_to_thread().w()?;
         // SAFETY: the memory is made zero before anyone sees it.
-        let start = unsafe { result::malloc_host(bytes.max(1), 0) }.w()?;
-        let start = start.cast::<u8>();
+        let start = within(device, || unsafe { result::malloc_host(bytes.max(1), 0) })?;
+        let start = start.w()?.cast::<u8>();
         // SAFETY: it has that many bytes.
         unsafe { start.write_bytes(0, bytes) };
         on_host().insert(start as usize, bytes);
@@ -303,10 +303,28 @@ impl Drop for HostMemory {
     fn drop(&mut self) {
         on_host().remove(&(self.start as usize));
         // Nothing is to be done if the GPU is gone: the process keeps the memory then.
-        let _ = self.device.cuda_stream().context().bind_to_thread();
         // SAFETY: it came from `malloc_host` and nobody uses it any more.
-        let _ = unsafe { result::free_host(self.start.cast()) };
+        let _ = within(&self.device, || unsafe {
+            result::free_host(self.start.cast())
+        });
     }
+}
+
+/// Calls the driver in a GPU's context, and leaves the thread the one that it
+/// had: it may be somebody else's.
+fn within<T>(device: &CudaDevice, call: impl FnOnce() -> T) -> Result<T> {
+    let stream = device.cuda_stream();
+    // SAFETY: the context is the device's, which lives.
+    unsafe { sys::cuCtxPushCurrent_v2(stream.context().cu_ctx()) }
+        .result()
+        .w()?;
+    let result = call();
+    let mut ours = std::ptr::null_mut();
+    // SAFETY: takes back what was pushed.
+    unsafe { sys::cuCtxPopCurrent_v2(&raw mut ours) }
+        .result()
+        .w()?;
+    Ok(result)
 }
 
 /// Such memory, and the stream that it is copied in.
