@@ -94,8 +94,9 @@ fn frame(allocator: Option<&gst::Allocator>, number: u8) -> gst::Buffer {
     buffer
 }
 
-/// What comes out of frames in the element's memory, or in usual memory.
-fn made(properties: &str, by_name: bool) -> Vec<Vec<u8>> {
+/// What comes out of frames in the element's memory, or in usual memory, and
+/// where the last one was made.
+fn made(properties: &str, by_name: bool) -> (Vec<Vec<u8>>, String) {
     let mut h = harness(properties);
     let allocator = named(&h).filter(|_| by_name);
     assert_eq!(allocator.is_some(), by_name);
@@ -104,8 +105,10 @@ fn made(properties: &str, by_name: bool) -> Vec<Vec<u8>> {
     }
     h.push_event(gst::event::Eos::new());
     let out = std::iter::from_fn(|| h.try_pull());
-    out.map(|buffer| buffer.map_readable().unwrap().to_vec())
-        .collect()
+    let out = out.map(|buffer| buffer.map_readable().unwrap().to_vec());
+    let out = out.collect();
+    let stats: gst::Structure = h.element().unwrap().property("stats");
+    (out, stats.get("device").unwrap())
 }
 
 #[test]
@@ -113,7 +116,7 @@ fn made(properties: &str, by_name: bool) -> Vec<Vec<u8>> {
 fn frames_inside() {
     let lost = std::env::var_os("SRFILTER_EMULATED_LOST").is_some();
     let device = if lost { "auto" } else { "cuda" };
-    let cpu = made("device=cpu model=espcn", false);
+    let (cpu, _) = made("device=cpu model=espcn", false);
     assert_eq!(cpu.len(), usize::from(FRAMES));
     for overlap in [false, true] {
         let properties = format!("device={device} overlap={overlap} model=espcn");
@@ -121,7 +124,8 @@ fn frames_inside() {
             if lost && !by_name {
                 continue;
             }
-            let frames = made(&properties, by_name);
+            let (frames, device) = made(&properties, by_name);
+            assert_eq!(device == "cpu", lost, "{device}");
             assert_eq!(frames.len(), cpu.len());
             for (frame, cpu) in frames.iter().zip(&cpu) {
                 let pairs = frame.iter().zip(cpu);
@@ -140,7 +144,7 @@ fn frames_inside() {
 fn copies_inside() {
     let overlap = std::env::var("SRFILTER_TEST_OVERLAP").unwrap();
     let properties = format!("device=cuda model=espcn overlap={overlap}");
-    assert_eq!(made(&properties, true).len(), usize::from(FRAMES));
+    assert_eq!(made(&properties, true).0.len(), usize::from(FRAMES));
 }
 
 /// What a frame lies in where downstream answers a query in some way.
