@@ -63,15 +63,11 @@ impl BatchNorm {
         let unbiased = count as f64 / (count.max(2) - 1) as f64;
         let seen = [(mean, MOMENTUM), (variance, MOMENTUM * unbiased)];
         let mut moves = Vec::new();
-        for (running, (seen, taken)) in self.running.iter().zip(&seen) {
+        for (running, (seen, taken)) in self.running.iter().zip(seen) {
             if running.is_variable() {
-                moves.push((Var::from_tensor(running)?, seen, *taken));
+                moves.push((Var::from_tensor(running)?, seen, taken));
             }
         }
-        let moves: Vec<_> = moves
-            .iter()
-            .map(|(var, seen, t)| (var, *seen, *t))
-            .collect();
         ops::blend(1.0 - MOMENTUM, &moves)?;
         Ok(made)
     }

@@ -55,8 +55,8 @@ impl Average {
     /// A computation that fails.
     pub fn follow(&self, weights: &Vars) -> Result<()> {
         let moves = self.vars.iter().filter_map(|(name, average)| {
-            let weight = weights.get(name)?.as_tensor();
-            Some((average, weight, 1.0 - self.decay))
+            let weight = weights.get(name)?.as_tensor().clone();
+            Some((average.clone(), weight, 1.0 - self.decay))
         });
         Ok(ops::blend(self.decay, &moves.collect::<Vec<_>>())?)
     }

@@ -248,22 +248,14 @@ impl Descent {
                 moments: slot.moments.values.clone(),
             };
             if whitened.is_some() {
-                moves.push((name, slot.var.clone(), step.clone()));
+                moves.push((name, slot.var.clone(), rule.kept, step.parameter.clone()));
             }
             steps.push(step);
         }
         descend(&steps)?;
-        for (
-            name,
-            var,
-            Step {
-                rule, parameter, ..
-            },
-        ) in moves
-        {
-            if let Some(moved) = white(name, &parameter)? {
-                let kept = f64::from(rule.kept);
-                var.set(&((var.as_tensor() * kept)? + moved)?)?;
+        for (name, var, kept, step) in moves {
+            if let Some(moved) = white(name, &step)? {
+                var.set(&((var.as_tensor() * f64::from(kept))? + moved)?)?;
             }
         }
         Ok(())

@@ -207,26 +207,16 @@ KERNEL descend(ARGUMENTS Tensors all, ARGUMENTS Descend a) {
     });
 }
 
-// Moves tensors towards others.
-struct Blend {
-    // The share of what is there.
-    float kept;
-};
-
-KERNEL blend(ARGUMENTS Tensors all, ARGUMENTS Blend a) {
+// Moves tensors towards others; `kept` is the share of what is there.
+KERNEL blend(ARGUMENTS Tensors all, float kept) {
     const Each& each = all.each[blockIdx.y];
     elements(each, [&](long long i) {
-        each.changed[i] = plus(times(each.changed[i], a.kept), times(each.other[i], each.taken));
+        each.changed[i] = plus(times(each.changed[i], kept), times(each.other[i], each.taken));
     });
 }
 
-// Sums of squares.
-struct Squares {
-    // (tensors, parts).
-    double* parts;
-};
-
-KERNEL square_parts(ARGUMENTS Tensors all, ARGUMENTS Squares a) {
+// Sums of squares, of parts of each tensor: (tensors, parts).
+KERNEL square_parts(ARGUMENTS Tensors all, double* parts) {
     SHARED(memory);
     double* shared = reinterpret_cast<double*>(memory);
     const Each& each = all.each[blockIdx.y];
@@ -238,5 +228,5 @@ KERNEL square_parts(ARGUMENTS Tensors all, ARGUMENTS Squares a) {
         __syncthreads();
         if (thread < half) shared[thread] += shared[thread + half];
     }
-    if (thread == 0) a.parts[(size_t)blockIdx.y * gridDim.x + blockIdx.x] = shared[0];
+    if (thread == 0) parts[(size_t)blockIdx.y * gridDim.x + blockIdx.x] = shared[0];
 }

@@ -316,16 +316,20 @@ pub(crate) fn blend(device: &CudaDevice, kept: f32, all: &[Each]) -> Result<()> 
 
 /// The sum of the squares of all tensors' values.
 pub(crate) fn square_sum(device: &CudaDevice, all: &[Each]) -> Result<f64> {
-    let mut sum = 0.0;
-    for (tensors, mut config) in calls(all) {
-        config.shared_mem_bytes = THREADS * size_of::<f64>() as u32;
-        let (parts, count, _) = config.grid_dim;
-        let parts = room::<f64>(device, parts as usize * count as usize)?;
-        let made = address(&parts);
-        launch!(device, "square_parts", config, &tensors, &made);
-        sum += device.clone_dtoh(&parts)?.into_iter().sum::<f64>();
+    let calls: Vec<_> = calls(all).collect();
+    let parts = |config: &LaunchConfig| (config.grid_dim.0 * config.grid_dim.1) as usize;
+    let count: usize = calls.iter().map(|(_, config)| parts(config)).sum();
+    if count == 0 {
+        return Ok(0.0);
     }
-    Ok(sum)
+    let made = room::<f64>(device, count)?;
+    let mut part = address(&made);
+    for (tensors, mut config) in calls {
+        config.shared_mem_bytes = THREADS * size_of::<f64>() as u32;
+        launch!(device, "square_parts", config, &tensors, &part);
+        part += (parts(&config) * size_of::<f64>()) as u64;
+    }
+    Ok(device.clone_dtoh(&made)?.into_iter().sum())
 }
 
 /// Calls with as many tensors each as there is room for.
