@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor, Var};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_main};
-use srfilter::ops::cpu::Level;
+use srfilter::cpu_level::Level;
 use srfilter::ops::{Activation, ConvSpec, conv2d_at};
 
 /// Side of the kernel, input and output channels.

@@ -8,10 +8,10 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
-use srfilter::engine::{Job, Options, Shape, Upscaler};
+use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::resample::Resampler;
-use srfilter::frame::{Color, FrameMut, FrameRef, Picture, PixelFormat, YuvToRgb};
-use srfilter::weights::Loaded;
+use srfilter::frame::{Color, FrameMut, FrameRef, Image, PixelFormat, YuvToRgb};
+use srfilter::weights::Model;
 use srfilter::{Scale, metrics};
 use std::path::Path;
 
@@ -198,13 +198,13 @@ fn planes(frame: &[u8], width: usize, height: usize) -> [(&[u8], usize); 3] {
 
 fn bicubic(low: &[u8]) -> Result<Vec<u8>> {
     let size = (WIDTH / 2, HEIGHT / 2);
-    let shape = Shape {
+    let shape = FrameSpec {
         format: PixelFormat::I420,
         size,
         color: Color::default(),
     };
-    let job = Job::exact(shape, SCALE);
-    let mut upscaler = Upscaler::new(Loaded::built_in("bicubic")?, job, &Options::default())?;
+    let job = UpscaleSpec::scaled(shape, SCALE);
+    let mut upscaler = Upscaler::new(Model::builtin("bicubic")?, job, &UpscaleOptions::default())?;
     let input = FrameRef::new(
         shape.format,
         size,
@@ -260,12 +260,12 @@ fn measure(dir: &Path) -> Result<()> {
 }
 
 /// Two parts of a frame, magnified: bicubic on the left, ours on the right.
-fn before_after(before: &[u8], after: &[u8]) -> Result<Picture> {
+fn before_after(before: &[u8], after: &[u8]) -> Result<Image> {
     const ZOOM: usize = 3;
     const PART: (usize, usize) = (150, 100);
     const GAP: usize = 6;
     let corners = [(45, 60), (60, 250)];
-    let mut out = Picture::new(
+    let mut out = Image::new(
         2 * PART.0 * ZOOM + GAP,
         corners.len() * (PART.1 * ZOOM + GAP) - GAP,
         3,
@@ -288,9 +288,9 @@ fn before_after(before: &[u8], after: &[u8]) -> Result<Picture> {
     Ok(out)
 }
 
-fn to_rgb(frame: &[u8]) -> Picture {
+fn to_rgb(frame: &[u8]) -> Image {
     let convert = YuvToRgb::new(Color::default());
-    let mut picture = Picture::new(WIDTH, HEIGHT, 3);
+    let mut picture = Image::new(WIDTH, HEIGHT, 3);
     let [(luma, _), (u, _), (v, _)] = planes(frame, WIDTH, HEIGHT);
     for (i, pixel) in picture.data.chunks_exact_mut(3).enumerate() {
         let place = i / WIDTH / 2 * (WIDTH / 2) + i % WIDTH / 2;

@@ -1,6 +1,6 @@
 //! What is fuzzed. `tests/fuzz.rs` runs the same over the corpora.
 
-use srfilter::weights::{Checkpoint, Hints};
+use srfilter::weights::{Checkpoint, LoadOverrides};
 
 /// What torch's older files begin with.
 const MAGIC: &[u8] = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.";
@@ -25,6 +25,6 @@ fn read(bytes: &[u8]) {
     if let Ok(file) = Checkpoint::from_bytes("fuzz", bytes) {
         assert_eq!(file.listing().len(), file.tensors().len());
         let _ = file.card();
-        let _ = file.network(&Hints::default());
+        let _ = file.network(&LoadOverrides::default());
     }
 }

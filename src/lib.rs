@@ -20,7 +20,7 @@
 //! ```
 //! use srfilter::engine::{Job, Options, Shape, Upscaler};
 //! use srfilter::frame::{Color, Picture};
-//! use srfilter::weights::Loaded;
+//! use srfilter::weights::Model;
 //!
 //! # fn main() -> srfilter::Result<()> {
 //! let input = Picture::new(64, 48, 3);
@@ -40,6 +40,8 @@
 //!
 //! [candle]: https://github.com/huggingface/candle
 
+pub mod chain;
+pub mod cpu_level;
 pub mod engine;
 mod error;
 pub mod frame;
@@ -48,6 +50,7 @@ pub mod models;
 pub mod nn;
 pub mod ops;
 mod scale;
+mod threads;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -5,11 +5,11 @@
 
 mod common;
 
-use srfilter::engine::{Job, Options, Shape, Upscaler};
+use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::{Color, FrameMut, FrameRef, Matrix, PixelFormat, Range, Siting};
 use srfilter::models::{Architecture, Channels};
 use srfilter::ops::Border;
-use srfilter::weights::{Hints, Loaded};
+use srfilter::weights::{LoadOverrides, Model};
 use std::sync::Arc;
 
 /// Bytes of padding at the end of every row.
@@ -429,19 +429,19 @@ fn fill(bytes: &mut Bytes, places: &[Place], size: (usize, usize)) {
 fn check(
     name: &str,
     places: &[Place],
-    model: &Arc<Loaded>,
+    model: &Arc<Model>,
     net: Option<(&Net, Channels)>,
     case: &Case,
 ) {
     let format = PixelFormat::from_name(name).unwrap();
     let mut input = Bytes::new(places, case.size);
     fill(&mut input, places, case.size);
-    let shape = Shape {
+    let shape = FrameSpec {
         format,
         size: case.size,
         color: case.color,
     };
-    let mut job = Job::exact(shape, case.scale.parse().unwrap());
+    let mut job = UpscaleSpec::scaled(shape, case.scale.parse().unwrap());
     if let Some(pinned) = case.pinned {
         job.output = pinned;
     }
@@ -450,7 +450,7 @@ fn check(
     let mut output = Bytes::new(places, job.output);
     let planes = output.0.iter_mut().map(|(d, s)| (d.as_mut_slice(), *s));
     let mut target = FrameMut::new(format, job.output, case.color, planes).unwrap();
-    let mut upscaler = Upscaler::new(Arc::clone(model), job, &Options::default()).unwrap();
+    let mut upscaler = Upscaler::new(Arc::clone(model), job, &UpscaleOptions::default()).unwrap();
     upscaler.process(&frame, &mut target).unwrap();
 
     let reference = Reference {
@@ -548,7 +548,7 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn every_format_without_a_network() {
-    let model = Loaded::built_in("bicubic").unwrap();
+    let model = Model::builtin("bicubic").unwrap();
     let mut cases = cases();
     // Sizes that another element asks for, down to smaller ones.
     for pinned in [(40, 31), (11, 7), (16, 5)] {
@@ -594,8 +594,8 @@ fn every_format_by(channels: Channels) {
     let dir = tempfile::tempdir().unwrap();
     let file = common::small_file(dir.path(), channels, Border::Replicate);
     // Any scale, so that 3/2 needs no resampling afterwards.
-    let hints = Hints::default();
-    let model = Loaded::file(&file, None, &hints).unwrap();
+    let hints = LoadOverrides::default();
+    let model = Model::open_with(&file, None, &hints).unwrap();
     let net = Net::of(channels);
     for (name, places) in layouts() {
         for case in cases().iter().filter(|case| case.scale != "3/2") {

@@ -8,11 +8,11 @@ mod common;
 
 use sha2::{Digest, Sha256};
 use srfilter::Scale;
-use srfilter::engine::{DeviceChoice, Job, Options, Shape, Upscaler};
+use srfilter::cpu_level::{LEVEL_VARIABLE, Level, level as current_level};
+use srfilter::engine::{DeviceChoice, FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::{Color, FrameMut, FrameRef, Matrix, PixelFormat, Range, Siting};
 use srfilter::models::{self, Architecture, Scales, drct};
-use srfilter::ops::cpu::{LEVEL_VARIABLE, Level, level as current_level};
-use srfilter::weights::{Hints, Loaded};
+use srfilter::weights::{LoadOverrides, Model};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -40,9 +40,9 @@ fn table() -> PathBuf {
 }
 
 /// A model of the table: its built-in weights, or noise where it has none.
-fn load(row: &models::Model, dir: &Path) -> Arc<Loaded> {
+fn load(row: &models::ModelInfo, dir: &Path) -> Arc<Model> {
     let Some(architecture) = (row.architecture)().filter(|_| row.built_in.is_empty()) else {
-        return Loaded::built_in(row.name).unwrap();
+        return Model::builtin(row.name).unwrap();
     };
     // A full DRCT takes seconds a frame; its depth changes no code path.
     let architecture = match architecture {
@@ -62,11 +62,11 @@ fn load(row: &models::Model, dir: &Path) -> Arc<Loaded> {
     };
     let path = dir.join(format!("{}.safetensors", row.name));
     common::save(&path, architecture, scales, 5);
-    Loaded::file(&path, Some(row.name), &Hints::default()).unwrap()
+    Model::open_with(&path, Some(row.name), &LoadOverrides::default()).unwrap()
 }
 
 /// The hash of the frame that a model computes.
-fn hash(model: &Arc<Loaded>, format: PixelFormat, case: (&str, Option<(usize, usize)>)) -> String {
+fn hash(model: &Arc<Model>, format: PixelFormat, case: (&str, Option<(usize, usize)>)) -> String {
     let color = match case.1 {
         None => Color {
             matrix: Matrix::Bt601,
@@ -85,12 +85,12 @@ fn hash(model: &Arc<Loaded>, format: PixelFormat, case: (&str, Option<(usize, us
             },
         },
     };
-    let shape = Shape {
+    let shape = FrameSpec {
         format,
         size: SIZE,
         color,
     };
-    let mut job = Job::exact(shape, case.0.parse().unwrap());
+    let mut job = UpscaleSpec::scaled(shape, case.0.parse().unwrap());
     job.output = case.1.unwrap_or(job.output);
     let planes = |size: (usize, usize)| -> Vec<(Vec<u8>, usize)> {
         let plane = |plane| {
@@ -112,9 +112,9 @@ fn hash(model: &Arc<Loaded>, format: PixelFormat, case: (&str, Option<(usize, us
     let mut output = planes(job.output);
     let target = output.iter_mut().map(|(d, s)| (d.as_mut_slice(), *s));
     let mut target = FrameMut::new(format, job.output, color, target).unwrap();
-    let options = Options {
+    let options = UpscaleOptions {
         device: DeviceChoice::Cpu,
-        ..Options::default()
+        ..UpscaleOptions::default()
     };
     let mut upscaler = Upscaler::new(Arc::clone(model), job, &options).unwrap();
     upscaler.process(&input, &mut target).unwrap();
@@ -129,7 +129,7 @@ fn hash(model: &Arc<Loaded>, format: PixelFormat, case: (&str, Option<(usize, us
 
 /// What the level computes: all, but little at [`Level::Plain`], which takes
 /// a call for every multiplication.
-fn is_covered(level: Level, row: &models::Model, format: PixelFormat, scale: &str) -> bool {
+fn is_covered(level: Level, row: &models::ModelInfo, format: PixelFormat, scale: &str) -> bool {
     let small = ["bicubic", "espcn-fast", "srcnn", "hypersrcnn", "srcnn-rgb"];
     let formats = [PixelFormat::Nv12, PixelFormat::Bgra];
     level != Level::Plain

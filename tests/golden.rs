@@ -12,13 +12,13 @@ mod emulated;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
+use srfilter::chain::Chain;
 use srfilter::frame::resample::{Resampler, pillow};
-use srfilter::frame::{Picture, Ycbcr256, to_u8};
+use srfilter::frame::{Image, Ycbcr256, to_u8};
 use srfilter::metrics;
 use srfilter::models::{Architecture, Network, Scales, drct, hdsrnet, hypersrcnn, lapan};
-use srfilter::nn::Chain;
 use srfilter::ops::Border;
-use srfilter::weights::{Checkpoint, Hints};
+use srfilter::weights::{Checkpoint, LoadOverrides};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -282,12 +282,12 @@ impl Golden {
     }
 
     /// An 8-bit image, (height, width, channels).
-    fn picture(&self, tensor: &str) -> Result<Picture> {
+    fn picture(&self, tensor: &str) -> Result<Image> {
         let (shape, values) = self.get(tensor)?;
         let &[height, width, channels] = shape.as_slice() else {
             bail!("{tensor} is no image: {shape:?}");
         };
-        Ok(Picture {
+        Ok(Image {
             width,
             height,
             channels,
@@ -327,7 +327,7 @@ impl Golden {
         Ok(())
     }
 
-    fn check_picture(&self, tensor: &str, got: &Picture) -> Result<()> {
+    fn check_picture(&self, tensor: &str, got: &Image) -> Result<()> {
         let values: Vec<f64> = got.data.iter().map(|&v| f64::from(v)).collect();
         self.check(tensor, &values)
     }
@@ -371,7 +371,7 @@ impl Golden {
 
     /// The network of these parameters, which take the way of any file that
     /// somebody else wrote.
-    fn published(&self, hints: &Hints) -> Result<(Architecture, Box<dyn Network>)> {
+    fn published(&self, hints: &LoadOverrides) -> Result<(Architecture, Box<dyn Network>)> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("published.safetensors");
         candle_core::safetensors::save(&self.parameters()?, &path)?;
@@ -512,7 +512,7 @@ fn fnv(name: &str) -> u64 {
 /// A published network with one output per scale, `output_xS`, or one, `output`;
 /// its weights take the way of any file that somebody else wrote.
 fn network(golden: &Golden, border: Border) -> Result<()> {
-    let hints = Hints {
+    let hints = LoadOverrides {
         border: Some(border),
         scales: None,
     };
@@ -524,7 +524,7 @@ fn network(golden: &Golden, border: Border) -> Result<()> {
             _ if name == "output" => Scale::whole(2),
             _ => continue,
         };
-        let network = network.at(scale)?;
+        let network = network.for_scale(scale)?;
         let output = network.forward(&input)?;
         ensure!(output.dims() == golden.get(name)?.0, "{name}: {output:?}");
         golden.check(name, &values(&output)?)?;
@@ -537,8 +537,8 @@ fn network(golden: &Golden, border: Border) -> Result<()> {
 #[cfg(feature = "cuda")]
 mod gpu {
     use super::*;
-    use srfilter::engine::{DeviceChoice, GpuPlan, Options, Precision};
-    use srfilter::models::ScaledNetwork;
+    use srfilter::engine::{CudaChainExecutor, DeviceChoice, Precision, UpscaleOptions};
+    use srfilter::models::ScaleNetwork;
 
     /// How far a result may be from the CPU's: of the range in f32, of a step
     /// of 8 bits in f16, of four in bf16, whose 8 bits these networks, with
@@ -553,7 +553,7 @@ mod gpu {
 
     pub(super) fn check(
         name: &str,
-        network: &dyn ScaledNetwork,
+        network: &dyn ScaleNetwork,
         x: &Tensor,
         expected: &Tensor,
     ) -> Result<()> {
@@ -562,12 +562,12 @@ mod gpu {
         }
         let (batch, _, height, width) = x.dims4()?;
         for precision in [Precision::F32, Precision::F16, Precision::Bf16] {
-            let options = Options {
+            let options = UpscaleOptions {
                 device: DeviceChoice::Cuda(0),
                 precision,
-                ..Options::default()
+                ..UpscaleOptions::default()
             };
-            let plan = GpuPlan::new(network, (width, height), &options)?;
+            let plan = CudaChainExecutor::new(network, (width, height), &options)?;
             let mut plan = plan.context("no chain that the GPU covers")?;
             let mut apart = 0f32;
             for image in 0..batch {
@@ -578,7 +578,7 @@ mod gpu {
                 let expected = expected.flatten_all()?.to_vec1::<f32>()?;
                 // A network that eats its border makes the middle of what the
                 // GPU makes, where the picture's edge goes on.
-                let factor = network.works_at().factor();
+                let factor = network.upsampling().factor();
                 let whole = (width * factor, height * factor);
                 let (left, top) = ((whole.0 - wide) / 2, (whole.1 - tall) / 2);
                 let made = plan.run(&planes)?;
@@ -614,7 +614,7 @@ mod gpu {
 
     pub(super) fn check(
         _: &str,
-        _: &dyn srfilter::models::ScaledNetwork,
+        _: &dyn srfilter::models::ScaleNetwork,
         _: &Tensor,
         _: &Tensor,
     ) -> Result<()> {
@@ -669,22 +669,22 @@ fn scale_of(network: &dyn Network) -> Result<Scale> {
 /// SRResNet or the generator of SRGAN. The vectors are of what it makes of
 /// normalised pictures, and go from -1 to 1.
 fn srresnet(golden: &Golden) -> Result<()> {
-    let (architecture, network) = golden.published(&Hints::default())?;
+    let (architecture, network) = golden.published(&LoadOverrides::default())?;
     let scale = scale_of(network.as_ref())?;
     let centered = |y: Tensor| -> Result<Tensor> { Ok(((y * 2.0)? - 1.0)?) };
     let x = denormalised(&golden.tensor("input")?)?;
-    let network = network.at(scale)?;
+    let network = network.for_scale(scale)?;
     let chain = network.chain()?.context("no chain")?;
     let output = chain.forward(&x)?;
     gpu::check("output", network.as_ref(), &x, &output)?;
     golden.check_tensor("output", &centered(output)?)?;
     let begin = |links: usize| Chain {
-        links: chain.links[..links].to_vec(),
+        layers: chain.layers[..links].to_vec(),
         tanh: false,
         ..chain.clone()
     };
     let third = 1 + chain
-        .links
+        .layers
         .iter()
         .rposition(|link| link.skip.is_some())
         .context("no skip")?;
@@ -695,7 +695,7 @@ fn srresnet(golden: &Golden) -> Result<()> {
     ] {
         if golden.tensors.contains_key(name) {
             let mut begin = begin(links);
-            if let Some(last) = begin.links.last_mut().filter(|_| links == third) {
+            if let Some(last) = begin.layers.last_mut().filter(|_| links == third) {
                 last.skip = None;
             }
             golden.check_tensor(name, &begin.forward(&x)?.narrow(1, 0, 4)?)?;
@@ -712,7 +712,7 @@ fn srresnet(golden: &Golden) -> Result<()> {
     let vb = candle_nn::VarBuilder::from_varmap(&vars, candle_core::DType::F32, &Device::Cpu);
     let network = architecture.build(&vb, Scales::list([scale]))?;
     let x = denormalised(&golden.made("input", &[2, 3, 6, 7])?)?;
-    let y = network.in_training(scale)?.forward(&x)?;
+    let y = network.training_network(scale)?.forward(&x)?;
     golden.check_tensor("train_output", &centered(y)?)?;
     for name in golden.names() {
         if let Some(parameter) = name.strip_prefix("train.") {
@@ -741,17 +741,17 @@ fn shown(result: Result<()>) -> candle_core::Result<()> {
 
 /// HDSRNet, whose vectors go from 0 to 255.
 fn hdsr(golden: &Golden) -> Result<()> {
-    let (architecture, network) = golden.published(&Hints::default())?;
+    let (architecture, network) = golden.published(&LoadOverrides::default())?;
     let Architecture::HdsrNet(config) = architecture else {
         bail!("found {architecture:?}");
     };
     let scale = scale_of(network.as_ref())?;
     let x = (golden.tensor("input")? / 255.0)?;
-    let output = (network.at(scale)?.forward(&x)? * 255.0)?;
+    let output = (network.for_scale(scale)?.forward(&x)? * 255.0)?;
     golden.check_tensor("output", &output)?;
     if golden.tensors.contains_key("output_batch") {
         let x = golden.made("input", &[2, 3, 10, 9])?;
-        let output = (network.at(scale)?.forward(&x)? * 255.0)?;
+        let output = (network.for_scale(scale)?.forward(&x)? * 255.0)?;
         golden.check_tensor("output_batch", &output)?;
     }
     let network = hdsrnet::HdsrNet::new(&weights(golden)?, &config, network.scales())?;
@@ -778,11 +778,11 @@ fn every(tensor: &Tensor, dim: usize, step: usize) -> candle_core::Result<Tensor
 }
 
 fn lapan12(golden: &Golden) -> Result<()> {
-    let (architecture, network) = golden.published(&Hints::default())?;
+    let (architecture, network) = golden.published(&LoadOverrides::default())?;
     let Architecture::Lapan(config) = architecture else {
         bail!("found {architecture:?}");
     };
-    let ready = network.at(scale_of(network.as_ref())?)?;
+    let ready = network.for_scale(scale_of(network.as_ref())?)?;
     let x = golden.tensor("input")?;
     golden.check_tensor("output", &ready.forward(&x)?)?;
     let odd = golden.made("input", &[1, 3, 13, 10])?;
@@ -801,12 +801,12 @@ fn lapan12(golden: &Golden) -> Result<()> {
 
 /// DRCT, small or not.
 fn dense_transformer(golden: &Golden) -> Result<()> {
-    let (architecture, network) = golden.published(&Hints::default())?;
+    let (architecture, network) = golden.published(&LoadOverrides::default())?;
     let Architecture::Drct(config) = architecture else {
         bail!("found {architecture:?}");
     };
-    let ready = network.at(scale_of(network.as_ref())?)?;
-    let factor = ready.works_at().factor();
+    let ready = network.for_scale(scale_of(network.as_ref())?)?;
+    let factor = ready.upsampling().factor();
     let x = golden.tensor("input")?;
     golden.check_tensor("output", &ready.forward(&x)?)?;
     for (name, size) in [
@@ -930,7 +930,7 @@ fn pillow_bicubic(golden: &Golden) -> Result<()> {
         };
         let source = golden.picture(step.source)?;
         let (width, height, scale) = (source.width, source.height, step.scale);
-        let down = |source: &Picture| pillow(source, width / scale, height / scale);
+        let down = |source: &Image| pillow(source, width / scale, height / scale);
         let result = match step.operation.as_str() {
             "down" => down(&source),
             "up" => pillow(&source, width * scale, height * scale),
@@ -1030,17 +1030,13 @@ fn image_metrics(golden: &Golden) -> Result<()> {
 }
 
 /// SSIM as the mean of the channels'.
-fn mean_ssim(
-    a: &Picture,
-    b: &Picture,
-    ssim: fn(&[f64], &[f64], usize) -> Option<f64>,
-) -> Option<f64> {
+fn mean_ssim(a: &Image, b: &Image, ssim: fn(&[f64], &[f64], usize) -> Option<f64>) -> Option<f64> {
     let pairs = channels(a).into_iter().zip(channels(b));
     let values: Option<Vec<f64>> = pairs.map(|(l, r)| ssim(&l, &r, a.width)).collect();
     Some(values?.iter().sum::<f64>() / a.channels as f64)
 }
 
-fn channels(picture: &Picture) -> Vec<Vec<f64>> {
+fn channels(picture: &Image) -> Vec<Vec<f64>> {
     let channel = |i| picture.data.iter().skip(i).step_by(picture.channels);
     (0..picture.channels)
         .map(|i| channel(i).map(|&v| f64::from(v)).collect())

@@ -5,10 +5,12 @@
 #![cfg(feature = "cuda")]
 
 use srfilter::Scale;
-use srfilter::engine::{DeviceChoice, GpuPlan, Job, Options, Precision, Shape, Upscaler};
+use srfilter::engine::{
+    CudaChainExecutor, DeviceChoice, FrameSpec, Precision, UpscaleOptions, UpscaleSpec, Upscaler,
+};
 use srfilter::frame::{Color, FrameMut, FrameRef, PixelFormat};
-use srfilter::models::{Architecture, Scales, WorksAt, drct, hdsrnet, srcnn};
-use srfilter::weights::{Hints, Loaded};
+use srfilter::models::{Architecture, Scales, Upsampling, drct, hdsrnet, srcnn};
+use srfilter::weights::{LoadOverrides, Model};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -89,12 +91,12 @@ fn overlapping_tiles_are_seen_at_once() {
 
 /// Bytes of a frame without padding.
 struct Frame {
-    shape: Shape,
+    shape: FrameSpec,
     planes: Vec<(Vec<u8>, usize)>,
 }
 
 impl Frame {
-    fn new(shape: Shape) -> Self {
+    fn new(shape: FrameSpec) -> Self {
         let (width, height) = shape.size;
         let planes = (0..shape.format.planes()).map(|plane| {
             let (row, rows) = shape.format.plane_size(plane, width, height);
@@ -108,7 +110,7 @@ impl Frame {
     }
 
     /// Soft shapes with edges and noise.
-    fn drawn(shape: Shape) -> Self {
+    fn drawn(shape: FrameSpec) -> Self {
         let mut frame = Self::new(shape);
         for (p, (bytes, stride)) in frame.planes.iter_mut().enumerate() {
             for (i, byte) in bytes.iter_mut().enumerate() {
@@ -128,7 +130,7 @@ impl Frame {
     }
 
     fn input<'a>(&self, planes: &'a [(&'a [u8], usize)]) -> FrameRef<'a> {
-        let Shape {
+        let FrameSpec {
             format,
             size,
             color,
@@ -142,13 +144,13 @@ impl Frame {
         upscaler: &mut Upscaler,
         make: fn(&mut Upscaler, &FrameRef<'_>, &mut FrameMut<'_>) -> srfilter::Result<()>,
     ) -> Self {
-        let mut made = Self::new(Shape {
-            size: upscaler.job().output,
+        let mut made = Self::new(FrameSpec {
+            size: upscaler.spec().output,
             ..self.shape
         });
         let planes = self.views();
         let input = self.input(&planes);
-        let Shape { format, color, .. } = self.shape;
+        let FrameSpec { format, color, .. } = self.shape;
         let planes = made.planes.iter_mut().map(|(b, s)| (b.as_mut_slice(), *s));
         let mut output = FrameMut::new(format, made.shape.size, color, planes).unwrap();
         make(upscaler, &input, &mut output).unwrap();
@@ -160,7 +162,7 @@ impl Frame {
     }
 
     fn finished(&self, upscaler: &mut Upscaler) -> Self {
-        self.made(upscaler, Upscaler::finish)
+        self.made(upscaler, Upscaler::receive)
     }
 
     fn apart(&self, other: &Self) -> Apart {
@@ -205,35 +207,35 @@ impl Apart {
     }
 }
 
-fn shape(format: PixelFormat, size: (usize, usize)) -> Shape {
-    Shape {
+fn shape(format: PixelFormat, size: (usize, usize)) -> FrameSpec {
+    FrameSpec {
         format,
         size,
         color: Color::default(),
     }
 }
 
-fn on_gpu(precision: Precision) -> Options {
-    Options {
+fn on_gpu(precision: Precision) -> UpscaleOptions {
+    UpscaleOptions {
         device: DeviceChoice::Cuda(0),
         precision,
-        ..Options::default()
+        ..UpscaleOptions::default()
     }
 }
 
-fn on_cpu() -> Options {
-    Options {
+fn on_cpu() -> UpscaleOptions {
+    UpscaleOptions {
         device: DeviceChoice::Cpu,
-        ..Options::default()
+        ..UpscaleOptions::default()
     }
 }
 
 /// Runs a job on the GPU three times, launched and as a graph, and on the CPU.
-fn both(model: &Arc<Loaded>, job: Job, options: &Options) -> Apart {
+fn both(model: &Arc<Model>, job: UpscaleSpec, options: &UpscaleOptions) -> Apart {
     let frame = Frame::drawn(job.input);
     let cpu = frame.upscaled(&mut Upscaler::new(Arc::clone(model), job, &on_cpu()).unwrap());
     let mut upscaler = Upscaler::new(Arc::clone(model), job, options).unwrap();
-    assert!(upscaler.place().name().starts_with("cuda:0"));
+    assert!(upscaler.device().name().starts_with("cuda:0"));
     assert_eq!(upscaler.precision(), options.precision);
     let [gpu, again, graph] = [0; 3].map(|_| frame.upscaled(&mut upscaler));
     assert_eq!((gpu.apart(&again).most, gpu.apart(&graph).most), (0, 0));
@@ -241,8 +243,9 @@ fn both(model: &Arc<Loaded>, job: Job, options: &Options) -> Apart {
 }
 
 /// Built-in weights, or drawn ones.
-fn model(name: &str, scale: u32) -> Arc<Loaded> {
-    Loaded::built_in(name).unwrap_or_else(|_| Loaded::untrained(name, Scale::whole(scale)).unwrap())
+fn model(name: &str, scale: u32) -> Arc<Model> {
+    Model::builtin(name)
+        .unwrap_or_else(|_| Model::with_random_weights(name, Scale::whole(scale)).unwrap())
 }
 
 #[test]
@@ -259,7 +262,7 @@ fn models_inside() {
         ("compact", 2, (23, 17)),
         ("srresnet", 4, (18, 14)),
     ] {
-        let job = Job::exact(shape(PixelFormat::I420, size), Scale::whole(scale));
+        let job = UpscaleSpec::scaled(shape(PixelFormat::I420, size), Scale::whole(scale));
         for precision in [Precision::F32, Precision::F16, Precision::Bf16] {
             let apart = both(&model(name, scale), job, &on_gpu(precision));
             println!("{name} {precision}: {apart:?}");
@@ -279,19 +282,19 @@ fn others_inside() {
         ("lapan", 2, (16, 12)),
         ("drct", 2, (16, 16)),
     ] {
-        let job = Job::exact(shape(PixelFormat::Rgb, size), Scale::whole(scale));
+        let job = UpscaleSpec::scaled(shape(PixelFormat::Rgb, size), Scale::whole(scale));
         let apart = both(&model(name, scale), job, &on_gpu(Precision::F32));
         println!("{name}: {apart:?}");
         assert!(apart.is_close(Precision::F32), "{name}");
     }
     // Where 16 bits may be, cuDNN may round: it is told so.
     let place = DeviceChoice::Cuda(0).resolve().unwrap();
-    let cudnn = place.lacks().is_none();
+    let cudnn = place.missing_cudnn().is_none();
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     // SAFETY: nothing else of this process asks for its environment now.
     unsafe { std::env::set_var("SRFILTER_EMULATED_CUDNN_LOG", &log) };
-    let job = Job::exact(shape(PixelFormat::Rgb, (16, 12)), Scale::whole(2));
+    let job = UpscaleSpec::scaled(shape(PixelFormat::Rgb, (16, 12)), Scale::whole(2));
     let frame = Frame::drawn(job.input);
     for (asked, expected, told) in [
         (Precision::F32, Precision::F32, "f32"),
@@ -368,13 +371,13 @@ fn convolutions_inside() {
             let all = all.map(|tensor| tensor.to_device(&Device::Cpu).unwrap());
             all.collect::<Vec<_>>()
         };
-        let (cpu, gpu) = (learnt(&Device::Cpu), learnt(place.device()));
+        let (cpu, gpu) = (learnt(&Device::Cpu), learnt(place.candle_device()));
         for (cpu, gpu) in cpu.iter().zip(&gpu) {
             assert!(apart(cpu, gpu) < 1e-5, "{spec:?}: {}", apart(cpu, gpu));
         }
         for (kind, most) in [(DType::F32, 1e-5), (DType::F16, 2e-3), (DType::BF16, 2e-2)] {
             let [images, weights, bias] = given.clone().map(|tensor| {
-                let tensor = tensor.to_device(place.device()).unwrap();
+                let tensor = tensor.to_device(place.candle_device()).unwrap();
                 tensor.to_dtype(kind).unwrap()
             });
             let made = conv2d(&images, &weights, Some(&bias), spec).unwrap();
@@ -392,7 +395,7 @@ fn convolutions_inside() {
 fn formats_inside() {
     for &format in PixelFormat::ALL {
         for name in ["srcnn", "srcnn-rgb", "bicubic"] {
-            let job = Job::exact(shape(format, (19, 13)), Scale::whole(2));
+            let job = UpscaleSpec::scaled(shape(format, (19, 13)), Scale::whole(2));
             let apart = both(&model(name, 2), job, &on_gpu(Precision::F32));
             println!("{} {name}: {apart:?}", format.name());
             assert!(apart.is_close(Precision::F32), "{} {name}", format.name());
@@ -415,7 +418,7 @@ fn sizes_inside() {
         ("espcn-fast", "2", (20, 16), Some((31, 30))),
         ("espcn-fast", "12", (6, 5), None),
     ] {
-        let mut job = Job::exact(shape(PixelFormat::Nv12, size), scale(wanted));
+        let mut job = UpscaleSpec::scaled(shape(PixelFormat::Nv12, size), scale(wanted));
         job.output = output.unwrap_or(job.output);
         for precision in [Precision::F32, Precision::F16] {
             let apart = both(&model(name, 2), job, &on_gpu(precision));
@@ -429,12 +432,12 @@ fn sizes_inside() {
         eprintln!("skipped a part: no {published}");
         return;
     }
-    let hints = Hints {
+    let hints = LoadOverrides {
         border: Some(srfilter::ops::Border::Valid),
         scales: Some(vec![Scale::whole(3)]),
     };
-    let model = Loaded::file(published, None, &hints).unwrap();
-    let job = Job::exact(shape(PixelFormat::Gray8, (22, 15)), Scale::whole(3));
+    let model = Model::open_with(published, None, &hints).unwrap();
+    let job = UpscaleSpec::scaled(shape(PixelFormat::Gray8, (22, 15)), Scale::whole(3));
     for precision in [Precision::F32, Precision::F16] {
         let apart = both(&model, job, &on_gpu(precision));
         println!("border valid, {precision}: {apart:?}");
@@ -445,7 +448,7 @@ fn sizes_inside() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn planes_inside() {
-    let job = Job::exact(shape(PixelFormat::Gray8, (25, 14)), Scale::whole(2));
+    let job = UpscaleSpec::scaled(shape(PixelFormat::Gray8, (25, 14)), Scale::whole(2));
     let plane: Vec<f32> = (0..25 * 14).map(|i| (i * 67 % 256) as f32 + 0.25).collect();
     for name in ["espcn", "srcnn", "bicubic"] {
         let made = [on_cpu(), on_gpu(Precision::F32)].map(|options| {
@@ -471,7 +474,7 @@ fn planes_inside() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn threads_inside() {
-    let job = Job::exact(shape(PixelFormat::I420, (20, 12)), Scale::whole(2));
+    let job = UpscaleSpec::scaled(shape(PixelFormat::I420, (20, 12)), Scale::whole(2));
     let frame = Frame::drawn(job.input);
     let names = ["srcnn", "espcn", "hypersrcnn"];
     let made = names.map(|name| {
@@ -498,7 +501,7 @@ fn threads_inside() {
 fn overlap_inside() {
     let little = std::env::var_os("SRFILTER_EMULATED_MEMORY").is_some();
     let lost = std::env::var_os("SRFILTER_EMULATED_LOST").is_some();
-    let job = Job::exact(shape(PixelFormat::I420, (40, 24)), Scale::whole(2));
+    let job = UpscaleSpec::scaled(shape(PixelFormat::I420, (40, 24)), Scale::whole(2));
     let model = model("srcnn", 2);
     let frames: Vec<_> = (0..7u8)
         .map(|n| {
@@ -509,12 +512,12 @@ fn overlap_inside() {
         })
         .collect();
     let mut cpu = Upscaler::new(Arc::clone(&model), job, &on_cpu()).unwrap();
-    let mut upscaler = Upscaler::new(model, job, &Options::default()).unwrap();
+    let mut upscaler = Upscaler::new(model, job, &UpscaleOptions::default()).unwrap();
     let (mut waiting, mut made, mut most) = (std::collections::VecDeque::new(), Vec::new(), 0);
     for frame in &frames {
         let planes = frame.views();
         let input = frame.input(&planes);
-        if upscaler.begin(&input).unwrap() {
+        if upscaler.submit(&input).unwrap() {
             waiting.push_back(frame);
             most = most.max(waiting.len());
         } else {
@@ -522,7 +525,7 @@ fn overlap_inside() {
             made.push(frame.upscaled(&mut upscaler));
         }
         if waiting.len() == 2 {
-            let third = upscaler.begin(&input).unwrap_err().to_string();
+            let third = upscaler.submit(&input).unwrap_err().to_string();
             assert!(third.contains("finish one first"), "{third}");
             let first = waiting.pop_front().unwrap();
             made.push(first.finished(&mut upscaler));
@@ -537,7 +540,7 @@ fn overlap_inside() {
         );
     }
     assert_eq!(most, if little { 1 } else { 2 });
-    assert_eq!(upscaler.place().name() == "cpu", lost);
+    assert_eq!(upscaler.device().name() == "cpu", lost);
 }
 
 /// The same bits, however the picture is divided.
@@ -549,12 +552,12 @@ fn bands_inside() {
         ("espcn", 3, (20, 37)),
         ("srresnet", 4, (9, 21)),
     ] {
-        let job = Job::exact(shape(PixelFormat::Rgb, size), Scale::whole(scale));
+        let job = UpscaleSpec::scaled(shape(PixelFormat::Rgb, size), Scale::whole(scale));
         let (model, frame) = (model(name, scale), Frame::drawn(job.input));
         for precision in [Precision::F32, Precision::F16] {
             let made = [0, 16, 7].map(|tile| {
-                let options = Options {
-                    tile,
+                let options = UpscaleOptions {
+                    tile_size: tile,
                     ..on_gpu(precision)
                 };
                 frame.upscaled(&mut Upscaler::new(Arc::clone(&model), job, &options).unwrap())
@@ -568,7 +571,7 @@ fn bands_inside() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn memory_inside() {
-    let job = Job::exact(shape(PixelFormat::Gray8, (30, 90)), Scale::whole(2));
+    let job = UpscaleSpec::scaled(shape(PixelFormat::Gray8, (30, 90)), Scale::whole(2));
     let apart = both(&model("srcnn", 2), job, &on_gpu(Precision::F16));
     println!("{apart:?}");
     assert!(apart.is_close(Precision::F16));
@@ -579,7 +582,7 @@ fn memory_inside() {
 #[ignore = "run by another test, in a process of its own"]
 fn whole_inside() {
     let model = model("drct", 2);
-    let job = |side| Job::exact(shape(PixelFormat::Rgb, (side, side)), Scale::whole(2));
+    let job = |side| UpscaleSpec::scaled(shape(PixelFormat::Rgb, (side, side)), Scale::whole(2));
     let error = Upscaler::check(&model, &job(300), &on_gpu(Precision::Auto));
     let error = error.unwrap_err().to_string();
     println!("error: {error}");
@@ -588,14 +591,14 @@ fn whole_inside() {
         "{error}"
     );
     // With `auto` the CPU does it.
-    for options in [on_cpu(), Options::default()] {
+    for options in [on_cpu(), UpscaleOptions::default()] {
         Upscaler::check(&model, &job(300), &options).unwrap();
     }
-    let upscaler = Upscaler::new(Arc::clone(&model), job(300), &Options::default()).unwrap();
-    let why = upscaler.given_up().unwrap();
+    let upscaler = Upscaler::new(Arc::clone(&model), job(300), &UpscaleOptions::default()).unwrap();
+    let why = upscaler.fallback_reason().unwrap();
     assert!(why.contains("286 MiB are free"), "{why}");
-    assert_eq!(upscaler.place().name(), "cpu");
-    Upscaler::check(&model, &job(16), &Options::default()).unwrap();
+    assert_eq!(upscaler.device().name(), "cpu");
+    Upscaler::check(&model, &job(16), &UpscaleOptions::default()).unwrap();
 }
 
 /// Networks that share a kernel of the GPU, and take unlike amounts of its
@@ -603,7 +606,7 @@ fn whole_inside() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn sizes_of_kernels_inside() {
-    let job = Job::exact(shape(PixelFormat::Gray8, (20, 9)), Scale::whole(2));
+    let job = UpscaleSpec::scaled(shape(PixelFormat::Gray8, (20, 9)), Scale::whole(2));
     let frame = Frame::drawn(job.input);
     let dir = tempfile::tempdir().unwrap();
     let mut upscalers = [9, 3].map(|kernel| {
@@ -615,7 +618,7 @@ fn sizes_of_kernels_inside() {
         };
         let architecture = Architecture::Srcnn(config);
         common::save(&file, architecture, Scales::list([Scale::whole(2)]), 6);
-        let model = Loaded::file(&file, None, &Hints::default()).unwrap();
+        let model = Model::open_with(&file, None, &LoadOverrides::default()).unwrap();
         let cpu = Upscaler::new(Arc::clone(&model), job, &on_cpu());
         let gpu = Upscaler::new(model, job, &on_gpu(Precision::F16));
         (frame.upscaled(&mut cpu.unwrap()), gpu.unwrap())
@@ -631,7 +634,7 @@ fn sizes_of_kernels_inside() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn averaged_inside() {
-    let job = Job::exact(shape(PixelFormat::Rgb, (37, 21)), Scale::whole(2));
+    let job = UpscaleSpec::scaled(shape(PixelFormat::Rgb, (37, 21)), Scale::whole(2));
     let frame = Frame::drawn(job.input);
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("drct.safetensors");
@@ -645,14 +648,14 @@ fn averaged_inside() {
     };
     let two = Scale::whole(2);
     common::save(&file, Architecture::Drct(small), Scales::list([two]), 6);
-    let model = Loaded::file(&file, None, &Hints::default()).unwrap();
-    let on = |device| Options {
+    let model = Model::open_with(&file, None, &LoadOverrides::default()).unwrap();
+    let on = |device| UpscaleOptions {
         device,
         precision: Precision::F32,
-        tile: 12,
-        overlap: 5,
-        memory: 1 << 30,
-        ..Options::default()
+        tile_size: 12,
+        tile_overlap: 5,
+        memory_limit: 1 << 30,
+        ..UpscaleOptions::default()
     };
     let cpu = Upscaler::new(Arc::clone(&model), job, &on(DeviceChoice::Cpu));
     let cpu = frame.upscaled(&mut cpu.unwrap());
@@ -666,7 +669,7 @@ fn averaged_inside() {
     let made = frame.upscaled(&mut upscaler);
     assert!(made.apart(&cpu).is_close(Precision::F32));
     assert_eq!(upscaler.tiles(), 15);
-    assert!(upscaler.place().name().starts_with("cuda:0"));
+    assert!(upscaler.device().name().starts_with("cuda:0"));
 }
 
 /// A network that candle runs, when the GPU's memory ends or the GPU is lost:
@@ -675,21 +678,21 @@ fn averaged_inside() {
 #[ignore = "run by another test, in a process of its own"]
 fn smaller_inside() {
     let left = std::env::var("SRFILTER_TEST_LEFT").unwrap_or_default();
-    let job = Job::exact(shape(PixelFormat::Rgb, (160, 96)), Scale::whole(2));
+    let job = UpscaleSpec::scaled(shape(PixelFormat::Rgb, (160, 96)), Scale::whole(2));
     let frame = Frame::drawn(job.input);
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("hdsrnet.safetensors");
     let narrow = Architecture::HdsrNet(hdsrnet::Config { width: 4 });
     common::save(&file, narrow, Scales::list([Scale::whole(2)]), 6);
-    let model = Loaded::file(&file, None, &Hints::default()).unwrap();
-    let options = Options {
+    let model = Model::open_with(&file, None, &LoadOverrides::default()).unwrap();
+    let options = UpscaleOptions {
         // As if all of it were free.
-        memory: 1 << 30,
-        ..Options::default()
+        memory_limit: 1 << 30,
+        ..UpscaleOptions::default()
     };
     let cpu = frame.upscaled(&mut Upscaler::new(Arc::clone(&model), job, &on_cpu()).unwrap());
     let mut upscaler = Upscaler::new(Arc::clone(&model), job, &options).unwrap();
-    assert!(upscaler.place().name().starts_with("cuda:0"));
+    assert!(upscaler.device().name().starts_with("cuda:0"));
     assert_eq!(upscaler.tiles(), 1);
     if !left.is_empty() {
         // Somebody else takes the rest.
@@ -698,15 +701,15 @@ fn smaller_inside() {
     }
     let made = frame.upscaled(&mut upscaler);
     assert!(made.apart(&cpu).is_close(Precision::F32));
-    println!("{} tiles on {}", upscaler.tiles(), upscaler.place().name());
+    println!("{} tiles on {}", upscaler.tiles(), upscaler.device().name());
     if left == "2000000" {
-        assert!(upscaler.tiles() > 1 && upscaler.given_up().is_none());
+        assert!(upscaler.tiles() > 1 && upscaler.fallback_reason().is_none());
         return;
     }
-    let why = upscaler.given_up().unwrap();
+    let why = upscaler.fallback_reason().unwrap();
     assert!(why.starts_with("the GPU failed: "), "{why}");
     // Who insists gets an error, each time.
-    let insists = Options {
+    let insists = UpscaleOptions {
         device: DeviceChoice::Cuda(0),
         ..options
     };
@@ -724,18 +727,18 @@ fn smaller_inside() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn lost_inside() {
-    let job = Job::exact(shape(PixelFormat::I420, (64, 48)), Scale::whole(2));
+    let job = UpscaleSpec::scaled(shape(PixelFormat::I420, (64, 48)), Scale::whole(2));
     let frame = Frame::drawn(job.input);
     let model = model("srcnn", 2);
     let cpu = frame.upscaled(&mut Upscaler::new(Arc::clone(&model), job, &on_cpu()).unwrap());
-    let auto = Options::default();
+    let auto = UpscaleOptions::default();
     let mut upscaler = Upscaler::new(Arc::clone(&model), job, &auto).unwrap();
     for _ in 0..6 {
         let made = frame.upscaled(&mut upscaler);
         assert!(made.apart(&cpu).is_close(Precision::F16));
     }
-    assert_eq!(upscaler.place().name(), "cpu");
-    let why = upscaler.given_up().unwrap();
+    assert_eq!(upscaler.device().name(), "cpu");
+    let why = upscaler.fallback_reason().unwrap();
     println!("given up: {why}");
     assert!(why.starts_with("the GPU failed: "), "{why}");
     assert_eq!(frame.upscaled(&mut upscaler).apart(&cpu).most, 0);
@@ -747,7 +750,7 @@ fn lost_inside() {
         .map(|(b, s)| (b.as_slice(), *s))
         .collect();
     let input = FrameRef::new(job.input.format, job.input.size, job.input.color, &planes).unwrap();
-    let mut made = Frame::new(Shape {
+    let mut made = Frame::new(FrameSpec {
         size: job.output,
         ..job.input
     });
@@ -776,17 +779,17 @@ fn speed_inside() {
     ] {
         let size = if small { (24, 10) } else { size };
         for precision in [Precision::F16, Precision::Bf16, Precision::F32] {
-            let job = Job::exact(shape(PixelFormat::Nv12, size), Scale::whole(scale));
+            let job = UpscaleSpec::scaled(shape(PixelFormat::Nv12, size), Scale::whole(scale));
             let options = on_gpu(precision);
             let mut upscaler = Upscaler::new(model(name, scale), job, &options).unwrap();
             let frame = Frame::drawn(job.input);
             let runs = if small { 1 } else { 50 };
-            let network = model(name, scale).at(Scale::whole(scale)).unwrap();
-            let seen = match network.works_at() {
-                WorksAt::Output => job.output,
-                WorksAt::Input(_) => job.input.size,
+            let network = model(name, scale).for_scale(Scale::whole(scale)).unwrap();
+            let seen = match network.upsampling() {
+                Upsampling::Pre => job.output,
+                Upsampling::Post(_) => job.input.size,
             };
-            let plan = GpuPlan::new(&**network, seen, &options).unwrap();
+            let plan = CudaChainExecutor::new(&**network, seen, &options).unwrap();
             if plan.is_none() && precision == Precision::Bf16 {
                 // The same as for f16.
                 continue;

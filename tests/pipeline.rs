@@ -7,11 +7,11 @@ use gst::prelude::*;
 use gst_video::prelude::*;
 use gst_video::{VideoFrameRef, VideoInfo};
 use srfilter::Scale;
-use srfilter::engine::{Job, Options, Shape, Upscaler};
+use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::{Color, FrameMut, FrameRef, Matrix, PixelFormat, Range, Siting};
 use srfilter::models::{self, Channels};
 use srfilter::ops::Border;
-use srfilter::weights::{Hints, Loaded};
+use srfilter::weights::{LoadOverrides, Model};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
@@ -84,10 +84,10 @@ fn collect(pipeline: &gst::Pipeline, sink: &str) -> Samples {
 }
 
 /// The library's view of the caps, made without the plugin's code.
-fn shape(info: &VideoInfo) -> Shape {
+fn shape(info: &VideoInfo) -> FrameSpec {
     use gst_video::{VideoChromaSite, VideoColorMatrix, VideoColorRange};
     let site = info.chroma_site();
-    Shape {
+    FrameSpec {
         format: PixelFormat::from_name(&info.format().to_string()).unwrap(),
         size: (info.width() as usize, info.height() as usize),
         color: Color {
@@ -118,7 +118,7 @@ fn engine(upscaler: &mut Upscaler, info: &VideoInfo, buffer: &gst::Buffer) -> Ve
         })
         .collect();
     let input = FrameRef::new(shape.format, shape.size, shape.color, &planes).unwrap();
-    let (w, h) = upscaler.job().output;
+    let (w, h) = upscaler.spec().output;
     let mut out: Vec<(Vec<u8>, usize)> = (0..shape.format.planes())
         .map(|p| {
             let (row, rows) = shape.format.plane_size(p, w, h);
@@ -188,10 +188,10 @@ fn decoded_video_comes_out_as_the_engine_makes_it() {
         let (before, after) = (before.lock().unwrap(), after.lock().unwrap());
         assert_eq!(before.len(), after.len());
         assert!(before.len() >= 30, "{} frames", before.len());
-        let model = Loaded::file(weights, None, &Hints::default()).unwrap();
+        let model = Model::open_with(weights, None, &LoadOverrides::default()).unwrap();
         let scale: Scale = scale.parse().unwrap();
-        let job = Job::exact(shape(&before[0].0), scale);
-        let mut upscaler = Upscaler::new(model, job, &Options::default()).unwrap();
+        let job = UpscaleSpec::scaled(shape(&before[0].0), scale);
+        let mut upscaler = Upscaler::new(model, job, &UpscaleOptions::default()).unwrap();
         for ((in_info, input), (out_info, output)) in before.iter().zip(after.iter()) {
             let size = (out_info.width() as usize, out_info.height() as usize);
             assert_eq!(size, job.output);
@@ -273,19 +273,20 @@ impl Stepper {
     }
 
     /// Steps, and compares with the engine.
-    fn check(&mut self, size: (u32, u32), scale: &str, model: &Arc<Loaded>) {
+    fn check(&mut self, size: (u32, u32), scale: &str, model: &Arc<Model>) {
         let (input, info, output) = self.step();
         assert_eq!((info.width(), info.height()), size, "at scale {scale}");
         if size == (self.info.width(), self.info.height()) {
             assert!(dense(&info, &output) == dense(&self.info, &input));
             return;
         }
-        let job = Job {
+        let job = UpscaleSpec {
             input: shape(&self.info),
             output: (size.0 as usize, size.1 as usize),
             scale: scale.parse().unwrap(),
         };
-        let mut upscaler = Upscaler::new(Arc::clone(model), job, &Options::default()).unwrap();
+        let mut upscaler =
+            Upscaler::new(Arc::clone(model), job, &UpscaleOptions::default()).unwrap();
         let expected = engine(&mut upscaler, &self.info, &input);
         assert!(dense(&info, &output) == expected, "at scale {scale}");
         let active: String = stats(&self.sr).get("active-model").unwrap();
@@ -319,9 +320,9 @@ fn scale_and_model_change_while_playing() {
     let dir = tempfile::tempdir().unwrap();
     let luma = common::small_file(dir.path(), Channels::Luma, Border::Zero);
     let rgb = common::small_file(dir.path(), Channels::Rgb, Border::Zero);
-    let load = |path: &Path| Loaded::file(path, None, &Hints::default()).unwrap();
+    let load = |path: &Path| Model::open_with(path, None, &LoadOverrides::default()).unwrap();
     let (luma_model, rgb_model) = (load(&luma), load(&rgb));
-    let bicubic = Loaded::built_in("bicubic").unwrap();
+    let bicubic = Model::builtin("bicubic").unwrap();
     let body = format!(
         "queue ! srfilter name=sr weights={} ! tee name=t ! queue ! fakesink sync=false t. ! queue",
         luma.display()
@@ -361,7 +362,7 @@ fn scale_and_model_change_while_playing() {
 fn a_change_of_model_that_fails_keeps_the_old_one() {
     let dir = tempfile::tempdir().unwrap();
     let weights = common::small_file(dir.path(), Channels::Luma, Border::Zero);
-    let model = Loaded::file(&weights, None, &Hints::default()).unwrap();
+    let model = Model::open_with(&weights, None, &LoadOverrides::default()).unwrap();
     let body = format!("srfilter name=sr weights={}", weights.display());
     let mut s = Stepper::new((16, 16), &body);
     s.check((32, 32), "2", &model);
@@ -388,7 +389,7 @@ fn a_change_of_model_that_fails_keeps_the_old_one() {
 fn two_properties_may_change_around_a_buffer() {
     let dir = tempfile::tempdir().unwrap();
     let weights = common::small_file(dir.path(), Channels::Rgb, Border::Zero);
-    let model = Loaded::file(&weights, None, &Hints::default()).unwrap();
+    let model = Model::open_with(&weights, None, &LoadOverrides::default()).unwrap();
     let mut s = Stepper::new(
         (16, 16),
         &format!("srfilter name=sr weights={}", weights.display()),
@@ -397,13 +398,13 @@ fn two_properties_may_change_around_a_buffer() {
     s.sr.set_property("model", "bicubic");
     s.check((32, 32), "2", &model);
     s.sr.set_property("weights", None::<&str>);
-    s.check((32, 32), "2", &Loaded::built_in("bicubic").unwrap());
+    s.check((32, 32), "2", &Model::builtin("bicubic").unwrap());
     assert_eq!(s.messages(), ["srfilter-model-changed"]);
 }
 
 #[test]
 fn a_scale_that_cannot_be_keeps_the_old_one() {
-    let bicubic = Loaded::built_in("bicubic").unwrap();
+    let bicubic = Model::builtin("bicubic").unwrap();
     for pinned in ["", " ! video/x-raw,width=4200,height=8"] {
         let mut s = Stepper::new(
             (2100, 4),
@@ -426,7 +427,7 @@ fn a_scale_that_cannot_be_keeps_the_old_one() {
 fn a_pinned_size_stays_while_the_scale_changes() {
     let dir = tempfile::tempdir().unwrap();
     let weights = common::small_file(dir.path(), Channels::Luma, Border::Zero);
-    let model = Loaded::file(&weights, None, &Hints::default()).unwrap();
+    let model = Model::open_with(&weights, None, &LoadOverrides::default()).unwrap();
     let body = format!(
         "queue ! srfilter name=sr weights={} ! video/x-raw,width=80,height=50 ! queue",
         weights.display()

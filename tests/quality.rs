@@ -5,23 +5,23 @@ mod common;
 
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
-use srfilter::engine::{Job, Options, Shape, Upscaler};
+use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::resample::Resampler;
-use srfilter::frame::{Color, Picture, PixelFormat};
+use srfilter::frame::{Color, Image, PixelFormat};
 use srfilter::metrics;
-use srfilter::models::{self, Channels, Scales, WorksAt};
-use srfilter::weights::Loaded;
+use srfilter::models::{self, Channels, Scales, Upsampling};
+use srfilter::weights::Model;
 
 /// Pictures to measure on: one that is drawn here, and one of Set5 where it is there.
-fn pictures() -> Vec<Picture> {
+fn pictures() -> Vec<Image> {
     let real = common::shared("test/Set5/butterfly.png");
-    let real = real.map(|path| Picture::open(path).unwrap().crop(0, 0, 240, 240));
+    let real = real.map(|path| Image::open(path).unwrap().crop(0, 0, 240, 240));
     [Some(drawn()), real].into_iter().flatten().collect()
 }
 
 /// Leaves of one colour with sharp edges.
-fn drawn() -> Picture {
-    let mut picture = Picture::new(240, 240, 3);
+fn drawn() -> Image {
+    let mut picture = Image::new(240, 240, 3);
     for (i, pixel) in picture.data.chunks_exact_mut(3).enumerate() {
         let (mut value, n) = (0.0, 3);
         for sub in 0..n * n {
@@ -37,7 +37,7 @@ fn drawn() -> Picture {
 }
 
 /// PSNR at `scale` of the weights that were made for another one.
-fn psnr(model: &Loaded, picture: &Picture, scale: u32, weights_for: u32) -> f64 {
+fn psnr(model: &Model, picture: &Image, scale: u32, weights_for: u32) -> f64 {
     let (luma, width, height) = (picture.luma(), picture.width, picture.height);
     let scale = scale as usize;
     let small = (width / scale, height / scale);
@@ -49,7 +49,7 @@ fn psnr(model: &Loaded, picture: &Picture, scale: u32, weights_for: u32) -> f64 
     let enlarged = Resampler::resize(small, (width, height)).apply(&low);
     let samples: Vec<f32> = enlarged.iter().map(|v| (v / 255.0) as f32).collect();
     let x = Tensor::from_vec(samples, (1, 1, height, width), &Device::Cpu).unwrap();
-    let network = model.at(Scale::whole(weights_for)).unwrap();
+    let network = model.for_scale(Scale::whole(weights_for)).unwrap();
     let y = network.forward(&x).unwrap().flatten_all().unwrap();
     let made: Vec<f64> = y
         .to_vec1::<f32>()
@@ -68,7 +68,7 @@ fn psnr(model: &Loaded, picture: &Picture, scale: u32, weights_for: u32) -> f64 
 
 #[test]
 fn the_hypernetwork_conditions_on_the_scale() {
-    let model = Loaded::built_in("hypersrcnn").unwrap();
+    let model = Model::builtin("hypersrcnn").unwrap();
     for picture in pictures() {
         let psnr = |scale, weights_for| psnr(&model, &picture, scale, weights_for);
         let (own, others) = (psnr(2, 2), psnr(2, 4));
@@ -92,11 +92,11 @@ fn shrunk(luma: &[f64], size: (usize, usize), scale: Scale) -> (Vec<f32>, (usize
 }
 
 /// What the layers make of it one after the other, values 0 to 255.
-fn by_layers(model: &Loaded, scale: Scale, low: &[f32], small: (usize, usize)) -> Vec<f32> {
-    let network = model.at(scale).unwrap();
-    let (seen, size) = match network.works_at() {
-        WorksAt::Input(_) => (low.to_vec(), small),
-        WorksAt::Output => {
+fn by_layers(model: &Model, scale: Scale, low: &[f32], small: (usize, usize)) -> Vec<f32> {
+    let network = model.for_scale(scale).unwrap();
+    let (seen, size) = match network.upsampling() {
+        Upsampling::Post(_) => (low.to_vec(), small),
+        Upsampling::Pre => {
             let size = (scale.apply(small.0), scale.apply(small.1));
             (Resampler::resize(small, size).apply(low), size)
         }
@@ -118,7 +118,7 @@ fn the_fused_engine_is_as_exact_as_the_layers() {
         if !ships || architecture.is_none_or(|a| a.channels() != Channels::Luma) {
             continue;
         }
-        let model = Loaded::built_in(row.name).unwrap();
+        let model = Model::builtin(row.name).unwrap();
         let scales: Vec<Scale> = match model.scales() {
             Scales::Any => ["3/2", "2", "5/2", "3", "4", "8"]
                 .map(|s| s.parse().unwrap())
@@ -135,13 +135,14 @@ fn the_fused_engine_is_as_exact_as_the_layers() {
                 let size = (picture.width, picture.height);
                 let luma = picture.luma();
                 let (low, small) = shrunk(&luma, size, scale);
-                let shape = Shape {
+                let shape = FrameSpec {
                     format: PixelFormat::Gray8,
                     size: small,
                     color: Color::default(),
                 };
-                let job = Job::exact(shape, scale);
-                let mut upscaler = Upscaler::new(model.clone(), job, &Options::default()).unwrap();
+                let job = UpscaleSpec::scaled(shape, scale);
+                let mut upscaler =
+                    Upscaler::new(model.clone(), job, &UpscaleOptions::default()).unwrap();
                 let fused = upscaler
                     .process_planes(std::slice::from_ref(&low))
                     .unwrap()

@@ -5,31 +5,31 @@ mod common;
 
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
-use srfilter::engine::{Job, Options, Shape, Upscaler};
+use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::resample::Resampler;
-use srfilter::frame::{Color, Picture, PixelFormat};
+use srfilter::frame::{Color, Image, PixelFormat};
 use srfilter::models::{
     Architecture, Channels, Scales, compact, drct, espcn, hdsrnet, lapan, srresnet,
 };
-use srfilter::weights::{Hints, Loaded};
+use srfilter::weights::{LoadOverrides, Model};
 use std::sync::Arc;
 
 const SIZE: (usize, usize) = (37, 29);
 
-fn job(format: PixelFormat, scale: &str) -> Job {
-    let shape = Shape {
+fn job(format: PixelFormat, scale: &str) -> UpscaleSpec {
+    let shape = FrameSpec {
         format,
         size: SIZE,
         color: Color::default(),
     };
-    Job::exact(shape, scale.parse().unwrap())
+    UpscaleSpec::scaled(shape, scale.parse().unwrap())
 }
 
 /// What the network by itself makes of a plane, clamped.
-fn by_hand(model: &Loaded, plane: &[f32], factor: u32) -> Vec<f32> {
+fn by_hand(model: &Model, plane: &[f32], factor: u32) -> Vec<f32> {
     let samples: Vec<f32> = plane.iter().map(|v| v / 255.0).collect();
     let x = Tensor::from_vec(samples, (1, 1, SIZE.1, SIZE.0), &Device::Cpu).unwrap();
-    let network = model.at(Scale::whole(factor)).unwrap();
+    let network = model.for_scale(Scale::whole(factor)).unwrap();
     let y = network.forward(&x).unwrap().flatten_all().unwrap();
     let y = y.to_vec1::<f32>().unwrap();
     y.iter().map(|v| (v * 255.0).clamp(0.0, 255.0)).collect()
@@ -44,7 +44,7 @@ fn fractions_run_at_the_next_whole_scale() {
     let scales = architecture.scales().unwrap();
     common::save(&full, architecture, scales, 5);
     for file in [narrow, full] {
-        let model = Loaded::file(file, None, &Hints::default()).unwrap();
+        let model = Model::open_with(file, None, &LoadOverrides::default()).unwrap();
         check_fractions(&model);
         let Scales::List(native) = model.scales() else {
             panic!("{:?}", model.scales());
@@ -58,14 +58,15 @@ fn fractions_run_at_the_next_whole_scale() {
     }
 }
 
-fn check_fractions(model: &Arc<Loaded>) {
+fn check_fractions(model: &Arc<Model>) {
     let mut next = common::noise(9);
     let plane: Vec<f32> = (0..SIZE.0 * SIZE.1)
         .map(|_| (next() * 256.0).floor() as f32)
         .collect();
     for (scale, factor) in [("2", 2), ("3", 3), ("5/2", 3), ("3/2", 2), ("7/3", 3)] {
         let job = job(PixelFormat::Gray8, scale);
-        let mut upscaler = Upscaler::new(Arc::clone(model), job, &Options::default()).unwrap();
+        let mut upscaler =
+            Upscaler::new(Arc::clone(model), job, &UpscaleOptions::default()).unwrap();
         assert_eq!(upscaler.native_scales(), [Scale::whole(factor)]);
         let size = (SIZE.0 * factor as usize, SIZE.1 * factor as usize);
         assert_eq!(upscaler.resamples(), size != job.output);
@@ -91,18 +92,23 @@ fn check_fractions(model: &Arc<Loaded>) {
 #[test]
 fn larger_scales_are_reached_in_turn() {
     let dir = tempfile::tempdir().unwrap();
-    let model = Loaded::file(common::espcn_file(dir.path()), None, &Hints::default()).unwrap();
+    let model = Model::open_with(
+        common::espcn_file(dir.path()),
+        None,
+        &LoadOverrides::default(),
+    )
+    .unwrap();
     for (scale, native) in [("6", [3, 2]), ("9", [3, 3]), ("7/2", [2, 2])] {
         let job = job(PixelFormat::Rgb, scale);
-        let mut upscaler = Upscaler::new(model.clone(), job, &Options::default()).unwrap();
+        let mut upscaler = Upscaler::new(model.clone(), job, &UpscaleOptions::default()).unwrap();
         assert_eq!(upscaler.native_scales(), native.map(Scale::whole));
         let mut next = common::noise(2);
-        let mut input = Picture::new(SIZE.0, SIZE.1, 3);
+        let mut input = Image::new(SIZE.0, SIZE.1, 3);
         input
             .data
             .iter_mut()
             .for_each(|v| *v = (next() * 256.0) as u8);
-        let mut output = Picture::new(job.output.0, job.output.1, 3);
+        let mut output = Image::new(job.output.0, job.output.1, 3);
         upscaler
             .process(&input.frame().unwrap(), &mut output.frame_mut().unwrap())
             .unwrap();
@@ -142,11 +148,11 @@ fn rgb_networks() -> Vec<(Architecture, u32, bool)> {
     ]
 }
 
-fn rgb_model(dir: &std::path::Path, architecture: &Architecture, factor: u32) -> Arc<Loaded> {
+fn rgb_model(dir: &std::path::Path, architecture: &Architecture, factor: u32) -> Arc<Model> {
     let file = dir.join("rgb.safetensors");
     let scales = Scales::list([Scale::whole(factor)]);
     common::save(&file, architecture.clone(), scales, 11);
-    let model = Loaded::file(file, None, &Hints::default()).unwrap();
+    let model = Model::open_with(file, None, &LoadOverrides::default()).unwrap();
     assert_eq!(model.channels(), Channels::Rgb);
     model
 }
@@ -165,7 +171,7 @@ fn rgb_networks_do_in_any_tiles_what_they_do_alone() {
         let planes = [plane(), plane(), plane()];
         let samples: Vec<f32> = planes.iter().flatten().map(|v| v / 255.0).collect();
         let x = Tensor::from_vec(samples, (1, 3, SIZE.1, SIZE.0), &Device::Cpu).unwrap();
-        let network = model.at(Scale::whole(factor)).unwrap();
+        let network = model.for_scale(Scale::whole(factor)).unwrap();
         assert_eq!(network.whole_frame(), whole, "{name}");
         let expected = network.forward(&x).unwrap().flatten_all().unwrap();
         let expected = expected.to_vec1::<f32>().unwrap();
@@ -176,10 +182,10 @@ fn rgb_networks_do_in_any_tiles_what_they_do_alone() {
         );
         let job = job(PixelFormat::Rgb, &factor.to_string());
         for tile in [0, 16] {
-            let options = Options {
-                tile,
+            let options = UpscaleOptions {
+                tile_size: tile,
                 threads: 2,
-                ..Options::default()
+                ..UpscaleOptions::default()
             };
             let mut upscaler = Upscaler::new(Arc::clone(&model), job, &options).unwrap();
             // Fused networks are divided for the threads, too.
@@ -208,7 +214,7 @@ fn rgb_networks_take_the_smallest_pictures() {
     let dir = tempfile::tempdir().unwrap();
     for (architecture, factor, _) in rgb_networks() {
         let model = rgb_model(dir.path(), &architecture, factor);
-        let network = model.at(Scale::whole(factor)).unwrap();
+        let network = model.for_scale(Scale::whole(factor)).unwrap();
         for (width, height) in [(1, 1), (2, 9), (11, 1)] {
             let x = Tensor::full(0.5f32, (1, 3, height, width), &Device::Cpu).unwrap();
             let y = network.forward(&x).unwrap();
@@ -226,12 +232,12 @@ fn frames_that_are_too_large_to_see_whole_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let architecture = Architecture::HdsrNet(hdsrnet::Config::default());
     let model = rgb_model(dir.path(), &architecture, 2);
-    let large = Shape {
+    let large = FrameSpec {
         size: (16_000, 16_000),
         ..job(PixelFormat::Rgb, "2").input
     };
-    let job = Job::exact(large, Scale::whole(2));
-    let check = Upscaler::check(&model, &job, &Options::default());
+    let job = UpscaleSpec::scaled(large, Scale::whole(2));
+    let check = Upscaler::check(&model, &job, &UpscaleOptions::default());
     let error = check.unwrap_err().to_string();
     assert!(
         error.contains("MiB") && error.contains("hdsrnet"),
@@ -240,18 +246,18 @@ fn frames_that_are_too_large_to_see_whole_are_refused() {
 
     // Where tiles would do, the error says so, and they do.
     let size = (3840, 2160);
-    let job = Job::exact(Shape { size, ..large }, Scale::whole(2));
+    let job = UpscaleSpec::scaled(FrameSpec { size, ..large }, Scale::whole(2));
     let model = rgb_model(dir.path(), &Architecture::Drct(drct::Config::default()), 2);
-    let check = |options: &Options| Upscaler::check(&model, &job, options);
-    let error = check(&Options::default()).unwrap_err().to_string();
+    let check = |options: &UpscaleOptions| Upscaler::check(&model, &job, options);
+    let error = check(&UpscaleOptions::default()).unwrap_err().to_string();
     assert!(
         error.contains("MiB") && error.ends_with("or tiles that overlap"),
         "{error}"
     );
-    let tiles = |tile, overlap| Options {
-        tile,
-        overlap,
-        ..Options::default()
+    let tiles = |tile, overlap| UpscaleOptions {
+        tile_size: tile,
+        tile_overlap: overlap,
+        ..UpscaleOptions::default()
     };
     assert_eq!(check(&tiles(64, 8)).unwrap(), [(7680, 4320)]);
     let error = check(&tiles(8, 8)).unwrap_err().to_string();

@@ -4,14 +4,14 @@
 mod common;
 
 use srfilter::Scale;
-use srfilter::engine::{Job, Options, Shape, Upscaler};
-use srfilter::frame::{Color, Picture, PixelFormat};
-use srfilter::models::{Architecture, Channels, Scaled, Scales, drct, hdsrnet, lapan};
+use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
+use srfilter::frame::{Color, Image, PixelFormat};
+use srfilter::models::{Architecture, BoxedScaleNetwork, Channels, Scales, drct, hdsrnet, lapan};
 use srfilter::ops::Border;
-use srfilter::weights::{Hints, Loaded};
+use srfilter::weights::{LoadOverrides, Model};
 
-fn noise_picture(width: usize, height: usize) -> Picture {
-    let mut picture = Picture::new(width, height, 3);
+fn noise_picture(width: usize, height: usize) -> Image {
+    let mut picture = Image::new(width, height, 3);
     let mut next = common::noise(3);
     picture
         .data
@@ -21,17 +21,17 @@ fn noise_picture(width: usize, height: usize) -> Picture {
 }
 
 /// The output, and the number of tiles that it took.
-fn run(file: &std::path::Path, scale: &str, options: Options) -> (Vec<u8>, usize) {
-    let model = Loaded::file(file, None, &Hints::default()).unwrap();
+fn run(file: &std::path::Path, scale: &str, options: UpscaleOptions) -> (Vec<u8>, usize) {
+    let model = Model::open_with(file, None, &LoadOverrides::default()).unwrap();
     let input = noise_picture(41, 33);
-    let shape = Shape {
+    let shape = FrameSpec {
         format: PixelFormat::Rgb,
         size: (input.width, input.height),
         color: Color::default(),
     };
-    let job = Job::exact(shape, scale.parse().unwrap());
+    let job = UpscaleSpec::scaled(shape, scale.parse().unwrap());
     let mut upscaler = Upscaler::new(model, job, &options).unwrap();
-    let mut output = Picture::new(job.output.0, job.output.1, 3);
+    let mut output = Image::new(job.output.0, job.output.1, 3);
     upscaler
         .process(&input.frame().unwrap(), &mut output.frame_mut().unwrap())
         .unwrap();
@@ -45,10 +45,10 @@ fn tiled_equals_untiled() {
         for border in [Border::Zero, Border::Replicate, Border::Valid] {
             let file = common::small_file(dir.path(), channels, border);
             for scale in ["2", "3/2", "4"] {
-                let options = |tile| Options {
+                let options = |tile| UpscaleOptions {
                     threads: 1,
-                    tile,
-                    ..Options::default()
+                    tile_size: tile,
+                    ..UpscaleOptions::default()
                 };
                 let (whole, count) = run(&file, scale, options(1000));
                 assert!(count <= 2, "one tile for each stage, found {count}");
@@ -72,10 +72,10 @@ fn tiled_equals_untiled_at_the_inputs_resolution() {
     let dir = tempfile::tempdir().unwrap();
     let file = common::espcn_file(dir.path());
     for scale in ["2", "5/2", "3", "9/2"] {
-        let options = |tile, threads| Options {
+        let options = |tile, threads| UpscaleOptions {
             threads,
-            tile,
-            ..Options::default()
+            tile_size: tile,
+            ..UpscaleOptions::default()
         };
         let (whole, count) = run(&file, scale, options(1000, 1));
         assert!(count <= 2, "one tile for each stage, found {count}");
@@ -93,9 +93,9 @@ fn threads_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let file = common::small_file(dir.path(), Channels::Luma, Border::Replicate);
     let with = |threads| {
-        let options = Options {
+        let options = UpscaleOptions {
             threads,
-            ..Options::default()
+            ..UpscaleOptions::default()
         };
         run(&file, "2", options).0
     };
@@ -111,15 +111,15 @@ fn a_tile_without_its_halo_would_differ() {
     let dir = tempfile::tempdir().unwrap();
     let small = common::small_file(dir.path(), Channels::Luma, Border::Zero);
     for file in [small, common::espcn_file(dir.path())] {
-        let loaded = Loaded::file(&file, None, &Hints::default()).unwrap();
-        the_halo_counts(&loaded.at(Scale::whole(2)).unwrap());
+        let loaded = Model::open_with(&file, None, &LoadOverrides::default()).unwrap();
+        the_halo_counts(&loaded.for_scale(Scale::whole(2)).unwrap());
     }
 }
 
-fn the_halo_counts(network: &Scaled) {
+fn the_halo_counts(network: &BoxedScaleNetwork) {
     let picture = |edge: f32| {
         let (side, halo) = (21, network.halo());
-        let factor = network.works_at().factor();
+        let factor = network.upsampling().factor();
         let mut samples = vec![0.5f32; side * side];
         // Change one sample as far from the centre as the halo reaches.
         samples[side / 2 * side + side / 2 - halo] = edge;
@@ -152,8 +152,8 @@ fn means_are_taken_over_the_whole_picture() {
     for (i, (architecture, size)) in pooling().into_iter().enumerate() {
         let file = dir.path().join(format!("{i}.safetensors"));
         common::save(&file, architecture, Scales::list([Scale::whole(2)]), 6);
-        let model = Loaded::file(&file, None, &Hints::default()).unwrap();
-        let shape = Shape {
+        let model = Model::open_with(&file, None, &LoadOverrides::default()).unwrap();
+        let shape = FrameSpec {
             format: PixelFormat::Rgb,
             size,
             color: Color::default(),
@@ -166,12 +166,12 @@ fn means_are_taken_over_the_whole_picture() {
         };
         let planes: [Vec<f32>; 3] = [plane(), plane(), plane()];
         let run = |tile, memory| {
-            let options = Options {
-                tile,
-                memory,
-                ..Options::default()
+            let options = UpscaleOptions {
+                tile_size: tile,
+                memory_limit: memory,
+                ..UpscaleOptions::default()
             };
-            let job = Job::exact(shape, Scale::whole(2));
+            let job = UpscaleSpec::scaled(shape, Scale::whole(2));
             let mut upscaler = Upscaler::new(model.clone(), job, &options).unwrap();
             (
                 upscaler.process_planes(&planes).unwrap().concat(),
@@ -215,22 +215,22 @@ fn overlapping_tiles_are_averaged() {
     };
     let two = Scale::whole(2);
     common::save(&file, Architecture::Drct(config), Scales::list([two]), 6);
-    let model = Loaded::file(&file, None, &Hints::default()).unwrap();
+    let model = Model::open_with(&file, None, &LoadOverrides::default()).unwrap();
     let mut next = common::noise(9);
     let planes = [(); 3].map(|()| {
         let samples = (0..SIZE.0 * SIZE.1).map(|_| (next() * 255.0) as f32);
         samples.collect::<Vec<_>>()
     });
-    let shape = Shape {
+    let shape = FrameSpec {
         format: PixelFormat::Rgb,
         size: SIZE,
         color: Color::default(),
     };
-    let job = Job::exact(shape, two);
-    let options = Options {
-        tile: TILE,
-        overlap: 5,
-        ..Options::default()
+    let job = UpscaleSpec::scaled(shape, two);
+    let options = UpscaleOptions {
+        tile_size: TILE,
+        tile_overlap: 5,
+        ..UpscaleOptions::default()
     };
     let mut upscaler = Upscaler::new(model.clone(), job, &options).unwrap();
     let made = upscaler.process_planes(&planes).unwrap();
@@ -238,7 +238,7 @@ fn overlapping_tiles_are_averaged() {
     // Steps of 7, the last tile at the edge.
     let (columns, rows) = ([0, 7, 14, 21, 25], [0, 7, 9]);
     assert_eq!(upscaler.tiles(), columns.len() * rows.len());
-    let network = model.at(two).unwrap();
+    let network = model.for_scale(two).unwrap();
     let mut sums = vec![[0f32; 2]; 3 * 4 * SIZE.0 * SIZE.1];
     for top in rows {
         for left in columns {
@@ -275,7 +275,7 @@ fn overlapping_tiles_are_averaged() {
     assert!(off < 1e-3, "off by {off}");
 
     // It is another picture than the whole one, and not far from it.
-    let mut upscaler = Upscaler::new(model, job, &Options::default()).unwrap();
+    let mut upscaler = Upscaler::new(model, job, &UpscaleOptions::default()).unwrap();
     let whole = upscaler.process_planes(&planes).unwrap();
     assert_eq!(upscaler.tiles(), 1);
     assert_ne!(whole, made);

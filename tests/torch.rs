@@ -7,7 +7,7 @@ mod writer;
 
 use srfilter::models::{Architecture, Scales, compact};
 use srfilter::ops::Border;
-use srfilter::weights::{Checkpoint, Hints, Loaded};
+use srfilter::weights::{Checkpoint, LoadOverrides, Model};
 use srfilter::{Scale, models};
 use std::time::{Duration, Instant};
 use writer::{Form, Part, Pickle, Stored, file, legacy, zipped};
@@ -285,12 +285,14 @@ fn a_checkpoint_is_a_model() {
         let pickle = pickle.state(form, &stored, &parts).op(b"s").done();
         let path = dir.path().join("theirs.pth");
         std::fs::write(&path, file(form, &pickle, &stored)).unwrap();
-        let loaded = Loaded::file(&path, None, &Hints::default()).unwrap();
+        let loaded = Model::open_with(&path, None, &LoadOverrides::default()).unwrap();
         assert_eq!(
             (loaded.name(), loaded.scales().to_string()),
             ("compact", "2".to_owned())
         );
-        let contents = Checkpoint::open(&path).unwrap().contents(&Hints::default());
+        let contents = Checkpoint::open(&path)
+            .unwrap()
+            .contents(&LoadOverrides::default());
         assert_eq!(contents.unwrap().architecture, architecture);
     }
 }
@@ -537,11 +539,11 @@ fn published_files_are_told() {
         return;
     };
     let expected = Architecture::Srcnn(models::srcnn::Config::default());
-    let found = file.contents(&Hints::default()).unwrap();
+    let found = file.contents(&LoadOverrides::default()).unwrap();
     assert_eq!(found.architecture, expected);
     assert_eq!(found.tensors["conv2.weight"].dims(), [32, 64, 5, 5]);
     let file = open("SRCNN/chxy95_SRCNN_x3_915.pkl").unwrap();
-    let hints = Hints {
+    let hints = LoadOverrides {
         border: Some(Border::Replicate),
         scales: None,
     };
@@ -554,7 +556,7 @@ fn published_files_are_told() {
     assert_eq!(file.form(), "legacy torch pickle");
     let file = open("RealESRGAN-animevideov3/realesr-animevideov3.pth").unwrap();
     assert_eq!(file.form(), "torch zip archive, 'params'");
-    let found = file.contents(&Hints::default()).unwrap();
+    let found = file.contents(&LoadOverrides::default()).unwrap();
     assert_eq!(
         found.architecture,
         Architecture::Compact(compact::Config::default())

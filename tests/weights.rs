@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use proptest::prelude::*;
 use srfilter::models::{Architecture, Channels, Scales, compact, espcn, hypersrcnn, srcnn};
 use srfilter::ops::Border;
-use srfilter::weights::{Checkpoint, Hints, Loaded};
+use srfilter::weights::{Checkpoint, LoadOverrides, Model};
 use srfilter::{Error, Scale};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn foreign(dir: &Path, config: &srcnn::Config) -> PathBuf {
 }
 
 fn refusal(path: &Path) -> String {
-    let error = Loaded::file(path, None, &Hints::default()).unwrap_err();
+    let error = Model::open_with(path, None, &LoadOverrides::default()).unwrap_err();
     let text = error.to_string();
     let name = path.file_name().unwrap().to_str().unwrap();
     assert!(text.contains(name), "does not name the file: {text}");
@@ -41,7 +41,7 @@ fn our_files_say_what_they_are() {
     let config = common::small_srcnn(Channels::Rgb, Border::Valid);
     assert_eq!(card.architecture, Architecture::Srcnn(config));
     assert_eq!(card.scales, Scales::list([2, 3].map(Scale::whole)));
-    let loaded = Loaded::file(&path, None, &Hints::default()).unwrap();
+    let loaded = Model::open_with(&path, None, &LoadOverrides::default()).unwrap();
     assert_eq!(loaded.name(), "srcnn-rgb");
     assert_eq!(loaded.channels(), Channels::Rgb);
     assert_eq!(loaded.origin(), path.to_str().unwrap());
@@ -61,7 +61,7 @@ fn a_header_may_begin_like_a_pickle() {
     padded.resize(8 + longer, b' ');
     padded.extend_from_slice(&bytes[8 + length..]);
     std::fs::write(&path, padded).unwrap();
-    Loaded::file(&path, None, &Hints::default()).unwrap();
+    Model::open_with(&path, None, &LoadOverrides::default()).unwrap();
 }
 
 #[test]
@@ -75,10 +75,10 @@ fn other_files_are_told_by_names_and_shapes() {
         };
         let path = foreign(dir.path(), &config);
         let checkpoint = Checkpoint::open(&path).unwrap();
-        let (found, network) = checkpoint.network(&Hints::default()).unwrap();
+        let (found, network) = checkpoint.network(&LoadOverrides::default()).unwrap();
         assert_eq!(found, Architecture::Srcnn(config.clone()));
         assert_eq!(network.scales(), &Scales::Any);
-        let hints = Hints {
+        let hints = LoadOverrides {
             border: Some(Border::Replicate),
             scales: Some(vec![Scale::whole(3)]),
         };
@@ -121,14 +121,16 @@ fn tells_its_scale(dir: &Path, architecture: &Architecture) {
         write(&path, named.collect());
         let (found, network) = Checkpoint::open(&path)
             .unwrap()
-            .network(&Hints::default())
+            .network(&LoadOverrides::default())
             .unwrap();
         assert_eq!((&found, network.scales()), (architecture, &scales));
-        let hints = Hints {
+        let hints = LoadOverrides {
             border: None,
             scales: Some(vec![Scale::whole(2)]),
         };
-        let error = Loaded::file(&path, None, &hints).unwrap_err().to_string();
+        let error = Model::open_with(&path, None, &hints)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("for scale 3, not for 2"), "{error}");
     }
 }
@@ -146,18 +148,18 @@ fn the_published_hypernetwork_is_found() {
         &path,
         common::noise_weights(&Architecture::HyperSrcnn(config), 2),
     );
-    let loaded = Loaded::file(&path, None, &Hints::default()).unwrap();
+    let loaded = Model::open_with(&path, None, &LoadOverrides::default()).unwrap();
     assert_eq!(loaded.name(), "hypersrcnn-rgb");
     assert_eq!(loaded.scales().to_string(), "2, 4, 8, 16");
-    assert!(loaded.at(Scale::whole(4)).is_ok());
-    assert!(loaded.at(Scale::whole(3)).is_err());
-    assert_eq!(loaded.stages(Scale::whole(3)), [Scale::whole(4)]);
+    assert!(loaded.for_scale(Scale::whole(4)).is_ok());
+    assert!(loaded.for_scale(Scale::whole(3)).is_err());
+    assert_eq!(loaded.cascade(Scale::whole(3)), [Scale::whole(4)]);
 }
 
 #[test]
 fn a_missing_file_is_named() {
     let path = Path::new("/nowhere/weights.safetensors");
-    let error = Loaded::file(path, None, &Hints::default()).unwrap_err();
+    let error = Model::open_with(path, None, &LoadOverrides::default()).unwrap_err();
     assert!(matches!(error, Error::File { .. }));
     refusal(path);
 }
@@ -256,9 +258,9 @@ fn wrong_shapes_and_unknown_architectures_are_listed() {
 fn a_model_and_a_file_of_another_do_not_go_together() {
     let dir = tempfile::tempdir().unwrap();
     let path = common::small_file(dir.path(), Channels::Luma, Border::Zero);
-    assert!(Loaded::file(&path, Some("srcnn"), &Hints::default()).is_ok());
+    assert!(Model::open_with(&path, Some("srcnn"), &LoadOverrides::default()).is_ok());
     for model in ["hypersrcnn", "srcnn-rgb", "bicubic", "no-such"] {
-        let error = Loaded::file(&path, Some(model), &Hints::default()).unwrap_err();
+        let error = Model::open_with(&path, Some(model), &LoadOverrides::default()).unwrap_err();
         assert!(error.to_string().contains(model), "{error}");
     }
 }
@@ -269,7 +271,7 @@ fn a_model_without_weights_says_how_to_get_some() {
         .iter()
         .filter(|m| m.built_in.is_empty() && (m.architecture)().is_some());
     for model in without {
-        let text = Loaded::built_in(model.name).unwrap_err().to_string();
+        let text = Model::builtin(model.name).unwrap_err().to_string();
         assert!(text.contains(&format!("--model {}", model.name)), "{text}");
         assert!(text.contains("weights="), "{text}");
     }
@@ -281,15 +283,15 @@ fn built_in_weights_load_and_serve_their_scales() {
         if model.built_in.is_empty() {
             continue;
         }
-        let loaded = Loaded::built_in(model.name).unwrap();
+        let loaded = Model::builtin(model.name).unwrap();
         assert_eq!(
             loaded.channels(),
             (model.architecture)().unwrap().channels()
         );
         for scale in ["2", "3", "4", "8", "3/2"] {
-            let stages = loaded.stages(scale.parse().unwrap());
+            let stages = loaded.cascade(scale.parse().unwrap());
             assert!(!stages.is_empty(), "{} has no way to x{scale}", model.name);
-            assert!(stages.iter().all(|&stage| loaded.at(stage).is_ok()));
+            assert!(stages.iter().all(|&stage| loaded.for_scale(stage).is_ok()));
         }
     }
 }
@@ -301,9 +303,9 @@ fn a_hypernetwork_makes_weights_for_every_scale() {
     let path = dir.path().join("hyper.safetensors");
     let architecture = Architecture::HyperSrcnn(hypersrcnn::Config::default());
     common::save(&path, architecture, Scales::Any, 4);
-    let loaded = Loaded::file(&path, None, &Hints::default()).unwrap();
+    let loaded = Model::open_with(&path, None, &LoadOverrides::default()).unwrap();
     let output = |scale: &str| {
-        let network = loaded.at(scale.parse().unwrap()).unwrap();
+        let network = loaded.for_scale(scale.parse().unwrap()).unwrap();
         let x = Tensor::ones((1, 1, 12, 12), candle_core::DType::F32, &Device::Cpu).unwrap();
         let y = network.forward(&(x * 0.5).unwrap()).unwrap();
         y.flatten_all().unwrap().to_vec1::<f32>().unwrap()
@@ -313,12 +315,12 @@ fn a_hypernetwork_makes_weights_for_every_scale() {
         assert!(outputs[i + 1..].iter().all(|b| a != b));
     }
     let (a, b) = (
-        loaded.at(Scale::whole(5)).unwrap(),
-        loaded.at(Scale::whole(5)).unwrap(),
+        loaded.for_scale(Scale::whole(5)).unwrap(),
+        loaded.for_scale(Scale::whole(5)).unwrap(),
     );
     assert!(std::sync::Arc::ptr_eq(&a, &b));
     assert_eq!(
-        loaded.stages("7/3".parse().unwrap()),
+        loaded.cascade("7/3".parse().unwrap()),
         ["7/3".parse().unwrap()]
     );
 }
@@ -334,7 +336,7 @@ proptest! {
         bytes[at] = byte;
         let cut = bytes.len() - cut % bytes.len();
         if let Ok(checkpoint) = Checkpoint::from_bytes("mutated", &bytes[..cut]) {
-            let _ = checkpoint.network(&Hints::default());
+            let _ = checkpoint.network(&LoadOverrides::default());
         }
     }
 }

@@ -6,11 +6,12 @@ use candle_core::{Device, Module, Tensor, Var};
 use candle_nn::PReLU;
 use gst::prelude::*;
 use srfilter::Scale;
-use srfilter::engine::{self, Options, Plan, Shape, Upscaler};
+use srfilter::chain::{Chain, ChainExecutor, ChainLayer, ChainOptions, PackedChain};
+use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::{Color, FrameMut, FrameRef, PixelFormat};
-use srfilter::nn::{Chain, Conv, Link, Packed};
+use srfilter::nn::Conv;
 use srfilter::ops::{Activation, ConvSpec, conv2d};
-use srfilter::weights::Loaded;
+use srfilter::weights::Model;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -73,11 +74,11 @@ fn timed(work: &Work, mut run: Run) -> Job {
 
 /// Our engine for a network: the plan that the element runs too.
 fn prepare(work: &Work, weights: &Weights) -> Result<Run> {
-    let packed = Packed::of_chain(&chain(&work.layers, weights)?)?;
+    let packed = PackedChain::of_chain(&chain(&work.layers, weights)?)?;
     let packed = packed.context("the plan does not cover this network")?;
     let tanh = work.layers.last() == Some(&Layer::Tanh);
     let [_, _, height, width] = work.input;
-    let mut plan = Plan::of(Arc::new(packed), (width, height), &Options::default())?;
+    let mut plan = ChainExecutor::of(Arc::new(packed), (width, height), &ChainOptions::default())?;
     Ok(Box::new(move |input, output| {
         let input: Vec<_> = input.chunks_exact(width * height).collect();
         let (width, height) = plan.output_size();
@@ -94,11 +95,11 @@ fn prepare(work: &Work, weights: &Weights) -> Result<Run> {
 
 /// The work's layers as our engine takes them.
 fn chain(layers: &[Layer], weights: &Weights) -> Result<Chain> {
-    let (mut links, mut stack) = (Vec::<Link>::new(), Vec::new());
+    let (mut links, mut stack) = (Vec::<ChainLayer>::new(), Vec::new());
     for (i, &layer) in layers.iter().enumerate() {
         let part = |name| part(weights, i, name).cloned();
         if let Layer::Conv { .. } = layer {
-            links.push(Link::from(Conv {
+            links.push(ChainLayer::from(Conv {
                 weight: part("weight")?,
                 bias: Some(part("bias")?),
                 spec: ConvSpec::default(),
@@ -124,7 +125,7 @@ fn chain(layers: &[Layer], weights: &Weights) -> Result<Chain> {
     }
     Ok(Chain {
         tanh: layers.last() == Some(&Layer::Tanh),
-        links,
+        layers: links,
         ..Chain::default()
     })
 }
@@ -311,13 +312,13 @@ fn values(bytes: &[u8], output: &mut Vec<f32>) {
 /// Frames through `Upscaler::process`, without GStreamer.
 fn by_upscaler(work: &Work, model: &str) -> Result<Job> {
     let input = Frame::of(work);
-    let shape = Shape {
+    let shape = FrameSpec {
         format: PixelFormat::I420,
         size: input.size,
         color: Color::default(),
     };
-    let job = engine::Job::exact(shape, Scale::whole(ENLARGED));
-    let mut upscaler = Upscaler::new(Loaded::built_in(model)?, job, &Options::default())?;
+    let job = UpscaleSpec::scaled(shape, Scale::whole(ENLARGED));
+    let mut upscaler = Upscaler::new(Model::builtin(model)?, job, &UpscaleOptions::default())?;
     let mut made = Frame::new(job.output);
     Ok(Box::new(move |output| {
         let start = Instant::now();

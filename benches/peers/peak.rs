@@ -1,7 +1,7 @@
 //! How many multiplications and additions in `f32` the cores can do.
 
 use anyhow::{Context, Result};
-use srfilter::ops::cpu::Level;
+use srfilter::cpu_level::Level;
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};

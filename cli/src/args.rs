@@ -5,9 +5,9 @@ use crate::measure::Method;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use srfilter::Scale;
-use srfilter::engine::{DeviceChoice, Options, Precision};
+use srfilter::engine::{DeviceChoice, Precision, UpscaleOptions};
 use srfilter::ops::Border;
-use srfilter::weights::Hints;
+use srfilter::weights::LoadOverrides;
 use std::path::PathBuf;
 
 /// Enlarge pictures with neural networks, and measure how well they do it.
@@ -345,8 +345,8 @@ pub(crate) struct FileArgs {
 
 impl FileArgs {
     /// What the flags say of a weights file.
-    pub(crate) fn hints(&self) -> Hints {
-        Hints {
+    pub(crate) fn hints(&self) -> LoadOverrides {
+        LoadOverrides {
             border: self.border.map(Border::from),
             scales: (!self.trained_scale.is_empty()).then(|| self.trained_scale.clone()),
         }
@@ -380,14 +380,14 @@ pub(crate) struct ComputeArgs {
 
 impl ComputeArgs {
     /// How to compute.
-    pub(crate) fn options(&self) -> Options {
-        Options {
+    pub(crate) fn options(&self) -> UpscaleOptions {
+        UpscaleOptions {
             device: self.device,
             precision: self.precision,
             threads: usize::from(self.threads),
-            tile: self.tile,
-            overlap: self.overlap,
-            ..Options::default()
+            tile_size: self.tile,
+            tile_overlap: self.overlap,
+            ..UpscaleOptions::default()
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The models that a command runs side by side, and what to call them.
 
 use anyhow::Result;
-use srfilter::weights::{Hints, Loaded};
+use srfilter::weights::{LoadOverrides, Model};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A model and the name that tells it from the others.
 pub(crate) struct Candidate {
     pub(crate) label: String,
-    pub(crate) model: Arc<Loaded>,
+    pub(crate) model: Arc<Model>,
 }
 
 impl Candidate {
@@ -23,23 +23,23 @@ impl Candidate {
 /// # Errors
 ///
 /// A file that holds no network.
-pub(crate) fn open_files(files: &[PathBuf], hints: &Hints) -> Result<Vec<Arc<Loaded>>> {
-    let open = |file| Ok(Loaded::file(file, None, hints)?);
+pub(crate) fn open_files(files: &[PathBuf], hints: &LoadOverrides) -> Result<Vec<Arc<Model>>> {
+    let open = |file| Ok(Model::open_with(file, None, hints)?);
     files.iter().map(open).collect()
 }
 
 /// Leaves out repeated models, and names each: where two have one name, by
 /// their files too.
-pub(crate) fn named(models: impl IntoIterator<Item = Arc<Loaded>>) -> Vec<Candidate> {
-    let mut kept: Vec<Arc<Loaded>> = Vec::new();
+pub(crate) fn named(models: impl IntoIterator<Item = Arc<Model>>) -> Vec<Candidate> {
+    let mut kept: Vec<Arc<Model>> = Vec::new();
     for model in models {
         let same =
-            |other: &Arc<Loaded>| other.name() == model.name() && other.origin() == model.origin();
+            |other: &Arc<Model>| other.name() == model.name() && other.origin() == model.origin();
         if !kept.iter().any(same) {
             kept.push(model);
         }
     }
-    let label = |model: &Arc<Loaded>| {
+    let label = |model: &Arc<Model>| {
         let (name, origin) = (model.name(), model.origin());
         let others = kept.iter().filter(|other| other.name() == name);
         let others: Vec<&str> = others

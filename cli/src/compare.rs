@@ -10,9 +10,9 @@ use crate::show::{Shown, nearest};
 use crate::tasks::{Task, file_task, folder_tasks, make_folder, refuse_existing};
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
-use srfilter::frame::Picture;
+use srfilter::frame::Image;
 use srfilter::models::{BICUBIC, Scales};
-use srfilter::weights::Loaded;
+use srfilter::weights::Model;
 use std::path::{Path, PathBuf};
 
 /// The models that are on every sheet whose scale they have weights for.
@@ -90,9 +90,9 @@ fn default_name(input: &Path, scale: Scale) -> PathBuf {
 
 /// Bicubic interpolation, the usual models, and those that were named.
 fn open(args: &CompareArgs) -> Result<Vec<Candidate>> {
-    let mut models = vec![Loaded::built_in(BICUBIC)?];
+    let mut models = vec![Model::builtin(BICUBIC)?];
     for name in USUAL {
-        let model = Loaded::built_in(name)?;
+        let model = Model::builtin(name)?;
         let fits = match model.scales() {
             Scales::Any => true,
             Scales::List(scales) => scales.contains(&args.scale),
@@ -102,7 +102,7 @@ fn open(args: &CompareArgs) -> Result<Vec<Candidate>> {
         }
     }
     for name in &args.model {
-        models.push(Loaded::built_in(name)?);
+        models.push(Model::builtin(name)?);
     }
     models.extend(candidates::open_files(&args.weights, &args.file.hints())?);
     Ok(candidates::named(models))
@@ -120,7 +120,7 @@ impl Comparison<'_> {
     /// Makes one sheet; returns the line to print.
     fn write(&self, task: &Task) -> Result<String> {
         let name = file_name(&task.from);
-        let (sheet, numbers) = self.sheet(&name, &Picture::open(&task.from)?)?;
+        let (sheet, numbers) = self.sheet(&name, &Image::open(&task.from)?)?;
         if let Some(folder) = task.to.parent() {
             make_folder(folder)?;
         }
@@ -130,7 +130,7 @@ impl Comparison<'_> {
     }
 
     /// The sheet of a picture, and the PSNR of each model in words.
-    fn sheet(&self, name: &str, picture: &Picture) -> Result<(Sheet, Vec<String>)> {
+    fn sheet(&self, name: &str, picture: &Image) -> Result<(Sheet, Vec<String>)> {
         let (scale, method) = (self.args.scale, &self.method);
         check_size(picture, scale, method.protocol)?;
         let original = crop(picture, scale);

@@ -1,6 +1,6 @@
 //! Where in a picture there is something to see.
 
-use srfilter::frame::Picture;
+use srfilter::frame::Image;
 
 /// A part of a picture, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,14 +13,14 @@ pub(crate) struct Area {
 
 impl Area {
     /// That part of a picture.
-    pub(crate) fn of(&self, picture: &Picture) -> Picture {
+    pub(crate) fn of(&self, picture: &Image) -> Image {
         picture.crop(self.x, self.y, self.width, self.height)
     }
 }
 
 /// The area of (width, height) pixels, or as much of it as there is, where two
 /// pictures of one size and kind differ most: by the sum of squared differences.
-pub(crate) fn busiest(a: &Picture, b: &Picture, (width, height): (usize, usize)) -> Area {
+pub(crate) fn busiest(a: &Image, b: &Image, (width, height): (usize, usize)) -> Area {
     let (width, height) = (width.min(a.width), height.min(a.height));
     let sums = summed_differences(a, b);
     let row = a.width + 1;
@@ -52,7 +52,7 @@ pub(crate) fn busiest(a: &Picture, b: &Picture, (width, height): (usize, usize))
 
 /// For every corner between pixels, the sum of squared differences of all
 /// samples above and left of it, in rows of `width + 1`.
-fn summed_differences(a: &Picture, b: &Picture) -> Vec<u64> {
+fn summed_differences(a: &Image, b: &Image) -> Vec<u64> {
     let row = a.width + 1;
     let mut sums = vec![0; row * (a.height + 1)];
     for y in 0..a.height {
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn finds_the_spot_that_differs() {
-        let a = Picture::new(40, 30, 3);
+        let a = Image::new(40, 30, 3);
         let mut b = a.clone();
         for (x, y) in [(25, 20), (28, 23), (2, 2)] {
             b.data[(y * 40 + x) * 3 + 1] = 200;
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn is_as_large_as_the_picture_allows() {
-        let a = Picture::new(10, 8, 1);
+        let a = Image::new(10, 8, 1);
         let area = busiest(&a, &a, (64, 4));
         assert_eq!((area.x, area.y, area.width, area.height), (0, 2, 10, 4));
     }

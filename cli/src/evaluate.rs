@@ -10,8 +10,8 @@ use crate::report::{self, Console, ImageQuality, Quality, Report, Table, file_na
 use crate::tasks::make_folder;
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
-use srfilter::frame::Picture;
-use srfilter::weights::Loaded;
+use srfilter::frame::Image;
+use srfilter::weights::Model;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,13 +49,13 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
 /// The models that the command line names.
 fn open(args: &EvaluateArgs) -> Result<Vec<Candidate>> {
     let hints = args.file.hints();
-    let models: Vec<Arc<Loaded>> = match (args.model.as_slice(), args.weights.as_slice()) {
-        ([], []) => vec![Loaded::open(None, None, &hints)?],
+    let models: Vec<Arc<Model>> = match (args.model.as_slice(), args.weights.as_slice()) {
+        ([], []) => vec![Model::load(None, None, &hints)?],
         ([], files) => candidates::open_files(files, &hints)?,
-        ([name], [file]) => vec![Loaded::file(file, Some(name), &hints)?],
+        ([name], [file]) => vec![Model::open_with(file, Some(name), &hints)?],
         (names, []) => names
             .iter()
-            .map(|name| Ok(Loaded::built_in(name)?))
+            .map(|name| Ok(Model::builtin(name)?))
             .collect::<Result<_>>()?,
         _ => refuse(
             "evaluate",
@@ -172,7 +172,7 @@ fn data_sets(args: &EvaluateArgs, protocol: Protocol) -> Result<Vec<DataSet>> {
 /// Decodes a picture whole: one that is broken must not end an evaluation
 /// after hours.
 fn check_picture(path: &Path, scales: &[Scale], protocol: Protocol) -> Result<()> {
-    let picture = Picture::open(path)?;
+    let picture = Image::open(path)?;
     for &scale in scales {
         check_size(&picture, scale, protocol).map_err(|e| anyhow!("{}: {e}", path.display()))?;
     }
@@ -260,7 +260,7 @@ impl<'a> Session<'a> {
             let shown = name.display().to_string();
             self.console
                 .step(format!("{} x{scale} {shown}", candidate.label));
-            let original = crop(&Picture::open(set.folder.join(name))?, scale);
+            let original = crop(&Image::open(set.folder.join(name))?, scale);
             let compared = self
                 .method
                 .compare(&original, model, scale)
@@ -280,7 +280,7 @@ impl<'a> Session<'a> {
                 self.console.line(&self.table.image(&report, image))?;
             }
             // What no network made is the bicubic picture, which is there anyway.
-            if let (Some(gallery), false) = (gallery.as_mut(), model.stages(scale).is_empty()) {
+            if let (Some(gallery), false) = (gallery.as_mut(), model.cascade(scale).is_empty()) {
                 let place = Place {
                     data: report.data.clone(),
                     scale,

@@ -4,7 +4,7 @@ use crate::args::ImportArgs;
 use crate::report::file_name;
 use anyhow::{Result, anyhow, bail};
 use srfilter::models::Scales;
-use srfilter::weights::{Card, Checkpoint, Contents, Listed, Loaded};
+use srfilter::weights::{Card, Checkpoint, Model, ParsedCheckpoint, TensorInfo};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -42,18 +42,18 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
     let mut tensors: Vec<_> = contents.tensors.into_iter().collect();
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
     // Whether it is whole shows before anything is written.
-    Loaded::file(&args.weights, None, &args.file.hints())?;
+    Model::open_with(&args.weights, None, &args.file.hints())?;
     Checkpoint::save(&to, &tensors, &card)?;
     writeln!(out, "wrote {}", to.display())?;
     Ok(())
 }
 
 /// One line for each tensor.
-fn list(tensors: &[Listed], out: &mut impl Write) -> Result<()> {
-    let width = |column: fn(&Listed) -> usize| tensors.iter().map(column).max().unwrap_or(0);
+fn list(tensors: &[TensorInfo], out: &mut impl Write) -> Result<()> {
+    let width = |column: fn(&TensorInfo) -> usize| tensors.iter().map(column).max().unwrap_or(0);
     let (name, dtype) = (width(|t| t.name.len()), width(|t| t.dtype.len()));
     for tensor in tensors {
-        let Listed {
+        let TensorInfo {
             name: n,
             dtype: d,
             shape,
@@ -64,8 +64,8 @@ fn list(tensors: &[Listed], out: &mut impl Write) -> Result<()> {
 }
 
 /// What a file holds, in a line.
-fn found(contents: &Contents) -> Result<String> {
-    let Contents {
+fn found(contents: &ParsedCheckpoint) -> Result<String> {
+    let ParsedCheckpoint {
         architecture,
         scales,
         tensors,

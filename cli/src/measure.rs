@@ -5,12 +5,12 @@ use crate::report::Quality;
 use crate::upscale::enlarge;
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
-use srfilter::engine::{Job, Options, Shape, Upscaler};
+use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::resample::{Resampler, pillow};
-use srfilter::frame::{Color, Picture, PixelFormat};
+use srfilter::frame::{Color, Image, PixelFormat};
 use srfilter::metrics;
 use srfilter::models::Channels;
-use srfilter::weights::Loaded;
+use srfilter::weights::Model;
 use std::sync::Arc;
 
 /// The smallest side that SSIM is defined for, in pixels.
@@ -21,17 +21,17 @@ pub(crate) struct Method {
     pub(crate) protocol: Protocol,
     /// Whether shrunk pictures are rounded to 8 bits.
     pub(crate) round: bool,
-    pub(crate) options: Options,
+    pub(crate) options: UpscaleOptions,
 }
 
 /// What a protocol compared: 8-bit pictures.
 pub(crate) struct Compared {
     pub(crate) quality: Quality,
     /// What the others were compared with: luma, or RGB.
-    pub(crate) reference: Picture,
-    pub(crate) low: Picture,
-    pub(crate) bicubic: Picture,
-    pub(crate) result: Picture,
+    pub(crate) reference: Image,
+    pub(crate) low: Image,
+    pub(crate) bicubic: Image,
+    pub(crate) result: Image,
 }
 
 /// Pixels that are left out on each side: results near the edge depend on
@@ -48,8 +48,8 @@ fn shaved(scale: Scale, protocol: Protocol) -> usize {
 /// # Errors
 ///
 /// One that is not.
-pub(crate) fn check_size(picture: &Picture, scale: Scale, protocol: Protocol) -> Result<()> {
-    let &Picture { width, height, .. } = picture;
+pub(crate) fn check_size(picture: &Image, scale: Scale, protocol: Protocol) -> Result<()> {
+    let &Image { width, height, .. } = picture;
     let whole = scale.num() as usize;
     let least = (SSIM_SIDE + 2 * shaved(scale, protocol)).next_multiple_of(whole);
     if width < least || height < least {
@@ -62,14 +62,14 @@ pub(crate) fn check_size(picture: &Picture, scale: Scale, protocol: Protocol) ->
 }
 
 /// The upper left part whose sides, divided by the scale, are whole numbers.
-pub(crate) fn crop(picture: &Picture, scale: Scale) -> Picture {
+pub(crate) fn crop(picture: &Image, scale: Scale) -> Image {
     let whole = scale.num() as usize;
     let side = |length: usize| length - length % whole;
     picture.crop(0, 0, side(picture.width), side(picture.height))
 }
 
 /// Width and height of the shrunk picture.
-fn shrunk(picture: &Picture, scale: Scale) -> (usize, usize) {
+fn shrunk(picture: &Image, scale: Scale) -> (usize, usize) {
     let side = |length: usize| length / scale.num() as usize * scale.den() as usize;
     (side(picture.width), side(picture.height))
 }
@@ -87,8 +87,8 @@ impl Method {
     /// Shrinks a picture, enlarges it again and compares.
     pub(crate) fn compare(
         &self,
-        original: &Picture,
-        model: &Arc<Loaded>,
+        original: &Image,
+        model: &Arc<Model>,
         scale: Scale,
     ) -> Result<Compared> {
         match self.protocol {
@@ -101,12 +101,7 @@ impl Method {
     /// SRCNN's authors have it; an RGB network gets shrunk RGB, and luma of the
     /// results is not rounded, as is usual for such networks. Bicubic
     /// interpolation goes the same way, so that the two can be compared.
-    fn compare_luma(
-        &self,
-        original: &Picture,
-        model: &Arc<Loaded>,
-        scale: Scale,
-    ) -> Result<Compared> {
+    fn compare_luma(&self, original: &Image, model: &Arc<Model>, scale: Scale) -> Result<Compared> {
         let (size, low_size) = ((original.width, original.height), shrunk(original, scale));
         let (shrink, grow) = (
             Resampler::resize(size, low_size),
@@ -140,11 +135,11 @@ impl Method {
         low: &[Vec<f64>],
         from: (usize, usize),
         to: (usize, usize),
-        model: &Arc<Loaded>,
+        model: &Arc<Model>,
         scale: Scale,
     ) -> Result<Vec<Vec<f64>>> {
-        let job = Job {
-            input: Shape {
+        let job = UpscaleSpec {
+            input: FrameSpec {
                 format: match model.channels() {
                     Channels::Luma => PixelFormat::Gray8,
                     Channels::Rgb => PixelFormat::Rgb,
@@ -163,16 +158,11 @@ impl Method {
     }
 
     /// Protocol rgb, as HyperSRCNN's authors measure.
-    fn compare_rgb(
-        &self,
-        original: &Picture,
-        model: &Arc<Loaded>,
-        scale: Scale,
-    ) -> Result<Compared> {
+    fn compare_rgb(&self, original: &Image, model: &Arc<Model>, scale: Scale) -> Result<Compared> {
         let (width, height) = shrunk(original, scale);
         let low = pillow(original, width, height);
         let bicubic = pillow(&low, original.width, original.height);
-        let result = match model.stages(scale).is_empty() {
+        let result = match model.cascade(scale).is_empty() {
             true => bicubic.clone(),
             false => enlarge(&low, model, scale, &self.options)?,
         };
@@ -190,7 +180,7 @@ impl Method {
 
     /// PSNR and SSIM of a part of what was compared, to its edges; no SSIM
     /// where the part is too small for one.
-    pub(crate) fn part(&self, reference: &Picture, result: &Picture) -> (f64, Option<f64>) {
+    pub(crate) fn part(&self, reference: &Image, result: &Image) -> (f64, Option<f64>) {
         match self.protocol {
             Protocol::Y => luma_quality(reference, result, 0),
             Protocol::Rgb => rgb_quality(reference, result),
@@ -208,14 +198,14 @@ impl Method {
 
 /// PSNR and SSIM of luma without `border` samples on each side. There is no
 /// SSIM of less than 11x11 samples.
-fn luma_quality(a: &Picture, b: &Picture, border: usize) -> (f64, Option<f64>) {
+fn luma_quality(a: &Image, b: &Image, border: usize) -> (f64, Option<f64>) {
     let (a, width) = metrics::shave(&luma(a), a.width, border);
     let (b, _) = metrics::shave(&luma(b), b.width, border);
     (metrics::psnr(&a, &b), metrics::ssim(&a, &b, width))
 }
 
 /// PSNR over all samples and scikit-image's SSIM, the channels' mean.
-fn rgb_quality(a: &Picture, b: &Picture) -> (f64, Option<f64>) {
+fn rgb_quality(a: &Image, b: &Image) -> (f64, Option<f64>) {
     let (a, b, width) = (planes(a), planes(b), a.width);
     let ssim = a
         .iter()
@@ -234,7 +224,7 @@ fn complete((psnr, ssim): (f64, Option<f64>)) -> Result<(f64, f64)> {
 }
 
 /// The channels of a picture.
-fn planes(picture: &Picture) -> Vec<Vec<f64>> {
+fn planes(picture: &Image) -> Vec<Vec<f64>> {
     let channel = |i: usize| {
         let samples = picture.data.iter().skip(i).step_by(picture.channels);
         samples.map(|&v| f64::from(v)).collect()
@@ -243,8 +233,8 @@ fn planes(picture: &Picture) -> Vec<Vec<f64>> {
 }
 
 /// A picture of rounded planes.
-fn picture(planes: &[Vec<f64>], (width, height): (usize, usize)) -> Picture {
-    let mut out = Picture::new(width, height, planes.len());
+fn picture(planes: &[Vec<f64>], (width, height): (usize, usize)) -> Image {
+    let mut out = Image::new(width, height, planes.len());
     for (i, plane) in planes.iter().enumerate() {
         let targets = out.data.iter_mut().skip(i).step_by(planes.len());
         targets.zip(plane).for_each(|(t, &v)| *t = to_u8(v));
@@ -254,7 +244,7 @@ fn picture(planes: &[Vec<f64>], (width, height): (usize, usize)) -> Picture {
 
 /// A picture's luma, rounded. A grey picture is its own luma: what the test
 /// sets hold of those was never in studio range.
-fn eight_bit_luma(original: &Picture) -> Picture {
+fn eight_bit_luma(original: &Image) -> Image {
     match original.channels {
         1 => original.clone(),
         _ => picture(&[original.luma()], (original.width, original.height)),
@@ -262,7 +252,7 @@ fn eight_bit_luma(original: &Picture) -> Picture {
 }
 
 /// Luma of what was compared, which is luma already where it has one channel.
-fn luma(picture: &Picture) -> Vec<f64> {
+fn luma(picture: &Image) -> Vec<f64> {
     match picture.channels {
         1 => picture.data.iter().map(|&v| f64::from(v)).collect(),
         _ => picture.luma(),

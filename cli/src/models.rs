@@ -4,10 +4,10 @@ use crate::args::{ModelsArgs, refuse};
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 use srfilter::Scale;
-use srfilter::engine::{Job, Options, Shape, Upscaler};
-use srfilter::frame::{Color, Picture};
-use srfilter::models::{self, Architecture, Channels, MODELS, Model, Scales};
-use srfilter::weights::Loaded;
+use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
+use srfilter::frame::{Color, Image};
+use srfilter::models::{self, Architecture, Channels, MODELS, ModelInfo, Scales};
+use srfilter::weights::Model;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -59,12 +59,12 @@ struct Timed {
 }
 
 impl Entry {
-    fn new(model: &'static Model) -> Result<Self> {
+    fn new(model: &'static ModelInfo) -> Result<Self> {
         let architecture = (model.architecture)();
         let built_in = architecture.is_none() || !model.built_in.is_empty();
         let scales = match &architecture {
             None => Some(Scales::Any),
-            Some(_) if built_in => Some(Loaded::built_in(model.name)?.scales().clone()),
+            Some(_) if built_in => Some(Model::builtin(model.name)?.scales().clone()),
             Some(architecture) => architecture.scales(),
         };
         let costs = architecture.as_ref().map_or(Vec::new(), costs);
@@ -95,7 +95,7 @@ impl Entry {
 
     /// Measures how long the network takes for a result of `side` x `side`
     /// pixels at most.
-    fn time(&mut self, side: usize, options: &Options) -> Result<()> {
+    fn time(&mut self, side: usize, options: &UpscaleOptions) -> Result<()> {
         if self.channels.is_none() {
             return Ok(());
         }
@@ -104,9 +104,9 @@ impl Entry {
             return Ok(());
         };
         let model = match self.built_in {
-            true => Loaded::built_in(self.name)?,
+            true => Model::builtin(self.name)?,
             // What the weights are does not matter for the time.
-            false => Loaded::untrained(self.name, scale)?,
+            false => Model::with_random_weights(self.name, scale)?,
         };
         let ms = best_time(&model, scale, side, options)
             .map_err(|e| anyhow!("{} at {side}x{side}: {e}", self.name))?;
@@ -133,20 +133,25 @@ fn costs(architecture: &Architecture) -> Vec<Costs> {
 }
 
 /// The shortest of some runs, in ms.
-fn best_time(model: &Arc<Loaded>, scale: Scale, side: usize, options: &Options) -> Result<f64> {
+fn best_time(
+    model: &Arc<Model>,
+    scale: Scale,
+    side: usize,
+    options: &UpscaleOptions,
+) -> Result<f64> {
     let small = (side as f64 / scale.factor()).max(1.0) as usize;
-    let mut input = Picture::new(small, small, model.channels().count());
+    let mut input = Image::new(small, small, model.channels().count());
     for (i, sample) in input.data.iter_mut().enumerate() {
         *sample = (i * 67 % 256) as u8;
     }
-    let shape = Shape {
+    let shape = FrameSpec {
         format: input.format(),
         size: (small, small),
         color: Color::default(),
     };
-    let job = Job::exact(shape, scale);
+    let job = UpscaleSpec::scaled(shape, scale);
     let mut upscaler = Upscaler::new(Arc::clone(model), job, options)?;
-    let mut output = Picture::new(job.output.0, job.output.1, input.channels);
+    let mut output = Image::new(job.output.0, job.output.1, input.channels);
     let mut run = || -> Result<Duration> {
         let start = Instant::now();
         upscaler.process(&input.frame()?, &mut output.frame_mut()?)?;
@@ -170,7 +175,7 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
         models::find(name)?;
     }
     let wanted =
-        |model: &&Model| args.model.is_empty() || args.model.iter().any(|n| n == model.name);
+        |model: &&ModelInfo| args.model.is_empty() || args.model.iter().any(|n| n == model.name);
     let rows = MODELS.iter().filter(wanted);
     let mut entries: Vec<Entry> = rows.map(Entry::new).collect::<Result<_>>()?;
     let options = args.compute.options();

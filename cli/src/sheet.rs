@@ -4,7 +4,7 @@ use crate::detail::Area;
 use crate::show::nearest;
 use crate::text::{Pen, Rgb};
 use anyhow::Result;
-use srfilter::frame::Picture;
+use srfilter::frame::Image;
 use srfilter::frame::resample::pillow;
 
 /// Narrowest and widest column, in pixels.
@@ -36,7 +36,7 @@ const MARK: Rgb = [255, 64, 32];
 pub(crate) struct Panel {
     pub(crate) name: String,
     /// RGB, as large as those of all panels.
-    pub(crate) picture: Picture,
+    pub(crate) picture: Image,
     /// What to write under the whole picture and under its part.
     pub(crate) captions: [String; 2],
 }
@@ -65,11 +65,11 @@ impl Sheet {
     /// # Errors
     ///
     /// A font that cannot be read; it is built in.
-    pub(crate) fn draw(&self) -> Result<Picture> {
+    pub(crate) fn draw(&self) -> Result<Image> {
         let pen = Pen::new()?;
         let column = column(self.panels.first().map_or(0, |p| p.picture.width));
         let limit = (column, column * TALLEST / 2);
-        let rows: Vec<[Picture; 2]> = self
+        let rows: Vec<[Image; 2]> = self
             .panels
             .iter()
             .map(|panel| {
@@ -81,7 +81,7 @@ impl Sheet {
         let top = GAP + TITLE as usize + GAP;
         let tops = [top, top + height(0) + CAPTION];
         let width = GAP + rows.len() * (column + GAP);
-        let mut sheet = Picture::new(width, tops[1] + height(1) + CAPTION, 3);
+        let mut sheet = Image::new(width, tops[1] + height(1) + CAPTION, 3);
         fill(&mut sheet, PAPER);
         let title = pen.fitted(&self.title, TITLE, (width - 2 * GAP) as f32);
         pen.write(&mut sheet, (GAP, GAP), &title, TITLE, INK);
@@ -102,7 +102,7 @@ impl Sheet {
     }
 
     /// The whole picture, shown from `width` pixels, with a frame around the part.
-    fn marked(&self, mut whole: Picture, width: usize) -> Picture {
+    fn marked(&self, mut whole: Image, width: usize) -> Image {
         let shown = |length: usize| length * whole.width / width;
         let Area { x, y, .. } = self.area;
         let (left, top) = (shown(x), shown(y));
@@ -125,7 +125,7 @@ impl Sheet {
 }
 
 /// The picture, made smaller where it does not fit.
-fn shrink(picture: &Picture, (width, height): (usize, usize)) -> Picture {
+fn shrink(picture: &Image, (width, height): (usize, usize)) -> Image {
     if picture.width <= width && picture.height <= height {
         return picture.clone();
     }
@@ -138,7 +138,7 @@ fn shrink(picture: &Picture, (width, height): (usize, usize)) -> Picture {
 }
 
 /// The picture, its pixels repeated as often as the limit allows.
-fn zoom(picture: &Picture, limit: (usize, usize)) -> Picture {
+fn zoom(picture: &Image, limit: (usize, usize)) -> Image {
     let times = (limit.0 / picture.width).min(limit.1 / picture.height);
     match times {
         0 => shrink(picture, limit),
@@ -146,12 +146,12 @@ fn zoom(picture: &Picture, limit: (usize, usize)) -> Picture {
     }
 }
 
-fn fill(picture: &mut Picture, color: Rgb) {
+fn fill(picture: &mut Image, color: Rgb) {
     let pixels = picture.data.chunks_exact_mut(3);
     pixels.for_each(|pixel| pixel.copy_from_slice(&color));
 }
 
-fn set(picture: &mut Picture, (x, y): (usize, usize), color: Rgb) {
+fn set(picture: &mut Image, (x, y): (usize, usize), color: Rgb) {
     if x < picture.width && y < picture.height {
         let start = (y * picture.width + x) * 3;
         picture.data[start..start + 3].copy_from_slice(&color);
@@ -159,7 +159,7 @@ fn set(picture: &mut Picture, (x, y): (usize, usize), color: Rgb) {
 }
 
 /// Copies an RGB picture into another, where it has to fit.
-fn paste(sheet: &mut Picture, picture: &Picture, (left, top): (usize, usize)) {
+fn paste(sheet: &mut Image, picture: &Image, (left, top): (usize, usize)) {
     for (y, row) in picture.data.chunks_exact(picture.width * 3).enumerate() {
         let start = ((top + y) * sheet.width + left) * 3;
         sheet.data[start..start + row.len()].copy_from_slice(row);
@@ -171,9 +171,9 @@ mod tests {
     use super::*;
 
     /// A sheet of two panels, grey ones of that size.
-    fn sheet(width: usize, height: usize, area: Area) -> Picture {
+    fn sheet(width: usize, height: usize, area: Area) -> Image {
         let panel = |value| {
-            let mut picture = Picture::new(width, height, 3);
+            let mut picture = Image::new(width, height, 3);
             fill(&mut picture, [value; 3]);
             Panel {
                 name: format!("grey {value}"),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     /// How often a colour is in the picture.
-    fn count(picture: &Picture, color: Rgb) -> usize {
+    fn count(picture: &Image, color: Rgb) -> usize {
         let pixels = picture.data.chunks_exact(3);
         pixels.filter(|pixel| *pixel == color).count()
     }

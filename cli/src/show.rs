@@ -2,22 +2,22 @@
 
 use crate::measure::{Compared, Method};
 use srfilter::frame::resample::Resampler;
-use srfilter::frame::{Color, Picture, YuvToRgb};
+use srfilter::frame::{Color, Image, YuvToRgb};
 
 /// RGB pictures of one comparison.
 pub(crate) struct Shown {
-    pub(crate) original: Picture,
+    pub(crate) original: Image,
     /// The shrunk picture in its own size.
-    pub(crate) low: Picture,
-    pub(crate) bicubic: Picture,
-    pub(crate) result: Picture,
+    pub(crate) low: Image,
+    pub(crate) bicubic: Image,
+    pub(crate) result: Image,
 }
 
 impl Method {
     /// The pictures of a comparison in colour. Where luma alone was compared,
     /// chroma is that of the original, shrunk and enlarged by bicubic
     /// interpolation: what a viewer of the model's result would see.
-    pub(crate) fn show(&self, original: &Picture, compared: Compared) -> Shown {
+    pub(crate) fn show(&self, original: &Image, compared: Compared) -> Shown {
         let Compared {
             low,
             bicubic,
@@ -48,13 +48,13 @@ impl Method {
 }
 
 /// Whether red, green and blue are the same everywhere.
-fn is_grey(picture: &Picture) -> bool {
+fn is_grey(picture: &Image) -> bool {
     let mut pixels = picture.data.chunks_exact(picture.channels);
     pixels.all(|p| p[0] == p[1] && p[1] == p[2])
 }
 
 /// The colour differences of an RGB picture, BT.601 in studio range.
-fn chroma(picture: &Picture) -> [Vec<f64>; 2] {
+fn chroma(picture: &Image) -> [Vec<f64>; 2] {
     let conversion = YuvToRgb::new(Color::default());
     let yuv = picture
         .data
@@ -66,9 +66,9 @@ fn chroma(picture: &Picture) -> [Vec<f64>; 2] {
 }
 
 /// RGB of a plane of luma and planes of colour differences.
-fn colored(luma: &Picture, [u, v]: &[Vec<f64>; 2]) -> Picture {
+fn colored(luma: &Image, [u, v]: &[Vec<f64>; 2]) -> Image {
     let conversion = YuvToRgb::new(Color::default());
-    let mut out = Picture::new(luma.width, luma.height, 3);
+    let mut out = Image::new(luma.width, luma.height, 3);
     let samples = luma.data.iter().zip(u).zip(v);
     for (pixel, ((&y, &u), &v)) in out.data.chunks_exact_mut(3).zip(samples) {
         let rgb = conversion.rgb([f32::from(y), u as f32, v as f32]);
@@ -79,8 +79,8 @@ fn colored(luma: &Picture, [u, v]: &[Vec<f64>; 2]) -> Picture {
 }
 
 /// A picture of that size whose pixels are those of `picture` nearest to them.
-pub(crate) fn nearest(picture: &Picture, (width, height): (usize, usize)) -> Picture {
-    let mut out = Picture::new(width, height, picture.channels);
+pub(crate) fn nearest(picture: &Image, (width, height): (usize, usize)) -> Image {
+    let mut out = Image::new(width, height, picture.channels);
     let rows = out.data.chunks_exact_mut((width * picture.channels).max(1));
     for (y, row) in rows.enumerate() {
         let from = y * picture.height / height * picture.width;
@@ -98,11 +98,11 @@ mod tests {
 
     #[test]
     fn luma_and_chroma_make_the_colour_again() {
-        let mut picture = Picture::new(16, 16, 3);
+        let mut picture = Image::new(16, 16, 3);
         for (i, v) in picture.data.iter_mut().enumerate() {
             *v = (40 + i * 5 % 170) as u8;
         }
-        let mut luma = Picture::new(16, 16, 1);
+        let mut luma = Image::new(16, 16, 1);
         for (to, from) in luma.data.iter_mut().zip(picture.luma()) {
             *to = (from + 0.5) as u8;
         }
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn nearest_repeats_pixels() {
-        let mut picture = Picture::new(2, 2, 1);
+        let mut picture = Image::new(2, 2, 1);
         picture.data = vec![1, 2, 3, 4];
         let large = nearest(&picture, (4, 4));
         let expected = [1, 1, 2, 2, 1, 1, 2, 2, 3, 3, 4, 4, 3, 3, 4, 4];

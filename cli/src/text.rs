@@ -2,7 +2,7 @@
 
 use ab_glyph::{Font, FontRef, PxScale, ScaleFont};
 use anyhow::{Result, anyhow};
-use srfilter::frame::Picture;
+use srfilter::frame::Image;
 
 /// Red, green and blue.
 pub(crate) type Rgb = [u8; 3];
@@ -48,7 +48,7 @@ impl Pen {
     /// left corner at (x, y). What lies outside is not drawn.
     pub(crate) fn write(
         &self,
-        canvas: &mut Picture,
+        canvas: &mut Image,
         (x, y): (usize, usize),
         text: &str,
         size: f32,
@@ -95,7 +95,7 @@ impl Pen {
 }
 
 /// Mixes a colour into a pixel.
-fn blend(canvas: &mut Picture, (x, y): (usize, usize), color: Rgb, cover: f32) {
+fn blend(canvas: &mut Image, (x, y): (usize, usize), color: Rgb, cover: f32) {
     if x >= canvas.width || y >= canvas.height {
         return;
     }
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn writes_within_its_box() {
         let pen = Pen::new().unwrap();
-        let mut canvas = Picture::new(200, 40, 3);
+        let mut canvas = Image::new(200, 40, 3);
         pen.write(&mut canvas, (10, 8), "PSNR 29.41 dB", 20.0, [255; 3]);
         let width = pen.width("PSNR 29.41 dB", 20.0);
         let mut inked = 0;
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn ink_outside_the_picture_is_lost() {
         let pen = Pen::new().unwrap();
-        let mut canvas = Picture::new(8, 8, 3);
+        let mut canvas = Image::new(8, 8, 3);
         pen.write(&mut canvas, (4, 2), "WWW", 20.0, [255; 3]);
     }
 }

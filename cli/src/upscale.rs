@@ -5,9 +5,9 @@ use crate::report::{Console, file_name};
 use crate::tasks::{Task, file_task, folder_tasks, make_folder, refuse_existing};
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
-use srfilter::engine::{Job, Options, Shape, Upscaler};
-use srfilter::frame::{Color, Picture};
-use srfilter::weights::Loaded;
+use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
+use srfilter::frame::{Color, Image};
+use srfilter::weights::Model;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &UpscaleArgs) -> Result<()> {
     let options = args.compute.options();
     let place = options.device.resolve()?;
     let (name, file) = (args.model.as_deref(), args.weights.as_deref());
-    let model = Loaded::open(name, file, &args.file.hints())?;
+    let model = Model::load(name, file, &args.file.hints())?;
     let console = Console::new(tasks.len());
     console.line(&plan(&model, args.scale, place.name()))?;
     let start = Instant::now();
@@ -53,8 +53,8 @@ pub(crate) fn run(args: &UpscaleArgs) -> Result<()> {
 }
 
 /// What will run, in a line.
-fn plan(model: &Loaded, scale: Scale, device: &str) -> String {
-    let stages = model.stages(scale);
+fn plan(model: &Model, scale: Scale, device: &str) -> String {
+    let stages = model.cascade(scale);
     let reached = stages
         .iter()
         .try_fold(Scale::ONE, |reached, &stage| reached.checked_mul(stage));
@@ -77,11 +77,11 @@ fn plan(model: &Loaded, scale: Scale, device: &str) -> String {
 /// Reads, enlarges and writes one picture; returns the line to print.
 fn enlarge_file(
     task: &Task,
-    model: &Arc<Loaded>,
+    model: &Arc<Model>,
     scale: Scale,
-    options: &Options,
+    options: &UpscaleOptions,
 ) -> Result<String> {
-    let picture = Picture::open(&task.from)?;
+    let picture = Image::open(&task.from)?;
     if picture.channels == 4 && is_jpeg(&task.to) {
         let name = task.to.display();
         bail!("{name}: JPEG cannot keep this picture's transparency; write to .png or .webp");
@@ -107,20 +107,20 @@ fn enlarge_file(
 
 /// The picture, `scale` times as wide and high.
 pub(crate) fn enlarge(
-    picture: &Picture,
-    model: &Arc<Loaded>,
+    picture: &Image,
+    model: &Arc<Model>,
     scale: Scale,
-    options: &Options,
-) -> Result<Picture> {
-    let shape = Shape {
+    options: &UpscaleOptions,
+) -> Result<Image> {
+    let shape = FrameSpec {
         format: picture.format(),
         size: (picture.width, picture.height),
         color: Color::default(),
     };
-    let job = Job::exact(shape, scale);
+    let job = UpscaleSpec::scaled(shape, scale);
     let (width, height) = job.output;
     let mut upscaler = Upscaler::new(Arc::clone(model), job, options)?;
-    let mut result = Picture::new(width, height, picture.channels);
+    let mut result = Image::new(width, height, picture.channels);
     upscaler.process(&picture.frame()?, &mut result.frame_mut()?)?;
     Ok(result)
 }

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Desk, sr};
-use srfilter::frame::Picture;
+use srfilter::frame::Image;
 use srfilter::models::Channels;
 use std::process::Command;
 
@@ -16,7 +16,7 @@ const TOP: usize = 53;
 const CAPTION: usize = 58;
 
 /// The whole pictures of a sheet, of that size.
-fn panels(sheet: &Picture, (width, height): (usize, usize)) -> Vec<Picture> {
+fn panels(sheet: &Image, (width, height): (usize, usize)) -> Vec<Image> {
     assert_eq!((sheet.width - GAP) % (COLUMN + GAP), 0);
     let count = (sheet.width - GAP) / (COLUMN + GAP);
     let left = |i: usize| GAP + i * (COLUMN + GAP);
@@ -26,7 +26,7 @@ fn panels(sheet: &Picture, (width, height): (usize, usize)) -> Vec<Picture> {
 }
 
 /// How many values a picture has.
-fn values(picture: &Picture) -> usize {
+fn values(picture: &Image) -> usize {
     let mut seen = picture.data.clone();
     seen.sort_unstable();
     seen.dedup();

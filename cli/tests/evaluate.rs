@@ -116,7 +116,7 @@ fn measures_networks_at_the_inputs_resolution() {
 #[test]
 fn no_difference_is_null() {
     let desk = Desk::new();
-    let flat = srfilter::frame::Picture::new(40, 40, 1);
+    let flat = srfilter::frame::Image::new(40, 40, 1);
     std::fs::create_dir(desk.path("set")).unwrap();
     flat.save(desk.path("set/black.png")).unwrap();
     let set = desk.path("set");

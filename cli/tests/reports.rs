@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use common::{Desk, sr};
 use serde_json::Value;
-use srfilter::frame::Picture;
+use srfilter::frame::Image;
 use srfilter::models::Channels;
 use std::collections::HashMap;
 
@@ -196,7 +196,7 @@ fn the_pages_pictures_are_parts_of_what_was_compared() {
     let weights = desk.weights("w.safetensors", Channels::Rgb);
     let set = desk.path("set");
     let html = evaluate(&desk, &["-w", &weights, "-s", "2", "--data", &set]).html;
-    let parts: Vec<Picture> = html
+    let parts: Vec<Image> = html
         .split("src=\"data:image/png;base64,")
         .skip(1)
         .map(|text| {
@@ -236,7 +236,7 @@ fn bicubic_alone_has_a_table_and_no_pictures() {
 fn flat_pictures_do_not_break_the_page() {
     let desk = Desk::new();
     std::fs::create_dir(desk.path("set")).unwrap();
-    Picture::new(40, 40, 1)
+    Image::new(40, 40, 1)
         .save(desk.path("set/black.png"))
         .unwrap();
     let weights = desk.empty_espcn("espcn.safetensors");

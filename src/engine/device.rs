@@ -20,13 +20,13 @@ pub enum DeviceChoice {
 
 /// A device that works.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct ComputeDevice {
     device: Device,
     name: String,
     why: Option<String>,
 }
 
-impl Place {
+impl ComputeDevice {
     pub(super) fn cpu(why: Option<String>) -> Self {
         Self {
             device: Device::Cpu,
@@ -36,7 +36,7 @@ impl Place {
     }
 
     /// candle's name for it.
-    pub fn device(&self) -> &Device {
+    pub fn candle_device(&self) -> &Device {
         &self.device
     }
 
@@ -66,7 +66,7 @@ impl Place {
     }
 
     /// Bytes that its memory can still give, where it says so.
-    pub(super) fn free(&self) -> Option<u64> {
+    pub(super) fn free_memory(&self) -> Option<u64> {
         #[cfg(feature = "cuda")]
         if let Ok(device) = self.device.as_cuda_device() {
             return cuda::free(device).ok();
@@ -76,7 +76,7 @@ impl Place {
 
     /// What would make a GPU faster at training, and at networks that are no
     /// chains of convolutions, and is not there, in words.
-    pub fn lacks(&self) -> Option<String> {
+    pub fn missing_cudnn(&self) -> Option<String> {
         if self.device.is_cpu() {
             return None;
         }
@@ -87,7 +87,7 @@ impl Place {
     }
 
     /// Why it is the CPU although a GPU would have been welcome, in words.
-    pub fn why(&self) -> Option<&str> {
+    pub fn fallback_reason(&self) -> Option<&str> {
         self.why.as_deref()
     }
 }
@@ -98,12 +98,12 @@ impl DeviceChoice {
     /// # Errors
     ///
     /// A GPU that was asked for and cannot be used, with the reason.
-    pub fn resolve(self) -> Result<Place> {
+    pub fn resolve(self) -> Result<ComputeDevice> {
         match self {
-            Self::Cpu => Ok(Place::cpu(None)),
+            Self::Cpu => Ok(ComputeDevice::cpu(None)),
             Self::Auto => match cuda::open(0) {
                 Ok(place) => Ok(place),
-                Err(why) => Ok(Place::cpu(why)),
+                Err(why) => Ok(ComputeDevice::cpu(why)),
             },
             Self::Cuda(index) => cuda::open(index).map_err(|why| {
                 let why = why.unwrap_or_else(|| {
@@ -119,17 +119,17 @@ impl DeviceChoice {
 
 #[cfg(not(feature = "cuda"))]
 mod cuda {
-    use super::Place;
+    use super::ComputeDevice;
 
     /// There is nothing to open.
-    pub(super) fn open(_: usize) -> Result<Place, Option<String>> {
+    pub(super) fn open(_: usize) -> Result<ComputeDevice, Option<String>> {
         Err(None)
     }
 }
 
 #[cfg(feature = "cuda")]
 mod cuda {
-    use super::Place;
+    use super::ComputeDevice;
     use candle_core::cuda_backend::WrapErr;
     use candle_core::cuda_backend::cudarc::driver::{result, sys};
     use candle_core::{CudaDevice, Device};
@@ -138,16 +138,17 @@ mod cuda {
     use std::sync::{Mutex, PoisonError};
 
     /// The GPUs that were asked for so far.
-    static OPENED: Lazy<Mutex<HashMap<usize, Result<Place, String>>>> = Lazy::new(Mutex::default);
+    static OPENED: Lazy<Mutex<HashMap<usize, Result<ComputeDevice, String>>>> =
+        Lazy::new(Mutex::default);
 
     /// Opens a GPU, once; the reason in words where it cannot be used.
-    pub(super) fn open(index: usize) -> Result<Place, Option<String>> {
+    pub(super) fn open(index: usize) -> Result<ComputeDevice, Option<String>> {
         let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
         let place = opened.entry(index).or_insert_with(|| open_once(index));
         place.clone().map_err(Some)
     }
 
-    fn open_once(index: usize) -> Result<Place, String> {
+    fn open_once(index: usize) -> Result<ComputeDevice, String> {
         srfilter_cuda::load().map_err(|e| e.to_string())?;
         // What is below a candle error's first line is where it came from.
         let words = |e: candle_core::Error| {
@@ -162,7 +163,7 @@ mod cuda {
         let device = device(index).map_err(words)?;
         let name = result::device::get(index as i32).and_then(result::device::get_name);
         let name = name.w().map_err(words)?;
-        Ok(Place {
+        Ok(ComputeDevice {
             device,
             name: format!("cuda:{index} ({name})"),
             why: None,
@@ -264,12 +265,12 @@ mod tests {
     #[test]
     fn without_a_gpu_auto_is_the_cpu_and_cuda_an_error() {
         let auto = DeviceChoice::Auto.resolve().unwrap();
-        if !auto.device().is_cpu() {
+        if !auto.candle_device().is_cpu() {
             eprintln!("skipped: there is a GPU, {}", auto.name());
             return;
         }
         assert_eq!(auto.name(), "cpu");
-        assert_eq!(auto.why().is_some(), cfg!(feature = "cuda"));
+        assert_eq!(auto.fallback_reason().is_some(), cfg!(feature = "cuda"));
         let error = DeviceChoice::Cuda(0).resolve().unwrap_err().to_string();
         assert!(error.contains("device=cpu"), "{error}");
     }

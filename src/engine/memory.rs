@@ -1,7 +1,7 @@
 //! Refuses work that would not fit the machine's memory, or the GPU's, before
 //! it begins.
 
-use super::Place;
+use super::ComputeDevice;
 use crate::{Error, Result};
 
 /// Bytes that tiles in work take, whatever the frame's size: two hidden layers
@@ -13,8 +13,8 @@ const MIB: u64 = 1 << 20;
 /// Whether planes of that many samples in f32, and what goes with them, fit
 /// the memory of a device. `remedies` says what else helps than a smaller scale
 /// or input.
-pub(super) fn check(samples: u64, on: &Place, what: &str, remedies: &str) -> Result<()> {
-    match on.free() {
+pub(super) fn check(samples: u64, on: &ComputeDevice, what: &str, remedies: &str) -> Result<()> {
+    match on.free_memory() {
         Some(free) => fits(samples, (free, on.name()), what, remedies),
         None => Ok(()),
     }
@@ -35,8 +35,8 @@ fn fits(samples: u64, (free, on): (u64, &str), what: &str, remedies: &str) -> Re
 
 /// Half of the bytes that a device can still give; of 2 GiB where it does not
 /// say.
-pub(super) fn half(on: &Place) -> u64 {
-    on.free().unwrap_or(2048 * MIB) / 2
+pub(super) fn half(on: &ComputeDevice) -> u64 {
+    on.free_memory().unwrap_or(2048 * MIB) / 2
 }
 
 /// Bytes that the system can still give, where it says so (Linux).

@@ -11,16 +11,15 @@ mod device;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod memory;
-mod plan;
 mod precision;
 mod stage;
 mod upscaler;
 
+pub use crate::chain::{ChainExecutor, ChainOptions};
 #[cfg(feature = "cuda")]
 pub use crate::ops::cuda::HostMemory;
-pub use device::{DeviceChoice, Place};
+pub use device::{ComputeDevice, DeviceChoice};
 #[cfg(feature = "cuda")]
-pub use gpu::{GpuPlan, GpuPlane};
-pub use plan::Plan;
+pub use gpu::{CudaChainExecutor, GpuPlane};
 pub use precision::Precision;
-pub use upscaler::{Job, MAX_SIDE, Options, Shape, Upscaler};
+pub use upscaler::{FrameSpec, MAX_SIDE, UpscaleOptions, UpscaleSpec, Upscaler};

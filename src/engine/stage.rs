@@ -1,10 +1,11 @@
 //! One network applied to planes, tile by tile.
 
-use super::Options;
-use super::plan::{Plan, PlanesOut, Sink, Source};
+use super::UpscaleOptions;
+use crate::chain::cpu::{PlanesOut, Sink, Source};
+use crate::chain::{ChainExecutor, ChainOptions, PackedChain};
+use crate::frame::MAX_VALUE;
 use crate::frame::resample::{Region, Resampler};
-use crate::models::{Part, Scaled, WorksAt};
-use crate::nn::Packed;
+use crate::models::{BoxedScaleNetwork, PartialOutput, Upsampling};
 use crate::ops::{self, Border};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -12,9 +13,6 @@ use rayon::prelude::*;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Largest sample value.
-pub(super) const PEAK: f32 = 255.0;
 
 /// Rows of a tile at least, in halos.
 const MIN_HALOS: usize = 8;
@@ -57,7 +55,7 @@ impl Division {
 
 /// A network with the resampling around it, for planes of one size.
 pub(super) struct Stage {
-    network: Arc<Scaled>,
+    network: Arc<BoxedScaleNetwork>,
     /// Where the network's weights are.
     device: Device,
     /// The size that was asked for.
@@ -81,7 +79,7 @@ pub(super) struct Stage {
 
 /// A network that runs fused.
 struct Fused {
-    plan: Plan,
+    plan: ChainExecutor,
     /// Enlarges what the network sees, to be added to its result.
     base: Option<Resampler>,
 }
@@ -128,15 +126,15 @@ impl Stage {
     /// all threads busy. Networks that enlarge by themselves decide the size
     /// that is made: [`Stage::size`].
     pub(super) fn new(
-        network: Arc<Scaled>,
+        network: Arc<BoxedScaleNetwork>,
         from: (usize, usize),
         to: (usize, usize),
         division: &Division,
     ) -> Self {
-        let works_at = network.works_at();
+        let works_at = network.upsampling();
         let view = match works_at {
-            WorksAt::Output => View::Enlarged(Box::new(Resampler::resize(from, to))),
-            WorksAt::Input(_) => View::Input(from),
+            Upsampling::Pre => View::Enlarged(Box::new(Resampler::resize(from, to))),
+            Upsampling::Post(_) => View::Input(from),
         };
         let (width, height) = view.size();
         let on_gpu = !division.device.is_cpu();
@@ -151,7 +149,7 @@ impl Stage {
         // Thinner bands would compute more halo than picture.
         let thinnest = (MIN_HALOS * network.halo()).min(tile).max(1);
         let averaged = division.averaged().filter(|_| network.whole_frame());
-        let tile = match (network.whole_frame(), network.pools()) {
+        let tile = match (network.whole_frame(), network.global_pools()) {
             (true, _) => {
                 averaged.map_or((width, height), |side| (side.min(width), side.min(height)))
             }
@@ -188,11 +186,19 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// As [`Plan::of`].
-    pub(super) fn fuse(&mut self, packed: Arc<Packed>, options: &Options) -> Result<()> {
+    /// As [`ChainExecutor::of`].
+    pub(super) fn fuse(
+        &mut self,
+        packed: Arc<PackedChain>,
+        options: &UpscaleOptions,
+    ) -> Result<()> {
         let enlarges = packed.base && packed.factor() > 1;
         let base = enlarges.then(|| Resampler::resize(self.view.size(), self.size()));
-        let plan = Plan::of(packed, self.view.size(), options)?;
+        let options = ChainOptions {
+            tile_size: options.tile_size,
+            threads: options.threads,
+        };
+        let plan = ChainExecutor::of(packed, self.view.size(), &options)?;
         self.fused = Some(Fused { plan, base });
         Ok(())
     }
@@ -310,7 +316,7 @@ impl Stage {
             let seen = corners.iter().flat_map(|&(left, top)| {
                 let (x, y) = (left..left + tile_width, top..top + tile_height);
                 let parts = input.iter().map(move |p| self.view.part(p, &x, &y));
-                parts.flatten().map(|v| v / PEAK)
+                parts.flatten().map(|v| v / MAX_VALUE)
             });
             let shape = (corners.len(), input.len(), tile_height, tile_width);
             let tensor = Tensor::from_vec(seen.collect::<Vec<_>>(), shape, &self.device)?;
@@ -324,7 +330,7 @@ impl Stage {
                     let lines = plane.chunks_exact_mut(width).skip(top * self.factor);
                     for (line, made) in lines.zip(made.chunks_exact(made_width)) {
                         let sums = line[start..].iter_mut().zip(made);
-                        sums.for_each(|(sum, value)| *sum += value * PEAK);
+                        sums.for_each(|(sum, value)| *sum += value * MAX_VALUE);
                     }
                 }
             }
@@ -345,7 +351,7 @@ impl Stage {
             for (y, line) in plane.chunks_exact_mut(width).enumerate() {
                 for (x, value) in line.iter_mut().enumerate() {
                     let tiles = across[x / self.factor] * down[y / self.factor];
-                    *value = (*value / tiles).clamp(0.0, PEAK);
+                    *value = (*value / tiles).clamp(0.0, MAX_VALUE);
                 }
             }
         }
@@ -377,15 +383,16 @@ impl Stage {
             return Ok(means);
         }
         let (width, height) = self.view.size();
-        for _ in 0..self.network.pools() {
+        for _ in 0..self.network.global_pools() {
             let mut sums: Vec<f64> = Vec::new();
             for row in (0..height).step_by(self.tile.1) {
                 let rows = row..(row + self.tile.1).min(height);
                 for column in (0..width).step_by(self.tile.0) {
                     let columns = column..(column + self.tile.0).min(width);
                     let seen = self.seen(input, &columns, &rows)?;
-                    let Part::Pool(made) =
-                        ops::rounding(self.rounds, || self.network.part(&seen.tensor, &means))?
+                    let PartialOutput::NeedsMean(made) = ops::rounding(self.rounds, || {
+                        self.network.forward_part(&seen.tensor, &means)
+                    })?
                     else {
                         let problem = "a network takes fewer means than it says";
                         return Err(Error::Frame(problem.to_owned()));
@@ -419,7 +426,7 @@ impl Stage {
                 // The network eats the halo: past the picture's edge, repeat it.
                 part = extend(&part, (&x, &y), (columns, rows), halo);
             }
-            samples.extend(part.iter().map(|v| v / PEAK));
+            samples.extend(part.iter().map(|v| v / MAX_VALUE));
         }
         // What goes in, what of it has a result, and what of that is not the tile's.
         let (taken, kept, skip) = if valid {
@@ -452,9 +459,9 @@ impl Stage {
         let Seen { tensor, kept, skip } = self.seen(input, &columns, &rows)?;
         let result = match means {
             [] => ops::rounding(self.rounds, || self.network.forward(&tensor))?,
-            _ => match ops::rounding(self.rounds, || self.network.part(&tensor, means))? {
-                Part::Result(result) => result,
-                Part::Pool(_) => {
+            _ => match ops::rounding(self.rounds, || self.network.forward_part(&tensor, means))? {
+                PartialOutput::Complete(result) => result,
+                PartialOutput::NeedsMean(_) => {
                     let problem = "a network takes more means than it says";
                     return Err(Error::Frame(problem.to_owned()));
                 }
@@ -469,7 +476,7 @@ impl Stage {
             for (target, made) in targets.zip(made_rows) {
                 let made = &made[skip.0 * self.factor..];
                 for (target, value) in target[columns.clone()].iter_mut().zip(made) {
-                    *target = (value * PEAK).clamp(0.0, PEAK);
+                    *target = (value * MAX_VALUE).clamp(0.0, MAX_VALUE);
                 }
             }
         }
@@ -508,7 +515,7 @@ fn starts(len: usize, tile: usize, overlap: usize) -> Vec<usize> {
 
 /// Tiles that a network can see at once within so many bytes. candle's kernels
 /// count elements in 32 bits.
-fn at_once(network: &Scaled, (width, height): (usize, usize), memory: u64) -> usize {
+fn at_once(network: &BoxedScaleNetwork, (width, height): (usize, usize), memory: u64) -> usize {
     let values = (network.working_set().max(1) * width * height) as u64;
     let most = (memory / size_of::<f32>() as u64).min(u32::MAX.into());
     usize::try_from(most / values).unwrap_or(usize::MAX).max(1)
@@ -516,7 +523,11 @@ fn at_once(network: &Scaled, (width, height): (usize, usize), memory: u64) -> us
 
 /// Columns and rows of a tile of a network that takes means over the picture:
 /// all of it, where that fits the memory.
-fn pooled_tile(network: &Scaled, size: (usize, usize), division: &Division) -> (usize, usize) {
+fn pooled_tile(
+    network: &BoxedScaleNetwork,
+    size: (usize, usize),
+    division: &Division,
+) -> (usize, usize) {
     let (halo, asked) = (2 * network.halo(), division.tile);
     let sample = network.working_set().max(1) * size_of::<f32>();
     let fits = usize::try_from(division.memory).unwrap_or(usize::MAX) / sample;
@@ -532,7 +543,10 @@ fn pooled_tile(network: &Scaled, size: (usize, usize), division: &Division) -> (
 
 /// Samples that a network that takes means over the picture holds at once, at
 /// least.
-pub(super) fn pooled_samples(network: &Scaled, (width, height): (usize, usize)) -> usize {
+pub(super) fn pooled_samples(
+    network: &BoxedScaleNetwork,
+    (width, height): (usize, usize),
+) -> usize {
     let side = SMALLEST + 2 * network.halo();
     width.min(side) * height.min(side)
 }
@@ -558,7 +572,7 @@ impl Source for Rows<'_> {
                 resampler.row(plane, y, x, line, out);
             }),
         }
-        out.iter_mut().for_each(|value| *value /= PEAK);
+        out.iter_mut().for_each(|value| *value /= MAX_VALUE);
     }
 
     fn add_base(&self, plane: usize, y: usize, x: Range<usize>, out: &mut [f32]) {
@@ -567,7 +581,7 @@ impl Source for Rows<'_> {
             base.resize(out.len(), 0.0);
             resampler.row(&self.planes[plane], y, x, line, base);
             for (sum, base) in out.iter_mut().zip(base) {
-                *sum += *base / PEAK;
+                *sum += *base / MAX_VALUE;
             }
         });
     }
@@ -605,7 +619,7 @@ fn extend(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::ScaledNetwork;
+    use crate::models::ScaleNetwork;
     use crate::ops::{ConvSpec, conv2d};
     use rayon::ThreadPoolBuilder;
 
@@ -627,9 +641,9 @@ mod tests {
         }
     }
 
-    impl ScaledNetwork for Blocks {
-        fn works_at(&self) -> WorksAt {
-            WorksAt::Input(self.factor)
+    impl ScaleNetwork for Blocks {
+        fn upsampling(&self) -> Upsampling {
+            Upsampling::Post(self.factor)
         }
 
         fn halo(&self) -> usize {
@@ -660,7 +674,7 @@ mod tests {
     }
 
     fn run(factor: usize, border: Border, tile: usize, threads: usize) -> (Vec<f32>, usize) {
-        let network: Scaled = Box::new(Blocks::new(factor, border));
+        let network: BoxedScaleNetwork = Box::new(Blocks::new(factor, border));
         let division = Division {
             device: Device::Cpu,
             tile,
@@ -695,11 +709,11 @@ mod tests {
 
     #[test]
     fn they_see_the_input_itself() {
-        let samples = plane().iter().map(|v| v / PEAK).collect::<Vec<_>>();
+        let samples = plane().iter().map(|v| v / MAX_VALUE).collect::<Vec<_>>();
         let x = Tensor::from_vec(samples, (1, 1, FROM.1, FROM.0), &Device::Cpu).unwrap();
         let made = Blocks::new(2, Border::Replicate).forward(&x).unwrap();
         let made = made.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let expected = made.iter().map(|v| (v * PEAK).clamp(0.0, PEAK));
+        let expected = made.iter().map(|v| (v * MAX_VALUE).clamp(0.0, MAX_VALUE));
         let expected: Vec<f32> = expected.collect();
         assert_eq!(run(2, Border::Replicate, 7, 2).0, expected);
         // With the border repeated, a network that eats it makes the same.

@@ -3,32 +3,32 @@
 #[cfg(feature = "cuda")]
 use super::gpu::{self, GpuJob};
 use super::memory;
-use super::plan::{SamplesOut, Sink, held};
-use super::stage::{Division, PEAK, Stage, pooled_samples};
-use super::{DeviceChoice, Place, Precision};
-use crate::frame::resample::{Axis, Grid, Resampler};
+use super::stage::{Division, Stage, pooled_samples};
+use super::{ComputeDevice, DeviceChoice, Precision};
+use crate::chain::cpu::{SamplesOut, Sink};
+use crate::frame::resample::{ResampleAxis, Resampler, SampleGrid};
 use crate::frame::{
-    Color, Component, Family, FrameMut, FrameRef, Luma601, PixelFormat, Siting, YuvToRgb, round,
-    to_u8,
+    Color, Component, Family, FrameMut, FrameRef, Luma601, MAX_VALUE, PixelFormat, Siting,
+    YuvToRgb, round, to_u8,
 };
-use crate::models::{Channels, WorksAt};
+use crate::models::{Channels, Upsampling};
 #[cfg(feature = "cuda")]
 use crate::ops::cuda::Gpu;
-use crate::weights::Loaded;
+use crate::threads::pool;
+use crate::weights::Model;
 use crate::{Error, Result, Scale};
+use rayon::ThreadPool;
 use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// The largest side of a frame in pixels.
 pub const MAX_SIDE: usize = 1 << 15;
 
 /// How an upscaler computes. Nothing here changes the result, but for
-/// [`Options::overlap`], for the precision of a GPU, and for the rounding of
+/// [`UpscaleOptions::tile_overlap`], for the precision of a GPU, and for the rounding of
 /// means over the whole picture, where a network takes some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Options {
+pub struct UpscaleOptions {
     /// The device.
     pub device: DeviceChoice,
     /// The numbers that a GPU computes networks with.
@@ -37,36 +37,36 @@ pub struct Options {
     pub threads: usize,
     /// Side of a tile in samples that the network sees; on a GPU, rows of a
     /// band. 0: chosen by the engine.
-    pub tile: usize,
+    pub tile_size: usize,
     /// Bytes for what is inside a network that takes means over the whole
     /// picture, which runs in passes over tiles where it needs more; 0: half
     /// of what is free.
-    pub memory: u64,
+    pub memory_limit: u64,
     /// Lets a network that sees the whole picture (DRCT) see tiles instead,
     /// which overlap by that many samples and are averaged there: an
     /// approximation, for pictures that do not fit the memory. 0: not so.
     /// Other networks' tiles are exact, and stay so.
-    pub overlap: usize,
+    pub tile_overlap: usize,
 }
 
-impl Options {
-    fn division(&self, threads: usize, place: &Place) -> Result<Division> {
+impl UpscaleOptions {
+    fn division(&self, threads: usize, place: &ComputeDevice) -> Result<Division> {
         let division = Division {
-            device: place.device().clone(),
-            tile: self.tile,
+            device: place.candle_device().clone(),
+            tile: self.tile_size,
             threads,
-            memory: match self.memory {
+            memory: match self.memory_limit {
                 0 => memory::half(place),
                 bytes => bytes,
             },
-            overlap: self.overlap,
+            overlap: self.tile_overlap,
             rounds: self.precision != Precision::F32,
         };
         match division.averaged() {
-            Some(tile) if tile <= self.overlap => Err(Error::Setting(format!(
+            Some(tile) if tile <= self.tile_overlap => Err(Error::Setting(format!(
                 "tiles of {tile} samples cannot overlap by {}: use larger tiles or a smaller \
                  overlap",
-                self.overlap
+                self.tile_overlap
             ))),
             _ => Ok(division),
         }
@@ -75,7 +75,7 @@ impl Options {
 
 /// Format, size and colour of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct FrameSpec {
     /// Sample layout.
     pub format: PixelFormat,
     /// Width and height in pixels.
@@ -84,7 +84,7 @@ pub struct Shape {
     pub color: Color,
 }
 
-impl std::fmt::Display for Shape {
+impl std::fmt::Display for FrameSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (width, height) = self.size;
         write!(
@@ -98,9 +98,9 @@ impl std::fmt::Display for Shape {
 
 /// What is to be done to each frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Job {
+pub struct UpscaleSpec {
     /// The frames that come in.
-    pub input: Shape,
+    pub input: FrameSpec,
     /// Width and height that go out. Where `scale` leads to another size, the
     /// network's result is resampled.
     pub output: (usize, usize),
@@ -108,9 +108,9 @@ pub struct Job {
     pub scale: Scale,
 }
 
-impl Job {
+impl UpscaleSpec {
     /// Enlarging by `scale` to the size that it leads to.
-    pub fn exact(input: Shape, scale: Scale) -> Self {
+    pub fn scaled(input: FrameSpec, scale: Scale) -> Self {
         Self {
             input,
             output: (scale.apply(input.size.0), scale.apply(input.size.1)),
@@ -121,14 +121,14 @@ impl Job {
 
 /// Makes output frames from input frames of one shape.
 pub struct Upscaler {
-    model: Arc<Loaded>,
-    job: Job,
-    place: Place,
+    model: Arc<Model>,
+    job: UpscaleSpec,
+    place: ComputeDevice,
     /// All of the job, where a GPU does it.
     #[cfg(feature = "cuda")]
     gpu: Option<GpuJob>,
     #[cfg(feature = "cuda")]
-    options: Options,
+    options: UpscaleOptions,
     /// Why a GPU was given up while frames came.
     given_up: Option<String>,
     scales: Vec<Scale>,
@@ -170,12 +170,14 @@ impl Upscaler {
     /// # Errors
     ///
     /// As [`Upscaler::check`], and a device that this build cannot use.
-    pub fn new(model: Arc<Loaded>, job: Job, options: &Options) -> Result<Self> {
+    pub fn new(model: Arc<Model>, job: UpscaleSpec, options: &UpscaleOptions) -> Result<Self> {
         let place = options.device.resolve()?;
         let sizes = match Self::check_on(&place, &model, &job, options) {
             Ok(sizes) => sizes,
             #[cfg(feature = "cuda")]
-            Err(error) if options.device == DeviceChoice::Auto && !place.device().is_cpu() => {
+            Err(error)
+                if options.device == DeviceChoice::Auto && !place.candle_device().is_cpu() =>
+            {
                 return Self::without_gpu(model, job, options, &error);
             }
             Err(error) => return Err(error),
@@ -184,7 +186,7 @@ impl Upscaler {
         match gpu_job(&place, &model, &job, &sizes, options) {
             Ok(None) => {}
             Ok(Some(gpu)) => {
-                let stages = (model.stages(job.scale), Vec::new());
+                let stages = (model.cascade(job.scale), Vec::new());
                 return Ok(Self {
                     gpu: Some(gpu),
                     ..Self::with(model, job, options, place, stages, None)?
@@ -196,20 +198,25 @@ impl Upscaler {
             Ok(stages) => stages,
             // The weights do not fit its memory.
             #[cfg(feature = "cuda")]
-            Err(error) if !place.device().is_cpu() => {
+            Err(error) if !place.candle_device().is_cpu() => {
                 return Self::without_gpu(model, job, options, &error);
             }
             Err(error) => return Err(error),
         };
         let size = stages.last().map_or(job.input.size, Stage::size);
         let finish = (size != job.output).then(|| Resampler::resize(size, job.output));
-        let scales = model.stages(job.scale);
+        let scales = model.cascade(job.scale);
         Self::with(model, job, options, place, (scales, stages), finish)
     }
 
     /// The same on the CPU after a GPU failed, unless that GPU was insisted on.
     #[cfg(feature = "cuda")]
-    fn without_gpu(model: Arc<Loaded>, job: Job, options: &Options, error: &Error) -> Result<Self> {
+    fn without_gpu(
+        model: Arc<Model>,
+        job: UpscaleSpec,
+        options: &UpscaleOptions,
+        error: &Error,
+    ) -> Result<Self> {
         let why = format!("the GPU failed: {}", gpu::words(error));
         if options.device != DeviceChoice::Auto {
             return Err(Error::Setting(format!(
@@ -217,9 +224,9 @@ impl Upscaler {
             )));
         }
         let device = DeviceChoice::Cpu;
-        let on_cpu = Self::new(model, job, &Options { device, ..*options })?;
+        let on_cpu = Self::new(model, job, &UpscaleOptions { device, ..*options })?;
         Ok(Self {
-            place: Place::cpu(Some(why.clone())),
+            place: ComputeDevice::cpu(Some(why.clone())),
             options: *options,
             given_up: Some(why),
             ..on_cpu
@@ -227,10 +234,10 @@ impl Upscaler {
     }
 
     fn with(
-        model: Arc<Loaded>,
-        job: Job,
-        options: &Options,
-        place: Place,
+        model: Arc<Model>,
+        job: UpscaleSpec,
+        options: &UpscaleOptions,
+        place: ComputeDevice,
         (scales, stages): (Vec<Scale>, Vec<Stage>),
         finish: Option<Resampler>,
     ) -> Result<Self> {
@@ -264,12 +271,16 @@ impl Upscaler {
     /// A size that is too large, for the engine or for the memory that is
     /// free (of the CPU's, where a GPU has not enough and need not be), tiles
     /// that overlap by more than their size, and a device that cannot be used.
-    pub fn check(model: &Loaded, job: &Job, options: &Options) -> Result<Vec<(usize, usize)>> {
+    pub fn check(
+        model: &Model,
+        job: &UpscaleSpec,
+        options: &UpscaleOptions,
+    ) -> Result<Vec<(usize, usize)>> {
         let place = options.device.resolve()?;
         let sizes = Self::check_on(&place, model, job, options);
-        let cpu = Place::cpu(None);
+        let cpu = ComputeDevice::cpu(None);
         match options.device {
-            DeviceChoice::Auto if !place.device().is_cpu() && sizes.is_err() => {
+            DeviceChoice::Auto if !place.candle_device().is_cpu() && sizes.is_err() => {
                 Self::check_on(&cpu, model, job, options)
             }
             _ => sizes,
@@ -277,12 +288,12 @@ impl Upscaler {
     }
 
     fn check_on(
-        place: &Place,
-        model: &Loaded,
-        job: &Job,
-        options: &Options,
+        place: &ComputeDevice,
+        model: &Model,
+        job: &UpscaleSpec,
+        options: &UpscaleOptions,
     ) -> Result<Vec<(usize, usize)>> {
-        let on_gpu = !place.device().is_cpu();
+        let on_gpu = !place.candle_device().is_cpu();
         let averaged = options.division(1, place)?.averaged();
         check_size(job.input.size)?;
         check_size(job.output)?;
@@ -293,20 +304,20 @@ impl Upscaler {
         let (mut inside, mut remedies) = (0, "");
         // A GPU runs chains in bands of as many rows as fit.
         let mut banded = true;
-        for scale in model.stages(job.scale) {
+        for scale in model.cascade(job.scale) {
             reached = reached.checked_mul(scale).unwrap_or(reached);
             let (width, height) = job.input.size;
             let size = (reached.apply(width), reached.apply(height));
             check_size(size)?;
-            let network = model.at(scale)?;
-            let sees = match network.works_at() {
-                WorksAt::Output => size,
-                WorksAt::Input(_) => seen,
+            let network = model.for_scale(scale)?;
+            let sees = match network.upsampling() {
+                Upsampling::Pre => size,
+                Upsampling::Post(_) => seen,
             };
             let packed = model.packed(scale)?;
             banded &= packed.is_some();
             let at_once = match packed {
-                Some(packed) => held(&packed) as u64 * area(&sees),
+                Some(packed) => packed.buffer_floats() as u64 * area(&sees),
                 None if network.whole_frame() => {
                     if averaged.is_none() {
                         remedies = ", or tiles that overlap";
@@ -315,7 +326,7 @@ impl Upscaler {
                     let tile = (sees.0.min(side), sees.1.min(side));
                     network.working_set() as u64 * area(&tile)
                 }
-                None if network.pools() > 0 => {
+                None if network.global_pools() > 0 => {
                     (network.working_set() * pooled_samples(&network, sees)) as u64
                 }
                 None => 0,
@@ -332,7 +343,7 @@ impl Upscaler {
         let ((w, h), (ow, oh)) = (job.input.size, job.output);
         let what = format!("{w}x{h} to {ow}x{oh} by {}", model.name());
         if on_gpu {
-            memory::check(outside, &Place::cpu(None), &what, "")?;
+            memory::check(outside, &ComputeDevice::cpu(None), &what, "")?;
         }
         if !(on_gpu && banded) {
             memory::check(inside + outside, place, &what, remedies)?;
@@ -341,17 +352,17 @@ impl Upscaler {
     }
 
     /// The model that runs.
-    pub fn model(&self) -> &Arc<Loaded> {
+    pub fn model(&self) -> &Arc<Model> {
         &self.model
     }
 
     /// What is done to each frame.
-    pub fn job(&self) -> &Job {
+    pub fn spec(&self) -> &UpscaleSpec {
         &self.job
     }
 
     /// The device that computes.
-    pub fn place(&self) -> &Place {
+    pub fn device(&self) -> &ComputeDevice {
         &self.place
     }
 
@@ -367,8 +378,8 @@ impl Upscaler {
             };
         }
         #[cfg(feature = "cudnn")]
-        if !self.place.device().is_cpu()
-            && self.place.lacks().is_none()
+        if !self.place.candle_device().is_cpu()
+            && self.place.missing_cudnn().is_none()
             && self.options.precision != Precision::F32
         {
             return Precision::Tf32;
@@ -378,7 +389,7 @@ impl Upscaler {
 
     /// Why a GPU was given up for the CPU since this upscaler was asked for,
     /// in words.
-    pub fn given_up(&self) -> Option<&str> {
+    pub fn fallback_reason(&self) -> Option<&str> {
         self.given_up.as_deref()
     }
 
@@ -442,7 +453,7 @@ impl Upscaler {
         let result = pool.install(|| work(self));
         #[cfg(feature = "cuda")]
         if let Err(error @ Error::Compute(_)) = &result
-            && !self.place.device().is_cpu()
+            && !self.place.candle_device().is_cpu()
         {
             if !(gpu::is_out_of_memory(error) && self.make_tiles_smaller()) {
                 self.give_up_gpu(error)?;
@@ -464,8 +475,8 @@ impl Upscaler {
         let Some(tile) = sides.max().flatten().map(|side| side / 2) else {
             return false;
         };
-        let options = Options {
-            tile,
+        let options = UpscaleOptions {
+            tile_size: tile,
             ..self.options
         };
         // What they reach is the same.
@@ -478,7 +489,7 @@ impl Upscaler {
     }
 
     /// Whether frames can be begun before others are finished.
-    pub fn overlaps(&self) -> bool {
+    pub fn supports_pipelining(&self) -> bool {
         #[cfg(feature = "cuda")]
         return self.gpu.is_some();
         #[cfg(not(feature = "cuda"))]
@@ -486,14 +497,14 @@ impl Upscaler {
     }
 
     /// Forgets the frames that were begun.
-    pub fn forget(&mut self) {
+    pub fn cancel(&mut self) {
         #[cfg(feature = "cuda")]
         if let Some(gpu) = &mut self.gpu {
             gpu.forget();
         }
     }
 
-    /// Begins to make a frame of `input`, which [`Upscaler::finish`] is to have
+    /// Begins to make a frame of `input`, which [`Upscaler::receive`] is to have
     /// once more. Returns whether it was begun: only by a GPU that serves chains
     /// of convolutions, and has the memory, which is then at work while frames
     /// are taken to it and fetched. [`Upscaler::process`] does it otherwise, once
@@ -503,7 +514,7 @@ impl Upscaler {
     ///
     /// A frame of another shape than the job's, a third one; a GPU that fails
     /// and was insisted on.
-    pub fn begin(&mut self, input: &FrameRef<'_>) -> Result<bool> {
+    pub fn submit(&mut self, input: &FrameRef<'_>) -> Result<bool> {
         self.expect_input(input)?;
         #[cfg(feature = "cuda")]
         if let Some(gpu) = &mut self.gpu {
@@ -522,7 +533,7 @@ impl Upscaler {
     /// # Errors
     ///
     /// As [`Upscaler::process`].
-    pub fn finish(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()> {
+    pub fn receive(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()> {
         self.expect_both(input, output)?;
         #[cfg(feature = "cuda")]
         if let Some(gpu) = self.gpu.as_mut().filter(|gpu| gpu.begun() > 0) {
@@ -546,7 +557,7 @@ impl Upscaler {
     /// # Safety
     ///
     /// The planes have the rows of the job's shapes, in memory of the primary
-    /// context of this upscaler's GPU ([`Place::context`]), and nothing else
+    /// context of this upscaler's GPU ([`ComputeDevice::context`]), and nothing else
     /// writes to them.
     #[cfg(feature = "cuda")]
     pub unsafe fn process_on_gpu(
@@ -600,7 +611,7 @@ impl Upscaler {
             let mut made = std::mem::take(&mut this.scratch.planes[0]);
             let samples = made.par_iter_mut().flatten();
             // Resampling overshoots where it follows, or replaces, the networks.
-            samples.for_each(|v| *v = v.clamp(0.0, PEAK));
+            samples.for_each(|v| *v = v.clamp(0.0, MAX_VALUE));
             Ok(made)
         })
     }
@@ -613,7 +624,7 @@ impl Upscaler {
     }
 
     fn expect_input(&self, input: &FrameRef<'_>) -> Result<()> {
-        let given = Shape {
+        let given = FrameSpec {
             format: input.format(),
             size: input.size(),
             color: input.color(),
@@ -623,7 +634,7 @@ impl Upscaler {
 
     fn expect_both(&self, input: &FrameRef<'_>, output: &FrameMut<'_>) -> Result<()> {
         self.expect_input(input)?;
-        let given = Shape {
+        let given = FrameSpec {
             format: output.format(),
             size: output.size(),
             color: output.color(),
@@ -631,8 +642,8 @@ impl Upscaler {
         self.expect(given, self.job.output, "output")
     }
 
-    fn expect(&self, given: Shape, size: (usize, usize), what: &str) -> Result<()> {
-        let expected = Shape {
+    fn expect(&self, given: FrameSpec, size: (usize, usize), what: &str) -> Result<()> {
+        let expected = FrameSpec {
             size,
             ..self.job.input
         };
@@ -785,18 +796,18 @@ impl Upscaler {
 
 /// The networks of a job, each to one of the sizes.
 fn stages(
-    model: &Arc<Loaded>,
-    job: &Job,
-    options: &Options,
-    place: &Place,
+    model: &Arc<Model>,
+    job: &UpscaleSpec,
+    options: &UpscaleOptions,
+    place: &ComputeDevice,
     sizes: &[(usize, usize)],
 ) -> Result<Vec<Stage>> {
     let threads = pool(options.threads)?.current_num_threads();
     let division = options.division(threads, place)?;
-    let networks = model.on(place.device())?;
+    let networks = model.to_device(place.candle_device())?;
     let (mut stages, mut size) = (Vec::new(), job.input.size);
-    for (scale, &to) in model.stages(job.scale).into_iter().zip(sizes) {
-        let mut stage = Stage::new(networks.at(scale)?, size, to, &division);
+    for (scale, &to) in model.cascade(job.scale).into_iter().zip(sizes) {
+        let mut stage = Stage::new(networks.for_scale(scale)?, size, to, &division);
         if let Some(packed) = networks.packed(scale)? {
             stage.fuse(packed, options)?;
         }
@@ -809,29 +820,29 @@ fn stages(
 /// The job on a GPU, if the place is one and its kernels cover the networks.
 #[cfg(feature = "cuda")]
 fn gpu_job(
-    place: &Place,
-    model: &Loaded,
-    job: &Job,
+    place: &ComputeDevice,
+    model: &Model,
+    job: &UpscaleSpec,
     sizes: &[(usize, usize)],
-    options: &Options,
+    options: &UpscaleOptions,
 ) -> Result<Option<GpuJob>> {
-    if place.device().is_cpu() {
+    if place.candle_device().is_cpu() {
         return Ok(None);
     }
-    let scales = model.stages(job.scale);
-    let gpu = Gpu::new(place.device())?;
+    let scales = model.cascade(job.scale);
+    let gpu = Gpu::new(place.candle_device())?;
     GpuJob::new(
         gpu,
         model,
         (job, &scales, sizes),
-        (gpu::half(options.precision), options.tile),
+        (gpu::half(options.precision), options.tile_size),
     )
 }
 
 /// Clamped to what a sample can be: resampling overshoots.
 #[cfg(feature = "cuda")]
 fn in_range(mut plane: Vec<f32>) -> Vec<f32> {
-    plane.iter_mut().for_each(|v| *v = v.clamp(0.0, PEAK));
+    plane.iter_mut().for_each(|v| *v = v.clamp(0.0, MAX_VALUE));
     plane
 }
 
@@ -953,14 +964,14 @@ fn map_triples(planes: &mut [Vec<f32>], f: impl Fn([f32; 3]) -> [f32; 3] + Sync)
 }
 
 /// Resamples every component of a job's input to its output.
-pub(super) fn direct_resamplers(job: &Job) -> Vec<Resampler> {
+pub(super) fn direct_resamplers(job: &UpscaleSpec) -> Vec<Resampler> {
     let components = job.input.format.components().iter();
     let siting = job.input.color.siting;
     components
         .map(|c| {
             let axis = |from, to, sub, cosited| {
-                let grid = |full| Grid::subsampled(full, sub, cosited);
-                Axis::new(grid(from), grid(to))
+                let grid = |full| SampleGrid::subsampled(full, sub, cosited);
+                ResampleAxis::new(grid(from), grid(to))
             };
             let (from, to) = (job.input.size, job.output);
             Resampler::new(
@@ -973,7 +984,7 @@ pub(super) fn direct_resamplers(job: &Job) -> Vec<Resampler> {
 
 /// Chroma of the input to the input's luma samples, and chroma at the
 /// output's luma samples to the output's chroma samples.
-pub(super) fn chroma_resamplers(job: &Job) -> [Resampler; 2] {
+pub(super) fn chroma_resamplers(job: &UpscaleSpec) -> [Resampler; 2] {
     let (sub_x, sub_y) = job
         .input
         .format
@@ -983,13 +994,13 @@ pub(super) fn chroma_resamplers(job: &Job) -> [Resampler; 2] {
     let Siting { left, top } = job.input.color.siting;
     let halved = |size: (usize, usize)| {
         [
-            Grid::subsampled(size.0, sub_x, left),
-            Grid::subsampled(size.1, sub_y, top),
+            SampleGrid::subsampled(size.0, sub_x, left),
+            SampleGrid::subsampled(size.1, sub_y, top),
         ]
     };
-    let full = |size: (usize, usize)| [Grid::unit(size.0), Grid::unit(size.1)];
-    let between = |[fx, fy]: [Grid; 2], [tx, ty]: [Grid; 2]| {
-        Resampler::new(Axis::new(fx, tx), Axis::new(fy, ty))
+    let full = |size: (usize, usize)| [SampleGrid::unit(size.0), SampleGrid::unit(size.1)];
+    let between = |[fx, fy]: [SampleGrid; 2], [tx, ty]: [SampleGrid; 2]| {
+        Resampler::new(ResampleAxis::new(fx, tx), ResampleAxis::new(fy, ty))
     };
     [
         between(halved(job.input.size), full(job.input.size)),
@@ -1007,23 +1018,6 @@ fn check_size((width, height): (usize, usize)) -> Result<()> {
     )))
 }
 
-/// A pool of that many threads (0: one for each core), shared by all upscalers.
-pub(super) fn pool(threads: usize) -> Result<Arc<ThreadPool>> {
-    static POOLS: LazyLock<Mutex<HashMap<usize, Arc<ThreadPool>>>> = LazyLock::new(Mutex::default);
-    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(pool) = pools.get(&threads) {
-        return Ok(Arc::clone(pool));
-    }
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|i| format!("srfilter-{i}"))
-        .build()
-        .map_err(|e| Error::Setting(format!("cannot start {threads} threads: {e}")))?;
-    let pool = Arc::new(pool);
-    pools.insert(threads, Arc::clone(&pool));
-    Ok(pool)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -1031,14 +1025,14 @@ mod tests {
 
     #[test]
     fn planes_are_the_unrounded_frame() {
-        let shape = Shape {
+        let shape = FrameSpec {
             format: PixelFormat::Gray8,
             size: (7, 5),
             color: Color::default(),
         };
-        let model = Loaded::built_in(BICUBIC).unwrap();
-        let job = Job::exact(shape, Scale::whole(2));
-        let mut upscaler = Upscaler::new(model, job, &Options::default()).unwrap();
+        let model = Model::builtin(BICUBIC).unwrap();
+        let job = UpscaleSpec::scaled(shape, Scale::whole(2));
+        let mut upscaler = Upscaler::new(model, job, &UpscaleOptions::default()).unwrap();
         let samples: Vec<u8> = (0..35).map(|i| if i % 3 == 0 { 255 } else { i }).collect();
         let frame = FrameRef::new(shape.format, (7, 5), shape.color, &[(&samples, 7)]).unwrap();
         let mut made = [0; 14 * 10];
@@ -1047,7 +1041,7 @@ mod tests {
         upscaler.process(&frame, &mut output).unwrap();
         let plane: Vec<f32> = samples.iter().map(|&v| f32::from(v)).collect();
         let planes = upscaler.process_planes(&[plane]).unwrap();
-        let in_range = |v: &f32| (0.0..=PEAK).contains(v);
+        let in_range = |v: &f32| (0.0..=MAX_VALUE).contains(v);
         assert!(planes[0].iter().all(in_range) && planes[0].iter().any(|v| v.fract() != 0.0));
         let rounded: Vec<u8> = planes[0].iter().map(|&v| to_u8(v)).collect();
         assert_eq!(rounded, made);

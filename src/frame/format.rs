@@ -1,5 +1,8 @@
 //! The sample layouts that a frame can have.
 
+/// The largest value of an 8-bit sample.
+pub const MAX_VALUE: f32 = 255.0;
+
 /// What the components of a format mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {

@@ -8,8 +8,8 @@ mod picture;
 pub mod resample;
 
 pub use color::{Color, Luma601, Matrix, Range, Siting, Ycbcr256, YuvToRgb};
-pub use format::{Component, Family, PixelFormat};
-pub use picture::Picture;
+pub use format::{Component, Family, MAX_VALUE, PixelFormat};
+pub use picture::Image;
 
 use crate::{Error, Result};
 

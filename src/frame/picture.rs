@@ -11,7 +11,7 @@ const JPEG_QUALITY: u8 = 95;
 
 /// A picture of packed 8-bit samples: grey, RGB or RGBA.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
+pub struct Image {
     /// Width in pixels.
     pub width: usize,
     /// Height in pixels.
@@ -22,7 +22,7 @@ pub struct Picture {
     pub data: Vec<u8>,
 }
 
-impl Picture {
+impl Image {
     /// A black picture.
     pub fn new(width: usize, height: usize, channels: usize) -> Self {
         Self {
@@ -168,7 +168,7 @@ impl Picture {
     ///
     /// # Errors
     ///
-    /// As [`Picture::frame`].
+    /// As [`Image::frame`].
     pub fn frame_mut(&mut self) -> Result<FrameMut<'_>> {
         let stride = self.width * self.channels;
         FrameMut::new(
@@ -205,13 +205,13 @@ mod tests {
     fn saves_and_opens() {
         let dir = tempfile::tempdir().unwrap();
         for channels in [1, 3, 4] {
-            let mut picture = Picture::new(5, 3, channels);
+            let mut picture = Image::new(5, 3, channels);
             for (i, v) in picture.data.iter_mut().enumerate() {
                 *v = (i * 7) as u8;
             }
             let path = dir.path().join(format!("{channels}.png"));
             picture.save(&path).unwrap();
-            assert_eq!(Picture::open(&path).unwrap(), picture);
+            assert_eq!(Image::open(&path).unwrap(), picture);
         }
     }
 
@@ -219,11 +219,11 @@ mod tests {
     fn names_the_file_it_cannot_read() {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("missing.png");
-        let error = Picture::open(&missing).unwrap_err().to_string();
+        let error = Image::open(&missing).unwrap_err().to_string();
         assert!(error.contains("missing.png"), "{error}");
         let broken = dir.path().join("broken.png");
         std::fs::write(&broken, b"\x89PNG\r\n\x1a\nxx").unwrap();
-        let error = Picture::open(&broken).unwrap_err().to_string();
+        let error = Image::open(&broken).unwrap_err().to_string();
         assert!(error.contains("broken.png"), "{error}");
     }
 
@@ -231,17 +231,17 @@ mod tests {
     fn a_jpeg_that_is_cut_short_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cut.jpg");
-        let mut picture = Picture::new(64, 64, 3);
+        let mut picture = Image::new(64, 64, 3);
         picture
             .data
             .iter_mut()
             .enumerate()
             .for_each(|(i, v)| *v = (i % 251) as u8);
         picture.save(&path).unwrap();
-        assert!(Picture::open(&path).is_ok());
+        assert!(Image::open(&path).is_ok());
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        let error = Picture::open(&path).unwrap_err().to_string();
+        let error = Image::open(&path).unwrap_err().to_string();
         assert!(
             error.contains("cut.jpg") && error.contains("cut short"),
             "{error}"
@@ -253,19 +253,19 @@ mod tests {
     fn pictures_are_turned_as_their_camera_noted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("upright.jpg");
-        Picture::new(16, 8, 3).save(&path).unwrap();
+        Image::new(16, 8, 3).save(&path).unwrap();
         let mut bytes = std::fs::read(&path).unwrap();
         let exif: &[u8] = b"\xFF\xE1\x00\x22Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\
             \x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
         bytes.splice(2..2, exif.iter().copied());
         std::fs::write(&path, &bytes).unwrap();
-        let picture = Picture::open(&path).unwrap();
+        let picture = Image::open(&path).unwrap();
         assert_eq!((picture.width, picture.height), (8, 16));
     }
 
     #[test]
     fn crops_within_the_edge() {
-        let mut picture = Picture::new(4, 3, 1);
+        let mut picture = Image::new(4, 3, 1);
         picture
             .data
             .iter_mut()

@@ -5,7 +5,7 @@
 //! mirrored. [`pillow`] reproduces the Pillow library's 8-bit `BICUBIC` bit
 //! for bit: borders cut and renormalised, 22-bit weights, rounding in between.
 
-use super::Picture;
+use super::Image;
 use std::ops::Range;
 
 /// The longest period of weights that is looked for.
@@ -30,9 +30,9 @@ fn keys(x: f64) -> f64 {
 }
 
 /// Samples along one axis of a picture: their number and where they lie.
-/// Positions are in any unit that both grids of an [`Axis`] share.
+/// Positions are in any unit that both grids of an [`ResampleAxis`] share.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Grid {
+pub struct SampleGrid {
     /// Number of samples.
     pub len: usize,
     /// Position of sample 0.
@@ -41,7 +41,7 @@ pub struct Grid {
     pub spacing: f64,
 }
 
-impl Grid {
+impl SampleGrid {
     /// `len` samples that divide a length of 1 evenly.
     pub fn unit(len: usize) -> Self {
         let spacing = 1.0 / len as f64;
@@ -67,7 +67,7 @@ impl Grid {
 
 /// The weights that make every sample of one axis from those of another.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Axis {
+pub struct ResampleAxis {
     source: usize,
     taps: usize,
     starts: Vec<u32>,
@@ -80,10 +80,10 @@ pub struct Axis {
     repeats: Option<(Range<usize>, usize)>,
 }
 
-impl Axis {
+impl ResampleAxis {
     /// The weights from `source` to `target`: antialiased where the target is
     /// coarser, mirrored at the border.
-    pub fn new(source: Grid, target: Grid) -> Self {
+    pub fn new(source: SampleGrid, target: SampleGrid) -> Self {
         let step = target.spacing / source.spacing;
         let stretch = step.max(1.0);
         let windows: Vec<(usize, Vec<f64>)> = (0..target.len)
@@ -124,7 +124,7 @@ impl Axis {
 
     /// From `source` to `target` samples over the same length.
     pub fn resize(source: usize, target: usize) -> Self {
-        Self::new(Grid::unit(source), Grid::unit(target))
+        Self::new(SampleGrid::unit(source), SampleGrid::unit(target))
     }
 
     /// Number of samples made.
@@ -255,17 +255,17 @@ pub trait Sample:
     Copy + Send + Sync + Default + std::ops::Mul<Output = Self> + std::ops::AddAssign
 {
     #[doc(hidden)]
-    fn weights(axis: &Axis) -> &[Self];
+    fn weights(axis: &ResampleAxis) -> &[Self];
 }
 
 impl Sample for f32 {
-    fn weights(axis: &Axis) -> &[Self] {
+    fn weights(axis: &ResampleAxis) -> &[Self] {
         &axis.weights_f32
     }
 }
 
 impl Sample for f64 {
-    fn weights(axis: &Axis) -> &[Self] {
+    fn weights(axis: &ResampleAxis) -> &[Self] {
         &axis.weights
     }
 }
@@ -273,24 +273,27 @@ impl Sample for f64 {
 /// Resamples planes of one size to another.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resampler {
-    x: Axis,
-    y: Axis,
+    x: ResampleAxis,
+    y: ResampleAxis,
 }
 
 impl Resampler {
     /// Resamples columns by `x` and rows by `y`.
-    pub fn new(x: Axis, y: Axis) -> Self {
+    pub fn new(x: ResampleAxis, y: ResampleAxis) -> Self {
         Self { x, y }
     }
 
     /// From one size (width, height) to another over the same picture.
     pub fn resize(from: (usize, usize), to: (usize, usize)) -> Self {
-        Self::new(Axis::resize(from.0, to.0), Axis::resize(from.1, to.1))
+        Self::new(
+            ResampleAxis::resize(from.0, to.0),
+            ResampleAxis::resize(from.1, to.1),
+        )
     }
 
     /// What resamples the columns, and what the rows.
     #[cfg(feature = "cuda")]
-    pub(crate) fn axes(&self) -> (&Axis, &Axis) {
+    pub(crate) fn axes(&self) -> (&ResampleAxis, &ResampleAxis) {
         (&self.x, &self.y)
     }
 
@@ -510,7 +513,7 @@ impl Resampler {
 }
 
 /// Resizes as Pillow's `Image.resize(size, BICUBIC)` does, bit for bit.
-pub fn pillow(picture: &Picture, width: usize, height: usize) -> Picture {
+pub fn pillow(picture: &Image, width: usize, height: usize) -> Image {
     let channels = picture.channels;
     let narrow = pillow_rows(picture, width);
     // The vertical pass is the horizontal one on the transposed picture.
@@ -522,13 +525,13 @@ pub fn pillow(picture: &Picture, width: usize, height: usize) -> Picture {
 /// Fixed-point bits of Pillow's weights: 32 less 8 for the sample, 2 for overshoot.
 const PILLOW_BITS: u32 = 22;
 
-fn pillow_rows(picture: &Picture, width: usize) -> Picture {
+fn pillow_rows(picture: &Image, width: usize) -> Image {
     if width == picture.width {
         return picture.clone();
     }
     let channels = picture.channels;
     let windows = pillow_windows(picture.width, width);
-    let mut out = Picture::new(width, picture.height, channels);
+    let mut out = Image::new(width, picture.height, channels);
     let rows = picture.data.chunks_exact(picture.width * channels);
     for (source, target) in rows.zip(out.data.chunks_exact_mut(width * channels)) {
         for (pixel, (first, weights)) in target.chunks_exact_mut(channels).zip(&windows) {
@@ -564,9 +567,9 @@ fn pillow_windows(source: usize, target: usize) -> Vec<(usize, Vec<i32>)> {
         .collect()
 }
 
-fn transpose(picture: &Picture) -> Picture {
+fn transpose(picture: &Image) -> Image {
     let channels = picture.channels;
-    let mut out = Picture::new(picture.height, picture.width, channels);
+    let mut out = Image::new(picture.height, picture.width, channels);
     for y in 0..picture.height {
         for x in 0..picture.width {
             let from = (y * picture.width + x) * channels;
@@ -645,12 +648,12 @@ mod tests {
     #[test]
     fn siting_keeps_positions() {
         for cosited in [false, true] {
-            let source = Grid::subsampled(64, 2, cosited);
-            let target = Grid::subsampled(96, 2, cosited);
-            let axis = Axis::new(source, target);
-            let at = |grid: Grid, i: usize| grid.origin + i as f64 * grid.spacing;
+            let source = SampleGrid::subsampled(64, 2, cosited);
+            let target = SampleGrid::subsampled(96, 2, cosited);
+            let axis = ResampleAxis::new(source, target);
+            let at = |grid: SampleGrid, i: usize| grid.origin + i as f64 * grid.spacing;
             let line: Vec<f64> = (0..source.len).map(|i| at(source, i)).collect();
-            let resampler = Resampler::new(axis, Axis::resize(1, 1));
+            let resampler = Resampler::new(axis, ResampleAxis::resize(1, 1));
             let out = resampler.apply(&line);
             for (i, value) in out.iter().enumerate().take(42).skip(6) {
                 assert!((value - at(target, i)).abs() < 1e-9, "{cosited} {i}");
@@ -660,7 +663,7 @@ mod tests {
 
     #[test]
     fn pillow_keeps_flat_pictures() {
-        let mut picture = Picture::new(9, 7, 3);
+        let mut picture = Image::new(9, 7, 3);
         picture.data.fill(201);
         assert!(pillow(&picture, 4, 15).data.iter().all(|&v| v == 201));
     }

@@ -6,8 +6,9 @@
 //! `body.0`, `body.2` and so on are the convolutions, `body.1`, `body.3` the
 //! slopes between them.
 
-use super::{Channels, Detected, Network, Scaled, Scales, Shapes, only};
-use crate::nn::{Chain, Conv, Link};
+use super::{BoxedScaleNetwork, Channels, Detected, Network, Scales, Shapes, single_scale};
+use crate::chain::{Chain, ChainLayer};
+use crate::nn::Conv;
 use crate::ops::{Border, ConvSpec};
 use crate::{Error, Result, Scale};
 use candle_core::Tensor;
@@ -85,7 +86,7 @@ impl Compact {
     /// A tensor that is missing or has another shape, a scale that is no whole
     /// number from 2 to 8.
     pub fn new(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Self> {
-        let scale = only(scales, "an SRVGGNetCompact")?;
+        let scale = single_scale(scales, "an SRVGGNetCompact")?;
         let known = scale.den() == 1 && (2..=MAX_FACTOR).contains(&scale.num());
         if !known || config.width == 0 {
             return Err(Error::Setting(format!(
@@ -96,11 +97,11 @@ impl Compact {
         }
         let (factor, planes) = (scale.num() as usize, Channels::Rgb.count());
         let last = config.depth + 1;
-        let link = |i: usize| -> candle_core::Result<Link> {
+        let link = |i: usize| -> candle_core::Result<ChainLayer> {
             let inputs = if i == 0 { planes } else { config.width };
             if i == last {
                 let outputs = planes * factor * factor;
-                return Ok(Link {
+                return Ok(ChainLayer {
                     shuffle: factor,
                     ..conv(
                         &vb.pp(format!("body.{}", 2 * i)),
@@ -113,7 +114,7 @@ impl Compact {
             // He et al. 2015, for layers that a ReLU follows.
             let stdev = (2.0 / (inputs * KERNEL * KERNEL) as f64).sqrt();
             let slope = vb.pp(format!("body.{}", 2 * i + 1));
-            Ok(Link {
+            Ok(ChainLayer {
                 slope: Some(slope.get_with_hints(config.width, "weight", Init::Const(SLOPE))?),
                 ..conv(
                     &vb.pp(format!("body.{}", 2 * i)),
@@ -126,7 +127,7 @@ impl Compact {
         Ok(Self {
             scales: Scales::list([scale]),
             chain: Chain {
-                links: (0..=last).map(link).collect::<candle_core::Result<_>>()?,
+                layers: (0..=last).map(link).collect::<candle_core::Result<_>>()?,
                 nearest: true,
                 ..Chain::default()
             },
@@ -134,13 +135,18 @@ impl Compact {
     }
 }
 
-fn conv(vb: &VarBuilder, inputs: usize, outputs: usize, stdev: f64) -> candle_core::Result<Link> {
+fn conv(
+    vb: &VarBuilder,
+    inputs: usize,
+    outputs: usize,
+    stdev: f64,
+) -> candle_core::Result<ChainLayer> {
     let weight: Tensor = vb.get_with_hints(
         (outputs, inputs, KERNEL, KERNEL),
         "weight",
         Init::Randn { mean: 0.0, stdev },
     )?;
-    Ok(Link::from(Conv {
+    Ok(ChainLayer::from(Conv {
         weight,
         bias: Some(vb.get_with_hints(outputs, "bias", Init::Const(0.0))?),
         spec: ConvSpec {
@@ -159,7 +165,7 @@ impl Network for Compact {
         &self.scales
     }
 
-    fn at(&self, scale: Scale) -> Result<Scaled> {
+    fn for_scale(&self, scale: Scale) -> Result<BoxedScaleNetwork> {
         self.scales.expect(scale, "this SRVGGNetCompact")?;
         Ok(Box::new(self.chain.clone()))
     }
@@ -250,7 +256,7 @@ mod tests {
                 .map(|i| (i * 67 % 256) as f32 / 255.0)
                 .collect();
             let x = Tensor::from_slice(&input, (1, 3, size.1, size.0), &Device::Cpu).unwrap();
-            let ready = network.at(Scale::whole(factor)).unwrap();
+            let ready = network.for_scale(Scale::whole(factor)).unwrap();
             let got = values(&ready.forward(&x).unwrap());
             let input: Vec<f64> = input.into_iter().map(f64::from).collect();
             let expected = plain(&map, config.depth, factor as usize, size, &input);
@@ -281,7 +287,7 @@ mod tests {
         let error = build("5/2").unwrap_err().to_string();
         assert!(error.contains("not by 5/2"), "{error}");
         let x2 = build("2").unwrap();
-        assert!(x2.at(Scale::whole(4)).is_err());
-        assert_eq!(x2.at(Scale::whole(2)).unwrap().halo(), 18);
+        assert!(x2.for_scale(Scale::whole(4)).is_err());
+        assert_eq!(x2.for_scale(Scale::whole(2)).unwrap().halo(), 18);
     }
 }

@@ -13,9 +13,12 @@
 
 use super::hdsrnet::DIV2K_MEAN;
 use super::{
-    Channels, Detected, Network, Scaled, ScaledNetwork, Scales, Shapes, WorksAt, only, upsampling,
+    BoxedScaleNetwork, Channels, Detected, Network, ScaleNetwork, Scales, Shapes, Upsampling,
+    single_scale, upsampling,
 };
-use crate::nn::{Conv, LayerNorm, Linear, WindowAttention, WindowSpec, leaky_relu, narrow_init};
+use crate::nn::{
+    Conv, LayerNorm, Linear, WindowAttention, WindowSpec, leaky_relu, pytorch_uniform,
+};
 use crate::ops::{Border, ConvSpec};
 use crate::{Error, Result, Scale};
 use candle_core::Tensor;
@@ -268,7 +271,7 @@ impl Drct {
     /// each other, a scale other than 2, 3 or 4.
     pub fn new(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Self> {
         config.check()?;
-        let scale = only(scales, "a DRCT")?;
+        let scale = single_scale(scales, "a DRCT")?;
         let known = FACTORS.iter().find(|(f, _)| Scale::whole(*f) == scale);
         let Some((factor, shuffles)) = known else {
             return Err(Error::Setting(format!(
@@ -337,7 +340,7 @@ impl Drct {
 }
 
 fn conv(vb: &VarBuilder, (inputs, outputs): (usize, usize)) -> candle_core::Result<Conv> {
-    let init = narrow_init(inputs * KERNEL * KERNEL);
+    let init = pytorch_uniform(inputs * KERNEL * KERNEL);
     Ok(Conv {
         weight: vb.get_with_hints((outputs, inputs, KERNEL, KERNEL), "weight", init)?,
         bias: Some(vb.get_with_hints(outputs, "bias", init)?),
@@ -372,15 +375,15 @@ impl Network for Drct {
         &self.scales
     }
 
-    fn at(&self, scale: Scale) -> Result<Scaled> {
+    fn for_scale(&self, scale: Scale) -> Result<BoxedScaleNetwork> {
         self.scales.expect(scale, "this DRCT")?;
         Ok(Box::new(self.clone()))
     }
 }
 
-impl ScaledNetwork for Drct {
-    fn works_at(&self) -> WorksAt {
-        WorksAt::Input(self.factor)
+impl ScaleNetwork for Drct {
+    fn upsampling(&self) -> Upsampling {
+        Upsampling::Post(self.factor)
     }
 
     fn halo(&self) -> usize {
@@ -450,6 +453,6 @@ mod tests {
         let build = |scale| Drct::new(&vb, &config, &Scales::list([Scale::whole(scale)]));
         let error = build(8).unwrap_err().to_string();
         assert!(error.contains("2, 3 or 4, not by 8"), "{error}");
-        assert!(build(2).unwrap().at(Scale::whole(4)).is_err());
+        assert!(build(2).unwrap().for_scale(Scale::whole(4)).is_err());
     }
 }

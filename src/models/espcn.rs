@@ -16,10 +16,11 @@
 //! [`Network::deployed`] is the merged network.
 
 use super::{
-    Architecture, Channels, Deployed, Detected, Network, Scaled, ScaledNetwork, Scales, Shapes,
-    WorksAt,
+    Architecture, BoxedScaleNetwork, Channels, Detected, Network, Reparameterized, ScaleNetwork,
+    Scales, Shapes, Upsampling,
 };
-use crate::nn::{Bicubic, Chain, Conv, Link, narrow_init as narrow};
+use crate::chain::{Chain, ChainLayer};
+use crate::nn::{Bicubic, Conv, pytorch_uniform};
 use crate::ops::{Activation, Border, ConvSpec};
 use crate::{Error, Result, Scale};
 use candle_core::{D, Tensor};
@@ -95,8 +96,8 @@ impl Config {
     }
 
     /// The resolution that the network for a scale works at.
-    pub(super) fn works_at(&self, scale: Scale) -> WorksAt {
-        WorksAt::Input(scale.factor().ceil() as usize)
+    pub(super) fn upsampling(&self, scale: Scale) -> Upsampling {
+        Upsampling::Post(scale.factor().ceil() as usize)
     }
 }
 
@@ -163,13 +164,13 @@ impl Branches {
             .collect();
         let square = (width, width, KERNEL, KERNEL);
         Ok(Self {
-            expand: vb.get_with_hints((inner, width), "expand", narrow(width))?,
+            expand: vb.get_with_hints((inner, width), "expand", pytorch_uniform(width))?,
             reduce: vb.get_with_hints(
                 (width, inner, KERNEL, KERNEL),
                 "reduce",
-                narrow(inner * area),
+                pytorch_uniform(inner * area),
             )?,
-            mix: vb.get_with_hints((EDGES.len(), width, width), "mix", narrow(width))?,
+            mix: vb.get_with_hints((EDGES.len(), width, width), "mix", pytorch_uniform(width))?,
             strength: vb.get_with_hints((EDGES.len(), width), "strength", strength)?,
             edges: Tensor::new(&EDGES, vb.device())?,
             identity: Tensor::from_vec(identity, square, vb.device())?,
@@ -215,7 +216,7 @@ impl Layer {
         let inputs = width * KERNEL * KERNEL;
         let init = match config.reparam {
             // The identity beside it already passes everything on.
-            true => narrow(inputs),
+            true => pytorch_uniform(inputs),
             false => he(inputs),
         };
         let branches = config.reparam.then(|| Branches::new(vb, width));
@@ -346,7 +347,7 @@ impl Network for Espcn {
         &self.scales
     }
 
-    fn at(&self, scale: Scale) -> Result<Scaled> {
+    fn for_scale(&self, scale: Scale) -> Result<BoxedScaleNetwork> {
         let wanted = factor(scale);
         let head = self.heads.iter().find(|(f, ..)| Some(*f) == wanted);
         let (factor, head, base) = head.ok_or_else(|| {
@@ -364,7 +365,7 @@ impl Network for Espcn {
         }))
     }
 
-    fn deployed(&self) -> Result<Option<Deployed>> {
+    fn reparameterized(&self) -> Result<Option<Reparameterized>> {
         if !self.config.reparam {
             return Ok(None);
         }
@@ -384,7 +385,7 @@ impl Network for Espcn {
             reparam: false,
             ..self.config.clone()
         };
-        Ok(Some(Deployed {
+        Ok(Some(Reparameterized {
             architecture: Architecture::Espcn(config),
             tensors: tensors.into_iter().flatten().collect(),
         }))
@@ -401,9 +402,9 @@ struct ScaledEspcn {
     base: Bicubic,
 }
 
-impl ScaledNetwork for ScaledEspcn {
-    fn works_at(&self) -> WorksAt {
-        WorksAt::Input(self.factor)
+impl ScaleNetwork for ScaledEspcn {
+    fn upsampling(&self) -> Upsampling {
+        Upsampling::Post(self.factor)
     }
 
     fn halo(&self) -> usize {
@@ -416,13 +417,13 @@ impl ScaledNetwork for ScaledEspcn {
 
     fn chain(&self) -> candle_core::Result<Option<Chain>> {
         let layers = [&self.first].into_iter().chain(&self.body);
-        let mut links: Vec<_> = layers.cloned().map(Link::from).collect();
-        links.push(Link {
+        let mut layers: Vec<_> = layers.cloned().map(ChainLayer::from).collect();
+        layers.push(ChainLayer {
             shuffle: self.factor,
-            ..Link::from(self.head.clone())
+            ..ChainLayer::from(self.head.clone())
         });
         Ok(Some(Chain {
-            links,
+            layers,
             shift: MIDDLE as f32,
             base: true,
             ..Chain::default()
@@ -539,7 +540,7 @@ mod tests {
     fn what_is_deployed_does_what_was_trained() {
         let scales = Scales::list([2, 5].map(Scale::whole));
         let trained = network(tensors(&scales), &reparam(), &scales);
-        let deployed = trained.deployed().unwrap().unwrap();
+        let deployed = trained.reparameterized().unwrap().unwrap();
         let Architecture::Espcn(config) = &deployed.architecture else {
             panic!("{:?}", deployed.architecture);
         };
@@ -548,10 +549,10 @@ mod tests {
         assert_eq!(names.len(), 2 * (1 + 3 + 2), "{names:?}");
         let plain = network(deployed.tensors.into_iter().collect(), config, &Scales::Any);
         assert_eq!(plain.scales(), &scales);
-        assert!(plain.deployed().unwrap().is_none());
+        assert!(plain.reparameterized().unwrap().is_none());
         let x = (noise(&[1, 1, 11, 8], 1.0, 3) + 0.5).unwrap();
         for scale in [2, 5].map(Scale::whole) {
-            let of = |network: &Espcn| network.at(scale).unwrap().forward(&x).unwrap();
+            let of = |network: &Espcn| network.for_scale(scale).unwrap().forward(&x).unwrap();
             let (a, b) = (of(&trained), of(&plain));
             let side = scale.num() as usize;
             assert_eq!(a.dims(), [1, 1, 11 * side, 8 * side]);
@@ -564,7 +565,7 @@ mod tests {
         for (config, halo) in [(Config::default(), 9), (Config::fast(), 6)] {
             let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
             let network = Espcn::new(&vb, &config, &config.scales()).unwrap();
-            assert_eq!(network.at(Scale::whole(3)).unwrap().halo(), halo);
+            assert_eq!(network.for_scale(Scale::whole(3)).unwrap().halo(), halo);
         }
     }
 
@@ -576,7 +577,11 @@ mod tests {
         let error = Espcn::new(&vb, &config, &Scales::list([scale])).unwrap_err();
         assert!(error.to_string().contains("5/2"), "{error}");
         let network = Espcn::new(&vb, &config, &Scales::list([Scale::whole(2)])).unwrap();
-        let error = network.at(Scale::whole(3)).err().unwrap().to_string();
+        let error = network
+            .for_scale(Scale::whole(3))
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("heads for 2, not for 3"), "{error}");
         let empty = Config { width: 0, ..config };
         assert!(Espcn::new(&vb, &empty, &Scales::Any).is_err());

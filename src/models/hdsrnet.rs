@@ -10,10 +10,10 @@
 //! parts, each of the five means takes a pass over all of them.
 
 use super::{
-    Channels, Detected, Network, Part, Pool, Scaled, ScaledNetwork, Scales, Shapes, WorksAt,
-    by_parts, mean_of, only, upsampling, whole,
+    BoxedScaleNetwork, Channels, Detected, Network, PartialOutput, Pool, ScaleNetwork, Scales,
+    Shapes, Upsampling, mean_of, run_parts, single_scale, upsampling, whole,
 };
-use crate::nn::{Conv, DynamicConv, DynamicSpec, bare_conv, narrow_init};
+use crate::nn::{Conv, DynamicConv, DynamicSpec, conv_no_bias, pytorch_uniform};
 use crate::ops::{Activation, Border, ConvSpec};
 use crate::{Error, Result, Scale};
 use candle_core::Tensor;
@@ -131,7 +131,7 @@ impl HdsrNet {
     ///
     /// A tensor that is missing or has another shape, a scale other than 2, 3 or 4.
     pub fn new(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Self> {
-        let scale = only(scales, "an HDSRNet")?;
+        let scale = single_scale(scales, "an HDSRNet")?;
         let known = FACTORS.iter().find(|(f, _)| Scale::whole(*f) == scale);
         let Some((factor, shuffles)) = known else {
             return Err(Error::Setting(format!(
@@ -149,7 +149,7 @@ impl HdsrNet {
             ..ConvSpec::default()
         };
         let conv = |name: String, inputs: usize, spec: ConvSpec| {
-            bare_conv(&vb.pp(name), (inputs, width), KERNEL, spec)
+            conv_no_bias(&vb.pp(name), (inputs, width), KERNEL, spec)
         };
         let lower = (0..LAYERS).map(|i| {
             let inputs = if i == 0 { planes } else { width };
@@ -184,10 +184,10 @@ impl HdsrNet {
             let vb = vb.pp(format!("upsample.up.body.{}", 2 * i));
             let outputs = width * shuffle * shuffle;
             let spec = ConvSpec::default();
-            let bias = narrow_init(width * KERNEL * KERNEL);
+            let bias = pytorch_uniform(width * KERNEL * KERNEL);
             let conv = Conv {
                 bias: Some(vb.get_with_hints(outputs, "bias", bias)?),
-                ..bare_conv(&vb, (width, outputs), KERNEL, spec)?
+                ..conv_no_bias(&vb, (width, outputs), KERNEL, spec)?
             };
             Ok((conv, shuffle))
         });
@@ -201,7 +201,7 @@ impl HdsrNet {
             first: conv("Block.conv1.0".to_owned(), planes, relu)?,
             blocks: (0..BLOCKS).map(block).collect::<candle_core::Result<_>>()?,
             upsample: upsample.collect::<candle_core::Result<_>>()?,
-            last: bare_conv(&last, (width, planes), KERNEL, ConvSpec::default())?,
+            last: conv_no_bias(&last, (width, planes), KERNEL, ConvSpec::default())?,
         })
     }
 
@@ -285,15 +285,15 @@ impl Network for HdsrNet {
         &self.scales
     }
 
-    fn at(&self, scale: Scale) -> Result<Scaled> {
+    fn for_scale(&self, scale: Scale) -> Result<BoxedScaleNetwork> {
         self.scales.expect(scale, "this HDSRNet")?;
         Ok(Box::new(self.clone()))
     }
 }
 
-impl ScaledNetwork for HdsrNet {
-    fn works_at(&self) -> WorksAt {
-        WorksAt::Input(self.factor)
+impl ScaleNetwork for HdsrNet {
+    fn upsampling(&self) -> Upsampling {
+        Upsampling::Post(self.factor)
     }
 
     fn halo(&self) -> usize {
@@ -314,7 +314,7 @@ impl ScaledNetwork for HdsrNet {
         lower + self.first.macs() + upper + up + area * self.last.macs()
     }
 
-    fn pools(&self) -> usize {
+    fn global_pools(&self) -> usize {
         BLOCKS
     }
 
@@ -328,8 +328,8 @@ impl ScaledNetwork for HdsrNet {
         self.trace(x, |_, _| Ok(()))
     }
 
-    fn part(&self, x: &Tensor, means: &[Tensor]) -> candle_core::Result<Part> {
-        by_parts(means, |pool| self.run(x, pool, |_, _| Ok(())))
+    fn forward_part(&self, x: &Tensor, means: &[Tensor]) -> candle_core::Result<PartialOutput> {
+        run_parts(means, |pool| self.run(x, pool, |_, _| Ok(())))
     }
 }
 
@@ -363,6 +363,6 @@ mod tests {
         let build = |scale| HdsrNet::new(&vb, &config, &Scales::list([Scale::whole(scale)]));
         let error = build(8).unwrap_err().to_string();
         assert!(error.contains("2, 3 or 4, not by 8"), "{error}");
-        assert!(build(2).unwrap().at(Scale::whole(4)).is_err());
+        assert!(build(2).unwrap().for_scale(Scale::whole(4)).is_err());
     }
 }

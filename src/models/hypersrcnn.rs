@@ -13,7 +13,7 @@
 //! Nothing depends on the picture: the target's weights are made once for a
 //! scale and then used as those of any SRCNN.
 
-use super::{Channels, Detected, Network, Parameters, Scaled, Scales, Shapes, srcnn};
+use super::{BoxedScaleNetwork, Channels, Detected, Network, Parameters, Scales, Shapes, srcnn};
 use crate::{Error, Result, Scale};
 use candle_core::{D, DType, Tensor};
 use candle_nn::{Init, VarBuilder};
@@ -420,11 +420,11 @@ impl Network for HyperSrcnn {
         &self.scales
     }
 
-    fn at(&self, scale: Scale) -> Result<Scaled> {
+    fn for_scale(&self, scale: Scale) -> Result<BoxedScaleNetwork> {
         Ok(Box::new(self.generate(scale)?))
     }
 
-    fn making(
+    fn fit_generator(
         &self,
         wanted: &[(Scale, &HashMap<String, Tensor>)],
         anew: bool,
@@ -437,7 +437,7 @@ impl Network for HyperSrcnn {
         made.map(Some)
     }
 
-    fn made(&self, scale: Scale) -> Result<Parameters> {
+    fn generate_weights(&self, scale: Scale) -> Result<Parameters> {
         Ok(Some(self.generate(scale)?.tensors()))
     }
 }
@@ -478,7 +478,7 @@ mod tests {
             let wanted: Vec<_> = wanted.collect();
             let map = VarMap::new();
             let made = network(&config, &map)
-                .making(&wanted, true)
+                .fit_generator(&wanted, true)
                 .unwrap()
                 .unwrap();
             assert_eq!(made.len(), 16);
@@ -487,7 +487,7 @@ mod tests {
             }
             let fitted = network(&config, &map);
             for &(scale, tensors) in &wanted {
-                for (name, got) in fitted.made(scale).unwrap().unwrap() {
+                for (name, got) in fitted.generate_weights(scale).unwrap().unwrap() {
                     let apart = (got - &tensors[&name]).unwrap().abs().unwrap();
                     let apart = apart.flatten_all().unwrap().max(0).unwrap();
                     assert!(apart.to_scalar::<f32>().unwrap() < 1e-4, "{name} x{scale}");
@@ -495,7 +495,11 @@ mod tests {
             }
             // What it makes between two scales lies between theirs.
             if let Embedding::Continuous = config.embedding {
-                for (name, got) in fitted.made("5/2".parse().unwrap()).unwrap().unwrap() {
+                for (name, got) in fitted
+                    .generate_weights("5/2".parse().unwrap())
+                    .unwrap()
+                    .unwrap()
+                {
                     let [a, b] = [0, 1].map(|i| &tensors[i][&name]);
                     let low = a.minimum(b).unwrap() - &got;
                     let high = got - a.maximum(b).unwrap();
@@ -506,7 +510,7 @@ mod tests {
                 }
             }
             // What it makes already needs no change.
-            for (name, again) in fitted.making(&wanted, false).unwrap().unwrap() {
+            for (name, again) in fitted.fit_generator(&wanted, false).unwrap().unwrap() {
                 let apart = (again - map.data().lock().unwrap()[&name].as_tensor()).unwrap();
                 let apart = apart.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
                 assert!(apart.to_scalar::<f32>().unwrap() < 1e-3, "{name}");

@@ -11,10 +11,10 @@
 //! parts, each of the means takes a pass over all of them.
 
 use super::{
-    Channels, Detected, Network, Part, Pool, Scaled, ScaledNetwork, Scales, Shapes, WorksAt,
-    by_parts, mean_of, whole,
+    BoxedScaleNetwork, Channels, Detected, Network, PartialOutput, Pool, ScaleNetwork, Scales,
+    Shapes, Upsampling, mean_of, run_parts, whole,
 };
-use crate::nn::{Conv, narrow_init};
+use crate::nn::{Conv, pytorch_uniform};
 use crate::ops::{Activation, Border, ConvSpec};
 use crate::{Error, Result, Scale};
 use candle_core::{Module, Tensor};
@@ -115,7 +115,7 @@ fn conv(
     kernel: usize,
     activation: Activation,
 ) -> candle_core::Result<Conv> {
-    let init = narrow_init(inputs * kernel * kernel);
+    let init = pytorch_uniform(inputs * kernel * kernel);
     Ok(Conv {
         weight: vb.get_with_hints((outputs, inputs, kernel, kernel), "weight", init)?,
         bias: Some(vb.get_with_hints(outputs, "bias", init)?),
@@ -129,7 +129,7 @@ fn conv(
 /// A transposed convolution that enlarges by `factor`.
 fn up(vb: &VarBuilder, width: usize, factor: usize) -> candle_core::Result<ConvTranspose2d> {
     let kernel = factor + 2;
-    let init = narrow_init(width * kernel * kernel);
+    let init = pytorch_uniform(width * kernel * kernel);
     let weight = vb.get_with_hints((width, width, kernel, kernel), "weight", init)?;
     let bias = vb.get_with_hints(width, "bias", init)?;
     let config = ConvTranspose2dConfig {
@@ -372,20 +372,20 @@ impl Network for Lapan {
         &self.scales
     }
 
-    fn at(&self, scale: Scale) -> Result<Scaled> {
+    fn for_scale(&self, scale: Scale) -> Result<BoxedScaleNetwork> {
         self.scales.expect(scale, "the 12-block network")?;
         Ok(Box::new(self.clone()))
     }
 }
 
-impl ScaledNetwork for Lapan {
-    fn works_at(&self) -> WorksAt {
-        WorksAt::Input(FACTOR)
+impl ScaleNetwork for Lapan {
+    fn upsampling(&self) -> Upsampling {
+        Upsampling::Post(FACTOR)
     }
 
     fn halo(&self) -> usize {
         // The extractor, the blocks after each other, the last layers.
-        3 + self.pools() * (2 + REPEATS) + 2
+        3 + self.global_pools() * (2 + REPEATS) + 2
     }
 
     fn border(&self) -> Border {
@@ -411,7 +411,7 @@ impl ScaledNetwork for Lapan {
         extractor + stages + up + down + square(FACTOR) * last
     }
 
-    fn pools(&self) -> usize {
+    fn global_pools(&self) -> usize {
         STAGES
             .iter()
             .map(|&(_, blocks)| self.distinct(blocks))
@@ -430,8 +430,8 @@ impl ScaledNetwork for Lapan {
         self.trace(x, |_, _| Ok(()))
     }
 
-    fn part(&self, x: &Tensor, means: &[Tensor]) -> candle_core::Result<Part> {
-        by_parts(means, |pool| self.run(x, pool, |_, _| Ok(())))
+    fn forward_part(&self, x: &Tensor, means: &[Tensor]) -> candle_core::Result<PartialOutput> {
+        run_parts(means, |pool| self.run(x, pool, |_, _| Ok(())))
     }
 }
 
@@ -446,7 +446,7 @@ mod tests {
         let map = VarMap::new();
         let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
         let network = Lapan::new(&vb, &Config::default()).unwrap();
-        assert!(network.at(Scale::whole(3)).is_err());
+        assert!(network.for_scale(Scale::whole(3)).is_err());
         let data = map.data().lock().unwrap();
         let found: usize = data.values().map(|var| var.elem_count()).sum();
         assert_eq!(found, 7_956_379);

@@ -15,7 +15,8 @@ pub mod srresnet;
 pub use shapes::Cost;
 pub(crate) use shapes::nearest;
 
-use crate::nn::{Chain, Conv};
+use crate::chain::Chain;
+use crate::nn::Conv;
 use crate::ops::Border;
 use crate::{Error, Result, Scale};
 use candle_core::{D, Tensor};
@@ -29,7 +30,7 @@ use std::fmt;
 pub type Shapes = BTreeMap<String, Vec<usize>>;
 
 /// A network that is ready for one scale.
-pub type Scaled = Box<dyn ScaledNetwork>;
+pub type BoxedScaleNetwork = Box<dyn ScaleNetwork>;
 
 /// The planes that a network takes and gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -113,19 +114,19 @@ impl fmt::Display for Scales {
 
 /// The resolution that a network works at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WorksAt {
+pub enum Upsampling {
     /// The output's: it improves a picture that bicubic interpolation enlarged.
-    Output,
+    Pre,
     /// The input's: its result is that many times as wide and as high.
-    Input(usize),
+    Post(usize),
 }
 
-impl WorksAt {
+impl Upsampling {
     /// How many times as wide and as high as its input a network's result is.
     pub const fn factor(self) -> usize {
         match self {
-            Self::Output => 1,
-            Self::Input(factor) => factor,
+            Self::Pre => 1,
+            Self::Post(factor) => factor,
         }
     }
 }
@@ -143,16 +144,16 @@ pub trait Network: Send + Sync {
     /// # Errors
     ///
     /// A scale that it has no weights for.
-    fn at(&self, scale: Scale) -> Result<Scaled>;
+    fn for_scale(&self, scale: Scale) -> Result<BoxedScaleNetwork>;
 
     /// The network for one of those scales as it is trained: with layers that
     /// look at the whole batch, where there are any.
     ///
     /// # Errors
     ///
-    /// As [`Network::at`].
-    fn in_training(&self, scale: Scale) -> Result<Scaled> {
-        self.at(scale)
+    /// As [`Network::for_scale`].
+    fn training_network(&self, scale: Scale) -> Result<BoxedScaleNetwork> {
+        self.for_scale(scale)
     }
 
     /// The parameters, by name, with which a hypernetwork makes given weights
@@ -162,7 +163,7 @@ pub trait Network: Send + Sync {
     /// # Errors
     ///
     /// Weights that do not fit, a scale that is not the network's.
-    fn making(
+    fn fit_generator(
         &self,
         _wanted: &[(Scale, &HashMap<String, Tensor>)],
         _anew: bool,
@@ -175,8 +176,8 @@ pub trait Network: Send + Sync {
     ///
     /// # Errors
     ///
-    /// As [`Network::at`].
-    fn made(&self, _scale: Scale) -> Result<Parameters> {
+    /// As [`Network::for_scale`].
+    fn generate_weights(&self, _scale: Scale) -> Result<Parameters> {
         Ok(None)
     }
 
@@ -186,7 +187,7 @@ pub trait Network: Send + Sync {
     /// # Errors
     ///
     /// A computation that fails.
-    fn deployed(&self) -> Result<Option<Deployed>> {
+    fn reparameterized(&self) -> Result<Option<Reparameterized>> {
         Ok(None)
     }
 }
@@ -196,7 +197,7 @@ pub type Parameters = Option<Vec<(String, Tensor)>>;
 
 /// What a network in training comes down to when its training is over.
 #[derive(Debug, Clone)]
-pub struct Deployed {
+pub struct Reparameterized {
     /// Architecture and configuration.
     pub architecture: Architecture,
     /// The weights by name.
@@ -204,15 +205,15 @@ pub struct Deployed {
 }
 
 /// A network for one scale.
-pub trait ScaledNetwork: Send + Sync {
+pub trait ScaleNetwork: Send + Sync {
     /// The resolution of its input.
-    fn works_at(&self) -> WorksAt;
+    fn upsampling(&self) -> Upsampling;
 
     /// How far beyond an output sample its input reaches, in input samples.
     fn halo(&self) -> usize;
 
     /// What it takes to lie beyond the edge. With [`Border::Valid`] the result
-    /// lacks what [`ScaledNetwork::halo`] samples of the input on each side
+    /// lacks what [`ScaleNetwork::halo`] samples of the input on each side
     /// would make.
     fn border(&self) -> Border;
 
@@ -224,8 +225,8 @@ pub trait ScaledNetwork: Send + Sync {
 
     /// How many means over the whole picture it takes, each of what it made
     /// with those before. It runs on parts of a picture all the same:
-    /// [`ScaledNetwork::part`].
-    fn pools(&self) -> usize {
+    /// [`ScaleNetwork::forward_part`].
+    fn global_pools(&self) -> usize {
         0
     }
 
@@ -253,33 +254,33 @@ pub trait ScaledNetwork: Send + Sync {
     }
 
     /// (N, C, H, W) in, sample values 0 to 1; not clamped. The result is
-    /// [`WorksAt::factor`] times as wide and as high.
+    /// [`Upsampling::factor`] times as wide and as high.
     ///
     /// # Errors
     ///
     /// A tensor of another shape.
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor>;
 
-    /// As [`ScaledNetwork::forward`] on a part of a picture, given the first
+    /// As [`ScaleNetwork::forward`] on a part of a picture, given the first
     /// few of its means, (N, C) each: what to take the next one of, or, where
     /// there is none, the result.
     ///
     /// # Errors
     ///
     /// A tensor of another shape.
-    fn part(&self, x: &Tensor, _means: &[Tensor]) -> candle_core::Result<Part> {
-        self.forward(x).map(Part::Result)
+    fn forward_part(&self, x: &Tensor, _means: &[Tensor]) -> candle_core::Result<PartialOutput> {
+        self.forward(x).map(PartialOutput::Complete)
     }
 }
 
 /// What a network makes of a part of a picture.
 #[derive(Debug)]
-pub enum Part {
+pub enum PartialOutput {
     /// (N, C, H, W), of which the next mean is to be taken; as many times as
     /// wide and as high as the input as H and W are.
-    Pool(Tensor),
+    NeedsMean(Tensor),
     /// The result.
-    Result(Tensor),
+    Complete(Tensor),
 }
 
 /// The mean of each channel of (N, C, H, W), as (N, C); `None` where it is not
@@ -292,10 +293,10 @@ fn mean_of(x: &Tensor) -> candle_core::Result<Option<Tensor>> {
 }
 
 /// Runs a network as far as the means are known.
-fn by_parts(
+fn run_parts(
     means: &[Tensor],
     run: impl FnOnce(&mut Pool<'_>) -> candle_core::Result<Option<Tensor>>,
-) -> candle_core::Result<Part> {
+) -> candle_core::Result<PartialOutput> {
     let (mut means, mut asked) = (means.iter(), None);
     let made = run(&mut |x| {
         let mean = means.next().cloned();
@@ -305,8 +306,8 @@ fn by_parts(
         Ok(mean)
     })?;
     match (made, asked) {
-        (Some(made), _) => Ok(Part::Result(made)),
-        (None, Some(asked)) => Ok(Part::Pool(asked)),
+        (Some(made), _) => Ok(PartialOutput::Complete(made)),
+        (None, Some(asked)) => Ok(PartialOutput::NeedsMean(asked)),
         (None, None) => candle_core::bail!("a network ended before its result"),
     }
 }
@@ -316,9 +317,9 @@ fn whole(made: Option<Tensor>) -> candle_core::Result<Tensor> {
     made.ok_or_else(|| candle_core::Error::Msg("a network ended before its result".to_owned()))
 }
 
-impl ScaledNetwork for Chain {
-    fn works_at(&self) -> WorksAt {
-        WorksAt::Input(self.factor())
+impl ScaleNetwork for Chain {
+    fn upsampling(&self) -> Upsampling {
+        Upsampling::Post(self.factor())
     }
 
     fn halo(&self) -> usize {
@@ -326,7 +327,7 @@ impl ScaledNetwork for Chain {
     }
 
     fn border(&self) -> Border {
-        let first = self.links.first();
+        let first = self.layers.first();
         first.map_or(Border::Zero, |link| link.conv.spec.border)
     }
 
@@ -366,7 +367,7 @@ fn upsampling(layers: &[(Conv, usize)]) -> (u64, u64) {
 }
 
 /// The one scale of a network that has weights for no other.
-fn only(scales: &Scales, what: &str) -> Result<Scale> {
+fn single_scale(scales: &Scales, what: &str) -> Result<Scale> {
     match scales {
         Scales::List(list) if list.len() == 1 => Ok(list[0]),
         _ => Err(Error::Setting(format!(
@@ -440,7 +441,7 @@ fn without_prefix(shapes: &Shapes) -> (Shapes, String) {
 
 impl Architecture {
     /// What a hypernetwork makes; `None` for all others.
-    pub fn makes(&self) -> Option<Self> {
+    pub fn generated_architecture(&self) -> Option<Self> {
         match self {
             Self::HyperSrcnn(config) => Some(Self::Srcnn(config.target.clone())),
             _ => None,
@@ -488,13 +489,13 @@ impl Architecture {
     }
 
     /// The resolution that the network for a scale works at.
-    pub fn works_at(&self, scale: Scale) -> WorksAt {
+    pub fn upsampling(&self, scale: Scale) -> Upsampling {
         match self {
-            Self::Srcnn(_) | Self::HyperSrcnn(_) => WorksAt::Output,
-            Self::Espcn(config) => config.works_at(scale),
-            Self::Lapan(_) => WorksAt::Input(lapan::FACTOR),
+            Self::Srcnn(_) | Self::HyperSrcnn(_) => Upsampling::Pre,
+            Self::Espcn(config) => config.upsampling(scale),
+            Self::Lapan(_) => Upsampling::Post(lapan::FACTOR),
             Self::SrResNet(_) | Self::Compact(_) | Self::HdsrNet(_) | Self::Drct(_) => {
-                WorksAt::Input(scale.factor().ceil() as usize)
+                Upsampling::Post(scale.factor().ceil() as usize)
             }
         }
     }
@@ -545,10 +546,10 @@ impl Architecture {
     /// Changes the freshly drawn values of a parameter so that the network
     /// begins by passing its input on, where it does not add it anyway.
     /// Returns whether it did.
-    pub fn open_path(&self, name: &str, values: &mut [f32]) -> bool {
+    pub fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
         match self {
-            Self::Srcnn(config) => config.open_path(name, values),
-            Self::SrResNet(config) => config.open_path(name, values),
+            Self::Srcnn(config) => config.identity_init(name, values),
+            Self::SrResNet(config) => config.identity_init(name, values),
             _ => false,
         }
     }
@@ -585,7 +586,7 @@ impl Architecture {
 
 /// A row of the table: a model that can be asked for by name.
 #[derive(Debug)]
-pub struct Model {
+pub struct ModelInfo {
     /// The name.
     pub name: &'static str,
     /// One line for lists.
@@ -603,20 +604,20 @@ macro_rules! files {
 }
 
 /// Every model.
-pub static MODELS: &[Model] = &[
-    Model {
+pub static MODELS: &[ModelInfo] = &[
+    ModelInfo {
         name: "hypersrcnn",
         summary: "HyperSRCNN on luma: one file whose SRCNN weights are made for any scale",
         architecture: || Some(Architecture::HyperSrcnn(hypersrcnn::Config::default())),
         built_in: files!("hypersrcnn/weights.safetensors"),
     },
-    Model {
+    ModelInfo {
         name: "hypersrcnn-rgb",
         summary: "HyperSRCNN on RGB: x2, x4, x8 and x16 in one file",
         architecture: || Some(Architecture::HyperSrcnn(hypersrcnn::Config::seed())),
         built_in: files!("hypersrcnn-rgb/weights.safetensors"),
     },
-    Model {
+    ModelInfo {
         name: "srcnn",
         summary: "SRCNN 9-5-5 on luma, one set of weights a scale",
         architecture: || {
@@ -631,7 +632,7 @@ pub static MODELS: &[Model] = &[
             "srcnn/x4.safetensors",
         ),
     },
-    Model {
+    ModelInfo {
         name: "srcnn-rgb",
         summary: "SRCNN 9-5-5 on RGB, one set of weights a scale",
         architecture: || Some(Architecture::Srcnn(srcnn::Config::rgb())),
@@ -642,79 +643,79 @@ pub static MODELS: &[Model] = &[
             "srcnn-rgb/x16.safetensors"
         ),
     },
-    Model {
+    ModelInfo {
         name: "espcn",
         summary: "ESPCN on luma, at the input's resolution: x2 to x8, one file",
         architecture: || Some(Architecture::Espcn(espcn::Config::default())),
         built_in: files!("espcn/weights.safetensors"),
     },
-    Model {
+    ModelInfo {
         name: "espcn-fast",
         summary: "ESPCN on luma with 5 instead of 8 layers: half the work",
         architecture: || Some(Architecture::Espcn(espcn::Config::fast())),
         built_in: files!("espcn-fast/weights.safetensors"),
     },
-    Model {
+    ModelInfo {
         name: "espcn-video",
         summary: "ESPCN on luma for real streams: trained on what video encoders leave",
         architecture: || Some(Architecture::Espcn(espcn::Config::default())),
         built_in: files!("espcn-video/weights.safetensors"),
     },
-    Model {
+    ModelInfo {
         name: "srresnet",
         summary: "SRResNet on RGB, 16 residual blocks: x2, x4 or x8",
         architecture: || Some(Architecture::SrResNet(srresnet::Config::default())),
         built_in: files!("srresnet/x4.safetensors"),
     },
-    Model {
+    ModelInfo {
         name: "srgan",
         summary: "SRGAN on RGB: the network of srresnet, for weights that a GAN trained",
         architecture: || Some(Architecture::SrResNet(srresnet::Config::default())),
         built_in: &[],
     },
-    Model {
+    ModelInfo {
         name: "compact",
         summary: "SRVGGNetCompact on RGB, the form of realesr-animevideov3: one scale of x2 to x8",
         architecture: || Some(Architecture::Compact(compact::Config::default())),
         built_in: files!("compact/x2.safetensors"),
     },
-    Model {
+    ModelInfo {
         name: "hdsrnet",
         summary: "HDSRNet on RGB: x2, x3 or x4",
         architecture: || Some(Architecture::HdsrNet(hdsrnet::Config::default())),
         built_in: &[],
     },
-    Model {
+    ModelInfo {
         name: "lapan",
         summary: "The 12-block network on RGB: x2",
         architecture: || Some(Architecture::Lapan(lapan::Config::default())),
         built_in: &[],
     },
-    Model {
+    ModelInfo {
         name: "drct",
         summary: "DRCT on RGB, on whole frames: x2, x3 or x4",
         architecture: || Some(Architecture::Drct(drct::Config::default())),
         built_in: &[],
     },
-    Model {
+    ModelInfo {
         name: "drct-l",
         summary: "DRCT-L on RGB, on whole frames: 12 instead of 6 groups",
         architecture: || Some(Architecture::Drct(drct::Config::large())),
         built_in: &[],
     },
-    Model {
+    ModelInfo {
         name: "realdrct-mse",
         summary: "Real-DRCT on RGB: the network of drct, for weights that undo degradations",
         architecture: || Some(Architecture::Drct(drct::Config::default())),
         built_in: &[],
     },
-    Model {
+    ModelInfo {
         name: "realdrct-gan",
         summary: "Real-DRCT on RGB: the same, for weights that a GAN trained",
         architecture: || Some(Architecture::Drct(drct::Config::default())),
         built_in: &[],
     },
-    Model {
+    ModelInfo {
         name: BICUBIC,
         summary: "No network: bicubic interpolation, for comparison",
         architecture: || None,
@@ -739,7 +740,7 @@ pub fn names() -> String {
 /// # Errors
 ///
 /// A name that is not in the table.
-pub fn find(name: &str) -> Result<&'static Model> {
+pub fn find(name: &str) -> Result<&'static ModelInfo> {
     MODELS
         .iter()
         .find(|model| model.name == name)

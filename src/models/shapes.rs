@@ -75,12 +75,12 @@ impl Architecture {
     pub fn cost(&self, scale: Scale) -> Result<Cost> {
         let asked = Asked::default();
         let vb = VarBuilder::from_backend(Box::new(asked.clone()), DType::F32, Device::Cpu);
-        let network = self.build(&vb, Scales::list([scale]))?.at(scale)?;
+        let network = self.build(&vb, Scales::list([scale]))?.for_scale(scale)?;
         let shapes = asked.0.lock().unwrap_or_else(PoisonError::into_inner);
         let learnt = shapes
             .iter()
             .filter(|(name, _)| !name.contains(".running_"));
-        let area = network.works_at().factor().pow(2);
+        let area = network.upsampling().factor().pow(2);
         Ok(Cost {
             weights: learnt
                 .map(|(_, shape)| shape.iter().product::<usize>())

@@ -8,8 +8,11 @@
 //! `Ling1304/SRCNN-Implementation` (`patch_extraction`, `nonLinear_map`,
 //! `reconstruction`).
 
-use super::{Channels, Detected, Network, Scaled, ScaledNetwork, Scales, Shapes, WorksAt};
-use crate::nn::{Chain, Conv, Link};
+use super::{
+    BoxedScaleNetwork, Channels, Detected, Network, ScaleNetwork, Scales, Shapes, Upsampling,
+};
+use crate::chain::{Chain, ChainLayer};
+use crate::nn::Conv;
 use crate::ops::{Activation, Border, ConvSpec};
 use crate::{Error, Result, Scale};
 use candle_core::Tensor;
@@ -104,7 +107,7 @@ impl Config {
     /// the enlarged picture and bears a learning rate several times higher.
     /// For the freshly drawn parameter of that name; returns whether it
     /// changed.
-    pub(super) fn open_path(&self, name: &str, values: &mut [f32]) -> bool {
+    pub(super) fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
         let stem = name.strip_suffix(".weight");
         let Some(layer) = LAYERS.iter().position(|&layer| Some(layer) == stem) else {
             return false;
@@ -254,14 +257,14 @@ impl Network for Srcnn {
         &self.scales
     }
 
-    fn at(&self, _scale: Scale) -> Result<Scaled> {
+    fn for_scale(&self, _scale: Scale) -> Result<BoxedScaleNetwork> {
         Ok(Box::new(self.clone()))
     }
 }
 
-impl ScaledNetwork for Srcnn {
-    fn works_at(&self) -> WorksAt {
-        WorksAt::Output
+impl ScaleNetwork for Srcnn {
+    fn upsampling(&self) -> Upsampling {
+        Upsampling::Pre
     }
 
     fn halo(&self) -> usize {
@@ -274,7 +277,7 @@ impl ScaledNetwork for Srcnn {
 
     fn chain(&self) -> candle_core::Result<Option<Chain>> {
         Ok(Some(Chain {
-            links: self.layers.iter().cloned().map(Link::from).collect(),
+            layers: self.layers.iter().cloned().map(ChainLayer::from).collect(),
             base: self.config.residual,
             ..Chain::default()
         }))

@@ -13,10 +13,11 @@
 //! convolutions of the network that runs: [`Network::deployed`].
 
 use super::{
-    Architecture, Channels, Deployed, Detected, Network, Scaled, ScaledNetwork, Scales, Shapes,
-    WorksAt, only,
+    Architecture, BoxedScaleNetwork, Channels, Detected, Network, Reparameterized, ScaleNetwork,
+    Scales, Shapes, Upsampling, single_scale,
 };
-use crate::nn::{BatchNorm, Chain, Conv, Link, narrow_init};
+use crate::chain::{Chain, ChainLayer};
+use crate::nn::{BatchNorm, Conv, pytorch_uniform};
 use crate::ops::{Border, ConvSpec};
 use crate::{Error, Result, Scale};
 use candle_core::Tensor;
@@ -90,7 +91,7 @@ impl Config {
     /// begins by letting the picture pass, bilinearly enlarged: R, G and B and
     /// their negatives, whose PReLUs differ by a multiple of them, take the
     /// first six channels, and all else adds little. Whether it did.
-    pub(super) fn open_path(&self, name: &str, values: &mut [f32]) -> bool {
+    pub(super) fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
         let (width, planes) = (self.width, Channels::Rgb.count());
         if width < 2 * planes {
             return false;
@@ -242,16 +243,16 @@ impl Plan {
         }
     }
 
-    fn link(&self, vb: &VarBuilder) -> candle_core::Result<Link> {
+    fn link(&self, vb: &VarBuilder) -> candle_core::Result<ChainLayer> {
         let (inputs, outputs) = self.channels;
-        let init = narrow_init(inputs * self.kernel * self.kernel);
+        let init = pytorch_uniform(inputs * self.kernel * self.kernel);
         let shape = (outputs, inputs, self.kernel, self.kernel);
         let slope = |name: &String| {
             let vb = vb.pp(name);
             vb.get_with_hints(1, "weight", Init::Const(SLOPE))
         };
         let conv = vb.pp(&self.conv);
-        Ok(Link {
+        Ok(ChainLayer {
             conv: Conv {
                 weight: conv.get_with_hints(shape, "weight", init)?,
                 bias: Some(conv.get_with_hints(outputs, "bias", init)?),
@@ -361,7 +362,7 @@ impl SrResNet {
     /// A tensor that is missing or has another shape, a scale other than 2, 4 or 8.
     pub fn new(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Self> {
         config.check()?;
-        let wanted = only(scales, "an SRResNet")?;
+        let wanted = single_scale(scales, "an SRResNet")?;
         let known = FACTORS.iter().find(|(f, _)| Scale::whole(*f) == wanted);
         let &(_, shuffles) = known.ok_or_else(|| {
             Error::Setting(format!(
@@ -378,7 +379,7 @@ impl SrResNet {
         let input = IMAGENET.map(|(mean, spread)| (1.0 / spread, -mean / spread));
         Ok(Self {
             chain: Chain {
-                links: links.collect::<candle_core::Result<_>>()?,
+                layers: links.collect::<candle_core::Result<_>>()?,
                 input: input.to_vec(),
                 tanh: true,
                 ..Chain::default()
@@ -391,9 +392,9 @@ impl SrResNet {
 
     /// The network without batch normalisation.
     fn folded(&self) -> candle_core::Result<Chain> {
-        let links = self.chain.links.iter().zip(&self.norms);
+        let links = self.chain.layers.iter().zip(&self.norms);
         let links = links.map(|(link, norm)| {
-            Ok(Link {
+            Ok(ChainLayer {
                 conv: match norm {
                     Some(norm) => norm.folded(&link.conv)?,
                     None => link.conv.clone(),
@@ -402,7 +403,7 @@ impl SrResNet {
             })
         });
         Ok(Chain {
-            links: links.collect::<candle_core::Result<_>>()?,
+            layers: links.collect::<candle_core::Result<_>>()?,
             ..self.chain.clone()
         })
     }
@@ -417,17 +418,17 @@ impl Network for SrResNet {
         &self.scales
     }
 
-    fn at(&self, scale: Scale) -> Result<Scaled> {
+    fn for_scale(&self, scale: Scale) -> Result<BoxedScaleNetwork> {
         self.scales.expect(scale, "this SRResNet")?;
         Ok(Box::new(self.folded()?))
     }
 
-    fn in_training(&self, scale: Scale) -> Result<Scaled> {
+    fn training_network(&self, scale: Scale) -> Result<BoxedScaleNetwork> {
         self.scales.expect(scale, "this SRResNet")?;
         Ok(Box::new(Training(self.clone())))
     }
 
-    fn deployed(&self) -> Result<Option<Deployed>> {
+    fn reparameterized(&self) -> Result<Option<Reparameterized>> {
         if !self.config.norm {
             return Ok(None);
         }
@@ -436,16 +437,16 @@ impl Network for SrResNet {
             ..self.config.clone()
         };
         let chain = self.folded()?;
-        let shuffles = chain.links.iter().filter(|link| link.shuffle > 1).count();
+        let shuffles = chain.layers.iter().filter(|link| link.shuffle > 1).count();
         let mut tensors = Vec::new();
-        for (plan, link) in config.plans(shuffles).into_iter().zip(chain.links) {
+        for (plan, link) in config.plans(shuffles).into_iter().zip(chain.layers) {
             tensors.push((format!("{}.weight", plan.conv), link.conv.weight));
             let bias = link.conv.bias;
             tensors.extend(bias.map(|bias| (format!("{}.bias", plan.conv), bias)));
             let slope = plan.slope.zip(link.slope);
             tensors.extend(slope.map(|(name, slope)| (format!("{name}.weight"), slope)));
         }
-        Ok(Some(Deployed {
+        Ok(Some(Reparameterized {
             architecture: Architecture::SrResNet(config),
             tensors,
         }))
@@ -456,9 +457,9 @@ impl Network for SrResNet {
 #[derive(Debug)]
 struct Training(SrResNet);
 
-impl ScaledNetwork for Training {
-    fn works_at(&self) -> WorksAt {
-        self.0.chain.works_at()
+impl ScaleNetwork for Training {
+    fn upsampling(&self) -> Upsampling {
+        self.0.chain.upsampling()
     }
 
     fn halo(&self) -> usize {
@@ -513,7 +514,7 @@ mod tests {
             let mut opened = 0;
             for (name, var) in map.data().lock().unwrap().iter() {
                 let mut values = var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-                if config.open_path(name, &mut values) {
+                if config.identity_init(name, &mut values) {
                     let values = Tensor::from_vec(values, var.shape(), &Device::Cpu);
                     var.set(&values.unwrap()).unwrap();
                     opened += 1;
@@ -528,7 +529,7 @@ mod tests {
             });
             let x = Tensor::from_iter(samples, &Device::Cpu).unwrap();
             let x = x.reshape((1, 3, side, side)).unwrap();
-            let made = network.in_training(Scale::whole(scale)).unwrap();
+            let made = network.training_network(Scale::whole(scale)).unwrap();
             let made = made.forward(&x).unwrap();
             let expected = crate::ops::upsample_bilinear2d(&x, scale as usize).unwrap();
             let apart = (made - expected).unwrap().abs().unwrap();
@@ -594,7 +595,7 @@ mod tests {
                 .broadcast_mul(&of("weight"))?
                 .broadcast_add(&of("bias"))
         });
-        let folded = network.at(Scale::whole(2)).unwrap();
+        let folded = network.for_scale(Scale::whole(2)).unwrap();
         let got = folded.forward(&x).unwrap();
         assert_eq!(got.dims(), [2, 3, 18, 14]);
         assert!(difference(&got, &unfolded.unwrap()) < 1e-5);
@@ -606,7 +607,7 @@ mod tests {
     #[test]
     fn what_is_deployed_does_what_was_trained() {
         let (network, _) = small(4);
-        let deployed = network.deployed().unwrap().unwrap();
+        let deployed = network.reparameterized().unwrap().unwrap();
         let Architecture::SrResNet(config) = &deployed.architecture else {
             panic!("{:?}", deployed.architecture);
         };
@@ -616,9 +617,15 @@ mod tests {
             &Device::Cpu,
         );
         let plain = SrResNet::new(&vb, config, network.scales()).unwrap();
-        assert!(!config.norm && plain.deployed().unwrap().is_none());
+        assert!(!config.norm && plain.reparameterized().unwrap().is_none());
         let x = noise(&[1, 3, 6, 5], 9);
-        let of = |network: &SrResNet| network.at(Scale::whole(4)).unwrap().forward(&x).unwrap();
+        let of = |network: &SrResNet| {
+            network
+                .for_scale(Scale::whole(4))
+                .unwrap()
+                .forward(&x)
+                .unwrap()
+        };
         assert_eq!(difference(&of(&network), &of(&plain)), 0.0);
     }
 
@@ -658,8 +665,10 @@ mod tests {
         assert!(error.contains("2, 4 or 8, not by 3"), "{error}");
         assert!(build(Scales::Any).is_err());
         let x2 = build(Scales::list([Scale::whole(2)])).unwrap();
-        assert!(x2.at(Scale::whole(4)).is_err() && x2.in_training(Scale::whole(4)).is_err());
+        assert!(
+            x2.for_scale(Scale::whole(4)).is_err() && x2.training_network(Scale::whole(4)).is_err()
+        );
         // 4 of the first, 33 in the residual part, 1 before and 2 after the shuffle.
-        assert_eq!(x2.at(Scale::whole(2)).unwrap().halo(), 40);
+        assert_eq!(x2.for_scale(Scale::whole(2)).unwrap().halo(), 40);
     }
 }

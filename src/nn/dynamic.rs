@@ -1,6 +1,6 @@
 //! Dynamic convolution.
 
-use super::narrow_init;
+use super::pytorch_uniform;
 use crate::ops::{ConvSpec, conv2d};
 use candle_core::{D, Result, Tensor};
 use candle_nn::{Init, VarBuilder, ops::softmax};
@@ -120,13 +120,13 @@ impl DynamicConv {
 }
 
 /// A convolution without bias, drawn as PyTorch does.
-pub(crate) fn bare_conv(
+pub(crate) fn conv_no_bias(
     vb: &VarBuilder,
     (inputs, outputs): (usize, usize),
     kernel: usize,
     spec: ConvSpec,
 ) -> Result<super::Conv> {
-    let init = narrow_init(inputs * kernel * kernel);
+    let init = pytorch_uniform(inputs * kernel * kernel);
     Ok(super::Conv {
         weight: vb.get_with_hints((outputs, inputs, kernel, kernel), "weight", init)?,
         bias: None,

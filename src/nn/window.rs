@@ -1,6 +1,6 @@
 //! Layers of window transformers, on (N, H, W, C).
 
-use super::narrow_init;
+use super::pytorch_uniform;
 use candle_core::{D, Result, Tensor};
 use candle_nn::{Init, VarBuilder, ops};
 
@@ -97,7 +97,7 @@ impl Linear {
     ///
     /// As [`Linear::new`].
     pub fn pointwise(vb: &VarBuilder, inputs: usize, outputs: usize) -> Result<Self> {
-        let init = narrow_init(inputs);
+        let init = pytorch_uniform(inputs);
         let weight = vb.get_with_hints((outputs, inputs, 1, 1), "weight", init)?;
         Ok(Self {
             weight: weight.reshape((outputs, inputs))?,

@@ -1,8 +1,9 @@
 //! Convolution of candle tensors.
 
-use super::cpu::{self, Geometry, Kernels, Level, Planes};
+use super::cpu::{self, Geometry, Kernels, Planes};
 use super::recorded;
 use super::tensors::given;
+use crate::cpu_level::{self, Level};
 use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail,
 };
@@ -71,7 +72,7 @@ impl Default for ConvSpec {
 /// on is kept. There are gradients for images, weights and bias.
 ///
 /// On the CPU and in `f32` the results are the same bit for bit on any level
-/// of the [`cpu`], in any place of an image and for any number of threads; the
+/// of the CPU, in any place of an image and for any number of threads; the
 /// gradient of the weights depends on the level in its rounding. Elsewhere
 /// this is candle's own convolution, or on a GPU cuDNN's where that was built
 /// in and is there: by sums in `f32`, of factors rounded to TF32 where
@@ -81,7 +82,7 @@ impl Default for ConvSpec {
 ///
 /// If the shapes do not fit each other, if the kernel is larger than the image
 /// or has an even size where the border needs a middle, or if
-/// [`cpu::level`](fn@cpu::level) fails.
+/// [`cpu_level::level`] fails.
 pub fn conv2d(
     images: &Tensor,
     weights: &Tensor,
@@ -92,7 +93,7 @@ pub fn conv2d(
     recorded::note(images, weights, spec);
     let mut tensors = [Some(images), Some(weights), bias].into_iter().flatten();
     if tensors.all(|tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32) {
-        let level = cpu::level().map_err(candle_core::Error::wrap)?;
+        let level = cpu_level::level().map_err(candle_core::Error::wrap)?;
         fast(level, geometry, images, weights, bias)
     } else {
         #[cfg(feature = "cudnn")]

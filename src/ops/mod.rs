@@ -18,7 +18,6 @@ mod descent;
 mod planes;
 mod recorded;
 mod tensors;
-pub(crate) mod winograd;
 
 pub use channels::{batch_norm, prelu};
 pub(crate) use conv::rounding;

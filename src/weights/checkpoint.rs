@@ -41,7 +41,7 @@ pub struct Card {
 
 /// What cannot be told from a file that has no metadata of ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hints {
+pub struct LoadOverrides {
     /// Border of the convolutions; [`Border::Zero`] unless given or the file's
     /// own metadata says "replicate".
     pub border: Option<Border>,
@@ -51,7 +51,7 @@ pub struct Hints {
 
 /// A tensor of a file, as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct TensorInfo {
     /// Its name.
     pub name: String,
     /// The type of its values in the file, such as F32.
@@ -62,7 +62,7 @@ pub struct Listed {
 
 /// What a file was found to hold.
 #[derive(Debug, Clone)]
-pub struct Contents {
+pub struct ParsedCheckpoint {
     /// Architecture and configuration.
     pub architecture: Architecture,
     /// The scales that it is for.
@@ -71,7 +71,7 @@ pub struct Contents {
     pub tensors: HashMap<String, Tensor>,
 }
 
-impl Contents {
+impl ParsedCheckpoint {
     /// The network, with its weights on a device. `origin` names the file in
     /// errors.
     ///
@@ -97,7 +97,7 @@ impl Contents {
 pub struct Checkpoint {
     origin: String,
     form: String,
-    listing: Vec<Listed>,
+    listing: Vec<TensorInfo>,
     tensors: HashMap<String, Tensor>,
     metadata: HashMap<String, String>,
 }
@@ -169,7 +169,7 @@ impl Checkpoint {
             let problem = format!("tensor {name} holds values that are not finite (NaN or Inf)");
             return Err(Error::weights(&self.origin, problem));
         }
-        self.listing.push(Listed {
+        self.listing.push(TensorInfo {
             name: name.to_owned(),
             dtype: dtype.to_owned(),
             shape: tensor.dims().to_vec(),
@@ -189,7 +189,7 @@ impl Checkpoint {
     }
 
     /// All tensors, in the file's order where it has one.
-    pub fn listing(&self) -> &[Listed] {
+    pub fn listing(&self) -> &[TensorInfo] {
         &self.listing
     }
 
@@ -243,7 +243,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Metadata that does not fit the tensors, or tensors of no known architecture.
-    pub fn network(&self, hints: &Hints) -> Result<(Architecture, Box<dyn Network>)> {
+    pub fn network(&self, hints: &LoadOverrides) -> Result<(Architecture, Box<dyn Network>)> {
         let contents = self.contents(hints)?;
         let network = contents.build(&self.origin, &Device::Cpu)?;
         Ok((contents.architecture, network))
@@ -254,13 +254,13 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Metadata that cannot be understood, or tensors of no known architecture.
-    pub fn contents(&self, hints: &Hints) -> Result<Contents> {
+    pub fn contents(&self, hints: &LoadOverrides) -> Result<ParsedCheckpoint> {
         if let Some(empty) = self.listing.iter().find(|t| t.shape.contains(&0)) {
             let problem = format!("tensor {} {:?} is empty", empty.name, empty.shape);
             return Err(Error::weights(&self.origin, problem));
         }
         match self.card()? {
-            Some(card) => Ok(Contents {
+            Some(card) => Ok(ParsedCheckpoint {
                 architecture: card.architecture,
                 scales: card.scales,
                 tensors: self.tensors.clone(),
@@ -270,7 +270,7 @@ impl Checkpoint {
     }
 
     /// Tells the architecture from names and shapes.
-    fn detect(&self, hints: &Hints) -> Result<Contents> {
+    fn detect(&self, hints: &LoadOverrides) -> Result<ParsedCheckpoint> {
         let shapes: Shapes = self
             .tensors
             .iter()
@@ -306,7 +306,7 @@ impl Checkpoint {
             let tensor = self.tensors.get(theirs)?;
             Some((ours.clone(), tensor.clone()))
         });
-        Ok(Contents {
+        Ok(ParsedCheckpoint {
             architecture,
             scales,
             tensors: renamed.collect(),

@@ -2,8 +2,8 @@
 //! the set that is built in.
 
 mod checkpoint;
-mod loaded;
+mod model;
 mod torch;
 
-pub use checkpoint::{Card, Checkpoint, Contents, Hints, Listed};
-pub use loaded::Loaded;
+pub use checkpoint::{Card, Checkpoint, LoadOverrides, ParsedCheckpoint, TensorInfo};
+pub use model::Model;

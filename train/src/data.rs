@@ -10,9 +10,9 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use srfilter::Scale;
-use srfilter::frame::Picture;
+use srfilter::frame::Image;
 use srfilter::frame::resample::Region;
-use srfilter::models::{Channels, WorksAt};
+use srfilter::models::{Channels, Upsampling};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ const PEAK: f32 = 255.0;
 
 /// One picture in memory, as the network's planes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Image {
+pub struct TrainingImage {
     /// File name without folders.
     pub name: String,
     /// Width and height in pixels.
@@ -44,9 +44,9 @@ pub struct Image {
     pub repeat: f64,
 }
 
-impl Image {
+impl TrainingImage {
     /// Takes the planes that a network wants from a picture.
-    pub fn new(name: &str, picture: &Picture, channels: Channels, repeat: f64) -> Self {
+    pub fn new(name: &str, picture: &Image, channels: Channels, repeat: f64) -> Self {
         let planes = match channels {
             // Luma is 16 to 235: adding a half rounds it.
             Channels::Luma => vec![picture.luma().iter().map(|y| (y + 0.5) as u8).collect()],
@@ -117,9 +117,9 @@ impl Image {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     /// Pictures to train on.
-    pub train: Vec<Image>,
+    pub train: Vec<TrainingImage>,
     /// Pictures to validate on, never trained on.
-    pub held_back: Vec<Image>,
+    pub held_back: Vec<TrainingImage>,
     /// Files that were left out, each with the reason.
     pub skipped: Vec<String>,
     /// The sources in words.
@@ -192,7 +192,7 @@ impl Dataset {
     }
 }
 
-fn fingerprint(parts: &[&[Image]], method: &Method) -> String {
+fn fingerprint(parts: &[&[TrainingImage]], method: &Method) -> String {
     let mut hash = Sha256::new();
     for images in parts {
         hash.update(images.len().to_le_bytes());
@@ -220,10 +220,10 @@ fn listed(skipped: &[String]) -> String {
     }
 }
 
-fn draw(recipe: &Recipe, channels: Channels) -> Vec<Image> {
+fn draw(recipe: &Recipe, channels: Channels) -> Vec<TrainingImage> {
     let image = |index: usize| {
         let picture = drawn::picture(recipe.train.seed, index);
-        Image::new(&format!("drawn {index}"), &picture, channels, 1.0)
+        TrainingImage::new(&format!("drawn {index}"), &picture, channels, 1.0)
     };
     (0..recipe.data.drawn).into_par_iter().map(image).collect()
 }
@@ -235,7 +235,7 @@ struct Cut {
     /// How often the scale is drawn or, with all scales a step, the factor of its loss.
     weight: f64,
     /// What a network of this scale takes.
-    works_at: WorksAt,
+    works_at: Upsampling,
     /// Side of a patch in samples that the network takes.
     patch: usize,
 }
@@ -247,15 +247,15 @@ impl Cut {
     }
 
     /// Whether a patch fits into what the scale leaves of the picture.
-    fn fits(&self, image: &Image) -> bool {
+    fn fits(&self, image: &TrainingImage) -> bool {
         let (width, height) = cropped(image.size, self.scale);
         width.min(height) >= self.side()
     }
 
     /// Running sums of area times repetition: pictures are drawn in
     /// proportion, and those that are too small never.
-    fn cumulative(&self, images: &[Image]) -> Vec<f64> {
-        let weight = |image: &Image| match self.fits(image) {
+    fn cumulative(&self, images: &[TrainingImage]) -> Vec<f64> {
+        let weight = |image: &TrainingImage| match self.fits(image) {
             true => (image.size.0 * image.size.1) as f64 * image.repeat,
             false => 0.0,
         };
@@ -275,13 +275,13 @@ fn cuts(recipe: &Recipe) -> Result<Vec<Cut>> {
     let cut = |(&scale, weight)| Cut {
         scale,
         weight,
-        works_at: architecture.works_at(scale),
+        works_at: architecture.upsampling(scale),
         patch: recipe.data.patch,
     };
     Ok(train.scales.iter().zip(weights).map(cut).collect())
 }
 
-fn read_dir(dir: &Dir, channels: Channels) -> Result<Vec<Result<Image>>> {
+fn read_dir(dir: &Dir, channels: Channels) -> Result<Vec<Result<TrainingImage>>> {
     let mut files = Vec::new();
     walk(&dir.path, &mut files, &mut HashSet::new())?;
     files.sort();
@@ -292,9 +292,9 @@ fn read_dir(dir: &Dir, channels: Channels) -> Result<Vec<Result<Image>>> {
         EXTENSIONS.join(", ")
     );
     let read = |path: &PathBuf| {
-        let picture = Picture::open(path)?;
+        let picture = Image::open(path)?;
         let name = path.file_name().unwrap_or(path.as_os_str());
-        Ok(Image::new(
+        Ok(TrainingImage::new(
             &name.to_string_lossy(),
             &picture,
             channels,
@@ -329,7 +329,7 @@ fn is_picture(path: &Path) -> bool {
 
 /// Holds pictures back by a hash of their names: the choice depends neither
 /// on their order nor, with a fraction, on the other pictures.
-fn split(images: Vec<Image>, validation: f64) -> (Vec<Image>, Vec<Image>) {
+fn split(images: Vec<TrainingImage>, validation: f64) -> (Vec<TrainingImage>, Vec<TrainingImage>) {
     let mut ranked: Vec<(u64, usize)> = images
         .iter()
         .map(|i| spread(fnv(&i.name)))
@@ -429,7 +429,7 @@ impl Plan {
     /// # Errors
     ///
     /// A degradation that fails.
-    pub fn batch(&self, images: &[Image], step: u64) -> Result<Vec<Part>> {
+    pub fn batch(&self, images: &[TrainingImage], step: u64) -> Result<Vec<Part>> {
         let mut rng = ChaCha8Rng::seed_from_u64(u64::from(self.seed));
         // Every step has a stream of random numbers to itself.
         rng.set_stream(step + 1);
@@ -457,7 +457,7 @@ impl Plan {
         drawn
     }
 
-    fn part(&self, images: &[Image], cut: &Cut, rng: &mut ChaCha8Rng) -> Result<Part> {
+    fn part(&self, images: &[TrainingImage], cut: &Cut, rng: &mut ChaCha8Rng) -> Result<Part> {
         let cumulative = cut.cumulative(images);
         let total = cumulative.last().copied().unwrap_or(0.0);
         let mut part = Part {
@@ -488,7 +488,7 @@ impl Plan {
 
 impl Cut {
     /// A patch somewhere in a picture.
-    fn pick(&self, image: usize, images: &[Image], rng: &mut ChaCha8Rng) -> Pick {
+    fn pick(&self, image: usize, images: &[TrainingImage], rng: &mut ChaCha8Rng) -> Pick {
         let (width, height) = cropped(images[image].size, self.scale);
         let factor = self.works_at.factor();
         Pick {
@@ -500,7 +500,7 @@ impl Cut {
     }
 
     /// Appends a patch that is degraded sample by sample.
-    fn append(&self, image: &Image, pick: Pick, kind: Bicubic, part: &mut Part) {
+    fn append(&self, image: &TrainingImage, pick: Pick, kind: Bicubic, part: &mut Part) {
         let Pick { x, y, turn, .. } = pick;
         let (scale, patch, factor) = (self.scale, self.patch, self.works_at.factor());
         let region = |factor: usize| Region {
@@ -511,8 +511,8 @@ impl Cut {
         for index in 0..image.planes.len() {
             let plane = image.plane(index, scale);
             let input: Vec<f32> = match self.works_at {
-                WorksAt::Output => plane.degraded(scale, kind, &seen),
-                WorksAt::Input(_) => {
+                Upsampling::Pre => plane.degraded(scale, kind, &seen),
+                Upsampling::Post(_) => {
                     let small = plane.shrunk(scale, kind, &seen);
                     small.into_iter().map(f32::from).collect()
                 }
@@ -529,7 +529,7 @@ impl Cut {
     /// Appends patches whose surroundings are degraded with them.
     fn append_windowed(
         &self,
-        images: &[Image],
+        images: &[TrainingImage],
         picks: &[Pick],
         how: &Windowed,
         rng: &mut ChaCha8Rng,
@@ -553,10 +553,10 @@ impl Cut {
         for (i, (window, pick)) in windows.iter().zip(picks).enumerate() {
             let ((left, top), (x, y)) = (window.offset, window.small_offset);
             let input = match self.works_at {
-                WorksAt::Output => how
+                Upsampling::Pre => how
                     .enlarged(&small[i], window.size)
                     .crop(left, top, patch, patch),
-                WorksAt::Input(_) => small[i].crop(x, y, patch, patch),
+                Upsampling::Post(_) => small[i].crop(x, y, patch, patch),
             };
             let turn = |raster: &Raster, side: usize, out: &mut Vec<f32>| {
                 raster
@@ -622,7 +622,7 @@ impl Window {
 /// # Errors
 ///
 /// A recipe of an unknown model.
-pub fn steps_per_epoch(images: &[Image], recipe: &Recipe) -> Result<u64> {
+pub fn steps_per_epoch(images: &[TrainingImage], recipe: &Recipe) -> Result<u64> {
     let cuts = cuts(recipe)?;
     let weights: f64 = cuts.iter().map(|cut| cut.weight).sum();
     // Mean over the scales as they are drawn.
@@ -713,7 +713,7 @@ mod tests {
 
     fn save(path: &Path, width: usize, height: usize) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let mut picture = Picture::new(width, height, 3);
+        let mut picture = Image::new(width, height, 3);
         picture
             .data
             .iter_mut()
@@ -722,7 +722,7 @@ mod tests {
         picture.save(path).unwrap();
     }
 
-    fn names(images: &[Image]) -> Vec<&str> {
+    fn names(images: &[TrainingImage]) -> Vec<&str> {
         images.iter().map(|i| i.name.as_str()).collect()
     }
 
@@ -784,8 +784,9 @@ mod tests {
 
     #[test]
     fn the_split_depends_on_names_only() {
-        let picture = Picture::new(8, 8, 1);
-        let image = |i: usize| Image::new(&format!("{i}.png"), &picture, Channels::Luma, 1.0);
+        let picture = Image::new(8, 8, 1);
+        let image =
+            |i: usize| TrainingImage::new(&format!("{i}.png"), &picture, Channels::Luma, 1.0);
         for validation in [0.2, 5.0] {
             let forward = split((0..50).map(image).collect(), validation).1;
             let mut backward = split((0..50).rev().map(image).collect(), validation).1;
@@ -980,11 +981,11 @@ mod tests {
 
     #[test]
     fn grey_files_fill_three_planes() {
-        let mut picture = Picture::new(2, 1, 1);
+        let mut picture = Image::new(2, 1, 1);
         picture.data = vec![0, 255];
-        let rgb = Image::new("g", &picture, Channels::Rgb, 1.0);
+        let rgb = TrainingImage::new("g", &picture, Channels::Rgb, 1.0);
         assert_eq!(rgb.planes, vec![vec![0, 255]; 3]);
-        let luma = Image::new("g", &picture, Channels::Luma, 1.0);
+        let luma = TrainingImage::new("g", &picture, Channels::Luma, 1.0);
         assert_eq!(luma.planes, vec![vec![16, 235]]);
     }
 }

@@ -4,7 +4,7 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use srfilter::frame::Picture;
+use srfilter::frame::Image;
 use std::f32::consts::{PI, TAU};
 
 /// Side of a drawn picture in pixels.
@@ -20,7 +20,7 @@ type Color = [f32; 3];
 type Point = [f32; 2];
 
 /// Picture number `index` of the series that `seed` begins.
-pub fn picture(seed: u32, index: usize) -> Picture {
+pub fn picture(seed: u32, index: usize) -> Image {
     let stream = crate::fnv(&format!("drawn {index}"));
     let mut artist = Artist {
         rng: ChaCha8Rng::seed_from_u64(u64::from(seed) ^ stream),
@@ -37,7 +37,7 @@ pub fn picture(seed: u32, index: usize) -> Picture {
             _ => artist.ring(),
         }
     }
-    let mut picture = Picture::new(SIDE, SIDE, 3);
+    let mut picture = Image::new(SIDE, SIDE, 3);
     let samples = artist.canvas.iter().flatten();
     for (target, value) in picture.data.iter_mut().zip(samples) {
         *target = (value * 255.0 + 0.5) as u8;

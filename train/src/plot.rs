@@ -6,7 +6,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 use srfilter::Scale;
-use srfilter::frame::Picture;
+use srfilter::frame::Image;
 use std::ops::Range;
 use std::path::Path;
 
@@ -35,7 +35,7 @@ struct Curve {
 pub fn save(events: &[Event], path: &Path) -> Result<()> {
     register_font(FONT, FontStyle::Normal, dejavu::sans::regular())
         .map_err(|_| anyhow!("the built-in font cannot be read"))?;
-    let mut picture = Picture::new(SIZE.0 as usize, SIZE.1 as usize, 3);
+    let mut picture = Image::new(SIZE.0 as usize, SIZE.1 as usize, 3);
     draw(events, &mut picture.data).map_err(|e| anyhow!("cannot draw the curves: {e}"))?;
     let partial = path.with_extension("partial.png");
     picture.save(&partial)?;
@@ -226,7 +226,7 @@ mod tests {
         let all: Vec<Event> = (1..40).flat_map(|s| [train(s), validation(s)]).collect();
         for events in [&all[..0], &all[..1], &all[1..2], &all[..]] {
             save(events, &path).unwrap();
-            let picture = Picture::open(&path).unwrap();
+            let picture = Image::open(&path).unwrap();
             assert_eq!((picture.width, picture.height), (1000, 1200));
             assert!(picture.data.iter().any(|&v| v < 50), "no ink");
         }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use srfilter::Scale;
-use srfilter::models::{self, Architecture, Channels, Scales, WorksAt};
+use srfilter::models::{self, Architecture, Channels, Scales, Upsampling};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -747,9 +747,9 @@ impl Recipe {
         if let Some(scale) = train.scales.iter().find(|scale| !list.contains(scale)) {
             bail!("{name} has no weights for scale {scale}, only for {known}");
         }
-        let served = |scale: &Scale| match architecture.works_at(*scale) {
-            WorksAt::Output => list.contains(scale),
-            WorksAt::Input(_) => list.last().is_some_and(|last| scale <= last),
+        let served = |scale: &Scale| match architecture.upsampling(*scale) {
+            Upsampling::Pre => list.contains(scale),
+            Upsampling::Post(_) => list.last().is_some_and(|last| scale <= last),
         };
         if let Some(scale) = train.validate_scales.iter().find(|&scale| !served(scale)) {
             bail!("{name} cannot be validated at scale {scale}, only at {known}");
@@ -835,7 +835,7 @@ fn default_recipe(name: &str, config: &Table, drawn: bool) -> Result<Recipe> {
         PerStep::Number(_) if scales.len() > 1 => scales.iter().map(|&s| common(s)).collect(),
         _ => Vec::new(),
     };
-    let small = matches!(architecture.works_at(scales[0]), WorksAt::Input(_));
+    let small = matches!(architecture.upsampling(scales[0]), Upsampling::Post(_));
     let (patch, degradation, lr, schedule) = match (luma, small) {
         (true, false) => (48, Degradation::Matlab, 3e-4, Schedule::Cosine),
         (true, true) => (32, Degradation::Matlab, 1e-3, Schedule::Cosine),

@@ -12,7 +12,7 @@ use crate::trainer::{Report, Trainer};
 use crate::validate::{Quality, Validator, mean_gain};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use srfilter::engine::{DeviceChoice, Place};
+use srfilter::engine::{ComputeDevice, DeviceChoice};
 use srfilter::models;
 use srfilter::weights::{Card, Checkpoint};
 use std::io::IsTerminal;
@@ -78,7 +78,7 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
     if let Some(state) = &state {
         state.check_data(&dataset.fingerprint)?;
     }
-    let mut trainer = Trainer::on(place.device(), &recipe, &dataset, state)?;
+    let mut trainer = Trainer::on(place.candle_device(), &recipe, &dataset, state)?;
     let (scales, method) = (recipe.validation_scales(), Method::new(&recipe.data)?);
     let validator = Validator::new(&dataset.held_back, scales, &method)?;
     if options.dry_run {
@@ -268,7 +268,7 @@ fn progress_bar(trainer: &Trainer) -> ProgressBar {
 struct Session {
     folder: Folder,
     recipe: Recipe,
-    place: Place,
+    place: ComputeDevice,
     trainer: Trainer,
     validator: Validator,
     log: Log,
@@ -316,7 +316,7 @@ impl Session {
         let out = self.folder.0.display();
         let place = self.place.name();
         eprintln!("training {model} ({weights} weights) on {place} from step {step} into {out}");
-        if let Some(lacks) = self.place.lacks() {
+        if let Some(lacks) = self.place.missing_cudnn() {
             eprintln!("slower than could be: {lacks}");
         }
         self.record(Event::Start {

@@ -12,10 +12,10 @@ use crate::schedule::{Course, Position, rate};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
-use srfilter::models::{Architecture, Deployed, Network, Scales};
+use srfilter::models::{Architecture, Network, Reparameterized, Scales};
 use srfilter::nn::BatchNorm;
 use srfilter::ops::{Border, gradients, recording};
-use srfilter::weights::{Checkpoint, Hints};
+use srfilter::weights::{Checkpoint, LoadOverrides};
 use std::collections::{HashMap, HashSet};
 use std::mem::discriminant;
 use std::path::{Path, PathBuf};
@@ -257,13 +257,13 @@ impl Trainer {
     /// # Errors
     ///
     /// A computation that fails.
-    pub fn deployed(&self) -> Result<Deployed> {
+    pub fn deployed(&self) -> Result<Reparameterized> {
         let vars = self.average.as_ref().map_or(&self.vars, Average::vars);
-        let same = || Deployed {
+        let same = || Reparameterized {
             architecture: self.architecture.clone(),
             tensors: tensors(vars).collect(),
         };
-        Ok(self.network().deployed()?.unwrap_or_else(same))
+        Ok(self.network().reparameterized()?.unwrap_or_else(same))
     }
 
     /// The parameters by name.
@@ -367,9 +367,9 @@ impl Trainer {
             Tensor::from_slice(samples, (batch, planes, side, side), &self.device)
         };
         let make = |part: &Part| -> Result<Made> {
-            let network = self.network.in_training(part.scale)?;
+            let network = self.network.training_network(part.scale)?;
             let output = network.forward(&tensor(&part.input, patch)?)?;
-            let (side, middle) = (patch * network.works_at().factor(), output.dim(3)?);
+            let (side, middle) = (patch * network.upsampling().factor(), output.dim(3)?);
             let target = center(&tensor(&part.target, side)?, middle)?;
             let real = match part.real.is_empty() {
                 true => target.clone(),
@@ -448,15 +448,17 @@ fn judge(
 fn given(path: &Path, recipe: &Recipe, wanted: &Architecture) -> Result<(Store, String)> {
     let file = Checkpoint::open(path)?;
     let found = file.card()?.map(|card| card.architecture);
-    let made = found.as_ref().and_then(Architecture::makes);
+    let made = found
+        .as_ref()
+        .and_then(Architecture::generated_architecture);
     let tensors: HashMap<String, Tensor> = match made {
         _ if State::is_state(&file) => State::load(path)?.weights(),
         Some(made) if discriminant(&made) == discriminant(wanted) => {
             let origin = file.origin();
             ensure!(made == *wanted, "{origin} makes {made:?}, not {wanted:?}");
             let scale = recipe.train.scales.first().context("no scale")?;
-            let (_, hypernetwork) = file.network(&Hints::default())?;
-            let made = hypernetwork.made(*scale)?.into_iter();
+            let (_, hypernetwork) = file.network(&LoadOverrides::default())?;
+            let made = hypernetwork.generate_weights(*scale)?.into_iter();
             made.flatten().collect()
         }
         _ => file.tensors().clone(),
@@ -491,7 +493,7 @@ fn settings(recipe: &Recipe) -> Settings {
 fn open_path(architecture: &Architecture, vars: &Vars) -> Result<()> {
     for (name, var) in vars {
         let mut values = var.flatten_all()?.to_vec1::<f32>()?;
-        if architecture.open_path(name, &mut values) {
+        if architecture.identity_init(name, &mut values) {
             var.set(&Tensor::from_vec(values, var.shape(), var.device())?)?;
         }
     }
@@ -503,7 +505,7 @@ fn make(architecture: &Architecture, scales: &Scales, model: &Model, vars: &Vars
     // On the CPU, where the files are.
     let store = Store::given("the new weights", tensors(vars).collect());
     let network = architecture.build(&store.builder(), scales.clone())?;
-    let kind = architecture.makes();
+    let kind = architecture.generated_architecture();
     let open = |(&scale, path): (&Scale, &PathBuf)| {
         let file = Checkpoint::open(path)?;
         if let (Some(card), Some(kind)) = (file.card()?, &kind) {
@@ -520,7 +522,7 @@ fn make(architecture: &Architecture, scales: &Scales, model: &Model, vars: &Vars
         .iter()
         .map(|(scale, file)| (*scale, file.tensors()))
         .collect();
-    let made = network.making(&wanted, model.init.is_none())?;
+    let made = network.fit_generator(&wanted, model.init.is_none())?;
     for (name, tensor) in made.context("makes: only a hypernetwork makes other networks")? {
         let var = vars
             .get(&name)
@@ -540,7 +542,7 @@ fn make(architecture: &Architecture, scales: &Scales, model: &Model, vars: &Vars
 /// Networks without padding must leave something of a patch.
 fn check_patch(recipe: &Recipe, network: &dyn Network) -> Result<()> {
     for &scale in &recipe.train.scales {
-        let ready = network.at(scale)?;
+        let ready = network.for_scale(scale)?;
         let lost = 2 * ready.halo();
         ensure!(
             ready.border() != Border::Valid || recipe.data.patch > lost,

@@ -1,7 +1,7 @@
 //! Validation: PSNR of the network and of bicubic interpolation on pictures
 //! that are never trained on.
 
-use crate::data::Image;
+use crate::data::TrainingImage;
 use crate::degrade::raster::Raster;
 use crate::degrade::{Bicubic, Method, Windowed, cropped};
 use crate::fnv;
@@ -14,7 +14,7 @@ use srfilter::Scale;
 use srfilter::frame::resample::{Region, Resampler};
 use srfilter::frame::to_u8;
 use srfilter::metrics::{psnr, shave};
-use srfilter::models::{Network, ScaledNetwork, WorksAt};
+use srfilter::models::{Network, ScaleNetwork, Upsampling};
 use srfilter::ops::Border;
 
 /// Side of the middle part of a picture that is validated on, in pixels:
@@ -81,15 +81,15 @@ impl Validator {
     /// # Errors
     ///
     /// A degradation that fails.
-    pub fn new(images: &[Image], scales: &[Scale], method: &Method) -> Result<Self> {
+    pub fn new(images: &[TrainingImage], scales: &[Scale], method: &Method) -> Result<Self> {
         if images.is_empty() {
             return Ok(Self(Vec::new()));
         }
-        let middles: Vec<Image> = images.iter().map(|image| image.center(SIDE)).collect();
+        let middles: Vec<TrainingImage> = images.iter().map(|image| image.center(SIDE)).collect();
         let cases = |&scale: &Scale| {
             let cases = match method {
                 Method::Bicubic(kind) => {
-                    let case = |image: &Image| Case::new(image, scale, *kind);
+                    let case = |image: &TrainingImage| Case::new(image, scale, *kind);
                     middles.iter().map(case).collect()
                 }
                 Method::Windowed(how) => windowed(&middles, scale, how)?,
@@ -110,7 +110,7 @@ impl Validator {
         let planes = network.channels().count();
         let quality = |(scale, cases): &(Scale, Vec<Case>)| -> Result<Quality> {
             let native = network.scales().nearest(*scale).unwrap_or(*scale);
-            let ready = network.at(native)?;
+            let ready = network.for_scale(native)?;
             let border = scale.factor().ceil() as usize;
             let (mut ours, mut bicubic) = (0.0, 0.0);
             for case in cases {
@@ -129,7 +129,7 @@ impl Validator {
 }
 
 /// The pictures at one scale, made small by windows that are all there is of them.
-fn windowed(images: &[Image], scale: Scale, how: &Windowed) -> Result<Vec<Case>> {
+fn windowed(images: &[TrainingImage], scale: Scale, how: &Windowed) -> Result<Vec<Case>> {
     let mut rng = ChaCha8Rng::seed_from_u64(fnv(&format!("validation x{scale}")));
     let large: Vec<Raster> = images
         .iter()
@@ -170,7 +170,7 @@ fn rounded(samples: &[f32]) -> Vec<u8> {
 }
 
 impl Case {
-    fn new(image: &Image, scale: Scale, kind: Bicubic) -> Self {
+    fn new(image: &TrainingImage, scale: Scale, kind: Bicubic) -> Self {
         let planes = || (0..image.planes.len()).map(|i| image.plane(i, scale));
         let first = image.plane(0, scale);
         let (size, small_size) = (first.size, first.shrunk_size(scale));
@@ -195,10 +195,10 @@ impl Case {
     }
 
     /// What a network makes of it, at the target's size.
-    fn made(&self, network: &dyn ScaledNetwork, planes: usize, device: &Device) -> Result<Vec<u8>> {
-        let input = match network.works_at() {
-            WorksAt::Output => &self.enlarged,
-            WorksAt::Input(_) => &self.small,
+    fn made(&self, network: &dyn ScaleNetwork, planes: usize, device: &Device) -> Result<Vec<u8>> {
+        let input = match network.upsampling() {
+            Upsampling::Pre => &self.enlarged,
+            Upsampling::Post(_) => &self.small,
         };
         let (width, height) = input.size;
         let x = input.samples.iter().map(|v| v / PEAK).collect();
@@ -213,7 +213,7 @@ impl Case {
         let y = network.forward(&x)?.detach();
         let y: Vec<f32> = y.flatten_all()?.to_vec1()?;
         let y: Vec<f32> = y.iter().map(|v| (v * PEAK).clamp(0.0, PEAK)).collect();
-        let factor = network.works_at().factor();
+        let factor = network.upsampling().factor();
         let size = (factor * width, factor * height);
         if size == self.target.size {
             return Ok(rounded(&y));
@@ -268,7 +268,7 @@ mod tests {
             let network = Architecture::Srcnn(config)
                 .build(&vb, Scales::list([scale]))
                 .unwrap();
-            let image = Image::new("d", &drawn::picture(1, 0), channels, 1.0);
+            let image = TrainingImage::new("d", &drawn::picture(1, 0), channels, 1.0);
             let validator = Validator::new(&[image], &[scale], &MATLAB).unwrap();
             let measured = validator.measure(network.as_ref(), &Device::Cpu).unwrap();
             assert!((20.0..40.0).contains(&measured[0].bicubic), "{measured:?}");
@@ -283,7 +283,7 @@ mod tests {
         let whole = Scales::list([2, 3].map(Scale::whole));
         let architecture = Architecture::Espcn(espcn::Config::default());
         let network = architecture.build(&vb, whole).unwrap();
-        let image = Image::new("d", &drawn::picture(1, 0), Channels::Luma, 1.0);
+        let image = TrainingImage::new("d", &drawn::picture(1, 0), Channels::Luma, 1.0);
         for (scale, off) in [("2", 1e-3), ("3", 1e-3), ("3/2", 0.7), ("5/2", 0.7)] {
             let scale = scale.parse().unwrap();
             let images = std::slice::from_ref(&image);

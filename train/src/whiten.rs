@@ -11,7 +11,7 @@
 //!
 //! James Martens, Roger Grosse, "Optimizing Neural Networks with
 //! Kronecker-factored Approximate Curvature", ICML 2015; Frederik Benzing,
-//! "Gradient Descent on Neurons and its Link to Approximate Second-Order
+//! "Gradient Descent on Neurons and its ChainLayer to Approximate Second-Order
 //! Optimization", ICML 2022 (why the input half is the one that counts). The
 //! root comes from the Newton-Schulz iteration: Nicholas J. Higham,
 //! "Functions of Matrices", SIAM 2008, section 6.3.

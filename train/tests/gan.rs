@@ -147,7 +147,7 @@ fn the_discriminator_judges_the_pictures_of_the_same_step() {
             Tensor::from_slice(samples, (batch_size, 3, side, side), &Device::Cpu).unwrap()
         };
         let judged = |trainer: &Trainer| {
-            let network = trainer.network().in_training(Scale::whole(2)).unwrap();
+            let network = trainer.network().training_network(Scale::whole(2)).unwrap();
             let made = network.forward(&tensor(&batch[0].input, 8)).unwrap();
             let settings = Settings::default();
             let adversary = Adversary::new(&recipe, settings, None, &Device::Cpu)

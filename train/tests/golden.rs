@@ -86,7 +86,11 @@ fn device() -> Device {
     #[cfg(feature = "cuda")]
     if std::env::var_os(emulated::INSIDE).is_some() {
         use srfilter::engine::DeviceChoice;
-        return DeviceChoice::Cuda(0).resolve().unwrap().device().clone();
+        return DeviceChoice::Cuda(0)
+            .resolve()
+            .unwrap()
+            .candle_device()
+            .clone();
     }
     Device::Cpu
 }
@@ -288,7 +292,7 @@ fn golden_train_srcnn_y() {
     let architecture = Architecture::Srcnn(srcnn::Config::default());
     let (network, vars) = build(&folder, "srcnn_y", &architecture, Scales::Any, seed);
     let [x, target] = ["input", "target"].map(|name| input(name, &[4, 1, 33, 33], seed));
-    let network = network.at(Scale::whole(2)).unwrap();
+    let network = network.for_scale(Scale::whole(2)).unwrap();
     let loss = || {
         Loss::Mse
             .of(&network.forward(&x).unwrap(), &target)
@@ -306,7 +310,7 @@ fn golden_train_hypersrcnn() {
     let loss = || {
         let losses = [2, 4, 8, 16].map(|scale| {
             let data = |name: &str| input(&format!("{name}_x{scale}"), &[2, 3, 16, 16], seed);
-            let network = network.at(Scale::whole(scale)).unwrap();
+            let network = network.for_scale(Scale::whole(scale)).unwrap();
             let output = network.forward(&data("input")).unwrap();
             Loss::Mse.of(&output, &data("target")).unwrap()
         });
@@ -336,7 +340,7 @@ fn golden_train_srresnet_x4() {
     let x = x.broadcast_add(&mean).unwrap();
     let target = tensor("target", &[2, 3, 32, 32], 0.0, 1.0, seed);
     let target = target.to_device(&device()).unwrap();
-    let network = network.in_training(scale).unwrap();
+    let network = network.training_network(scale).unwrap();
     let loss = || {
         let y = ((network.forward(&x).unwrap() * 2.0).unwrap() - 1.0).unwrap();
         Loss::Mse.of(&y, &target).unwrap()
@@ -356,7 +360,7 @@ fn golden_train_hdsrnet_x2() {
     let x = input("input", &[2, 3, 12, 12], seed);
     let target = tensor("target", &[2, 3, 24, 24], 127.5, 127.5, seed);
     let target = target.to_device(&device()).unwrap();
-    let network = network.in_training(scale).unwrap();
+    let network = network.training_network(scale).unwrap();
     let loss = || {
         let y = (network.forward(&x).unwrap() * 255.0).unwrap();
         Loss::L1.of(&y, &target).unwrap()
@@ -390,7 +394,7 @@ fn golden_train_drct_small_x2() {
     let (network, vars) = build(&folder, "drct_small_x2", &architecture, scales, seed);
     let x = input("input", &[2, 3, 16, 16], seed);
     let target = input("target", &[2, 3, 32, 32], seed);
-    let network = network.in_training(scale).unwrap();
+    let network = network.training_network(scale).unwrap();
     let loss = || Loss::L1.of(&network.forward(&x).unwrap(), &target).unwrap();
     let how = Steps {
         lr: 2e-4,
@@ -429,7 +433,7 @@ fn golden_train_lapan12() {
     let (network, vars) = build(&folder, "lapan12_x2", &architecture, scales, seed);
     let x = input("input", &[2, 3, 12, 12], seed);
     let target = input("target", &[2, 3, 24, 24], seed);
-    let network = network.in_training(scale).unwrap();
+    let network = network.training_network(scale).unwrap();
     let loss = || {
         let output = network.forward(&x).unwrap();
         Loss::Dssim.of(&output, &target).unwrap()
@@ -473,7 +477,7 @@ fn lapan_gradients(folder: &Path, seed: u64) -> impl Fn(&str) -> Tensor {
     let network = architecture.build(&vb, Scales::list([scale])).unwrap();
     let x = double(input("input", &[2, 3, 12, 12], seed));
     let target = double(input("target", &[2, 3, 24, 24], seed));
-    let output = network.at(scale).unwrap().forward(&x).unwrap();
+    let output = network.for_scale(scale).unwrap().forward(&x).unwrap();
     let gradients = Loss::Dssim
         .of(&output, &target)
         .unwrap()
@@ -589,7 +593,11 @@ fn golden_srgan_losses() {
 
     let x = input("input", &[2, 3, 24, 24], seed);
     let hr = input("target", &[2, 3, 96, 96], seed);
-    let sr = generator.in_training(scale).unwrap().forward(&x).unwrap();
+    let sr = generator
+        .training_network(scale)
+        .unwrap()
+        .forward(&x)
+        .unwrap();
     let judge = |picture: &Tensor| {
         let normal = normalised(picture).unwrap();
         discriminator.forward(&normal, true).unwrap()

@@ -10,7 +10,7 @@ mod emulated;
 
 use candle_core::{Device, Tensor};
 use srfilter::engine::DeviceChoice;
-use srfilter::weights::{Checkpoint, Hints};
+use srfilter::weights::{Checkpoint, LoadOverrides};
 use srfilter_train::checkpoint::State;
 use srfilter_train::data::Dataset;
 use srfilter_train::recipe::{Overrides, Recipe};
@@ -29,7 +29,7 @@ emulated! {
 
 fn gpu() -> Device {
     let place = DeviceChoice::Cuda(0).resolve().unwrap();
-    place.device().clone()
+    place.candle_device().clone()
 }
 
 fn table(text: &str) -> toml::Table {
@@ -240,6 +240,6 @@ fn runs_inside() {
     let moved = train("parts", 8, true, DeviceChoice::Cpu);
     assert_ne!(values(&moved.parameters), values(&resumed.parameters));
     let file = Checkpoint::open(dir.path().join("parts/best.safetensors")).unwrap();
-    let (_, network) = file.network(&Hints::default()).unwrap();
-    network.at("2".parse().unwrap()).unwrap();
+    let (_, network) = file.network(&LoadOverrides::default()).unwrap();
+    network.for_scale("2".parse().unwrap()).unwrap();
 }

@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{Device, Tensor};
-use srfilter::frame::Picture;
+use srfilter::frame::Image;
 use srfilter::models::{Channels, Network};
-use srfilter::weights::{Checkpoint, Hints};
+use srfilter::weights::{Checkpoint, LoadOverrides};
 use srfilter_train::checkpoint::State;
 use srfilter_train::data::Dataset;
 use srfilter_train::degrade::Method;
@@ -139,7 +139,7 @@ fn training_on_drawn_pictures_beats_bicubic() {
     });
     assert_eq!(boards.count(), 1);
 
-    let curves = Picture::open(dir.path().join("curves.png")).unwrap();
+    let curves = Image::open(dir.path().join("curves.png")).unwrap();
     assert!(curves.width > 100 && curves.data.iter().any(|&v| v != curves.data[0]));
     for name in ["best.safetensors", "last.safetensors"] {
         let file = Checkpoint::open(dir.path().join(name)).unwrap();
@@ -147,7 +147,7 @@ fn training_on_drawn_pictures_beats_bicubic() {
         assert!(card.training_data.contains("drawn"), "{card:?}");
         assert!(card.quality.contains("x2"), "{card:?}");
         assert_eq!(card.recipe_sha256.len(), 64);
-        file.network(&Hints::default()).unwrap();
+        file.network(&LoadOverrides::default()).unwrap();
     }
 }
 
@@ -345,7 +345,7 @@ fn what_is_deployed_has_no_branches_and_measures_the_same() {
     assert_eq!(names.len(), 2 * (1 + 2 + 2), "{names:?}");
     let card = file.card().unwrap().unwrap();
     assert!(card.quality.contains("x5/2"), "{card:?}");
-    let (_, deployed) = file.network(&Hints::default()).unwrap();
+    let (_, deployed) = file.network(&LoadOverrides::default()).unwrap();
     let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
     let trained = Trainer::new(&recipe, &dataset, Some(state)).unwrap();
     let scales = recipe.validation_scales();
@@ -586,7 +586,7 @@ fn a_hypernetwork_gives_networks_and_takes_them_back() {
     let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
     let trainer = Trainer::new(&recipe, &dataset, None).unwrap();
     let first = Checkpoint::open(&file).unwrap();
-    let (_, first) = first.network(&Hints::default()).unwrap();
+    let (_, first) = first.network(&LoadOverrides::default()).unwrap();
     let furthest = |a: &HashMap<String, Tensor>, b: &HashMap<String, Tensor>| {
         let apart = a.iter().map(|(name, a)| {
             let apart = (a - &b[name]).unwrap().abs().unwrap();
@@ -599,7 +599,10 @@ fn a_hypernetwork_gives_networks_and_takes_them_back() {
         let wanted = dir.path().join(scale).join("last.safetensors");
         let wanted = Checkpoint::open(wanted).unwrap();
         let at = |network: &dyn Network| -> HashMap<String, Tensor> {
-            let made = network.made(scale.parse().unwrap()).unwrap().unwrap();
+            let made = network
+                .generate_weights(scale.parse().unwrap())
+                .unwrap()
+                .unwrap();
             made.into_iter().collect()
         };
         assert!(furthest(&at(trainer.network()), wanted.tensors()) < 1e-5);
@@ -851,7 +854,7 @@ fn the_binary_says_what_is_wrong_in_a_line() {
 fn pictures(folder: &Path, count: u8) {
     std::fs::create_dir_all(folder).unwrap();
     for n in 0..count {
-        let mut picture = Picture::new(64, 64, 3);
+        let mut picture = Image::new(64, 64, 3);
         let samples = picture.data.iter_mut().enumerate();
         samples.for_each(|(i, v)| *v = ((i / 7) as u8).wrapping_mul(n + 3));
         picture.save(folder.join(format!("{n}.png"))).unwrap();

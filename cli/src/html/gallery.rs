@@ -12,7 +12,7 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use maud::{Markup, html};
 use srfilter::Scale;
-use srfilter::frame::Picture;
+use srfilter::frame::Image;
 use srfilter::models::BICUBIC;
 use std::collections::HashMap;
 
@@ -36,7 +36,7 @@ pub(crate) struct Place {
 struct Shot {
     area: Area,
     /// The part by what made it, original and references first.
-    parts: Vec<(String, Picture)>,
+    parts: Vec<(String, Image)>,
 }
 
 /// A part of every picture that was measured.
@@ -218,7 +218,7 @@ fn choose(report: &Report) -> Vec<Choice<'_>> {
 }
 
 /// A picture as a part of a page.
-fn data_uri(picture: &Picture) -> Result<String> {
+fn data_uri(picture: &Image) -> Result<String> {
     let mut png = Vec::new();
     let color = match picture.channels {
         1 => ExtendedColorType::L8,

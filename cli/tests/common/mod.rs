@@ -4,7 +4,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use srfilter::Scale;
-use srfilter::frame::Picture;
+use srfilter::frame::Image;
 use srfilter::models::{Architecture, Channels, Scales, espcn, srcnn};
 use srfilter::weights::{Card, Checkpoint};
 use std::ffi::OsStr;
@@ -77,7 +77,7 @@ impl Desk {
         (width, height): (usize, usize),
         channels: usize,
     ) -> String {
-        let mut picture = Picture::new(width, height, channels);
+        let mut picture = Image::new(width, height, channels);
         for (i, value) in picture.data.iter_mut().enumerate() {
             let (pixel, channel) = (i / channels, i % channels);
             let (x, y) = ((pixel % width) as f64, (pixel / width) as f64);
@@ -154,8 +154,8 @@ impl Desk {
         self.0.path().join(name).exists()
     }
 
-    pub(crate) fn open(&self, name: &str) -> Picture {
-        Picture::open(self.path(name)).unwrap()
+    pub(crate) fn open(&self, name: &str) -> Image {
+        Image::open(self.path(name)).unwrap()
     }
 }
 

@@ -13,7 +13,7 @@ use gst::glib;
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
 use libloading::os::unix::Library;
-use srfilter::engine::{GpuPlane, Place, Upscaler};
+use srfilter::engine::{ComputeDevice, GpuPlane, Upscaler};
 use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -108,7 +108,7 @@ pub(super) fn formats() -> Vec<VideoFormat> {
 }
 
 /// Of memory of the host that the GPU copies from and to; `None` for the CPU.
-pub(super) fn allocator(place: &Place) -> Option<gst::Allocator> {
+pub(super) fn allocator(place: &ComputeDevice) -> Option<gst::Allocator> {
     super::host_memory::HostAllocator::of(place)
 }
 
@@ -135,7 +135,7 @@ unsafe impl Sync for Session {}
 impl Session {
     /// Shares the context of a GPU; `None` for the CPU, and where GStreamer
     /// cannot use the GPU.
-    pub(super) fn open(place: &Place) -> Option<Self> {
+    pub(super) fn open(place: &ComputeDevice) -> Option<Self> {
         let functions = FUNCTIONS.as_ref()?;
         let (device, handle) = place.context()?;
         let handle = NonNull::new(handle)?;
@@ -158,7 +158,7 @@ impl Session {
     }
 
     /// Whether it is that device's context.
-    pub(super) fn serves(&self, place: &Place) -> bool {
+    pub(super) fn serves(&self, place: &ComputeDevice) -> bool {
         place
             .context()
             .is_some_and(|(_, handle)| handle == self.handle.as_ptr())

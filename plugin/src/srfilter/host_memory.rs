@@ -4,7 +4,7 @@
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use srfilter::engine::Place;
+use srfilter::engine::ComputeDevice;
 
 glib::wrapper! {
     /// Allocates it; usual memory where there is none left.
@@ -14,8 +14,8 @@ glib::wrapper! {
 
 impl HostAllocator {
     /// Of a GPU; `None` for the CPU.
-    pub(super) fn of(place: &Place) -> Option<gst::Allocator> {
-        if place.device().is_cpu() {
+    pub(super) fn of(place: &ComputeDevice) -> Option<gst::Allocator> {
+        if place.candle_device().is_cpu() {
             return None;
         }
         let allocator: Self = glib::Object::new();
@@ -26,7 +26,7 @@ impl HostAllocator {
 }
 
 mod imp {
-    use super::Place;
+    use super::ComputeDevice;
     use gst::glib;
     use gst::glib::translate::IntoGlibPtr;
     use gst::subclass::prelude::*;
@@ -34,7 +34,7 @@ mod imp {
 
     #[derive(Debug, Default)]
     pub struct HostAllocator {
-        pub(super) place: OnceLock<Place>,
+        pub(super) place: OnceLock<ComputeDevice>,
     }
 
     #[glib::object_subclass]

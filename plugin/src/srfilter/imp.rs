@@ -27,9 +27,11 @@ use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 use gst_video::VideoInfo;
 use gst_video::subclass::prelude::*;
-use srfilter::engine::{DeviceChoice, Job, Options, Place, Precision, Shape, Upscaler};
+use srfilter::engine::{
+    ComputeDevice, DeviceChoice, FrameSpec, Precision, UpscaleOptions, UpscaleSpec, Upscaler,
+};
 use srfilter::models;
-use srfilter::weights::{Hints, Loaded};
+use srfilter::weights::{LoadOverrides, Model};
 use srfilter::{Error, Scale};
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -52,9 +54,9 @@ struct Source {
 }
 
 impl Source {
-    fn load(&self) -> srfilter::Result<Arc<Loaded>> {
+    fn load(&self) -> srfilter::Result<Arc<Model>> {
         let weights = self.weights.as_deref().map(Path::new);
-        Loaded::open(self.model.as_deref(), weights, &Hints::default())
+        Model::load(self.model.as_deref(), weights, &LoadOverrides::default())
     }
 }
 
@@ -95,8 +97,8 @@ type Infos = (VideoInfo, VideoInfo);
 /// What runs. Locked for as long as a frame takes: the streaming thread's own.
 struct State {
     source: Source,
-    model: Arc<Loaded>,
-    options: Options,
+    model: Arc<Model>,
+    options: UpscaleOptions,
     wish: Wish,
     infos: Option<Infos>,
     upscaler: Option<Upscaler>,
@@ -336,7 +338,7 @@ impl BaseTransformImpl for SrFilter {
             state.model,
             place.name()
         );
-        if let Some(why) = place.why() {
+        if let Some(why) = place.fallback_reason() {
             gst::info!(CAT, imp = self, "no GPU: {why}");
         }
         // The device may have changed in READY.
@@ -579,17 +581,21 @@ impl VideoFilterImpl for SrFilter {
         }
         let overlaps = lock(&self.state)
             .as_ref()
-            .and_then(|state| Some(state.upscaler.as_ref()?.overlaps()));
+            .and_then(|state| Some(state.upscaler.as_ref()?.supports_pipelining()));
         let on_host = ![incaps, outcaps]
             .into_iter()
             .any(|caps| cuda::is_cuda(caps));
         self.decide_overlap(on_host && overlaps == Some(true));
         self.publish(1);
-        let given_up = lock(&self.state)
-            .as_ref()
-            .and_then(|state| state.upscaler.as_ref()?.given_up().map(str::to_owned));
-        if let Some(why) = given_up {
-            self.warn_of_cpu(&why);
+        let given_up = lock(&self.state).as_ref().and_then(|state| {
+            state
+                .upscaler
+                .as_ref()?
+                .fallback_reason()
+                .map(str::to_owned)
+        });
+        if let Some(fallback_reason) = given_up {
+            self.warn_of_cpu(&fallback_reason);
         }
         self.parent_set_info(incaps, in_info, outcaps, out_info)
     }
@@ -600,7 +606,7 @@ impl VideoFilterImpl for SrFilter {
         outframe: &mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         self.enlarge(|upscaler| {
-            let shape = upscaler.job().input;
+            let shape = upscaler.spec().input;
             let input = video::frame_ref(inframe, &shape)?;
             let mut output = video::frame_mut(outframe, &shape)?;
             upscaler.process(&input, &mut output)
@@ -612,12 +618,12 @@ impl VideoFilterImpl for SrFilter {
 
 impl State {
     /// The state, and the device that computes.
-    fn new(settings: &Settings) -> srfilter::Result<(Self, Place)> {
-        let options = Options {
+    fn new(settings: &Settings) -> srfilter::Result<(Self, ComputeDevice)> {
+        let options = UpscaleOptions {
             device: settings.device.parse()?,
             precision: settings.precision.parse()?,
             threads: settings.threads as usize,
-            ..Options::default()
+            ..UpscaleOptions::default()
         };
         let place = options.device.resolve()?;
         let state = Self {
@@ -638,7 +644,7 @@ impl State {
     }
 
     /// The upscaler of a model; none where nothing is negotiated or sizes are equal.
-    fn upscaler(&self, model: &Arc<Loaded>) -> srfilter::Result<Option<Upscaler>> {
+    fn upscaler(&self, model: &Arc<Model>) -> srfilter::Result<Option<Upscaler>> {
         let Some((from, to)) = &self.infos else {
             return Ok(None);
         };
@@ -646,7 +652,7 @@ impl State {
         if from_size == to_size {
             return Ok(None);
         }
-        let job = Job {
+        let job = UpscaleSpec {
             input: shape(from)?,
             output: (to.width() as usize, to.height() as usize),
             scale: self.wish.between(from_size, to_size),
@@ -658,7 +664,7 @@ impl State {
     /// with sizes that downstream pins, this is all that happens.
     fn set_wish(&mut self, wish: Wish) -> srfilter::Result<()> {
         if let (Wish::Factor(scale), Some((from, _))) = (wish, &self.infos) {
-            let job = Job::exact(shape(from)?, scale);
+            let job = UpscaleSpec::scaled(shape(from)?, scale);
             Upscaler::check(&self.model, &job, &self.options)?;
         }
         self.wish = wish;
@@ -666,7 +672,7 @@ impl State {
     }
 }
 
-fn shape(info: &VideoInfo) -> srfilter::Result<Shape> {
+fn shape(info: &VideoInfo) -> srfilter::Result<FrameSpec> {
     let unknown = || Error::Frame(format!("format {} is not served", info.format()));
     video::shape(info).ok_or_else(unknown)
 }
@@ -737,12 +743,15 @@ impl SrFilter {
         let Some(upscaler) = upscaler else {
             return Err(gst::FlowError::NotNegotiated);
         };
-        let known = upscaler.given_up().is_some();
+        let known = upscaler.fallback_reason().is_some();
         let result = make(upscaler);
-        let given_up = upscaler.given_up().filter(|_| !known).map(str::to_owned);
+        let given_up = upscaler
+            .fallback_reason()
+            .filter(|_| !known)
+            .map(str::to_owned);
         drop(state);
-        if let Some(why) = given_up {
-            self.warn_of_cpu(&why);
+        if let Some(fallback_reason) = given_up {
+            self.warn_of_cpu(&fallback_reason);
         }
         let made = result.map_err(|error| {
             gst::element_imp_error!(
@@ -868,7 +877,7 @@ impl SrFilter {
         stats.resampled = upscaler.is_some_and(Upscaler::resamples);
         stats.tiles = upscaler.map_or(0, |u| u.tiles() as u64);
         if let Some(upscaler) = upscaler {
-            upscaler.place().name().clone_into(&mut stats.device);
+            upscaler.device().name().clone_into(&mut stats.device);
             stats.precision = upscaler.precision();
         }
         let structure = gst::Structure::builder("srfilter-model-changed")

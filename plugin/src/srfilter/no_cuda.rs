@@ -1,7 +1,7 @@
 //! Builds without CUDA have no frames in a GPU's memory.
 
 use gst_video::VideoInfo;
-use srfilter::engine::{Place, Upscaler};
+use srfilter::engine::{ComputeDevice, Upscaler};
 
 /// There is none.
 pub(super) enum Session {}
@@ -12,7 +12,7 @@ pub(super) fn formats() -> Vec<gst_video::VideoFormat> {
 }
 
 /// No GPU copies from or to anything.
-pub(super) fn allocator(_: &Place) -> Option<gst::Allocator> {
+pub(super) fn allocator(_: &ComputeDevice) -> Option<gst::Allocator> {
     None
 }
 
@@ -22,11 +22,11 @@ pub(super) fn is_cuda(_: &gst::CapsRef) -> bool {
 }
 
 impl Session {
-    pub(super) fn open(_: &Place) -> Option<Self> {
+    pub(super) fn open(_: &ComputeDevice) -> Option<Self> {
         None
     }
 
-    pub(super) fn serves(&self, _: &Place) -> bool {
+    pub(super) fn serves(&self, _: &ComputeDevice) -> bool {
         match *self {}
     }
 

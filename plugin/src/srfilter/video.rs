@@ -5,7 +5,7 @@ use gst_video::{
     VideoChromaSite, VideoColorMatrix, VideoColorPrimaries, VideoColorRange, VideoFormat,
     VideoInfo, VideoTransferFunction,
 };
-use srfilter::engine::Shape;
+use srfilter::engine::FrameSpec;
 use srfilter::frame::{Color, FrameMut, FrameRef, Matrix, PixelFormat, Range, Siting};
 
 /// The formats of the pad templates, in order of preference.
@@ -42,8 +42,8 @@ fn color(info: &VideoInfo) -> Color {
 }
 
 /// What frames of these caps look like, or `None` for a format that is not served.
-pub(super) fn shape(info: &VideoInfo) -> Option<Shape> {
-    Some(Shape {
+pub(super) fn shape(info: &VideoInfo) -> Option<FrameSpec> {
+    Some(FrameSpec {
         format: PixelFormat::from_name(info.format().to_str())?,
         size: (info.width() as usize, info.height() as usize),
         color: color(info),
@@ -53,7 +53,7 @@ pub(super) fn shape(info: &VideoInfo) -> Option<Shape> {
 /// A mapped frame to read.
 pub(super) fn frame_ref<'a>(
     frame: &'a gst_video::VideoFrameRef<&gst::BufferRef>,
-    shape: &Shape,
+    shape: &FrameSpec,
 ) -> srfilter::Result<FrameRef<'a>> {
     let planes: Vec<(&[u8], usize)> = (0..frame.n_planes())
         .filter_map(|plane| {
@@ -67,7 +67,7 @@ pub(super) fn frame_ref<'a>(
 /// A mapped frame to write.
 pub(super) fn frame_mut<'a>(
     frame: &'a mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
-    shape: &Shape,
+    shape: &FrameSpec,
 ) -> srfilter::Result<FrameMut<'a>> {
     let (size, count) = (size(frame), frame.n_planes() as usize);
     let strides: Vec<usize> = (0..frame.n_planes())

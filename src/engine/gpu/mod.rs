@@ -7,16 +7,17 @@
 mod network;
 
 use super::Precision;
-use super::stage::PEAK;
-use super::upscaler::{Job, Options, chroma_resamplers, direct_resamplers};
-use crate::frame::resample::{Axis, Resampler};
-use crate::frame::{Component, Family, FrameMut, FrameRef, Luma601, PixelFormat, YuvToRgb};
-use crate::models::{Channels, ScaledNetwork, WorksAt};
-use crate::nn::Packed;
+use super::upscaler::{UpscaleOptions, UpscaleSpec, chroma_resamplers, direct_resamplers};
+use crate::chain::PackedChain;
+use crate::frame::resample::{ResampleAxis, Resampler};
+use crate::frame::{
+    Component, Family, FrameMut, FrameRef, Luma601, MAX_VALUE, PixelFormat, YuvToRgb,
+};
+use crate::models::{Channels, ScaleNetwork, Upsampling};
 use crate::ops::cuda::{
     Bytes, ColorChange, Colors, Gpu, Half, HostMemory, Memory, Pinned, Program, Resample, Rows,
 };
-use crate::weights::Loaded;
+use crate::weights::Model;
 use crate::{Error, Result, Scale};
 use network::Network;
 use std::collections::VecDeque;
@@ -68,7 +69,7 @@ struct Stage {
 /// A job on a GPU.
 pub(super) struct GpuJob {
     gpu: Gpu,
-    job: Job,
+    job: UpscaleSpec,
     /// Rows of a band; 0: chosen here.
     tile: usize,
     channels: Channels,
@@ -100,7 +101,7 @@ struct Frames {
 impl Frames {
     /// Begins to make a frame of `input`, until [`Gpu::wait`]; fetches it where
     /// it is wanted in memory that the GPU cannot copy to.
-    fn begin(&mut self, job: &Job, input: &FrameRef<'_>, fetches: bool) -> Result<()> {
+    fn begin(&mut self, job: &UpscaleSpec, input: &FrameRef<'_>, fetches: bool) -> Result<()> {
         if !self.send_there(job, input)? {
             let format = job.input.format;
             let mut bytes = self.input.0.bytes();
@@ -124,7 +125,7 @@ impl Frames {
     }
 
     /// Takes the input from where it is, if the GPU can.
-    fn send_there(&mut self, job: &Job, input: &FrameRef<'_>) -> Result<bool> {
+    fn send_there(&mut self, job: &UpscaleSpec, input: &FrameRef<'_>) -> Result<bool> {
         let format = job.input.format;
         let planes = || (0..format.planes()).map(|plane| input.plane(plane));
         if !planes().all(|(data, _)| HostMemory::holds(data)) {
@@ -147,7 +148,7 @@ impl Frames {
     }
 
     /// What became of it.
-    fn finish(&mut self, job: &Job, output: &mut FrameMut<'_>) -> Result<()> {
+    fn finish(&mut self, job: &UpscaleSpec, output: &mut FrameMut<'_>) -> Result<()> {
         let format = job.input.format;
         if !self.fetches {
             if holds(output) {
@@ -170,7 +171,7 @@ impl Frames {
     }
 
     /// Copies what was made to where it is wanted.
-    fn fetch_there(&mut self, job: &Job, output: &mut FrameMut<'_>) -> Result<()> {
+    fn fetch_there(&mut self, job: &UpscaleSpec, output: &mut FrameMut<'_>) -> Result<()> {
         let format = job.input.format;
         let mut made = self.output.1.address();
         let mut copied = Ok(());
@@ -258,13 +259,13 @@ impl Bare {
 }
 
 /// A network on a GPU for inputs of one size, without frames around it: the
-/// GPU's counterpart of [`super::Plan`].
-pub struct GpuPlan {
+/// GPU's counterpart of [`super::ChainExecutor`].
+pub struct CudaChainExecutor {
     gpu: Gpu,
     bare: Bare,
 }
 
-impl std::fmt::Debug for GpuPlan {
+impl std::fmt::Debug for CudaChainExecutor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("GpuPlan")
             .field("made", &self.bare.made)
@@ -272,7 +273,7 @@ impl std::fmt::Debug for GpuPlan {
     }
 }
 
-impl GpuPlan {
+impl CudaChainExecutor {
     /// A plan for inputs of `size` (width, height); `None` if the network is
     /// no chain of convolutions that the kernels cover.
     ///
@@ -280,22 +281,22 @@ impl GpuPlan {
     ///
     /// A device that is no GPU or cannot be used, no memory left.
     pub fn new(
-        network: &dyn ScaledNetwork,
+        network: &dyn ScaleNetwork,
         size: (usize, usize),
-        options: &Options,
+        options: &UpscaleOptions,
     ) -> Result<Option<Self>> {
         let Some(chain) = network.chain()? else {
             return Ok(None);
         };
-        if Packed::of_chain(&chain)?.is_none() {
+        if PackedChain::of_chain(&chain)?.is_none() {
             return Ok(None);
         }
-        let gpu = Gpu::new(options.device.resolve()?.device())?;
+        let gpu = Gpu::new(options.device.resolve()?.candle_device())?;
         let Some(network) = Network::new(&gpu, &chain, half(options.precision))? else {
             return Ok(None);
         };
         let planes = (network.planes(), size);
-        let bare = Bare::new(&gpu, options.tile, planes, |builder, seen| {
+        let bare = Bare::new(&gpu, options.tile_size, planes, |builder, seen| {
             network.add(builder, seen)
         })?;
         // The weights are the program's from now on.
@@ -311,9 +312,15 @@ impl GpuPlan {
     ///
     /// A GPU that fails.
     pub fn run(&mut self, input: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
-        let samples = input.iter().copied().flatten().map(|value| value * PEAK);
+        let samples = input
+            .iter()
+            .copied()
+            .flatten()
+            .map(|value| value * MAX_VALUE);
         let mut made = self.bare.run(&self.gpu, samples)?;
-        made.iter_mut().flatten().for_each(|value| *value /= PEAK);
+        made.iter_mut()
+            .flatten()
+            .for_each(|value| *value /= MAX_VALUE);
         Ok(made)
     }
 
@@ -360,13 +367,13 @@ impl GpuJob {
     /// No memory left, a GPU that is gone.
     pub(super) fn new(
         gpu: Gpu,
-        model: &Loaded,
-        (job, scales, sizes): (&Job, &[Scale], &[(usize, usize)]),
+        model: &Model,
+        (job, scales, sizes): (&UpscaleSpec, &[Scale], &[(usize, usize)]),
         (half, tile): (Option<Half>, usize),
     ) -> Result<Option<Self>> {
         let mut stages = Vec::new();
         for (&scale, &to) in scales.iter().zip(sizes) {
-            let network = model.at(scale)?;
+            let network = model.for_scale(scale)?;
             let chain = match model.packed(scale)? {
                 Some(_) => network.chain()?,
                 None => None,
@@ -377,9 +384,9 @@ impl GpuJob {
             };
             stages.push(Stage {
                 network: on_gpu,
-                enlarged: match network.works_at() {
-                    WorksAt::Output => Some(to),
-                    WorksAt::Input(_) => None,
+                enlarged: match network.upsampling() {
+                    Upsampling::Pre => Some(to),
+                    Upsampling::Post(_) => None,
                 },
             });
         }
@@ -560,7 +567,7 @@ impl GpuJob {
     }
 
     fn frames_program(&self, gpu: &Gpu) -> Result<Frames> {
-        let Job { input, output, .. } = self.job;
+        let UpscaleSpec { input, output, .. } = self.job;
         let format = input.format;
         let length = |size| {
             (0..format.planes())
@@ -731,7 +738,7 @@ impl Builder {
         Ok(self.program.resample_columns(across)?)
     }
 
-    fn axis(&mut self, axis: &Axis, from: Planes, made: Planes) -> Result<Resample> {
+    fn axis(&mut self, axis: &ResampleAxis, from: Planes, made: Planes) -> Result<Resample> {
         let (starts, weights, taps) = axis.tables();
         let starts = self.gpu.upload(starts)?;
         let weights = self.gpu.upload(weights)?;
@@ -761,7 +768,7 @@ impl Builder {
 /// Where the samples of a job's frames lie.
 struct Layout<'a> {
     builder: Builder,
-    job: &'a Job,
+    job: &'a UpscaleSpec,
     direct: Vec<Resampler>,
     input: u64,
     output: u64,

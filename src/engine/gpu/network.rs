@@ -7,9 +7,9 @@
 
 use super::{Builder, Planes};
 use crate::Result;
-use crate::engine::plan::{cut, place};
+use crate::chain::segment::{assign_buffers, split_segments};
+use crate::chain::{Chain, ChainLayer};
 use crate::frame::resample::Resampler;
-use crate::nn::{Chain, Link};
 use crate::ops::cuda::{
     CHUNK, Convolve, Enter, Gpu, HALF_TILE, Half, MOST_PLANES, Memory, PLAIN_CHANNELS, Program,
     WIDEST_FIRST,
@@ -83,21 +83,21 @@ impl Network {
     ///
     /// Weights that cannot be read, no memory left.
     pub(super) fn new(gpu: &Gpu, chain: &Chain, half: Option<Half>) -> Result<Option<Self>> {
-        let (Some(first), Some(last)) = (chain.links.first(), chain.links.last()) else {
+        let (Some(first), Some(last)) = (chain.layers.first(), chain.layers.last()) else {
             return Ok(None);
         };
         let border = first.conv.spec.border;
         let planes = first.conv.weight.dim(1)?;
-        let inner = chain.links.iter().rev().skip(1);
+        let inner = chain.layers.iter().rev().skip(1);
         let grows_inside = inner.into_iter().any(|link| link.shuffle > 1);
         let wide = half.is_some() && first.conv.weight.dim(3)? > WIDEST_FIRST;
         if planes > MOST_PLANES || wide || (border == Border::Valid && grows_inside) {
             return Ok(None);
         }
         let mut layers = Vec::<Layer>::new();
-        for (i, link) in chain.links.iter().enumerate() {
+        for (i, link) in chain.layers.iter().enumerate() {
             let inputs = layers.last().map_or(planes * copies(half), Layer::stored);
-            let is_last = i + 1 == chain.links.len();
+            let is_last = i + 1 == chain.layers.len();
             layers.push(layer(gpu, link, inputs, (i == 0, is_last), half)?);
         }
         let outputs = last.conv.weight.dim(0)? / (last.shuffle * last.shuffle);
@@ -163,8 +163,8 @@ impl Network {
         let entered = self.enter(builder, seen)?;
         let sizes = self.sizes(entered.size);
         let skips: Vec<_> = self.layers.iter().map(|layer| layer.skip).collect();
-        let segments = cut(&skips);
-        let frames = place(&skips, &segments, |_| false);
+        let segments = split_segments(&skips);
+        let frames = assign_buffers(&skips, &segments, |_| false);
         let buffers = self.buffers(builder, &frames, &sizes)?;
         let mut whole: Vec<Option<Picture>> = (frames.iter().zip(&sizes))
             .map(|(frame, &size)| {
@@ -441,7 +441,7 @@ fn picture(whole: &[Option<Picture>], boundary: usize) -> Result<Picture> {
 /// A link's weights, as the kernels take them, on the GPU.
 fn layer(
     gpu: &Gpu,
-    link: &Link,
+    link: &ChainLayer,
     inputs: usize,
     (first, last): (bool, bool),
     half: Option<Half>,

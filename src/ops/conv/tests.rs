@@ -3,7 +3,7 @@
 mod reference;
 
 use super::*;
-use crate::ops::cpu::probe;
+use crate::ops::cpu::simd::probe;
 use candle_core::{Device, Var};
 use reference::{Case, Data, numbers, reference};
 use std::ops::Range;

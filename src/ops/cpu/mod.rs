@@ -7,28 +7,18 @@
 //! number of threads.
 
 mod correlate;
+mod dispatch;
 mod geometry;
-mod level;
-#[cfg(target_arch = "aarch64")]
-mod neon;
-pub(crate) mod nhwc;
-mod plain;
 mod planes;
 mod scratch;
+pub(crate) mod simd;
 mod tile;
 mod weights;
-#[cfg(target_arch = "x86_64")]
-mod x86;
-
-pub use level::{LEVEL_VARIABLE, Level, UnknownLevel, level};
 
 pub(super) use geometry::Geometry;
 pub(super) use planes::Planes;
 pub(super) use tile::Kernels;
 pub(super) use weights::weight_gradient;
-
-#[cfg(test)]
-pub(crate) use tile::probe;
 
 use correlate::Correlation;
 use rayon::prelude::*;

@@ -14,92 +14,10 @@
     reason = "plain counters over the tile unroll into registers and read alike"
 )]
 
-use super::level::{Level, UnknownLevel};
+use super::dispatch;
 use super::planes::SLACK;
-
-/// Vectors whose lanes are summed together.
-pub(super) const TOTALS: usize = 4;
-
-/// A register of `f32` lanes.
-pub(super) trait Vector: Copy {
-    const LANES: usize;
-
-    /// # Safety
-    ///
-    /// As all functions here: the instruction set of the vector is enabled.
-    unsafe fn splat(value: f32) -> Self;
-
-    /// # Safety
-    ///
-    /// `LANES` values can be read from `from`.
-    unsafe fn load(from: *const f32) -> Self;
-
-    /// # Safety
-    ///
-    /// `LANES` values can be written to `to`.
-    unsafe fn store(self, to: *mut f32);
-
-    /// `self + a * b`, rounded once.
-    ///
-    /// # Safety
-    ///
-    /// As above.
-    unsafe fn add_product(self, a: Self, b: Self) -> Self;
-
-    /// `if 0.0 > self { 0.0 } else { self }`, so that NaN stays.
-    ///
-    /// # Safety
-    ///
-    /// As above.
-    unsafe fn relu(self) -> Self;
-
-    /// `self + other`.
-    ///
-    /// # Safety
-    ///
-    /// As above.
-    unsafe fn add(self, other: Self) -> Self;
-
-    /// `self - other`.
-    ///
-    /// # Safety
-    ///
-    /// As above.
-    unsafe fn sub(self, other: Self) -> Self;
-
-    /// `self * other`.
-    ///
-    /// # Safety
-    ///
-    /// As above.
-    unsafe fn mul(self, other: Self) -> Self;
-
-    /// The larger and the smaller of each lane and zero.
-    ///
-    /// # Safety
-    ///
-    /// As above.
-    unsafe fn parts(self) -> (Self, Self);
-
-    /// The sum of all lanes: the upper half is added to the lower, until one
-    /// is left.
-    ///
-    /// # Safety
-    ///
-    /// As above.
-    unsafe fn total(self) -> f32;
-
-    /// [`Vector::total`] of each.
-    ///
-    /// # Safety
-    ///
-    /// As above.
-    #[inline(always)]
-    unsafe fn totals(vectors: [Self; TOTALS]) -> [f32; TOTALS] {
-        // SAFETY: as above.
-        vectors.map(|vector| unsafe { vector.total() })
-    }
-}
+use super::simd::Vector;
+use crate::cpu_level::{Level, UnknownLevel};
 
 /// A convolution along a line: a few output channels of a stretch of a plane.
 pub(super) struct Strip<'a> {
@@ -153,12 +71,12 @@ impl Kernels {
     pub(in crate::ops) fn of(level: Level) -> Result<&'static Self, UnknownLevel> {
         let kernels = match level.checked()? {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => &super::x86::avx2::KERNELS,
+            Level::Avx2 => &dispatch::avx2::KERNELS,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => &super::x86::avx512::KERNELS,
+            Level::Avx512 => &dispatch::avx512::KERNELS,
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => &super::neon::KERNELS,
-            _ => &super::plain::KERNELS,
+            Level::Neon => &dispatch::neon::KERNELS,
+            _ => &dispatch::scalar::KERNELS,
         };
         Ok(kernels)
     }
@@ -338,75 +256,5 @@ pub(super) unsafe fn products<V: Vector, const C: usize, const N: usize>(
     }
 }
 
-/// Makes the `KERNELS` of a level, with tiles of so many output channels by
-/// so many vectors.
-macro_rules! kernels {
-    ($level:ident, $vector:ty, [$($enable:meta)?], [$(($outputs:literal, $vectors:literal)),+]) => {
-        pub(in crate::ops::cpu) static KERNELS: Kernels = Kernels {
-            lanes: <$vector as Vector>::LANES,
-            tiles: &[$(($outputs, $vectors)),+],
-            strip,
-            products,
-        };
-
-        $(const _: () = assert!($vectors * <$vector as Vector>::LANES <= tile::LONGEST);)+
-
-        /// # Safety
-        ///
-        /// The level is available and the strip is checked.
-        $(#[$enable])?
-        unsafe fn strip(strip: &mut Strip<'_>) {
-            #[cfg(test)]
-            tile::probe::ran(crate::ops::cpu::Level::$level);
-            match strip.bias.len() {
-                // SAFETY: the instructions are enabled here, and the rest is
-                // the caller's promise.
-                $($outputs => unsafe { tile::strip::<$vector, $outputs, $vectors>(strip) },)+
-                _ => {}
-            }
-        }
-
-        /// # Safety
-        ///
-        /// The level is available and the products are checked.
-        $(#[$enable])?
-        unsafe fn products(products: &mut Products<'_>) {
-            #[cfg(test)]
-            tile::probe::ran(crate::ops::cpu::Level::$level);
-            match products.outputs {
-                // SAFETY: as above.
-                $($outputs => unsafe { tile::products::<$vector, $outputs, $vectors>(products) },)+
-                _ => {}
-            }
-        }
-    };
-}
-pub(super) use kernels;
-
 /// The longest tile that a level may have.
 pub(super) const LONGEST: usize = SLACK;
-
-/// Tells tests which kernels ran.
-#[cfg(test)]
-pub(crate) mod probe {
-    use super::Level;
-    use std::cell::RefCell;
-
-    thread_local! {
-        static RAN: RefCell<Vec<Level>> = const { RefCell::new(Vec::new()) };
-    }
-
-    /// Notes that a kernel of the level runs on this thread.
-    pub(in crate::ops::cpu) fn ran(level: Level) {
-        RAN.with_borrow_mut(|ran| {
-            if !ran.contains(&level) {
-                ran.push(level);
-            }
-        });
-    }
-
-    /// The levels that ran on this thread since the last call.
-    pub(crate) fn take() -> Vec<Level> {
-        RAN.take()
-    }
-}

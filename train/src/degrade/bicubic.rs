@@ -7,8 +7,8 @@
 
 use super::Bicubic;
 use srfilter::Scale;
-use srfilter::frame::Picture;
-use srfilter::frame::resample::{Axis, Grid, Region, Resampler, pillow};
+use srfilter::frame::Image;
+use srfilter::frame::resample::{Region, ResampleAxis, Resampler, SampleGrid, pillow};
 use std::ops::Range;
 
 /// Samples of the small picture that enlarging looks at beyond a region: the
@@ -91,8 +91,8 @@ impl Plane<'_> {
     }
 
     /// The small samples as Pillow makes them.
-    fn pillow(&self, x: &Spans, y: &Spans) -> Picture {
-        let mut large = Picture::new(x.large.len(), y.large.len(), 1);
+    fn pillow(&self, x: &Spans, y: &Spans) -> Image {
+        let mut large = Image::new(x.large.len(), y.large.len(), 1);
         large.data = self.part(&x.large, &y.large).collect();
         let wide = pillow(&large, x.wide.len(), y.wide.len());
         wide.crop(
@@ -165,16 +165,16 @@ struct Spans {
 
 impl Spans {
     /// Weights that make `small` of `large`.
-    fn shrink(&self) -> Axis {
-        Axis::new(
+    fn shrink(&self) -> ResampleAxis {
+        ResampleAxis::new(
             grid(&self.large, self.line.length),
             grid(&self.small, self.line.full()),
         )
     }
 
     /// Weights that make a large region of `small`.
-    fn enlarge(&self, region: &Range<usize>) -> Axis {
-        Axis::new(
+    fn enlarge(&self, region: &Range<usize>) -> ResampleAxis {
+        ResampleAxis::new(
             grid(&self.small, self.line.full()),
             grid(region, self.line.length),
         )
@@ -192,9 +192,9 @@ impl Spans {
 }
 
 /// Some of `full` samples that divide a length of 1 evenly.
-fn grid(range: &Range<usize>, full: usize) -> Grid {
-    let unit = Grid::unit(full);
-    Grid {
+fn grid(range: &Range<usize>, full: usize) -> SampleGrid {
+    let unit = SampleGrid::unit(full);
+    SampleGrid {
         len: range.len(),
         origin: unit.origin + range.start as f64 * unit.spacing,
         ..unit
@@ -274,7 +274,7 @@ mod tests {
                         Resampler::resize((width, height), plane.size).apply(&small)
                     }
                     Bicubic::Pillow => {
-                        let mut picture = Picture::new(width, height, 1);
+                        let mut picture = Image::new(width, height, 1);
                         picture.data = whole.clone();
                         let again = pillow(&picture, plane.size.0, plane.size.1);
                         again.data.iter().map(|&v| f32::from(v)).collect()
@@ -311,7 +311,7 @@ mod tests {
     fn pillow_regions_equal_the_whole_picture() {
         check(Bicubic::Pillow, |large, width, height, scale| {
             let to = small(width, height, scale);
-            let mut picture = Picture::new(width, height, 1);
+            let mut picture = Image::new(width, height, 1);
             picture.data = large.to_vec();
             let again = pillow(&pillow(&picture, to.0, to.1), width, height);
             again.data.iter().map(|&v| f32::from(v)).collect()

@@ -251,7 +251,7 @@ pub fn opencv(large: &Raster, size: (usize, usize)) -> Raster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Image;
+    use crate::data::TrainingImage;
     use crate::degrade::raster::distance;
     use crate::drawn;
     use rand::SeedableRng;
@@ -326,7 +326,7 @@ mod tests {
 
     fn drawing() -> Raster {
         let picture = drawn::picture(1, 0);
-        let image = Image::new("d", &picture, Channels::Rgb, 1.0);
+        let image = TrainingImage::new("d", &picture, Channels::Rgb, 1.0);
         image.window(0, 0, image.size)
     }
 

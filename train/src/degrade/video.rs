@@ -446,13 +446,13 @@ mod pipeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Image;
+    use crate::data::TrainingImage;
     use crate::degrade::raster::distance;
     use crate::drawn;
     use srfilter::models::Channels;
 
     fn drawing(number: usize, channels: Channels) -> Raster {
-        let image = Image::new("d", &drawn::picture(1, number), channels, 1.0);
+        let image = TrainingImage::new("d", &drawn::picture(1, number), channels, 1.0);
         image.window(0, 0, image.size)
     }
 
@@ -489,7 +489,7 @@ mod tests {
     #[cfg(feature = "video")]
     mod coded {
         use super::*;
-        use crate::data::Image;
+        use crate::data::TrainingImage;
         use crate::degrade::raster::distance;
         use crate::drawn;
         use rand::SeedableRng;
@@ -526,7 +526,7 @@ mod tests {
         }
 
         fn large(number: usize, channels: Channels) -> Raster {
-            let image = Image::new("d", &drawn::picture(1, number), channels, 1.0);
+            let image = TrainingImage::new("d", &drawn::picture(1, number), channels, 1.0);
             image.window(10, 20, (160, 120))
         }
 

@@ -12,7 +12,7 @@ use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use candle_nn::ops::leaky_relu;
 use serde::{Deserialize, Serialize};
-use srfilter::nn::{BatchNorm, Conv, narrow_init};
+use srfilter::nn::{BatchNorm, Conv, pytorch_uniform};
 use srfilter::ops::{ConvSpec, adaptive_average2d};
 
 /// Side of every kernel but the first.
@@ -66,7 +66,7 @@ struct Linear {
 
 impl Linear {
     fn new(vb: &VarBuilder, inputs: usize, outputs: usize) -> candle_core::Result<Self> {
-        let init = narrow_init(inputs);
+        let init = pytorch_uniform(inputs);
         Ok(Self {
             weight: vb.get_with_hints((outputs, inputs), "weight", init)?,
             bias: vb.get_with_hints(outputs, "bias", init)?,
@@ -111,7 +111,7 @@ impl Discriminator {
         let layer = |(i, &(units, stride)): (usize, &(usize, usize))| {
             let inputs = if i == 0 { 3 } else { LAYERS[i - 1].0 * width };
             let kernel = if i == 0 { first_kernel } else { KERNEL };
-            let (outputs, init) = (units * width, narrow_init(inputs * kernel * kernel));
+            let (outputs, init) = (units * width, pytorch_uniform(inputs * kernel * kernel));
             let (conv, shape) = (place(i).pp("0"), (outputs, inputs, kernel, kernel));
             let norm = (i > 0).then(|| BatchNorm::new(&place(i).pp("1"), outputs));
             let conv = Conv {

@@ -12,7 +12,7 @@ use candle_core::{Tensor, Var};
 use candle_nn::ops::leaky_relu;
 use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
-use srfilter::nn::{Conv, narrow_init};
+use srfilter::nn::{Conv, pytorch_uniform};
 use srfilter::ops::{Border, ConvSpec, conv2d, upsample_bilinear2d};
 
 /// Guards a vector's length against division by zero, as PyTorch does.
@@ -74,7 +74,7 @@ impl Spectral {
         };
         let [u, v] = VECTORS;
         Ok(Self {
-            weight: vb.get_with_hints(shape, "weight_orig", narrow_init(inner))?,
+            weight: vb.get_with_hints(shape, "weight_orig", pytorch_uniform(inner))?,
             vectors: [
                 vb.get_with_hints(outputs, u, random)?,
                 vb.get_with_hints(inner, v, random)?,
@@ -153,7 +153,7 @@ impl Discriminator {
             "a discriminator has layers that are not empty: width is 0"
         );
         let plain = |name: &str, inputs: usize, outputs: usize| -> candle_core::Result<Conv> {
-            let (vb, init) = (vb.pp(name), narrow_init(inputs * 9));
+            let (vb, init) = (vb.pp(name), pytorch_uniform(inputs * 9));
             Ok(Conv {
                 weight: vb.get_with_hints((outputs, inputs, 3, 3), "weight", init)?,
                 bias: Some(vb.get_with_hints(outputs, "bias", init)?),

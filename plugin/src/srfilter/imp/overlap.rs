@@ -74,8 +74,8 @@ impl SrFilter {
         let begun = {
             let frame = readable(&inbuf, &from)?;
             self.enlarge(|upscaler| {
-                let shape = upscaler.job().input;
-                upscaler.begin(&video::frame_ref(&frame, &shape)?)
+                let shape = upscaler.spec().input;
+                upscaler.submit(&video::frame_ref(&frame, &shape)?)
             })?
         };
         if begun {
@@ -120,7 +120,7 @@ impl SrFilter {
         lock(&self.waiting).frames.clear();
         let mut state = lock(&self.state);
         if let Some(upscaler) = state.as_mut().and_then(|state| state.upscaler.as_mut()) {
-            upscaler.forget();
+            upscaler.cancel();
         }
     }
 
@@ -145,9 +145,9 @@ impl SrFilter {
             let made = VideoFrameRef::from_buffer_ref_writable(outbuf.make_mut(), &to);
             let mut made = made.map_err(|_| gst::FlowError::Error)?;
             self.enlarge(|upscaler| {
-                let shape = upscaler.job().input;
+                let shape = upscaler.spec().input;
                 let input = video::frame_ref(&frame, &shape)?;
-                upscaler.finish(&input, &mut video::frame_mut(&mut made, &shape)?)
+                upscaler.receive(&input, &mut video::frame_mut(&mut made, &shape)?)
             })?;
         }
         self.count();

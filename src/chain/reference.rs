@@ -1,7 +1,8 @@
 //! A chain, layer by layer: what the fused engine's results are measured by,
 //! and what training differentiates.
 
-use super::{Bicubic, Chain};
+use super::{Chain, ChainLayer};
+use crate::nn::Bicubic;
 use crate::ops::{Border, prelu};
 use candle_core::{Result, Tensor, bail};
 use candle_nn::ops::pixel_shuffle;
@@ -9,22 +10,22 @@ use candle_nn::ops::pixel_shuffle;
 impl Chain {
     /// How many times as wide and as high as its input the result is.
     pub fn factor(&self) -> usize {
-        self.links.iter().map(|link| link.shuffle).product()
+        self.layers.iter().map(|link| link.shuffle).product()
     }
 
     /// How far beyond a result its input reaches, in samples of the input.
     pub fn halo(&self) -> usize {
-        let back = |reach: usize, link: &super::Link| {
+        let back = |reach: usize, link: &ChainLayer| {
             let side = link.conv.weight.dims().last().copied().unwrap_or(1);
             reach.div_ceil(link.shuffle) + link.conv.spec.dilation * (side / 2)
         };
-        self.links.iter().rev().fold(0, back)
+        self.layers.iter().rev().fold(0, back)
     }
 
     /// Multiplications for each sample of a plane of the input.
     pub fn macs(&self) -> u64 {
         let mut area = 1;
-        let macs = self.links.iter().map(|link| {
+        let macs = self.layers.iter().map(|link| {
             let macs = area * link.conv.macs();
             area *= (link.shuffle * link.shuffle) as u64;
             macs
@@ -53,12 +54,12 @@ impl Chain {
         mut after: impl FnMut(usize, Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let added_after = |boundary: usize, link: usize| {
-            let rest = self.links.iter().skip(link);
+            let rest = self.layers.iter().skip(link);
             rest.into_iter().any(|link| link.skip == Some(boundary))
         };
-        let mut kept: Vec<Option<Tensor>> = vec![None; self.links.len()];
+        let mut kept: Vec<Option<Tensor>> = vec![None; self.layers.len()];
         let mut y = self.enter(x)?;
-        for (i, link) in self.links.iter().enumerate() {
+        for (i, link) in self.layers.iter().enumerate() {
             if added_after(i, i) {
                 kept[i] = Some(y.clone());
             }
@@ -120,8 +121,8 @@ impl Chain {
 
     /// The input, bicubically enlarged.
     fn enlarged(&self, x: &Tensor, factor: usize) -> Result<Tensor> {
-        let border = |link: &super::Link| link.conv.spec.border;
-        if self.links.iter().any(|link| border(link) == Border::Valid) {
+        let border = |link: &ChainLayer| link.conv.spec.border;
+        if self.layers.iter().any(|link| border(link) == Border::Valid) {
             bail!("a chain that eats its border adds no enlarged input")
         }
         let (batch, planes, height, width) = x.dims4()?;

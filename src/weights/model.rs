@@ -1,9 +1,9 @@
 //! A model that is ready to run: one or more networks of one family.
 
-use super::{Checkpoint, Contents, Hints};
+use super::{Checkpoint, LoadOverrides, ParsedCheckpoint};
+use crate::chain::PackedChain;
 use crate::models::hypersrcnn::Embedding;
-use crate::models::{self, Architecture, Channels, Network, Scaled, Scales};
-use crate::nn::Packed;
+use crate::models::{self, Architecture, BoxedScaleNetwork, Channels, Network, Scales};
 use crate::{Error, Result, Scale};
 use candle_core::{DType, Device, DeviceLocation};
 use candle_nn::{VarBuilder, VarMap};
@@ -17,28 +17,28 @@ const CACHED_SCALES: usize = 16;
 
 /// A model with its weights. Cheap to share; the weights of a scale are made
 /// once and kept.
-pub struct Loaded {
+pub struct Model {
     name: String,
     origin: String,
     /// What the networks were built from, to build them on other devices.
-    contents: Vec<Contents>,
+    contents: Vec<ParsedCheckpoint>,
     device: Device,
     networks: Vec<Box<dyn Network>>,
     channels: Channels,
     scales: Scales,
     ready: Mutex<HashMap<Scale, Ready>>,
     /// The same on other devices than the CPU.
-    elsewhere: Mutex<HashMap<DeviceLocation, Arc<Loaded>>>,
+    elsewhere: Mutex<HashMap<DeviceLocation, Arc<Model>>>,
 }
 
 /// A network for one scale, and its weights as the fused plan takes them.
 #[derive(Clone)]
 struct Ready {
-    network: Arc<Scaled>,
-    packed: Option<Arc<Packed>>,
+    network: Arc<BoxedScaleNetwork>,
+    packed: Option<Arc<PackedChain>>,
 }
 
-impl std::fmt::Debug for Loaded {
+impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Loaded")
             .field("name", &self.name)
@@ -49,16 +49,16 @@ impl std::fmt::Debug for Loaded {
 }
 
 /// Built-in models by their place in the table: parsed once a process.
-static BUILT_IN: [OnceCell<Arc<Loaded>>; models::MODELS.len()] =
+static BUILT_IN: [OnceCell<Arc<Model>>; models::MODELS.len()] =
     [const { OnceCell::new() }; models::MODELS.len()];
 
-impl Loaded {
+impl Model {
     /// A model of the table with its built-in weights.
     ///
     /// # Errors
     ///
     /// An unknown name, or a model that ships without weights.
-    pub fn built_in(name: &str) -> Result<Arc<Self>> {
+    pub fn builtin(name: &str) -> Result<Arc<Self>> {
         let model = models::find(name)?;
         let place = models::MODELS.iter().position(|m| m.name == name);
         let cell = place.and_then(|place| BUILT_IN.get(place));
@@ -74,7 +74,7 @@ impl Loaded {
                 .collect();
             let contents: Result<Vec<_>> = checkpoints?
                 .iter()
-                .map(|file| file.contents(&Hints::default()))
+                .map(|file| file.contents(&LoadOverrides::default()))
                 .collect();
             Self::new(name, "built-in", contents?, &Device::Cpu).map(Arc::new)
         };
@@ -89,7 +89,11 @@ impl Loaded {
     /// # Errors
     ///
     /// A file that holds no network, or not the one that was asked for.
-    pub fn file(path: impl AsRef<Path>, model: Option<&str>, hints: &Hints) -> Result<Arc<Self>> {
+    pub fn open_with(
+        path: impl AsRef<Path>,
+        model: Option<&str>,
+        hints: &LoadOverrides,
+    ) -> Result<Arc<Self>> {
         let checkpoint = Checkpoint::open(path)?;
         let contents = checkpoint.contents(hints)?;
         let name = match model {
@@ -109,7 +113,7 @@ impl Loaded {
     ///
     /// An unknown name, a model without weights, a scale that there is no such
     /// network for.
-    pub fn untrained(name: &str, scale: Scale) -> Result<Arc<Self>> {
+    pub fn with_random_weights(name: &str, scale: Scale) -> Result<Arc<Self>> {
         let architecture = (models::find(name)?.architecture)()
             .ok_or_else(|| Error::Setting(format!("model {name} has no weights")))?;
         let drawn = VarMap::new();
@@ -120,7 +124,7 @@ impl Loaded {
         let tensors = drawn
             .iter()
             .map(|(name, var)| (name.clone(), var.as_detached_tensor()));
-        let contents = Contents {
+        let contents = ParsedCheckpoint {
             tensors: tensors.collect(),
             architecture,
             scales,
@@ -134,11 +138,15 @@ impl Loaded {
     ///
     /// # Errors
     ///
-    /// As [`Loaded::built_in`] and [`Loaded::file`].
-    pub fn open(model: Option<&str>, weights: Option<&Path>, hints: &Hints) -> Result<Arc<Self>> {
+    /// As [`Model::builtin`] and [`Model::open_with`].
+    pub fn load(
+        model: Option<&str>,
+        weights: Option<&Path>,
+        hints: &LoadOverrides,
+    ) -> Result<Arc<Self>> {
         match weights {
-            Some(path) => Self::file(path, model, hints),
-            None => Self::built_in(model.unwrap_or(models::DEFAULT)),
+            Some(path) => Self::open_with(path, model, hints),
+            None => Self::builtin(model.unwrap_or(models::DEFAULT)),
         }
     }
 
@@ -147,7 +155,7 @@ impl Loaded {
     /// # Errors
     ///
     /// A device without the memory for them.
-    pub(crate) fn on(self: &Arc<Self>, device: &Device) -> Result<Arc<Self>> {
+    pub(crate) fn to_device(self: &Arc<Self>, device: &Device) -> Result<Arc<Self>> {
         if device.is_cpu() {
             return Ok(Arc::clone(self));
         }
@@ -164,7 +172,12 @@ impl Loaded {
         Ok(there)
     }
 
-    fn new(name: &str, origin: &str, contents: Vec<Contents>, device: &Device) -> Result<Self> {
+    fn new(
+        name: &str,
+        origin: &str,
+        contents: Vec<ParsedCheckpoint>,
+        device: &Device,
+    ) -> Result<Self> {
         let networks = contents.iter().map(|c| c.build(origin, device));
         let networks = networks.collect::<Result<Vec<_>>>()?;
         let channels = networks.first().map_or(Channels::Luma, |n| n.channels());
@@ -225,7 +238,7 @@ impl Loaded {
     /// one where a native scale is at or above it, else the two that pass it
     /// by the least, else the largest first. Their product may pass `target`;
     /// the rest is to be resampled.
-    pub fn stages(&self, target: Scale) -> Vec<Scale> {
+    pub fn cascade(&self, target: Scale) -> Vec<Scale> {
         let mut stages = Vec::new();
         let mut reached = Scale::ONE;
         while reached < target {
@@ -273,7 +286,7 @@ impl Loaded {
     /// # Errors
     ///
     /// A scale that no network has weights for.
-    pub fn at(&self, scale: Scale) -> Result<Arc<Scaled>> {
+    pub fn for_scale(&self, scale: Scale) -> Result<Arc<BoxedScaleNetwork>> {
         Ok(self.ready(scale)?.network)
     }
 
@@ -281,8 +294,8 @@ impl Loaded {
     ///
     /// # Errors
     ///
-    /// As [`Loaded::at`].
-    pub fn packed(&self, scale: Scale) -> Result<Option<Arc<Packed>>> {
+    /// As [`Model::at`].
+    pub fn packed(&self, scale: Scale) -> Result<Option<Arc<PackedChain>>> {
         Ok(self.ready(scale)?.packed)
     }
 
@@ -297,14 +310,14 @@ impl Loaded {
             let (name, scales) = (&self.name, &self.scales);
             Error::Setting(format!("{name} has weights for {scales}, not for {scale}"))
         })?;
-        let network = network.at(scale)?;
+        let network = network.for_scale(scale)?;
         // The fused plan is the CPU's.
         let chain = match self.device.is_cpu() {
             true => network.chain()?,
             false => None,
         };
         let packed = match chain {
-            Some(chain) => Packed::of_chain(&chain)?,
+            Some(chain) => PackedChain::of_chain(&chain)?,
             None => None,
         };
         let made = Ready {
@@ -348,7 +361,7 @@ fn expect(checkpoint: &Checkpoint, found: &Architecture, name: &str) -> Result<(
 /// first one of its kind.
 fn name_of(architecture: &Architecture) -> String {
     let find = |same: fn(&Architecture, &Architecture) -> bool| {
-        let is_it = |row: &&models::Model| {
+        let is_it = |row: &&models::ModelInfo| {
             (row.architecture)().is_some_and(|known| same(&known, architecture))
         };
         models::MODELS.iter().find(is_it)
@@ -366,11 +379,11 @@ mod tests {
     #[test]
     fn cascades_pass_the_wish_by_the_least() {
         let stages = |native: &[u32], target: &str| -> Vec<String> {
-            let loaded = Loaded {
+            let loaded = Model {
                 scales: Scales::list(native.iter().copied().map(Scale::whole)),
-                ..Loaded::new("none", "test", Vec::new(), &Device::Cpu).unwrap()
+                ..Model::new("none", "test", Vec::new(), &Device::Cpu).unwrap()
             };
-            let stages = loaded.stages(target.parse().unwrap());
+            let stages = loaded.cascade(target.parse().unwrap());
             stages.iter().map(Scale::to_string).collect()
         };
         assert_eq!(stages(&[2, 3, 4, 8], "9"), ["3", "3"]);

@@ -65,7 +65,7 @@ impl Level {
     }
 
     /// The level itself, or an error if this machine cannot run it.
-    pub(super) fn checked(self) -> Result<Self, UnknownLevel> {
+    pub(crate) fn checked(self) -> Result<Self, UnknownLevel> {
         if self.is_available() {
             Ok(self)
         } else {

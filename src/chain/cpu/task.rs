@@ -1,13 +1,16 @@
 //! One region of a frame on its way through the layers of a segment.
 
-use super::{BLOCK, Sink, Source};
-use crate::nn::{Layer, Method, Packed};
-use crate::ops::Border;
-use crate::ops::cpu::nhwc::{
+use super::io::{Sink, Source};
+use super::kernels::{
     Columns, Dots, FEW, Finish, FromPoints, GROUP, Loops, Matmul, Nines, Repeat, ToPoints, Windows,
 };
-use crate::ops::winograd::Variant;
+use super::pack::{Layer, Method, PackedChain};
+use crate::chain::winograd::Variant;
+use crate::ops::Border;
 use std::ops::Range;
+
+/// Pixels that the products take at once, two groups of channels each.
+const BLOCK: usize = 12;
 
 /// Columns that rows of whole frames have beyond both sides: what a kernel
 /// and the last tile reach.
@@ -231,7 +234,7 @@ fn ring_rows(made: usize, step: usize, pad: usize) -> isize {
 }
 
 /// Floats that all rings of a segment hold for one column of its result.
-pub(super) fn ring_floats(packed: &Packed, layers: &Range<usize>) -> usize {
+pub(super) fn ring_floats(packed: &PackedChain, layers: &Range<usize>) -> usize {
     let chain = &packed.layers[layers.clone()];
     let factor: usize = chain.iter().map(|layer| layer.shuffle).product();
     let pairs = chain.windows(2);
@@ -258,7 +261,7 @@ impl Allocator {
 impl Region {
     /// The region of `area` (columns, rows) of the result of `layers`.
     pub(super) fn new(
-        packed: &Packed,
+        packed: &PackedChain,
         shapes: &[Shape],
         layers: &Range<usize>,
         area: (Range<usize>, Range<usize>),
@@ -446,7 +449,7 @@ fn window_pitch(tiles: usize, planes: usize) -> usize {
 
 /// A region's run.
 pub(super) struct Task<'a> {
-    pub(super) packed: &'a Packed,
+    pub(super) packed: &'a PackedChain,
     pub(super) loops: &'static Loops,
     pub(super) shapes: &'a [Shape],
     pub(super) frames: &'a [Option<Rows>],

@@ -1,11 +1,10 @@
 //! The kernels in portable Rust, which define what the others compute.
 
-use super::nhwc::loops;
-use super::tile::{self, Kernels, Products, Strip, Vector, kernels};
+use super::Vector;
 
 /// Eight lanes, which the compiler is free to turn into whatever there is.
 #[derive(Clone, Copy)]
-struct Lanes([f32; 8]);
+pub(crate) struct Lanes([f32; 8]);
 
 impl Vector for Lanes {
     const LANES: usize = 8;
@@ -70,7 +69,3 @@ impl Vector for Lanes {
         (four[0] + four[2]) + (four[1] + four[3])
     }
 }
-
-kernels!(Plain, Lanes, [], [(4, 1), (2, 2), (1, 2)]);
-
-loops!(Plain, Lanes, [], [2, 4, 1, 4, 1]);

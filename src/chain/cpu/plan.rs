@@ -8,25 +8,18 @@
 //! filtering, in tiles that are anchored at the frame's origin: a result's
 //! bits depend neither on how the frame is divided nor on the threads.
 
-mod task;
-
-use super::Options;
-use super::stage::PEAK;
-use super::upscaler::pool;
-use crate::frame::{Component, FrameMut, to_u8};
-use crate::models::ScaledNetwork;
-use crate::nn::{Layer, Packed};
-use crate::ops::cpu::nhwc::Loops;
+use super::io::{Planes, PlanesOut, Sink, Source};
+use super::kernels::Loops;
+use super::pack::{Layer, PackedChain};
+use super::task::{self, Beside, Memory, Region, Rows, Shape, Task};
+use crate::chain::segment::{assign_buffers, split_segments};
+use crate::chain::{Chain, ChainOptions};
+use crate::threads::pool;
 use crate::{Error, Result};
 use rayon::ThreadPool;
 use rayon::prelude::*;
-use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-use task::{Beside, Memory, Region, Rows, Shape, Task};
-
-/// Pixels that the products take at once, two groups of channels each.
-const BLOCK: usize = 12;
 
 /// Bytes of rings that a task may have: what the second-level cache holds
 /// beside weights and points.
@@ -38,28 +31,10 @@ const NARROWEST: usize = 64;
 /// Rows that a band has at least.
 const SHORTEST: usize = 36;
 
-/// Where the planes of a plan come from. Samples are in the network's units:
-/// 0 to 1.
-pub(super) trait Source: Sync {
-    /// Samples of a row of an input plane.
-    fn row(&self, plane: usize, y: usize, x: Range<usize>, out: &mut [f32]);
-
-    /// Adds the enlarged input to a row of a result's plane, for networks that
-    /// enlarge.
-    fn add_base(&self, plane: usize, y: usize, x: Range<usize>, out: &mut [f32]);
-}
-
-/// Where the planes of a plan go.
-pub(super) trait Sink: Sync {
-    /// Takes a part of a row of a result's plane, from column `x` on. Every
-    /// sample is handed over exactly once.
-    fn store(&self, plane: usize, y: usize, x: usize, samples: &[f32]);
-}
-
 /// A packed network for frames of one size.
 #[derive(Debug)]
-pub struct Plan {
-    packed: Arc<Packed>,
+pub struct ChainExecutor {
+    packed: Arc<PackedChain>,
     loops: &'static Loops,
     pool: Arc<ThreadPool>,
     size: (usize, usize),
@@ -77,7 +52,7 @@ pub struct Plan {
     rows: Vec<Option<Rows>>,
 }
 
-impl Plan {
+impl ChainExecutor {
     /// A plan for inputs of `size` (width, height); `None` if the network is
     /// no chain that can be fused.
     ///
@@ -85,15 +60,11 @@ impl Plan {
     ///
     /// A level or a number of threads that cannot be had, tensors that cannot be read.
     pub fn new(
-        network: &dyn ScaledNetwork,
+        chain: &Chain,
         size: (usize, usize),
-        options: &Options,
+        options: &ChainOptions,
     ) -> Result<Option<Self>> {
-        let packed = match network.chain()? {
-            Some(chain) => Packed::of_chain(&chain)?,
-            None => None,
-        };
-        packed
+        PackedChain::of_chain(chain)?
             .map(|packed| Self::of(Arc::new(packed), size, options))
             .transpose()
     }
@@ -102,19 +73,23 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// As [`Plan::new`].
-    pub fn of(packed: Arc<Packed>, size: (usize, usize), options: &Options) -> Result<Self> {
-        let level = crate::ops::cpu::level().map_err(|e| Error::Setting(e.to_string()))?;
+    /// As [`ChainExecutor::new`].
+    pub fn of(
+        packed: Arc<PackedChain>,
+        size: (usize, usize),
+        options: &ChainOptions,
+    ) -> Result<Self> {
+        let level = crate::cpu_level::level().map_err(|e| Error::Setting(e.to_string()))?;
         let pool = pool(options.threads)?;
         let threads = pool.current_num_threads();
         let shapes = task::shapes(&packed.layers, size);
         let mut segments = Vec::new();
-        let cuts = cut(&skips(&packed.layers));
+        let cuts = split_segments(&skips(&packed.layers));
         let divisions: Vec<_> = cuts
             .iter()
-            .map(|layers| division(&packed, layers, &shapes, options.tile, threads))
+            .map(|layers| division(&packed, layers, &shapes, options.tile_size, threads))
             .collect();
-        let frames = place(&skips(&packed.layers), &cuts, |i| {
+        let frames = assign_buffers(&skips(&packed.layers), &cuts, |i| {
             let bands = divisions[i].0 >= shapes[cuts[i].end].size().0;
             bands && reads_ahead(&packed.layers[cuts[i].clone()])
         });
@@ -221,7 +196,7 @@ impl Plan {
     }
 
     /// Runs the network from `source` to `sink`.
-    pub(super) fn process(&mut self, source: &dyn Source, sink: &dyn Sink) {
+    pub(crate) fn process(&mut self, source: &dyn Source, sink: &dyn Sink) {
         let mut frames = std::mem::take(&mut self.rows);
         frames.clear();
         for (shape, frame) in self.shapes.iter().zip(&self.frames) {
@@ -259,54 +234,9 @@ impl Plan {
     }
 }
 
-/// What each layer adds.
+/// The boundaries that the layers add.
 fn skips(layers: &[Layer]) -> Vec<Option<usize>> {
     layers.iter().map(|layer| layer.skip).collect()
-}
-
-/// Divides a chain into segments: at the ends of what is added later, and not
-/// at all where nothing is. `skips` are the boundaries that the layers add.
-pub(super) fn cut(skips: &[Option<usize>]) -> Vec<Range<usize>> {
-    let mut cuts = vec![0, skips.len()];
-    for (i, skip) in skips.iter().enumerate() {
-        if let &Some(skip) = skip {
-            cuts.extend([skip, i + 1]);
-        }
-    }
-    cuts.sort_unstable();
-    cuts.dedup();
-    cuts.windows(2).map(|pair| pair[0]..pair[1]).collect()
-}
-
-/// Assigns frames to the boundaries between segments; a frame is free again
-/// after the last segment that reads it. What is added at the end of a segment
-/// may be written over: read for the last time, sample by sample, or being the
-/// input of a segment that `writes_over` its own.
-pub(super) fn place(
-    skips: &[Option<usize>],
-    segments: &[Range<usize>],
-    writes_over: impl Fn(usize) -> bool,
-) -> Vec<Option<usize>> {
-    let mut frames: Vec<Option<usize>> = vec![None; skips.len() + 1];
-    let last_use = |boundary: usize| {
-        let reads = |segment: &Range<usize>| {
-            let mut skips = skips[segment.clone()].iter().flatten();
-            segment.start == boundary || skips.any(|&skip| skip == boundary)
-        };
-        segments.iter().rposition(reads)
-    };
-    let inner = segments.len().saturating_sub(1);
-    for (i, segment) in segments[..inner].iter().enumerate() {
-        let over = skips[segment.end - 1]
-            .filter(|&skip| last_use(skip) == Some(i) && (skip != segment.start || writes_over(i)));
-        let taken: Vec<usize> = (0..=skips.len())
-            .filter(|&boundary| last_use(boundary).is_some_and(|last| last >= i))
-            .filter_map(|boundary| frames[boundary])
-            .collect();
-        let free = (0..).find(|frame| !taken.contains(frame));
-        frames[segment.end] = over.and_then(|over| frames[over]).or(free);
-    }
-    frames
 }
 
 /// Whether a segment, row by row, reads what it is about to write over before
@@ -316,25 +246,9 @@ fn reads_ahead(layers: &[Layer]) -> bool {
     layers.len() > 1 && later >= layers[0].pad() && layers.iter().all(|l| l.shuffle == 1)
 }
 
-/// Values that the whole frames between segments hold for each sample that
-/// the network sees.
-pub(super) fn held(packed: &Packed) -> usize {
-    let skips = skips(&packed.layers);
-    let frames = place(&skips, &cut(&skips), |_| false);
-    let (mut factor, mut largest) = (1, Vec::new());
-    for (layer, frame) in packed.layers.iter().zip(&frames[1..]) {
-        factor *= layer.shuffle;
-        if let &Some(frame) = frame {
-            largest.resize(largest.len().max(frame + 1), 0);
-            largest[frame] = largest[frame].max(layer.stored() * factor * factor);
-        }
-    }
-    largest.iter().sum()
-}
-
 /// Columns of a strip and rows of a band.
 fn division(
-    packed: &Packed,
+    packed: &PackedChain,
     layers: &Range<usize>,
     shapes: &[Shape],
     tile: usize,
@@ -362,121 +276,6 @@ fn division(
     };
     let bands = threads.div_ceil(strips).min(height.div_ceil(SHORTEST));
     (round(width.div_ceil(strips)), round(height.div_ceil(bands)))
-}
-
-/// Planes as a source.
-struct Planes<'a> {
-    planes: &'a [&'a [f32]],
-    width: usize,
-}
-
-impl Planes<'_> {
-    fn part(&self, plane: usize, y: usize, x: Range<usize>) -> &[f32] {
-        &self.planes[plane][y * self.width..][x]
-    }
-}
-
-impl Source for Planes<'_> {
-    fn row(&self, plane: usize, y: usize, x: Range<usize>, out: &mut [f32]) {
-        out.copy_from_slice(self.part(plane, y, x));
-    }
-
-    fn add_base(&self, _: usize, _: usize, _: Range<usize>, _: &mut [f32]) {
-        debug_assert!(false, "checked by `Plan::run`");
-    }
-}
-
-/// Dense planes as a sink.
-pub(super) struct PlanesOut<'a> {
-    planes: Vec<(*mut f32, usize)>,
-    width: usize,
-    /// What values are multiplied by, and then clamped to from zero.
-    peak: Option<f32>,
-    borrowed: PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: a sample is stored once, by one thread, and the planes are borrowed
-// for as long as the sink lives.
-unsafe impl Sync for PlanesOut<'_> {}
-
-impl<'a> PlanesOut<'a> {
-    /// Takes values as they are. Planes of that width.
-    fn new(planes: &'a mut [&mut [f32]], width: usize) -> Self {
-        let planes = planes.iter_mut();
-        Self {
-            planes: planes.map(|p| (p.as_mut_ptr(), p.len())).collect(),
-            width,
-            peak: None,
-            borrowed: PhantomData,
-        }
-    }
-
-    /// Takes values of 0 to 1 as 0 to 255, clamped.
-    pub(super) fn clamped(planes: &'a mut [&mut [f32]], width: usize) -> Self {
-        Self {
-            peak: Some(PEAK),
-            ..Self::new(planes, width)
-        }
-    }
-}
-
-impl Sink for PlanesOut<'_> {
-    fn store(&self, plane: usize, y: usize, x: usize, samples: &[f32]) {
-        let (start, len) = self.planes[plane];
-        let at = y * self.width + x;
-        assert!(x + samples.len() <= self.width && at + samples.len() <= len);
-        // SAFETY: the range was checked, and no other thread has this part.
-        let target = unsafe { std::slice::from_raw_parts_mut(start.add(at), samples.len()) };
-        let Some(peak) = self.peak else {
-            return target.copy_from_slice(samples);
-        };
-        for (target, sample) in target.iter_mut().zip(samples) {
-            *target = (sample * peak).clamp(0.0, peak);
-        }
-    }
-}
-
-/// A component of a frame as a sink: values of 0 to 1 are rounded to 0 to 255.
-pub(super) struct SamplesOut<'a> {
-    data: *mut u8,
-    len: usize,
-    stride: usize,
-    step: usize,
-    borrowed: PhantomData<&'a mut [u8]>,
-}
-
-// SAFETY: as for `PlanesOut`.
-unsafe impl Sync for SamplesOut<'_> {}
-
-impl<'a> SamplesOut<'a> {
-    /// The component of a frame, which is not subsampled.
-    pub(super) fn new(frame: &'a mut FrameMut<'_>, component: &Component) -> Self {
-        let (data, stride) = frame.plane_mut(component.plane);
-        let data = &mut data[component.offset..];
-        Self {
-            data: data.as_mut_ptr(),
-            len: data.len(),
-            stride,
-            step: component.step,
-            borrowed: PhantomData,
-        }
-    }
-}
-
-impl Sink for SamplesOut<'_> {
-    fn store(&self, _: usize, y: usize, x: usize, samples: &[f32]) {
-        let first = y * self.stride + x * self.step;
-        let count = samples.len().saturating_sub(1) * self.step + 1;
-        assert!(x * self.step + count <= self.stride && first + count <= self.len);
-        // SAFETY: the range was checked. Of the bytes in it no other thread has
-        // those that are written below, and no byte is read.
-        unsafe {
-            let target = self.data.add(first);
-            for (i, sample) in samples.iter().enumerate() {
-                *target.add(i * self.step) = to_u8((sample * PEAK).clamp(0.0, PEAK));
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,13 +5,12 @@
 //! and two multiply-adds can start every cycle in spite of their latency.
 
 /// 256-bit vectors.
-pub(super) mod avx2 {
-    use crate::ops::cpu::nhwc::loops;
-    use crate::ops::cpu::tile::{self, Kernels, Products, Strip, TOTALS, Vector, kernels};
+pub(crate) mod avx2 {
+    use crate::ops::cpu::simd::{TOTALS, Vector};
     use std::arch::x86_64::*;
 
     #[derive(Clone, Copy)]
-    struct Lanes(__m256);
+    pub(crate) struct Lanes(__m256);
 
     impl Vector for Lanes {
         const LANES: usize = 8;
@@ -109,30 +108,15 @@ pub(super) mod avx2 {
             }
         }
     }
-
-    kernels!(
-        Avx2,
-        Lanes,
-        [target_feature(enable = "avx2,fma")],
-        [(6, 2), (4, 2), (3, 3), (2, 4), (1, 8)]
-    );
-
-    loops!(
-        Avx2,
-        Lanes,
-        [target_feature(enable = "avx2,fma")],
-        [2, 6, 1, 4, 2]
-    );
 }
 
 /// 512-bit vectors.
-pub(super) mod avx512 {
-    use crate::ops::cpu::nhwc::loops;
-    use crate::ops::cpu::tile::{self, Kernels, Products, Strip, TOTALS, Vector, kernels};
+pub(crate) mod avx512 {
+    use crate::ops::cpu::simd::{TOTALS, Vector};
     use std::arch::x86_64::*;
 
     #[derive(Clone, Copy)]
-    struct Lanes(__m512);
+    pub(crate) struct Lanes(__m512);
 
     impl Vector for Lanes {
         const LANES: usize = 16;
@@ -233,18 +217,4 @@ pub(super) mod avx512 {
             }
         }
     }
-
-    kernels!(
-        Avx512,
-        Lanes,
-        [target_feature(enable = "avx512f")],
-        [(8, 3), (4, 6), (3, 7), (2, 8), (1, 8)]
-    );
-
-    loops!(
-        Avx512,
-        Lanes,
-        [target_feature(enable = "avx512f")],
-        [1, 12, 2, 12, 8]
-    );
 }

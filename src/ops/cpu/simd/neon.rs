@@ -1,12 +1,11 @@
 //! The kernels for 64-bit Arm, with the tile of AVX-512: there are as many
 //! registers.
 
-use super::nhwc::loops;
-use super::tile::{self, Kernels, Products, Strip, Vector, kernels};
+use super::Vector;
 use std::arch::aarch64::*;
 
 #[derive(Clone, Copy)]
-struct Lanes(float32x4_t);
+pub(crate) struct Lanes(float32x4_t);
 
 impl Vector for Lanes {
     const LANES: usize = 4;
@@ -81,17 +80,3 @@ impl Vector for Lanes {
         }
     }
 }
-
-kernels!(
-    Neon,
-    Lanes,
-    [target_feature(enable = "neon")],
-    [(8, 3), (4, 6), (3, 7), (2, 8), (1, 8)]
-);
-
-loops!(
-    Neon,
-    Lanes,
-    [target_feature(enable = "neon")],
-    [4, 6, 1, 5, 2]
-);

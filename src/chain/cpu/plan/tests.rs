@@ -1,12 +1,9 @@
 use super::*;
-use crate::models::WorksAt;
-use crate::nn::{Chain, Conv, Link};
-use crate::ops::cpu::Level;
+use crate::chain::ChainLayer;
+use crate::cpu_level::Level;
+use crate::nn::Conv;
 use crate::ops::{Activation, Border, ConvSpec};
 use candle_core::{Device, Tensor};
-
-/// A chain of drawn weights, layer by layer as the reference.
-struct Drawn(Chain);
 
 fn noise(seed: u64) -> impl Iterator<Item = f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -31,11 +28,11 @@ fn link(
     side: usize,
     border: Border,
     activation: Activation,
-) -> Link {
+) -> ChainLayer {
     let seed = (inputs * 1000 + outputs * 10 + side) as u64;
     // Keeps the size of values from layer to layer.
     let scale = (3.0 / (inputs * side * side) as f32).sqrt();
-    Link::from(Conv {
+    ChainLayer::from(Conv {
         weight: tensor(seed, &[outputs, inputs, side, side], scale),
         bias: Some(tensor(seed + 1, &[outputs], 0.1)),
         spec: ConvSpec {
@@ -46,31 +43,9 @@ fn link(
     })
 }
 
-impl ScaledNetwork for Drawn {
-    fn works_at(&self) -> WorksAt {
-        WorksAt::Output
-    }
-
-    fn halo(&self) -> usize {
-        0
-    }
-
-    fn border(&self) -> Border {
-        self.0.links[0].conv.spec.border
-    }
-
-    fn chain(&self) -> candle_core::Result<Option<Chain>> {
-        Ok(Some(self.0.clone()))
-    }
-
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.0.forward(x)
-    }
-}
-
 /// What the plan makes of a drawn picture, and the most that it may be off.
-fn run(network: &Drawn, size: (usize, usize), options: &Options) -> Vec<f32> {
-    let mut plan = Plan::new(network, size, options).unwrap().unwrap();
+fn run(network: &Chain, size: (usize, usize), options: &ChainOptions) -> Vec<f32> {
+    let mut plan = ChainExecutor::new(network, size, options).unwrap().unwrap();
     let planes = plan.packed.planes;
     let input = picture(planes, size);
     let inputs: Vec<&[f32]> = input.chunks_exact(size.0 * size.1).collect();
@@ -92,13 +67,12 @@ fn picture(planes: usize, (w, h): (usize, usize)) -> Vec<f32> {
         .collect()
 }
 
-fn reference(network: &Drawn, (w, h): (usize, usize)) -> Vec<f32> {
-    let planes = network.0.links[0].conv.weight.dim(1).unwrap();
+fn reference(network: &Chain, (w, h): (usize, usize)) -> Vec<f32> {
+    let planes = network.layers[0].conv.weight.dim(1).unwrap();
     let mut x = Tensor::from_vec(picture(planes, (w, h)), (1, planes, h, w), &Device::Cpu).unwrap();
-    if network.border() == Border::Valid {
+    if network.layers[0].conv.spec.border == Border::Valid {
         let halo = network
-            .0
-            .links
+            .layers
             .iter()
             .map(|l| l.conv.weight.dim(2).unwrap() / 2)
             .sum();
@@ -113,11 +87,11 @@ fn reference(network: &Drawn, (w, h): (usize, usize)) -> Vec<f32> {
 }
 
 /// Chains of every kind that the family has, and the most error of each.
-fn chains() -> Vec<(&'static str, Drawn)> {
+fn chains() -> Vec<(&'static str, Chain)> {
     use Activation::{None as Linear, Relu};
     use Border::{Replicate, Valid, Zero};
     let srcnn = |planes: usize, middle: usize, border| Chain {
-        links: vec![
+        layers: vec![
             link(planes, 64, 9, border, Relu),
             link(64, 32, middle, border, Relu),
             link(32, planes, 5, border, Linear),
@@ -129,21 +103,21 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         base: true,
         ..srcnn(1, 5, Replicate)
     };
-    let prelu = |mut link: Link, slopes: usize| {
+    let prelu = |mut link: ChainLayer, slopes: usize| {
         link.slope = Some(tensor(3, &[slopes], 0.3));
         link
     };
-    let skip = |mut link: Link, boundary: usize| {
+    let skip = |mut link: ChainLayer, boundary: usize| {
         link.skip = Some(boundary);
         link
     };
-    let shuffle = |mut link: Link, factor: usize| {
+    let shuffle = |mut link: ChainLayer, factor: usize| {
         link.shuffle = factor;
         link
     };
     let same = |inputs, outputs, side| link(inputs, outputs, side, Zero, Linear);
     let tower = Chain {
-        links: vec![
+        layers: vec![
             prelu(same(3, 64, 9), 1),
             prelu(same(64, 64, 3), 1),
             skip(same(64, 64, 3), 1),
@@ -159,14 +133,14 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         ..Chain::default()
     };
     let luma = Chain {
-        links: vec![
+        layers: vec![
             link(1, 32, 5, Replicate, Relu),
             link(32, 1, 3, Replicate, Linear),
         ],
         ..Chain::default()
     };
     let narrow = Chain {
-        links: vec![
+        layers: vec![
             link(1, 16, 5, Zero, Relu),
             link(16, 16, 3, Zero, Relu),
             link(16, 16, 3, Zero, Relu),
@@ -175,7 +149,7 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         ..Chain::default()
     };
     let doubling = Chain {
-        links: vec![
+        layers: vec![
             link(1, 16, 5, Zero, Relu),
             shuffle(link(16, 4, 3, Zero, Linear), 2),
         ],
@@ -184,7 +158,7 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         ..Chain::default()
     };
     let compact = Chain {
-        links: vec![
+        layers: vec![
             prelu(same(3, 32, 3), 32),
             prelu(same(32, 32, 3), 32),
             shuffle(same(32, 12, 3), 2),
@@ -193,7 +167,7 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         ..Chain::default()
     };
     let odd = Chain {
-        links: vec![
+        layers: vec![
             link(3, 20, 7, Replicate, Relu),
             link(20, 12, 3, Replicate, Relu),
             link(12, 40, 5, Replicate, Relu),
@@ -204,7 +178,7 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         ..Chain::default()
     };
     let one = Chain {
-        links: vec![link(1, 1, 3, Zero, Linear)],
+        layers: vec![link(1, 1, 3, Zero, Linear)],
         ..Chain::default()
     };
     [
@@ -222,7 +196,6 @@ fn chains() -> Vec<(&'static str, Drawn)> {
         ("odd channels", odd),
         ("one layer", one),
     ]
-    .map(|(name, chain)| (name, Drawn(chain)))
     .into()
 }
 
@@ -233,7 +206,7 @@ fn the_plan_computes_what_the_layers_compute() {
     for (name, network) in chains() {
         for size in SIZES {
             let (made, expected) = (
-                run(&network, size, &Options::default()),
+                run(&network, size, &ChainOptions::default()),
                 reference(&network, size),
             );
             assert_eq!(made.len(), expected.len(), "{name} {size:?}");
@@ -256,10 +229,10 @@ fn results_do_not_depend_on_the_division() {
         let whole = run(
             &network,
             size,
-            &Options {
-                tile: 4096,
+            &ChainOptions {
+                tile_size: 4096,
                 threads: 1,
-                ..Options::default()
+                ..ChainOptions::default()
             },
         );
         for (tile, threads) in [
@@ -272,10 +245,10 @@ fn results_do_not_depend_on_the_division() {
             (60, 2),
             (96, 4),
         ] {
-            let options = Options {
-                tile,
+            let options = ChainOptions {
+                tile_size: tile,
                 threads,
-                ..Options::default()
+                ..ChainOptions::default()
             };
             let divided = run(&network, size, &options);
             let same = whole
@@ -293,14 +266,18 @@ fn levels_agree_to_the_bit() {
     for (name, network) in chains() {
         let at = |level: Level| {
             // A pool that no other test works in.
-            let options = Options {
+            let options = ChainOptions {
                 threads: 7,
-                ..Options::default()
+                ..ChainOptions::default()
             };
-            let mut plan = Plan::new(&network, size, &options).unwrap().unwrap();
+            let mut plan = ChainExecutor::new(&network, size, &options)
+                .unwrap()
+                .unwrap();
             let pool = Arc::clone(&plan.pool);
             let ran = || {
-                let mut levels = pool.broadcast(|_| crate::ops::cpu::probe::take()).concat();
+                let mut levels = pool
+                    .broadcast(|_| crate::ops::cpu::simd::probe::take())
+                    .concat();
                 levels.dedup();
                 levels
             };
@@ -329,15 +306,21 @@ fn what_a_plan_cannot_do_is_told() {
     let strided = {
         let mut link = link(1, 8, 3, Border::Zero, Activation::None);
         link.conv.spec.stride = 2;
-        Drawn(Chain {
-            links: vec![link],
+        Chain {
+            layers: vec![link],
             ..Chain::default()
-        })
+        }
     };
-    let options = Options::default();
-    assert!(Plan::new(&strided, (8, 8), &options).unwrap().is_none());
+    let options = ChainOptions::default();
+    assert!(
+        ChainExecutor::new(&strided, (8, 8), &options)
+            .unwrap()
+            .is_none()
+    );
     let (_, network) = chains().swap_remove(0);
-    let mut plan = Plan::new(&network, (8, 8), &options).unwrap().unwrap();
+    let mut plan = ChainExecutor::new(&network, (8, 8), &options)
+        .unwrap()
+        .unwrap();
     let (short, mut out) = ([0.0; 63], [0.0; 64]);
     let error = plan
         .run(&[&short], &mut [&mut out])
@@ -349,9 +332,9 @@ fn what_a_plan_cannot_do_is_told() {
 #[test]
 fn memory_is_bounded() {
     for (name, network) in chains() {
-        let factor = Packed::of_chain(&network.0).unwrap().unwrap().factor();
+        let factor = PackedChain::of_chain(&network).unwrap().unwrap().factor();
         let size = (1280 / factor, 720 / factor);
-        let plan = Plan::new(&network, size, &Options::default())
+        let plan = ChainExecutor::new(&network, size, &ChainOptions::default())
             .unwrap()
             .unwrap();
         let mib = plan.memory() >> 20;
@@ -359,6 +342,6 @@ fn memory_is_bounded() {
         // What `Upscaler::check` counts beforehand: the most that the tower
         // takes, where its regions are not as wide as the frame.
         let frames = if name == "tower" { 3 * 64 } else { 0 };
-        assert_eq!(held(&plan.packed), frames, "{name}");
+        assert_eq!(plan.packed.buffer_floats(), frames, "{name}");
     }
 }

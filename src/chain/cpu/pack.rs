@@ -1,9 +1,10 @@
 //! A chain with its weights in the order of the fused loops.
 
-use super::{Chain, Link};
+use super::kernels::{FEW, GROUP};
 use crate::Result;
-use crate::ops::cpu::nhwc::{FEW, GROUP};
-use crate::ops::winograd::{Tables, Variant};
+use crate::chain::segment::{self, LayerShape};
+use crate::chain::winograd::{Tables, Variant};
+use crate::chain::{Chain, ChainLayer};
 use crate::ops::{Activation, Border};
 use candle_core::{DType, Tensor};
 
@@ -12,7 +13,7 @@ const LARGE: usize = 9;
 
 /// A network's layers, ready to run on frames of any size.
 #[derive(Debug)]
-pub struct Packed {
+pub struct PackedChain {
     pub(crate) layers: Vec<Layer>,
     /// Planes in.
     pub(crate) planes: usize,
@@ -31,21 +32,21 @@ pub struct Packed {
     pub(crate) base: bool,
 }
 
-impl Packed {
+impl PackedChain {
     /// Packs a chain; `None` if the plan does not cover it.
     ///
     /// # Errors
     ///
     /// Tensors that cannot be read.
     pub fn of_chain(chain: &Chain) -> Result<Option<Self>> {
-        let (Some(first), Some(last)) = (chain.links.first(), chain.links.last()) else {
+        let (Some(first), Some(last)) = (chain.layers.first(), chain.layers.last()) else {
             return Ok(None);
         };
         let planes = first.conv.weight.dim(1)?;
         let border = first.conv.spec.border;
         let (mut inputs, mut layers) = ((planes, planes), Vec::<Layer>::new());
-        for (i, link) in chain.links.iter().enumerate() {
-            let is_last = i + 1 == chain.links.len();
+        for (i, link) in chain.layers.iter().enumerate() {
+            let is_last = i + 1 == chain.layers.len();
             let sizes_fit = link.skip.is_none_or(|skip| {
                 let between = &layers[skip.min(i)..];
                 skip > 0 && skip <= i && between.iter().all(|layer| layer.shuffle == 1)
@@ -95,6 +96,17 @@ impl Packed {
     /// the whole chain is one segment then.
     pub(crate) fn adds_input(&self) -> bool {
         self.base && self.factor() == 1 && self.layers.iter().all(|l| l.skip.is_none())
+    }
+
+    /// Values that the whole frames between segments hold for each sample of a
+    /// plane of the input.
+    pub(crate) fn buffer_floats(&self) -> usize {
+        let shape = |layer: &Layer| LayerShape {
+            skip: layer.skip,
+            shuffle: layer.shuffle,
+            stored: layer.stored(),
+        };
+        segment::buffer_floats(&self.layers.iter().map(shape).collect::<Vec<_>>())
     }
 
     /// How much larger the result is than the input.
@@ -203,7 +215,7 @@ impl Layer {
     /// A link of a chain, `first` or `last` in it; `None` if it needs what the
     /// loops do not have. `inputs` are the channels in and how they are stored.
     pub(crate) fn new(
-        link: &Link,
+        link: &ChainLayer,
         inputs: (usize, usize),
         first: bool,
         last: bool,
@@ -293,7 +305,7 @@ impl Order {
 
     /// The place of a channel: all channels of a square's first pixel, then of
     /// its second, and so on.
-    fn place(&self, channel: usize) -> usize {
+    fn assign_buffers(&self, channel: usize) -> usize {
         let area = self.shuffle * self.shuffle;
         channel % area * (self.stored / area) + channel / area
     }
@@ -301,7 +313,7 @@ impl Order {
     fn arrange(&self, values: &[f32], rest: f32) -> Vec<f32> {
         let mut out = vec![rest; self.stored];
         for (channel, &value) in values.iter().enumerate() {
-            out[self.place(channel)] = value;
+            out[self.assign_buffers(channel)] = value;
         }
         out
     }
@@ -321,7 +333,7 @@ impl Kernel<'_> {
         let area = self.side * self.side;
         for channel in 0..self.order.channels {
             let at = (channel * self.inputs + input) * area + y * self.side + x;
-            put(self.order.place(channel), self.weights[at]);
+            put(self.order.assign_buffers(channel), self.weights[at]);
         }
     }
 

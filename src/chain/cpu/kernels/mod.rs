@@ -11,9 +11,11 @@
     reason = "plain counters over registers unroll and read alike"
 )]
 
-use super::level::{Level, UnknownLevel};
-use super::tile::{TOTALS, Vector};
-use crate::ops::winograd::{MAX_OUTPUTS, MAX_POINTS, Tables, Variant};
+mod dispatch;
+
+use crate::chain::winograd::{MAX_OUTPUTS, MAX_POINTS, Tables, Variant};
+use crate::cpu_level::{Level, UnknownLevel};
+use crate::ops::cpu::simd::{TOTALS, Vector};
 use std::hint::black_box;
 use std::mem::MaybeUninit;
 
@@ -266,12 +268,12 @@ impl Loops {
     pub(crate) fn of(level: Level) -> Result<&'static Self, UnknownLevel> {
         Ok(match level.checked()? {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => &super::x86::avx2::LOOPS,
+            Level::Avx2 => &dispatch::avx2::LOOPS,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => &super::x86::avx512::LOOPS,
+            Level::Avx512 => &dispatch::avx512::LOOPS,
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => &super::neon::LOOPS,
-            _ => &super::plain::LOOPS,
+            Level::Neon => &dispatch::neon::LOOPS,
+            _ => &dispatch::scalar::LOOPS,
         })
     }
 }
@@ -979,93 +981,3 @@ unsafe fn blocks_of_columns<
         }
     }
 }
-
-/// Makes the `LOOPS` of a level: `vectors` to a group of channels, tiles of
-/// `pixels` by `groups` in products, `one` pixels in sums along vectors, or
-/// `three` of three channels.
-macro_rules! loops {
-    ($level:ident, $vector:ty, [$($enable:meta)?],
-     [$vectors:literal, $pixels:literal, $groups:literal, $one:literal, $three:literal]) => {
-        pub(in crate::ops::cpu) static LOOPS: crate::ops::cpu::nhwc::Loops =
-            crate::ops::cpu::nhwc::Loops {
-                level: crate::ops::cpu::Level::$level,
-                matmul,
-                to_points,
-                from_points,
-                windows,
-                nines,
-                dots,
-                columns,
-            };
-
-        const _: () = assert!(<$vector as Vector>::LANES * $vectors == crate::ops::cpu::nhwc::GROUP);
-
-        /// # Safety
-        ///
-        /// The level is available, and the pointers are good: so for all below.
-        $(#[$enable])?
-        unsafe fn matmul(a: &crate::ops::cpu::nhwc::Matmul<'_>) {
-            #[cfg(test)]
-            tile::probe::ran(crate::ops::cpu::Level::$level);
-            // SAFETY: the caller's promise, here and below.
-            unsafe { crate::ops::cpu::nhwc::matmul::<$vector, $vectors, $pixels, $groups>(a) }
-        }
-
-        /// # Safety
-        ///
-        /// As above.
-        $(#[$enable])?
-        unsafe fn to_points(a: &crate::ops::cpu::nhwc::ToPoints<'_>) {
-            // SAFETY: as above.
-            unsafe { crate::ops::cpu::nhwc::to_points::<$vector>(a) }
-        }
-
-        /// # Safety
-        ///
-        /// As above.
-        $(#[$enable])?
-        unsafe fn from_points(a: &crate::ops::cpu::nhwc::FromPoints<'_>) {
-            // SAFETY: as above.
-            unsafe { crate::ops::cpu::nhwc::from_points::<$vector>(a) }
-        }
-
-        /// # Safety
-        ///
-        /// As above.
-        $(#[$enable])?
-        unsafe fn windows(a: &crate::ops::cpu::nhwc::Windows<'_>) {
-            // SAFETY: as above.
-            unsafe { crate::ops::cpu::nhwc::windows::<$vector>(a) }
-        }
-
-        /// # Safety
-        ///
-        /// As above.
-        $(#[$enable])?
-        unsafe fn nines(a: &crate::ops::cpu::nhwc::Nines<'_>) {
-            #[cfg(test)]
-            tile::probe::ran(crate::ops::cpu::Level::$level);
-            // SAFETY: as above.
-            unsafe { crate::ops::cpu::nhwc::nines::<$vector, $vectors>(a) }
-        }
-
-        /// # Safety
-        ///
-        /// As above.
-        $(#[$enable])?
-        unsafe fn dots(a: &crate::ops::cpu::nhwc::Dots<'_>) {
-            // SAFETY: as above.
-            unsafe { crate::ops::cpu::nhwc::dots::<$vector, $vectors, $one, $three>(a) }
-        }
-
-        /// # Safety
-        ///
-        /// As above.
-        $(#[$enable])?
-        unsafe fn columns(a: &crate::ops::cpu::nhwc::Columns<'_>) {
-            // SAFETY: as above.
-            unsafe { crate::ops::cpu::nhwc::columns::<$vector, $vectors, $one, $three>(a) }
-        }
-    };
-}
-pub(super) use loops;

@@ -1,0 +1,15 @@
+//! Networks that are chains of convolutions, and their fused executors.
+//!
+//! [`Chain`] is the description: convolutions with what follows each of them.
+//! `reference` computes it layer by layer on tensors, which is what training
+//! differentiates and what the executors are tested against; `cpu` and the
+//! GPU's executor run it fused.
+
+pub(crate) mod cpu;
+mod reference;
+pub(crate) mod segment;
+mod spec;
+pub(crate) mod winograd;
+
+pub use cpu::{ChainExecutor, PackedChain};
+pub use spec::{Chain, ChainLayer, ChainOptions};
