@@ -71,9 +71,9 @@ impl Default for ConvSpec {
 /// border is [`Border::Valid`], and every `stride`th result from the first one
 /// on is kept. There are gradients for images, weights and bias.
 ///
-/// On the CPU and in `f32` the results are the same bit for bit on any level
-/// of the CPU, in any place of an image and for any number of threads; the
-/// gradient of the weights depends on the level in its rounding. Elsewhere
+/// On the CPU and in `f32` the results and the gradients are the same bit for
+/// bit on any level of the CPU and for any number of threads, and the
+/// results in any place of an image. Elsewhere
 /// this is candle's own convolution, or on a GPU cuDNN's where that was built
 /// in and is there: by sums in `f32`, of factors rounded to TF32 where
 /// gradients are wanted of `f32` tensors, as PyTorch has it.

@@ -209,6 +209,23 @@ fn gradients_are_those_of_candle() {
 }
 
 #[test]
+fn every_level_computes_the_same_gradients() {
+    for case in cases() {
+        let data = case.data();
+        let at = |level| {
+            let found = gradients(&case, &data, |x, w, b| {
+                conv2d_at(level, x, w, b, case.spec).unwrap()
+            });
+            [found.images, found.weights, found.bias].map(|part| bits(&part))
+        };
+        let plain = at(Level::Plain);
+        for level in Level::available() {
+            assert!(at(level) == plain, "{level} {case:?}");
+        }
+    }
+}
+
+#[test]
 fn other_types_agree() {
     for case in cases() {
         let data = case.data();

@@ -6,8 +6,11 @@
 //! vector width, the place in the image, the way the work is divided, or the
 //! number of threads.
 //!
-//! [`Products`] sums along the vectors and so rounds differently from level to
-//! level, but within a level always in the same order.
+//! [`Products`] sums along the vectors, in [`PARTIAL_SUMS`] partial sums at
+//! every level: value `i` of a stretch goes to sum `i % PARTIAL_SUMS`, by one
+//! fused multiply-add. A level whose vectors are shorter passes over the
+//! stretch several times, each time for a part of the sums, so that its bits
+//! are those of the longest vectors.
 
 #![expect(
     clippy::needless_range_loop,
@@ -15,9 +18,12 @@
 )]
 
 use super::dispatch;
-use super::planes::SLACK;
+use super::planes::{LINE, SLACK};
 use super::simd::Vector;
 use crate::cpu_level::{Level, UnknownLevel};
+
+/// Partial sums of a gradient of a weight: the lanes of the longest vector.
+pub(super) const PARTIAL_SUMS: usize = LINE;
 
 /// A convolution along a line: a few output channels of a stretch of a plane.
 pub(super) struct Strip<'a> {
@@ -48,9 +54,9 @@ pub(super) struct Products<'a> {
     pub(super) input: &'a [f32],
     /// Where each tap reads, as many as the tile has vectors.
     pub(super) taps: &'a [usize],
-    /// Length of the stretch, a whole number of vectors.
+    /// Length of the stretch, a multiple of [`PARTIAL_SUMS`].
     pub(super) len: usize,
-    /// By output channel, then tap, then lane; added to.
+    /// [`PARTIAL_SUMS`] by output channel, then tap; added to.
     pub(super) sums: &'a mut [f32],
 }
 
@@ -119,10 +125,13 @@ impl Kernels {
         let Products { outputs, len, .. } = products;
         let reach = products.taps.iter().max().copied().unwrap_or(0);
         assert!(self.tiles.contains(&(outputs, products.taps.len())));
-        assert!(len.is_multiple_of(self.lanes));
+        assert!(len.is_multiple_of(PARTIAL_SUMS));
         assert!(products.grad.len() >= (outputs - 1) * products.stride + len);
         assert!(products.input.len() >= reach + len);
-        assert_eq!(products.sums.len(), outputs * self.tile(outputs));
+        assert_eq!(
+            products.sums.len(),
+            outputs * products.taps.len() * PARTIAL_SUMS
+        );
         // SAFETY: as in `run_strip`.
         unsafe { (self.products)(&mut products) }
     }
@@ -218,10 +227,29 @@ unsafe fn tile<V: Vector, const C: usize, const N: usize>(
 pub(super) unsafe fn products<V: Vector, const C: usize, const N: usize>(
     products: &mut Products<'_>,
 ) {
-    // SAFETY: as the caller promises, there are `N` taps, `C * N` vectors of
-    // sums, and `len` values of each output channel and behind each tap.
+    const { assert!(PARTIAL_SUMS.is_multiple_of(V::LANES)) };
+    for first in (0..PARTIAL_SUMS).step_by(V::LANES) {
+        // SAFETY: the caller's promise, and a vector of the partial sums
+        // begins at `first`.
+        unsafe { partial_products::<V, C, N>(products, first) }
+    }
+}
+
+/// [`products`] for the vector of partial sums that begins at `first`.
+///
+/// # Safety
+///
+/// As for [`products`], with `first + V::LANES <= PARTIAL_SUMS`.
+#[inline(always)]
+unsafe fn partial_products<V: Vector, const C: usize, const N: usize>(
+    products: &mut Products<'_>,
+    first: usize,
+) {
+    // SAFETY: as the caller promises, there are `N` taps, `C * N` times
+    // `PARTIAL_SUMS` sums, and `len` values, a multiple of `PARTIAL_SUMS`, of
+    // each output channel and behind each tap.
     unsafe {
-        let totals = products.sums.as_mut_ptr();
+        let totals = products.sums.as_mut_ptr().add(first);
         let mut inputs = [products.input.as_ptr(); N];
         for n in 0..N {
             inputs[n] = inputs[n].add(*products.taps.get_unchecked(n));
@@ -233,10 +261,10 @@ pub(super) unsafe fn products<V: Vector, const C: usize, const N: usize>(
         let mut sums = [[V::splat(0.0); N]; C];
         for c in 0..C {
             for n in 0..N {
-                sums[c][n] = V::load(totals.add((c * N + n) * V::LANES));
+                sums[c][n] = V::load(totals.add((c * N + n) * PARTIAL_SUMS));
             }
         }
-        for at in (0..products.len).step_by(V::LANES) {
+        for at in (first..products.len).step_by(PARTIAL_SUMS) {
             let mut values = [V::splat(0.0); N];
             for n in 0..N {
                 values[n] = V::load(inputs[n].add(at));
@@ -250,7 +278,7 @@ pub(super) unsafe fn products<V: Vector, const C: usize, const N: usize>(
         }
         for c in 0..C {
             for n in 0..N {
-                sums[c][n].store(totals.add((c * N + n) * V::LANES));
+                sums[c][n].store(totals.add((c * N + n) * PARTIAL_SUMS));
             }
         }
     }

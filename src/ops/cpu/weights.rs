@@ -5,7 +5,7 @@ use super::geometry::Geometry;
 use super::planes::{LINE, Planes};
 use super::run_tasks;
 use super::scratch::Scratch;
-use super::tile::{Kernels, Products};
+use super::tile::{Kernels, PARTIAL_SUMS, Products};
 use std::ops::Range;
 
 /// Length of the stretches that planes are worked through in: eight gradient
@@ -19,9 +19,9 @@ const TAPS_PER_TASK: usize = 24;
 /// [`Geometry::input_frame`] and the gradient of the result in
 /// [`Geometry::grad_frame`].
 ///
-/// Each weight is summed up by one thread, image by image, so that the sum
-/// does not depend on the number of threads. It does depend, in its rounding,
-/// on the width of the vectors.
+/// Each weight is summed up by one thread, image by image and stretch by
+/// stretch, in as many partial sums at every level, so that its bits depend
+/// neither on the number of threads nor on the level.
 pub(in crate::ops) fn weight_gradient(
     kernels: &Kernels,
     geometry: &Geometry,
@@ -96,8 +96,9 @@ struct Job<'a> {
 impl Job<'_> {
     /// The gradients by output channel, then tap.
     fn run(&self) -> Vec<f32> {
-        let tile = self.kernels.tile(self.block.outputs) * self.block.outputs;
         let groups = self.groups();
+        let weights = self.kernels.vectors(self.block.outputs) * self.block.outputs;
+        let tile = weights * PARTIAL_SUMS;
         let mut sums = Scratch::take(groups.len() * tile);
         sums.fill(0.0);
         for image in 0..self.geometry.batch {
@@ -155,15 +156,15 @@ impl Job<'_> {
         });
     }
 
-    /// Adds up the lanes.
+    /// Adds up the partial sums of each weight, one after the other.
     fn reduce(&self, sums: &[f32]) -> Vec<f32> {
-        let (outputs, lanes) = (self.block.outputs, self.kernels.lanes);
+        let outputs = self.block.outputs;
         let width = self.kernels.vectors(outputs);
         let mut reduced = Vec::with_capacity(outputs * self.taps.len());
         for output in 0..outputs {
             for tap in 0..self.taps.len() {
-                let group = (tap / width * outputs + output) * width + tap % width;
-                reduced.push(sums[group * lanes..(group + 1) * lanes].iter().sum());
+                let weight = (tap / width * outputs + output) * width + tap % width;
+                reduced.push(sums[weight * PARTIAL_SUMS..][..PARTIAL_SUMS].iter().sum());
             }
         }
         reduced
