@@ -100,9 +100,9 @@ fn shade(x: f64, y: f64, time: f64) -> [f64; 3] {
     let mut color = [0.16 + 0.1 * y / 360.0, 0.2 + 0.2 * x / 640.0, 0.38];
     // A fan of rays that turns.
     let (dx, dy) = (x - 120.0, y - 130.0);
-    let (radius, angle) = (dx.hypot(dy), dy.atan2(dx));
+    let (radius, angle) = (libm::hypot(dx, dy), libm::atan2(dy, dx));
     if radius < 95.0 {
-        let ray = (18.0 * (angle + turn / 9.0)).sin() > 0.0;
+        let ray = libm::sin(18.0 * (angle + turn / 9.0)) > 0.0;
         color = if ray {
             [0.95, 0.93, 0.85]
         } else {
@@ -110,16 +110,16 @@ fn shade(x: f64, y: f64, time: f64) -> [f64; 3] {
         };
     }
     // Rings that grow.
-    let radius = (x - 520.0).hypot(y - 130.0);
+    let radius = libm::hypot(x - 520.0, y - 130.0);
     if radius < 95.0 {
-        let ring = 0.5 + 0.5 * (radius * 0.55 - turn * 2.0).sin();
+        let ring = 0.5 + 0.5 * libm::sin(radius * 0.55 - turn * 2.0);
         color = [0.2 + 0.7 * ring, 0.75 - 0.5 * ring, 0.3];
     }
     // Tilted tiles.
-    let tilt = 0.35 + 0.15 * turn.sin();
+    let (sin, cos) = libm::sincos(0.35 + 0.15 * libm::sin(turn));
     let (u, v) = (
-        (x - 320.0) * tilt.cos() + (y - 125.0) * tilt.sin(),
-        (y - 125.0) * tilt.cos() - (x - 320.0) * tilt.sin(),
+        (x - 320.0) * cos + (y - 125.0) * sin,
+        (y - 125.0) * cos - (x - 320.0) * sin,
     );
     if u.abs() < 70.0 && v.abs() < 70.0 {
         let tile = ((u / 14.0).floor() + (v / 9.0).floor()).rem_euclid(2.0) > 0.5;
@@ -129,7 +129,7 @@ fn shade(x: f64, y: f64, time: f64) -> [f64; 3] {
             [0.25, 0.12, 0.1]
         };
     }
-    if writing(x - 46.0 - 12.0 * turn.sin(), y - 262.0) {
+    if writing(x - 46.0 - 12.0 * libm::sin(turn), y - 262.0) {
         color = [0.97, 0.97, 0.9];
     }
     color
@@ -185,7 +185,7 @@ fn writing(x: f64, y: f64) -> bool {
             let (lx, ly) = (bx - ax, by - ay);
             let along = ((x - ax) * lx + (y - ay) * ly) / (lx * lx + ly * ly);
             let along = along.clamp(0.0, 1.0);
-            (x - ax - along * lx).hypot(y - ay - along * ly) < PEN
+            libm::hypot(x - ax - along * lx, y - ay - along * ly) < PEN
         })
 }
 

@@ -12,7 +12,7 @@ const C2: f64 = (0.03 * PEAK) * (0.03 * PEAK);
 /// Peak signal-to-noise ratio in dB over all samples given; infinite for equal planes.
 pub fn psnr(a: &[f64], b: &[f64]) -> f64 {
     let error: f64 = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum();
-    10.0 * (PEAK * PEAK * a.len().min(b.len()) as f64 / error).log10()
+    10.0 * libm::log10(PEAK * PEAK * a.len().min(b.len()) as f64 / error)
 }
 
 /// Mean structural similarity of two planes of `width` samples a row: 11 x 11
@@ -24,7 +24,7 @@ pub fn ssim(a: &[f64], b: &[f64], width: usize) -> Option<f64> {
     let mut window = [0.0; SIDE];
     for (i, w) in window.iter_mut().enumerate() {
         let x = i as f64 - (SIDE / 2) as f64;
-        *w = (-x * x / (2.0 * SIGMA * SIGMA)).exp();
+        *w = libm::exp(-x * x / (2.0 * SIGMA * SIGMA));
     }
     let sum: f64 = window.iter().sum();
     let window = window.map(|w| w / sum);

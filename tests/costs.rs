@@ -9,7 +9,7 @@ use srfilter::models::{Architecture, drct, espcn, find, lapan, srcnn, srresnet};
 fn costs(architecture: &Architecture, scale: u32, weights: usize, macs: f64, digits: i32) {
     let cost = architecture.cost(Scale::whole(scale)).unwrap();
     assert_eq!(cost.weights, weights, "{} x{scale}", architecture.name());
-    let unit = 10f64.powi(macs.log10().floor() as i32 + 1 - digits);
+    let unit = 10f64.powi(libm::log10(macs).floor() as i32 + 1 - digits);
     let off = (cost.macs - macs).abs();
     assert!(
         off <= 0.5001 * unit,

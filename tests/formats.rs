@@ -418,7 +418,8 @@ fn fill(bytes: &mut Bytes, places: &[Place], size: (usize, usize)) {
         let (data, stride) = &mut bytes.0[p.0];
         for y in 0..h {
             for x in 0..w {
-                let wave = ((x as f64 * 0.7 + c as f64).sin() + (y as f64 * 0.4).cos()) * 50.0;
+                let wave =
+                    (libm::sin(x as f64 * 0.7 + c as f64) + libm::cos(y as f64 * 0.4)) * 50.0;
                 let value = 128.0 + wave + (next() - 0.5) * 60.0;
                 data[y * *stride + p.1 + x * p.2] = value.clamp(0.0, 255.0) as u8;
             }

@@ -115,7 +115,7 @@ impl Frame {
         for (p, (bytes, stride)) in frame.planes.iter_mut().enumerate() {
             for (i, byte) in bytes.iter_mut().enumerate() {
                 let (x, y) = ((i % *stride) as f32, (i / *stride) as f32);
-                let wave = (x * 0.31 + p as f32).sin() * 50.0 + (y * 0.23).cos() * 40.0;
+                let wave = libm::sinf(x * 0.31 + p as f32) * 50.0 + libm::cosf(y * 0.23) * 40.0;
                 let edge = if x + 1.3 * y > 40.0 { 50.0 } else { 0.0 };
                 let noise = ((i * 7919 + p) % 23) as f32;
                 *byte = (90.0 + wave + edge + noise).clamp(0.0, 255.0) as u8;

@@ -28,7 +28,7 @@ fn drawn() -> Image {
             let x = (i % 240) as f64 + (sub % n) as f64 / n as f64;
             let y = (i / 240) as f64 + (sub / n) as f64 / n as f64;
             let (u, v) = (x * 0.8 + y * 0.6, y * 0.8 - x * 0.6);
-            let leaf = (u / 9.0).sin() + (v / 13.0).sin() > 0.4;
+            let leaf = libm::sin(u / 9.0) + libm::sin(v / 13.0) > 0.4;
             value += if leaf { 200.0 } else { 60.0 } / (n * n) as f64;
         }
         pixel.fill(value as u8);

@@ -184,7 +184,7 @@ fn forward(
             // Our convolution has done it.
             (Layer::Relu, Convolution::Ours) => x,
             (Layer::Relu, Convolution::Candle) => x.relu()?,
-            (Layer::Tanh, _) => x.tanh()?,
+            (Layer::Tanh, _) => srfilter::ops::tanh(&x)?,
             (Layer::Prelu { slopes }, _) => {
                 PReLU::new(part("slope")?.clone(), slopes == 1).forward(&x)?
             }

@@ -183,8 +183,8 @@ impl Work {
             for y in 0..height {
                 for x in 0..width {
                     let (x, y) = (x as f32, y as f32);
-                    let rings = ((x * x + y * y) / 4000.0 + shift).sin();
-                    let waves = (x / 23.0 + shift).sin() * (y / 17.0).cos();
+                    let rings = libm::sinf((x * x + y * y) / 4000.0 + shift);
+                    let waves = libm::sinf(x / 23.0 + shift) * libm::cosf(y / 17.0);
                     let tiles = f32::from((x / 32.0 + shift) as i32 % 2 == (y / 32.0) as i32 % 2);
                     let grain = random.normal() * 0.02;
                     let value = 0.45 + 0.15 * rings + 0.15 * waves + 0.2 * (tiles - 0.5) + grain;

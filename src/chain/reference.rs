@@ -3,7 +3,7 @@
 
 use super::{Chain, ChainLayer};
 use crate::nn::Bicubic;
-use crate::ops::{Border, prelu};
+use crate::ops::{Border, prelu, tanh};
 use candle_core::{Result, Tensor, bail};
 use candle_nn::ops::pixel_shuffle;
 
@@ -114,7 +114,7 @@ impl Chain {
             y = (y + repeated(x, (height, width), factor)?)?;
         }
         match self.tanh {
-            true => (y.tanh()? + 1.0)? * 0.5,
+            true => (tanh(&y)? + 1.0)? * 0.5,
             false => Ok(y),
         }
     }

@@ -16,10 +16,11 @@ use super::{
     BoxedScaleNetwork, Channels, Detected, Network, ScaleNetwork, Scales, Shapes, Upsampling,
     single_scale, upsampling,
 };
+
 use crate::nn::{
     Conv, LayerNorm, Linear, WindowAttention, WindowSpec, leaky_relu, pytorch_uniform,
 };
-use crate::ops::{Border, ConvSpec};
+use crate::ops::{Border, ConvSpec, gelu};
 use crate::{Error, Result, Scale};
 use candle_core::Tensor;
 use candle_nn::{VarBuilder, ops::pixel_shuffle};
@@ -201,7 +202,7 @@ impl SwinBlock {
         let [before_attention, before_mlp] = &self.norms;
         let x = (x + self.attention.forward(&before_attention.forward(x)?)?)?;
         let [widen, narrow] = &self.mlp;
-        let hidden = widen.forward(&before_mlp.forward(&x)?)?.gelu_erf()?;
+        let hidden = gelu(&widen.forward(&before_mlp.forward(&x)?)?)?;
         x + narrow.forward(&hidden)?
     }
 }

@@ -14,6 +14,7 @@
 //! scale and then used as those of any SRCNN.
 
 use super::{BoxedScaleNetwork, Channels, Detected, Network, Parameters, Scales, Shapes, srcnn};
+use crate::ops::tanh;
 use crate::{Error, Result, Scale};
 use candle_core::{D, DType, Tensor};
 use candle_nn::{Init, VarBuilder};
@@ -216,10 +217,10 @@ impl HyperSrcnn {
     fn features(&self, scale: Scale) -> Result<Tensor> {
         let [first, second] = &self.hidden;
         let Some(table) = &self.table else {
-            let log2 = (scale.factor().log2() - LOG2_CENTER) as f32;
+            let log2 = (libm::log2(scale.factor()) - LOG2_CENTER) as f32;
             let x = Tensor::new(&[log2], first.weight.device())?;
-            let x = first.forward(&x)?.tanh()?;
-            let x = second.forward(&x)?.tanh()?;
+            let x = tanh(&first.forward(&x)?)?;
+            let x = tanh(&second.forward(&x)?)?;
             // Keeps the step that all features together make independent of their number.
             return Ok((x / (self.config.hidden[1] as f64).sqrt())?);
         };
@@ -254,7 +255,7 @@ impl HyperSrcnn {
             heads: [pair(first)?, pair(second)?, pair(third)?],
             ..self.clone()
         };
-        let mut places: Vec<f64> = scales.iter().map(|s| s.factor().log2()).collect();
+        let mut places: Vec<f64> = (scales.iter()).map(|s| libm::log2(s.factor())).collect();
         places.sort_by(f64::total_cmp);
         let gaps: Vec<[f64; 2]> = (places.windows(2)).map(|pair| [pair[0], pair[1]]).collect();
         if self.table.is_some() || gaps.is_empty() {

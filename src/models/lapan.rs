@@ -15,10 +15,10 @@ use super::{
     Shapes, Upsampling, mean_of, run_parts, whole,
 };
 use crate::nn::{Conv, pytorch_uniform};
-use crate::ops::{Activation, Border, ConvSpec};
+use crate::ops::{Activation, Border, ConvSpec, sigmoid};
 use crate::{Error, Result, Scale};
 use candle_core::{Module, Tensor};
-use candle_nn::{ConvTranspose2d, ConvTranspose2dConfig, VarBuilder, ops::sigmoid};
+use candle_nn::{ConvTranspose2d, ConvTranspose2dConfig, VarBuilder};
 use serde::{Deserialize, Serialize};
 
 /// The factor of the result.

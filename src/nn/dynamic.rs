@@ -1,9 +1,9 @@
 //! Dynamic convolution.
 
 use super::pytorch_uniform;
-use crate::ops::{ConvSpec, conv2d};
-use candle_core::{D, Result, Tensor};
-use candle_nn::{Init, VarBuilder, ops::softmax};
+use crate::ops::{ConvSpec, conv2d, softmax};
+use candle_core::{Result, Tensor};
+use candle_nn::{Init, VarBuilder};
 
 /// Sizes of a [`DynamicConv`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,7 +82,7 @@ impl DynamicConv {
     pub fn attention(&self, means: &Tensor) -> Result<Tensor> {
         let squeezed = means.matmul(&self.squeeze.t()?)?.relu()?;
         let logits = squeezed.matmul(&self.expand.t()?)?;
-        softmax(&(logits / self.spec.temperature)?, D::Minus1)
+        softmax(&(logits / self.spec.temperature)?)
     }
 
     /// Multiplications for each sample of a plane.

@@ -1,7 +1,8 @@
 //! Layers of window transformers, on (N, H, W, C).
 
 use super::pytorch_uniform;
-use candle_core::{D, Result, Tensor};
+use crate::ops::softmax;
+use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder, ops};
 
 /// Added to variances, as PyTorch does.
@@ -277,7 +278,7 @@ impl WindowAttention {
             .reshape((count, pixels, 3, heads, depth))?
             .permute((2, 0, 3, 1, 4))?;
         let part = |i: usize| parts.get(i)?.contiguous();
-        let query = (part(0)? * (depth as f64).powf(-0.5))?;
+        let query = (part(0)? / (depth as f64).sqrt())?;
         let logits = query
             .matmul(&part(1)?.transpose(2, 3)?.contiguous()?)?
             .broadcast_add(bias)?;
@@ -285,12 +286,7 @@ impl WindowAttention {
             Some(mask) => logits.broadcast_add(&mask.unsqueeze(1)?)?,
             None => logits,
         };
-        // candle's fast one has no gradient, and does not say so.
-        let shares = match logits.track_op() {
-            true => ops::softmax(&logits, D::Minus1)?,
-            false => ops::softmax_last_dim(&logits)?,
-        };
-        let made = shares.matmul(&part(2)?)?.transpose(1, 2)?;
+        let made = softmax(&logits)?.matmul(&part(2)?)?.transpose(1, 2)?;
         self.proj.forward(&made.reshape((count, pixels, width))?)
     }
 }

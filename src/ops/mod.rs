@@ -7,7 +7,8 @@
 //!
 //! Batch normalisation and PReLU are here for their speed in training.
 //! Pooling and resampling of planes are here because candle's have wrong
-//! gradients, or none.
+//! gradients, or none. The transcendental functions are here because candle's
+//! are those of the C library, which differ from system to system.
 
 mod channels;
 mod conv;
@@ -15,6 +16,7 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 mod descent;
+mod functions;
 mod planes;
 mod recorded;
 mod tensors;
@@ -23,6 +25,7 @@ pub use channels::{batch_norm, prelu};
 pub(crate) use conv::rounding;
 pub use conv::{Activation, Border, ConvSpec, conv2d, conv2d_at};
 pub use descent::{Rule, Step, descend};
+pub use functions::{exp, gelu, log, sigmoid, softmax, tanh};
 pub use planes::{
     adaptive_average2d, max_pool2d, separable, upsample_bilinear2d, upsample_nearest2d,
 };

@@ -65,13 +65,14 @@ impl Artist {
     fn ground(&mut self) {
         let (from, to) = (self.color(), self.color());
         let angle = self.rng.random_range(0.0..TAU);
+        let (sin, cos) = libm::sincosf(angle);
         let waves = [0; 3].map(|_| [0; 3].map(|_| self.rng.random_range(-0.03..0.03f32)));
         for (i, pixel) in self.canvas.iter_mut().enumerate() {
             let (x, y) = ((i % SIDE) as f32, (i / SIDE) as f32);
-            let along = (x * angle.cos() + y * angle.sin()) / SIDE as f32;
+            let along = (x * cos + y * sin) / SIDE as f32;
             let wave: f32 = waves
                 .iter()
-                .map(|[a, b, c]| (a * x + b * y + 99.0 * c).sin())
+                .map(|[a, b, c]| libm::sinf(a * x + b * y + 99.0 * c))
                 .sum();
             let share = (0.5 + 0.4 * along + 0.05 * wave).clamp(0.0, 1.0);
             *pixel = mix(from, to, share);
@@ -134,7 +135,7 @@ impl Artist {
             let [u, v] = turned(p, center, angle);
             (u.abs() - half[0]).max(v.abs() - half[1])
         };
-        self.fill(center, half[0].hypot(half[1]), paint, distance);
+        self.fill(center, libm::hypotf(half[0], half[1]), paint, distance);
     }
 
     fn line(&mut self) {
@@ -183,11 +184,11 @@ impl Artist {
         let woven = self.rng.random::<bool>();
         let paint = |p: Point| {
             let [u, v] = turned(p, center, angle);
-            let second = if woven { (v * turns[1]).sin() } else { 1.0 };
+            let second = if woven { libm::sinf(v * turns[1]) } else { 1.0 };
             mix(
                 colors[0],
                 colors[1],
-                0.5 + 0.5 * contrast * (u * turns[0]).sin() * second,
+                0.5 + 0.5 * contrast * libm::sinf(u * turns[0]) * second,
             )
         };
         self.fill(center, radius, paint, |p| length(p, center) - radius);
@@ -199,12 +200,12 @@ fn mix(a: Color, b: Color, share: f32) -> Color {
 }
 
 fn length(a: Point, b: Point) -> f32 {
-    (a[0] - b[0]).hypot(a[1] - b[1])
+    libm::hypotf(a[0] - b[0], a[1] - b[1])
 }
 
 fn turned(p: Point, center: Point, angle: f32) -> Point {
     let (x, y) = (p[0] - center[0], p[1] - center[1]);
-    let (sin, cos) = angle.sin_cos();
+    let (sin, cos) = libm::sincosf(angle);
     [cos * x + sin * y, cos * y - sin * x]
 }
 

@@ -2,7 +2,7 @@
 
 use crate::recipe::Loss;
 use candle_core::{Device, Result, Tensor, bail};
-use srfilter::ops::separable;
+use srfilter::ops::{log, separable};
 
 /// Where the Charbonnier loss turns from square to straight (Lai et al., CVPR 2017).
 const CHARBONNIER_EPS: f64 = 1e-3;
@@ -37,7 +37,7 @@ impl Loss {
                 (difference.sqr()? + square)?.sqrt()?.mean_all()
             }
             Self::Dssim => dssim(output, target),
-            Self::Psnr => (difference.sqr()?.mean_all()? + PSNR_EPS)?.log()? * DECIBELS,
+            Self::Psnr => log(&(difference.sqr()?.mean_all()? + PSNR_EPS)?)? * DECIBELS,
         }
     }
 }
@@ -76,7 +76,7 @@ fn windows(length: usize) -> Result<Tensor> {
         bail!("DSSIM takes patches of more than {SSIM_REACH} samples, not of {length}")
     }
     let reach = SSIM_REACH as i64;
-    let weight = |i: i64| (-0.5 * (i as f64 / SSIM_SIGMA).powi(2)).exp();
+    let weight = |i: i64| libm::exp(-0.5 * (i as f64 / SSIM_SIGMA).powi(2));
     let sum: f64 = (-reach..=reach).map(weight).sum();
     let mut weights = vec![0f32; length * length];
     for (center, row) in weights.chunks_exact_mut(length).enumerate() {

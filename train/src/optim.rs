@@ -272,7 +272,7 @@ impl Descent {
 /// The numbers of one step, rounded to f32 where PyTorch does.
 fn rule(settings: &Settings, step: u64, lr: f64, gradient: f64) -> Rule {
     let [beta1, beta2] = settings.betas;
-    let correction = |beta: f64| 1.0 - beta.powf(step as f64);
+    let correction = |beta: f64| 1.0 - libm::pow(beta, step as f64);
     let (decay, kept) = match settings.rule {
         Optimizer::AdamW => (0.0, 1.0 - lr * settings.weight_decay),
         Optimizer::Adam | Optimizer::Sgd => (settings.weight_decay, 1.0),

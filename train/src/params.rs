@@ -232,10 +232,10 @@ fn draw(shape: &Shape, init: Init, seed: u32, name: &str) -> Vec<f32> {
 }
 
 /// A standard normal number, by Box and Muller.
-fn normal(rng: &mut ChaCha8Rng) -> f64 {
+pub(crate) fn normal(rng: &mut ChaCha8Rng) -> f64 {
     // 1 - [0, 1) is never 0, whose logarithm is infinite.
-    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
+    let radius = (-2.0 * libm::log(1.0 - rng.random::<f64>())).sqrt();
+    radius * libm::cos(std::f64::consts::TAU * rng.random::<f64>())
 }
 
 #[cfg(test)]

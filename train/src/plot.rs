@@ -94,7 +94,7 @@ fn losses(events: &[Event]) -> [[Curve; 1]; 2] {
             color: color(0),
             points: points
                 .into_iter()
-                .map(|(step, loss)| (step, loss.log10()))
+                .map(|(step, loss)| (step, libm::log10(loss)))
                 .collect(),
         }]
     })

@@ -21,11 +21,11 @@ pub fn rate(train: &Train, at: Position) -> f64 {
         return train.lr * (at.step + 1) as f64 / (at.warmup + 1) as f64;
     }
     let lowest = train.min_lr.min(train.lr);
-    let dropped = |times: u64| (train.lr * train.lr_drop().powf(times as f64)).max(lowest);
+    let dropped = |times: u64| (train.lr * libm::pow(train.lr_drop(), times as f64)).max(lowest);
     match train.schedule {
         Schedule::Constant => train.lr,
         Schedule::Cosine => {
-            let share = 0.5 * (1.0 + (std::f64::consts::PI * at.progress).cos());
+            let share = 0.5 * (1.0 + libm::cos(std::f64::consts::PI * at.progress));
             train.min_lr + (train.lr - train.min_lr) * share
         }
         Schedule::Step => dropped(at.step / train.lr_drop_every.unwrap_or(u64::MAX)),

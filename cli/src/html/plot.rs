@@ -154,7 +154,7 @@ impl Axis {
 
     /// A tick's number with the digits that its step needs.
     fn name(&self, tick: f64) -> String {
-        let digits = (-self.step.log10().floor()).max(0.0) as usize;
+        let digits = (-libm::log10(self.step).floor()).max(0.0) as usize;
         match tick == 0.0 {
             true => "0".to_owned(),
             false => format!("{tick:+.digits$}"),
@@ -164,7 +164,7 @@ impl Axis {
 
 /// The smallest of 1, 2, 5 times a power of ten that is not below `least`.
 fn nice(least: f64) -> f64 {
-    let power = 10f64.powf(least.log10().floor());
+    let power = libm::exp10(libm::log10(least).floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
     let found = steps.into_iter().find(|&step| step >= least * (1.0 - 1e-9));
     found.unwrap_or(10.0 * power)

@@ -82,7 +82,7 @@ impl Desk {
             let (pixel, channel) = (i / channels, i % channels);
             let (x, y) = ((pixel % width) as f64, (pixel / width) as f64);
             let phase = x / 5.0 + y / 7.0 + channel as f64;
-            *value = (128.0 + 90.0 * phase.sin()) as u8;
+            *value = (128.0 + 90.0 * libm::sin(phase)) as u8;
         }
         let path = PathBuf::from(self.path(name));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -1077,7 +1077,7 @@ impl<'a> State<'a> {
                 }
                 if packed.tanh {
                     line.iter_mut()
-                        .for_each(|value| *value = value.tanh().mul_add(0.5, 0.5));
+                        .for_each(|value| *value = libm::tanhf(*value).mul_add(0.5, 0.5));
                 }
                 self.task.sink.store(plane, y, x, line);
             }

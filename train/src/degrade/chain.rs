@@ -7,12 +7,12 @@
 
 use super::kernel;
 use super::raster::{Kernel, Raster, Resize};
+use crate::params::normal;
 use anyhow::{Context, Result};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageFormat};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Poisson, StandardNormal};
 use srfilter::frame::to_u8;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -117,7 +117,7 @@ impl Round {
             gaussian_noise(&mut made, sigma, grey, rng);
         } else {
             let strength = rng.random_range(self.poisson.clone()) as f32;
-            poisson_noise(&mut made, strength, grey, rng)?;
+            poisson_noise(&mut made, strength, grey, rng);
         }
         Ok(made)
     }
@@ -148,7 +148,7 @@ fn gaussian_noise(picture: &mut Raster, sigma: f32, grey: bool, rng: &mut ChaCha
     let mut shared: Option<Vec<f32>> = None;
     for plane in &mut picture.planes {
         let mut drawn = || -> Vec<f32> {
-            let one = |_| sigma * Distribution::<f32>::sample(&StandardNormal, rng);
+            let one = |_| sigma * normal(rng) as f32;
             (0..plane.len()).map(one).collect()
         };
         let noise = match shared.take().filter(|_| grey) {
@@ -162,12 +162,7 @@ fn gaussian_noise(picture: &mut Raster, sigma: f32, grey: bool, rng: &mut ChaCha
 }
 
 /// Adds what counting photons would, times `strength`, and clips.
-fn poisson_noise(
-    picture: &mut Raster,
-    strength: f32,
-    grey: bool,
-    rng: &mut ChaCha8Rng,
-) -> Result<()> {
+fn poisson_noise(picture: &mut Raster, strength: f32, grey: bool, rng: &mut ChaCha8Rng) {
     let mut clean = picture.clone();
     if let ([r, g, b], true) = (clean.planes.as_slice(), grey) {
         let samples = r.iter().zip(g).zip(b);
@@ -185,13 +180,16 @@ fn poisson_noise(
         .collect();
     let photons = levels.len().next_power_of_two() as f32;
     let mut noise = clean.clone();
+    let distribution = |level: u8| match levels.contains(&level) {
+        true => poisson(f64::from(level) / f64::from(PEAK) * f64::from(photons)),
+        false => Vec::new(),
+    };
+    let distributions: Vec<_> = (0..=u8::MAX).map(distribution).collect();
     for v in noise.planes.iter_mut().flatten() {
-        let expected = *v * photons;
-        let counted = match expected > 0.0 {
-            true => Poisson::new(expected).context("no light")?.sample(rng),
-            false => 0.0,
-        };
-        *v = strength * (counted / photons - *v);
+        let distribution = &distributions[usize::from(to_u8(*v * PEAK))];
+        let drawn = rng.random::<f64>();
+        let counted = distribution.partition_point(|&below| below <= drawn);
+        *v = strength * (counted as f32 / photons - *v);
     }
     let last = noise.planes.len() - 1;
     for (i, plane) in picture.planes.iter_mut().enumerate() {
@@ -199,7 +197,19 @@ fn poisson_noise(
         plane.iter_mut().zip(noise).for_each(|(v, n)| *v += n);
     }
     picture.clamp();
-    Ok(())
+}
+
+/// The probabilities of counting at most 0, 1, 2, ... where `expected`, some
+/// hundreds at most, are expected: Poisson's distribution, as far as it matters.
+fn poisson(expected: f64) -> Vec<f64> {
+    const LEAST: f64 = 1e-17;
+    let mut probability = libm::exp(-expected);
+    let mut at_most = vec![probability];
+    while probability > LEAST || at_most.len() as f64 <= expected {
+        probability *= expected / at_most.len() as f64;
+        at_most.push(at_most[at_most.len() - 1] + probability);
+    }
+    at_most
 }
 
 /// The picture after JPEG of that quality. Chroma has every sample: `image`
@@ -310,7 +320,7 @@ mod tests {
         }
         for (grey, correlation) in [(false, 0.0), (true, 1.0)] {
             let mut noisy = picture.clone();
-            poisson_noise(&mut noisy, 0.5, grey, &mut rng(2)).unwrap();
+            poisson_noise(&mut noisy, 0.5, grey, &mut rng(2));
             for level in [4usize, 8] {
                 let from = (level * 150).div_ceil(16);
                 let part = noisy.crop(0, from, 200, 9);

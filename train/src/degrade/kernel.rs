@@ -28,16 +28,16 @@ pub enum Bell {
 impl Bell {
     fn at(self, q: f64) -> f64 {
         match self {
-            Self::Gaussian => (-0.5 * q).exp(),
-            Self::Generalised(power) => (-0.5 * q.powf(power)).exp(),
-            Self::Plateau(power) => 1.0 / (1.0 + q.powf(power)),
+            Self::Gaussian => libm::exp(-0.5 * q),
+            Self::Generalised(power) => libm::exp(-0.5 * libm::pow(q, power)),
+            Self::Plateau(power) => 1.0 / (1.0 + libm::pow(q, power)),
         }
     }
 }
 
 /// A bell with standard deviations along two axes, turned by an angle.
 pub fn bell(side: usize, bell: Bell, sigma: [f64; 2], angle: f64) -> Kernel {
-    let (sin, cos) = angle.sin_cos();
+    let (sin, cos) = libm::sincos(angle);
     normalised(side, |x, y| {
         let (u, v) = (cos * x + sin * y, cos * y - sin * x);
         bell.at((u / sigma[0]).powi(2) + (v / sigma[1]).powi(2))
@@ -47,7 +47,7 @@ pub fn bell(side: usize, bell: Bell, sigma: [f64; 2], angle: f64) -> Kernel {
 /// The ideal low-pass of all directions: passes waves of less than `cutoff`
 /// radians a sample.
 pub fn low_pass(side: usize, cutoff: f64) -> Kernel {
-    normalised(side, |x, y| match x.hypot(y) {
+    normalised(side, |x, y| match libm::hypot(x, y) {
         0.0 => cutoff * cutoff / (4.0 * PI),
         r => cutoff * libm::j1(cutoff * r) / (2.0 * PI * r),
     })
@@ -152,7 +152,7 @@ mod tests {
             [1, 2, 4].map(|i| row[10 + i] / row[10])
         };
         let [near, at, far] = shares(Bell::Gaussian);
-        assert!((at - (-0.5f32).exp()).abs() < 1e-5);
+        assert!((at - libm::expf(-0.5)).abs() < 1e-5);
         let [flat, same, steep] = shares(Bell::Generalised(4.0));
         assert!(flat > near && (same - at).abs() < 1e-5 && steep < far);
         let [_, half, _] = shares(Bell::Plateau(2.0));
@@ -166,7 +166,7 @@ mod tests {
         let left = |frequency: f64| -> f64 {
             let weights = kernel.weights.iter().enumerate();
             weights
-                .map(|(i, &w)| f64::from(w) * (frequency * ((i % 21) as f64 - 10.0)).cos())
+                .map(|(i, &w)| f64::from(w) * libm::cos(frequency * ((i % 21) as f64 - 10.0)))
                 .sum()
         };
         assert!((left(0.0) - 1.0).abs() < 1e-5);

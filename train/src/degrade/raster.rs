@@ -221,7 +221,7 @@ fn each<'a>(a: &'a mut Raster, b: &'a Raster) -> impl Iterator<Item = (&'a mut f
 pub fn gaussian(side: usize, sigma: f64) -> Vec<f32> {
     let weight = |i: usize| {
         let distance = i as f64 - (side / 2) as f64;
-        (-0.5 * (distance / sigma).powi(2)).exp()
+        libm::exp(-0.5 * (distance / sigma).powi(2))
     };
     let sum: f64 = (0..side).map(weight).sum();
     (0..side).map(|i| (weight(i) / sum) as f32).collect()
