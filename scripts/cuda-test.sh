@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds with the feature `cuda` and shows that what comes out loads and works
-# on a machine without any of CUDA. Needs no GPU. Takes a while the first time:
-# candle compiles its kernels.
+# Builds with the feature `cuda`, checks that the binaries load on a machine
+# without CUDA, and runs all tests on the emulated driver. Needs no GPU. Slow the
+# first time: candle compiles its kernels.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin
@@ -12,7 +12,7 @@ target=${CARGO_TARGET_DIR:-target}
 toolkit=$target/cuda-toolkit
 scripts/cuda-toolkit.sh "$toolkit"
 . "$toolkit/env.sh"
-# Apart from what is built without: candle itself differs.
+# A target folder of its own: candle is compiled with other features.
 export CARGO_TARGET_DIR=$target/cuda
 
 features=srfilter/cudnn,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Assembles what building with the feature `cuda` needs, from NVIDIA's Python
-# wheels: compiler, headers, and stubs for the linker. No GPU, driver or root
-# is needed; about 300 MB. Does nothing where it is there already.
+# Assembles what a build with the feature `cuda` needs, from NVIDIA's Python
+# wheels: compiler, headers, and stubs for the linker. Needs no GPU, driver or
+# root; about 300 MB. Does nothing if it is complete.
 #
 #   scripts/cuda-toolkit.sh [FOLDER]      default: target/cuda-toolkit
 #   . FOLDER/env.sh
@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 folder=$(realpath -m "${1:-${CARGO_TARGET_DIR:-target}/cuda-toolkit}")
-# Wheels whose files fit together: CUDA 13.0, update 2.
+# Versions that belong together: CUDA 13.0, update 2.
 wheels=(
     nvidia-cuda-nvcc==13.0.88
     nvidia-cuda-crt==13.0.88
@@ -44,17 +44,17 @@ for part in bin nvvm include; do
     ln -s "$cuda/$part" "$folder/$part"
 done
 
-# The linker wants a file for every library on its line. Nothing in them
-# counts: srfilter-cuda defines what they would, and looks for the real ones
-# when it runs (cuda/src/lib.rs).
+# The linker needs a file for every library on its command line. They are
+# empty: srfilter-cuda defines their functions and loads the real libraries at
+# run time (cuda/src/lib.rs).
 stubs=$folder/lib64
 mkdir -p "$stubs"
 ln -s lib64 "$folder/lib"
 for library in cuda cublas cublasLt curand cudnn nvrtc; do
     gcc -shared -x c /dev/null -o "$stubs/lib$library.so" -Wl,-soname,"lib$library-stub.so"
 done
-# candle's kernels ask for the CUDA runtime as a library: here it is the
-# archive, so that what is built does not need it to load.
+# candle's kernels link the CUDA runtime dynamically: here it is the static
+# archive, so that the binaries load without it.
 ln -s "$cuda/lib/libcudart_static.a" "$stubs/libcudart.a"
 
 cat > "$folder/env.sh" <<ENV

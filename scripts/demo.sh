@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Enlarges a clip that the project draws itself, through a real pipeline.
+# Upscales a synthetic clip in a real pipeline.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # The messages of gst-launch and the numbers of awk, read below, in English.
@@ -20,12 +20,12 @@ source="filesrc location=$out/low.i420
 filter="srfilter model=hypersrcnn scale=2 qos=false"
 
 echo "gst-launch-1.0 ... ! $filter ! ..."
-# shellcheck disable=SC2086 # the words of a pipeline are words
+# shellcheck disable=SC2086 # pipelines are split into words on purpose
 gst-launch-1.0 -q $source ! $filter ! tee name=t \
     t. ! queue ! filesink location="$out/out.i420" \
     t. ! queue ! vp8enc deadline=1 cpu-used=4 target-bitrate=4000000 ! webmmux \
        ! filesink location="$out/srfilter.webm"
-# Once more without files and encoder, for the time.
+# Again without files and encoder, to measure the time.
 # shellcheck disable=SC2086
 ended=$(gst-launch-1.0 $source ! $filter ! fakesink sync=false | grep 'Execution ended')
 frames=$(($(stat -c %s "$out/out.i420") / (640 * 360 * 3 / 2)))

@@ -13,11 +13,11 @@ scripts/setup.sh g++ python3-venv xz-utils gstreamer1.0-plugins-bad
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 scripts/cuda-toolkit.sh "$target/cuda-toolkit"
 . "$target/cuda-toolkit/env.sh"
-# As scripts/cuda-test.sh, whose builds are shared.
+# As in scripts/cuda-test.sh, to share the build.
 export CARGO_TARGET_DIR=$target/cuda
 features=srfilter/cudnn,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda
 cargo build --release --workspace --features "$features"
-# The tests' programs, by the file that each is made of.
+# The test binaries, by source file.
 tests=$(cargo test --release --workspace --features "$features" --test gpu --test golden \
     --test cuda_memory --test on_gpu --no-run --message-format json | python3 -c '
 import json, sys
@@ -43,7 +43,7 @@ installed=$(pkg-config --variable=pluginsdir gstreamer-1.0)
 for plugin in coreelements videotestsrc videoconvertscale app nvcodec; do
     cp "$installed/libgst$plugin.so" "$bundle/plugins/"
 done
-# Every library that those need, but for what any Linux has.
+# Every library that they need, except those of any Linux.
 ldd "$bundle"/bin/* "$bundle"/plugins/* | sed -n 's/.* => \(\/[^ ]*\) .*/\1/p' | sort -u |
     grep -vE '/(ld-linux|libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+)[-.]' |
     while read -r library; do cp -L "$library" "$bundle/lib/"; done
@@ -51,7 +51,7 @@ cp scripts/gpu-check "$bundle/"
 git describe --always --dirty >"$bundle/commit" 2>/dev/null || echo unknown >"$bundle/commit"
 
 archive=$target/gpu-bundle.tar.xz
-# The kernels are in all programs: a window that spans them stores them once.
+# All binaries contain the kernels: a window that spans them stores these once.
 tar -C "$target" -c gpu-bundle | xz -T1 --lzma2=preset=6,dict=192MiB >"$archive"
 size=$(($(stat -c %s "$archive") >> 20))
 echo "$archive: $size MiB"

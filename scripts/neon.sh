@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Compiles the NEON kernels where the Rust target for 64-bit Arm is there, and
-# where a linker and an emulator are there too, enlarges a picture with them:
-# it must equal, byte for byte, what portable Rust and this machine make.
+# Compiles the NEON kernels if the Rust target for 64-bit Arm is installed and,
+# if a linker and an emulator are installed too, upscales an image with them: it
+# must equal the result of portable Rust and of this machine, byte for byte.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and running srfilter needs on Debian 12 or later and
-# Ubuntu 24.04 or later, and the packages that its arguments name. Does nothing
-# where all of it is there.
+# Ubuntu 24.04 or later, and the packages named as arguments. Does nothing if
+# all are installed.
 set -euo pipefail
 
 rust_wanted=1.92

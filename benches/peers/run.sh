@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Times our engine against its peers: see README.md beside it, or --help.
+# Compares the engine with others: see README.md next to this file, or --help.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
