@@ -9,8 +9,10 @@
 //! ```
 //!
 //! * [`frame`]: planes, formats, colour and resampling, on plain slices;
+//! * [`cpu_level`]: the instruction set that the kernels run on;
 //! * [`ops`]: operations that candle lacks or does slowly;
 //! * [`nn`]: layers that more than one network uses;
+//! * [`chain`]: chains of convolutions, fused;
 //! * [`models`]: one file a network, and the table of their names and facts;
 //! * [`weights`]: safetensors with metadata, files of other projects, the
 //!   built-in set;
@@ -18,22 +20,15 @@
 //! * [`metrics`]: PSNR and SSIM as the field defines them.
 //!
 //! ```
-//! use srfilter::engine::{Job, Options, Shape, Upscaler};
-//! use srfilter::frame::{Color, Picture};
-//! use srfilter::weights::Model;
+//! use srfilter::{FrameSpec, Image, Model, Scale, Upscaler};
 //!
 //! # fn main() -> srfilter::Result<()> {
-//! let input = Picture::new(64, 48, 3);
-//! let shape = Shape {
-//!     format: input.format(),
-//!     size: (input.width, input.height),
-//!     color: Color::default(),
-//! };
-//! let job = Job::exact(shape, "3/2".parse()?);
-//! let mut upscaler = Upscaler::new(Loaded::built_in("bicubic")?, job, &Options::default())?;
-//! let mut output = Picture::new(job.output.0, job.output.1, 3);
-//! upscaler.process(&input.frame()?, &mut output.frame_mut()?)?;
-//! assert_eq!((output.width, output.height), (96, 72));
+//! let input = Image::new(64, 48, 3);
+//! let model = Model::builtin("espcn")?;
+//! let spec = FrameSpec::rgb8(input.width, input.height);
+//! let mut upscaler = Upscaler::builder(model).scale(Scale::new(3, 2)?).build(spec)?;
+//! let mut output = Image::new(96, 72, 3);
+//! upscaler.upscale(&input, &mut output)?;
 //! # Ok(())
 //! # }
 //! ```
@@ -53,5 +48,13 @@ mod scale;
 mod threads;
 pub mod weights;
 
+/// The README's program, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+pub use engine::{DeviceChoice, FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler, UpscalerBuilder};
 pub use error::{Error, Result};
+pub use frame::Image;
 pub use scale::Scale;
+pub use weights::Model;

@@ -77,6 +77,15 @@ impl Scale {
     }
 }
 
+impl TryFrom<u32> for Scale {
+    type Error = Error;
+
+    /// A whole factor.
+    fn try_from(factor: u32) -> Result<Self> {
+        Self::new(factor, 1)
+    }
+}
+
 impl Ord for Scale {
     fn cmp(&self, other: &Self) -> Ordering {
         let left = u64::from(self.num) * u64::from(other.den);

@@ -7,19 +7,27 @@
 //! for each of them where the frame does not fit the memory: equal but for the
 //! rounding of the means. DRCT sees whole frames.
 
+mod builder;
 mod device;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod memory;
+mod options;
 mod precision;
+mod resamplers;
+mod spec;
 mod stage;
+mod tiling;
 mod upscaler;
 
 pub use crate::chain::{ChainExecutor, ChainOptions};
 #[cfg(feature = "cuda")]
 pub use crate::ops::cuda::HostMemory;
+pub use builder::UpscalerBuilder;
 pub use device::{ComputeDevice, DeviceChoice};
 #[cfg(feature = "cuda")]
 pub use gpu::{CudaChainExecutor, GpuPlane};
+pub use options::UpscaleOptions;
 pub use precision::Precision;
-pub use upscaler::{FrameSpec, MAX_SIDE, UpscaleOptions, UpscaleSpec, Upscaler};
+pub use spec::{FrameSpec, MAX_SIDE, UpscaleSpec};
+pub use upscaler::Upscaler;

@@ -1,6 +1,7 @@
 //! One network applied to planes, tile by tile.
 
 use super::UpscaleOptions;
+use super::tiling::{TILE, TilingOptions};
 use crate::chain::cpu::{PlanesOut, Sink, Source};
 use crate::chain::{ChainExecutor, ChainOptions, PackedChain};
 use crate::frame::MAX_VALUE;
@@ -17,41 +18,8 @@ use std::sync::Arc;
 /// Rows of a tile at least, in halos.
 const MIN_HALOS: usize = 8;
 
-/// Side of a tile in samples, unless asked for: hidden layers of 64 channels
-/// then take about 20 MiB a thread, and the halo costs an eighth.
-const TILE: usize = 256;
-
 /// Side of the smallest tile of a network that takes means over the picture.
 const SMALLEST: usize = 16;
-
-/// How planes may be divided.
-#[derive(Debug, Clone)]
-pub(super) struct Division {
-    /// Where the network's weights are. To a GPU go tiles as large as they may be,
-    /// and as many at once as its memory holds.
-    pub(super) device: Device,
-    /// Side of a tile in samples at most; 0: chosen here.
-    pub(super) tile: usize,
-    /// Threads to keep busy.
-    pub(super) threads: usize,
-    /// Bytes for what is inside a network that takes means over the picture, or
-    /// sees it in tiles that overlap, on a GPU.
-    pub(super) memory: u64,
-    /// Samples that tiles of a network that sees the whole picture overlap by,
-    /// to be averaged there; 0: it does see the whole picture.
-    pub(super) overlap: usize,
-    /// Whether a GPU may round the factors of products to TF32.
-    pub(super) rounds: bool,
-}
-
-impl Division {
-    /// Side of the tiles of a network that sees the whole picture; `None`
-    /// where it does.
-    pub(super) fn averaged(&self) -> Option<usize> {
-        let tile = if self.tile == 0 { TILE } else { self.tile };
-        (self.overlap > 0).then_some(tile)
-    }
-}
 
 /// A network with the resampling around it, for planes of one size.
 pub(super) struct Stage {
@@ -129,7 +97,7 @@ impl Stage {
         network: Arc<BoxedScaleNetwork>,
         from: (usize, usize),
         to: (usize, usize),
-        division: &Division,
+        division: &TilingOptions,
     ) -> Self {
         let works_at = network.upsampling();
         let view = match works_at {
@@ -148,7 +116,7 @@ impl Stage {
         let bands = height.div_ceil(tile).next_multiple_of(threads);
         // Thinner bands would compute more halo than picture.
         let thinnest = (MIN_HALOS * network.halo()).min(tile).max(1);
-        let averaged = division.averaged().filter(|_| network.whole_frame());
+        let averaged = division.overlapped_tile().filter(|_| network.whole_frame());
         let tile = match (network.whole_frame(), network.global_pools()) {
             (true, _) => {
                 averaged.map_or((width, height), |side| (side.min(width), side.min(height)))
@@ -165,7 +133,7 @@ impl Stage {
             tile,
             overlap: averaged.map_or(0, |_| division.overlap),
             at_once,
-            rounds: division.rounds,
+            rounds: division.allow_tf32,
             factor: works_at.factor(),
             device: division.device.clone(),
             network,
@@ -526,7 +494,7 @@ fn at_once(network: &BoxedScaleNetwork, (width, height): (usize, usize), memory:
 fn pooled_tile(
     network: &BoxedScaleNetwork,
     size: (usize, usize),
-    division: &Division,
+    division: &TilingOptions,
 ) -> (usize, usize) {
     let (halo, asked) = (2 * network.halo(), division.tile);
     let sample = network.working_set().max(1) * size_of::<f32>();
@@ -675,13 +643,13 @@ mod tests {
 
     fn run(factor: usize, border: Border, tile: usize, threads: usize) -> (Vec<f32>, usize) {
         let network: BoxedScaleNetwork = Box::new(Blocks::new(factor, border));
-        let division = Division {
+        let division = TilingOptions {
             device: Device::Cpu,
             tile,
             threads,
             memory: 0,
             overlap: 0,
-            rounds: false,
+            allow_tf32: false,
         };
         let mut stage = Stage::new(Arc::new(network), FROM, (0, 0), &division);
         assert_eq!(stage.size(), (factor * FROM.0, factor * FROM.1));

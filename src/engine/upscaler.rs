@@ -3,13 +3,16 @@
 #[cfg(feature = "cuda")]
 use super::gpu::{self, GpuJob};
 use super::memory;
-use super::stage::{Division, Stage, pooled_samples};
+use super::options::UpscaleOptions;
+use super::resamplers::{chroma_resamplers, direct_resamplers};
+use super::spec::{FrameSpec, UpscaleSpec, check_size};
+use super::stage::{Stage, pooled_samples};
+use super::tiling::TilingOptions;
 use super::{ComputeDevice, DeviceChoice, Precision};
 use crate::chain::cpu::{SamplesOut, Sink};
-use crate::frame::resample::{ResampleAxis, Resampler, SampleGrid};
+use crate::frame::resample::Resampler;
 use crate::frame::{
-    Color, Component, Family, FrameMut, FrameRef, Luma601, MAX_VALUE, PixelFormat, Siting,
-    YuvToRgb, round, to_u8,
+    Component, Family, FrameMut, FrameRef, Image, Luma601, MAX_VALUE, YuvToRgb, round, to_u8,
 };
 use crate::models::{Channels, Upsampling};
 #[cfg(feature = "cuda")]
@@ -20,104 +23,6 @@ use crate::{Error, Result, Scale};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use std::sync::Arc;
-
-/// The largest side of a frame in pixels.
-pub const MAX_SIDE: usize = 1 << 15;
-
-/// How an upscaler computes. Nothing here changes the result, but for
-/// [`UpscaleOptions::tile_overlap`], for the precision of a GPU, and for the rounding of
-/// means over the whole picture, where a network takes some.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct UpscaleOptions {
-    /// The device.
-    pub device: DeviceChoice,
-    /// The numbers that a GPU computes networks with.
-    pub precision: Precision,
-    /// CPU threads; 0: one for each core.
-    pub threads: usize,
-    /// Side of a tile in samples that the network sees; on a GPU, rows of a
-    /// band. 0: chosen by the engine.
-    pub tile_size: usize,
-    /// Bytes for what is inside a network that takes means over the whole
-    /// picture, which runs in passes over tiles where it needs more; 0: half
-    /// of what is free.
-    pub memory_limit: u64,
-    /// Lets a network that sees the whole picture (DRCT) see tiles instead,
-    /// which overlap by that many samples and are averaged there: an
-    /// approximation, for pictures that do not fit the memory. 0: not so.
-    /// Other networks' tiles are exact, and stay so.
-    pub tile_overlap: usize,
-}
-
-impl UpscaleOptions {
-    fn division(&self, threads: usize, place: &ComputeDevice) -> Result<Division> {
-        let division = Division {
-            device: place.candle_device().clone(),
-            tile: self.tile_size,
-            threads,
-            memory: match self.memory_limit {
-                0 => memory::half(place),
-                bytes => bytes,
-            },
-            overlap: self.tile_overlap,
-            rounds: self.precision != Precision::F32,
-        };
-        match division.averaged() {
-            Some(tile) if tile <= self.tile_overlap => Err(Error::Setting(format!(
-                "tiles of {tile} samples cannot overlap by {}: use larger tiles or a smaller \
-                 overlap",
-                self.tile_overlap
-            ))),
-            _ => Ok(division),
-        }
-    }
-}
-
-/// Format, size and colour of frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FrameSpec {
-    /// Sample layout.
-    pub format: PixelFormat,
-    /// Width and height in pixels.
-    pub size: (usize, usize),
-    /// Matrix, range, chroma position.
-    pub color: Color,
-}
-
-impl std::fmt::Display for FrameSpec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (width, height) = self.size;
-        write!(
-            f,
-            "{} {width}x{height} {:?}",
-            self.format.name(),
-            self.color
-        )
-    }
-}
-
-/// What is to be done to each frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UpscaleSpec {
-    /// The frames that come in.
-    pub input: FrameSpec,
-    /// Width and height that go out. Where `scale` leads to another size, the
-    /// network's result is resampled.
-    pub output: (usize, usize),
-    /// The factor that the network is to enlarge by.
-    pub scale: Scale,
-}
-
-impl UpscaleSpec {
-    /// Enlarging by `scale` to the size that it leads to.
-    pub fn scaled(input: FrameSpec, scale: Scale) -> Self {
-        Self {
-            input,
-            output: (scale.apply(input.size.0), scale.apply(input.size.1)),
-            scale,
-        }
-    }
-}
 
 /// Makes output frames from input frames of one shape.
 pub struct Upscaler {
@@ -164,7 +69,22 @@ impl std::fmt::Debug for Upscaler {
     }
 }
 
+/// Upscalers move from thread to thread.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<Upscaler>();
+};
+
 impl Upscaler {
+    /// As [`Upscaler::process`] for whole images.
+    ///
+    /// # Errors
+    ///
+    /// Images of another size or format than the upscaler was built for.
+    pub fn upscale(&mut self, input: &Image, output: &mut Image) -> Result<()> {
+        self.process(&input.frame()?, &mut output.frame_mut()?)
+    }
+
     /// Prepares `model` for `job`.
     ///
     /// # Errors
@@ -294,7 +214,7 @@ impl Upscaler {
         options: &UpscaleOptions,
     ) -> Result<Vec<(usize, usize)>> {
         let on_gpu = !place.candle_device().is_cpu();
-        let averaged = options.division(1, place)?.averaged();
+        let averaged = TilingOptions::new(options, 1, place)?.overlapped_tile();
         check_size(job.input.size)?;
         check_size(job.output)?;
         let area = |&(width, height): &(usize, usize)| (width * height) as u64;
@@ -803,7 +723,7 @@ fn stages(
     sizes: &[(usize, usize)],
 ) -> Result<Vec<Stage>> {
     let threads = pool(options.threads)?.current_num_threads();
-    let division = options.division(threads, place)?;
+    let division = TilingOptions::new(options, threads, place)?;
     let networks = model.to_device(place.candle_device())?;
     let (mut stages, mut size) = (Vec::new(), job.input.size);
     for (scale, &to) in model.cascade(job.scale).into_iter().zip(sizes) {
@@ -963,64 +883,10 @@ fn map_triples(planes: &mut [Vec<f32>], f: impl Fn([f32; 3]) -> [f32; 3] + Sync)
     triples.for_each(|((a, b), c)| [*a, *b, *c] = f([*a, *b, *c]));
 }
 
-/// Resamples every component of a job's input to its output.
-pub(super) fn direct_resamplers(job: &UpscaleSpec) -> Vec<Resampler> {
-    let components = job.input.format.components().iter();
-    let siting = job.input.color.siting;
-    components
-        .map(|c| {
-            let axis = |from, to, sub, cosited| {
-                let grid = |full| SampleGrid::subsampled(full, sub, cosited);
-                ResampleAxis::new(grid(from), grid(to))
-            };
-            let (from, to) = (job.input.size, job.output);
-            Resampler::new(
-                axis(from.0, to.0, c.sub_x, siting.left),
-                axis(from.1, to.1, c.sub_y, siting.top),
-            )
-        })
-        .collect()
-}
-
-/// Chroma of the input to the input's luma samples, and chroma at the
-/// output's luma samples to the output's chroma samples.
-pub(super) fn chroma_resamplers(job: &UpscaleSpec) -> [Resampler; 2] {
-    let (sub_x, sub_y) = job
-        .input
-        .format
-        .components()
-        .get(1)
-        .map_or((1, 1), |c| (c.sub_x, c.sub_y));
-    let Siting { left, top } = job.input.color.siting;
-    let halved = |size: (usize, usize)| {
-        [
-            SampleGrid::subsampled(size.0, sub_x, left),
-            SampleGrid::subsampled(size.1, sub_y, top),
-        ]
-    };
-    let full = |size: (usize, usize)| [SampleGrid::unit(size.0), SampleGrid::unit(size.1)];
-    let between = |[fx, fy]: [SampleGrid; 2], [tx, ty]: [SampleGrid; 2]| {
-        Resampler::new(ResampleAxis::new(fx, tx), ResampleAxis::new(fy, ty))
-    };
-    [
-        between(halved(job.input.size), full(job.input.size)),
-        between(full(job.output), halved(job.output)),
-    ]
-}
-
-fn check_size((width, height): (usize, usize)) -> Result<()> {
-    if (1..=MAX_SIDE).contains(&width) && (1..=MAX_SIDE).contains(&height) {
-        return Ok(());
-    }
-    Err(Error::Setting(format!(
-        "{width}x{height} pixels are not supported: each side may have 1 to {MAX_SIDE}; \
-         use a smaller scale or input"
-    )))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::{Color, PixelFormat};
     use crate::models::BICUBIC;
 
     #[test]

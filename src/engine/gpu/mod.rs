@@ -4,21 +4,25 @@
 //! What is not a network is computed as on the CPU, bit for bit
 //! (`src/ops/cuda/frames.cu`).
 
+mod builder;
 mod network;
 
 use super::Precision;
-use super::upscaler::{UpscaleOptions, UpscaleSpec, chroma_resamplers, direct_resamplers};
+use super::options::UpscaleOptions;
+use super::resamplers::{chroma_resamplers, direct_resamplers};
+use super::spec::UpscaleSpec;
 use crate::chain::PackedChain;
-use crate::frame::resample::{ResampleAxis, Resampler};
+use crate::frame::resample::Resampler;
 use crate::frame::{
     Component, Family, FrameMut, FrameRef, Luma601, MAX_VALUE, PixelFormat, YuvToRgb,
 };
 use crate::models::{Channels, ScaleNetwork, Upsampling};
 use crate::ops::cuda::{
-    Bytes, ColorChange, Colors, Gpu, Half, HostMemory, Memory, Pinned, Program, Resample, Rows,
+    Bytes, ColorChange, Colors, Gpu, Half, HostMemory, Memory, Pinned, Program, Rows,
 };
 use crate::weights::Model;
 use crate::{Error, Result, Scale};
+use builder::{Builder, Planes};
 use network::Network;
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -33,30 +37,6 @@ pub struct GpuPlane {
     pub address: u64,
     /// Bytes from one row to the next.
     pub stride: usize,
-}
-
-/// Planes of one size, one after the other in the GPU's memory: f32, dense
-/// rows, values 0 to 255.
-#[derive(Debug, Clone, Copy)]
-struct Planes {
-    address: u64,
-    count: usize,
-    size: (usize, usize),
-}
-
-impl Planes {
-    fn samples(&self) -> usize {
-        self.size.0 * self.size.1
-    }
-
-    fn plane(&self, index: usize) -> Self {
-        let bytes = index * self.samples() * size_of::<f32>();
-        Self {
-            address: self.address + bytes as u64,
-            count: 1,
-            size: self.size,
-        }
-    }
 }
 
 /// A network and where it works.
@@ -691,78 +671,6 @@ fn plane_size(
 fn plane_length(format: PixelFormat, plane: usize, size: (usize, usize)) -> usize {
     let (row, rows) = plane_size(format, plane, size);
     row * rows
-}
-
-/// Collects the calls of a program.
-struct Builder {
-    gpu: Gpu,
-    program: Program,
-    /// Rows of a band; 0: chosen by the network.
-    tile: usize,
-}
-
-impl Builder {
-    fn new(gpu: &Gpu, tile: usize) -> Self {
-        Self {
-            gpu: gpu.clone(),
-            program: Program::new(gpu),
-            tile,
-        }
-    }
-
-    /// Room for planes.
-    fn planes(&mut self, count: usize, size: (usize, usize)) -> Result<Planes> {
-        let address = self.program.room::<f32>(count * size.0 * size.1)?;
-        Ok(Planes {
-            address,
-            count,
-            size,
-        })
-    }
-
-    /// The planes, resampled.
-    fn resample(&mut self, resampler: &Resampler, from: Planes) -> Result<Planes> {
-        let made = self.planes(from.count, resampler.size())?;
-        for i in 0..from.count {
-            self.resample_into(resampler, from.plane(i), made.plane(i))?;
-        }
-        Ok(made)
-    }
-
-    fn resample_into(&mut self, resampler: &Resampler, from: Planes, made: Planes) -> Result<()> {
-        let (columns, rows) = resampler.axes();
-        let between = self.planes(1, (from.size.0, made.size.1))?;
-        let down = self.axis(rows, from, between)?;
-        self.program.resample_rows(down)?;
-        let across = self.axis(columns, between, made)?;
-        Ok(self.program.resample_columns(across)?)
-    }
-
-    fn axis(&mut self, axis: &ResampleAxis, from: Planes, made: Planes) -> Result<Resample> {
-        let (starts, weights, taps) = axis.tables();
-        let starts = self.gpu.upload(starts)?;
-        let weights = self.gpu.upload(weights)?;
-        Ok(Resample {
-            source: from.address,
-            made: made.address,
-            starts: self.program.keep(starts),
-            weights: self.program.keep(weights),
-            taps: taps as i32,
-            source_width: from.size.0 as i32,
-            width: made.size.0 as i32,
-            height: made.size.1 as i32,
-        })
-    }
-
-    /// Copies planes: resampling to their own size, which changes nothing.
-    fn copy(&mut self, from: Planes, to: u64) -> Result<()> {
-        let same = Resampler::resize(from.size, from.size);
-        let to = Planes {
-            address: to,
-            ..from
-        };
-        (0..from.count).try_for_each(|i| self.resample_into(&same, from.plane(i), to.plane(i)))
-    }
 }
 
 /// Where the samples of a job's frames lie.

@@ -5,7 +5,7 @@
 //! whole GPU busy and take no more memory than that; a result depends on no
 //! band.
 
-use super::{Builder, Planes};
+use super::builder::{Builder, Planes};
 use crate::Result;
 use crate::chain::segment::{assign_buffers, split_segments};
 use crate::chain::{Chain, ChainLayer};

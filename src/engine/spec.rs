@@ -1,0 +1,81 @@
+//! What an upscaler does: the frames in and out.
+
+use crate::frame::{Color, PixelFormat};
+use crate::{Error, Result, Scale};
+
+/// The largest side of a frame in pixels.
+pub const MAX_SIDE: usize = 1 << 15;
+
+/// Format, size and colour of frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameSpec {
+    /// Sample layout.
+    pub format: PixelFormat,
+    /// Width and height in pixels.
+    pub size: (usize, usize),
+    /// Matrix, range, chroma position.
+    pub color: Color,
+}
+
+impl FrameSpec {
+    /// Frames of a format and a size in pixels, in the colour that applies
+    /// where nothing is said.
+    pub fn new(format: PixelFormat, width: usize, height: usize) -> Self {
+        Self {
+            format,
+            size: (width, height),
+            color: Color::default(),
+        }
+    }
+
+    /// Packed 8-bit R, G, B.
+    pub fn rgb8(width: usize, height: usize) -> Self {
+        Self::new(PixelFormat::Rgb, width, height)
+    }
+}
+
+impl std::fmt::Display for FrameSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (width, height) = self.size;
+        write!(
+            f,
+            "{} {width}x{height} {:?}",
+            self.format.name(),
+            self.color
+        )
+    }
+}
+
+/// What is to be done to each frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpscaleSpec {
+    /// The frames that come in.
+    pub input: FrameSpec,
+    /// Width and height that go out. Where `scale` leads to another size, the
+    /// network's result is resampled.
+    pub output: (usize, usize),
+    /// The factor that the network is to enlarge by.
+    pub scale: Scale,
+}
+
+impl UpscaleSpec {
+    /// Enlarging by `scale` to the size that it leads to.
+    pub fn scaled(input: FrameSpec, scale: Scale) -> Self {
+        Self {
+            input,
+            output: (scale.apply(input.size.0), scale.apply(input.size.1)),
+            scale,
+        }
+    }
+}
+
+/// Refuses frames that are empty or too large.
+pub(super) fn check_size((width, height): (usize, usize)) -> Result<()> {
+    if (1..=MAX_SIDE).contains(&width) && (1..=MAX_SIDE).contains(&height) {
+        return Ok(());
+    }
+    Err(Error::Setting(format!(
+        "{width}x{height} pixels are not supported: each side may have 1 to {MAX_SIDE}; \
+         use a smaller scale or input"
+    )))
+}
