@@ -13,7 +13,7 @@ test:
 
 build:
 	@scripts/setup.sh
-	PATH="$$PATH:$$HOME/.cargo/bin" cargo build --release --workspace
+	@scripts/build.sh
 
 gpu-bundle:
 	@scripts/gpu-bundle.sh

@@ -8,8 +8,7 @@ PATH=$PATH:$HOME/.cargo/bin
 scripts/setup.sh
 built=${CARGO_TARGET_DIR:-target}/release
 echo "Building (some minutes the first time)"
-# One call: two would build what they share twice, for other features.
-cargo build --release --quiet -p srfilter -p gst-plugin-srfilter --lib --example demo
+scripts/build.sh --quiet --lib
 out=target/demo
 mkdir -p "$out"
 "$built/examples/demo" draw "$out"

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Runs every test.
+# Runs every test, on what scripts/build.sh builds. What only checked arithmetic
+# and sanitizers find is the business of scripts/sanitize.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin
 # x264, for clips as streams are.
 scripts/setup.sh gstreamer1.0-plugins-ugly
-cargo test --workspace
+cargo test --release --workspace
