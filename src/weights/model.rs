@@ -84,6 +84,15 @@ impl Model {
         }
     }
 
+    /// The network of a file.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read or holds no network.
+    pub fn open(path: impl AsRef<Path>) -> Result<Arc<Self>> {
+        Self::open_with(path, None, &LoadOverrides::default())
+    }
+
     /// The network of a file. With `model`, the file must hold that model's architecture.
     ///
     /// # Errors

@@ -6,11 +6,11 @@
 
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
+use srfilter::cpu_level::{LEVEL_VARIABLE, Level};
 use srfilter::models::{
     Architecture, Scales, compact, drct, espcn, hdsrnet, hypersrcnn, lapan, srcnn, srresnet,
 };
 use srfilter::nn::BatchNorm;
-use srfilter::cpu_level::{LEVEL_VARIABLE, Level};
 use srfilter::ops::gradients;
 use srfilter_train::gan::{cross_entropy, srgan, unet};
 use srfilter_train::optim::{Descent, Settings};

@@ -232,7 +232,6 @@ fn results_do_not_depend_on_the_division() {
             &ChainOptions {
                 tile_size: 4096,
                 threads: 1,
-                ..ChainOptions::default()
             },
         );
         for (tile, threads) in [
@@ -248,7 +247,6 @@ fn results_do_not_depend_on_the_division() {
             let options = ChainOptions {
                 tile_size: tile,
                 threads,
-                ..ChainOptions::default()
             };
             let divided = run(&network, size, &options);
             let same = whole
