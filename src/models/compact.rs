@@ -6,8 +6,11 @@
 //! `body.0`, `body.2` and so on are the convolutions, `body.1`, `body.3` the
 //! slopes between them.
 
-use super::{BoxedScaleNetwork, Channels, Detected, Network, Scales, Shapes, single_scale};
 use crate::chain::{Chain, ChainLayer};
+use crate::models::detect::Detected;
+use crate::models::{
+    ArchitectureConfig, BoxedScaleNetwork, Channels, Network, Scales, Shapes, single_scale,
+};
 use crate::nn::Conv;
 use crate::ops::{Border, ConvSpec};
 use crate::{Error, Result, Scale};
@@ -48,8 +51,22 @@ impl Default for Config {
     }
 }
 
+impl ArchitectureConfig for Config {
+    fn channels(&self) -> Channels {
+        Channels::Rgb
+    }
+
+    fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>> {
+        Ok(Box::new(Compact::new(vb, self, &scales)?))
+    }
+
+    fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
+        detect(shapes)
+    }
+}
+
 /// Finds the configuration in the tensors of a file that does not state it.
-pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
+fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let shape = |i: usize| {
         let shape = shapes.get(&format!("body.{i}.weight"))?;
         <[usize; 4]>::try_from(shape.as_slice()).ok()

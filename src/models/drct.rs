@@ -11,10 +11,11 @@
 //! continued by their mirror image to whole windows, as in the published test
 //! code.
 
-use super::hdsrnet::DIV2K_MEAN;
-use super::{
-    BoxedScaleNetwork, Channels, Detected, Network, ScaleNetwork, Scales, Shapes, Upsampling,
-    single_scale, upsampling,
+use crate::models::detect::Detected;
+use crate::models::hdsrnet::DIV2K_MEAN;
+use crate::models::{
+    ArchitectureConfig, BoxedScaleNetwork, Channels, Network, ScaleNetwork, Scales, Shapes,
+    Upsampling, single_scale, upsampling,
 };
 
 use crate::nn::{
@@ -135,8 +136,22 @@ struct BlockPlan {
     outputs: usize,
 }
 
+impl ArchitectureConfig for Config {
+    fn channels(&self) -> Channels {
+        Channels::Rgb
+    }
+
+    fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>> {
+        Ok(Box::new(Drct::new(vb, self, &scales)?))
+    }
+
+    fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
+        detect(shapes)
+    }
+}
+
 /// Finds the configuration in the tensors of a file that does not state it.
-pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
+fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let shape = |name: &str| shapes.get(name).map(Vec::as_slice);
     let &[width, 3, KERNEL, KERNEL] = shape("conv_first.weight")? else {
         return None;

@@ -13,13 +13,14 @@
 //! Convolution Block for Real-time Super Resolution on Mobile Devices", ACM
 //! Multimedia 2021. The branches are merged as kernels, before any picture is
 //! seen: a step costs hardly more, and borders of zeros stay exact.
-//! [`Network::deployed`] is the merged network.
+//! [`Network::reparameterized`] is the merged network.
 
-use super::{
-    Architecture, BoxedScaleNetwork, Channels, Detected, Network, Reparameterized, ScaleNetwork,
-    Scales, Shapes, Upsampling,
-};
 use crate::chain::{Chain, ChainLayer};
+use crate::models::detect::Detected;
+use crate::models::{
+    Architecture, ArchitectureConfig, BoxedScaleNetwork, Channels, Network, Reparameterized,
+    ScaleNetwork, Scales, Shapes, Upsampling,
+};
 use crate::nn::{Bicubic, Conv, pytorch_uniform};
 use crate::ops::{Activation, Border, ConvSpec};
 use crate::{Error, Result, Scale};
@@ -91,18 +92,31 @@ impl Config {
     }
 
     /// The scales that there can be heads for.
-    pub(super) fn scales(&self) -> Scales {
+    fn scales() -> Scales {
         Scales::list(FACTORS.map(Scale::whole))
     }
+}
 
-    /// The resolution that the network for a scale works at.
-    pub(super) fn upsampling(&self, scale: Scale) -> Upsampling {
-        Upsampling::Post(scale.factor().ceil() as usize)
+impl ArchitectureConfig for Config {
+    fn channels(&self) -> Channels {
+        Channels::Luma
+    }
+
+    fn scales(&self) -> Option<Scales> {
+        Some(Self::scales())
+    }
+
+    fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>> {
+        Ok(Box::new(Espcn::new(vb, self, &scales)?))
+    }
+
+    fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
+        detect(shapes)
     }
 }
 
 /// Finds the configuration in the tensors of a file that does not state it.
-pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
+fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let shape = |name: &str| shapes.get(name).map(Vec::as_slice);
     let &[width, 1, FIRST_KERNEL, FIRST_KERNEL] = shape("first.weight")? else {
         return None;
@@ -564,7 +578,7 @@ mod tests {
     fn the_halo_is_the_receptive_field() {
         for (config, halo) in [(Config::default(), 9), (Config::fast(), 6)] {
             let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
-            let network = Espcn::new(&vb, &config, &config.scales()).unwrap();
+            let network = Espcn::new(&vb, &config, &Config::scales()).unwrap();
             assert_eq!(network.for_scale(Scale::whole(3)).unwrap().halo(), halo);
         }
     }

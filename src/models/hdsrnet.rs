@@ -9,9 +9,10 @@
 //! The attention pools over the whole picture: where that is computed in
 //! parts, each of the five means takes a pass over all of them.
 
-use super::{
-    BoxedScaleNetwork, Channels, Detected, Network, PartialOutput, Pool, ScaleNetwork, Scales,
-    Shapes, Upsampling, mean_of, run_parts, single_scale, upsampling, whole,
+use crate::models::detect::Detected;
+use crate::models::{
+    ArchitectureConfig, BoxedScaleNetwork, Channels, Network, PartialOutput, Pool, ScaleNetwork,
+    Scales, Shapes, Upsampling, mean_of, run_parts, single_scale, upsampling, whole,
 };
 use crate::nn::{Conv, DynamicConv, DynamicSpec, conv_no_bias, pytorch_uniform};
 use crate::ops::{Activation, Border, ConvSpec};
@@ -63,8 +64,22 @@ impl Default for Config {
     }
 }
 
+impl ArchitectureConfig for Config {
+    fn channels(&self) -> Channels {
+        Channels::Rgb
+    }
+
+    fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>> {
+        Ok(Box::new(HdsrNet::new(vb, self, &scales)?))
+    }
+
+    fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
+        detect(shapes)
+    }
+}
+
 /// Finds the configuration in the tensors of a file that does not state it.
-pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
+fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let shape = |name: &str| shapes.get(name).map(Vec::as_slice);
     let &[width, 3, KERNEL, KERNEL] = shape("conv1.0.weight")? else {
         return None;

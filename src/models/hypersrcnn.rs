@@ -13,7 +13,12 @@
 //! Nothing depends on the picture: the target's weights are made once for a
 //! scale and then used as those of any SRCNN.
 
-use super::{BoxedScaleNetwork, Channels, Detected, Network, Parameters, Scales, Shapes, srcnn};
+use crate::models::detect::Detected;
+use crate::models::{
+    Architecture, ArchitectureConfig, BoxedScaleNetwork, Channels, HyperNetwork, Network,
+    Parameters, Scales, Shapes, Upsampling, srcnn,
+};
+use crate::ops::Border;
 use crate::ops::tanh;
 use crate::{Error, Result, Scale};
 use candle_core::{D, DType, Tensor};
@@ -68,7 +73,7 @@ impl Default for Config {
             embedding: Embedding::Continuous,
             hidden: [32, 12],
             target: srcnn::Config {
-                border: crate::ops::Border::Replicate,
+                border: Border::Replicate,
                 residual: true,
                 ..srcnn::Config::default()
             },
@@ -87,7 +92,7 @@ impl Config {
     }
 
     /// The scales that it has weights for.
-    pub(super) fn scales(&self) -> Scales {
+    fn scales(&self) -> Scales {
         match self.embedding {
             Embedding::Table(_) => Scales::list(TABLE_SCALES.map(Scale::whole)),
             Embedding::Continuous => Scales::Any,
@@ -95,8 +100,38 @@ impl Config {
     }
 }
 
+impl ArchitectureConfig for Config {
+    fn channels(&self) -> Channels {
+        self.target.channels
+    }
+
+    fn upsampling(&self, _scale: Scale) -> Upsampling {
+        Upsampling::Pre
+    }
+
+    fn scales(&self) -> Option<Scales> {
+        Some(Self::scales(self))
+    }
+
+    fn border_mut(&mut self) -> Option<&mut Border> {
+        Some(&mut self.target.border)
+    }
+
+    fn build(&self, vb: &VarBuilder, _scales: Scales) -> Result<Box<dyn Network>> {
+        Ok(Box::new(HyperSrcnn::new(vb, self)?))
+    }
+
+    fn generated_architecture(&self) -> Option<Architecture> {
+        Some(Architecture::Srcnn(self.target.clone()))
+    }
+
+    fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
+        detect(shapes)
+    }
+}
+
 /// Finds the configuration in the tensors of a file that does not state it.
-pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
+fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let dims = |name: &str| shapes.get(name).cloned();
     let (hidden1, hidden2) = (dims("hidden1.weight")?, dims("hidden2.weight")?);
     let embedding = match dims("scale_embeddings") {
@@ -425,21 +460,26 @@ impl Network for HyperSrcnn {
         Ok(Box::new(self.generate(scale)?))
     }
 
-    fn fit_generator(
-        &self,
-        wanted: &[(Scale, &HashMap<String, Tensor>)],
-        anew: bool,
-    ) -> Result<Parameters> {
-        let scales: Vec<Scale> = wanted.iter().map(|&(scale, _)| scale).collect();
-        let made = match anew {
-            true => self.stepping(&scales)?.fitted(wanted),
-            false => self.fitted(wanted),
-        };
-        made.map(Some)
+    fn as_hypernetwork(&self) -> Option<&dyn HyperNetwork> {
+        Some(self)
+    }
+}
+
+impl HyperNetwork for HyperSrcnn {
+    fn generate_weights(&self, scale: Scale) -> Result<Parameters> {
+        Ok(self.generate(scale)?.tensors())
     }
 
-    fn generate_weights(&self, scale: Scale) -> Result<Parameters> {
-        Ok(Some(self.generate(scale)?.tensors()))
+    fn fit_generator(
+        &self,
+        targets: &[(Scale, &HashMap<String, Tensor>)],
+        from_scratch: bool,
+    ) -> Result<Parameters> {
+        let scales: Vec<Scale> = targets.iter().map(|&(scale, _)| scale).collect();
+        match from_scratch {
+            true => self.stepping(&scales)?.fitted(targets),
+            false => self.fitted(targets),
+        }
     }
 }
 
@@ -478,17 +518,14 @@ mod tests {
             let wanted = scales.iter().map(|&s| Scale::whole(s)).zip(&tensors);
             let wanted: Vec<_> = wanted.collect();
             let map = VarMap::new();
-            let made = network(&config, &map)
-                .fit_generator(&wanted, true)
-                .unwrap()
-                .unwrap();
+            let made = network(&config, &map).fit_generator(&wanted, true).unwrap();
             assert_eq!(made.len(), 16);
             for (name, tensor) in &made {
                 map.data().lock().unwrap()[name].set(tensor).unwrap();
             }
             let fitted = network(&config, &map);
             for &(scale, tensors) in &wanted {
-                for (name, got) in fitted.generate_weights(scale).unwrap().unwrap() {
+                for (name, got) in fitted.generate_weights(scale).unwrap() {
                     let apart = (got - &tensors[&name]).unwrap().abs().unwrap();
                     let apart = apart.flatten_all().unwrap().max(0).unwrap();
                     assert!(apart.to_scalar::<f32>().unwrap() < 1e-4, "{name} x{scale}");
@@ -496,11 +533,7 @@ mod tests {
             }
             // What it makes between two scales lies between theirs.
             if let Embedding::Continuous = config.embedding {
-                for (name, got) in fitted
-                    .generate_weights("5/2".parse().unwrap())
-                    .unwrap()
-                    .unwrap()
-                {
+                for (name, got) in fitted.generate_weights("5/2".parse().unwrap()).unwrap() {
                     let [a, b] = [0, 1].map(|i| &tensors[i][&name]);
                     let low = a.minimum(b).unwrap() - &got;
                     let high = got - a.maximum(b).unwrap();
@@ -511,7 +544,7 @@ mod tests {
                 }
             }
             // What it makes already needs no change.
-            for (name, again) in fitted.fit_generator(&wanted, false).unwrap().unwrap() {
+            for (name, again) in fitted.fit_generator(&wanted, false).unwrap() {
                 let apart = (again - map.data().lock().unwrap()[&name].as_tensor()).unwrap();
                 let apart = apart.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
                 assert!(apart.to_scalar::<f32>().unwrap() < 1e-3, "{name}");

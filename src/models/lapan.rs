@@ -10,9 +10,10 @@
 //! The attention pools over the whole picture: where that is computed in
 //! parts, each of the means takes a pass over all of them.
 
-use super::{
-    BoxedScaleNetwork, Channels, Detected, Network, PartialOutput, Pool, ScaleNetwork, Scales,
-    Shapes, Upsampling, mean_of, run_parts, whole,
+use crate::models::detect::Detected;
+use crate::models::{
+    ArchitectureConfig, BoxedScaleNetwork, Channels, Network, PartialOutput, Pool, ScaleNetwork,
+    Scales, Shapes, Upsampling, mean_of, run_parts, whole,
 };
 use crate::nn::{Conv, pytorch_uniform};
 use crate::ops::{Activation, Border, ConvSpec, sigmoid};
@@ -22,7 +23,7 @@ use candle_nn::{ConvTranspose2d, ConvTranspose2dConfig, VarBuilder};
 use serde::{Deserialize, Serialize};
 
 /// The factor of the result.
-pub(super) const FACTOR: usize = 2;
+const FACTOR: usize = 2;
 
 /// Side of all kernels that do not enlarge.
 const KERNEL: usize = 3;
@@ -62,13 +63,35 @@ impl Default for Config {
 
 impl Config {
     /// The scales that there are weights for.
-    pub(super) fn scales() -> Scales {
+    fn scales() -> Scales {
         Scales::list([Scale::whole(FACTOR as u32)])
     }
 }
 
+impl ArchitectureConfig for Config {
+    fn channels(&self) -> Channels {
+        Channels::Rgb
+    }
+
+    fn upsampling(&self, _scale: Scale) -> Upsampling {
+        Upsampling::Post(FACTOR)
+    }
+
+    fn scales(&self) -> Option<Scales> {
+        Some(Self::scales())
+    }
+
+    fn build(&self, vb: &VarBuilder, _scales: Scales) -> Result<Box<dyn Network>> {
+        Ok(Box::new(Lapan::new(vb, self)?))
+    }
+
+    fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
+        detect(shapes)
+    }
+}
+
 /// Finds the configuration in the tensors of a file that does not state it.
-pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
+fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let width = *shapes.get("conv2.weight")?.first()?;
     let expected = [EXPANSION * width, Channels::Rgb.count(), KERNEL, KERNEL];
     let named = STAGES.iter().all(|(factor, _)| {

@@ -1,17 +1,15 @@
 //! The networks, and the table of their names and facts.
 //!
-//! A network is one file here and one row in [`MODELS`].
+//! A network is one file in this folder, with a configuration that implements
+//! `ArchitectureConfig`, and its rows in `registry.rs`.
 
-pub mod compact;
-pub mod drct;
-pub mod espcn;
-pub mod hdsrnet;
-pub mod hypersrcnn;
-pub mod lapan;
+mod detect;
+mod hypernetwork;
+mod registry;
 mod shapes;
-pub mod srcnn;
-pub mod srresnet;
 
+pub use hypernetwork::{HyperNetwork, Parameters};
+pub use registry::*;
 pub use shapes::Cost;
 pub(crate) use shapes::nearest;
 
@@ -20,10 +18,8 @@ use crate::nn::Conv;
 use crate::ops::Border;
 use crate::{Error, Result, Scale};
 use candle_core::{D, Tensor};
-use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::fmt;
 
 /// Names and shapes of the tensors of a file.
@@ -156,29 +152,10 @@ pub trait Network: Send + Sync {
         self.for_scale(scale)
     }
 
-    /// The parameters, by name, with which a hypernetwork makes given weights
-    /// for some scales: `anew`, or changed from what they are as little as that
-    /// takes. `None` for networks that make none.
-    ///
-    /// # Errors
-    ///
-    /// Weights that do not fit, a scale that is not the network's.
-    fn fit_generator(
-        &self,
-        _wanted: &[(Scale, &HashMap<String, Tensor>)],
-        _anew: bool,
-    ) -> Result<Parameters> {
-        Ok(None)
-    }
-
-    /// The weights, by name, that a hypernetwork makes for one of those scales;
-    /// `None` for networks that make none.
-    ///
-    /// # Errors
-    ///
-    /// As [`Network::for_scale`].
-    fn generate_weights(&self, _scale: Scale) -> Result<Parameters> {
-        Ok(None)
+    /// The network as one that generates other networks' weights; `None` for
+    /// all but hypernetworks.
+    fn as_hypernetwork(&self) -> Option<&dyn HyperNetwork> {
+        None
     }
 
     /// The network to put into a weights file, where that is not the one in
@@ -191,9 +168,6 @@ pub trait Network: Send + Sync {
         Ok(None)
     }
 }
-
-/// Parameters by name, for networks that can be given them.
-pub type Parameters = Option<Vec<(String, Tensor)>>;
 
 /// What a network in training comes down to when its training is over.
 #[derive(Debug, Clone)]
@@ -376,380 +350,6 @@ fn single_scale(scales: &Scales, what: &str) -> Result<Scale> {
     }
 }
 
-/// A network's architecture and configuration: all but its weights.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", content = "config", rename_all = "lowercase")]
-pub enum Architecture {
-    /// [`srcnn`].
-    Srcnn(srcnn::Config),
-    /// [`hypersrcnn`].
-    HyperSrcnn(hypersrcnn::Config),
-    /// [`espcn`].
-    Espcn(espcn::Config),
-    /// [`srresnet`].
-    SrResNet(srresnet::Config),
-    /// [`compact`].
-    Compact(compact::Config),
-    /// [`hdsrnet`].
-    HdsrNet(hdsrnet::Config),
-    /// [`lapan`].
-    Lapan(lapan::Config),
-    /// [`drct`].
-    Drct(drct::Config),
-}
-
-/// What a file without metadata was found to hold.
-#[derive(Debug)]
-pub(crate) struct Detected<T> {
-    pub(crate) config: T,
-    /// The file's name and ours for every tensor.
-    pub(crate) renames: Vec<(String, String)>,
-    /// The scales, where the shapes tell them.
-    pub(crate) scales: Option<Scales>,
-}
-
-impl<T> Detected<T> {
-    fn map<U>(self, f: impl FnOnce(T) -> U) -> Detected<U> {
-        Detected {
-            config: f(self.config),
-            renames: self.renames,
-            scales: self.scales,
-        }
-    }
-}
-
-/// What training scripts leave before all names of a checkpoint.
-const PREFIXES: [&str; 5] = ["module.", "net.", "generator.", "model.", "_orig_mod."];
-
-/// The tensors without what training scripts left before all names, and that.
-fn without_prefix(shapes: &Shapes) -> (Shapes, String) {
-    let (mut shapes, mut before) = (shapes.clone(), String::new());
-    let shared = |shapes: &Shapes| {
-        let mut prefixes = PREFIXES.into_iter();
-        let all = |prefix: &&str| shapes.keys().all(|name| name.starts_with(prefix));
-        prefixes.find(all).filter(|_| !shapes.is_empty())
-    };
-    while let Some(prefix) = shared(&shapes) {
-        let named = shapes.into_iter();
-        shapes = named
-            .map(|(name, shape)| (name[prefix.len()..].to_owned(), shape))
-            .collect();
-        before.push_str(prefix);
-    }
-    (shapes, before)
-}
-
-impl Architecture {
-    /// What a hypernetwork makes; `None` for all others.
-    pub fn generated_architecture(&self) -> Option<Self> {
-        match self {
-            Self::HyperSrcnn(config) => Some(Self::Srcnn(config.target.clone())),
-            _ => None,
-        }
-    }
-
-    /// The names of those that [`Architecture::detect`] finds.
-    pub(crate) const DETECTED: [&str; 8] = [
-        "srcnn",
-        "hypersrcnn",
-        "espcn",
-        "srresnet",
-        "compact",
-        "hdsrnet",
-        "lapan",
-        "drct",
-    ];
-
-    /// The architecture's name.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Srcnn(_) => "srcnn",
-            Self::HyperSrcnn(_) => "hypersrcnn",
-            Self::Espcn(_) => "espcn",
-            Self::SrResNet(_) => "srresnet",
-            Self::Compact(_) => "compact",
-            Self::HdsrNet(_) => "hdsrnet",
-            Self::Lapan(_) => "lapan",
-            Self::Drct(_) => "drct",
-        }
-    }
-
-    /// The planes in and out.
-    pub const fn channels(&self) -> Channels {
-        match self {
-            Self::Srcnn(config) => config.channels,
-            Self::HyperSrcnn(config) => config.target.channels,
-            Self::Espcn(_) => Channels::Luma,
-            Self::SrResNet(_)
-            | Self::Compact(_)
-            | Self::HdsrNet(_)
-            | Self::Lapan(_)
-            | Self::Drct(_) => Channels::Rgb,
-        }
-    }
-
-    /// The resolution that the network for a scale works at.
-    pub fn upsampling(&self, scale: Scale) -> Upsampling {
-        match self {
-            Self::Srcnn(_) | Self::HyperSrcnn(_) => Upsampling::Pre,
-            Self::Espcn(config) => config.upsampling(scale),
-            Self::Lapan(_) => Upsampling::Post(lapan::FACTOR),
-            Self::SrResNet(_) | Self::Compact(_) | Self::HdsrNet(_) | Self::Drct(_) => {
-                Upsampling::Post(scale.factor().ceil() as usize)
-            }
-        }
-    }
-
-    /// The scales, where the architecture says them; `None` where they depend
-    /// on what the weights were trained for.
-    pub fn scales(&self) -> Option<Scales> {
-        match self {
-            Self::Srcnn(_)
-            | Self::SrResNet(_)
-            | Self::Compact(_)
-            | Self::HdsrNet(_)
-            | Self::Drct(_) => None,
-            Self::HyperSrcnn(config) => Some(config.scales()),
-            Self::Espcn(config) => Some(config.scales()),
-            Self::Lapan(_) => Some(lapan::Config::scales()),
-        }
-    }
-
-    /// The border of every convolution, where it can be chosen.
-    pub const fn border_mut(&mut self) -> Option<&mut Border> {
-        match self {
-            Self::Srcnn(config) => Some(&mut config.border),
-            Self::HyperSrcnn(config) => Some(&mut config.target.border),
-            _ => None,
-        }
-    }
-
-    /// Reads the weights from `vb` (or creates them, in training). `scales`
-    /// are those of the file, for networks whose weights do not tell.
-    ///
-    /// # Errors
-    ///
-    /// A tensor that is missing or has another shape.
-    pub fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>> {
-        Ok(match self {
-            Self::Srcnn(config) => Box::new(srcnn::Srcnn::new(vb, config, scales)?),
-            Self::HyperSrcnn(config) => Box::new(hypersrcnn::HyperSrcnn::new(vb, config)?),
-            Self::Espcn(config) => Box::new(espcn::Espcn::new(vb, config, &scales)?),
-            Self::Drct(config) => Box::new(drct::Drct::new(vb, config, &scales)?),
-            Self::Lapan(config) => Box::new(lapan::Lapan::new(vb, config)?),
-            Self::HdsrNet(config) => Box::new(hdsrnet::HdsrNet::new(vb, config, &scales)?),
-            Self::Compact(config) => Box::new(compact::Compact::new(vb, config, &scales)?),
-            Self::SrResNet(config) => Box::new(srresnet::SrResNet::new(vb, config, &scales)?),
-        })
-    }
-
-    /// Changes the freshly drawn values of a parameter so that the network
-    /// begins by passing its input on, where it does not add it anyway.
-    /// Returns whether it did.
-    pub fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
-        match self {
-            Self::Srcnn(config) => config.identity_init(name, values),
-            Self::SrResNet(config) => config.identity_init(name, values),
-            _ => false,
-        }
-    }
-
-    /// Finds the architecture from names and shapes of tensors.
-    pub(crate) fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
-        let (shapes, prefix) = without_prefix(shapes);
-        let mut found = Self::detect_bare(&shapes)?;
-        for (theirs, _) in &mut found.renames {
-            theirs.insert_str(0, &prefix);
-        }
-        Some(found)
-    }
-
-    fn detect_bare(shapes: &Shapes) -> Option<Detected<Self>> {
-        let srcnn = || srcnn::detect(shapes).map(|d| d.map(Self::Srcnn));
-        let hyper = || hypersrcnn::detect(shapes).map(|d| d.map(Self::HyperSrcnn));
-        let espcn = || espcn::detect(shapes).map(|d| d.map(Self::Espcn));
-        let srresnet = || srresnet::detect(shapes).map(|d| d.map(Self::SrResNet));
-        let compact = || compact::detect(shapes).map(|d| d.map(Self::Compact));
-        let hdsrnet = || hdsrnet::detect(shapes).map(|d| d.map(Self::HdsrNet));
-        let lapan = || lapan::detect(shapes).map(|d| d.map(Self::Lapan));
-        let drct = || drct::detect(shapes).map(|d| d.map(Self::Drct));
-        srcnn()
-            .or_else(hyper)
-            .or_else(espcn)
-            .or_else(srresnet)
-            .or_else(compact)
-            .or_else(hdsrnet)
-            .or_else(lapan)
-            .or_else(drct)
-    }
-}
-
-/// A row of the table: a model that can be asked for by name.
-#[derive(Debug)]
-pub struct ModelInfo {
-    /// The name.
-    pub name: &'static str,
-    /// One line for lists.
-    pub summary: &'static str,
-    /// What `train --model NAME` trains; `None` where there is nothing to train.
-    pub architecture: fn() -> Option<Architecture>,
-    /// The weights that ship, as safetensors files.
-    pub built_in: &'static [(&'static str, &'static [u8])],
-}
-
-macro_rules! files {
-    ($($path:literal),+ $(,)?) => {
-        &[$(($path, include_bytes!(concat!("../../models/", $path)).as_slice())),+]
-    };
-}
-
-/// Every model.
-pub static MODELS: &[ModelInfo] = &[
-    ModelInfo {
-        name: "hypersrcnn",
-        summary: "HyperSRCNN on luma: one file whose SRCNN weights are made for any scale",
-        architecture: || Some(Architecture::HyperSrcnn(hypersrcnn::Config::default())),
-        built_in: files!("hypersrcnn/weights.safetensors"),
-    },
-    ModelInfo {
-        name: "hypersrcnn-rgb",
-        summary: "HyperSRCNN on RGB: x2, x4, x8 and x16 in one file",
-        architecture: || Some(Architecture::HyperSrcnn(hypersrcnn::Config::seed())),
-        built_in: files!("hypersrcnn-rgb/weights.safetensors"),
-    },
-    ModelInfo {
-        name: "srcnn",
-        summary: "SRCNN 9-5-5 on luma, one set of weights a scale",
-        architecture: || {
-            Some(Architecture::Srcnn(srcnn::Config {
-                border: Border::Replicate,
-                ..srcnn::Config::default()
-            }))
-        },
-        built_in: files!(
-            "srcnn/x2.safetensors",
-            "srcnn/x3.safetensors",
-            "srcnn/x4.safetensors",
-        ),
-    },
-    ModelInfo {
-        name: "srcnn-rgb",
-        summary: "SRCNN 9-5-5 on RGB, one set of weights a scale",
-        architecture: || Some(Architecture::Srcnn(srcnn::Config::rgb())),
-        built_in: files!(
-            "srcnn-rgb/x2.safetensors",
-            "srcnn-rgb/x4.safetensors",
-            "srcnn-rgb/x8.safetensors",
-            "srcnn-rgb/x16.safetensors"
-        ),
-    },
-    ModelInfo {
-        name: "espcn",
-        summary: "ESPCN on luma, at the input's resolution: x2 to x8, one file",
-        architecture: || Some(Architecture::Espcn(espcn::Config::default())),
-        built_in: files!("espcn/weights.safetensors"),
-    },
-    ModelInfo {
-        name: "espcn-fast",
-        summary: "ESPCN on luma with 5 instead of 8 layers: half the work",
-        architecture: || Some(Architecture::Espcn(espcn::Config::fast())),
-        built_in: files!("espcn-fast/weights.safetensors"),
-    },
-    ModelInfo {
-        name: "espcn-video",
-        summary: "ESPCN on luma for real streams: trained on what video encoders leave",
-        architecture: || Some(Architecture::Espcn(espcn::Config::default())),
-        built_in: files!("espcn-video/weights.safetensors"),
-    },
-    ModelInfo {
-        name: "srresnet",
-        summary: "SRResNet on RGB, 16 residual blocks: x2, x4 or x8",
-        architecture: || Some(Architecture::SrResNet(srresnet::Config::default())),
-        built_in: files!("srresnet/x4.safetensors"),
-    },
-    ModelInfo {
-        name: "srgan",
-        summary: "SRGAN on RGB: the network of srresnet, for weights that a GAN trained",
-        architecture: || Some(Architecture::SrResNet(srresnet::Config::default())),
-        built_in: &[],
-    },
-    ModelInfo {
-        name: "compact",
-        summary: "SRVGGNetCompact on RGB, the form of realesr-animevideov3: one scale of x2 to x8",
-        architecture: || Some(Architecture::Compact(compact::Config::default())),
-        built_in: files!("compact/x2.safetensors"),
-    },
-    ModelInfo {
-        name: "hdsrnet",
-        summary: "HDSRNet on RGB: x2, x3 or x4",
-        architecture: || Some(Architecture::HdsrNet(hdsrnet::Config::default())),
-        built_in: &[],
-    },
-    ModelInfo {
-        name: "lapan",
-        summary: "The 12-block network on RGB: x2",
-        architecture: || Some(Architecture::Lapan(lapan::Config::default())),
-        built_in: &[],
-    },
-    ModelInfo {
-        name: "drct",
-        summary: "DRCT on RGB, on whole frames: x2, x3 or x4",
-        architecture: || Some(Architecture::Drct(drct::Config::default())),
-        built_in: &[],
-    },
-    ModelInfo {
-        name: "drct-l",
-        summary: "DRCT-L on RGB, on whole frames: 12 instead of 6 groups",
-        architecture: || Some(Architecture::Drct(drct::Config::large())),
-        built_in: &[],
-    },
-    ModelInfo {
-        name: "realdrct-mse",
-        summary: "Real-DRCT on RGB: the network of drct, for weights that undo degradations",
-        architecture: || Some(Architecture::Drct(drct::Config::default())),
-        built_in: &[],
-    },
-    ModelInfo {
-        name: "realdrct-gan",
-        summary: "Real-DRCT on RGB: the same, for weights that a GAN trained",
-        architecture: || Some(Architecture::Drct(drct::Config::default())),
-        built_in: &[],
-    },
-    ModelInfo {
-        name: BICUBIC,
-        summary: "No network: bicubic interpolation, for comparison",
-        architecture: || None,
-        built_in: &[],
-    },
-];
-
-/// The model without a network.
-pub const BICUBIC: &str = "bicubic";
-
-/// The model that is used when none is asked for.
-pub const DEFAULT: &str = "hypersrcnn";
-
-/// The table's names, separated by commas.
-pub fn names() -> String {
-    let names: Vec<_> = MODELS.iter().map(|model| model.name).collect();
-    names.join(", ")
-}
-
-/// The row of that name.
-///
-/// # Errors
-///
-/// A name that is not in the table.
-pub fn find(name: &str) -> Result<&'static ModelInfo> {
-    MODELS
-        .iter()
-        .find(|model| model.name == name)
-        .ok_or_else(|| Error::UnknownModel {
-            name: name.to_owned(),
-            known: names(),
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -763,17 +363,5 @@ mod tests {
         assert_eq!(nearest("5/2"), "3");
         assert_eq!(nearest("8"), "4");
         assert_eq!(Scales::Any.nearest(Scale::whole(7)), Some(Scale::whole(7)));
-    }
-
-    #[test]
-    fn names_are_unique_and_the_default_exists() {
-        let mut seen = std::collections::HashSet::new();
-        assert!(MODELS.iter().all(|model| seen.insert(model.name)));
-        assert!(find(DEFAULT).is_ok() && find(BICUBIC).is_ok());
-        let error = find("srgna").unwrap_err().to_string();
-        assert!(
-            error.contains("srgna") && error.contains("hypersrcnn"),
-            "{error}"
-        );
     }
 }

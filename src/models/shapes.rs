@@ -1,6 +1,7 @@
 //! The tensors that networks ask for, by names and shapes alone.
 
-use super::{Architecture, MODELS, Scales, Shapes, without_prefix};
+use super::detect::without_prefix;
+use super::{Architecture, MODELS, Scales, Shapes};
 use crate::{Result, Scale};
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;

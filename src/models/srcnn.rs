@@ -8,10 +8,12 @@
 //! `Ling1304/SRCNN-Implementation` (`patch_extraction`, `nonLinear_map`,
 //! `reconstruction`).
 
-use super::{
-    BoxedScaleNetwork, Channels, Detected, Network, ScaleNetwork, Scales, Shapes, Upsampling,
-};
 use crate::chain::{Chain, ChainLayer};
+use crate::models::detect::Detected;
+use crate::models::{
+    ArchitectureConfig, BoxedScaleNetwork, Channels, Network, ScaleNetwork, Scales, Shapes,
+    Upsampling,
+};
 use crate::nn::Conv;
 use crate::ops::{Activation, Border, ConvSpec};
 use crate::{Error, Result, Scale};
@@ -107,7 +109,7 @@ impl Config {
     /// the enlarged picture and bears a learning rate several times higher.
     /// For the freshly drawn parameter of that name; returns whether it
     /// changed.
-    pub(super) fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
+    fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
         let stem = name.strip_suffix(".weight");
         let Some(layer) = LAYERS.iter().position(|&layer| Some(layer) == stem) else {
             return false;
@@ -140,8 +142,34 @@ impl Config {
     }
 }
 
+impl ArchitectureConfig for Config {
+    fn channels(&self) -> Channels {
+        self.channels
+    }
+
+    fn upsampling(&self, _scale: Scale) -> Upsampling {
+        Upsampling::Pre
+    }
+
+    fn border_mut(&mut self) -> Option<&mut Border> {
+        Some(&mut self.border)
+    }
+
+    fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>> {
+        Ok(Box::new(Srcnn::new(vb, self, scales)?))
+    }
+
+    fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
+        Self::identity_init(self, name, values)
+    }
+
+    fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
+        detect(shapes)
+    }
+}
+
 /// Finds the configuration in the tensors of a file that does not state it.
-pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
+fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let names = [LAYERS, LING_LAYERS]
         .into_iter()
         .find(|names| shapes.contains_key(&format!("{}.weight", names[0])))?;

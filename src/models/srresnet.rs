@@ -12,11 +12,12 @@
 //! Batch normalisation is trained ([`Config::norm`]) and folded into the
 //! convolutions of the network that runs: [`Network::deployed`].
 
-use super::{
-    Architecture, BoxedScaleNetwork, Channels, Detected, Network, Reparameterized, ScaleNetwork,
-    Scales, Shapes, Upsampling, single_scale,
-};
 use crate::chain::{Chain, ChainLayer};
+use crate::models::detect::Detected;
+use crate::models::{
+    Architecture, ArchitectureConfig, BoxedScaleNetwork, Channels, Network, Reparameterized,
+    ScaleNetwork, Scales, Shapes, Upsampling, single_scale,
+};
 use crate::nn::{BatchNorm, Conv, pytorch_uniform};
 use crate::ops::{Border, ConvSpec};
 use crate::{Error, Result, Scale};
@@ -91,7 +92,7 @@ impl Config {
     /// begins by letting the picture pass, bilinearly enlarged: R, G and B and
     /// their negatives, whose PReLUs differ by a multiple of them, take the
     /// first six channels, and all else adds little. Whether it did.
-    pub(super) fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
+    fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
         let (width, planes) = (self.width, Channels::Rgb.count());
         if width < 2 * planes {
             return false;
@@ -268,8 +269,26 @@ impl Plan {
     }
 }
 
+impl ArchitectureConfig for Config {
+    fn channels(&self) -> Channels {
+        Channels::Rgb
+    }
+
+    fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>> {
+        Ok(Box::new(SrResNet::new(vb, self, &scales)?))
+    }
+
+    fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
+        Self::identity_init(self, name, values)
+    }
+
+    fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
+        detect(shapes)
+    }
+}
+
 /// Finds the configuration in the tensors of a file that does not state it.
-pub(super) fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
+fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let renames: Vec<(String, String)> = shapes
         .keys()
         .filter(|name| !name.ends_with(".num_batches_tracked"))

@@ -457,9 +457,9 @@ fn given(path: &Path, recipe: &Recipe, wanted: &Architecture) -> Result<(Store, 
             let origin = file.origin();
             ensure!(made == *wanted, "{origin} makes {made:?}, not {wanted:?}");
             let scale = recipe.train.scales.first().context("no scale")?;
-            let (_, hypernetwork) = file.network(&LoadOverrides::default())?;
-            let made = hypernetwork.generate_weights(*scale)?.into_iter();
-            made.flatten().collect()
+            let (_, network) = file.network(&LoadOverrides::default())?;
+            let hypernetwork = network.as_hypernetwork().context("no hypernetwork")?;
+            hypernetwork.generate_weights(*scale)?.into_iter().collect()
         }
         _ => file.tensors().clone(),
     };
@@ -505,6 +505,9 @@ fn make(architecture: &Architecture, scales: &Scales, model: &Model, vars: &Vars
     // On the CPU, where the files are.
     let store = Store::given("the new weights", tensors(vars).collect());
     let network = architecture.build(&store.builder(), scales.clone())?;
+    let hypernetwork = network
+        .as_hypernetwork()
+        .context("makes: only a hypernetwork makes other networks")?;
     let kind = architecture.generated_architecture();
     let open = |(&scale, path): (&Scale, &PathBuf)| {
         let file = Checkpoint::open(path)?;
@@ -522,8 +525,7 @@ fn make(architecture: &Architecture, scales: &Scales, model: &Model, vars: &Vars
         .iter()
         .map(|(scale, file)| (*scale, file.tensors()))
         .collect();
-    let made = network.fit_generator(&wanted, model.init.is_none())?;
-    for (name, tensor) in made.context("makes: only a hypernetwork makes other networks")? {
+    for (name, tensor) in hypernetwork.fit_generator(&wanted, model.init.is_none())? {
         let var = vars
             .get(&name)
             .with_context(|| format!("makes: no parameter {name}"))?;

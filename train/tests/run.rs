@@ -600,8 +600,9 @@ fn a_hypernetwork_gives_networks_and_takes_them_back() {
         let wanted = Checkpoint::open(wanted).unwrap();
         let at = |network: &dyn Network| -> HashMap<String, Tensor> {
             let made = network
-                .generate_weights(scale.parse().unwrap())
+                .as_hypernetwork()
                 .unwrap()
+                .generate_weights(scale.parse().unwrap())
                 .unwrap();
             made.into_iter().collect()
         };

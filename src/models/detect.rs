@@ -1,0 +1,56 @@
+//! Finds the architecture of a file without metadata.
+
+use super::{Architecture, Scales, Shapes};
+
+/// What a file without metadata was found to hold.
+#[derive(Debug)]
+pub(crate) struct Detected<T> {
+    pub(crate) config: T,
+    /// The file's name and ours for every tensor.
+    pub(crate) renames: Vec<(String, String)>,
+    /// The scales, where the shapes tell them.
+    pub(crate) scales: Option<Scales>,
+}
+
+impl<T> Detected<T> {
+    pub(super) fn map<U>(self, f: impl FnOnce(T) -> U) -> Detected<U> {
+        Detected {
+            config: f(self.config),
+            renames: self.renames,
+            scales: self.scales,
+        }
+    }
+}
+
+/// What training scripts leave before all names of a checkpoint.
+const PREFIXES: [&str; 5] = ["module.", "net.", "generator.", "model.", "_orig_mod."];
+
+/// The tensors without what training scripts left before all names, and that.
+pub(super) fn without_prefix(shapes: &Shapes) -> (Shapes, String) {
+    let (mut shapes, mut before) = (shapes.clone(), String::new());
+    let shared = |shapes: &Shapes| {
+        let mut prefixes = PREFIXES.into_iter();
+        let all = |prefix: &&str| shapes.keys().all(|name| name.starts_with(prefix));
+        prefixes.find(all).filter(|_| !shapes.is_empty())
+    };
+    while let Some(prefix) = shared(&shapes) {
+        let named = shapes.into_iter();
+        shapes = named
+            .map(|(name, shape)| (name[prefix.len()..].to_owned(), shape))
+            .collect();
+        before.push_str(prefix);
+    }
+    (shapes, before)
+}
+
+impl Architecture {
+    /// Finds the architecture from names and shapes of tensors.
+    pub(crate) fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
+        let (shapes, prefix) = without_prefix(shapes);
+        let mut found = Self::detect_bare(&shapes)?;
+        for (theirs, _) in &mut found.renames {
+            theirs.insert_str(0, &prefix);
+        }
+        Some(found)
+    }
+}

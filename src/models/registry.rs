@@ -1,0 +1,365 @@
+//! Every architecture and every model: a network is registered here, by one
+//! `mod`, one row of [`Architecture`] and one row of [`MODELS`] for each
+//! model, and nowhere else.
+
+use super::detect::Detected;
+use super::{Channels, Network, Scales, Shapes, Upsampling};
+use crate::ops::Border;
+use crate::{Error, Result, Scale};
+use candle_nn::VarBuilder;
+use serde::{Deserialize, Serialize};
+
+// The files lie next to this one: declared here, a network needs no other edit.
+#[path = "compact.rs"]
+pub mod compact;
+#[path = "drct.rs"]
+pub mod drct;
+#[path = "espcn.rs"]
+pub mod espcn;
+#[path = "hdsrnet.rs"]
+pub mod hdsrnet;
+#[path = "hypersrcnn.rs"]
+pub mod hypersrcnn;
+#[path = "lapan.rs"]
+pub mod lapan;
+#[path = "srcnn.rs"]
+pub mod srcnn;
+#[path = "srresnet.rs"]
+pub mod srresnet;
+
+/// What the configuration of a network tells of it, and builds.
+pub(crate) trait ArchitectureConfig: Sized {
+    /// The planes in and out.
+    fn channels(&self) -> Channels;
+
+    /// The resolution that the network for a scale works at.
+    fn upsampling(&self, scale: Scale) -> Upsampling {
+        Upsampling::Post(scale.factor().ceil() as usize)
+    }
+
+    /// The scales, where the configuration determines them; `None` where they
+    /// depend on what the weights were trained for.
+    fn scales(&self) -> Option<Scales> {
+        None
+    }
+
+    /// The border of every convolution, where it can be chosen.
+    fn border_mut(&mut self) -> Option<&mut Border> {
+        None
+    }
+
+    /// Reads the weights from `vb` (or creates them, in training).
+    fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>>;
+
+    /// Changes a parameter's initial values so that training starts from the
+    /// identity; `false` where they stay.
+    fn identity_init(&self, _name: &str, _values: &mut [f32]) -> bool {
+        false
+    }
+
+    /// The architecture whose weights it generates, if it is a hypernetwork.
+    fn generated_architecture(&self) -> Option<Architecture> {
+        None
+    }
+
+    /// Finds the configuration in the tensors of a file that does not state it.
+    fn detect(shapes: &Shapes) -> Option<Detected<Self>>;
+}
+
+macro_rules! architectures {
+    ($($variant:ident => $module:ident),+ $(,)?) => {
+        /// A network's architecture and configuration: all but its weights.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "name", content = "config", rename_all = "lowercase")]
+        pub enum Architecture {
+            $(
+                #[doc = concat!("[`", stringify!($module), "`].")]
+                $variant($module::Config),
+            )+
+        }
+
+        /// Evaluates an expression with an architecture's configuration.
+        macro_rules! with_config {
+            ($architecture:expr, $config:ident => $value:expr) => {
+                match $architecture {
+                    $(Architecture::$variant($config) => $value,)+
+                }
+            };
+        }
+
+        impl Architecture {
+            /// The names of those that [`Architecture::detect`] finds.
+            pub(crate) const DETECTED: &[&str] = &[$(stringify!($module)),+];
+
+            /// The architecture's name.
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => stringify!($module),)+
+                }
+            }
+
+            /// The first architecture, in the order of the rows, that has
+            /// these tensors.
+            pub(super) fn detect_bare(shapes: &Shapes) -> Option<Detected<Self>> {
+                let detectors = [
+                    $(|shapes: &Shapes| -> Option<Detected<Self>> {
+                        let found = <$module::Config as ArchitectureConfig>::detect(shapes)?;
+                        Some(found.map(Self::$variant))
+                    },)+
+                ];
+                detectors.into_iter().find_map(|detect| detect(shapes))
+            }
+        }
+    };
+}
+
+// Detection tries them in this order. The name of a module is the name in
+// weights files.
+architectures! {
+    Srcnn => srcnn,
+    HyperSrcnn => hypersrcnn,
+    Espcn => espcn,
+    SrResNet => srresnet,
+    Compact => compact,
+    HdsrNet => hdsrnet,
+    Lapan => lapan,
+    Drct => drct,
+}
+
+impl Architecture {
+    /// The architecture that a hypernetwork generates weights of; `None` for all others.
+    pub fn generated_architecture(&self) -> Option<Self> {
+        with_config!(self, config => config.generated_architecture())
+    }
+
+    /// The planes in and out.
+    pub fn channels(&self) -> Channels {
+        with_config!(self, config => config.channels())
+    }
+
+    /// The resolution that the network for a scale works at.
+    pub fn upsampling(&self, scale: Scale) -> Upsampling {
+        with_config!(self, config => config.upsampling(scale))
+    }
+
+    /// The scales, where the architecture says them; `None` where they depend
+    /// on what the weights were trained for.
+    pub fn scales(&self) -> Option<Scales> {
+        with_config!(self, config => config.scales())
+    }
+
+    /// The border of every convolution, where it can be chosen.
+    pub fn border_mut(&mut self) -> Option<&mut Border> {
+        with_config!(self, config => config.border_mut())
+    }
+
+    /// Reads the weights from `vb` (or creates them, in training). `scales`
+    /// are those of the file, for networks whose weights do not tell.
+    ///
+    /// # Errors
+    ///
+    /// A tensor that is missing or has another shape.
+    pub fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>> {
+        with_config!(self, config => config.build(vb, scales))
+    }
+
+    /// Changes the freshly drawn values of a parameter so that the network
+    /// begins by passing its input on, where it does not add it anyway.
+    /// Returns whether it did.
+    pub fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
+        with_config!(self, config => config.identity_init(name, values))
+    }
+}
+
+/// A row of the table: a model that can be asked for by name.
+#[derive(Debug)]
+pub struct ModelInfo {
+    /// The name.
+    pub name: &'static str,
+    /// One line for lists.
+    pub summary: &'static str,
+    /// What `train --model NAME` trains; `None` where there is nothing to train.
+    pub architecture: fn() -> Option<Architecture>,
+    /// The weights that ship, as safetensors files.
+    pub built_in: &'static [(&'static str, &'static [u8])],
+}
+
+macro_rules! files {
+    ($($path:literal),+ $(,)?) => {
+        &[$(($path, include_bytes!(concat!("../../models/", $path)).as_slice())),+]
+    };
+}
+
+/// Every model.
+pub static MODELS: &[ModelInfo] = &[
+    ModelInfo {
+        name: "hypersrcnn",
+        summary: "HyperSRCNN on luma: one file whose SRCNN weights are made for any scale",
+        architecture: || Some(Architecture::HyperSrcnn(hypersrcnn::Config::default())),
+        built_in: files!("hypersrcnn/weights.safetensors"),
+    },
+    ModelInfo {
+        name: "hypersrcnn-rgb",
+        summary: "HyperSRCNN on RGB: x2, x4, x8 and x16 in one file",
+        architecture: || Some(Architecture::HyperSrcnn(hypersrcnn::Config::seed())),
+        built_in: files!("hypersrcnn-rgb/weights.safetensors"),
+    },
+    ModelInfo {
+        name: "srcnn",
+        summary: "SRCNN 9-5-5 on luma, one set of weights a scale",
+        architecture: || {
+            Some(Architecture::Srcnn(srcnn::Config {
+                border: Border::Replicate,
+                ..srcnn::Config::default()
+            }))
+        },
+        built_in: files!(
+            "srcnn/x2.safetensors",
+            "srcnn/x3.safetensors",
+            "srcnn/x4.safetensors",
+        ),
+    },
+    ModelInfo {
+        name: "srcnn-rgb",
+        summary: "SRCNN 9-5-5 on RGB, one set of weights a scale",
+        architecture: || Some(Architecture::Srcnn(srcnn::Config::rgb())),
+        built_in: files!(
+            "srcnn-rgb/x2.safetensors",
+            "srcnn-rgb/x4.safetensors",
+            "srcnn-rgb/x8.safetensors",
+            "srcnn-rgb/x16.safetensors"
+        ),
+    },
+    ModelInfo {
+        name: "espcn",
+        summary: "ESPCN on luma, at the input's resolution: x2 to x8, one file",
+        architecture: || Some(Architecture::Espcn(espcn::Config::default())),
+        built_in: files!("espcn/weights.safetensors"),
+    },
+    ModelInfo {
+        name: "espcn-fast",
+        summary: "ESPCN on luma with 5 instead of 8 layers: half the work",
+        architecture: || Some(Architecture::Espcn(espcn::Config::fast())),
+        built_in: files!("espcn-fast/weights.safetensors"),
+    },
+    ModelInfo {
+        name: "espcn-video",
+        summary: "ESPCN on luma for real streams: trained on what video encoders leave",
+        architecture: || Some(Architecture::Espcn(espcn::Config::default())),
+        built_in: files!("espcn-video/weights.safetensors"),
+    },
+    ModelInfo {
+        name: "srresnet",
+        summary: "SRResNet on RGB, 16 residual blocks: x2, x4 or x8",
+        architecture: || Some(Architecture::SrResNet(srresnet::Config::default())),
+        built_in: files!("srresnet/x4.safetensors"),
+    },
+    ModelInfo {
+        name: "srgan",
+        summary: "SRGAN on RGB: the network of srresnet, for weights that a GAN trained",
+        architecture: || Some(Architecture::SrResNet(srresnet::Config::default())),
+        built_in: &[],
+    },
+    ModelInfo {
+        name: "compact",
+        summary: "SRVGGNetCompact on RGB, the form of realesr-animevideov3: one scale of x2 to x8",
+        architecture: || Some(Architecture::Compact(compact::Config::default())),
+        built_in: files!("compact/x2.safetensors"),
+    },
+    ModelInfo {
+        name: "hdsrnet",
+        summary: "HDSRNet on RGB: x2, x3 or x4",
+        architecture: || Some(Architecture::HdsrNet(hdsrnet::Config::default())),
+        built_in: &[],
+    },
+    ModelInfo {
+        name: "lapan",
+        summary: "The 12-block network on RGB: x2",
+        architecture: || Some(Architecture::Lapan(lapan::Config::default())),
+        built_in: &[],
+    },
+    ModelInfo {
+        name: "drct",
+        summary: "DRCT on RGB, on whole frames: x2, x3 or x4",
+        architecture: || Some(Architecture::Drct(drct::Config::default())),
+        built_in: &[],
+    },
+    ModelInfo {
+        name: "drct-l",
+        summary: "DRCT-L on RGB, on whole frames: 12 instead of 6 groups",
+        architecture: || Some(Architecture::Drct(drct::Config::large())),
+        built_in: &[],
+    },
+    ModelInfo {
+        name: "realdrct-mse",
+        summary: "Real-DRCT on RGB: the network of drct, for weights that undo degradations",
+        architecture: || Some(Architecture::Drct(drct::Config::default())),
+        built_in: &[],
+    },
+    ModelInfo {
+        name: "realdrct-gan",
+        summary: "Real-DRCT on RGB: the same, for weights that a GAN trained",
+        architecture: || Some(Architecture::Drct(drct::Config::default())),
+        built_in: &[],
+    },
+    ModelInfo {
+        name: BICUBIC,
+        summary: "No network: bicubic interpolation, for comparison",
+        architecture: || None,
+        built_in: &[],
+    },
+];
+
+/// The model without a network.
+pub const BICUBIC: &str = "bicubic";
+
+/// The model that is used when none is asked for.
+pub const DEFAULT: &str = "hypersrcnn";
+
+/// The table's names, separated by commas.
+pub fn names() -> String {
+    let names: Vec<_> = MODELS.iter().map(|model| model.name).collect();
+    names.join(", ")
+}
+
+/// The row of that name.
+///
+/// # Errors
+///
+/// A name that is not in the table.
+pub fn find(name: &str) -> Result<&'static ModelInfo> {
+    MODELS
+        .iter()
+        .find(|model| model.name == name)
+        .ok_or_else(|| Error::UnknownModel {
+            name: name.to_owned(),
+            known: names(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_the_default_exists() {
+        let mut seen = std::collections::HashSet::new();
+        assert!(MODELS.iter().all(|model| seen.insert(model.name)));
+        assert!(find(DEFAULT).is_ok() && find(BICUBIC).is_ok());
+        let error = find("srgna").unwrap_err().to_string();
+        assert!(
+            error.contains("srgna") && error.contains("hypersrcnn"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn files_name_an_architecture_as_its_name_does() {
+        for architecture in MODELS.iter().filter_map(|model| (model.architecture)()) {
+            let json = serde_json::to_value(&architecture).unwrap();
+            assert_eq!(json["name"], architecture.name());
+            let again: Architecture = serde_json::from_value(json).unwrap();
+            assert_eq!(again, architecture);
+        }
+    }
+}
