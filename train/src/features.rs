@@ -4,6 +4,7 @@
 //! Justin Johnson, Alexandre Alahi, Li Fei-Fei, "Perceptual Losses for
 //! Real-Time Style Transfer and Super-Resolution", ECCV 2016.
 
+use crate::imagenet::{normalised, scaled};
 use crate::recipe::{Distance, Perceptual};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
@@ -13,28 +14,8 @@ use srfilter::weights::Checkpoint;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// Mean and standard deviation of R, G and B over ImageNet.
-const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
-
 /// Means of B, G and R (0 to 255) that SqueezeNet's training took off.
 const CAFFE_MEAN: [f32; 3] = [104.0, 117.0, 123.0];
-
-/// (N, 3, H, W), 0 to 1, normalised by mean and spread of ImageNet.
-///
-/// # Errors
-///
-/// A tensor of another shape.
-pub fn normalised(picture: &Tensor) -> candle_core::Result<Tensor> {
-    let [mean, spread] = IMAGENET;
-    scaled(picture, &spread.map(|s| 1.0 / s), &mean)
-}
-
-/// `(x - mean) * factor`, channel by channel.
-fn scaled(x: &Tensor, factor: &[f32; 3], mean: &[f32; 3]) -> candle_core::Result<Tensor> {
-    let plane = |values: &[f32; 3]| Tensor::new(values, x.device())?.reshape((1, 3, 1, 1));
-    x.broadcast_sub(&plane(mean)?)?
-        .broadcast_mul(&plane(factor)?)
-}
 
 /// One step of a feature network.
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@ pub mod degrade;
 pub mod drawn;
 pub mod features;
 pub mod gan;
+pub mod imagenet;
 pub mod log;
 pub mod loss;
 pub mod optim;

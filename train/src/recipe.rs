@@ -3,7 +3,6 @@
 //! A recipe states what differs from the model's defaults; flags of the
 //! command differ from the recipe; what results is written beside the weights.
 
-use crate::degrade::video::Codec;
 use crate::gan::{srgan, unet};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -205,6 +204,25 @@ impl Default for Video {
             motion: 2.0,
         }
     }
+}
+
+/// A video codec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Codec {
+    /// By x264.
+    H264,
+    /// By libvpx.
+    Vp8,
+    /// By libvpx.
+    Vp9,
+    /// MPEG-4 part 2, by libavcodec.
+    Mpeg4,
+}
+
+impl Codec {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::H264, Self::Vp8, Self::Vp9, Self::Mpeg4];
 }
 
 /// The most frames that a clip has.

@@ -5,7 +5,6 @@
 //! Only the asked-for region is computed. Its surroundings are taken along as
 //! far as the kernels reach, so that the result is that of the whole picture.
 
-use super::Bicubic;
 use srfilter::Scale;
 use srfilter::frame::Image;
 use srfilter::frame::resample::{Region, ResampleAxis, Resampler, SampleGrid, pillow};
@@ -17,6 +16,15 @@ const ENLARGING_REACH: usize = 3;
 
 /// The same for making small, in samples of the small picture.
 const SHRINKING_REACH: usize = 3;
+
+/// The two bicubic interpolations that only look at a patch's own samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bicubic {
+    /// MATLAB's `imresize`; the small picture is rounded to 8 bit.
+    Matlab,
+    /// Pillow's `BICUBIC`, 8 bit throughout.
+    Pillow,
+}
 
 /// One plane of a picture.
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,8 @@ pub mod kernel;
 pub mod raster;
 pub mod video;
 
-pub use bicubic::{Plane, cropped};
+pub use bicubic::{Bicubic, Plane, cropped};
+pub use raster::bicubically;
 
 use crate::recipe::{Data, Degradation};
 use anyhow::Result;
@@ -18,16 +19,6 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use raster::{Raster, Resize};
 use rayon::prelude::*;
-use srfilter::frame::resample::Resampler;
-
-/// The two bicubic interpolations that only look at a patch's own samples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bicubic {
-    /// MATLAB's `imresize`; the small picture is rounded to 8 bit.
-    Matlab,
-    /// Pillow's `BICUBIC`, 8 bit throughout.
-    Pillow,
-}
 
 /// A degradation of windows.
 #[derive(Debug, Clone)]
@@ -125,18 +116,5 @@ impl Windowed {
             return large;
         }
         bicubically(small, size)
-    }
-}
-
-/// MATLAB's bicubic interpolation to another size, not rounded.
-pub fn bicubically(picture: &Raster, size: (usize, usize)) -> Raster {
-    let resampler = Resampler::resize(picture.size, size);
-    Raster {
-        size,
-        planes: picture
-            .planes
-            .iter()
-            .map(|plane| resampler.apply(plane))
-            .collect(),
     }
 }

@@ -1,6 +1,7 @@
 //! Pictures as planes of floating-point samples, and what degradations do to
 //! them: filters, and resizing that blends no more samples than it must.
 
+use srfilter::frame::resample::Resampler;
 use srfilter::frame::to_u8;
 
 /// Largest 8-bit value.
@@ -260,6 +261,19 @@ fn cubic(distance: f64) -> f64 {
         ((CUBIC * x - 5.0 * CUBIC) * x + 8.0 * CUBIC) * x - 4.0 * CUBIC
     } else {
         0.0
+    }
+}
+
+/// MATLAB's bicubic interpolation to another size, not rounded.
+pub fn bicubically(picture: &Raster, size: (usize, usize)) -> Raster {
+    let resampler = Resampler::resize(picture.size, size);
+    Raster {
+        size,
+        planes: picture
+            .planes
+            .iter()
+            .map(|plane| resampler.apply(plane))
+            .collect(),
     }
 }
 

@@ -5,13 +5,12 @@
 //! That needs the feature `video` (on unless `--no-default-features`) and, at
 //! run time, an encoder.
 
-use super::{bicubically, raster::Raster};
-use crate::recipe::Video;
+use super::raster::{Raster, bicubically};
+use crate::recipe::{Codec, Video};
 use anyhow::{Result, ensure};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use srfilter::frame::resample::Resampler;
 use srfilter::frame::to_u8;
 use srfilter::frame::{Color, YuvToRgb};
@@ -26,24 +25,7 @@ const NEUTRAL: u8 = 128;
 /// that no block of a codec holds two patches.
 const BLOCK: usize = 64;
 
-/// A video codec.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Codec {
-    /// By x264.
-    H264,
-    /// By libvpx.
-    Vp8,
-    /// By libvpx.
-    Vp9,
-    /// MPEG-4 part 2, by libavcodec.
-    Mpeg4,
-}
-
 impl Codec {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::H264, Self::Vp8, Self::Vp9, Self::Mpeg4];
-
     /// The names of encoder and decoder in GStreamer.
     pub const fn elements(self) -> [&'static str; 2] {
         match self {

@@ -3,8 +3,11 @@
 //!
 //! Ian J. Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014.
 
+mod discriminator;
 pub mod srgan;
 pub mod unet;
+
+pub use discriminator::Discriminator;
 
 use crate::checkpoint::Player;
 use crate::optim::{Descent, Settings};
@@ -16,19 +19,6 @@ use candle_nn::VarBuilder;
 use srfilter::nn::BatchNorm;
 use srfilter::ops::{exp, gradients, log};
 use std::collections::BTreeMap;
-
-/// Slope of every leaky ReLU of the discriminators.
-const SLOPE: f64 = 0.2;
-
-/// A network that judges pictures.
-pub trait Discriminator: Send + Sync {
-    /// Logits of pictures (N, 3, H, W), 0 to 1, being real, in training.
-    ///
-    /// # Errors
-    ///
-    /// A tensor of another shape.
-    fn judge(&self, pictures: &Tensor) -> candle_core::Result<Tensor>;
-}
 
 /// Builds (or, in training, creates) the discriminator of a recipe.
 ///

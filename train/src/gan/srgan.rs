@@ -5,8 +5,8 @@
 //! `sgrvinod/a-PyTorch-Tutorial-to-Super-Resolution` or, with a first kernel
 //! of 9x9, as in `vuniem131104/Super-Resolution-With-Pytorch`.
 
-use super::SLOPE;
-use crate::features::normalised;
+use super::discriminator::{self, SLOPE};
+use crate::imagenet::normalised;
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
@@ -170,7 +170,7 @@ impl Discriminator {
     }
 }
 
-impl super::Discriminator for Discriminator {
+impl discriminator::Discriminator for Discriminator {
     fn judge(&self, pictures: &Tensor) -> candle_core::Result<Tensor> {
         self.forward(&normalised(pictures)?, true)
     }

@@ -6,7 +6,7 @@
 //! Miyato et al., "Spectral Normalization for Generative Adversarial
 //! Networks", ICLR 2018. Key names as in `XPixelGroup/BasicSR`.
 
-use super::SLOPE;
+use super::discriminator::{self, SLOPE};
 use anyhow::{Result, ensure};
 use candle_core::{Tensor, Var};
 use candle_nn::ops::leaky_relu;
@@ -212,7 +212,7 @@ impl Discriminator {
     }
 }
 
-impl super::Discriminator for Discriminator {
+impl discriminator::Discriminator for Discriminator {
     fn judge(&self, pictures: &Tensor) -> candle_core::Result<Tensor> {
         self.forward(pictures, true)
     }

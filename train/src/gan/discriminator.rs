@@ -1,0 +1,16 @@
+//! What the discriminators have in common.
+
+use candle_core::Tensor;
+
+/// Slope of every leaky ReLU of the discriminators.
+pub(super) const SLOPE: f64 = 0.2;
+
+/// A network that judges pictures.
+pub trait Discriminator: Send + Sync {
+    /// Logits of pictures (N, 3, H, W), 0 to 1, being real, in training.
+    ///
+    /// # Errors
+    ///
+    /// A tensor of another shape.
+    fn judge(&self, pictures: &Tensor) -> candle_core::Result<Tensor>;
+}
