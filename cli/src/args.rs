@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::detail::Area;
-use crate::measure::Method;
+use crate::protocol::{Method, Protocol};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use srfilter::Scale;
@@ -455,17 +455,6 @@ impl From<BorderName> for Border {
             BorderName::Valid => Self::Valid,
         }
     }
-}
-
-/// How pictures are shrunk, and what is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Protocol {
-    /// PSNR and SSIM of BT.601 studio luma, but for edges as wide as the scale; shrunk by MATLAB's
-    /// bicubic
-    Y,
-    /// PSNR and SSIM (scikit-image's) of RGB; shrunk by Pillow's bicubic
-    Rgb,
 }
 
 /// A scale that enlarges.

@@ -2,12 +2,14 @@
 
 use crate::args::CompareArgs;
 use crate::candidates::{self, Candidate};
+use crate::console::Console;
 use crate::detail::{Area, busiest};
-use crate::measure::{Method, check_size, crop};
-use crate::report::{Console, file_name};
+use crate::measure::{check_size, crop};
+use crate::paths::{file_name, make_folder};
+use crate::protocol::Method;
 use crate::sheet::{Panel, Sheet, zoomed_part};
 use crate::show::{Shown, nearest};
-use crate::tasks::{Task, file_task, folder_tasks, make_folder, refuse_existing};
+use crate::tasks::{Task, file_task, folder_tasks, refuse_existing};
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
 use srfilter::frame::Image;

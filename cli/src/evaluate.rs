@@ -1,13 +1,16 @@
 //! `sr evaluate`: how near models come to pictures that were shrunk.
 
-use crate::args::{EvaluateArgs, Protocol, refuse};
+use crate::args::{EvaluateArgs, refuse};
 use crate::candidates::{self, Candidate};
+use crate::console::Console;
 use crate::html;
 use crate::html::gallery::{Gallery, Place};
-use crate::measure::{Compared, Method, check_size, crop};
+use crate::measure::{Compared, check_size, crop};
+use crate::paths::{file_name, make_folder};
 use crate::pictures;
-use crate::report::{self, Console, ImageQuality, Quality, Report, Table, file_name};
-use crate::tasks::make_folder;
+use crate::protocol::{Method, Protocol};
+use crate::quality::Quality;
+use crate::report::{self, ImageQuality, Report, Table};
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
 use srfilter::frame::Image;

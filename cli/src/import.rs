@@ -1,7 +1,7 @@
 //! `sr import`: weights files of other projects.
 
 use crate::args::ImportArgs;
-use crate::report::file_name;
+use crate::paths::file_name;
 use anyhow::{Result, anyhow, bail};
 use srfilter::models::Scales;
 use srfilter::weights::{Card, Checkpoint, Model, ParsedCheckpoint, TensorInfo};

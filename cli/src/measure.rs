@@ -1,11 +1,11 @@
 //! Shrinks pictures, has models enlarge them again, and compares.
 
-use crate::args::Protocol;
-use crate::report::Quality;
-use crate::upscale::enlarge;
+use crate::enlarge::enlarge;
+use crate::protocol::{Method, Protocol};
+use crate::quality::Quality;
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
-use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
+use srfilter::engine::{FrameSpec, UpscaleSpec, Upscaler};
 use srfilter::frame::resample::{Resampler, pillow};
 use srfilter::frame::{Color, Image, PixelFormat};
 use srfilter::metrics;
@@ -15,14 +15,6 @@ use std::sync::Arc;
 
 /// The smallest side that SSIM is defined for, in pixels.
 const SSIM_SIDE: usize = 11;
-
-/// How to measure.
-pub(crate) struct Method {
-    pub(crate) protocol: Protocol,
-    /// Whether shrunk pictures are rounded to 8 bits.
-    pub(crate) round: bool,
-    pub(crate) options: UpscaleOptions,
-}
 
 /// What a protocol compared: 8-bit pictures.
 pub(crate) struct Compared {
@@ -75,15 +67,6 @@ fn shrunk(picture: &Image, scale: Scale) -> (usize, usize) {
 }
 
 impl Method {
-    /// The method in a line.
-    pub(crate) fn describe(&self) -> &'static str {
-        match (self.protocol, self.round) {
-            (Protocol::Y, true) => "protocol y: luma, low resolution rounded to 8 bits",
-            (Protocol::Y, false) => "protocol y: luma, low resolution not rounded",
-            (Protocol::Rgb, _) => "protocol rgb: 8-bit RGB, Pillow's bicubic",
-        }
-    }
-
     /// Shrinks a picture, enlarges it again and compares.
     pub(crate) fn compare(
         &self,

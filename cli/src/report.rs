@@ -1,111 +1,10 @@
-//! What the commands print, and the results that `sr evaluate` writes.
+//! The results that `sr evaluate` writes.
 
-use crate::args::Protocol;
+use crate::protocol::Protocol;
+use crate::quality::Quality;
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use srfilter::Scale;
-use std::io::{self, Write};
-use std::path::Path;
-use std::time::Duration;
-
-/// Lines on standard output and, on a terminal, a progress bar below them on
-/// standard error.
-pub(crate) struct Console {
-    bar: ProgressBar,
-}
-
-impl Console {
-    /// A console for that many steps; a single one gets no bar.
-    pub(crate) fn new(steps: usize) -> Self {
-        if steps < 2 {
-            let bar = ProgressBar::hidden();
-            return Self { bar };
-        }
-        let bar = ProgressBar::new(steps as u64);
-        // The template is constant; the default style would serve as well.
-        if let Ok(style) =
-            ProgressStyle::with_template("{bar:30} {pos}/{len}  {eta} left  {wide_msg}")
-        {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(Duration::from_millis(200));
-        Self { bar }
-    }
-
-    /// Prints a line.
-    pub(crate) fn line(&self, text: &str) -> io::Result<()> {
-        self.bar.suspend(|| writeln!(io::stdout().lock(), "{text}"))
-    }
-
-    /// Prints a line to standard error.
-    pub(crate) fn warn(&self, text: &str) {
-        // A warning that nobody can read stops nothing.
-        let _ = self
-            .bar
-            .suspend(|| writeln!(io::stderr().lock(), "sr: {text}"));
-    }
-
-    /// Begins the next step.
-    pub(crate) fn step(&self, what: String) {
-        if !self.bar.message().is_empty() {
-            self.bar.inc(1);
-        }
-        self.bar.set_message(what);
-    }
-}
-
-impl Drop for Console {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-/// The last part of a path, for display.
-pub(crate) fn file_name(path: &Path) -> String {
-    match path.file_name() {
-        Some(name) => name.to_string_lossy().into_owned(),
-        None => path.display().to_string(),
-    }
-}
-
-/// Quality of a model and of bicubic interpolation, against the original.
-/// PSNR in dB, infinite where there is no difference (null in JSON).
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(crate) struct Quality {
-    pub(crate) psnr: f64,
-    pub(crate) ssim: f64,
-    pub(crate) bicubic_psnr: f64,
-    pub(crate) bicubic_ssim: f64,
-}
-
-impl Quality {
-    /// From PSNR and SSIM of the model's result, and of bicubic interpolation.
-    pub(crate) fn new((psnr, ssim): (f64, f64), bicubic: (f64, f64)) -> Self {
-        Self {
-            psnr,
-            ssim,
-            bicubic_psnr: bicubic.0,
-            bicubic_ssim: bicubic.1,
-        }
-    }
-
-    /// How many dB the model is nearer to the original than bicubic
-    /// interpolation; not finite where one of them differs nowhere.
-    pub(crate) fn gain(&self) -> f64 {
-        self.psnr - self.bicubic_psnr
-    }
-
-    fn mean(all: impl ExactSizeIterator<Item = Self>) -> Self {
-        let share = 1.0 / all.len() as f64;
-        all.fold(Self::default(), |sum, one| Self {
-            psnr: sum.psnr + share * one.psnr,
-            ssim: sum.ssim + share * one.ssim,
-            bicubic_psnr: sum.bicubic_psnr + share * one.bicubic_psnr,
-            bicubic_ssim: sum.bicubic_ssim + share * one.bicubic_ssim,
-        })
-    }
-}
 
 /// Quality on one picture.
 #[derive(Debug, Serialize)]
@@ -258,20 +157,5 @@ impl Table {
             quality.bicubic_psnr,
             quality.bicubic_ssim,
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn infinite_psnr_is_null() {
-        let quality = Quality {
-            psnr: f64::INFINITY,
-            ..Quality::default()
-        };
-        let json = serde_json::to_value(Quality::mean([quality, Quality::default()].into_iter()));
-        assert!(json.unwrap()["psnr"].is_null());
     }
 }

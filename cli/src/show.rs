@@ -1,6 +1,7 @@
 //! Compared pictures as people look at them: in colour, all of one size.
 
-use crate::measure::{Compared, Method};
+use crate::measure::Compared;
+use crate::protocol::Method;
 use srfilter::frame::resample::Resampler;
 use srfilter::frame::{Color, Image, YuvToRgb};
 

@@ -1,7 +1,7 @@
 //! Which picture is read and which file written for it.
 
+use crate::paths::file_name;
 use crate::pictures;
-use crate::report::file_name;
 use anyhow::{Result, anyhow, bail};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,6 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Task {
     pub(crate) from: PathBuf,
     pub(crate) to: PathBuf,
-}
-
-/// Makes a folder and those above it.
-pub(crate) fn make_folder(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder)
-        .map_err(|e| anyhow!("cannot make the folder {}: {e}", folder.display()))
 }
 
 /// What to do with one picture: a file is written to `output`, or into it

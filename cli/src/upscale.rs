@@ -1,12 +1,14 @@
 //! `sr upscale`: pictures in, larger pictures out.
 
 use crate::args::UpscaleArgs;
-use crate::report::{Console, file_name};
-use crate::tasks::{Task, file_task, folder_tasks, make_folder, refuse_existing};
+use crate::console::Console;
+use crate::enlarge::enlarge;
+use crate::paths::{file_name, make_folder};
+use crate::tasks::{Task, file_task, folder_tasks, refuse_existing};
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
-use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
-use srfilter::frame::{Color, Image};
+use srfilter::engine::UpscaleOptions;
+use srfilter::frame::Image;
 use srfilter::weights::Model;
 use std::path::Path;
 use std::sync::Arc;
@@ -103,26 +105,6 @@ fn enlarge_file(
         result.width,
         result.height
     ))
-}
-
-/// The picture, `scale` times as wide and high.
-pub(crate) fn enlarge(
-    picture: &Image,
-    model: &Arc<Model>,
-    scale: Scale,
-    options: &UpscaleOptions,
-) -> Result<Image> {
-    let shape = FrameSpec {
-        format: picture.format(),
-        size: (picture.width, picture.height),
-        color: Color::default(),
-    };
-    let job = UpscaleSpec::scaled(shape, scale);
-    let (width, height) = job.output;
-    let mut upscaler = Upscaler::new(Arc::clone(model), job, options)?;
-    let mut result = Image::new(width, height, picture.channels);
-    upscaler.process(&picture.frame()?, &mut result.frame_mut()?)?;
-    Ok(result)
 }
 
 fn is_jpeg(path: &Path) -> bool {

@@ -1,7 +1,7 @@
 //! Parts of pictures before and after, and what shows them with a slider.
 
+use super::section::{Section, distinct};
 use super::tables::{decibel, signed};
-use super::{Section, distinct};
 use crate::detail::{Area, busiest};
 use crate::report::{ImageQuality, Report};
 use crate::show::{Shown, nearest};

@@ -2,6 +2,7 @@
 
 pub(crate) mod gallery;
 mod plot;
+mod section;
 mod tables;
 
 use crate::report::Report;
@@ -10,56 +11,12 @@ use gallery::Gallery;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use section::{Section, distinct};
 use srfilter::Scale;
 
 /// Lets the page load nothing but what is in it.
 const POLICY: &str =
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
-
-/// The reports of one data set: what a section of the page shows.
-struct Section<'a> {
-    reports: Vec<&'a Report>,
-}
-
-impl<'a> Section<'a> {
-    /// The sections of a run, in the order of its data sets.
-    fn all(reports: &'a [Report]) -> Vec<Self> {
-        let data = distinct(reports.iter().map(|report| report.data.as_str()));
-        let section = |data| Self {
-            reports: reports.iter().filter(|r| r.data == data).collect(),
-        };
-        data.into_iter().map(section).collect()
-    }
-
-    fn scales(&self) -> Vec<Scale> {
-        distinct(self.reports.iter().map(|report| report.scale))
-    }
-
-    fn labels(&self) -> Vec<&'a str> {
-        distinct(self.reports.iter().map(|report| report.label.as_str()))
-    }
-
-    /// The models at one scale.
-    fn at(&self, scale: Scale) -> impl Iterator<Item = &'a Report> + '_ {
-        let reports = self.reports.iter().copied();
-        reports.filter(move |report| report.scale == scale)
-    }
-
-    fn report(&self, label: &str, scale: Scale) -> Option<&'a Report> {
-        self.at(scale).find(|report| report.label == label)
-    }
-}
-
-/// The values without repetitions, in the order of their first appearance.
-fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
-    let mut seen = Vec::new();
-    for value in values {
-        if !seen.contains(&value) {
-            seen.push(value);
-        }
-    }
-    seen
-}
 
 /// The page.
 ///

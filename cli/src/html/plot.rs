@@ -1,6 +1,6 @@
 //! Box plots, drawn as SVG.
 
-use super::Section;
+use super::section::Section;
 use super::tables::signed;
 use crate::report::Report;
 use maud::{Markup, html};

@@ -1,7 +1,8 @@
 //! The numbers as tables.
 
-use super::Section;
-use crate::report::{Quality, Report};
+use super::section::Section;
+use crate::quality::Quality;
+use crate::report::Report;
 use maud::{Markup, html};
 use srfilter::Scale;
 use srfilter::models::BICUBIC;

@@ -1,0 +1,57 @@
+//! What the commands print while they run.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{self, Write};
+use std::time::Duration;
+
+/// Lines on standard output and, on a terminal, a progress bar below them on
+/// standard error.
+pub(crate) struct Console {
+    bar: ProgressBar,
+}
+
+impl Console {
+    /// A console for that many steps; a single one gets no bar.
+    pub(crate) fn new(steps: usize) -> Self {
+        if steps < 2 {
+            let bar = ProgressBar::hidden();
+            return Self { bar };
+        }
+        let bar = ProgressBar::new(steps as u64);
+        // The template is constant; the default style would serve as well.
+        if let Ok(style) =
+            ProgressStyle::with_template("{bar:30} {pos}/{len}  {eta} left  {wide_msg}")
+        {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar }
+    }
+
+    /// Prints a line.
+    pub(crate) fn line(&self, text: &str) -> io::Result<()> {
+        self.bar.suspend(|| writeln!(io::stdout().lock(), "{text}"))
+    }
+
+    /// Prints a line to standard error.
+    pub(crate) fn warn(&self, text: &str) {
+        // A warning that nobody can read stops nothing.
+        let _ = self
+            .bar
+            .suspend(|| writeln!(io::stderr().lock(), "sr: {text}"));
+    }
+
+    /// Begins the next step.
+    pub(crate) fn step(&self, what: String) {
+        if !self.bar.message().is_empty() {
+            self.bar.inc(1);
+        }
+        self.bar.set_message(what);
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

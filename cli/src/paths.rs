@@ -1,0 +1,18 @@
+//! Names of files and folders.
+
+use anyhow::{Result, anyhow};
+use std::path::Path;
+
+/// The last part of a path, for display.
+pub(crate) fn file_name(path: &Path) -> String {
+    match path.file_name() {
+        Some(name) => name.to_string_lossy().into_owned(),
+        None => path.display().to_string(),
+    }
+}
+
+/// Makes a folder and those above it.
+pub(crate) fn make_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)
+        .map_err(|e| anyhow!("cannot make the folder {}: {e}", folder.display()))
+}
