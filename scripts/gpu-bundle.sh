@@ -33,9 +33,7 @@ for test in tests/{gpu,golden,cuda_memory} train/tests/{golden,on_gpu}; do
     name=$(tr -d / <<<"${test/tests/}")
     cp "$(grep "^$PWD/$test.rs " <<<"$tests" | cut -d' ' -f2)" "$bundle/bin/$name-test"
 done
-# Reference vectors, where they are: they are no part of this repository.
-golden=${SRFILTER_GOLDEN:-../shared/golden}
-[ -d "$golden" ] && cp -r "$golden" "$bundle/golden"
+cp -r "${SRFILTER_GOLDEN:-tests/golden}" "$bundle/golden"
 cp "$CARGO_TARGET_DIR/release/libgstsrfilter.so" "$bundle/plugins/"
 strip "$bundle"/bin/* "$bundle"/plugins/*
 cp "$(command -v gst-launch-1.0)" "$bundle/bin/"

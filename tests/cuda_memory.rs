@@ -4,27 +4,26 @@
 #![cfg(feature = "cuda")]
 
 use gst::prelude::*;
-
-mod emulated;
+use testing::emulated;
 
 #[test]
 fn frames_stay_on_the_gpu() {
-    emulated::run("frames_inside", &[]);
+    emulated::run("frames_child", &[]);
 }
 
 #[test]
 fn frames_of_another_context_are_served() {
-    emulated::run("foreign_inside", &[]);
+    emulated::run("foreign_child", &[]);
 }
 
 #[test]
 fn a_gpu_that_is_lost_hands_over() {
-    emulated::run("lost_inside", &[("SRFILTER_EMULATED_LOST", "40")]);
+    emulated::run("lost_child", &[("SRFILTER_EMULATED_LOST", "40")]);
 }
 
 #[test]
 fn without_a_gpu_nothing_is_offered() {
-    emulated::run("cpu_inside", &[]);
+    emulated::run("cpu_child", &[]);
 }
 
 /// Whether GStreamer has what uploads to a GPU.
@@ -112,7 +111,7 @@ fn source(format: &str) -> String {
 /// The same bytes as through the host's memory, launched and as a graph.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn frames_inside() {
+fn frames_child() {
     if !is_there() {
         return;
     }
@@ -157,7 +156,7 @@ fn frames_inside() {
 /// An element that made its context before ours could be offered.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn foreign_inside() {
+fn foreign_child() {
     if !is_there() {
         return;
     }
@@ -197,7 +196,7 @@ fn foreign_inside() {
 /// The CPU takes over, with frames still in the GPU's memory.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn lost_inside() {
+fn lost_child() {
     if !is_there() {
         return;
     }
@@ -220,7 +219,7 @@ fn lost_inside() {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn cpu_inside() {
+fn cpu_child() {
     if !is_there() {
         return;
     }

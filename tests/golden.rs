@@ -1,13 +1,8 @@
 //! Golden vectors: numbers of the public reference implementations that ours
-//! must reproduce. They lie in the folder `$SRFILTER_GOLDEN`, by default
-//! `../shared/golden` beside this workspace; its README.md says how they were
-//! made. A file there must be checked, here or in [`TRAIN_TESTS`], or be on
-//! the list of what is not built yet, `tests/golden_pending.txt`.
+//! must reproduce (`tests/golden/README.md`). Every file of them must be checked,
+//! here or in [`TRAIN_TESTS`].
 
 #![allow(clippy::unwrap_used)] // Helpers of tests may fail like tests.
-
-#[cfg(feature = "cuda")]
-mod emulated;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
@@ -19,9 +14,8 @@ use srfilter::metrics;
 use srfilter::models::{Architecture, Network, Scales, drct, hdsrnet, hypersrcnn, lapan};
 use srfilter::ops::Border;
 use srfilter::weights::{Checkpoint, LoadOverrides};
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use testing::golden::{self, Golden};
 
 /// Uses and compares all tensors of a file.
 type Check = fn(&Golden) -> Result<()>;
@@ -69,55 +63,15 @@ const CHECKED_BY_TRAIN_TESTS: [&str; 13] = [
     "unet_discriminator_sn",
 ];
 
-/// The files, and `file:tensor`s, that wait for an issue, which stands after the name.
-const PENDING: &str = include_str!("golden_pending.txt");
-
-fn pending() -> BTreeMap<&'static str, &'static str> {
-    let lines = PENDING.lines().filter(|line| !line.trim().is_empty());
-    lines
-        .map(|line| line.split_once(char::is_whitespace).unwrap_or((line, "")))
-        .map(|(name, issue)| (name, issue.trim()))
-        .collect()
-}
-
-/// The folder, or `None` where it is nowhere and nobody asked for it.
-fn folder() -> Option<PathBuf> {
-    if let Some(asked) = std::env::var_os("SRFILTER_GOLDEN") {
-        let asked = Path::new(env!("CARGO_MANIFEST_DIR")).join(asked);
-        assert!(
-            asked.is_dir(),
-            "SRFILTER_GOLDEN={}: no such folder",
-            asked.display()
-        );
-        return Some(asked);
-    }
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden");
-    if default.is_dir() {
-        return Some(default);
-    }
-    println!("skipped: there is no {}", default.display());
-    None
-}
-
-/// The names of the safetensors files in a folder.
-fn names(folder: &Path) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(folder).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names
-        .filter_map(|name| Some(name.strip_suffix(".safetensors")?.to_owned()))
-        .collect()
-}
-
 #[test]
 fn golden_files_agree() {
-    let Some(folder) = folder() else { return };
-    let present = names(&folder);
+    let present = golden::files();
     let (mut files, mut tensors, mut problems) = (0, 0, Vec::new());
     for (name, check) in CHECKS {
         if !present.contains(*name) {
             continue;
         }
-        let result = Golden::open(&folder, name).and_then(|golden| {
+        let result = Golden::open(name).and_then(|golden| {
             check(&golden)?;
             golden.finish()
         });
@@ -132,13 +86,13 @@ fn golden_files_agree() {
     }
     println!(
         "{files} golden files with {tensors} tensors checked in {}",
-        folder.display()
+        golden::folder().display()
     );
     assert!(problems.is_empty(), "{}", problems.join("\n"));
     assert!(
         files > 0,
         "no golden file was checked in {}",
-        folder.display()
+        golden::folder().display()
     );
 }
 
@@ -146,44 +100,18 @@ fn golden_files_agree() {
 #[cfg(feature = "cuda")]
 #[test]
 fn golden_files_agree_on_a_gpu() {
-    if folder().is_some() {
-        emulated::run("golden_files_agree", &[]);
-    }
+    testing::emulated::run("golden_files_agree", &[]);
 }
 
 #[test]
-fn golden_files_are_all_checked_or_pending() {
-    let Some(folder) = folder() else { return };
-    let pending = pending();
-    let here: BTreeSet<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
-    let forgotten: Vec<String> = names(&folder)
-        .into_iter()
-        .filter(|name| {
-            let name = name.as_str();
-            !here.contains(name)
-                && !CHECKED_BY_TRAIN_TESTS.contains(&name)
-                && !pending.contains_key(name)
-        })
+fn golden_files_are_all_checked() {
+    let checked = |name: &str| {
+        CHECKED_BY_TRAIN_TESTS.contains(&name) || CHECKS.iter().any(|(here, _)| *here == name)
+    };
+    let forgotten: Vec<String> = (golden::files().into_iter())
+        .filter(|name| !checked(name))
         .collect();
-    assert!(
-        forgotten.is_empty(),
-        "neither checked nor pending: {forgotten:?}"
-    );
-}
-
-#[test]
-fn golden_pending_list_is_current() {
-    let checked = CHECKS.iter().map(|(name, _)| *name);
-    let pending = pending();
-    for name in checked.chain(CHECKED_BY_TRAIN_TESTS) {
-        assert!(
-            !pending.contains_key(name),
-            "{name} is checked, not pending"
-        );
-    }
-    for (name, issue) in pending {
-        assert!(!issue.is_empty(), "{name}: which issue builds it?");
-    }
+    assert!(forgotten.is_empty(), "nothing checks {forgotten:?}");
 }
 
 #[test]
@@ -192,321 +120,32 @@ fn golden_training_is_checked_elsewhere() {
     assert!(path.is_file(), "{TRAIN_TESTS} is missing");
 }
 
-/// The check values of the README's formula.
-#[test]
-fn golden_formula() {
-    assert_eq!(fnv("input"), 0x1ebb_ae8f_5810_b65b);
-    let first = |name| -> Vec<u64> { Stream::new(name, 1).take(4).collect() };
-    assert_eq!(first("input"), [8708054, 14366586, 8688622, 3482263]);
-    assert_eq!(first("conv1.weight"), [100035, 12445152, 11858133, 9334849]);
-}
-
-/// A tensor that is a little off, or not compared at all, is noticed.
-#[test]
-fn golden_checks_can_fail() {
-    let golden = |values: Vec<f64>| Golden {
-        name: "sample".to_owned(),
-        folder: PathBuf::new(),
-        tensors: HashMap::from([("t".to_owned(), (vec![values.len()], values))]),
-        tolerances: HashMap::from([("t".to_owned(), 0.01)]),
-        seen: RefCell::default(),
-        seed: Cell::default(),
+/// An 8-bit image, (height, width, channels).
+fn picture(golden: &Golden, tensor: &str) -> Result<Image> {
+    let (shape, values) = golden.get(tensor)?;
+    let &[height, width, channels] = shape.as_slice() else {
+        bail!("{tensor} is no image: {shape:?}");
     };
-    let sample = golden(vec![1.0, 2.0]);
-    assert!(sample.finish().is_err());
-    assert!(sample.check("t", &[1.0, 2.02]).is_err());
-    assert!(sample.check("t", &[1.0]).is_err());
-    assert!(sample.check("t", &[1.0, f64::NAN]).is_err());
-    assert!(sample.check("t", &[1.0, 2.005]).is_ok());
-    assert_eq!(sample.finish().unwrap(), 1);
-}
-
-/// The vectors of one file.
-struct Golden {
-    name: String,
-    folder: PathBuf,
-    /// Shape and values, whatever the type in the file.
-    tensors: HashMap<String, (Vec<usize>, Vec<f64>)>,
-    /// Absolute difference that is allowed, by tensor.
-    tolerances: HashMap<String, f64>,
-    /// The tensors that were read or compared.
-    seen: RefCell<BTreeSet<String>>,
-    /// The seed, once parameters have told it.
-    seed: Cell<Option<u64>>,
-}
-
-impl Golden {
-    fn open(folder: &Path, name: &str) -> Result<Self> {
-        let bytes = std::fs::read(folder.join(format!("{name}.safetensors")))?;
-        let file = safetensors::SafeTensors::deserialize(&bytes)?;
-        let mut tensors = HashMap::new();
-        for (tensor, view) in file.iter() {
-            let values = match view.dtype() {
-                safetensors::Dtype::U8 => view.data().iter().map(|&v| f64::from(v)).collect(),
-                safetensors::Dtype::F32 => {
-                    let (words, _) = view.data().as_chunks();
-                    words
-                        .iter()
-                        .map(|&w| f64::from(f32::from_le_bytes(w)))
-                        .collect()
-                }
-                other => bail!("{tensor} is of type {other:?}"),
-            };
-            tensors.insert(tensor.to_owned(), (view.shape().to_vec(), values));
-        }
-        Ok(Self {
-            name: name.to_owned(),
-            folder: folder.to_owned(),
-            tensors,
-            tolerances: tolerances(folder, name)?,
-            seen: RefCell::default(),
-            seed: Cell::default(),
-        })
-    }
-
-    /// The tensors' names, sorted.
-    fn names(&self) -> BTreeSet<&str> {
-        self.tensors.keys().map(String::as_str).collect()
-    }
-
-    fn get(&self, tensor: &str) -> Result<&(Vec<usize>, Vec<f64>)> {
-        let found = self.tensors.get(tensor);
-        self.seen.borrow_mut().insert(tensor.to_owned());
-        found.with_context(|| format!("there is no tensor {tensor}"))
-    }
-
-    fn tensor(&self, tensor: &str) -> Result<Tensor> {
-        let (shape, values) = self.get(tensor)?;
-        let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
-        Ok(Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)?)
-    }
-
-    /// An 8-bit image, (height, width, channels).
-    fn picture(&self, tensor: &str) -> Result<Image> {
-        let (shape, values) = self.get(tensor)?;
-        let &[height, width, channels] = shape.as_slice() else {
-            bail!("{tensor} is no image: {shape:?}");
-        };
-        Ok(Image {
-            width,
-            height,
-            channels,
-            data: values.iter().map(|&v| v as u8).collect(),
-        })
-    }
-
-    /// Compares every element, within the tensor's tolerance.
-    fn check(&self, tensor: &str, got: &[f64]) -> Result<()> {
-        let (shape, expected) = self.get(tensor)?;
-        let tolerance = *self
-            .tolerances
-            .get(tensor)
-            .with_context(|| format!("no tolerance for {tensor}"))?;
-        ensure!(
-            got.len() == expected.len(),
-            "{tensor} {shape:?}: {} values instead of {}",
-            got.len(),
-            expected.len()
-        );
-        let off = got.iter().zip(expected).map(|(a, b)| (a - b).abs());
-        let off = off.fold(0.0, f64::max);
-        if std::env::var_os("SRFILTER_GOLDEN_ERRORS").is_some() {
-            println!(
-                "{}:{tensor}: off by {off:.1e} of {tolerance:.0e}",
-                self.name
-            );
-        }
-        for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
-            let difference = (got - expected).abs();
-            ensure!(
-                difference <= tolerance,
-                "{tensor}[{i}] is {got} instead of {expected}: off by {difference:e}, \
-                 allowed {tolerance:e}"
-            );
-        }
-        Ok(())
-    }
-
-    fn check_picture(&self, tensor: &str, got: &Image) -> Result<()> {
-        let values: Vec<f64> = got.data.iter().map(|&v| f64::from(v)).collect();
-        self.check(tensor, &values)
-    }
-
-    /// The number of tensors that were used.
-    ///
-    /// # Errors
-    ///
-    /// A tensor that was not, and is not pending either.
-    fn finish(&self) -> Result<usize> {
-        let pending = pending();
-        let seen = self.seen.borrow();
-        for tensor in self.names() {
-            let name = format!("{}:{tensor}", self.name);
-            let waits = pending.contains_key(name.as_str());
-            ensure!(
-                seen.contains(tensor) != waits,
-                "{tensor} is {}",
-                if waits {
-                    "pending, but checked"
-                } else {
-                    "not checked"
-                }
-            );
-        }
-        Ok(seen.len())
-    }
-
-    /// The parameters of `NAME.params.txt`, made by the formula.
-    fn parameters(&self) -> Result<HashMap<String, Tensor>> {
-        let text = std::fs::read_to_string(self.folder.join(format!("{}.params.txt", self.name)))?;
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let entries: Vec<Parameter> = lines.map(Parameter::parse).collect::<Result<_>>()?;
-        let seed = seed(&entries)?;
-        self.seed.set(Some(seed));
-        entries
-            .iter()
-            .map(|entry| Ok((entry.name.clone(), entry.make(seed)?)))
-            .collect()
-    }
-
-    /// The network of these parameters, which take the way of any file that
-    /// somebody else wrote.
-    fn published(&self, hints: &LoadOverrides) -> Result<(Architecture, Box<dyn Network>)> {
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().join("published.safetensors");
-        candle_core::safetensors::save(&self.parameters()?, &path)?;
-        Ok(Checkpoint::open(&path)?.network(hints)?)
-    }
-
-    /// Data that is not stored but made by the formula, values 0 to 1. Only
-    /// after [`Golden::parameters`], which tell the seed.
-    fn made(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let seed = self.seed.get().context("no parameters yet")?;
-        let count = shape.iter().product();
-        let values = Stream::new(name, seed).take(count);
-        let values: Vec<f32> = values.map(|x| x as f32 / (1u32 << 24) as f32).collect();
-        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
-    }
-
-    /// Compares a tensor with the one of that name, of the same shape.
-    fn check_tensor(&self, name: &str, got: &Tensor) -> Result<()> {
-        let (shape, _) = self.get(name)?;
-        ensure!(got.dims() == shape, "{name} {shape:?}: {:?}", got.dims());
-        self.check(name, &values(got)?)
-    }
-}
-
-fn tolerances(folder: &Path, name: &str) -> Result<HashMap<String, f64>> {
-    let text = std::fs::read_to_string(folder.join("tolerances.txt"))?;
-    let mut tolerances = HashMap::new();
-    for line in text.lines() {
-        if let [file, tensor, _, _, atol, ..] = line.split_whitespace().collect::<Vec<_>>()[..]
-            && file == name
-        {
-            tolerances.insert(tensor.to_owned(), atol.parse()?);
-        }
-    }
-    Ok(tolerances)
-}
-
-/// A line of a `params.txt`.
-struct Parameter {
-    name: String,
-    shape: Vec<usize>,
-    offset: f64,
-    amplitude: f64,
-    sum: f64,
-}
-
-impl Parameter {
-    fn parse(line: &str) -> Result<Self> {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let &[name, shape, kind, offset, amplitude, sum] = fields.as_slice() else {
-            bail!("expected name, shape, kind, offset, amplitude and sum, found: {line}");
-        };
-        let sizes = shape.split('x').filter(|&size| size != "scalar");
-        // Coded values are no weights: the networks know them, or need none.
-        let number = |text: &str| match kind {
-            "coded" => Ok(0.0),
-            _ => text.parse(),
-        };
-        Ok(Self {
-            name: name.to_owned(),
-            shape: sizes.map(str::parse).collect::<Result<_, _>>()?,
-            offset: number(offset)?,
-            amplitude: number(amplitude)?,
-            sum: number(sum)?,
-        })
-    }
-
-    fn values(&self, seed: u64) -> Vec<f32> {
-        let count = self.shape.iter().product();
-        Stream::new(&self.name, seed)
-            .take(count)
-            .map(|x| {
-                let u = x as f64 / f64::from(1u32 << 24);
-                (self.offset + self.amplitude * (2.0 * u - 1.0)) as f32
-            })
-            .collect()
-    }
-
-    /// Whether these values have the sum that the file gives.
-    fn matches(&self, values: &[f32]) -> bool {
-        let sum: f64 = values.iter().map(|&v| f64::from(v)).sum();
-        (sum - self.sum).abs() <= 1e-9 * (1.0 + values.len() as f64 * self.amplitude)
-    }
-
-    fn make(&self, seed: u64) -> Result<Tensor> {
-        let values = self.values(seed);
-        ensure!(
-            self.matches(&values),
-            "{}: the sum is not {}",
-            self.name,
-            self.sum
-        );
-        Ok(Tensor::from_vec(
-            values,
-            self.shape.as_slice(),
-            &Device::Cpu,
-        )?)
-    }
-}
-
-/// The seed of a set of vectors, told by the sum of its shortest parameter.
-fn seed(entries: &[Parameter]) -> Result<u64> {
-    let short = entries.iter().filter(|e| e.amplitude > 0.0);
-    let short = short.min_by_key(|e| e.shape.iter().product::<usize>());
-    let short = short.context("there are no parameters")?;
-    (0..1 << 16)
-        .find(|&seed| short.matches(&short.values(seed)))
-        .with_context(|| format!("no seed gives {} the sum {}", short.name, short.sum))
-}
-
-/// The README's generator: integers below 2^24.
-struct Stream(u64);
-
-impl Stream {
-    fn new(name: &str, seed: u64) -> Self {
-        Self(fnv(name) ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15))
-    }
-}
-
-impl Iterator for Stream {
-    type Item = u64;
-
-    fn next(&mut self) -> Option<u64> {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = self.0;
-        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        Some((z ^ (z >> 31)) >> 40)
-    }
-}
-
-fn fnv(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    Ok(Image {
+        width,
+        height,
+        channels,
+        data: values.iter().map(|&v| v as u8).collect(),
     })
+}
+
+fn check_picture(golden: &Golden, tensor: &str, got: &Image) -> Result<()> {
+    let values: Vec<f64> = got.data.iter().map(|&v| f64::from(v)).collect();
+    golden.check(tensor, &values)
+}
+
+/// The network of a file's parameters, which take the way of any file that
+/// somebody else wrote.
+fn published(golden: &Golden, hints: &LoadOverrides) -> Result<(Architecture, Box<dyn Network>)> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("published.safetensors");
+    candle_core::safetensors::save(&golden.state_dict()?, &path)?;
+    Ok(Checkpoint::open(&path)?.network(hints)?)
 }
 
 /// A published network with one output per scale, `output_xS`, or one, `output`;
@@ -516,7 +155,7 @@ fn network(golden: &Golden, border: Border) -> Result<()> {
         border: Some(border),
         scales: None,
     };
-    let (_, network) = golden.published(&hints)?;
+    let (_, network) = published(golden, &hints)?;
     let input = golden.tensor("input")?;
     for name in golden.names() {
         let scale = match name.split_once("_x") {
@@ -557,7 +196,7 @@ mod gpu {
         x: &Tensor,
         expected: &Tensor,
     ) -> Result<()> {
-        if std::env::var_os(super::emulated::INSIDE).is_none() {
+        if std::env::var_os(testing::emulated::CHILD).is_none() {
             return Ok(());
         }
         let (batch, _, height, width) = x.dims4()?;
@@ -625,7 +264,7 @@ mod gpu {
 fn hypernetwork(golden: &Golden) -> Result<()> {
     network(golden, Border::Zero)?;
     let vb = candle_nn::VarBuilder::from_tensors(
-        golden.parameters()?,
+        golden.state_dict()?,
         candle_core::DType::F32,
         &Device::Cpu,
     );
@@ -669,7 +308,7 @@ fn scale_of(network: &dyn Network) -> Result<Scale> {
 /// SRResNet or the generator of SRGAN. The vectors are of what it makes of
 /// normalised pictures, and go from -1 to 1.
 fn srresnet(golden: &Golden) -> Result<()> {
-    let (architecture, network) = golden.published(&LoadOverrides::default())?;
+    let (architecture, network) = published(golden, &LoadOverrides::default())?;
     let scale = scale_of(network.as_ref())?;
     let centered = |y: Tensor| -> Result<Tensor> { Ok(((y * 2.0)? - 1.0)?) };
     let x = denormalised(&golden.tensor("input")?)?;
@@ -693,7 +332,7 @@ fn srresnet(golden: &Golden) -> Result<()> {
         ("mid.residual_blocks", third - 1),
         ("mid.third_block", third),
     ] {
-        if golden.tensors.contains_key(name) {
+        if golden.contains(name) {
             let mut begin = begin(links);
             if let Some(last) = begin.layers.last_mut().filter(|_| links == third) {
                 last.skip = None;
@@ -701,17 +340,17 @@ fn srresnet(golden: &Golden) -> Result<()> {
             golden.check_tensor(name, &begin.forward(&x)?.narrow(1, 0, 4)?)?;
         }
     }
-    if !golden.tensors.contains_key("train_output") {
+    if !golden.contains("train_output") {
         return Ok(());
     }
     let vars = candle_nn::VarMap::new();
-    for (name, tensor) in golden.parameters()? {
+    for (name, tensor) in golden.state_dict()? {
         let var = candle_core::Var::from_tensor(&tensor)?;
         vars.data().lock().unwrap().insert(name, var);
     }
     let vb = candle_nn::VarBuilder::from_varmap(&vars, candle_core::DType::F32, &Device::Cpu);
     let network = architecture.build(&vb, Scales::list([scale]))?;
-    let x = denormalised(&golden.made("input", &[2, 3, 6, 7])?)?;
+    let x = denormalised(&golden.input("input", &[2, 3, 6, 7])?)?;
     let y = network.training_network(scale)?.forward(&x)?;
     golden.check_tensor("train_output", &centered(y)?)?;
     for name in golden.names() {
@@ -726,7 +365,7 @@ fn srresnet(golden: &Golden) -> Result<()> {
 /// The configuration and the weights of a file, as a network of its own type
 /// is built from them.
 fn weights(golden: &Golden) -> Result<candle_nn::VarBuilder<'static>> {
-    let (tensors, f32) = (golden.parameters()?, candle_core::DType::F32);
+    let (tensors, f32) = (golden.state_dict()?, candle_core::DType::F32);
     Ok(candle_nn::VarBuilder::from_tensors(
         tensors,
         f32,
@@ -741,7 +380,7 @@ fn shown(result: Result<()>) -> candle_core::Result<()> {
 
 /// HDSRNet, whose vectors go from 0 to 255.
 fn hdsr(golden: &Golden) -> Result<()> {
-    let (architecture, network) = golden.published(&LoadOverrides::default())?;
+    let (architecture, network) = published(golden, &LoadOverrides::default())?;
     let Architecture::HdsrNet(config) = architecture else {
         bail!("found {architecture:?}");
     };
@@ -749,15 +388,15 @@ fn hdsr(golden: &Golden) -> Result<()> {
     let x = (golden.tensor("input")? / 255.0)?;
     let output = (network.for_scale(scale)?.forward(&x)? * 255.0)?;
     golden.check_tensor("output", &output)?;
-    if golden.tensors.contains_key("output_batch") {
-        let x = golden.made("input", &[2, 3, 10, 9])?;
+    if golden.contains("output_batch") {
+        let x = golden.input("input", &[2, 3, 10, 9])?;
         let output = (network.for_scale(scale)?.forward(&x)? * 255.0)?;
         golden.check_tensor("output_batch", &output)?;
     }
     let network = hdsrnet::HdsrNet::new(&weights(golden)?, &config, network.scales())?;
     network.trace(&x, |name, tensor| {
         let name = format!("mid.{name}");
-        if !golden.tensors.contains_key(&name) {
+        if !golden.contains(&name) {
             return Ok(());
         }
         let part = if tensor.rank() == 4 {
@@ -778,14 +417,14 @@ fn every(tensor: &Tensor, dim: usize, step: usize) -> candle_core::Result<Tensor
 }
 
 fn lapan12(golden: &Golden) -> Result<()> {
-    let (architecture, network) = golden.published(&LoadOverrides::default())?;
+    let (architecture, network) = published(golden, &LoadOverrides::default())?;
     let Architecture::Lapan(config) = architecture else {
         bail!("found {architecture:?}");
     };
     let ready = network.for_scale(scale_of(network.as_ref())?)?;
     let x = golden.tensor("input")?;
     golden.check_tensor("output", &ready.forward(&x)?)?;
-    let odd = golden.made("input", &[1, 3, 13, 10])?;
+    let odd = golden.input("input", &[1, 3, 13, 10])?;
     golden.check_tensor("output_odd", &ready.forward(&odd)?)?;
     lapan::Lapan::new(&weights(golden)?, &config)?.trace(&x, |name, tensor| {
         let step = match name {
@@ -801,7 +440,7 @@ fn lapan12(golden: &Golden) -> Result<()> {
 
 /// DRCT, small or not.
 fn dense_transformer(golden: &Golden) -> Result<()> {
-    let (architecture, network) = golden.published(&LoadOverrides::default())?;
+    let (architecture, network) = published(golden, &LoadOverrides::default())?;
     let Architecture::Drct(config) = architecture else {
         bail!("found {architecture:?}");
     };
@@ -815,10 +454,10 @@ fn dense_transformer(golden: &Golden) -> Result<()> {
         ("output_64_slice", (64, 64)),
         ("output_tiled", (24, 32)),
     ] {
-        if !golden.tensors.contains_key(name) {
+        if !golden.contains(name) {
             continue;
         }
-        let x = golden.made("input", &[1, 3, size.0, size.1])?;
+        let x = golden.input("input", &[1, 3, size.0, size.1])?;
         let y = match name {
             "output_tiled" => averaged_tiles(&x, (16, 8), factor, |x| ready.forward(x))?,
             "output_64_slice" => every(&every(&ready.forward(&x)?, 2, 3)?, 3, 3)?,
@@ -827,7 +466,7 @@ fn dense_transformer(golden: &Golden) -> Result<()> {
         golden.check_tensor(name, &y)?;
     }
     // Every how many tokens, and how many channels of them, are stored.
-    let (step, channels) = if golden.name == "drct_x4" {
+    let (step, channels) = if golden.name() == "drct_x4" {
         (16, 16)
     } else {
         (7, 8)
@@ -835,7 +474,7 @@ fn dense_transformer(golden: &Golden) -> Result<()> {
     let network = drct::Drct::new(&weights(golden)?, &config, network.scales())?;
     network.trace(&x, |name, tensor| {
         let name = format!("mid.{name}");
-        if !golden.tensors.contains_key(&name) {
+        if !golden.contains(&name) {
             return Ok(());
         }
         let part = match name.as_str() {
@@ -928,7 +567,7 @@ fn pillow_bicubic(golden: &Golden) -> Result<()> {
         let Some(step) = Step::parse(name) else {
             continue;
         };
-        let source = golden.picture(step.source)?;
+        let source = picture(golden, step.source)?;
         let (width, height, scale) = (source.width, source.height, step.scale);
         let down = |source: &Image| pillow(source, width / scale, height / scale);
         let result = match step.operation.as_str() {
@@ -936,7 +575,7 @@ fn pillow_bicubic(golden: &Golden) -> Result<()> {
             "up" => pillow(&source, width * scale, height * scale),
             _ => pillow(&down(&source), width, height),
         };
-        golden.check_picture(name, &result)?;
+        check_picture(golden, name, &result)?;
     }
     Ok(())
 }
@@ -946,7 +585,7 @@ fn matlab_bicubic(golden: &Golden) -> Result<()> {
         let Some(step) = Step::parse(name) else {
             continue;
         };
-        let source = golden.picture(step.source)?;
+        let source = picture(golden, step.source)?;
         let (size, scale) = ((source.width, source.height), step.scale);
         let small = (size.0.div_ceil(scale), size.1.div_ceil(scale));
         let resize = |samples: &[f64], from, to| channelwise(samples, source.channels, from, to);
@@ -997,7 +636,7 @@ fn rounded(samples: &[f64]) -> Vec<f64> {
 }
 
 fn image_metrics(golden: &Golden) -> Result<()> {
-    let (a, b) = (golden.picture("a")?, golden.picture("b")?);
+    let (a, b) = (picture(golden, "a")?, picture(golden, "b")?);
     golden.check("y_float_a", &a.luma())?;
     golden.check("y_u8_a", &rounded(&a.luma()))?;
     let pixels = a.data.as_chunks::<3>().0.iter();

@@ -16,37 +16,36 @@ use std::sync::Arc;
 use std::time::Instant;
 
 mod common;
-#[macro_use]
-mod emulated;
 
-use emulated::INSIDE;
+use testing::emulated;
+use testing::emulated::CHILD;
 
-emulated! {
-    every_model_in_every_precision [] => models_inside;
-    what_is_no_chain [] => others_inside;
-    what_is_no_chain_without_cudnn [emulated::NO_CUDNN] => others_inside;
-    convolutions_of_tensors_without_cudnn [emulated::NO_CUDNN] => convolutions_inside;
-    every_kind_of_format [] => formats_inside;
-    frames_overlap [emulated::LAZY] => overlap_inside;
+testing::emulated! {
+    every_model_in_every_precision [] => models_child;
+    what_is_no_chain [] => others_child;
+    what_is_no_chain_without_cudnn [emulated::NO_CUDNN] => others_child;
+    convolutions_of_tensors_without_cudnn [emulated::NO_CUDNN] => convolutions_child;
+    every_kind_of_format [] => formats_child;
+    frames_overlap [emulated::LAZY] => overlap_child;
     frames_overlap_as_far_as_the_memory_goes
-        [("SRFILTER_EMULATED_MEMORY", "1200000")] => overlap_inside;
+        [("SRFILTER_EMULATED_MEMORY", "1200000")] => overlap_child;
     frames_that_overlapped_outlive_the_gpu
-        [emulated::LAZY, ("SRFILTER_EMULATED_LOST", "60")] => overlap_inside;
-    any_size_scale_and_border [] => sizes_inside;
-    kernels_of_several_sizes [] => sizes_of_kernels_inside;
-    several_streams_of_video_on_any_thread [emulated::LAZY] => threads_inside;
-    planes_without_a_frame [emulated::LAZY] => planes_inside;
-    what_measures_runs [("SRFILTER_SPEED_SMALL", "1")] => speed_inside;
-    bands_of_any_height [] => bands_inside;
+        [emulated::LAZY, ("SRFILTER_EMULATED_LOST", "60")] => overlap_child;
+    any_size_scale_and_border [] => sizes_child;
+    kernels_of_several_sizes [] => sizes_of_kernels_child;
+    several_streams_of_video_on_any_thread [emulated::LAZY] => threads_child;
+    planes_without_a_frame [emulated::LAZY] => planes_child;
+    what_measures_runs [("SRFILTER_SPEED_SMALL", "1")] => speed_child;
+    bands_of_any_height [] => bands_child;
     /// Less memory than one band of all rows takes.
-    little_memory [("SRFILTER_EMULATED_MEMORY", "1500000")] => memory_inside;
-    a_gpu_without_memory_is_given_up [("SRFILTER_EMULATED_MEMORY", "100000")] => lost_inside;
-    what_is_not_a_chain_must_fit [("SRFILTER_EMULATED_MEMORY", "300000000")] => whole_inside;
+    little_memory [("SRFILTER_EMULATED_MEMORY", "1500000")] => memory_child;
+    a_gpu_without_memory_is_given_up [("SRFILTER_EMULATED_MEMORY", "100000")] => lost_child;
+    what_is_not_a_chain_must_fit [("SRFILTER_EMULATED_MEMORY", "300000000")] => whole_child;
     /// Less than the whole picture takes at once, and less than anything does.
-    tiles_become_smaller_where_memory_ends [("SRFILTER_TEST_LEFT", "2000000")] => smaller_inside;
-    what_is_no_chain_is_given_up_too [("SRFILTER_TEST_LEFT", "300000")] => smaller_inside;
-    what_is_no_chain_outlives_the_gpu [("SRFILTER_EMULATED_LOST", "20")] => smaller_inside;
-    a_gpu_that_is_lost_is_given_up [("SRFILTER_EMULATED_LOST", "30")] => lost_inside;
+    tiles_become_smaller_where_memory_ends [("SRFILTER_TEST_LEFT", "2000000")] => smaller_child;
+    what_is_no_chain_is_given_up_too [("SRFILTER_TEST_LEFT", "300000")] => smaller_child;
+    what_is_no_chain_outlives_the_gpu [("SRFILTER_EMULATED_LOST", "20")] => smaller_child;
+    a_gpu_that_is_lost_is_given_up [("SRFILTER_EMULATED_LOST", "30")] => lost_child;
 }
 
 /// What cuDNN was asked for tells that it was used.
@@ -55,7 +54,7 @@ fn convolutions_of_tensors() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let setting = ("SRFILTER_EMULATED_CUDNN_LOG", log.to_str().unwrap());
-    emulated::run("convolutions_inside", &[setting]);
+    emulated::run("convolutions_child", &[setting]);
     let asked = std::fs::read_to_string(log).unwrap_or_default();
     let asked: std::collections::BTreeSet<_> = asked.lines().collect();
     let expected: &[&str] = match cfg!(feature = "cudnn") {
@@ -76,7 +75,7 @@ fn overlapping_tiles_are_seen_at_once() {
             ("SRFILTER_EMULATED_CALLS", path.to_str().unwrap()),
             ("SRFILTER_TEST_LEFT", left),
         ];
-        emulated::run("averaged_inside", &settings);
+        emulated::run("averaged_child", &settings);
         let calls = std::fs::read_to_string(&path).unwrap();
         let copies = calls
             .lines()
@@ -250,8 +249,8 @@ fn model(name: &str, scale: u32) -> Arc<Model> {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn models_inside() {
-    assert!(std::env::var_os(INSIDE).is_some());
+fn models_child() {
+    assert!(std::env::var_os(CHILD).is_some());
     for (name, scale, size) in [
         ("bicubic", 2, (41, 29)),
         ("srcnn", 2, (41, 29)),
@@ -276,7 +275,7 @@ fn models_inside() {
 /// Networks that are no chains, by candle's kernels.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn others_inside() {
+fn others_child() {
     for (name, scale, size) in [
         ("hdsrnet", 2, (16, 12)),
         ("lapan", 2, (16, 12)),
@@ -317,7 +316,7 @@ fn others_inside() {
 /// [`conv2d`] and its gradients on the GPU are those on the CPU.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn convolutions_inside() {
+fn convolutions_child() {
     use candle_core::{DType, Device, Tensor, Var};
     use srfilter::ops::{Activation, Border, ConvSpec, conv2d};
     let place = DeviceChoice::Cuda(0).resolve().unwrap();
@@ -392,7 +391,7 @@ fn convolutions_inside() {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn formats_inside() {
+fn formats_child() {
     for &format in PixelFormat::ALL {
         for name in ["srcnn", "srcnn-rgb", "bicubic"] {
             let job = UpscaleSpec::scaled(shape(format, (19, 13)), Scale::whole(2));
@@ -405,7 +404,7 @@ fn formats_inside() {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn sizes_inside() {
+fn sizes_child() {
     let scale = |text: &str| text.parse::<Scale>().unwrap();
     for (name, wanted, size, output) in [
         ("hypersrcnn", "3/2", (33, 17), None),
@@ -447,7 +446,7 @@ fn sizes_inside() {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn planes_inside() {
+fn planes_child() {
     let job = UpscaleSpec::scaled(shape(PixelFormat::Gray8, (25, 14)), Scale::whole(2));
     let plane: Vec<f32> = (0..25 * 14).map(|i| (i * 67 % 256) as f32 + 0.25).collect();
     for name in ["espcn", "srcnn", "bicubic"] {
@@ -473,7 +472,7 @@ fn planes_inside() {
 /// Upscalers work side by side, each on threads that never saw the GPU.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn threads_inside() {
+fn threads_child() {
     let job = UpscaleSpec::scaled(shape(PixelFormat::I420, (20, 12)), Scale::whole(2));
     let frame = Frame::drawn(job.input);
     let names = ["srcnn", "espcn", "hypersrcnn"];
@@ -498,7 +497,7 @@ fn threads_inside() {
 /// order. What a GPU that is lost had begun is made by the CPU.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn overlap_inside() {
+fn overlap_child() {
     let little = std::env::var_os("SRFILTER_EMULATED_MEMORY").is_some();
     let lost = std::env::var_os("SRFILTER_EMULATED_LOST").is_some();
     let job = UpscaleSpec::scaled(shape(PixelFormat::I420, (40, 24)), Scale::whole(2));
@@ -546,7 +545,7 @@ fn overlap_inside() {
 /// The same bits, however the picture is divided.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn bands_inside() {
+fn bands_child() {
     for (name, scale, size) in [
         ("srcnn", 2, (20, 37)),
         ("espcn", 3, (20, 37)),
@@ -570,7 +569,7 @@ fn bands_inside() {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn memory_inside() {
+fn memory_child() {
     let job = UpscaleSpec::scaled(shape(PixelFormat::Gray8, (30, 90)), Scale::whole(2));
     let apart = both(&model("srcnn", 2), job, &on_gpu(Precision::F16));
     println!("{apart:?}");
@@ -580,7 +579,7 @@ fn memory_inside() {
 /// A network that sees whole frames is refused by the GPU's memory, not by the host's.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn whole_inside() {
+fn whole_child() {
     let model = model("drct", 2);
     let job = |side| UpscaleSpec::scaled(shape(PixelFormat::Rgb, (side, side)), Scale::whole(2));
     let error = Upscaler::check(&model, &job(300), &on_gpu(Precision::Auto));
@@ -605,7 +604,7 @@ fn whole_inside() {
 /// shared memory.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn sizes_of_kernels_inside() {
+fn sizes_of_kernels_child() {
     let job = UpscaleSpec::scaled(shape(PixelFormat::Gray8, (20, 9)), Scale::whole(2));
     let frame = Frame::drawn(job.input);
     let dir = tempfile::tempdir().unwrap();
@@ -633,7 +632,7 @@ fn sizes_of_kernels_inside() {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn averaged_inside() {
+fn averaged_child() {
     let job = UpscaleSpec::scaled(shape(PixelFormat::Rgb, (37, 21)), Scale::whole(2));
     let frame = Frame::drawn(job.input);
     let dir = tempfile::tempdir().unwrap();
@@ -676,7 +675,7 @@ fn averaged_inside() {
 /// smaller tiles, or the CPU.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn smaller_inside() {
+fn smaller_child() {
     let left = std::env::var("SRFILTER_TEST_LEFT").unwrap_or_default();
     let job = UpscaleSpec::scaled(shape(PixelFormat::Rgb, (160, 96)), Scale::whole(2));
     let frame = Frame::drawn(job.input);
@@ -726,7 +725,7 @@ fn smaller_inside() {
 /// error.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn lost_inside() {
+fn lost_child() {
     let job = UpscaleSpec::scaled(shape(PixelFormat::I420, (64, 48)), Scale::whole(2));
     let frame = Frame::drawn(job.input);
     let model = model("srcnn", 2);
@@ -767,7 +766,7 @@ fn lost_inside() {
 /// Prints how long frames take, for `scripts/gpu-check`: a line of JSON each.
 #[test]
 #[ignore = "measures: run by scripts/gpu-check on a GPU, by another test on one frame"]
-fn speed_inside() {
+fn speed_child() {
     let small = std::env::var_os("SRFILTER_SPEED_SMALL").is_some();
     for (name, scale, size) in [
         ("srcnn", 2, (1920, 1080)),

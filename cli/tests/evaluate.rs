@@ -4,10 +4,11 @@
 
 mod common;
 
-use common::{Desk, data, sr};
+use common::{Desk, sr};
 use serde_json::Value;
 use srfilter::models::Channels;
 use std::path::Path;
+use testing::shared;
 
 /// Runs `sr evaluate` and reads what it reports.
 fn evaluate(args: &[&str]) -> Vec<Value> {
@@ -199,7 +200,7 @@ fn refuses_flags_that_do_not_go_together() {
 /// The project's numbers for bicubic interpolation, to 0.005 dB.
 #[test]
 fn evaluate_bicubic_check_values() {
-    let Some(data) = data() else { return };
+    let Some(data) = shared("") else { return };
     let set5 = data.join("test/Set5");
     let set5 = set5.to_str().unwrap();
     let args = ["--model", "bicubic", "--scale", "2,3,4", "--data", set5];
@@ -221,7 +222,7 @@ fn evaluate_bicubic_check_values() {
 /// The same where RGB is shrunk and luma taken of the result, as RGB networks are measured.
 #[test]
 fn evaluate_bicubic_check_values_of_rgb() {
-    let Some(data) = data() else { return };
+    let Some(data) = shared("") else { return };
     let desk = Desk::new();
     let weights = desk.weights("w.safetensors", Channels::Rgb);
     let set5 = data.join("test/Set5");
@@ -246,7 +247,7 @@ fn evaluate_bicubic_check_values_of_rgb() {
 /// The published SRCNN, whose code does not round the shrunk picture, to 0.02 dB.
 #[test]
 fn evaluate_official_srcnn() {
-    let Some(data) = data() else { return };
+    let Some(data) = shared("") else { return };
     let set5 = data.join("test/Set5");
     for (scale, expected) in [("2", 36.34), ("3", 32.39), ("4", 30.08)] {
         let name = format!("weights/SRCNN/official_SRCNN_x{scale}_915.safetensors");

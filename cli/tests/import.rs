@@ -5,9 +5,10 @@
 mod common;
 
 use candle_core::{DType, Device, Tensor};
-use common::{Desk, data, sr};
+use common::{Desk, sr};
 use srfilter::weights::Checkpoint;
 use std::collections::HashMap;
+use testing::shared;
 
 /// A safetensors file without metadata.
 fn foreign(desk: &Desk, name: &str, tensors: &[(&str, &[usize])]) -> String {
@@ -108,7 +109,7 @@ fn an_unknown_file_is_refused_with_the_nearest_match_and_listed() {
 /// Every published file there is is listed, known or not.
 #[test]
 fn published_files_are_listed() {
-    let Some(weights) = data().map(|data| data.join("weights")) else {
+    let Some(weights) = shared("weights") else {
         return;
     };
     for (name, words) in [

@@ -5,9 +5,10 @@
 
 mod common;
 
-use common::{Desk, data, sr};
+use common::{Desk, sr};
 use serde_json::Value;
 use std::collections::HashMap;
+use testing::shared;
 
 /// How far below `srcnn` the one file of `hypersrcnn` may be, in dB.
 const BELOW_SRCNN: &[(&str, f64)] = &[("2", 0.08), ("3", 0.0), ("4", 0.0)];
@@ -53,7 +54,7 @@ const BARS: &[(&str, &[(&str, f64)])] = &[
 
 #[test]
 fn shipped_weights_pass_their_bars() {
-    let Some(set5) = data().map(|data| data.join("test/Set5")) else {
+    let Some(set5) = shared("test/Set5") else {
         return;
     };
     let desk = Desk::new();

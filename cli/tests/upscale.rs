@@ -4,8 +4,9 @@
 
 mod common;
 
-use common::{Desk, data, sr};
+use common::{Desk, sr};
 use srfilter::models::Channels;
+use testing::shared;
 
 #[test]
 fn enlarges_a_file() {
@@ -319,7 +320,7 @@ fn help_ends_with_an_example() {
 /// The published weights for drawn video.
 #[test]
 fn runs_the_published_network_for_drawn_video() {
-    let Some(data) = data() else {
+    let Some(data) = shared("") else {
         return;
     };
     let weights = data.join("weights/RealESRGAN-animevideov3/realesr-animevideov3.pth");

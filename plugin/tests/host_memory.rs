@@ -6,15 +6,12 @@
 
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
+use testing::emulated;
 
-#[macro_use]
-#[path = "../../tests/emulated/mod.rs"]
-mod emulated;
-
-emulated! {
-    the_same_frames_come_out [emulated::LAZY] => frames_inside;
-    a_lost_gpu_leaves_the_memory [emulated::LAZY, ("SRFILTER_EMULATED_LOST", "40")] => frames_inside;
-    others_keep_their_allocators [] => others_inside;
+testing::emulated! {
+    the_same_frames_come_out [emulated::LAZY] => frames_child;
+    a_lost_gpu_leaves_the_memory [emulated::LAZY, ("SRFILTER_EMULATED_LOST", "40")] => frames_child;
+    others_keep_their_allocators [] => others_child;
 }
 
 const FRAMES: u8 = 3;
@@ -30,7 +27,7 @@ fn the_gpu_copies_by_itself() {
             ("SRFILTER_TEST_OVERLAP", overlap),
             emulated::LAZY,
         ];
-        emulated::run("copies_inside", &settings);
+        emulated::run("copies_child", &settings);
         let calls = std::fs::read_to_string(&path).unwrap();
         let count = |name: &str| -> u32 {
             let mut lines = calls.lines().filter_map(|line| line.rsplit_once(' '));
@@ -113,7 +110,7 @@ fn made(properties: &str, by_name: bool) -> (Vec<Vec<u8>>, String) {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn frames_inside() {
+fn frames_child() {
     let lost = std::env::var_os("SRFILTER_EMULATED_LOST").is_some();
     let device = if lost { "auto" } else { "cuda" };
     let (cpu, _) = made("device=cpu model=espcn", false);
@@ -141,7 +138,7 @@ fn frames_inside() {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn copies_inside() {
+fn copies_child() {
     let overlap = std::env::var("SRFILTER_TEST_OVERLAP").unwrap();
     let properties = format!("device=cuda model=espcn overlap={overlap}");
     assert_eq!(made(&properties, true).0.len(), usize::from(FRAMES));
@@ -167,7 +164,7 @@ fn made_in(answer: fn(&mut gst::query::Allocation)) -> Option<gst::Allocator> {
 /// element's, and the CPU names none.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn others_inside() {
+fn others_child() {
     assert!(named(&harness("device=cpu")).is_none());
     let usual = || gst::Allocator::find(Some("SystemMemory")).unwrap();
     let own = made_in(|_| {});

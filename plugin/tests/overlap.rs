@@ -6,21 +6,18 @@
 
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
+use testing::emulated;
 
-#[macro_use]
-#[path = "../../tests/emulated/mod.rs"]
-mod emulated;
-
-emulated! {
-    frames_go_out_one_later_in_order [emulated::LAZY] => order_inside;
-    nothing_overtakes_them [emulated::LAZY] => events_inside;
-    properties_change_between_frames [emulated::LAZY] => changes_inside;
-    a_flush_forgets_them [emulated::LAZY] => flush_inside;
-    gaps_are_marked_behind_them [emulated::LAZY] => gaps_inside;
-    pipelines_hear_of_the_delay [emulated::LAZY] => live_inside;
-    a_lost_gpu_loses_no_frame [emulated::LAZY, ("SRFILTER_EMULATED_LOST", "30")] => lost_inside;
-    little_memory_loses_no_frame [("SRFILTER_EMULATED_MEMORY", "1200000")] => lost_inside;
-    the_cpu_makes_them_one_by_one [] => cpu_inside;
+testing::emulated! {
+    frames_go_out_one_later_in_order [emulated::LAZY] => order_child;
+    nothing_overtakes_them [emulated::LAZY] => events_child;
+    properties_change_between_frames [emulated::LAZY] => changes_child;
+    a_flush_forgets_them [emulated::LAZY] => flush_child;
+    gaps_are_marked_behind_them [emulated::LAZY] => gaps_child;
+    pipelines_hear_of_the_delay [emulated::LAZY] => live_child;
+    a_lost_gpu_loses_no_frame [emulated::LAZY, ("SRFILTER_EMULATED_LOST", "30")] => lost_child;
+    little_memory_loses_no_frame [("SRFILTER_EMULATED_MEMORY", "1200000")] => lost_child;
+    the_cpu_makes_them_one_by_one [] => cpu_child;
 }
 
 const SIZE: (u32, u32) = (40, 24);
@@ -79,7 +76,7 @@ const BYTES: usize = 4 * 40 * 24;
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn order_inside() {
+fn order_child() {
     for model in ["bicubic", "srcnn"] {
         let mut h = harness(&format!("device=cuda overlap=true model={model}"));
         for number in 1..=6 {
@@ -101,7 +98,7 @@ fn order_inside() {
 /// Events and queries that are in order with frames find none at work.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn events_inside() {
+fn events_child() {
     let mut h = harness("device=cuda overlap=true model=bicubic");
     let mut allocation = gst::query::Allocation::new(Some(&caps(SIZE)), true);
     let sink = h.element().unwrap().static_pad("sink").unwrap();
@@ -138,7 +135,7 @@ fn events_inside() {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn changes_inside() {
+fn changes_child() {
     let mut h = harness("device=cuda overlap=true model=bicubic");
     let element = h.element().unwrap();
     h.push(frame(SIZE, 1)).unwrap();
@@ -165,7 +162,7 @@ fn changes_inside() {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn flush_inside() {
+fn flush_child() {
     let mut h = harness("device=cuda overlap=true model=srcnn");
     for number in 1..=3 {
         h.push(frame(SIZE, number)).unwrap();
@@ -193,7 +190,7 @@ fn flush_inside() {
 /// the frame at work before them.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn gaps_inside() {
+fn gaps_child() {
     let marked = |h: &mut gst_check::Harness| -> Vec<(u64, bool)> {
         let made = std::iter::from_fn(|| h.try_pull());
         let number = |buffer: &gst::Buffer| buffer.pts().unwrap().mseconds() / 40;
@@ -224,7 +221,7 @@ fn gaps_inside() {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn live_inside() {
+fn live_child() {
     element("");
     for (live, overlap) in [(true, true), (true, false), (false, true)] {
         let text = format!(
@@ -259,7 +256,7 @@ fn live_inside() {
 /// A GPU that fails while frames are at work, or has no memory for two of them.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn lost_inside() {
+fn lost_child() {
     let lost = std::env::var_os("SRFILTER_EMULATED_LOST").is_some();
     let mut h = harness("overlap=true model=srcnn");
     for number in 1..=8 {
@@ -275,7 +272,7 @@ fn lost_inside() {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn cpu_inside() {
+fn cpu_child() {
     let mut h = harness("device=cpu overlap=true model=espcn");
     h.push(frame(SIZE, 1)).unwrap();
     assert_eq!(out(&mut h), [(1, BYTES)]);

@@ -11,29 +11,8 @@ use srfilter::weights::{Card, Checkpoint};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// The folder with images, clips and published weights, where there is one.
-pub fn shared(path: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../shared/data")
-        .join(path);
-    if path.exists() {
-        return Some(path);
-    }
-    println!("skipped: {} is not there", path.display());
-    None
-}
-
-/// Numbers in [0, 1) that look random and never change (SplitMix64).
-pub fn noise(seed: u64) -> impl FnMut() -> f64 {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66D;
-    move || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
+#[allow(unused_imports)] // As above: not every test uses both.
+pub use testing::{noise, shared};
 
 /// A small SRCNN whose weights are noise that keeps pictures recognisable.
 pub fn small_srcnn(channels: Channels, border: Border) -> srcnn::Config {

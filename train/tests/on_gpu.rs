@@ -4,10 +4,6 @@
 #![allow(clippy::unwrap_used)]
 #![cfg(feature = "cuda")]
 
-#[macro_use]
-#[path = "../../tests/emulated/mod.rs"]
-mod emulated;
-
 use candle_core::{Device, Tensor};
 use srfilter::engine::DeviceChoice;
 use srfilter::weights::{Checkpoint, LoadOverrides};
@@ -19,12 +15,13 @@ use srfilter_train::trainer::Trainer;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use testing::emulated;
 
-emulated! {
-    every_network_learns_the_same [] => networks_inside;
-    every_network_learns_the_same_without_cudnn [emulated::NO_CUDNN] => networks_inside;
-    adversaries_learn_the_same [] => adversaries_inside;
-    runs_stop_and_go_on [] => runs_inside;
+testing::emulated! {
+    every_network_learns_the_same [] => networks_child;
+    every_network_learns_the_same_without_cudnn [emulated::NO_CUDNN] => networks_child;
+    adversaries_learn_the_same [] => adversaries_child;
+    runs_stop_and_go_on [] => runs_child;
 }
 
 fn gpu() -> Device {
@@ -81,7 +78,7 @@ fn trained(
 
 /// Sees to it that the first steps are the CPU's.
 fn check(name: &str, flags: &Overrides) {
-    assert!(std::env::var_os(emulated::INSIDE).is_some());
+    assert!(std::env::var_os(emulated::CHILD).is_some());
     let begun = begin(flags);
     let (expected, tensors) = trained(&Device::Cpu, &begun);
     let (numbers, made) = trained(&gpu(), &begun);
@@ -105,7 +102,7 @@ fn check(name: &str, flags: &Overrides) {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn networks_inside() {
+fn networks_child() {
     for (name, config) in [
         ("srcnn", "kernels = [5, 3, 3]\nwidths = [12, 8]"),
         ("hypersrcnn", "hidden = [4, 8]"),
@@ -137,7 +134,7 @@ fn networks_inside() {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn adversaries_inside() {
+fn adversaries_child() {
     for discriminator in [
         "name = 'srgan'\nwidth = 4\nhidden = 8",
         "name = 'unet'\nwidth = 4",
@@ -163,7 +160,7 @@ fn steps_ask_little_of_the_driver() {
             ("SRFILTER_EMULATED_CALLS", path.to_str().unwrap()),
             (STEPS, steps),
         ];
-        emulated::run("steps_inside", &settings);
+        emulated::run("steps_child", &settings);
         let text = std::fs::read_to_string(&path).unwrap();
         let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
         lines
@@ -189,7 +186,7 @@ const STEPS: &str = "SRFILTER_TEST_STEPS";
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn steps_inside() {
+fn steps_child() {
     let steps = std::env::var(STEPS).map_or(1, |steps| steps.parse().unwrap());
     let (recipe, dataset) = begin(&flags("srresnet", "width = 8\nblocks = 3"));
     let mut trainer = Trainer::on(&gpu(), &recipe, &dataset, None).unwrap();
@@ -201,7 +198,7 @@ fn steps_inside() {
 /// A run stops, goes on on the GPU as if it had not, and also on the CPU.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn runs_inside() {
+fn runs_child() {
     let dir = tempfile::tempdir().unwrap();
     let train = |out: &str, steps: u32, resume, device| {
         let mut flags = flags("srcnn", "kernels = [3, 3, 3]\nwidths = [4, 4]");

@@ -8,7 +8,7 @@ use srfilter::frame::Image;
 use srfilter::models::{Architecture, Channels, Scales, espcn, srcnn};
 use srfilter::weights::{Card, Checkpoint};
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// What a run of `sr` left behind.
@@ -164,17 +164,4 @@ fn noise(count: usize) -> Vec<f32> {
     (0..count)
         .map(|i| ((i * 37 + 11) % 101) as f32 / 1010.0 - 0.05)
         .collect()
-}
-
-/// The project's data, where it is present: `$SRFILTER_DATA`, or beside the workspace.
-pub(crate) fn data() -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
-    let folder = std::env::var_os("SRFILTER_DATA").map_or(default, |given| {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(given)
-    });
-    if !folder.is_dir() {
-        println!("skipped: there is no {}", folder.display());
-        return None;
-    }
-    Some(folder)
 }

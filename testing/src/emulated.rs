@@ -1,12 +1,14 @@
-//! Runs tests on a GPU, or on what `tests/cuda` makes of the CPU.
-#![allow(dead_code, unused_macros)] // Not every test uses all of it.
+//! Runs tests on an emulated GPU: `tests/cuda` compiles the kernels for the CPU,
+//! and stands in for CUDA's libraries. The program finds those once, when it
+//! first looks, so that every such test runs in a child process.
 
+use crate::workspace;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Set where this process is the one that uses the GPU.
-pub(crate) const INSIDE: &str = "SRFILTER_GPU_TEST_INSIDE";
+/// Set in the process that uses the GPU.
+pub const CHILD: &str = "SRFILTER_GPU_TEST_CHILD";
 
 /// The modules of candle's kernels that srfilter's networks and training take,
 /// and whether their threads wait for each other.
@@ -23,13 +25,13 @@ const CANDLE: [(&str, bool); 9] = [
 ];
 
 /// Set where that GPU is an emulated one.
-pub(crate) const EMULATED: &str = "SRFILTER_EMULATED";
+pub const EMULATED: &str = "SRFILTER_EMULATED";
 
-/// The libraries that a GPU's are stood in for by, made once.
+/// The folder of the libraries that stand in for CUDA's, compiled once.
 fn libraries() -> &'static Path {
-    static MADE: OnceLock<PathBuf> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulated-cuda");
+    static COMPILED: OnceLock<PathBuf> = OnceLock::new();
+    COMPILED.get_or_init(|| {
+        let dir = target().join("tmp/emulated-cuda");
         // Objects under names of their own: tests run side by side.
         let own = dir.join(std::process::id().to_string());
         std::fs::create_dir_all(&own).unwrap();
@@ -92,21 +94,23 @@ fn libraries() -> &'static Path {
     })
 }
 
-/// The workspace, which some package's test is part of.
-fn root() -> &'static Path {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders = package.ancestors();
-    let root = folders.find(|folder| folder.join("tests/cuda").is_dir());
-    root.expect("the tests are in the workspace")
+/// The folder that cargo builds into: tests are `TARGET/PROFILE/deps/TEST`.
+fn target() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(3).expect("cargo runs it").to_owned()
 }
 
 fn source(name: &str) -> String {
-    root().join("tests/cuda").join(name).display().to_string()
+    workspace()
+        .join("tests/cuda")
+        .join(name)
+        .display()
+        .to_string()
 }
 
 /// Runs the CPU's compiler.
 fn compile(arguments: &[String], made: &Path) {
-    let root = root();
+    let root = workspace();
     let toolkit = std::env::var("CUDA_HOME").unwrap_or_else(|_| "/usr/local/cuda".into());
     let status = Command::new("g++")
         .args(["-O2", "-std=c++17", "-fPIC", "-ffp-contract=off"])
@@ -136,7 +140,7 @@ fn candle_kernels() -> PathBuf {
             &platform,
         ])
         .arg("--manifest-path")
-        .arg(root().join("Cargo.toml"))
+        .arg(workspace().join("Cargo.toml"))
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -160,32 +164,34 @@ fn functions(preprocessed: &str) -> String {
     names
 }
 
-/// Tests that run others of their file, each with some settings.
+/// Declares tests, each of which runs another one of its file on the emulated
+/// GPU, with some settings: `name [setting, ...] => other_child;`.
+#[macro_export]
 macro_rules! emulated {
-    ($($(#[$doc:meta])* $name:ident $settings:expr => $inside:ident;)+) => {$(
+    ($($(#[$doc:meta])* $name:ident $settings:expr => $child:ident;)+) => {$(
         $(#[$doc])*
         #[test]
         fn $name() {
-            emulated::run(stringify!($inside), &$settings);
+            $crate::emulated::run(stringify!($child), &$settings);
         }
     )+};
 }
 
 /// The setting with which nothing happens before it is waited for.
-pub(crate) const LAZY: (&str, &str) = ("SRFILTER_EMULATED_LAZY", "1");
+pub const LAZY: (&str, &str) = ("SRFILTER_EMULATED_LAZY", "1");
 
 /// The setting without which there is cuDNN as well.
-pub(crate) const NO_CUDNN: (&str, &str) = ("SRFILTER_EMULATED_NO_CUDNN", "1");
+pub const NO_CUDNN: (&str, &str) = ("SRFILTER_EMULATED_NO_CUDNN", "1");
 
 /// Runs a test of this file in a process of its own, on the emulated GPU.
-pub(crate) fn run(test: &str, settings: &[(&str, &str)]) {
+pub fn run(test: &str, settings: &[(&str, &str)]) {
     let mut folders = vec![libraries().to_owned()];
     if !settings.contains(&NO_CUDNN) {
         folders.push(libraries().join("cudnn"));
     }
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--include-ignored", "--nocapture"])
-        .env(INSIDE, "1")
+        .env(CHILD, "1")
         .env(EMULATED, "1")
         .env("SRFILTER_CUDA_PATH", std::env::join_paths(folders).unwrap())
         // For GStreamer, which looks for the driver itself.
