@@ -16,6 +16,8 @@ pub mod compact;
 pub mod drct;
 #[path = "espcn.rs"]
 pub mod espcn;
+#[path = "fsrcnn.rs"]
+pub mod fsrcnn;
 #[path = "hdsrnet.rs"]
 pub mod hdsrnet;
 #[path = "hypersrcnn.rs"]
@@ -124,6 +126,7 @@ architectures! {
     HdsrNet => hdsrnet,
     Lapan => lapan,
     Drct => drct,
+    Fsrcnn => fsrcnn,
 }
 
 impl Architecture {
@@ -247,6 +250,12 @@ pub static MODELS: &[ModelInfo] = &[
         summary: "ESPCN on luma for real streams: trained on what video encoders leave",
         architecture: || Some(Architecture::Espcn(espcn::Config::default())),
         built_in: files!("espcn-video/weights.safetensors"),
+    },
+    ModelInfo {
+        name: "fsrcnn",
+        summary: "FSRCNN(56, 12, 4) on luma, at the input's resolution: x2, x3 or x4",
+        architecture: || Some(Architecture::Fsrcnn(fsrcnn::Config::default())),
+        built_in: &[],
     },
     ModelInfo {
         name: "srresnet",
