@@ -1,6 +1,6 @@
 //! The engines that the worker runs: ours, candle's own, and our element.
 
-use crate::works::{CANDLE, ELEMENT, ENLARGED, Kind, Layer, SRFILTER, Weights, Work};
+use crate::workloads::{CANDLE, ELEMENT, ENLARGED, Kind, Layer, SRFILTER, Weights, Work};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Module, Tensor, Var};
 use candle_nn::PReLU;

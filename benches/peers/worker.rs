@@ -17,14 +17,14 @@
 
 mod engines;
 mod peak;
-mod works;
+mod workloads;
 
 use anyhow::{Context, Result, bail};
 use engines::Job;
 use std::collections::HashMap;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
-use works::{Kind, Weights, Work};
+use workloads::{Kind, Weights, Work};
 
 /// What is loaded.
 struct Worker {

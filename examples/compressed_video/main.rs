@@ -4,7 +4,7 @@
 //! interpolation.
 //!
 //! ```sh
-//! cargo run --release --example recoded -- MODEL|FILE.safetensors CLIP...
+//! cargo run --release --example compressed_video -- MODEL|FILE.safetensors CLIP...
 //! ```
 
 mod measure;
@@ -22,7 +22,7 @@ const FRAMES: usize = 12;
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let Some(model) = args.next() else {
-        bail!("usage: recoded MODEL|FILE.safetensors CLIP...");
+        bail!("usage: compressed_video MODEL|FILE.safetensors CLIP...");
     };
     let clips: Vec<String> = args.collect();
     ensure!(!clips.is_empty(), "no clips are named");

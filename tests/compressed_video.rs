@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
-#[path = "../examples/recoded/measure.rs"]
+#[path = "../examples/compressed_video/measure.rs"]
 mod measure;
 
 use measure::{Clip, has_codec, measure};
