@@ -1,0 +1,395 @@
+//! What a recipe must not say.
+
+use super::Recipe;
+use super::data::Degradation;
+use super::train::{Optimizer, PerStep, Schedule};
+use anyhow::{Result, bail, ensure};
+use srfilter::Scale;
+use srfilter::models::{Channels, Scales, Upsampling};
+
+/// Pixels that the patches of one step may have together. What an SRCNN makes
+/// of them (97 channels of f32) and its gradients then take 12 GiB.
+const MAX_SAMPLES: usize = 1 << 24;
+
+/// The largest numerator of a scale: pictures are cut to multiples of it.
+const MAX_NUMERATOR: u32 = 64;
+
+/// The smallest patch that makes sense: the reach of one small convolution.
+const MIN_PATCH: usize = 8;
+
+/// The most frames that a clip has.
+const MAX_FRAMES: usize = 100;
+
+impl Recipe {
+    /// Ensures that the settings make sense, each by itself and together.
+    pub(super) fn check(&self) -> Result<()> {
+        let (data, train) = (&self.data, &self.train);
+        let positive = [
+            ("batch_size", train.batch_size as f64),
+            ("lr", train.lr),
+            ("eps", train.eps),
+            ("validate_every", train.validate_every as f64),
+            ("checkpoint_every", train.checkpoint_every as f64),
+            ("steps", train.steps.map_or(1.0, |n| n as f64)),
+            ("epochs", train.epochs.map_or(1.0, |n| n as f64)),
+            (
+                "steps_per_epoch",
+                train.steps_per_epoch.map_or(1.0, |n| n as f64),
+            ),
+            ("minutes", train.minutes.unwrap_or(1.0)),
+            ("clip_norm", train.clip_norm.unwrap_or(1.0)),
+            ("whiten", train.whiten.unwrap_or(1.0)),
+            ("clip_value", train.clip_value.unwrap_or(1.0)),
+            ("lr_drop_every", train.lr_drop_every.unwrap_or(1) as f64),
+            ("stop_after", train.stop_after.unwrap_or(1) as f64),
+        ];
+        let factors = train.lr_factors.values().map(|&f| ("lr_factors", f));
+        let repeats = data.dirs.iter().map(|dir| ("repeat", dir.repeat));
+        let weights = train.scale_weights.iter().map(|&w| ("scale_weights", w));
+        let all = positive
+            .into_iter()
+            .chain(factors)
+            .chain(repeats)
+            .chain(weights);
+        for (name, value) in all {
+            ensure!(
+                value > 0.0 && value.is_finite(),
+                "{name} must be above 0, not {value}"
+            );
+        }
+        let not_negative = [
+            ("validation", data.validation),
+            ("weight_decay", train.weight_decay),
+            ("min_lr", train.min_lr),
+            ("loss_weight", train.loss_weight.unwrap_or(1.0)),
+        ];
+        for (name, value) in not_negative {
+            ensure!(
+                value >= 0.0 && value.is_finite(),
+                "{name} must be 0 or more, not {value}"
+            );
+        }
+        let samples = [train.batch_size, data.patch, data.patch, train.scales.len()];
+        let samples = samples.iter().try_fold(1usize, |a, &b| a.checked_mul(b));
+        ensure!(
+            samples.is_some_and(|samples| samples <= MAX_SAMPLES),
+            "batch_size {} of {2}x{2} patches is too large: a step may have {1} pixels at most",
+            train.batch_size,
+            MAX_SAMPLES,
+            data.patch
+        );
+        let [beta1, beta2] = train.betas;
+        let below_one = [
+            ("betas", beta1),
+            ("betas", beta2),
+            ("momentum", train.momentum()),
+            ("lr_drop", train.lr_drop()),
+            ("ema", train.ema.unwrap_or(0.0)),
+        ];
+        for (name, value) in below_one {
+            ensure!(
+                (0.0..1.0).contains(&value),
+                "{name} must be from 0 to below 1, not {value}"
+            );
+        }
+        ensure!(
+            data.patch >= MIN_PATCH,
+            "patch must be at least {MIN_PATCH} pixels, not {}",
+            data.patch
+        );
+        self.check_length()?;
+        self.check_schedule()?;
+        self.check_added_losses()?;
+        self.check_degradation()?;
+        self.check_scales()
+    }
+
+    /// Sees to it that what belongs to a schedule or an optimiser comes with it.
+    fn check_schedule(&self) -> Result<()> {
+        let train = &self.train;
+        let (step, milestones, plateau) = (Schedule::Step, Schedule::Milestones, Schedule::Plateau);
+        let falls = [step, milestones, plateau];
+        let is = |schedule: Schedule| train.schedule == schedule;
+        let belongs = [
+            (
+                "lr_drop",
+                train.lr_drop.is_some(),
+                falls.contains(&train.schedule),
+            ),
+            ("lr_drop_every", train.lr_drop_every.is_some(), is(step)),
+            ("lr_drop_at", !train.lr_drop_at.is_empty(), is(milestones)),
+            ("lr_patience", train.lr_patience.is_some(), is(plateau)),
+        ];
+        for (name, given, used) in belongs {
+            ensure!(
+                !given || used,
+                "{name} has no meaning with schedule {:?}: leave it out, or take another schedule",
+                train.schedule
+            );
+        }
+        ensure!(
+            train.momentum.is_none() || train.optimizer == Optimizer::Sgd,
+            "momentum belongs to the optimizer sgd; Adam has betas"
+        );
+        let shrinks_gradients = train.optimizer == Optimizer::Adam && train.weight_decay > 0.0;
+        ensure!(
+            train.whiten.is_none()
+                || train.optimizer != Optimizer::Sgd
+                    && train.clip_value.is_none()
+                    && !shrinks_gradients,
+            "whiten goes with the optimizers adam and adamw, without clip_value, and with \
+             weight_decay only in adamw"
+        );
+        ensure!(
+            !is(step) || train.lr_drop_every.is_some(),
+            "the schedule step needs lr_drop_every, the steps between drops"
+        );
+        ensure!(
+            !is(milestones)
+                || train.lr_drop_at.is_sorted_by(|a, b| a < b) && !train.lr_drop_at.is_empty(),
+            "the schedule milestones needs lr_drop_at, an ascending list of steps"
+        );
+        let judges = is(plateau) || train.stop_after.is_some();
+        ensure!(
+            !judges || self.data.validation > 0.0,
+            "the schedule plateau and stop_after go by validation: hold pictures back \
+             (validation above 0)"
+        );
+        Ok(())
+    }
+
+    fn check_length(&self) -> Result<()> {
+        let train = &self.train;
+        ensure!(
+            train.steps.is_none() || train.epochs.is_none(),
+            "the length is given twice: steps and epochs; give one of them"
+        );
+        Ok(())
+    }
+
+    /// Sees to it that what belongs to a degradation comes with it.
+    fn check_degradation(&self) -> Result<()> {
+        let data = &self.data;
+        ensure!(
+            !data.sharpen || data.degradation == Degradation::RealEsrgan,
+            "sharpen belongs to the degradation realesrgan"
+        );
+        ensure!(
+            data.video.is_none() || data.degradation == Degradation::Video,
+            "data.video belongs to the degradation video"
+        );
+        let video = data.video.clone().unwrap_or_default();
+        let [least, most] = video.strength;
+        ensure!(
+            (0.0..=1.0).contains(&least) && (least..=1.0).contains(&most),
+            "video.strength must be two numbers from 0 to 1, the smaller first, not {least} and {most}"
+        );
+        ensure!(
+            (1..=MAX_FRAMES).contains(&video.frames),
+            "video.frames must be 1 to {MAX_FRAMES}, not {}",
+            video.frames
+        );
+        ensure!(
+            (0.0..=16.0).contains(&video.motion),
+            "video.motion must be 0 to 16 small samples a frame, not {}",
+            video.motion
+        );
+        Ok(())
+    }
+
+    /// Sees to it that perceptual and adversarial losses make sense.
+    fn check_added_losses(&self) -> Result<()> {
+        let (perceptual, adversarial) = (self.perceptual.as_ref(), self.adversarial.as_ref());
+        let layers = perceptual.iter().flat_map(|p| p.layers.values());
+        let positive = layers
+            .map(|&factor| ("perceptual.layers", factor))
+            .chain(perceptual.map(|p| ("perceptual.weight", p.weight)))
+            .chain(adversarial.map(|a| ("adversarial.weight", a.weight)))
+            .chain(adversarial.and_then(|a| Some(("adversarial.lr", a.lr?))));
+        for (name, value) in positive {
+            ensure!(
+                value > 0.0 && value.is_finite(),
+                "{name} must be above 0, not {value}"
+            );
+        }
+        ensure!(
+            perceptual.is_none_or(|p| !p.layers.is_empty()),
+            "perceptual.layers is empty: name one, such as relu5_4 = 1.0"
+        );
+        let added = perceptual.is_some() || adversarial.is_some();
+        ensure!(
+            !added || self.architecture()?.channels() == Channels::Rgb,
+            "perceptual and adversarial losses see RGB, and {} makes luma",
+            self.model.name
+        );
+        ensure!(
+            self.train.loss_weight != Some(0.0) || perceptual.is_some(),
+            "loss_weight 0 leaves nothing to learn from: add [perceptual], or raise it"
+        );
+        Ok(())
+    }
+
+    fn check_scales(&self) -> Result<()> {
+        let train = &self.train;
+        let name = &self.model.name;
+        ensure!(
+            !train.scales.is_empty(),
+            "scales is empty: give at least one, such as 2"
+        );
+        check_list(&train.scales)?;
+        check_list(&train.validate_scales)?;
+        if let PerStep::Number(n) = train.scales_per_step {
+            let known = train.scales.len();
+            ensure!(
+                (1..=known).contains(&n),
+                "scales_per_step must be \"all\" or 1 to {known}, not {n}"
+            );
+        }
+        ensure!(
+            train.scale_weights.is_empty() || train.scale_weights.len() == train.scales.len(),
+            "{} scale_weights for {} scales: give one each",
+            train.scale_weights.len(),
+            train.scales.len()
+        );
+        let architecture = self.architecture()?;
+        let known = match architecture.scales() {
+            None if train.scales.len() > 1 => bail!(
+                "{name} trains one scale a run, {} were given: --each-scale trains one after the other",
+                train.scales.len()
+            ),
+            None => Scales::list(train.scales.iter().copied()),
+            Some(scales) => scales,
+        };
+        let Scales::List(list) = &known else {
+            return Ok(());
+        };
+        if let Some(scale) = train.scales.iter().find(|scale| !list.contains(scale)) {
+            bail!("{name} has no weights for scale {scale}, only for {known}");
+        }
+        let served = |scale: &Scale| match architecture.upsampling(*scale) {
+            Upsampling::Pre => list.contains(scale),
+            Upsampling::Post(_) => list.last().is_some_and(|last| scale <= last),
+        };
+        if let Some(scale) = train.validate_scales.iter().find(|&scale| !served(scale)) {
+            bail!("{name} cannot be validated at scale {scale}, only at {known}");
+        }
+        Ok(())
+    }
+}
+
+/// Sees to it that scales make sense by themselves.
+fn check_list(scales: &[Scale]) -> Result<()> {
+    for (i, scale) in scales.iter().enumerate() {
+        ensure!(
+            *scale > Scale::ONE,
+            "scale {scale} does not enlarge: it must be above 1"
+        );
+        ensure!(
+            scale.num() <= MAX_NUMERATOR,
+            "scale {scale} is too fine: pictures are cut to multiples of its numerator, \
+             which may be {MAX_NUMERATOR} at most (write 4/3, not 1.333)"
+        );
+        ensure!(
+            !scales[..i].contains(scale),
+            "scale {scale} is listed twice"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::recipe::Overrides;
+    use crate::recipe::tests::resolve;
+
+    fn problem(text: &str) -> String {
+        format!("{:#}", resolve(text, &Overrides::default()).unwrap_err())
+    }
+
+    #[test]
+    fn names_what_is_wrong() {
+        for (text, expected) in [
+            ("[train]\nlearning_rate = 1", "learning_rate"),
+            ("[nodel]\n", "nodel"),
+            ("[model]\nname = 'srgna'", "srgna"),
+            ("[model]\nname = 'bicubic'", "nothing to train"),
+            ("[model]\nname = 'srcnn'\nconfig = { width = 3 }", "width"),
+            (
+                "[model]\nname = 'srcnn'\n[train]\nscales = [2, 3]",
+                "one scale a run",
+            ),
+            (
+                "[model]\nname = 'hypersrcnn-rgb'\n[train]\nscales = [3]",
+                "scale 3",
+            ),
+            ("[train]\nscales = [17]", "17"),
+            ("[train]\nscales = [2, 2]", "twice"),
+            ("[train]\nlr = 0", "lr must be above 0"),
+            ("[train]\nsteps = 1\nepochs = 1", "given twice"),
+            ("[data]\npatch = 2", "patch must be"),
+            ("[train]\nema = 1", "ema must be"),
+            ("[train]\nmomentum = 0.9", "belongs to the optimizer sgd"),
+            ("[train]\nwhiten = 0", "whiten must be"),
+            (
+                "[train]\nwhiten = 0.1\noptimizer = 'sgd'",
+                "whiten goes with the optimizers adam and adamw",
+            ),
+            (
+                "[train]\nwhiten = 0.1\nweight_decay = 0.1",
+                "whiten goes with the optimizers adam and adamw",
+            ),
+            ("[train]\nschedule = 'step'", "needs lr_drop_every"),
+            (
+                "[train]\nschedule = 'milestones'\nlr_drop_at = [5, 5]",
+                "ascending",
+            ),
+            ("[train]\nlr_patience = 3", "lr_patience has no meaning"),
+            ("[train]\nloss_weight = 0", "nothing to learn from"),
+            ("[data]\nsharpen = true", "sharpen belongs to"),
+            ("[data]\nvideo = {}", "data.video belongs to"),
+            (
+                "[data]\ndegradation = 'video'\nvideo = { codecs = ['h261'] }",
+                "h261",
+            ),
+            (
+                "[data]\ndegradation = 'video'\nvideo = { strength = [0.5, 0.2] }",
+                "the smaller first",
+            ),
+            (
+                "[adversarial]\nweight = 1\ndiscriminator = { name = 'unet' }",
+                "makes luma",
+            ),
+            (
+                "[adversarial]\nweight = 1\ndiscriminator = { name = 'unet', depth = 3 }",
+                "depth",
+            ),
+            (
+                "[perceptual]\nweights = 'f'\nlayers = {}",
+                "perceptual.layers is empty",
+            ),
+            (
+                "[data]\nvalidation = 0\n[train]\nstop_after = 3",
+                "hold pictures back",
+            ),
+            ("[train]\nscale_weights = [1]", "scale_weights"),
+            ("[train]\nvalidate_scales = ['1.333']", "4/3"),
+            (
+                "[model]\nname = 'espcn'\n[train]\nscales = ['5/2']",
+                "no weights for scale 5/2",
+            ),
+            (
+                "[model]\nname = 'espcn'\n[train]\nvalidate_scales = ['17/2']",
+                "cannot be validated at scale 17/2",
+            ),
+            (
+                "[model]\nname = 'srcnn'\n[train]\nvalidate_scales = [3]",
+                "cannot be validated at scale 3, only at 2",
+            ),
+            ("[train", "r.toml"),
+            ("train = 3", "r.toml"),
+        ] {
+            let error = problem(text);
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

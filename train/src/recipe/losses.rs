@@ -1,0 +1,79 @@
+//! What is minimised: the loss of `[train]`, and the sections `[perceptual]`
+//! and `[adversarial]`.
+
+use super::data::once;
+use crate::gan::{srgan, unet};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What is minimised, a mean over all samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loss {
+    /// Squared error.
+    Mse,
+    /// Absolute error.
+    L1,
+    /// Smoothed absolute error.
+    Charbonnier,
+    /// Half of what structural similarity lacks to 1.
+    Dssim,
+    /// PSNR of the batch, negated: the logarithm of the squared error, with
+    /// which scales that are harder than others do not outweigh them.
+    Psnr,
+}
+
+/// A perceptual loss, added to the loss: the distance of features.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Perceptual {
+    /// Weights of a VGG (torchvision's names) or a SqueezeNet 1.0.
+    pub weights: PathBuf,
+    /// Layers and the factors of their distances: `conv5_4` before, `relu5_4`
+    /// after the ReLU; SqueezeNet's are `conv1`, `fire2` to `fire9`.
+    pub layers: BTreeMap<String, f64>,
+    /// How features are compared.
+    #[serde(default)]
+    pub distance: Distance,
+    /// Factor of the whole.
+    #[serde(default = "once")]
+    pub weight: f64,
+}
+
+/// How features are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Distance {
+    /// Mean absolute difference.
+    L1,
+    /// Mean squared difference.
+    #[default]
+    Mse,
+}
+
+/// An adversarial loss, added to the loss. Every step of the network is
+/// followed by one of the discriminator, on the same pictures; the best
+/// weights are then the last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adversarial {
+    /// The network that judges.
+    pub discriminator: Discriminating,
+    /// Factor of the loss.
+    pub weight: f64,
+    /// The discriminator's highest learning rate, on the network's schedule;
+    /// `train.lr` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+}
+
+/// A discriminator: its name and what differs from the published one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "lowercase")]
+pub enum Discriminating {
+    /// SRGAN's: a logit a picture.
+    Srgan(srgan::Config),
+    /// Real-ESRGAN's, a U-Net with spectral normalisation: a logit a pixel.
+    Unet(unet::Config),
+}

@@ -1,0 +1,196 @@
+//! Recipes: all that decides what a training run does, in one TOML file.
+//!
+//! A recipe states what differs from the model's defaults; flags of the
+//! command differ from the recipe; what results is written beside the weights.
+
+mod check;
+mod data;
+mod defaults;
+mod losses;
+mod merge;
+mod model;
+mod train;
+
+pub use data::{Codec, Data, Degradation, Dir, Video};
+pub use losses::{Adversarial, Discriminating, Distance, Loss, Perceptual};
+pub use merge::Overrides;
+pub use model::Model;
+pub use train::{All, Optimizer, PerStep, Schedule, Train};
+
+use anyhow::{Context, Result};
+use defaults::with_defaults;
+use merge::{merge, one_line, read_table};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use srfilter::Scale;
+use srfilter::models::Architecture;
+use std::path::Path;
+use toml::{Table, Value};
+
+/// A training recipe with every setting resolved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What is trained.
+    pub model: Model,
+    /// On what.
+    pub data: Data,
+    /// How.
+    pub train: Train,
+    /// What a network that names things sees, as a part of the loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perceptual: Option<Perceptual>,
+    /// What another network that learns to judge says, as a part of the loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adversarial: Option<Adversarial>,
+}
+
+impl Recipe {
+    /// The recipe of a file (or of nothing) with flags on top.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, a key that does not exist, a value that makes no sense.
+    pub fn resolve(file: Option<&Path>, overrides: &Overrides) -> Result<Self> {
+        let mut given = match file {
+            Some(path) => read_table(path)?,
+            None => Table::new(),
+        };
+        merge(&mut given, &overrides.0);
+        let resolve = || -> Result<Self> {
+            let recipe: Self = with_defaults(&given)?.try_into().map_err(one_line)?;
+            recipe.check()?;
+            Ok(recipe)
+        };
+        resolve().with_context(|| match file {
+            Some(path) => format!("{}", path.display()),
+            None => "settings".to_owned(),
+        })
+    }
+
+    /// The architecture: the table's, with the recipe's changes.
+    ///
+    /// # Errors
+    ///
+    /// An unknown model, or a change that does not fit it.
+    pub fn architecture(&self) -> Result<Architecture> {
+        model::architecture(&self.model.name, &self.model.config)
+    }
+
+    /// The scales that validation measures.
+    pub fn validation_scales(&self) -> &[Scale] {
+        match self.train.validate_scales.as_slice() {
+            [] => &self.train.scales,
+            scales => scales,
+        }
+    }
+
+    /// As TOML text.
+    ///
+    /// # Errors
+    ///
+    /// A number that TOML cannot hold.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).context("cannot write the recipe as TOML")
+    }
+
+    /// SHA-256 of [`Recipe::to_toml`], in hexadecimal.
+    ///
+    /// # Errors
+    ///
+    /// As [`Recipe::to_toml`].
+    pub fn sha256(&self) -> Result<String> {
+        let digest = Sha256::digest(self.to_toml()?.as_bytes());
+        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The first setting, other than the run's length, in which two recipes differ.
+    ///
+    /// # Errors
+    ///
+    /// As [`Recipe::to_toml`].
+    pub fn difference(&self, other: &Self) -> Result<Option<String>> {
+        let table = |recipe: &Self| -> Result<Table> {
+            let mut recipe = recipe.clone();
+            let train = &mut recipe.train;
+            (train.steps, train.epochs, train.minutes) = (None, None, None);
+            Ok(Table::try_from(&recipe)?)
+        };
+        let (ours, theirs) = (table(self)?, table(other)?);
+        Ok(first_difference(
+            "",
+            &Value::Table(ours),
+            &Value::Table(theirs),
+        ))
+    }
+}
+
+/// The path of the first key in which two values differ.
+fn first_difference(path: &str, a: &Value, b: &Value) -> Option<String> {
+    let (Value::Table(a), Value::Table(b)) = (a, b) else {
+        return (a != b).then(|| path.to_owned());
+    };
+    a.keys().chain(b.keys()).find_map(|key| {
+        let path = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
+        match (a.get(key), b.get(key)) {
+            (Some(a), Some(b)) => first_difference(&path, a, b),
+            _ => Some(path),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn resolve(text: &str, overrides: &Overrides) -> Result<Recipe> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("r.toml");
+        std::fs::write(&path, text)?;
+        Recipe::resolve(Some(&path), overrides)
+    }
+
+    #[test]
+    fn flags_override_the_recipe_and_the_recipe_the_defaults() {
+        let text = "[model]\nname = 'srcnn'\n[data]\ndirs = [{ path = 'a', repeat = 2 }]\n\
+                    [train]\nepochs = 3\nlr = 0.5\nscales = [3]";
+        let mut flags = Overrides::default();
+        flags
+            .set("train", "steps", Some(7))
+            .set("train", "seed", Some(9));
+        let recipe = resolve(text, &flags).unwrap();
+        assert_eq!((recipe.train.steps, recipe.train.epochs), (Some(7), None));
+        assert_eq!((recipe.train.lr, recipe.train.seed), (0.5, 9));
+        assert_eq!(recipe.train.scales, [Scale::whole(3)]);
+        assert_eq!((recipe.data.patch, recipe.data.dirs[0].repeat), (48, 2.0));
+    }
+
+    #[test]
+    fn differences_leave_out_the_length() {
+        let recipe = |text| resolve(text, &Overrides::default()).unwrap();
+        let a = recipe("[train]\nsteps = 5");
+        assert_eq!(a.difference(&recipe("[train]\nepochs = 9")).unwrap(), None);
+        let lr = recipe("[train]\nsteps = 5\nlr = 0.25");
+        assert_eq!(a.difference(&lr).unwrap().as_deref(), Some("train.lr"));
+    }
+
+    #[test]
+    fn the_committed_recipes_are_valid() {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+        let mut count = 0;
+        for folder in std::fs::read_dir(models).unwrap() {
+            for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
+                let path = file.unwrap().path();
+                if path.extension().is_some_and(|e| e == "toml") {
+                    Recipe::resolve(Some(&path), &Overrides::default()).unwrap();
+                    count += 1;
+                }
+            }
+        }
+        assert!(count >= 5, "{count}");
+    }
+}
