@@ -1,6 +1,5 @@
 //! Where the computation runs.
 
-use super::memory;
 use crate::{Error, Result};
 use candle_core::Device;
 use std::fmt;
@@ -71,7 +70,7 @@ impl ComputeDevice {
         if let Ok(device) = self.device.as_cuda_device() {
             return cuda::free(device).ok();
         }
-        memory::available()
+        available()
     }
 
     /// What would make a GPU faster at training, and at networks that are no
@@ -90,6 +89,16 @@ impl ComputeDevice {
     pub fn fallback_reason(&self) -> Option<&str> {
         self.why.as_deref()
     }
+}
+
+/// Bytes that the system can still give, where it says so (Linux).
+fn available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("MemAvailable:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib << 10)
 }
 
 impl DeviceChoice {

@@ -39,16 +39,6 @@ pub(super) fn half(on: &ComputeDevice) -> u64 {
     on.free_memory().unwrap_or(2048 * MIB) / 2
 }
 
-/// Bytes that the system can still give, where it says so (Linux).
-pub(super) fn available() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("MemAvailable:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib << 10)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

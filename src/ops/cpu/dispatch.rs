@@ -5,6 +5,23 @@
 
 use super::simd::{self, Vector};
 use super::tile::{self, Kernels, Products, Strip};
+use crate::cpu_level::{Level, UnknownLevel};
+
+impl Kernels {
+    /// The kernels of a level, if this machine can run them.
+    pub(in crate::ops) fn of(level: Level) -> Result<&'static Self, UnknownLevel> {
+        let kernels = match level.checked()? {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => &avx2::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => &avx512::KERNELS,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => &neon::KERNELS,
+            _ => &scalar::KERNELS,
+        };
+        Ok(kernels)
+    }
+}
 
 /// Makes the `KERNELS` of a level, with tiles of so many output channels by
 /// so many vectors.

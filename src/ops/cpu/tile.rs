@@ -17,10 +17,8 @@
     reason = "plain counters over the tile unroll into registers and read alike"
 )]
 
-use super::dispatch;
 use super::planes::{LINE, SLACK};
 use super::simd::Vector;
-use crate::cpu_level::{Level, UnknownLevel};
 
 /// Partial sums of a gradient of a weight: the lanes of the longest vector.
 pub(super) const PARTIAL_SUMS: usize = LINE;
@@ -73,20 +71,6 @@ pub(in crate::ops) struct Kernels {
 }
 
 impl Kernels {
-    /// The kernels of a level, if this machine can run them.
-    pub(in crate::ops) fn of(level: Level) -> Result<&'static Self, UnknownLevel> {
-        let kernels = match level.checked()? {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => &dispatch::avx2::KERNELS,
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => &dispatch::avx512::KERNELS,
-            #[cfg(target_arch = "aarch64")]
-            Level::Neon => &dispatch::neon::KERNELS,
-            _ => &dispatch::scalar::KERNELS,
-        };
-        Ok(kernels)
-    }
-
     /// How many of the remaining output channels the next tile takes.
     pub(super) fn outputs(&self, remaining: usize) -> usize {
         let fits = self.tiles.iter().find(|tile| tile.0 <= remaining);

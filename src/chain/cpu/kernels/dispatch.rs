@@ -1,6 +1,23 @@
 //! The kernels of fused chains at every level.
 
+use super::Loops;
+use crate::cpu_level::{Level, UnknownLevel};
 use crate::ops::cpu::simd::{self, Vector};
+
+impl Loops {
+    /// The loops of a level, if this machine can run them.
+    pub(crate) fn of(level: Level) -> Result<&'static Self, UnknownLevel> {
+        Ok(match level.checked()? {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => &avx2::LOOPS,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => &avx512::LOOPS,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => &neon::LOOPS,
+            _ => &scalar::LOOPS,
+        })
+    }
+}
 
 /// Makes the `LOOPS` of a level: `vectors` to a group of channels, tiles of
 /// `pixels` by `groups` in products, `one` pixels in sums along vectors, or

@@ -14,7 +14,7 @@
 mod dispatch;
 
 use crate::chain::winograd::{MAX_OUTPUTS, MAX_POINTS, Tables, Variant};
-use crate::cpu_level::{Level, UnknownLevel};
+use crate::cpu_level::Level;
 use crate::ops::cpu::simd::{TOTALS, Vector};
 use std::hint::black_box;
 use std::mem::MaybeUninit;
@@ -260,21 +260,6 @@ pub(crate) struct Loops {
 impl std::fmt::Debug for Loops {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Loops").field(&self.level).finish()
-    }
-}
-
-impl Loops {
-    /// The loops of a level, if this machine can run them.
-    pub(crate) fn of(level: Level) -> Result<&'static Self, UnknownLevel> {
-        Ok(match level.checked()? {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => &dispatch::avx2::LOOPS,
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => &dispatch::avx512::LOOPS,
-            #[cfg(target_arch = "aarch64")]
-            Level::Neon => &dispatch::neon::LOOPS,
-            _ => &dispatch::scalar::LOOPS,
-        })
     }
 }
 
