@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Clippy over the code of the features `cuda` and `cudnn`. srfilter's own kernels
+# are compiled for real; in place of nvcc for candle's, which nothing links here,
+# scripts/lint-nvcc writes empty files.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PATH:$HOME/.cargo/bin
+# For scripts/cuda-toolkit.sh.
+scripts/setup.sh g++ python3-venv
+target=${CARGO_TARGET_DIR:-target}
+toolkit=$target/cuda-toolkit
+scripts/cuda-toolkit.sh "$toolkit"
+. "$toolkit/env.sh"
+export NVCC=$PWD/scripts/lint-nvcc CARGO_TARGET_DIR=$target/cuda-lint
+# For release: there build scripts and macros are not optimised.
+cargo clippy --release --workspace --all-targets \
+    --features srfilter/cudnn,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda \
+    -- -D warnings
