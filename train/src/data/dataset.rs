@@ -1,0 +1,357 @@
+//! All pictures of a run: read or drawn, and split.
+
+use super::image::TrainingImage;
+use super::patch::{Cut, cuts};
+use crate::degrade::Method;
+use crate::recipe::{Dir, Recipe};
+use crate::{drawn, fnv};
+use anyhow::{Context, Result, bail, ensure};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use srfilter::frame::Image;
+use srfilter::models::Channels;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// File names that end so are taken for pictures.
+const EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "bmp", "webp"];
+
+/// All pictures of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// Pictures to train on.
+    pub train: Vec<TrainingImage>,
+    /// Pictures to validate on, never trained on.
+    pub held_back: Vec<TrainingImage>,
+    /// Files that were left out, each with the reason.
+    pub skipped: Vec<String>,
+    /// The sources in words.
+    pub description: String,
+    /// SHA-256 of all samples, of their split and of what degrades them, in
+    /// hexadecimal.
+    pub fingerprint: String,
+}
+
+impl Dataset {
+    /// Reads (or draws) the pictures of a recipe.
+    ///
+    /// # Errors
+    ///
+    /// A folder that cannot be read or holds no picture, or no usable picture at all.
+    pub fn load(recipe: &Recipe, channels: Channels) -> Result<Self> {
+        let (mut images, mut skipped, mut sources) = (Vec::new(), Vec::new(), Vec::new());
+        if recipe.data.dirs.is_empty() {
+            images = draw(recipe, channels);
+            sources.push(format!("{} pictures drawn by train itself", images.len()));
+        }
+        for dir in &recipe.data.dirs {
+            let before = images.len();
+            for result in read_dir(dir, channels)? {
+                match result {
+                    Ok(image) => images.push(image),
+                    Err(error) => skipped.push(format!("{error:#}")),
+                }
+            }
+            let name = dir.path.file_name().unwrap_or(dir.path.as_os_str());
+            let count = images.len() - before;
+            sources.push(format!(
+                "{} ({count} pictures x {})",
+                name.display(),
+                dir.repeat
+            ));
+        }
+        let cuts = cuts(recipe)?;
+        images.retain(|image| {
+            let (width, height) = image.size;
+            let fits = cuts.iter().any(|cut| cut.fits(image));
+            if !fits {
+                let (name, patch) = (&image.name, cuts.iter().map(Cut::side).min());
+                let patch = patch.unwrap_or_default();
+                skipped.push(format!(
+                    "{name}: {width}x{height} is smaller than a {patch}x{patch} patch"
+                ));
+            }
+            fits
+        });
+        if images.is_empty() {
+            bail!("no usable picture was found{}", listed(&skipped));
+        }
+        let (train, held_back) = split(images, recipe.data.validation);
+        for cut in &cuts {
+            ensure!(
+                train.iter().any(|image| cut.fits(image)),
+                "scale {} needs pictures of at least {1}x{1} pixels to cut patches from,                  and there is none: leave the scale out, or use a smaller --patch",
+                cut.scale,
+                cut.side()
+            );
+        }
+        Ok(Self {
+            fingerprint: fingerprint(&[&train, &held_back], &Method::new(&recipe.data)?),
+            train,
+            held_back,
+            skipped,
+            description: sources.join(", "),
+        })
+    }
+}
+
+fn fingerprint(parts: &[&[TrainingImage]], method: &Method) -> String {
+    let mut hash = Sha256::new();
+    for images in parts {
+        hash.update(images.len().to_le_bytes());
+        for image in *images {
+            hash.update(image.size.0.to_le_bytes());
+            hash.update(image.repeat.to_le_bytes());
+            image.planes.iter().for_each(|plane| hash.update(plane));
+        }
+    }
+    hash.update(method.description());
+    format!("{:x}", hash.finalize())
+}
+
+/// The first of the skipped files, for an error.
+fn listed(skipped: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let shown: Vec<_> = skipped
+        .iter()
+        .take(SHOWN)
+        .map(|s| format!("\n  {s}"))
+        .collect();
+    match skipped.len() {
+        0 => String::new(),
+        n => format!("; {n} skipped:{}", shown.concat()),
+    }
+}
+
+fn draw(recipe: &Recipe, channels: Channels) -> Vec<TrainingImage> {
+    let image = |index: usize| {
+        let picture = drawn::picture(recipe.train.seed, index);
+        TrainingImage::new(&format!("drawn {index}"), &picture, channels, 1.0)
+    };
+    (0..recipe.data.drawn).into_par_iter().map(image).collect()
+}
+
+fn read_dir(dir: &Dir, channels: Channels) -> Result<Vec<Result<TrainingImage>>> {
+    let mut files = Vec::new();
+    walk(&dir.path, &mut files, &mut HashSet::new())?;
+    files.sort();
+    ensure!(
+        !files.is_empty(),
+        "{} holds no picture ({})",
+        dir.path.display(),
+        EXTENSIONS.join(", ")
+    );
+    let read = |path: &PathBuf| {
+        let picture = Image::open(path)?;
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        Ok(TrainingImage::new(
+            &name.to_string_lossy(),
+            &picture,
+            channels,
+            dir.repeat,
+        ))
+    };
+    Ok(files.par_iter().map(read).collect())
+}
+
+/// Collects the picture files below `dir`. `seen` holds the folders visited,
+/// because links can lead in circles.
+fn walk(dir: &Path, files: &mut Vec<PathBuf>, seen: &mut HashSet<PathBuf>) -> Result<()> {
+    let context = || format!("cannot read the folder {}", dir.display());
+    if !seen.insert(dir.canonicalize().with_context(context)?) {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(dir).with_context(context)? {
+        let path = entry.with_context(context)?.path();
+        if path.is_dir() {
+            walk(&path, files, seen)?;
+        } else if is_picture(&path) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str());
+    extension.is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))
+}
+
+/// Holds pictures back by a hash of their names: the choice depends neither
+/// on their order nor, with a fraction, on the other pictures.
+fn split(images: Vec<TrainingImage>, validation: f64) -> (Vec<TrainingImage>, Vec<TrainingImage>) {
+    let mut ranked: Vec<(u64, usize)> = images
+        .iter()
+        .map(|i| spread(fnv(&i.name)))
+        .zip(0..)
+        .collect();
+    ranked.sort_by(|a, b| (a.0, &images[a.1].name).cmp(&(b.0, &images[b.1].name)));
+    let below = |fraction: f64| {
+        let limit = (fraction * u64::MAX as f64) as u64;
+        ranked
+            .iter()
+            .take_while(|(hash, _)| *hash < limit)
+            .count()
+            .max(1)
+    };
+    let wanted = match validation {
+        v if v <= 0.0 => 0,
+        v if v < 1.0 => below(v),
+        v => v as usize,
+    };
+    let count = wanted.min(images.len() / 2);
+    let chosen: HashSet<usize> = ranked[..count].iter().map(|r| r.1).collect();
+    let (mut train, mut held_back) = (Vec::new(), Vec::new());
+    for (index, image) in images.into_iter().enumerate() {
+        let part = if chosen.contains(&index) {
+            &mut held_back
+        } else {
+            &mut train
+        };
+        part.push(image);
+    }
+    (train, held_back)
+}
+
+/// Spreads a hash evenly: FNV leaves the upper bits of short names alike.
+/// (Finaliser of Stafford's "Mix13", as in SplitMix64.)
+fn spread(hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::Overrides;
+
+    fn folder(path: &Path) -> Dir {
+        Dir {
+            path: path.to_owned(),
+            repeat: 1.0,
+        }
+    }
+
+    fn recipe(dir: &Path) -> Recipe {
+        let mut recipe = crate::data::tests::recipe();
+        recipe.data.dirs = vec![folder(dir)];
+        recipe
+    }
+
+    fn save(path: &Path, width: usize, height: usize) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut picture = Image::new(width, height, 3);
+        picture
+            .data
+            .iter_mut()
+            .enumerate()
+            .for_each(|(i, v)| *v = (i * 31 % 251) as u8);
+        picture.save(path).unwrap();
+    }
+
+    fn names(images: &[TrainingImage]) -> Vec<&str> {
+        images.iter().map(|i| i.name.as_str()).collect()
+    }
+
+    #[test]
+    fn reads_a_tree_and_names_what_it_skips() {
+        let dir = tempfile::tempdir().unwrap();
+        save(&dir.path().join("a/one.png"), 40, 50);
+        save(&dir.path().join("a/b/two.JPG"), 64, 64);
+        save(&dir.path().join("tiny.bmp"), 31, 64);
+        std::fs::write(dir.path().join("broken.webp"), b"RIFFxxxx").unwrap();
+        std::fs::write(dir.path().join("notes.txt"), b"no picture").unwrap();
+        let dataset = Dataset::load(&recipe(dir.path()), Channels::Rgb).unwrap();
+        assert_eq!(dataset.train.len() + dataset.held_back.len(), 2);
+        assert_eq!(dataset.skipped.len(), 2);
+        assert!(
+            dataset.skipped.iter().any(|s| s.contains("broken.webp")),
+            "{:?}",
+            dataset.skipped
+        );
+        assert!(
+            dataset
+                .skipped
+                .iter()
+                .any(|s| s.contains("tiny.bmp: 31x64"))
+        );
+    }
+
+    #[test]
+    fn refuses_folders_without_pictures() {
+        let dir = tempfile::tempdir().unwrap();
+        let problem = |path: &Path| {
+            let error = Dataset::load(&recipe(path), Channels::Luma).unwrap_err();
+            format!("{error:#}")
+        };
+        let error = problem(dir.path());
+        assert!(
+            error.contains("holds no picture") && error.contains("png"),
+            "{error}"
+        );
+        let error = problem(&dir.path().join("missing"));
+        assert!(error.contains("missing"), "{error}");
+        save(&dir.path().join("tiny.png"), 9, 9);
+        let error = problem(dir.path());
+        assert!(
+            error.contains("no usable picture") && error.contains("tiny.png"),
+            "{error}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_in_circles_end() {
+        let dir = tempfile::tempdir().unwrap();
+        save(&dir.path().join("one.png"), 40, 50);
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("again")).unwrap();
+        let dataset = Dataset::load(&recipe(dir.path()), Channels::Luma).unwrap();
+        assert_eq!(names(&dataset.train), ["one.png"]);
+    }
+
+    #[test]
+    fn the_split_depends_on_names_only() {
+        let picture = Image::new(8, 8, 1);
+        let image =
+            |i: usize| TrainingImage::new(&format!("{i}.png"), &picture, Channels::Luma, 1.0);
+        for validation in [0.2, 5.0] {
+            let forward = split((0..50).map(image).collect(), validation).1;
+            let mut backward = split((0..50).rev().map(image).collect(), validation).1;
+            backward.reverse();
+            assert_eq!(forward, backward);
+            assert!((3..20).contains(&forward.len()), "{}", forward.len());
+        }
+        // With a fraction, further pictures change nothing for the others.
+        let few: HashSet<String> = split((0..50).map(image).collect(), 0.2)
+            .1
+            .into_iter()
+            .map(|i| i.name)
+            .collect();
+        let many = split((0..90).map(image).collect(), 0.2).1;
+        let early: HashSet<String> = many
+            .into_iter()
+            .map(|i| i.name)
+            .filter(|n| n.len() < 7 && n[..n.len() - 4].parse::<usize>().unwrap() < 50)
+            .collect();
+        assert_eq!(few, early);
+        assert_eq!(split((0..3).map(image).collect(), 0.0).1.len(), 0);
+        assert_eq!(split(vec![image(0)], 10.0).1.len(), 0);
+    }
+
+    #[test]
+    fn a_scale_without_pictures_is_named() {
+        let mut flags = Overrides::default();
+        flags
+            .set("model", "name", Some("espcn"))
+            .set("data", "drawn", Some(4))
+            .set("data", "patch", Some(40));
+        let recipe = Recipe::resolve(None, &flags).unwrap();
+        let error = Dataset::load(&recipe, Channels::Luma).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(
+            error.contains("scale 7 needs") && error.contains("280x280"),
+            "{error}"
+        );
+    }
+}

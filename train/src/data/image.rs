@@ -1,0 +1,107 @@
+//! A training picture in memory.
+
+use crate::degrade::raster::{Raster, reflected};
+use crate::degrade::{Plane, cropped};
+use srfilter::Scale;
+use srfilter::frame::Image;
+use srfilter::models::Channels;
+
+/// Largest sample value.
+pub(super) const PEAK: f32 = 255.0;
+
+/// One picture in memory, as the network's planes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingImage {
+    /// File name without folders.
+    pub name: String,
+    /// Width and height in pixels.
+    pub size: (usize, usize),
+    /// One plane of luma, or red, green and blue.
+    pub planes: Vec<Vec<u8>>,
+    /// How many times it counts.
+    pub repeat: f64,
+}
+
+impl TrainingImage {
+    /// Takes the planes that a network wants from a picture.
+    pub fn new(name: &str, picture: &Image, channels: Channels, repeat: f64) -> Self {
+        let planes = match channels {
+            // Luma is 16 to 235: adding a half rounds it.
+            Channels::Luma => vec![picture.luma().iter().map(|y| (y + 0.5) as u8).collect()],
+            Channels::Rgb => {
+                let rgb = picture.to_rgb();
+                let plane = |i: usize| rgb.data.iter().skip(i).step_by(3).copied().collect();
+                (0..3).map(plane).collect()
+            }
+        };
+        Self {
+            name: name.to_owned(),
+            size: (picture.width, picture.height),
+            planes,
+            repeat,
+        }
+    }
+
+    /// A plane, cut to what the scale divides evenly.
+    pub fn plane(&self, index: usize, scale: Scale) -> Plane<'_> {
+        Plane {
+            data: &self.planes[index],
+            stride: self.size.0,
+            size: cropped(self.size, scale),
+        }
+    }
+
+    /// A part of the picture that may reach beyond it, where it is mirrored.
+    pub fn window(&self, left: isize, top: isize, size: (usize, usize)) -> Raster {
+        let (width, height) = self.size;
+        let columns: Vec<usize> = (0..size.0 as isize)
+            .map(|x| reflected(left + x, width))
+            .collect();
+        let rows = || (0..size.1 as isize).map(|y| reflected(top + y, height) * width);
+        let cut = |plane: &Vec<u8>| {
+            let row = |row: usize| {
+                columns
+                    .iter()
+                    .map(move |x| f32::from(plane[row + x]) / PEAK)
+            };
+            rows().flat_map(row).collect()
+        };
+        Raster {
+            size,
+            planes: self.planes.iter().map(cut).collect(),
+        }
+    }
+
+    /// The middle of the picture, at most `side` pixels wide and high.
+    pub fn center(&self, side: usize) -> Self {
+        let start = |length: usize| length.saturating_sub(side) / 2;
+        let (x, y) = (start(self.size.0), start(self.size.1));
+        let size = (self.size.0.min(side), self.size.1.min(side));
+        let cut = |plane: &Vec<u8>| {
+            let rows = plane.chunks_exact(self.size.0).skip(y).take(size.1);
+            rows.flat_map(|row| row[x..x + size.0].iter().copied())
+                .collect()
+        };
+        Self {
+            name: self.name.clone(),
+            size,
+            planes: self.planes.iter().map(cut).collect(),
+            repeat: self.repeat,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grey_files_fill_three_planes() {
+        let mut picture = Image::new(2, 1, 1);
+        picture.data = vec![0, 255];
+        let rgb = TrainingImage::new("g", &picture, Channels::Rgb, 1.0);
+        assert_eq!(rgb.planes, vec![vec![0, 255]; 3]);
+        let luma = TrainingImage::new("g", &picture, Channels::Luma, 1.0);
+        assert_eq!(luma.planes, vec![vec![16, 235]]);
+    }
+}

@@ -1,0 +1,64 @@
+//! Batches ahead of the training.
+
+use super::dataset::Dataset;
+use super::patch::{Part, Plan};
+use anyhow::{Context, Result};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+/// Batches that are prepared ahead of the training.
+const AHEAD: usize = 4;
+
+/// Prepares batches in a thread of its own, a few ahead of the training.
+#[derive(Debug)]
+pub struct Feeder(Receiver<Result<Vec<Part>>>);
+
+impl Feeder {
+    /// Starts with the batch of `step`.
+    pub fn start(plan: Plan, dataset: Arc<Dataset>, step: u64) -> Self {
+        let (sender, receiver) = sync_channel(AHEAD);
+        std::thread::spawn(move || {
+            let batches = (step..).map(|step| plan.batch(&dataset.train, step));
+            // Ends when the training does, which drops the receiver.
+            let mut sent = batches.map(|batch| sender.send(batch));
+            let _ = sent.find(Result::is_err);
+        });
+        Self(receiver)
+    }
+
+    /// The next batch.
+    ///
+    /// # Errors
+    ///
+    /// A degradation that fails.
+    pub fn next(&self) -> Result<Vec<Part>> {
+        self.0
+            .recv()
+            .context("the thread that prepares batches ended")?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::tests::recipe;
+    use srfilter::models::Channels;
+
+    #[test]
+    fn batches_depend_on_seed_and_step_only() {
+        let recipe = recipe();
+        let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
+        let plan = Plan::new(&recipe).unwrap();
+        let feeder = Feeder::start(plan.clone(), Arc::clone(&dataset), 5);
+        let fed = [feeder.next().unwrap(), feeder.next().unwrap()];
+        assert_eq!(
+            fed,
+            [5, 6].map(|step| plan.batch(&dataset.train, step).unwrap())
+        );
+        assert_ne!(fed[0], fed[1]);
+        let mut other = recipe.clone();
+        other.train.seed += 1;
+        let other = Plan::new(&other).unwrap();
+        assert_ne!(other.batch(&dataset.train, 5).unwrap(), fed[0]);
+    }
+}

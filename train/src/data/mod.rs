@@ -1,0 +1,27 @@
+//! Training pictures, and the batches of patches cut from them.
+
+mod augment;
+mod dataset;
+mod image;
+mod loader;
+mod patch;
+
+pub use self::image::TrainingImage;
+pub use dataset::Dataset;
+pub use loader::Feeder;
+pub use patch::{Part, Plan, steps_per_epoch};
+
+#[cfg(test)]
+mod tests {
+    use crate::recipe::{Overrides, Recipe};
+
+    /// Settings of small batches of drawn pictures.
+    pub(super) fn recipe() -> Recipe {
+        let mut flags = Overrides::default();
+        flags
+            .set("data", "drawn", Some(12))
+            .set("data", "patch", Some(32));
+        flags.set("train", "scales", Some(vec!["2", "3/2"]));
+        Recipe::resolve(None, &flags).unwrap()
+    }
+}

@@ -1,0 +1,465 @@
+//! Batches of patches that are cut from pictures.
+
+use super::augment::Turn;
+use super::image::{PEAK, TrainingImage};
+use crate::degrade::raster::Raster;
+use crate::degrade::{Bicubic, Method, Windowed, cropped};
+use crate::recipe::{PerStep, Recipe};
+use anyhow::Result;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use srfilter::Scale;
+use srfilter::frame::resample::Region;
+use srfilter::models::Upsampling;
+
+/// What of a picture surrounds a patch that is degraded by windows, in small
+/// samples.
+const MARGIN: usize = 8;
+
+/// How the patches of one scale are cut.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Cut {
+    pub(super) scale: Scale,
+    /// How often the scale is drawn or, with all scales a step, the factor of its loss.
+    weight: f64,
+    /// What a network of this scale takes.
+    works_at: Upsampling,
+    /// Side of a patch in samples that the network takes.
+    patch: usize,
+}
+
+impl Cut {
+    /// Side of a patch in pixels of the picture.
+    pub(super) fn side(&self) -> usize {
+        self.patch * self.works_at.factor()
+    }
+
+    /// Whether a patch fits into what the scale leaves of the picture.
+    pub(super) fn fits(&self, image: &TrainingImage) -> bool {
+        let (width, height) = cropped(image.size, self.scale);
+        width.min(height) >= self.side()
+    }
+
+    /// Running sums of area times repetition: pictures are drawn in
+    /// proportion, and those that are too small never.
+    fn cumulative(&self, images: &[TrainingImage]) -> Vec<f64> {
+        let weight = |image: &TrainingImage| match self.fits(image) {
+            true => (image.size.0 * image.size.1) as f64 * image.repeat,
+            false => 0.0,
+        };
+        let sums = images.iter().scan(0.0, |sum, image| {
+            *sum += weight(image);
+            Some(*sum)
+        });
+        sums.collect()
+    }
+}
+
+/// The patches that a recipe asks for, scale by scale.
+pub(super) fn cuts(recipe: &Recipe) -> Result<Vec<Cut>> {
+    let (train, architecture) = (&recipe.train, recipe.architecture()?);
+    let weights = train.scale_weights.iter().copied();
+    let weights = weights.chain(std::iter::repeat(1.0));
+    let cut = |(&scale, weight)| Cut {
+        scale,
+        weight,
+        works_at: architecture.upsampling(scale),
+        patch: recipe.data.patch,
+    };
+    Ok(train.scales.iter().zip(weights).map(cut).collect())
+}
+
+/// Patches of one scale.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// The scale.
+    pub scale: Scale,
+    /// Factor of the loss.
+    pub weight: f64,
+    /// (batch, channels, patch, patch): what the network takes, 0 to 1.
+    pub input: Vec<f32>,
+    /// What it should make of that: for networks at the input's resolution as
+    /// many times as wide and as high as they enlarge.
+    pub target: Vec<f32>,
+    /// The same of the picture as it was, where the target is sharpened.
+    pub real: Vec<f32>,
+}
+
+/// What is cut from a picture, and how it is turned.
+#[derive(Debug, Clone, Copy)]
+struct Pick {
+    /// Number of the picture.
+    image: usize,
+    /// Where the patch begins, in samples that the network takes.
+    x: usize,
+    y: usize,
+    turn: Turn,
+}
+
+/// How batches are cut.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    cuts: Vec<Cut>,
+    per_step: PerStep,
+    batch: usize,
+    seed: u32,
+    method: Method,
+}
+
+impl Plan {
+    /// The batches that a recipe asks for.
+    ///
+    /// # Errors
+    ///
+    /// A recipe of an unknown model, a degradation that cannot be had.
+    pub fn new(recipe: &Recipe) -> Result<Self> {
+        Ok(Self {
+            cuts: cuts(recipe)?,
+            per_step: recipe.train.scales_per_step,
+            batch: recipe.train.batch_size,
+            seed: recipe.train.seed,
+            method: Method::new(&recipe.data)?,
+        })
+    }
+
+    /// The batch of one step: the same whenever it is asked for.
+    ///
+    /// # Errors
+    ///
+    /// A degradation that fails.
+    pub fn batch(&self, images: &[TrainingImage], step: u64) -> Result<Vec<Part>> {
+        let mut rng = ChaCha8Rng::seed_from_u64(u64::from(self.seed));
+        // Every step has a stream of random numbers to itself.
+        rng.set_stream(step + 1);
+        let cuts = self.draw_scales(&mut rng);
+        let part = |cut| self.part(images, &cut, &mut rng);
+        cuts.into_iter().map(part).collect()
+    }
+
+    fn draw_scales(&self, rng: &mut ChaCha8Rng) -> Vec<Cut> {
+        let PerStep::Number(count) = self.per_step else {
+            return self.cuts.clone();
+        };
+        let mut left = self.cuts.clone();
+        let mut drawn = Vec::with_capacity(count);
+        while drawn.len() < count && !left.is_empty() {
+            let total: f64 = left.iter().map(|cut| cut.weight).sum();
+            let mut ball = rng.random::<f64>() * total;
+            let hit = left.iter().position(|cut| {
+                ball -= cut.weight;
+                ball < 0.0
+            });
+            let cut = left.swap_remove(hit.unwrap_or(left.len() - 1));
+            drawn.push(Cut { weight: 1.0, ..cut });
+        }
+        drawn
+    }
+
+    fn part(&self, images: &[TrainingImage], cut: &Cut, rng: &mut ChaCha8Rng) -> Result<Part> {
+        let cumulative = cut.cumulative(images);
+        let total = cumulative.last().copied().unwrap_or(0.0);
+        let mut part = Part {
+            scale: cut.scale,
+            weight: cut.weight,
+            input: Vec::new(),
+            target: Vec::new(),
+            real: Vec::new(),
+        };
+        let picks: Vec<Pick> = (0..self.batch)
+            .map(|_| {
+                let ball = rng.random::<f64>() * total;
+                let index = cumulative.partition_point(|&c| c <= ball);
+                cut.pick(index.min(images.len() - 1), images, rng)
+            })
+            .collect();
+        match &self.method {
+            Method::Bicubic(kind) => {
+                for pick in picks {
+                    cut.append(&images[pick.image], pick, *kind, &mut part);
+                }
+            }
+            Method::Windowed(how) => cut.append_windowed(images, &picks, how, rng, &mut part)?,
+        }
+        Ok(part)
+    }
+}
+
+impl Cut {
+    /// A patch somewhere in a picture.
+    fn pick(&self, image: usize, images: &[TrainingImage], rng: &mut ChaCha8Rng) -> Pick {
+        let (width, height) = cropped(images[image].size, self.scale);
+        let factor = self.works_at.factor();
+        Pick {
+            image,
+            x: rng.random_range(0..=width / factor - self.patch),
+            y: rng.random_range(0..=height / factor - self.patch),
+            turn: Turn(rng.random_range(0..8)),
+        }
+    }
+
+    /// Appends a patch that is degraded sample by sample.
+    fn append(&self, image: &TrainingImage, pick: Pick, kind: Bicubic, part: &mut Part) {
+        let Pick { x, y, turn, .. } = pick;
+        let (scale, patch, factor) = (self.scale, self.patch, self.works_at.factor());
+        let region = |factor: usize| Region {
+            x: factor * x..factor * (x + patch),
+            y: factor * y..factor * (y + patch),
+        };
+        let (seen, made) = (region(1), region(factor));
+        for index in 0..image.planes.len() {
+            let plane = image.plane(index, scale);
+            let input: Vec<f32> = match self.works_at {
+                Upsampling::Pre => plane.degraded(scale, kind, &seen),
+                Upsampling::Post(_) => {
+                    let small = plane.shrunk(scale, kind, &seen);
+                    small.into_iter().map(f32::from).collect()
+                }
+            };
+            let original = plane.part(&made.x, &made.y).map(f32::from);
+            let scaled = |samples: Vec<f32>| samples.into_iter().map(|v| v / PEAK).collect();
+            let (input, original): (Vec<f32>, Vec<f32>) =
+                (scaled(input), scaled(original.collect()));
+            turn.append(&input, patch, &mut part.input);
+            turn.append(&original, patch * factor, &mut part.target);
+        }
+    }
+
+    /// Appends patches whose surroundings are degraded with them.
+    fn append_windowed(
+        &self,
+        images: &[TrainingImage],
+        picks: &[Pick],
+        how: &Windowed,
+        rng: &mut ChaCha8Rng,
+        part: &mut Part,
+    ) -> Result<()> {
+        let windows: Vec<Window> = picks.iter().map(|pick| Window::of(self, pick)).collect();
+        let cut = |(pick, window): (&Pick, &Window)| {
+            let (left, top) = window.corner;
+            images[pick.image].window(left, top, window.size)
+        };
+        let real: Vec<Raster> = picks.iter().zip(&windows).map(cut).collect();
+        let targets: Vec<Option<Raster>> = real.par_iter().map(|large| how.target(large)).collect();
+        let large: Vec<Raster> = real
+            .iter()
+            .zip(&targets)
+            .map(|(real, target)| target.as_ref().unwrap_or(real).clone())
+            .collect();
+        let sizes: Vec<_> = windows.iter().map(|window| window.small).collect();
+        let small = how.shrunk(&large, &sizes, rng)?;
+        let (patch, side) = (self.patch, self.side());
+        for (i, (window, pick)) in windows.iter().zip(picks).enumerate() {
+            let ((left, top), (x, y)) = (window.offset, window.small_offset);
+            let input = match self.works_at {
+                Upsampling::Pre => how
+                    .enlarged(&small[i], window.size)
+                    .crop(left, top, patch, patch),
+                Upsampling::Post(_) => small[i].crop(x, y, patch, patch),
+            };
+            let turn = |raster: &Raster, side: usize, out: &mut Vec<f32>| {
+                raster
+                    .planes
+                    .iter()
+                    .for_each(|plane| pick.turn.append(plane, side, out));
+            };
+            turn(&input, patch, &mut part.input);
+            turn(
+                &large[i].crop(left, top, side, side),
+                side,
+                &mut part.target,
+            );
+            if targets[i].is_some() {
+                turn(&real[i].crop(left, top, side, side), side, &mut part.real);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A patch and its surroundings, in large samples and in small ones.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    /// Where it begins, perhaps before the picture does.
+    corner: (isize, isize),
+    /// Its width and height, which the scale divides evenly.
+    size: (usize, usize),
+    /// Width and height when made small.
+    small: (usize, usize),
+    /// Where the patch begins in it.
+    offset: (usize, usize),
+    /// The same in small samples, for networks at the input's resolution.
+    small_offset: (usize, usize),
+}
+
+impl Window {
+    fn of(cut: &Cut, pick: &Pick) -> Self {
+        let (num, den) = (cut.scale.num() as usize, cut.scale.den() as usize);
+        let factor = cut.works_at.factor();
+        // What lies around the patch begins and ends evenly.
+        let axis = |start: usize| {
+            let (start, end) = (factor * start, factor * (start + cut.patch));
+            let before = start % num + MARGIN * num;
+            let after = end.next_multiple_of(num) - end + MARGIN * num;
+            let length = before + (end - start) + after;
+            (start as isize - before as isize, length, before)
+        };
+        let (x, y) = (axis(pick.x), axis(pick.y));
+        let small = |length: usize| length / num * den;
+        Self {
+            corner: (x.0, y.0),
+            size: (x.1, y.1),
+            small: (small(x.1), small(y.1)),
+            offset: (x.2, y.2),
+            small_offset: (small(x.2), small(y.2)),
+        }
+    }
+}
+
+/// Steps that see about as many pixels as all pictures have.
+///
+/// # Errors
+///
+/// A recipe of an unknown model.
+pub fn steps_per_epoch(images: &[TrainingImage], recipe: &Recipe) -> Result<u64> {
+    let cuts = cuts(recipe)?;
+    let weights: f64 = cuts.iter().map(|cut| cut.weight).sum();
+    // Mean over the scales as they are drawn.
+    let mean = |of: &dyn Fn(&Cut) -> f64| -> f64 {
+        cuts.iter().map(|cut| cut.weight * of(cut)).sum::<f64>() / weights
+    };
+    let total = mean(&|cut| cut.cumulative(images).last().copied().unwrap_or(0.0));
+    let area = mean(&|cut| (cut.side() * cut.side()) as f64);
+    let pixels = recipe.train.batch_size as f64 * area;
+    Ok(((total / pixels).ceil() as u64).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Dataset;
+    use crate::data::tests::recipe;
+    use crate::recipe::Overrides;
+    use srfilter::frame::resample::Resampler;
+    use srfilter::models::Channels;
+
+    fn root_mean_square(a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len());
+        let sum: f32 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
+        (sum / a.len() as f32).sqrt()
+    }
+
+    #[test]
+    fn scales_are_drawn_by_weight() {
+        let mut recipe = recipe();
+        recipe.train.scale_weights = vec![3.0, 1.0];
+        let plan = Plan::new(&recipe).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let hits = (0..1000).filter(|_| plan.draw_scales(&mut rng)[0].scale == Scale::whole(2));
+        assert!((700..800).contains(&hits.count()));
+        recipe.train.scales_per_step = PerStep::Number(2);
+        let plan = Plan::new(&recipe).unwrap();
+        assert_eq!(plan.draw_scales(&mut rng).len(), 2);
+    }
+
+    /// Small patches and what they were made of lie on each other, at the
+    /// border too, and pictures that are too small for a scale serve others.
+    #[test]
+    fn patches_at_the_inputs_resolution_are_small() {
+        let mut flags = Overrides::default();
+        flags
+            .set("model", "name", Some("espcn"))
+            .set("data", "drawn", Some(4))
+            .set("data", "patch", Some(8))
+            .set("train", "scales", Some(vec!["2", "3", "8"]))
+            .set("train", "scales_per_step", Some(3))
+            .set("train", "batch_size", Some(20));
+        let recipe = Recipe::resolve(None, &flags).unwrap();
+        let mut images = Dataset::load(&recipe, Channels::Luma).unwrap().train;
+        images[0] = images[0].center(60);
+        assert!(images[0].size == (60, 60) && images.len() == 2);
+        for part in Plan::new(&recipe).unwrap().batch(&images, 3).unwrap() {
+            let factor = part.scale.num() as usize;
+            assert_eq!(part.input.len(), 20 * 8 * 8);
+            let side = 8 * factor;
+            assert_eq!(part.target.len(), 20 * side * side);
+            let patches = part.input.chunks(8 * 8);
+            for (small, large) in patches.zip(part.target.chunks(side * side)) {
+                let small_mean = small.iter().sum::<f32>() / 64.0;
+                let large_mean = large.iter().sum::<f32>() / (side * side) as f32;
+                assert!((small_mean - large_mean).abs() < 0.06, "x{}", part.scale);
+                // The whole patch made small again differs at its border only.
+                let large: Vec<f64> = large.iter().map(|&v| f64::from(v)).collect();
+                let again = Resampler::resize((side, side), (8, 8)).apply(&large);
+                for i in (16..48).filter(|i| (2..6).contains(&(i % 8))) {
+                    let difference = (again[i] - f64::from(small[i])).abs();
+                    assert!(difference < 0.51 / 255.0, "x{} {i}", part.scale);
+                }
+            }
+        }
+        let cut = cuts(&recipe).unwrap()[2];
+        assert_eq!(cut.cumulative(&images), [0.0, 256.0 * 256.0]);
+    }
+
+    /// The same patches by windows and sample by sample: what is to be made is
+    /// the same, and what the network sees lies at the same place.
+    #[test]
+    fn windows_lie_where_their_patches_do() {
+        for (model, scale, patch) in [
+            ("srcnn", "3/2", 19),
+            ("srcnn", "3", 24),
+            ("srresnet", "2", 12),
+        ] {
+            let batch = |degradation: &str| {
+                let mut flags = Overrides::default();
+                flags
+                    .set("model", "name", Some(model))
+                    .set("data", "drawn", Some(3))
+                    .set("data", "patch", Some(patch))
+                    .set("data", "degradation", Some(degradation))
+                    .set("train", "scales", Some(vec![scale]))
+                    .set("train", "batch_size", Some(12));
+                let recipe = Recipe::resolve(None, &flags).unwrap();
+                let channels = recipe.architecture().unwrap().channels();
+                let dataset = Dataset::load(&recipe, channels).unwrap();
+                let plan = Plan::new(&recipe).unwrap();
+                let parts = plan.batch(&dataset.train, 7).unwrap();
+                assert_eq!(parts, plan.batch(&dataset.train, 7).unwrap());
+                parts.into_iter().next().unwrap()
+            };
+            let plain = batch("matlab");
+            for (degradation, near) in [("opencv", 0.06), ("realesrgan", 0.25)] {
+                let ours = batch(degradation);
+                assert!(root_mean_square(&ours.target, &plain.target) < 1e-6);
+                let off = root_mean_square(&ours.input, &plain.input);
+                assert!(off > 1e-3 && off < near, "{model} {degradation}: {off}");
+                // One sample further it fits less.
+                let moved =
+                    root_mean_square(&ours.input[2..], &plain.input[..plain.input.len() - 2]);
+                assert!(off < moved, "{model} {degradation}: {off} {moved}");
+                assert!(ours.real.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn sharpened_targets_come_with_what_they_were() {
+        let mut flags = Overrides::default();
+        flags
+            .set("model", "name", Some("srresnet"))
+            .set("data", "drawn", Some(3))
+            .set("data", "patch", Some(16))
+            .set("data", "degradation", Some("realesrgan"));
+        let part = |flags: &Overrides| {
+            let recipe = Recipe::resolve(None, flags).unwrap();
+            let dataset = Dataset::load(&recipe, Channels::Rgb).unwrap();
+            let parts = Plan::new(&recipe).unwrap().batch(&dataset.train, 1);
+            parts.unwrap().remove(0)
+        };
+        let plain = part(&flags);
+        let sharp = part(flags.set("data", "sharpen", Some(true)));
+        assert_eq!(sharp.real, plain.target);
+        let off = root_mean_square(&sharp.target, &plain.target);
+        assert!(off > 1e-3 && off < 0.2, "{off}");
+    }
+}
