@@ -4,8 +4,9 @@
 
 mod common;
 
-use common::{data, sr};
+use common::sr;
 use serde_json::Value;
+use testing::shared;
 
 /// PSNR of luma on Set5 in dB that the files of `yjn870/FSRCNN-pytorch` have
 /// in another implementation, under protocol y. The paper's network has
@@ -18,13 +19,9 @@ const TOLERANCE: f64 = 0.01;
 
 #[test]
 fn published_files_measure_as_elsewhere() {
-    let Some(data) = data() else { return };
-    let folder = data.join("weights/FSRCNN");
-    if !folder.is_dir() {
-        println!("skipped: there is no {}", folder.display());
+    let (Some(folder), Some(set5)) = (shared("weights/FSRCNN"), shared("test/Set5")) else {
         return;
-    }
-    let set5 = data.join("test/Set5");
+    };
     for (scale, expected) in SET5 {
         for extension in ["safetensors", "pth"] {
             let file = folder.join(format!("fsrcnn_x{scale}.{extension}"));

@@ -21,7 +21,7 @@ pub fn rate(train: &Train, at: Position) -> f64 {
         return train.lr * (at.step + 1) as f64 / (at.warmup + 1) as f64;
     }
     let lowest = train.min_lr.min(train.lr);
-    let dropped = |times: u64| (train.lr * libm::pow(train.lr_drop(), times as f64)).max(lowest);
+    let dropped = |times: u64| (train.lr * libm::pow(train.lr_gamma(), times as f64)).max(lowest);
     match train.schedule {
         Schedule::Constant => train.lr,
         Schedule::Cosine => {
@@ -30,7 +30,7 @@ pub fn rate(train: &Train, at: Position) -> f64 {
         }
         Schedule::Step => dropped(at.step / train.lr_drop_every.unwrap_or(u64::MAX)),
         Schedule::Milestones => {
-            let passed = train.lr_drop_at.iter().filter(|&&step| step <= at.step);
+            let passed = train.milestones.iter().filter(|&&step| step <= at.step);
             dropped(passed.count() as u64)
         }
         Schedule::Plateau => dropped(at.drops),
@@ -69,7 +69,9 @@ impl Course {
 
     /// Whether to stop before the end, because training gets nowhere.
     pub fn is_over(&self, train: &Train) -> bool {
-        train.stop_after.is_some_and(|most| self.stale >= most)
+        train
+            .early_stop_patience
+            .is_some_and(|most| self.stale >= most)
     }
 }
 
@@ -80,7 +82,7 @@ mod tests {
 
     fn train(change: impl Fn(&mut Train)) -> Train {
         let mut train = Recipe::resolve(None, &Overrides::default()).unwrap().train;
-        (train.lr, train.min_lr, train.lr_drop) = (1.0, 0.01, Some(0.5));
+        (train.lr, train.min_lr, train.lr_gamma) = (1.0, 0.01, Some(0.5));
         change(&mut train);
         train
     }
@@ -107,7 +109,7 @@ mod tests {
         let by_hand = [1.0, 0.5, 0.5, 0.25, 0.01];
         assert_eq!(rates(&step, &[9, 10, 19, 20, 90]), by_hand);
         let milestones = train(|t| {
-            (t.schedule, t.lr_drop_at) = (Schedule::Milestones, vec![10, 12, 50]);
+            (t.schedule, t.milestones) = (Schedule::Milestones, vec![10, 12, 50]);
         });
         let by_hand = [1.0, 0.5, 0.25, 0.125];
         assert_eq!(rates(&milestones, &[9, 11, 49, 50]), by_hand);
@@ -136,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_run_that_gets_nowhere_is_over() {
-        let early = train(|t| t.stop_after = Some(2));
+        let early = train(|t| t.early_stop_patience = Some(2));
         let mut course = Course::default();
         let over = [0.1, 0.0, 0.2, 0.1, 0.2].map(|gain| {
             course.note(gain, &early);

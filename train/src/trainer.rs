@@ -121,7 +121,7 @@ impl Trainer {
         if state.is_none() && recipe.model.init.is_none() {
             open_path(&architecture, &vars)?;
         }
-        if state.is_none() && !recipe.model.makes.is_empty() {
+        if state.is_none() && !recipe.model.fit_from.is_empty() {
             make(&architecture, &scales, &recipe.model, &vars)?;
         }
         check_patch(recipe, network.as_ref())?;
@@ -469,9 +469,9 @@ fn given(path: &Path, recipe: &Recipe, wanted: &Architecture) -> Result<(Store, 
             .map(|found| format!(" of {found:?}"))
             .unwrap_or_default()
     );
-    let store = match recipe.model.init_partly {
-        true => Store::partly_given(file.origin(), tensors, recipe.train.seed),
-        false => Store::given(file.origin(), tensors),
+    let store = match recipe.model.strict_init {
+        true => Store::given(file.origin(), tensors),
+        false => Store::partly_given(file.origin(), tensors, recipe.train.seed),
     };
     Ok((store, origin))
 }
@@ -507,7 +507,7 @@ fn make(architecture: &Architecture, scales: &Scales, model: &Model, vars: &Vars
     let network = architecture.build(&store.builder(), scales.clone())?;
     let hypernetwork = network
         .as_hypernetwork()
-        .context("makes: only a hypernetwork makes other networks")?;
+        .context("fit_from: only a hypernetwork generates other networks")?;
     let kind = architecture.generated_architecture();
     let open = |(&scale, path): (&Scale, &PathBuf)| {
         let file = Checkpoint::open(path)?;
@@ -515,12 +515,16 @@ fn make(architecture: &Architecture, scales: &Scales, model: &Model, vars: &Vars
             let (origin, found) = (file.origin(), card.architecture);
             ensure!(
                 found == *kind,
-                "makes: {origin} holds {found:?}, and {kind:?} is made"
+                "fit_from: {origin} holds {found:?}, and {kind:?} is generated"
             );
         }
         Ok((scale, file))
     };
-    let files = model.makes.iter().map(open).collect::<Result<Vec<_>>>()?;
+    let files = model
+        .fit_from
+        .iter()
+        .map(open)
+        .collect::<Result<Vec<_>>>()?;
     let wanted: Vec<_> = files
         .iter()
         .map(|(scale, file)| (*scale, file.tensors()))
@@ -528,11 +532,11 @@ fn make(architecture: &Architecture, scales: &Scales, model: &Model, vars: &Vars
     for (name, tensor) in hypernetwork.fit_generator(&wanted, model.init.is_none())? {
         let var = vars
             .get(&name)
-            .with_context(|| format!("makes: no parameter {name}"))?;
+            .with_context(|| format!("fit_from: no parameter {name}"))?;
         let same = var.shape() == tensor.shape();
         ensure!(
             same,
-            "makes: {name} is {:?}, not {:?}",
+            "fit_from: {name} is {:?}, not {:?}",
             var.shape(),
             tensor.shape()
         );

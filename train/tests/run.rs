@@ -434,7 +434,7 @@ fn a_run_that_gets_nowhere_ends_early() {
         .set("train", "lr", Some(1e-30))
         .set("train", "schedule", Some("constant"))
         .set("train", "validate_every", Some(5))
-        .set("train", "stop_after", Some(2));
+        .set("train", "early_stop_patience", Some(2));
     start(&options(dir.path(), flags)).unwrap();
     let path = dir.path().join("checkpoint/state.safetensors");
     assert_eq!(State::load(&path).unwrap().step, 15);
@@ -467,7 +467,7 @@ fn a_scale_begins_with_what_fits_of_another() {
     };
     let error = format!("{:#}", build(&flags).unwrap_err());
     assert!(error.contains("body.6.weight"), "{error}");
-    flags.set("model", "init_partly", Some(true));
+    flags.set("model", "strict_init", Some(false));
     let x4 = bits(&build(&flags).unwrap().tensors().into_iter().collect());
     let x2 = bits(&trainer.tensors().into_iter().collect());
     assert_eq!(x4["body.4.weight"], x2["body.4.weight"]);
@@ -572,16 +572,16 @@ fn a_hypernetwork_gives_networks_and_takes_them_back() {
             .set("train", "scales", Some(scales.to_vec()));
         flags
     };
-    let mut makes = toml::Table::new();
+    let mut fit_from = toml::Table::new();
     for scale in ["2", "4"] {
         let out = dir.path().join(scale);
         start(&options(&out, single(&[scale], target))).unwrap();
         let made = out.join("last.safetensors").to_str().unwrap().to_owned();
-        makes.insert(scale.to_owned(), made.into());
+        fit_from.insert(scale.to_owned(), made.into());
     }
     whole
         .set("model", "init", Some(file.to_str().unwrap()))
-        .set("model", "makes", Some(makes));
+        .set("model", "fit_from", Some(fit_from));
     let recipe = Recipe::resolve(None, &whole).unwrap();
     let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
     let trainer = Trainer::new(&recipe, &dataset, None).unwrap();
@@ -620,7 +620,7 @@ fn a_hypernetwork_gives_networks_and_takes_them_back() {
     other.set("model", "config", config(&plain));
     let error = problem(&options(&dir.path().join("other"), other));
     assert!(
-        error.contains("makes: ") && error.contains("residual: true"),
+        error.contains("fit_from: ") && error.contains("residual: true"),
         "{error}"
     );
 }

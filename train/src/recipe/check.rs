@@ -41,7 +41,10 @@ impl Recipe {
             ("whiten", train.whiten.unwrap_or(1.0)),
             ("clip_value", train.clip_value.unwrap_or(1.0)),
             ("lr_drop_every", train.lr_drop_every.unwrap_or(1) as f64),
-            ("stop_after", train.stop_after.unwrap_or(1) as f64),
+            (
+                "early_stop_patience",
+                train.early_stop_patience.unwrap_or(1) as f64,
+            ),
         ];
         let factors = train.lr_factors.values().map(|&f| ("lr_factors", f));
         let repeats = data.dirs.iter().map(|dir| ("repeat", dir.repeat));
@@ -83,7 +86,7 @@ impl Recipe {
             ("betas", beta1),
             ("betas", beta2),
             ("momentum", train.momentum()),
-            ("lr_drop", train.lr_drop()),
+            ("lr_gamma", train.lr_gamma()),
             ("ema", train.ema.unwrap_or(0.0)),
         ];
         for (name, value) in below_one {
@@ -112,12 +115,12 @@ impl Recipe {
         let is = |schedule: Schedule| train.schedule == schedule;
         let belongs = [
             (
-                "lr_drop",
-                train.lr_drop.is_some(),
+                "lr_gamma",
+                train.lr_gamma.is_some(),
                 falls.contains(&train.schedule),
             ),
             ("lr_drop_every", train.lr_drop_every.is_some(), is(step)),
-            ("lr_drop_at", !train.lr_drop_at.is_empty(), is(milestones)),
+            ("milestones", !train.milestones.is_empty(), is(milestones)),
             ("lr_patience", train.lr_patience.is_some(), is(plateau)),
         ];
         for (name, given, used) in belongs {
@@ -146,13 +149,13 @@ impl Recipe {
         );
         ensure!(
             !is(milestones)
-                || train.lr_drop_at.is_sorted_by(|a, b| a < b) && !train.lr_drop_at.is_empty(),
-            "the schedule milestones needs lr_drop_at, an ascending list of steps"
+                || train.milestones.is_sorted_by(|a, b| a < b) && !train.milestones.is_empty(),
+            "the schedule milestones needs the key milestones, an ascending list of steps"
         );
-        let judges = is(plateau) || train.stop_after.is_some();
+        let judges = is(plateau) || train.early_stop_patience.is_some();
         ensure!(
             !judges || self.data.validation > 0.0,
-            "the schedule plateau and stop_after go by validation: hold pictures back \
+            "the schedule plateau and early_stop_patience go by validation: hold pictures back \
              (validation above 0)"
         );
         Ok(())

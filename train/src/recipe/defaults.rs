@@ -72,8 +72,8 @@ fn default_sections(name: &str, config: &Table, drawn: bool) -> Result<(Model, D
     let model = Model {
         name: name.to_owned(),
         init: None,
-        init_partly: false,
-        makes: BTreeMap::new(),
+        strict_init: true,
+        fit_from: BTreeMap::new(),
         config: Table::new(),
     };
     let data = Data {
@@ -99,9 +99,9 @@ fn default_sections(name: &str, config: &Table, drawn: bool) -> Result<(Model, D
         lr,
         schedule,
         min_lr: lr / 100.0,
-        lr_drop: None,
+        lr_gamma: None,
         lr_drop_every: None,
-        lr_drop_at: Vec::new(),
+        milestones: Vec::new(),
         lr_patience: None,
         // A hypernetwork moves all of a layer's weights together: without
         // a slow start its ReLUs die, and what is left is bicubic.
@@ -113,7 +113,7 @@ fn default_sections(name: &str, config: &Table, drawn: bool) -> Result<(Model, D
         clip_value: None,
         whiten: None,
         ema: None,
-        stop_after: None,
+        early_stop_patience: None,
         loss: Loss::Mse,
         loss_weight: None,
         seed: 1,

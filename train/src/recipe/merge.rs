@@ -1,11 +1,19 @@
 //! Tables of settings, and how one is laid over another.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::Path;
 use toml::{Table, Value};
 
 /// Keys that state the run's length; a later source replaces all of them.
 const LENGTHS: [&str; 3] = ["steps", "epochs", "minutes"];
+
+/// Earlier names of keys, which remain valid: section, earlier name, name.
+const EARLIER_NAMES: [(&str, &str, &str); 4] = [
+    ("model", "makes", "fit_from"),
+    ("train", "lr_drop", "lr_gamma"),
+    ("train", "lr_drop_at", "milestones"),
+    ("train", "stop_after", "early_stop_patience"),
+];
 
 /// What flags of the command change in a recipe.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -53,4 +61,133 @@ pub(super) fn merge(base: &mut Table, over: &Table) {
 /// TOML errors end with a line break.
 pub(super) fn one_line(error: toml::de::Error) -> anyhow::Error {
     anyhow::anyhow!("{}", error.to_string().trim().replace('\n', " "))
+}
+
+/// Gives the keys of a recipe that have earlier names their present ones.
+///
+/// # Errors
+///
+/// A key that is there by both names.
+pub(super) fn rename_keys(recipe: &mut Table) -> Result<()> {
+    for (section, earlier, name) in EARLIER_NAMES {
+        rename_key(recipe, section, [earlier, name], Ok)?;
+    }
+    rename_key(recipe, "model", ["init_partly", "strict_init"], |value| {
+        let partly = value.as_bool();
+        let partly =
+            partly.with_context(|| format!("init_partly is true or false, not {value}"))?;
+        Ok((!partly).into())
+    })
+}
+
+fn rename_key(
+    recipe: &mut Table,
+    section: &str,
+    [earlier, name]: [&str; 2],
+    convert: impl Fn(Value) -> Result<Value>,
+) -> Result<()> {
+    let Some(table) = recipe.get_mut(section).and_then(Value::as_table_mut) else {
+        return Ok(());
+    };
+    let Some(value) = table.remove(earlier) else {
+        return Ok(());
+    };
+    if table.insert(name.to_owned(), convert(value)?).is_some() {
+        bail!("{section}.{name} is there twice: leave out {earlier}, its earlier name");
+    }
+    Ok(())
+}
+
+/// The text of a recipe with the earlier names of its keys: what its hash is
+/// taken of, so that recipes keep the hashes in the weights that they made.
+pub(super) fn with_earlier_names(text: &str) -> String {
+    let line = |line: &str| {
+        if line == "strict_init = false" {
+            return "init_partly = true\n".to_owned();
+        }
+        let earlier = EARLIER_NAMES.iter().find_map(|(section, earlier, name)| {
+            if line == format!("[{section}.{name}]") {
+                return Some(format!("[{section}.{earlier}]\n"));
+            }
+            let value = line.strip_prefix(name)?.strip_prefix(" = ")?;
+            Some(format!("{earlier} = {value}\n"))
+        });
+        earlier.unwrap_or_else(|| format!("{line}\n"))
+    };
+    text.lines().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::recipe::tests::resolve;
+    use crate::recipe::{Overrides, Recipe};
+    use sha2::{Digest, Sha256};
+
+    const EARLIER: &str = "[model]\ninit_partly = true\n[model.makes]\n2 = 'a'\n[train]\n\
+        schedule = 'milestones'\nlr_drop = 0.5\nlr_drop_at = [5, 9]\nstop_after = 3";
+    const PRESENT: &str = "[model]\nstrict_init = false\n[model.fit_from]\n2 = 'a'\n[train]\n\
+        schedule = 'milestones'\nlr_gamma = 0.5\nmilestones = [5, 9]\nearly_stop_patience = 3";
+
+    fn recipe(text: &str) -> Recipe {
+        resolve(text, &Overrides::default()).unwrap()
+    }
+
+    #[test]
+    fn earlier_names_of_keys_say_the_same() {
+        let recipe = recipe(PRESENT);
+        assert_eq!(self::recipe(EARLIER), recipe);
+        assert!(!recipe.model.strict_init && recipe.model.fit_from.len() == 1);
+        assert_eq!(recipe.train.milestones, [5, 9]);
+        let strict = self::recipe("[model]\ninit_partly = false");
+        assert_eq!(strict, self::recipe(""));
+        assert!(strict.model.strict_init);
+    }
+
+    #[test]
+    fn a_flag_overrides_a_key_by_its_earlier_name() {
+        let mut flags = Overrides::default();
+        flags
+            .set("train", "lr_gamma", Some(0.25))
+            .set("model", "init_partly", Some(false));
+        let recipe = resolve(EARLIER, &flags).unwrap();
+        assert_eq!(recipe.train.lr_gamma, Some(0.25));
+        assert!(recipe.model.strict_init);
+    }
+
+    #[test]
+    fn both_names_of_a_key_are_refused() {
+        for (text, expected) in [
+            (
+                "[train]\nlr_drop = 0.5\nlr_gamma = 0.5",
+                "train.lr_gamma is there twice",
+            ),
+            (
+                "[model]\ninit_partly = true\nstrict_init = false",
+                "leave out init_partly",
+            ),
+            ("[model]\ninit_partly = 1", "true or false, not 1"),
+        ] {
+            let error = format!("{:#}", resolve(text, &Overrides::default()).unwrap_err());
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_earlier_names() {
+        let recipe = recipe(PRESENT);
+        let text = recipe.to_toml().unwrap();
+        let earlier = [
+            ("strict_init = false", "init_partly = true"),
+            ("[model.fit_from]", "[model.makes]"),
+            ("lr_gamma = 0.5", "lr_drop = 0.5"),
+            ("\nmilestones = [5, 9]", "\nlr_drop_at = [5, 9]"),
+            ("early_stop_patience = 3", "stop_after = 3"),
+        ];
+        let earlier = earlier.iter().fold(text, |text, (name, earlier)| {
+            assert!(text.contains(name), "{text}");
+            text.replace(name, earlier)
+        });
+        let hash = format!("{:x}", Sha256::digest(earlier));
+        assert_eq!(recipe.sha256().unwrap(), hash);
+    }
 }

@@ -19,7 +19,7 @@ pub use train::{All, Optimizer, PerStep, Schedule, Train};
 
 use anyhow::{Context, Result};
 use defaults::with_defaults;
-use merge::{merge, one_line, read_table};
+use merge::{merge, one_line, read_table, rename_keys, with_earlier_names};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use srfilter::Scale;
@@ -56,8 +56,11 @@ impl Recipe {
             Some(path) => read_table(path)?,
             None => Table::new(),
         };
-        merge(&mut given, &overrides.0);
-        let resolve = || -> Result<Self> {
+        let mut resolve = || -> Result<Self> {
+            let mut overrides = overrides.0.clone();
+            rename_keys(&mut given)?;
+            rename_keys(&mut overrides)?;
+            merge(&mut given, &overrides);
             let recipe: Self = with_defaults(&given)?.try_into().map_err(one_line)?;
             recipe.check()?;
             Ok(recipe)
@@ -94,13 +97,14 @@ impl Recipe {
         toml::to_string(self).context("cannot write the recipe as TOML")
     }
 
-    /// SHA-256 of [`Recipe::to_toml`], in hexadecimal.
+    /// SHA-256 of [`Recipe::to_toml`] with the earlier names of keys, in
+    /// hexadecimal.
     ///
     /// # Errors
     ///
     /// As [`Recipe::to_toml`].
     pub fn sha256(&self) -> Result<String> {
-        let digest = Sha256::digest(self.to_toml()?.as_bytes());
+        let digest = Sha256::digest(with_earlier_names(&self.to_toml()?));
         Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 

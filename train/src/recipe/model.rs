@@ -19,17 +19,21 @@ pub struct Model {
     /// (`checkpoint/state.safetensors`); drawn at random if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
-    /// Whether only those of its tensors are taken that fit by name and shape,
-    /// and the others drawn: for x4 from x2.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub init_partly: bool,
-    /// Weights files of networks that a hypernetwork begins by making, one for
-    /// each scale.
+    /// Whether all tensors of `init` must fit. If not, those that do not fit by
+    /// name and shape are initialised at random: for x4 from x2.
+    #[serde(default = "yes", skip_serializing_if = "bool::clone")]
+    pub strict_init: bool,
+    /// Weights files of networks, one for each scale, to which a hypernetwork
+    /// is fitted before it is trained.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub makes: BTreeMap<Scale, PathBuf>,
+    pub fit_from: BTreeMap<Scale, PathBuf>,
     /// Settings of the architecture that differ from the table's.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub config: Table,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The table's architecture of that name, with `config` laid over its settings.

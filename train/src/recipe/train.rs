@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 const MOMENTUM: f64 = 0.9;
 
 /// Factor of the learning rate at a drop where none is given.
-const LR_DROP: f64 = 0.1;
+const LR_GAMMA: f64 = 0.1;
 
 /// Patience of the schedule `plateau` where none is given.
 const LR_PATIENCE: u64 = 5;
@@ -55,13 +55,13 @@ pub struct Train {
     /// What the learning rate is multiplied by when it drops (schedules
     /// `step`, `milestones`, `plateau`); a tenth if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lr_drop: Option<f64>,
+    pub lr_gamma: Option<f64>,
     /// Steps between drops of the schedule `step`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lr_drop_every: Option<u64>,
     /// Steps at which the schedule `milestones` drops, ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub lr_drop_at: Vec<u64>,
+    pub milestones: Vec<u64>,
     /// Validations without headway that the schedule `plateau` lets pass
     /// before it drops; 5 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,7 +91,7 @@ pub struct Train {
     pub ema: Option<f64>,
     /// Validations without a new best after which the run ends early.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stop_after: Option<u64>,
+    pub early_stop_patience: Option<u64>,
     /// The loss.
     pub loss: Loss,
     /// Factor of the loss, where others are added; 1 if absent, 0 for none.
@@ -119,8 +119,8 @@ impl Train {
     }
 
     /// What the learning rate is multiplied by when it drops.
-    pub fn lr_drop(&self) -> f64 {
-        self.lr_drop.unwrap_or(LR_DROP)
+    pub fn lr_gamma(&self) -> f64 {
+        self.lr_gamma.unwrap_or(LR_GAMMA)
     }
 
     /// Validations without headway before the schedule `plateau` drops.
@@ -169,7 +169,7 @@ pub enum Schedule {
     Cosine,
     /// Drops every `lr_drop_every` steps.
     Step,
-    /// Drops at each step of `lr_drop_at`.
+    /// Drops at each step of `milestones`.
     Milestones,
     /// Drops when more than `lr_patience` validations made no headway.
     Plateau,
