@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Clippy over the code of the features `cuda` and `cudnn`. srfilter's own kernels
+# Clippy and rustdoc over the code of the features `cuda` and `cudnn`. srfilter's own kernels
 # are compiled for real; in place of nvcc for candle's, which nothing links here,
 # scripts/lint-nvcc writes empty files.
 set -euo pipefail
@@ -12,7 +12,7 @@ toolkit=$target/cuda-toolkit
 scripts/cuda-toolkit.sh "$toolkit"
 . "$toolkit/env.sh"
 export NVCC=$PWD/scripts/lint-nvcc CARGO_TARGET_DIR=$target/cuda-lint
+features=srfilter/cudnn,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda
 # For release: there build scripts and macros are not optimised.
-cargo clippy --release --workspace --all-targets \
-    --features srfilter/cudnn,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda \
-    -- -D warnings
+cargo clippy --release --workspace --all-targets --features "$features" -- -D warnings
+RUSTDOCFLAGS=-Dwarnings cargo doc --release --no-deps --workspace --features "$features"

@@ -10,7 +10,7 @@
 //! spread of ImageNet and end in tanh.
 //!
 //! Batch normalisation is trained ([`Config::norm`]) and folded into the
-//! convolutions of the network that runs: [`Network::deployed`].
+//! convolutions of the network that runs: [`Network::reparameterized`].
 
 use crate::chain::{Chain, ChainLayer};
 use crate::models::detect::Detected;

@@ -303,7 +303,7 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// As [`Model::at`].
+    /// As [`Model::for_scale`].
     pub fn packed(&self, scale: Scale) -> Result<Option<Arc<PackedChain>>> {
         Ok(self.ready(scale)?.packed)
     }

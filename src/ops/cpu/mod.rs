@@ -1,8 +1,8 @@
 //! Convolution of `f32` planes on the CPU.
 //!
 //! The layers, from the bottom: vectors of one instruction set, the two inner
-//! loops over them, planes with borders, and in [`forward`](self::forward()),
-//! [`input_gradient`] and [`weight_gradient`] the division of the work among
+//! loops over them, planes with borders, and in `forward`,
+//! `input_gradient` and `weight_gradient` the division of the work among
 //! the threads of the current rayon pool. None of the results depends on the
 //! number of threads.
 
