@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test, on what scripts/build.sh builds. What only checked arithmetic
-# and sanitizers find is the business of scripts/sanitize.sh.
+# Runs every test, on what scripts/build.sh builds. `cargo test --workspace` runs
+# them with checked arithmetic and assertions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin
