@@ -1,7 +1,7 @@
 //! Hashes of upscaled frames: every model, pixel format and kind of scale, at
 //! every CPU level. A change of the library that is to keep results keeps
 //! `tests/frame_hashes.txt`; one that changes them rewrites it with
-//! `SRFILTER_WRITE_HASHES=1 cargo test --release --test frame_hashes`.
+//! `SRFILTER_WRITE_HASHES=1 cargo test --release --workspace --test frame_hashes`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;

@@ -4,7 +4,7 @@ use super::spec::UpscaleSpec;
 use crate::frame::Siting;
 use crate::frame::resample::{ResampleAxis, Resampler, SampleGrid};
 
-/// Resamples every component of a job's input to its output.
+/// The resamplers from input to output, one per component.
 pub(super) fn direct_resamplers(job: &UpscaleSpec) -> Vec<Resampler> {
     let components = job.input.format.components().iter();
     let siting = job.input.color.siting;

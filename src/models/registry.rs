@@ -197,7 +197,7 @@ macro_rules! files {
 pub static MODELS: &[ModelInfo] = &[
     ModelInfo {
         name: "hypersrcnn",
-        summary: "HyperSRCNN on luma: one file whose SRCNN weights are made for any scale",
+        summary: "HyperSRCNN on luma: one file that generates SRCNN weights for any scale",
         architecture: || Some(Architecture::HyperSrcnn(hypersrcnn::Config::default())),
         built_in: files!("hypersrcnn/weights.safetensors"),
     },

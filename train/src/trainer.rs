@@ -232,7 +232,7 @@ impl Trainer {
     }
 
     /// Whether there is nothing more to do: all steps are taken, or the last
-    /// validations made no headway.
+    /// validations brought no improvement.
     pub fn is_done(&self) -> bool {
         self.progress() >= 1.0 || self.course.is_over(&self.recipe.train)
     }

@@ -284,7 +284,7 @@ struct Window {
     corner: (isize, isize),
     /// Its width and height, which the scale divides evenly.
     size: (usize, usize),
-    /// Width and height when made small.
+    /// Width and height after downscaling.
     small: (usize, usize),
     /// Where the patch begins in it.
     offset: (usize, usize),

@@ -75,7 +75,7 @@ impl Plane<'_> {
         }
     }
 
-    /// Width and height when made small.
+    /// Width and height after downscaling.
     pub fn shrunk_size(&self, scale: Scale) -> (usize, usize) {
         let [x, y] = self.axes(scale);
         (x.full(), y.full())

@@ -1,4 +1,4 @@
-//! How small pictures are made of large ones.
+//! How low-resolution images are computed from the originals.
 //!
 //! Bicubic interpolation ([`bicubic`]) is computed for just the samples that
 //! a patch needs. All else goes by windows: a patch's surroundings, large

@@ -11,7 +11,7 @@ pub struct Data {
     /// of the enlarged picture, or of the small one for networks that work at
     /// the input's resolution.
     pub patch: usize,
-    /// How small pictures are made of large ones.
+    /// How low-resolution images are computed from the originals.
     pub degradation: Degradation,
     /// Whether the pictures to be made are sharpened, as Real-ESRGAN's are
     /// (degradation `realesrgan`). A discriminator sees them as they were.

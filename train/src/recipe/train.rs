@@ -171,6 +171,6 @@ pub enum Schedule {
     Step,
     /// Drops at each step of `milestones`.
     Milestones,
-    /// Drops when more than `lr_patience` validations made no headway.
+    /// Drops when more than `lr_patience` validations brought no improvement.
     Plateau,
 }
