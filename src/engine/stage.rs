@@ -288,7 +288,7 @@ impl Stage {
             });
             let shape = (corners.len(), input.len(), tile_height, tile_width);
             let tensor = Tensor::from_vec(seen.collect::<Vec<_>>(), shape, &self.device)?;
-            let made = ops::rounding(self.rounds, || self.network.forward(&tensor))?;
+            let made = ops::with_tf32(self.rounds, || self.network.forward(&tensor))?;
             let made = self.samples(&made, (corners.len(), output.len()), self.tile)?;
             let tiles = made.chunks_exact(made.len() / corners.len());
             for (&(left, top), made) in corners.iter().zip(tiles) {
@@ -358,7 +358,7 @@ impl Stage {
                 for column in (0..width).step_by(self.tile.0) {
                     let columns = column..(column + self.tile.0).min(width);
                     let seen = self.seen(input, &columns, &rows)?;
-                    let PartialOutput::NeedsMean(made) = ops::rounding(self.rounds, || {
+                    let PartialOutput::NeedsMean(made) = ops::with_tf32(self.rounds, || {
                         self.network.forward_part(&seen.tensor, &means)
                     })?
                     else {
@@ -426,8 +426,8 @@ impl Stage {
         let (width, _) = self.size();
         let Seen { tensor, kept, skip } = self.seen(input, &columns, &rows)?;
         let result = match means {
-            [] => ops::rounding(self.rounds, || self.network.forward(&tensor))?,
-            _ => match ops::rounding(self.rounds, || self.network.forward_part(&tensor, means))? {
+            [] => ops::with_tf32(self.rounds, || self.network.forward(&tensor))?,
+            _ => match ops::with_tf32(self.rounds, || self.network.forward_part(&tensor, means))? {
                 PartialOutput::Complete(result) => result,
                 PartialOutput::NeedsMean(_) => {
                     let problem = "a network takes more means than it says";

@@ -1,10 +1,10 @@
 //! Batch normalisation and PReLU with gradients: what candle makes of them
 //! takes several times as long as the convolutions around them.
 
+use super::context::stash_variable_grad;
 use super::conv::{values, with_values};
 #[cfg(feature = "cuda")]
 use super::cuda::layers::{self as cuda, Kind, Values, With};
-use super::tensors::given;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
@@ -259,8 +259,8 @@ impl CustomOp3 for Normalise {
         let of_bias = Tensor::from_iter(of_bias, bias.device())?;
         Ok((
             Some(Tensor::from_vec(of_x, x.shape(), x.device())?),
-            given(weight, Some(of_weight))?,
-            given(bias, Some(of_bias))?,
+            stash_variable_grad(weight, Some(of_weight))?,
+            stash_variable_grad(bias, Some(of_bias))?,
         ))
     }
 }
@@ -333,8 +333,12 @@ impl CustomOp3 for NormaliseOnGpu {
         with.sums = Values::of_tensor(&sums)?;
         let of_x = cuda::samples_of(Kind::NormaliseBack, x, &with)?;
         let [of_bias, of_weight] = [sums.get(0)?, sums.get(1)?];
-        let of_weight = given(weight, Some(of_weight))?;
-        Ok((Some(of_x), of_weight, given(bias, Some(of_bias))?))
+        let of_weight = stash_variable_grad(weight, Some(of_weight))?;
+        Ok((
+            Some(of_x),
+            of_weight,
+            stash_variable_grad(bias, Some(of_bias))?,
+        ))
     }
 }
 
@@ -409,7 +413,7 @@ impl CustomOp2 for Prelu {
             if sums.elem_count() != slope.elem_count() {
                 sums = sums.sum_all()?;
             }
-            let of_slope = given(slope, Some(sums.reshape(slope.shape())?))?;
+            let of_slope = stash_variable_grad(slope, Some(sums.reshape(slope.shape())?))?;
             return Ok((Some(of_x), of_slope));
         }
         let (batch, channels, height, width) = x.dims4()?;
@@ -439,7 +443,7 @@ impl CustomOp2 for Prelu {
         let of_slope = Tensor::from_vec(of_slope, slope.shape(), slope.device())?;
         Ok((
             Some(Tensor::from_vec(of_x, x.shape(), x.device())?),
-            given(slope, Some(of_slope))?,
+            stash_variable_grad(slope, Some(of_slope))?,
         ))
     }
 }

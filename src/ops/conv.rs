@@ -1,14 +1,12 @@
 //! Convolution of candle tensors.
 
+use super::context::{self, stash_variable_grad};
 use super::cpu::{self, Geometry, Kernels, Planes};
-use super::recorded;
-use super::tensors::given;
 use crate::cpu_level::{self, Level};
 use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail,
 };
 use serde::{Deserialize, Serialize};
-use std::cell::Cell;
 
 /// What lies around an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -90,14 +88,16 @@ pub fn conv2d(
     spec: ConvSpec,
 ) -> Result<Tensor> {
     let geometry = geometry(images, weights, bias, spec)?;
-    recorded::note(images, weights, spec);
+    context::record_conv(images, weights, spec);
     let mut tensors = [Some(images), Some(weights), bias].into_iter().flatten();
     if tensors.all(|tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32) {
         let level = cpu_level::level().map_err(candle_core::Error::wrap)?;
         fast(level, geometry, images, weights, bias)
     } else {
         #[cfg(feature = "cudnn")]
-        if let Some(made) = super::cuda::dnn::conv2d(&geometry, images, weights, bias)? {
+        if let Some(made) =
+            super::cuda::dnn::conv2d(&geometry, images, weights, bias, context::allow_tf32())?
+        {
             return Ok(made);
         }
         general(&geometry, images, weights, bias)
@@ -119,30 +119,6 @@ pub fn conv2d_at(
 ) -> Result<Tensor> {
     let geometry = geometry(images, weights, bias, spec)?;
     fast(level, geometry, images, weights, bias)
-}
-
-thread_local! {
-    static ROUNDS: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs `work`, in which cuDNN may round the factors of `f32` products on this
-/// thread to TF32, or must not where no gradients are wanted.
-pub(crate) fn rounding<R>(may: bool, work: impl FnOnce() -> R) -> R {
-    /// Sets it back, also where `work` panics.
-    struct Before(bool);
-    impl Drop for Before {
-        fn drop(&mut self) {
-            ROUNDS.set(self.0);
-        }
-    }
-    let _before = Before(ROUNDS.replace(may));
-    work()
-}
-
-/// Whether cuDNN may round on this thread now.
-#[cfg(feature = "cudnn")]
-pub(super) fn rounds() -> bool {
-    ROUNDS.get()
 }
 
 /// Checks the shapes.
@@ -369,7 +345,7 @@ impl CustomOp2 for Conv {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let [of_images, of_weights, _] = self.gradients(images, weights, None, result, grad)?;
-        Ok((of_images, given(weights, of_weights)?))
+        Ok((of_images, stash_variable_grad(weights, of_weights)?))
     }
 }
 
@@ -403,8 +379,8 @@ impl CustomOp3 for Conv {
         let [of_images, of_weights, of_bias] = gradients;
         Ok((
             of_images,
-            given(weights, of_weights)?,
-            given(bias, of_bias)?,
+            stash_variable_grad(weights, of_weights)?,
+            stash_variable_grad(bias, of_bias)?,
         ))
     }
 }

@@ -11,6 +11,7 @@
 //! are those of the C library, which differ from system to system.
 
 mod channels;
+mod context;
 mod conv;
 pub mod cpu;
 #[cfg(feature = "cuda")]
@@ -18,16 +19,15 @@ pub(crate) mod cuda;
 mod descent;
 mod functions;
 mod planes;
-mod recorded;
 mod tensors;
 
 pub use channels::{batch_norm, prelu};
-pub(crate) use conv::rounding;
+pub(crate) use context::with_tf32;
+pub use context::{RecordedConv, backward, record_convs};
 pub use conv::{Activation, Border, ConvSpec, conv2d, conv2d_at};
 pub use descent::{Rule, Step, descend};
 pub use functions::{exp, gelu, log, sigmoid, softmax, tanh};
 pub use planes::{
     adaptive_average2d, max_pool2d, separable, upsample_bilinear2d, upsample_nearest2d,
 };
-pub use recorded::{Recorded, recording};
-pub use tensors::{blend, gradients, square_sum};
+pub use tensors::{blend, square_sum};

@@ -11,7 +11,7 @@ use crate::whiten::{Layer, Whitening};
 use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
-use srfilter::ops::{Recorded, Rule, Step, descend, square_sum};
+use srfilter::ops::{RecordedConv, Rule, Step, descend, square_sum};
 use std::collections::BTreeMap;
 
 /// What the optimiser is told once.
@@ -163,7 +163,7 @@ impl Descent {
     /// # Errors
     ///
     /// A computation that fails.
-    pub fn look(&mut self, vars: &Vars, records: &[Recorded]) -> Result<()> {
+    pub fn look(&mut self, vars: &Vars, records: &[RecordedConv]) -> Result<()> {
         match &mut self.whitening {
             Some(whitening) => whitening.look(self.step, vars, records),
             None => Ok(()),

@@ -14,7 +14,7 @@ use candle_core::{Device, Tensor};
 use srfilter::Scale;
 use srfilter::models::{Architecture, Network, Reparameterized, Scales};
 use srfilter::nn::BatchNorm;
-use srfilter::ops::{Border, gradients, recording};
+use srfilter::ops::{Border, backward, record_convs};
 use srfilter::weights::{Checkpoint, LoadOverrides};
 use std::collections::{HashMap, HashSet};
 use std::mem::discriminant;
@@ -306,14 +306,14 @@ impl Trainer {
         let parts = self.feeder.next()?;
         let made = match self.looks && self.descent.wants_to_look() {
             true => {
-                let (made, records) = recording(|| self.make(&parts));
+                let (made, records) = record_convs(|| self.make(&parts));
                 self.descent.look(&self.vars, &records)?;
                 made?
             }
             false => self.make(&parts)?,
         };
         let loss = self.loss(&made)?;
-        let gradients = gradients(&loss)?;
+        let gradients = backward(&loss)?;
         // A GPU is waited for here, with all of its work in line.
         let gradient_norm = self.descent.gradient_norm(&gradients)?;
         let value = f64::from(loss.to_scalar::<f32>()?);

@@ -21,7 +21,7 @@ use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use srfilter::ops::Recorded;
+use srfilter::ops::RecordedConv;
 use std::collections::BTreeMap;
 
 /// Layers whose windows have more elements are left alone: the root would
@@ -106,7 +106,7 @@ impl Whitening {
     /// # Errors
     ///
     /// A computation that fails.
-    pub fn look(&mut self, step: u64, vars: &Vars, records: &[Recorded]) -> Result<()> {
+    pub fn look(&mut self, step: u64, vars: &Vars, records: &[RecordedConv]) -> Result<()> {
         let renew = FIRST_RENEWALS.contains(&step) || step.is_multiple_of(RENEW_EVERY);
         let mut seen: BTreeMap<&str, Vec<Tensor>> = BTreeMap::new();
         for (index, record) in records.iter().enumerate() {
@@ -168,7 +168,7 @@ impl Whitening {
 
 /// Parameters that are a convolution's kernels, or that have a row for each
 /// of their elements, as the heads of a hypernetwork do.
-fn names<'a>(vars: &'a Vars, record: &Recorded) -> Vec<&'a str> {
+fn names<'a>(vars: &'a Vars, record: &RecordedConv) -> Vec<&'a str> {
     let own = vars
         .iter()
         .find(|(_, var)| var.as_tensor().id() == record.weights.id());
@@ -182,13 +182,13 @@ fn names<'a>(vars: &'a Vars, record: &Recorded) -> Vec<&'a str> {
     makes.map(|(name, _)| name.as_str()).collect()
 }
 
-fn is_wanted(record: &Recorded) -> bool {
+fn is_wanted(record: &RecordedConv) -> bool {
     let elements = record.weights.elem_count() / record.weights.dims()[0];
     record.spec.groups == 1 && (2..=MOST).contains(&elements)
 }
 
 /// The mean outer product of some of a layer's windows.
-fn moment(record: &Recorded, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+fn moment(record: &RecordedConv, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let (count, channels, height, width) = record.images.dims4()?;
     let (_, _, tall, wide) = record.weights.dims4()?;
     let dilation = record.spec.dilation;
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
     use crate::optim::{Descent, Settings};
     use candle_core::Var;
-    use srfilter::ops::{Border, ConvSpec, conv2d, recording};
+    use srfilter::ops::{Border, ConvSpec, conv2d, record_convs};
 
     /// Smooth pictures: every sample is most of its neighbours above and left.
     fn smooth(channels: usize) -> Tensor {
@@ -321,7 +321,7 @@ mod tests {
         let features = Tensor::ones((5, 1), DType::F32, &Device::Cpu).unwrap();
         let made = vars["head.weight"].matmul(&features).unwrap();
         let made = made.reshape((6, 4, 2, 2)).unwrap();
-        let (done, records) = recording(|| {
+        let (done, records) = record_convs(|| {
             let x = conv2d(&smooth(2), &vars["a"], Some(&vars["bias"]), spec(2, 1))?;
             let x = conv2d(&x, &vars["b"], None, spec(1, 4))?;
             conv2d(&x, &made, None, spec(1, 1))
@@ -371,7 +371,7 @@ mod tests {
                 candle_nn::loss::mse(&got, &target)
             };
             for _ in 0..300 {
-                let (made, records) = recording(loss);
+                let (made, records) = record_convs(loss);
                 if descent.wants_to_look() {
                     descent.look(&vars, &records).unwrap();
                 }

@@ -11,7 +11,7 @@ use srfilter::models::{
     Architecture, Scales, compact, drct, espcn, hdsrnet, hypersrcnn, lapan, srcnn, srresnet,
 };
 use srfilter::nn::BatchNorm;
-use srfilter::ops::gradients;
+use srfilter::ops::backward;
 use srfilter_train::gan::{cross_entropy, srgan, unet};
 use srfilter_train::optim::{Descent, Settings};
 use srfilter_train::params::{Store, Vars};
@@ -59,7 +59,7 @@ fn train(name: &str, vars: &Vars, rule: Optimizer, loss: impl Fn() -> Tensor) {
     let mut descent = Descent::new(&learnt, settings, &BTreeMap::new()).unwrap();
     for step in 0..2 {
         let loss = loss();
-        let gradients = gradients(&loss).unwrap();
+        let gradients = backward(&loss).unwrap();
         let gradient = |var| gradients.get(var).cloned();
         let gradient: Vec<_> = learnt.values().filter_map(|var| gradient(var)).collect();
         assert!(!gradient.is_empty(), "{name} has no gradients");

@@ -7,9 +7,8 @@
 
 use super::layers::{self, Kind, Values, With};
 use crate::ops::Border;
-use crate::ops::conv::rounds;
+use crate::ops::context::stash_variable_grad;
 use crate::ops::cpu::Geometry;
-use crate::ops::tensors::given;
 use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::cudnn::{result, sys};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DeviceRepr};
@@ -42,11 +41,14 @@ const ALGORITHMS: usize = 16;
 static HANDLES: Lazy<Mutex<HashMap<usize, Handle>>> = Lazy::new(Mutex::default);
 
 /// The convolution by cuDNN; `None` where it is not there or does not do this.
+/// Factors of `f32` are rounded to TF32 where that is allowed or gradients are
+/// needed.
 pub(in crate::ops) fn conv2d(
     geometry: &Geometry,
     images: &Tensor,
     weights: &Tensor,
     bias: Option<&Tensor>,
+    allow_tf32: bool,
 ) -> Result<Option<Tensor>> {
     let kind = images.dtype();
     let known = matches!(kind, DType::F32 | DType::F16 | DType::BF16);
@@ -78,7 +80,7 @@ pub(in crate::ops) fn conv2d(
     };
     let op = Convolution {
         geometry,
-        exact: !(learns || rounds()),
+        exact: !(learns || allow_tf32),
     };
     if kind == DType::F32 {
         let images = images.contiguous()?;
@@ -406,8 +408,8 @@ impl CustomOp3 for Convolution {
         let of_weights = wanted(weights).then(|| self.of_weights(images, &grad));
         Ok((
             (wanted(images).then(|| self.of_images(weights, &grad))).transpose()?,
-            given(weights, of_weights.transpose()?)?,
-            given(bias, wanted(bias).then(of_bias).transpose()?)?,
+            stash_variable_grad(weights, of_weights.transpose()?)?,
+            stash_variable_grad(bias, wanted(bias).then(of_bias).transpose()?)?,
         ))
     }
 }

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 use srfilter::nn::BatchNorm;
-use srfilter::ops::{exp, gradients, log};
+use srfilter::ops::{backward, exp, log};
 use std::collections::BTreeMap;
 
 /// Builds (or, in training, creates) the discriminator of a recipe.
@@ -125,7 +125,7 @@ impl Adversary {
     ///
     /// A loss or a gradient that is not finite.
     pub fn step(&mut self, loss: &Tensor, lr: f64, clip: impl Fn(f64) -> f64) -> Result<f64> {
-        let gradients = gradients(loss)?;
+        let gradients = backward(loss)?;
         let norm = self.descent.gradient_norm(&gradients)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         ensure!(
