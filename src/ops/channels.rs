@@ -2,9 +2,9 @@
 //! takes several times as long as the convolutions around them.
 
 use super::context::stash_variable_grad;
-use super::conv::{values, with_values};
 #[cfg(feature = "cuda")]
 use super::cuda::layers::{self as cuda, Kind, Values, With};
+use super::storage::{values, with_values};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};

@@ -1,65 +1,11 @@
 //! Convolution of candle tensors.
 
 use super::context::{self, stash_variable_grad};
-use super::cpu::{self, Geometry, Kernels, Planes};
+use super::cpu::{self, Kernels, PaddedPlanes, PlaneLayout};
+use super::spec::{Activation, Border, ConvGeometry, ConvSpec};
+use super::storage::{values, with_values};
 use crate::cpu_level::{self, Level};
-use candle_core::{
-    CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail,
-};
-use serde::{Deserialize, Serialize};
-
-/// What lies around an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Border {
-    /// Zeros; the result has the size of the image.
-    #[default]
-    Zero,
-    /// The edge of the image, repeated; the result has the size of the image.
-    Replicate,
-    /// Nothing; the result is smaller by the reach of the kernel.
-    Valid,
-}
-
-/// What is applied to each result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Activation {
-    /// Nothing.
-    #[default]
-    None,
-    /// The larger of the result and zero. The gradient at zero is zero.
-    Relu,
-}
-
-/// The settings of a convolution.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ConvSpec {
-    /// What lies around the image.
-    pub border: Border,
-    /// Distance of neighbouring results, 1 or 2.
-    pub stride: usize,
-    /// Distance of neighbouring taps of the kernel.
-    pub dilation: usize,
-    /// Equal parts that input and output channels are divided into, each
-    /// output seeing the inputs of its own part only.
-    pub groups: usize,
-    /// What is applied to each result.
-    pub activation: Activation,
-}
-
-impl Default for ConvSpec {
-    fn default() -> Self {
-        Self {
-            border: Border::Zero,
-            stride: 1,
-            dilation: 1,
-            groups: 1,
-            activation: Activation::None,
-        }
-    }
-}
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 /// Convolves images `(N, Ci, H, W)` by weights `(Co, Ci / groups, Kh, Kw)`,
 /// without turning the kernel around, adds a bias `(Co)`, and applies the
@@ -127,7 +73,7 @@ fn geometry(
     weights: &Tensor,
     bias: Option<&Tensor>,
     spec: ConvSpec,
-) -> Result<Geometry> {
+) -> Result<ConvGeometry> {
     let (x, w) = (images.shape(), weights.shape());
     let (&[batch, inputs, height, width], &[outputs, depth, kh, kw]) = (x.dims(), w.dims()) else {
         bail!("conv2d wants images (N, Ci, H, W) and weights (Co, Ci, Kh, Kw), not {x:?} and {w:?}")
@@ -157,7 +103,7 @@ fn geometry(
     if border != Border::Valid && (kh % 2 == 0 || kw % 2 == 0) {
         bail!("conv2d of images {x:?}: the even size of weights {w:?} needs the border `valid`")
     }
-    let geometry = Geometry {
+    let geometry = ConvGeometry {
         batch,
         inputs,
         outputs,
@@ -178,7 +124,7 @@ fn geometry(
 
 fn fast(
     level: Level,
-    geometry: Geometry,
+    geometry: ConvGeometry,
     images: &Tensor,
     weights: &Tensor,
     bias: Option<&Tensor>,
@@ -194,7 +140,7 @@ fn fast(
 
 /// The convolution by candle's own operations.
 fn general(
-    geometry: &Geometry,
+    geometry: &ConvGeometry,
     images: &Tensor,
     weights: &Tensor,
     bias: Option<&Tensor>,
@@ -209,7 +155,7 @@ fn general(
             .pad_with_same(2, top, top)?
             .pad_with_same(3, left, left)?,
     };
-    let Geometry {
+    let ConvGeometry {
         stride,
         dilation,
         groups,
@@ -231,7 +177,7 @@ fn general(
 
 /// Rows of the result that candle convolves at once on a GPU, if not all: its
 /// kernels count the windows' elements in 32 bits, and forget those beyond.
-fn bands(geometry: &Geometry) -> Option<usize> {
+fn bands(geometry: &ConvGeometry) -> Option<usize> {
     const MOST: usize = 1 << 30;
     let (height, width) = geometry.size();
     let taps = geometry.kernel.0 * geometry.kernel.1;
@@ -243,7 +189,7 @@ fn bands(geometry: &Geometry) -> Option<usize> {
 /// The convolution of images, which have their border, by so many rows of the
 /// result at once.
 fn banded(
-    geometry: &Geometry,
+    geometry: &ConvGeometry,
     images: &Tensor,
     rows: usize,
     convolved: impl Fn(&Tensor) -> Result<Tensor>,
@@ -261,7 +207,7 @@ fn banded(
 /// The convolution as an operation of candle's.
 struct Conv {
     kernels: &'static Kernels,
-    geometry: Geometry,
+    geometry: ConvGeometry,
 }
 
 impl Conv {
@@ -286,10 +232,14 @@ impl Conv {
         let grad = with_values(grad, |grad| {
             if geometry.relu {
                 with_values(result, |result| {
-                    Planes::new(geometry.grad_frame(), grad, Some(result))
+                    PaddedPlanes::new(PlaneLayout::of_gradient(geometry), grad, Some(result))
                 })
             } else {
-                Ok(Planes::new(geometry.grad_frame(), grad, None))
+                Ok(PaddedPlanes::new(
+                    PlaneLayout::of_gradient(geometry),
+                    grad,
+                    None,
+                ))
             }
         })??;
         let of_bias = match bias.filter(wanted) {
@@ -302,7 +252,7 @@ impl Conv {
         let of_weights = match Some(weights).filter(wanted) {
             Some(weights) => {
                 let planes = with_values(images, |images| {
-                    Planes::new(geometry.input_frame(), images, None)
+                    PaddedPlanes::new(PlaneLayout::of_images(geometry), images, None)
                 })?;
                 let sums = cpu::weight_gradient(kernels, geometry, &planes, &grad);
                 Some(Tensor::from_vec(sums, weights.shape(), weights.device())?)
@@ -382,24 +332,6 @@ impl CustomOp3 for Conv {
             stash_variable_grad(weights, of_weights)?,
             stash_variable_grad(bias, of_bias)?,
         ))
-    }
-}
-
-pub(super) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let values = storage.as_slice::<f32>()?;
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(&values[start..end]),
-        None => bail!("the operation wants contiguous tensors, not {layout:?}"),
-    }
-}
-
-/// Hands the values of a tensor to a function.
-pub(super) fn with_values<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let tensor = tensor.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => Ok(f(values(storage, layout)?)),
-        _ => bail!("the operation wants its gradients on the CPU"),
     }
 }
 

@@ -1,49 +1,18 @@
 //! Steps of an optimiser, in place.
 
-use super::conv::values;
+use super::spec::UpdateRule;
+use super::storage::{values, values_mut};
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, bail};
 use rayon::prelude::*;
 
 /// Parameters are updated in parallel pieces of that many elements.
 const PIECE: usize = 1 << 15;
 
-/// What a step does with each element: Adam's, or that of gradient descent
-/// with momentum, as PyTorch computes them.
-///
-/// Diederik P. Kingma, Jimmy Ba, "Adam: A Method for Stochastic
-/// Optimization", ICLR 2015.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rule {
-    /// What the gradient is multiplied by first.
-    pub gradient: f32,
-    /// Bound of the gradient's elements, either side of zero.
-    pub most: f32,
-    /// Added to the gradient per unit of the parameter.
-    pub decay: f32,
-    /// What is left of the parameter before the step (AdamW).
-    pub kept: f32,
-    /// Decay rate of the running sum of gradients, or `None` for Adam.
-    pub momentum: Option<f32>,
-    /// Decay rate of Adam's first moment.
-    pub beta1: f32,
-    /// What that lacks to 1.
-    pub one_less_beta1: f32,
-    /// Decay rate of Adam's second moment.
-    pub beta2: f32,
-    /// What that lacks to 1.
-    pub one_less_beta2: f32,
-    /// Root of what the second moment is divided by.
-    pub root_correction2: f32,
-    /// Added to the root of the second moment.
-    pub eps: f32,
-    /// The learning rate, over what the first moment is divided by.
-    pub step_size: f32,
-}
-
-impl Rule {
+impl UpdateRule {
     /// The gradient of an element as it is used.
     fn used(&self, gradient: f32, parameter: f32) -> f32 {
-        (gradient * self.gradient).clamp(-self.most, self.most) + self.decay * parameter
+        (gradient * self.grad_scale).clamp(-self.clip_value, self.clip_value)
+            + self.weight_decay * parameter
     }
 }
 
@@ -51,7 +20,7 @@ impl Rule {
 #[derive(Debug, Clone)]
 pub struct Step {
     /// How far.
-    pub rule: Rule,
+    pub rule: UpdateRule,
     /// Any shape. It changes in place.
     pub parameter: Tensor,
     /// As many elements.
@@ -101,18 +70,8 @@ pub fn descend(steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-fn changed<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
-    let CpuStorage::F32(values) = storage else {
-        bail!("the optimiser wants f32")
-    };
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(&mut values[start..end]),
-        None => bail!("the optimiser wants contiguous tensors, not {layout:?}"),
-    }
-}
-
 /// Changes the moments by gradient and parameter.
-impl InplaceOp3 for Rule {
+impl InplaceOp3 for UpdateRule {
     fn name(&self) -> &'static str {
         "optimiser"
     }
@@ -126,7 +85,7 @@ impl InplaceOp3 for Rule {
         parameter: &CpuStorage,
         parameter_layout: &Layout,
     ) -> Result<()> {
-        let moments = changed(moments, moments_layout)?;
+        let moments = values_mut(moments, moments_layout)?;
         let gradients = values(gradient, gradient_layout)?.par_chunks(PIECE);
         let given = gradients.zip(values(parameter, parameter_layout)?.par_chunks(PIECE));
         let (first, second) = moments.split_at_mut(parameter_layout.shape().elem_count());
@@ -155,7 +114,7 @@ impl InplaceOp3 for Rule {
 }
 
 /// Moves the parameter by its moments.
-impl InplaceOp2 for Rule {
+impl InplaceOp2 for UpdateRule {
     fn name(&self) -> &'static str {
         "optimiser"
     }
@@ -167,7 +126,7 @@ impl InplaceOp2 for Rule {
         moments: &CpuStorage,
         moments_layout: &Layout,
     ) -> Result<()> {
-        let parameters = changed(parameter, parameter_layout)?;
+        let parameters = values_mut(parameter, parameter_layout)?;
         let (first, second) = values(moments, moments_layout)?.split_at(parameters.len());
         let pieces = parameters
             .par_chunks_mut(PIECE)
@@ -184,7 +143,7 @@ impl InplaceOp2 for Rule {
         pieces.for_each(|((parameters, first), second)| {
             for ((p, m), v) in parameters.iter_mut().zip(first).zip(second) {
                 let spread = v.sqrt() / self.root_correction2 + self.eps;
-                *p = self.kept * *p - self.step_size * (m / spread);
+                *p = self.decoupled_decay * *p - self.step_size * (m / spread);
             }
         });
         Ok(())

@@ -19,15 +19,18 @@ pub(crate) mod cuda;
 mod descent;
 mod functions;
 mod planes;
+mod spec;
+mod storage;
 mod tensors;
 
 pub use channels::{batch_norm, prelu};
 pub(crate) use context::with_tf32;
 pub use context::{RecordedConv, backward, record_convs};
-pub use conv::{Activation, Border, ConvSpec, conv2d, conv2d_at};
-pub use descent::{Rule, Step, descend};
+pub use conv::{conv2d, conv2d_at};
+pub use descent::{Step, descend};
 pub use functions::{exp, gelu, log, sigmoid, softmax, tanh};
 pub use planes::{
     adaptive_average2d, max_pool2d, separable, upsample_bilinear2d, upsample_nearest2d,
 };
+pub use spec::{Activation, Border, ConvSpec, UpdateRule};
 pub use tensors::{blend, square_sum};

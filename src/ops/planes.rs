@@ -3,7 +3,7 @@
 //! upsampling forgets what other uses of the tensor contributed, and its
 //! bilinear upsampling has no gradient.
 
-use super::conv::{values, with_values};
+use super::storage::{values, with_values};
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 
 /// Applies one linear map to the columns and another to the rows of every

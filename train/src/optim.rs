@@ -11,7 +11,7 @@ use crate::whiten::{Layer, Whitening};
 use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
-use srfilter::ops::{RecordedConv, Rule, Step, descend, square_sum};
+use srfilter::ops::{RecordedConv, Step, UpdateRule, descend, square_sum};
 use std::collections::BTreeMap;
 
 /// What the optimiser is told once.
@@ -248,7 +248,12 @@ impl Descent {
                 moments: slot.moments.values.clone(),
             };
             if whitened.is_some() {
-                moves.push((name, slot.var.clone(), rule.kept, step.parameter.clone()));
+                moves.push((
+                    name,
+                    slot.var.clone(),
+                    rule.decoupled_decay,
+                    step.parameter.clone(),
+                ));
             }
             steps.push(step);
         }
@@ -270,10 +275,10 @@ impl Descent {
 }
 
 /// The numbers of one step, rounded to f32 where PyTorch does.
-fn rule(settings: &Settings, step: u64, lr: f64, gradient: f64) -> Rule {
+fn rule(settings: &Settings, step: u64, lr: f64, grad_scale: f64) -> UpdateRule {
     let [beta1, beta2] = settings.betas;
     let correction = |beta: f64| 1.0 - libm::pow(beta, step as f64);
-    let (decay, kept) = match settings.rule {
+    let (weight_decay, decoupled_decay) = match settings.rule {
         Optimizer::AdamW => (0.0, 1.0 - lr * settings.weight_decay),
         Optimizer::Adam | Optimizer::Sgd => (settings.weight_decay, 1.0),
     };
@@ -281,13 +286,13 @@ fn rule(settings: &Settings, step: u64, lr: f64, gradient: f64) -> Rule {
         Optimizer::Sgd => (Some(settings.momentum as f32), lr),
         Optimizer::Adam | Optimizer::AdamW => (None, lr / correction(beta1)),
     };
-    Rule {
-        gradient: gradient as f32,
-        most: settings
+    UpdateRule {
+        grad_scale: grad_scale as f32,
+        clip_value: settings
             .clip_value
             .map_or(f32::INFINITY, |most| most as f32),
-        decay: decay as f32,
-        kept: kept as f32,
+        weight_decay: weight_decay as f32,
+        decoupled_decay: decoupled_decay as f32,
         momentum,
         beta1: beta1 as f32,
         one_less_beta1: (1.0 - beta1) as f32,

@@ -270,7 +270,7 @@ fn bands_make_the_whole() {
         assert_eq!(bands(&geometry), None);
     }
     // 4K, 64 channels: 4.8e9 elements of windows, of which 2^32 are counted.
-    let geometry = Geometry {
+    let geometry = ConvGeometry {
         batch: 1,
         inputs: 64,
         outputs: 64,

@@ -1,10 +1,10 @@
 //! Convolutions of planes, divided into strips.
 
-use super::geometry::Geometry;
-use super::planes::Planes;
-use super::run_tasks;
+use super::planes::PaddedPlanes;
 use super::scratch::Scratch;
+use super::threads::run_tasks;
 use super::tile::{Kernels, Strip};
+use crate::ops::spec::ConvGeometry;
 
 /// Results of one output channel in a strip, at most and at least. A strip of
 /// eight channels then fills the nearest cache or less.
@@ -19,7 +19,7 @@ const STRIP_UNIT: usize = 96;
 
 /// A convolution of planes by dense weights.
 pub(super) struct Correlation<'a> {
-    pub(super) planes: &'a Planes,
+    pub(super) planes: &'a PaddedPlanes,
     pub(super) batch: usize,
     pub(super) outputs: usize,
     pub(super) groups: usize,
@@ -92,7 +92,7 @@ impl Correlation<'_> {
             let weights = block.output * depth..(block.output + block.outputs) * depth;
             kernels.run_strip(Strip {
                 input: &self.planes.from(image * inputs + block.input)[start..],
-                stride: self.planes.frame().stride(),
+                stride: self.planes.layout().stride(),
                 channels: inputs / self.groups,
                 taps: &taps,
                 weights: &packed[weights],
@@ -124,7 +124,7 @@ impl Correlation<'_> {
 
     /// Where the taps read, relative to their result.
     fn taps(&self) -> Vec<usize> {
-        taps(self.planes.frame().pitch(), self.kernel, self.dilation)
+        taps(self.planes.layout().pitch(), self.kernel, self.dilation)
     }
 
     /// Weights by block, input channel, tap and output channel.
@@ -142,7 +142,7 @@ impl Correlation<'_> {
     /// Starts and lengths of the strips, along the line of a plane.
     fn ranges(&self, channels: usize) -> Vec<(usize, usize)> {
         let (height, width) = self.grid;
-        let pitch = self.planes.frame().pitch();
+        let pitch = self.planes.layout().pitch();
         if self.stride > 1 {
             let rows = (0..height).step_by(self.stride);
             return rows.map(|y| (y * pitch, width)).collect();
@@ -164,7 +164,7 @@ impl Correlation<'_> {
     ///
     /// Nobody else writes the same range of the same plane.
     unsafe fn put(&self, sink: &Sink, plane: usize, start: usize, values: &[f32]) {
-        let (pitch, end) = (self.planes.frame().pitch(), start + values.len());
+        let (pitch, end) = (self.planes.layout().pitch(), start + values.len());
         let (height, width) = self.size();
         for y in start / pitch..end.div_ceil(pitch) {
             let row = y * pitch;
@@ -188,7 +188,7 @@ pub(super) fn taps(pitch: usize, kernel: (usize, usize), dilation: usize) -> Vec
 
 /// The weights that take gradients back: input and output channels of each
 /// group change places, and the kernel is turned around.
-pub(super) fn transposed(geometry: &Geometry, weights: &[f32]) -> Vec<f32> {
+pub(super) fn transposed(geometry: &ConvGeometry, weights: &[f32]) -> Vec<f32> {
     let taps = geometry.kernel.0 * geometry.kernel.1;
     let inputs = geometry.inputs / geometry.groups;
     let outputs = geometry.outputs / geometry.groups;

@@ -8,47 +8,30 @@
 
 mod correlate;
 mod dispatch;
-mod geometry;
 mod planes;
 mod scratch;
 pub(crate) mod simd;
+mod threads;
 mod tile;
 mod weights;
 
-pub(super) use geometry::Geometry;
-pub(super) use planes::Planes;
+pub(super) use planes::{PaddedPlanes, PlaneLayout};
 pub(super) use tile::Kernels;
 pub(super) use weights::weight_gradient;
 
+use super::spec::ConvGeometry;
 use correlate::Correlation;
 use rayon::prelude::*;
-
-/// Multiplications, or values moved, below which waking a thread costs more
-/// than it saves.
-const WORTH_SHARING: usize = 1 << 17;
-
-fn shared_work(amount: usize) -> bool {
-    amount >= WORTH_SHARING && rayon::current_num_threads() > 1
-}
-
-/// Runs tasks, on several threads if the amount of work in them is worth it.
-fn run_tasks(count: usize, amount: usize, task: impl Fn(usize) + Sync + Send) {
-    if count > 1 && shared_work(amount) {
-        (0..count).into_par_iter().for_each(task);
-    } else {
-        (0..count).for_each(task);
-    }
-}
 
 /// The convolution of dense images by dense weights, as a dense result.
 pub(super) fn forward(
     kernels: &Kernels,
-    geometry: &Geometry,
+    geometry: &ConvGeometry,
     images: &[f32],
     weights: &[f32],
     bias: Option<&[f32]>,
 ) -> Vec<f32> {
-    let planes = Planes::new(geometry.input_frame(), images, None);
+    let planes = PaddedPlanes::new(PlaneLayout::of_images(geometry), images, None);
     Correlation {
         planes: &planes,
         batch: geometry.batch,
@@ -66,11 +49,11 @@ pub(super) fn forward(
 }
 
 /// The gradient of the images, from that of the result in
-/// [`Geometry::grad_frame`].
+/// [`PlaneLayout::of_gradient`].
 pub(super) fn input_gradient(
     kernels: &Kernels,
-    geometry: &Geometry,
-    grad: &Planes,
+    geometry: &ConvGeometry,
+    grad: &PaddedPlanes,
     weights: &[f32],
 ) -> Vec<f32> {
     let padded = Correlation {
@@ -95,7 +78,7 @@ pub(super) fn input_gradient(
 }
 
 /// Adds the gradients of a replicated border to the pixels it repeats.
-fn fold_edges(geometry: &Geometry, padded: &[f32]) -> Vec<f32> {
+fn fold_edges(geometry: &ConvGeometry, padded: &[f32]) -> Vec<f32> {
     let ((height, width), (top, left)) = (geometry.image, geometry.pad());
     let (rows, columns) = geometry.grad_grid();
     let mut folded = vec![0.0; geometry.batch * geometry.inputs * height * width];
@@ -115,7 +98,7 @@ fn fold_edges(geometry: &Geometry, padded: &[f32]) -> Vec<f32> {
 }
 
 /// The gradient of the bias: the sums of the gradients of the result.
-pub(super) fn bias_gradient(geometry: &Geometry, grad: &Planes) -> Vec<f32> {
+pub(super) fn bias_gradient(geometry: &ConvGeometry, grad: &PaddedPlanes) -> Vec<f32> {
     let sum = |channel: usize| {
         let planes = (0..geometry.batch).map(|image| image * geometry.outputs + channel);
         planes.map(|plane| sum(grad.plane(plane))).sum::<f64>() as f32

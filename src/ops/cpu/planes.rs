@@ -9,7 +9,8 @@
 //! images fill the vectors as well as large ones.
 
 use super::scratch::Scratch;
-use super::shared_work;
+use super::threads::shared_work;
+use crate::ops::spec::{Border, ConvGeometry};
 use rayon::prelude::*;
 
 /// Values in a cache line, and in the longest vector.
@@ -20,28 +21,56 @@ pub(super) const SLACK: usize = 128;
 
 /// How a plane lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::ops) struct Frame {
-    /// Rows and columns of the picture.
+pub(in crate::ops) struct PlaneLayout {
+    /// Rows and columns of the image.
     pub(super) source: (usize, usize),
-    /// Distance in the frame of neighbours in the picture.
+    /// Distance in the layout of neighbours in the image.
     pub(super) step: usize,
-    /// Rows and columns of the frame without its border.
+    /// Rows and columns of a plane without its border.
     pub(super) inner: (usize, usize),
     /// Height of the border at the top and the bottom, width of it on the
     /// left and the right.
     pub(super) pad: (usize, usize),
-    /// Whether the border repeats the edge of the picture; else it is zero.
+    /// Whether the border repeats the edge of the image; else it is zero.
     pub(super) replicate: bool,
 }
 
-impl Frame {
+impl PlaneLayout {
+    /// That of the images of a convolution.
+    pub(in crate::ops) fn of_images(geometry: &ConvGeometry) -> Self {
+        Self {
+            source: geometry.image,
+            step: 1,
+            inner: geometry.image,
+            pad: geometry.pad(),
+            replicate: geometry.border == Border::Replicate,
+        }
+    }
+
+    /// That of the gradient of the result: spread to stride 1, and with zeros
+    /// around it so that its convolution has the size of
+    /// [`ConvGeometry::grad_grid`]. The pitch is that of the images.
+    pub(in crate::ops) fn of_gradient(geometry: &ConvGeometry) -> Self {
+        let (reach, pad) = (geometry.reach(), geometry.pad());
+        Self {
+            source: geometry.size(),
+            step: geometry.stride,
+            inner: geometry.grid(),
+            pad: match geometry.border {
+                Border::Zero => (reach.0 - pad.0, reach.1 - pad.1),
+                Border::Replicate | Border::Valid => reach,
+            },
+            replicate: false,
+        }
+    }
+
     /// Distance of neighbouring rows. Zeros to the right of one row serve as
     /// the zeros to the left of the next.
     pub(super) fn pitch(&self) -> usize {
         self.inner.1 + self.pad.1 * if self.replicate { 2 } else { 1 }
     }
 
-    /// Where in a plane the picture begins.
+    /// Where in a plane the image begins.
     pub(super) fn origin(&self) -> usize {
         self.pad.0 * self.pitch() + self.pad.1
     }
@@ -59,30 +88,38 @@ impl Frame {
     }
 }
 
-/// Planes in a frame, the channels of an image one after the other and the
+/// Planes in a layout, the channels of an image one after the other and the
 /// images of a batch likewise.
-pub(in crate::ops) struct Planes {
+pub(in crate::ops) struct PaddedPlanes {
     data: Scratch,
     start: usize,
-    frame: Frame,
+    layout: PlaneLayout,
     count: usize,
 }
 
-impl Planes {
-    /// Puts dense planes into the frame. Values where `gate` is not above
+impl PaddedPlanes {
+    /// Puts dense planes into the layout. Values where `relu_mask` is not above
     /// zero become zero.
-    pub(in crate::ops) fn new(frame: Frame, source: &[f32], gate: Option<&[f32]>) -> Self {
-        let size = frame.source.0 * frame.source.1;
-        let (count, stride) = (source.len() / size, frame.stride());
+    pub(in crate::ops) fn new(
+        layout: PlaneLayout,
+        source: &[f32],
+        relu_mask: Option<&[f32]>,
+    ) -> Self {
+        let size = layout.source.0 * layout.source.1;
+        let (count, stride) = (source.len() / size, layout.stride());
         let mut data = Scratch::take(count * stride + SLACK + LINE);
-        // Vectors of the picture itself begin at a cache line.
+        // Vectors of the image itself begin at a cache line.
         let aligned = data.as_ptr().align_offset(LINE * size_of::<f32>());
-        let start = (aligned + LINE - frame.origin() % LINE) % LINE;
+        let start = (aligned + LINE - layout.origin() % LINE) % LINE;
         let end = start + count * stride;
         data[end..].fill(0.0);
         let fill = |(i, plane): (usize, &mut [f32])| {
             let range = i * size..(i + 1) * size;
-            frame.fill(plane, &source[range.clone()], gate.map(|gate| &gate[range]));
+            layout.fill(
+                plane,
+                &source[range.clone()],
+                relu_mask.map(|relu_mask| &relu_mask[range]),
+            );
         };
         let planes = &mut data[start..end];
         if shared_work(count * stride) {
@@ -96,43 +133,43 @@ impl Planes {
         Self {
             data,
             start,
-            frame,
+            layout,
             count,
         }
     }
 
-    pub(super) fn frame(&self) -> &Frame {
-        &self.frame
+    pub(super) fn layout(&self) -> &PlaneLayout {
+        &self.layout
     }
 
     pub(super) fn count(&self) -> usize {
         self.count
     }
 
-    /// The planes from the given one on, with the readable rest behind.
+    /// The planes from an index on, with the readable rest behind.
     pub(super) fn from(&self, plane: usize) -> &[f32] {
-        &self.data[self.start + plane * self.frame.stride()..]
+        &self.data[self.start + plane * self.layout.stride()..]
     }
 
     /// One plane with its border.
     pub(super) fn plane(&self, plane: usize) -> &[f32] {
-        &self.from(plane)[..self.frame.stride()]
+        &self.from(plane)[..self.layout.stride()]
     }
 }
 
-impl Frame {
-    fn fill(&self, plane: &mut [f32], source: &[f32], gate: Option<&[f32]>) {
+impl PlaneLayout {
+    fn fill(&self, plane: &mut [f32], source: &[f32], relu_mask: Option<&[f32]>) {
         let (width, pitch) = (self.source.1, self.pitch());
         plane.fill(0.0);
         for y in 0..self.source.0 {
             let at = self.origin() + y * self.step * pitch;
             let range = y * width..(y + 1) * width;
-            let gate = gate.map(|gate| &gate[range.clone()]);
+            let relu_mask = relu_mask.map(|relu_mask| &relu_mask[range.clone()]);
             let values = &source[range];
             if self.step == 1 {
-                fill_row(plane[at..at + width].iter_mut(), values, gate);
+                fill_row(plane[at..at + width].iter_mut(), values, relu_mask);
             } else {
-                fill_row(plane[at..].iter_mut().step_by(self.step), values, gate);
+                fill_row(plane[at..].iter_mut().step_by(self.step), values, relu_mask);
             }
         }
         if self.replicate {
@@ -156,13 +193,13 @@ impl Frame {
     }
 }
 
-/// Moves values where the gate is open. Compiled for each kind of row, since
+/// Moves values where the mask is above zero. Compiled for each kind of row, since
 /// only a dense one vectorises.
-fn fill_row<'a>(row: impl Iterator<Item = &'a mut f32>, values: &[f32], gate: Option<&[f32]>) {
-    match gate {
-        Some(gate) => {
-            for ((to, &value), &gate) in row.zip(values).zip(gate) {
-                *to = if gate > 0.0 { value } else { 0.0 };
+fn fill_row<'a>(row: impl Iterator<Item = &'a mut f32>, values: &[f32], relu_mask: Option<&[f32]>) {
+    match relu_mask {
+        Some(relu_mask) => {
+            for ((to, &value), &relu_mask) in row.zip(values).zip(relu_mask) {
+                *to = if relu_mask > 0.0 { value } else { 0.0 };
             }
         }
         None => row.zip(values).for_each(|(to, &value)| *to = value),
@@ -173,8 +210,8 @@ fn fill_row<'a>(row: impl Iterator<Item = &'a mut f32>, values: &[f32], gate: Op
 mod tests {
     use super::*;
 
-    fn frame(source: (usize, usize), pad: (usize, usize), replicate: bool) -> Frame {
-        Frame {
+    fn layout(source: (usize, usize), pad: (usize, usize), replicate: bool) -> PlaneLayout {
+        PlaneLayout {
             source,
             step: 1,
             inner: source,
@@ -185,7 +222,7 @@ mod tests {
 
     #[test]
     fn zeros_are_shared_between_rows() {
-        let planes = Planes::new(frame((2, 2), (1, 1), false), &[1., 2., 3., 4.], None);
+        let planes = PaddedPlanes::new(layout((2, 2), (1, 1), false), &[1., 2., 3., 4.], None);
         let wanted = [0., 0., 0., 0., 1., 2., 0., 3., 4., 0., 0., 0., 0.];
         assert_eq!(planes.plane(0)[..13], wanted);
         assert!(planes.plane(0)[13..].iter().all(|&value| value == 0.0));
@@ -193,7 +230,7 @@ mod tests {
 
     #[test]
     fn edges_are_repeated() {
-        let planes = Planes::new(frame((2, 2), (1, 2), true), &[1., 2., 3., 4.], None);
+        let planes = PaddedPlanes::new(layout((2, 2), (1, 2), true), &[1., 2., 3., 4.], None);
         let wanted = [
             [1., 1., 1., 2., 2., 2.],
             [1., 1., 1., 2., 2., 2.],
@@ -204,36 +241,40 @@ mod tests {
     }
 
     #[test]
-    fn spread_and_gated_values_leave_zeros() {
-        let spread = Frame {
+    fn spread_and_masked_values_leave_zeros() {
+        let spread = PlaneLayout {
             step: 2,
             inner: (4, 3),
-            ..frame((2, 2), (0, 0), false)
+            ..layout((2, 2), (0, 0), false)
         };
-        let gate = [1., -1., f32::NAN, 0.5];
-        let planes = Planes::new(spread, &[1., 2., 3., 4.], Some(&gate));
+        let relu_mask = [1., -1., f32::NAN, 0.5];
+        let planes = PaddedPlanes::new(spread, &[1., 2., 3., 4.], Some(&relu_mask));
         let wanted = [1., 0., 0., 0., 0., 0., 0., 0., 4., 0., 0., 0.];
         assert_eq!(planes.plane(0)[..12], wanted);
     }
 
     #[test]
     fn stale_values_never_show() {
-        drop(Planes::new(frame((9, 9), (0, 0), false), &[7.0; 810], None));
-        let planes = Planes::new(frame((3, 3), (2, 2), false), &[1.0; 9], None);
+        drop(PaddedPlanes::new(
+            layout((9, 9), (0, 0), false),
+            &[7.0; 810],
+            None,
+        ));
+        let planes = PaddedPlanes::new(layout((3, 3), (2, 2), false), &[1.0; 9], None);
         let sum: f32 = planes.from(0).iter().sum();
         assert_eq!(sum, 9.0);
     }
 
     #[test]
-    fn pictures_begin_at_cache_lines() {
+    fn images_begin_at_cache_lines() {
         for width in 1..20 {
-            let planes = Planes::new(
-                frame((3, width), (1, 1), false),
+            let planes = PaddedPlanes::new(
+                layout((3, width), (1, 1), false),
                 &vec![1.0; 6 * width],
                 None,
             );
             for i in 0..planes.count() {
-                let origin = planes.plane(i)[planes.frame().origin()..].as_ptr();
+                let origin = planes.plane(i)[planes.layout().origin()..].as_ptr();
                 assert_eq!(origin.addr() % 64, 0);
             }
         }

@@ -1,11 +1,11 @@
 //! The gradient of the weights.
 
 use super::correlate::{Block, Sink, blocks, taps};
-use super::geometry::Geometry;
-use super::planes::{LINE, Planes};
-use super::run_tasks;
+use super::planes::{LINE, PaddedPlanes};
 use super::scratch::Scratch;
+use super::threads::run_tasks;
 use super::tile::{Kernels, PARTIAL_SUMS, Products};
+use crate::ops::spec::ConvGeometry;
 use std::ops::Range;
 
 /// Length of the stretches that planes are worked through in: eight gradient
@@ -16,17 +16,17 @@ const STRETCH: usize = 1280;
 const TAPS_PER_TASK: usize = 24;
 
 /// The gradient of the weights, from the images in
-/// [`Geometry::input_frame`] and the gradient of the result in
-/// [`Geometry::grad_frame`].
+/// [`PlaneLayout::of_images`](super::PlaneLayout::of_images) and the gradient of the result in
+/// [`PlaneLayout::of_gradient`](super::PlaneLayout::of_gradient).
 ///
 /// Each weight is summed up by one thread, image by image and stretch by
 /// stretch, in as many partial sums at every level, so that its bits depend
 /// neither on the number of threads nor on the level.
 pub(in crate::ops) fn weight_gradient(
     kernels: &Kernels,
-    geometry: &Geometry,
-    images: &Planes,
-    grad: &Planes,
+    geometry: &ConvGeometry,
+    images: &PaddedPlanes,
+    grad: &PaddedPlanes,
 ) -> Vec<f32> {
     let offsets = offsets(geometry, images);
     let blocks = blocks(kernels, geometry.inputs, geometry.outputs, geometry.groups);
@@ -60,12 +60,12 @@ pub(in crate::ops) fn weight_gradient(
 
 /// Where the weights of an output channel read, relative to the plane of the
 /// first input channel of their group.
-fn offsets(geometry: &Geometry, images: &Planes) -> Vec<usize> {
-    let frame = images.frame();
-    let taps = taps(frame.pitch(), geometry.kernel, geometry.dilation);
+fn offsets(geometry: &ConvGeometry, images: &PaddedPlanes) -> Vec<usize> {
+    let layout = images.layout();
+    let taps = taps(layout.pitch(), geometry.kernel, geometry.dilation);
     let channels = 0..geometry.inputs / geometry.groups;
     channels
-        .flat_map(|channel| taps.iter().map(move |tap| channel * frame.stride() + tap))
+        .flat_map(|channel| taps.iter().map(move |tap| channel * layout.stride() + tap))
         .collect()
 }
 
@@ -86,9 +86,9 @@ fn tasks<'a>(
 /// The weights of a block of output channels at a few taps.
 struct Job<'a> {
     kernels: &'a Kernels,
-    geometry: &'a Geometry,
-    images: &'a Planes,
-    grad: &'a Planes,
+    geometry: &'a ConvGeometry,
+    images: &'a PaddedPlanes,
+    grad: &'a PaddedPlanes,
     block: &'a Block,
     taps: &'a [usize],
 }
@@ -127,7 +127,7 @@ impl Job<'_> {
     /// there are zeros enough behind each plane.
     fn stretches(&self) -> impl Iterator<Item = Range<usize>> {
         let (height, width) = self.geometry.grid();
-        let total = (height - 1) * self.images.frame().pitch() + width;
+        let total = (height - 1) * self.images.layout().pitch() + width;
         let total = total.next_multiple_of(LINE);
         let step = total
             .div_ceil(total.div_ceil(STRETCH))
@@ -142,12 +142,12 @@ impl Job<'_> {
             outputs,
             input,
         } = *self.block;
-        let origin = self.grad.frame().origin();
+        let origin = self.grad.layout().origin();
         let grad = self.grad.from(image * self.geometry.outputs + output);
         let images = self.images.from(image * self.geometry.inputs + input);
         self.kernels.run_products(Products {
             grad: &grad[origin + range.start..],
-            stride: self.grad.frame().stride(),
+            stride: self.grad.layout().stride(),
             outputs,
             input: &images[range.start..],
             taps,

@@ -6,9 +6,8 @@
 //! are of `f32`. cuDNN's names of what it computes by are cached by the sizes.
 
 use super::layers::{self, Kind, Values, With};
-use crate::ops::Border;
 use crate::ops::context::stash_variable_grad;
-use crate::ops::cpu::Geometry;
+use crate::ops::spec::{Border, ConvGeometry};
 use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::cudnn::{result, sys};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DeviceRepr};
@@ -44,7 +43,7 @@ static HANDLES: Lazy<Mutex<HashMap<usize, Handle>>> = Lazy::new(Mutex::default);
 /// Factors of `f32` are rounded to TF32 where that is allowed or gradients are
 /// needed.
 pub(in crate::ops) fn conv2d(
-    geometry: &Geometry,
+    geometry: &ConvGeometry,
     images: &Tensor,
     weights: &Tensor,
     bias: Option<&Tensor>,
@@ -108,7 +107,7 @@ fn unless_refused(made: Result<Tensor>) -> Result<Option<Tensor>> {
 /// Kh, Kw) and (Co) in `f32`, (N, H, W, Ci), (Co, Kh, Kw, Ci / groups) and
 /// (Co) in 16-bit types.
 struct Convolution {
-    geometry: Geometry,
+    geometry: ConvGeometry,
     /// Whether `f32` is not to be rounded to TF32 on the way.
     exact: bool,
 }
@@ -419,7 +418,7 @@ struct Handle {
     raw: sys::cudnnHandle_t,
     #[expect(dead_code, reason = "keeps the stream")]
     stream: Arc<CudaStream>,
-    plans: HashMap<(Geometry, DType, bool), Plan>,
+    plans: HashMap<(ConvGeometry, DType, bool), Plan>,
     workspace: Workspace,
 }
 
@@ -459,7 +458,7 @@ impl Handle {
     /// Lets a GPU's handle be used for a convolution.
     fn with<R>(
         device: &CudaDevice,
-        (geometry, kind, exact): (&Geometry, DType, bool),
+        (geometry, kind, exact): (&ConvGeometry, DType, bool),
         work: impl FnOnce(sys::cudnnHandle_t, &Plan, &mut Workspace) -> Result<R>,
     ) -> Result<R> {
         let stream = device.cuda_stream();
@@ -496,7 +495,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(geometry: &Geometry, kind: DType, exact: bool) -> Result<Self> {
+    fn new(geometry: &ConvGeometry, kind: DType, exact: bool) -> Result<Self> {
         // What is made is destroyed also where the rest fails.
         let mut plan = Self {
             x: null_mut(),
@@ -515,7 +514,7 @@ impl Plan {
 
     fn describe(
         &mut self,
-        geometry: &Geometry,
+        geometry: &ConvGeometry,
         kind: DType,
         exact: bool,
     ) -> std::result::Result<(), result::CudnnError> {
@@ -640,7 +639,7 @@ fn modest<A: Copy>(
     taken.find(|&(_, bytes)| bytes <= MOST_WORKSPACE)
 }
 
-fn no_way(of: &str, geometry: &Geometry) -> Error {
+fn no_way(of: &str, geometry: &ConvGeometry) -> Error {
     Error::Msg(format!(
         "cuDNN has no algorithm for the gradient of the {of} of {geometry:?}"
     ))

@@ -3,7 +3,7 @@
 //! They run in the order of candle's own stream.
 
 use super::KERNELS;
-use crate::ops::descent::Rule;
+use crate::ops::spec::UpdateRule;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
 };
@@ -285,12 +285,12 @@ pub(crate) fn samples_of(kind: Kind, x: &Tensor, with: &With) -> Result<Tensor> 
 }
 
 /// A step of the optimiser for some parameters: changes them and their moments.
-pub(crate) fn descend(device: &CudaDevice, rule: &Rule, all: &[Each]) -> Result<()> {
+pub(crate) fn descend(device: &CudaDevice, rule: &UpdateRule, all: &[Each]) -> Result<()> {
     let step = Descend {
-        gradient: rule.gradient,
-        most: rule.most,
-        decay: rule.decay,
-        kept: rule.kept,
+        gradient: rule.grad_scale,
+        most: rule.clip_value,
+        decay: rule.weight_decay,
+        kept: rule.decoupled_decay,
         momentum: rule.momentum.unwrap_or(-1.0),
         beta1: rule.beta1,
         one_less_beta1: rule.one_less_beta1,
