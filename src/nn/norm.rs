@@ -68,7 +68,7 @@ impl BatchNorm {
                 moves.push((Var::from_tensor(running)?, seen, taken));
             }
         }
-        ops::blend(1.0 - MOMENTUM, &moves)?;
+        ops::lerp_in_place(1.0 - MOMENTUM, &moves)?;
         Ok(made)
     }
 

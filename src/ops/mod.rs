@@ -10,27 +10,30 @@
 //! gradients, or none. The transcendental functions are here because candle's
 //! are those of the C library, which differ from system to system.
 
-mod channels;
 mod context;
 mod conv;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
-mod descent;
 mod functions;
-mod planes;
+mod multi_tensor;
+mod norm;
+mod optimizer;
+mod per_channel;
+mod pool;
+mod prelu;
+mod resize;
 mod spec;
 mod storage;
-mod tensors;
 
-pub use channels::{batch_norm, prelu};
 pub(crate) use context::with_tf32;
 pub use context::{RecordedConv, backward, record_convs};
 pub use conv::{conv2d, conv2d_at};
-pub use descent::{Step, descend};
 pub use functions::{exp, gelu, log, sigmoid, softmax, tanh};
-pub use planes::{
-    adaptive_average2d, max_pool2d, separable, upsample_bilinear2d, upsample_nearest2d,
-};
+pub use multi_tensor::{lerp_in_place, squared_norm};
+pub use norm::batch_norm;
+pub use optimizer::{ParameterUpdate, apply_updates};
+pub use pool::{adaptive_average2d, max_pool2d};
+pub use prelu::prelu;
+pub use resize::{separable, upsample_bilinear2d, upsample_nearest2d};
 pub use spec::{Activation, Border, ConvSpec, UpdateRule};
-pub use tensors::{blend, square_sum};

@@ -38,7 +38,7 @@ const Registered OURS({
     NAMED(later_f16_8), NAMED(first_bf16_1), NAMED(first_bf16_2), NAMED(first_bf16_4),
     NAMED(first_bf16_8), NAMED(later_bf16_1), NAMED(later_bf16_2), NAMED(later_bf16_4),
     NAMED(later_bf16_8), NAMED(channel_parts), NAMED(channel_sums), NAMED(channel_samples),
-    NAMED(descend), NAMED(blend), NAMED(square_parts),
+    NAMED(apply_updates), NAMED(lerp_in_place), NAMED(squared_norm_parts),
 });
 
 typedef std::vector<std::function<int()>> Calls;

@@ -58,7 +58,7 @@ impl Average {
             let weight = weights.get(name)?.as_tensor().clone();
             Some((average.clone(), weight, 1.0 - self.decay))
         });
-        Ok(ops::blend(self.decay, &moves.collect::<Vec<_>>())?)
+        Ok(ops::lerp_in_place(self.decay, &moves.collect::<Vec<_>>())?)
     }
 
     /// The network with the average as its weights.

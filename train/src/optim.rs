@@ -11,7 +11,7 @@ use crate::whiten::{Layer, Whitening};
 use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
-use srfilter::ops::{RecordedConv, Step, UpdateRule, descend, square_sum};
+use srfilter::ops::{ParameterUpdate, RecordedConv, UpdateRule, apply_updates, squared_norm};
 use std::collections::BTreeMap;
 
 /// What the optimiser is told once.
@@ -211,7 +211,7 @@ impl Descent {
     pub fn gradient_norm(&self, gradients: &GradStore) -> Result<f64> {
         let slots = self.slots.values();
         let gradients = slots.filter_map(|slot| gradients.get(slot.var.as_tensor()));
-        Ok(square_sum(&gradients.collect::<Vec<_>>())?.sqrt())
+        Ok(squared_norm(&gradients.collect::<Vec<_>>())?.sqrt())
     }
 
     /// Moves every parameter against its gradient, which is first multiplied
@@ -238,7 +238,7 @@ impl Descent {
             slot.moments.steps += 1;
             let rule = rule(&self.settings, slot.moments.steps, lr, gradient_factor);
             let whitened = white(name, gradient)?;
-            let step = Step {
+            let step = ParameterUpdate {
                 rule,
                 parameter: match &whitened {
                     Some(gradient) => gradient.zeros_like()?,
@@ -257,7 +257,7 @@ impl Descent {
             }
             steps.push(step);
         }
-        descend(&steps)?;
+        apply_updates(&steps)?;
         for (name, var, kept, step) in moves {
             if let Some(moved) = white(name, &step)? {
                 var.set(&((var.as_tensor() * f64::from(kept))? + moved)?)?;

@@ -185,7 +185,7 @@ unsafe fn tile<V: Vector, const C: usize, const N: usize>(
                 for c in 0..C {
                     let weight = V::splat(*weights.add(c));
                     for n in 0..N {
-                        sums[c][n] = sums[c][n].add_product(weight, values[n]);
+                        sums[c][n] = sums[c][n].mul_add(weight, values[n]);
                     }
                 }
                 weights = weights.add(C);
@@ -256,7 +256,7 @@ unsafe fn partial_products<V: Vector, const C: usize, const N: usize>(
             for c in 0..C {
                 let grad = V::load(grads[c].add(at));
                 for n in 0..N {
-                    sums[c][n] = sums[c][n].add_product(grad, values[n]);
+                    sums[c][n] = sums[c][n].mul_add(grad, values[n]);
                 }
             }
         }

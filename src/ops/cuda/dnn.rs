@@ -5,7 +5,7 @@
 //! of that: from one convolution to the next nothing is turned around. Sums
 //! are of `f32`. cuDNN's names of what it computes by are cached by the sizes.
 
-use super::layers::{self, Kind, Values, With};
+use super::layers::{self, ChannelArgs, ChannelOp, DeviceSlice};
 use crate::ops::context::stash_variable_grad;
 use crate::ops::spec::{Border, ConvGeometry};
 use candle_core::cuda_backend::CudaDType;
@@ -196,7 +196,10 @@ impl Convolution {
         let shape = Shape::from((geometry.batch, geometry.inputs, height, width));
         // SAFETY: cuDNN writes all of it.
         let made = unsafe { device.alloc::<f32>(shape.elem_count())? };
-        let (w, dy) = (Values::of_tensor(weights)?, Values::of_tensor(grad)?);
+        let (w, dy) = (
+            DeviceSlice::of_tensor(weights)?,
+            DeviceSlice::of_tensor(grad)?,
+        );
         let (alpha, beta) = (1f32, 0f32);
         Handle::with(
             device,
@@ -277,7 +280,10 @@ impl Convolution {
         let shape = Shape::from((geometry.outputs, depth, tall, wide));
         // SAFETY: cuDNN writes all of it.
         let made = unsafe { device.alloc::<f32>(shape.elem_count())? };
-        let (x, dy) = (Values::of_tensor(images)?, Values::of_tensor(grad)?);
+        let (x, dy) = (
+            DeviceSlice::of_tensor(images)?,
+            DeviceSlice::of_tensor(grad)?,
+        );
         let (alpha, beta) = (1f32, 0f32);
         Handle::with(
             device,
@@ -395,15 +401,15 @@ impl CustomOp3 for Convolution {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let mut grad = grad.contiguous()?;
         if self.geometry.relu {
-            let with = With {
-                grad: Values::of_tensor(&grad)?,
-                ..With::default()
+            let args = ChannelArgs {
+                grad: DeviceSlice::of_tensor(&grad)?,
+                ..ChannelArgs::default()
             };
-            let passed = layers::samples_of(Kind::ReluBack, made, &with)?;
+            let passed = layers::samples_of(ChannelOp::ReluBack, made, &args)?;
             grad = passed;
         }
         let wanted = |tensor: &Tensor| tensor.track_op();
-        let of_bias = || layers::sums(Kind::Sums, &grad, &With::default())?.get(0);
+        let of_bias = || layers::sums(ChannelOp::Sums, &grad, &ChannelArgs::default())?.get(0);
         let of_weights = wanted(weights).then(|| self.of_weights(images, &grad));
         Ok((
             (wanted(images).then(|| self.of_images(weights, &grad))).transpose()?,

@@ -1,8 +1,8 @@
 // Layers in training, forwards and backwards, on dense f32 tensors
-// (N, C, H, W), and the optimiser's step.
+// (N, C, H, W), and the optimiser's updates.
 
-// What becomes of the samples of channels.
-enum ChannelsKind {
+// What the kernels of channels compute.
+enum ChannelOp {
     // Sums over a batch, of two numbers each: of a sample and of its square;
     MOMENTS = 0,
     // of the gradient and of it times the normalised sample;
@@ -29,12 +29,12 @@ struct Channels {
     const float* bias;
     // Means and variances, (2, C).
     const float* moments;
-    // What the sums came to, (2, C).
+    // The sums of the forward or backward pass, (2, C).
     const float* sums;
-    float* made;
+    float* dst;
     // (C, count, 2); nothing where `count` is 1.
     double* parts;
-    int kind;
+    int op;
     int batch;
     int channels;
     int area;
@@ -45,18 +45,18 @@ struct Channels {
 
 const int SUM_THREADS = 512;
 
-// What a channel's sums come to; of moments, mean and variance.
-DEVICE void channel_made(const Channels& a, int channel, double first, double second) {
-    if (a.kind == MOMENTS) {
+// Stores a channel's sums; of moments, mean and variance.
+DEVICE void store_channel_sums(const Channels& a, int channel, double first, double second) {
+    if (a.op == MOMENTS) {
         double samples = (double)a.batch * a.area;
         first /= samples;
         second = second / samples - first * first;
         second = second < 0 ? 0 : second;
-    } else if (a.kind == NORMALISE_SUMS) {
+    } else if (a.op == NORMALISE_SUMS) {
         second /= sqrt((double)a.moments[a.channels + channel] + a.eps);
     }
-    a.made[channel] = (float)first;
-    a.made[a.channels + channel] = (float)second;
+    a.dst[channel] = (float)first;
+    a.dst[a.channels + channel] = (float)second;
 }
 
 // The sums of one part of a channel's samples: block (part, channel).
@@ -64,20 +64,20 @@ KERNEL channel_parts(ARGUMENTS Channels a) {
     SHARED(memory);
     double* shared = reinterpret_cast<double*>(memory);
     int channel = blockIdx.y, thread = threadIdx.x;
-    float mean = a.kind == NORMALISE_SUMS ? a.moments[channel] : 0;
+    float mean = a.op == NORMALISE_SUMS ? a.moments[channel] : 0;
     double first = 0, second = 0;
     int all = a.batch * a.area, step = gridDim.x * SUM_THREADS;
     for (int i = blockIdx.x * SUM_THREADS + thread; i < all; i += step) {
         size_t at = ((size_t)(i / a.area) * a.channels + channel) * a.area + i % a.area;
         float v = a.x[at];
-        if (a.kind == MOMENTS) {
+        if (a.op == MOMENTS) {
             first += v;
             second += (double)v * v;
-        } else if (a.kind == NORMALISE_SUMS) {
+        } else if (a.op == NORMALISE_SUMS) {
             float g = a.grad[at];
             first += g;
             second += (double)g * (v - mean);
-        } else if (a.kind == PRELU_SUMS) {
+        } else if (a.op == PRELU_SUMS) {
             first += (double)a.grad[at] * (v < 0 ? v : 0);
         } else {
             first += v;
@@ -93,7 +93,7 @@ KERNEL channel_parts(ARGUMENTS Channels a) {
         }
     }
     if (thread > 0) return;
-    if (a.count == 1) return channel_made(a, channel, shared[0], shared[1]);
+    if (a.count == 1) return store_channel_sums(a, channel, shared[0], shared[1]);
     double* to = a.parts + 2 * ((size_t)channel * gridDim.x + blockIdx.x);
     to[0] = shared[0];
     to[1] = shared[1];
@@ -108,10 +108,10 @@ KERNEL channel_sums(ARGUMENTS Channels a) {
         first += a.parts[2 * ((size_t)channel * a.count + i)];
         second += a.parts[2 * ((size_t)channel * a.count + i) + 1];
     }
-    channel_made(a, channel, first, second);
+    store_channel_sums(a, channel, first, second);
 }
 
-// Makes samples of samples: block (piece of a plane, plane).
+// Computes samples from samples: block (piece of a plane, plane).
 KERNEL channel_samples(ARGUMENTS Channels a) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= a.area) return;
@@ -119,25 +119,25 @@ KERNEL channel_samples(ARGUMENTS Channels a) {
         int channel = plane % a.channels;
         size_t at = (size_t)plane * a.area + i;
         float v = a.x[at];
-        if (a.kind == RELU_BACK) {
-            a.made[at] = v > 0 ? a.grad[at] : 0;
+        if (a.op == RELU_BACK) {
+            a.dst[at] = v > 0 ? a.grad[at] : 0;
             continue;
         }
         float weight = a.weight[a.slopes == 1 ? 0 : channel];
-        if (a.kind == PRELU) {
-            a.made[at] = v > 0 ? v : weight * v;
-        } else if (a.kind == PRELU_BACK) {
-            a.made[at] = v > 0 ? a.grad[at] : weight * a.grad[at];
+        if (a.op == PRELU) {
+            a.dst[at] = v > 0 ? v : weight * v;
+        } else if (a.op == PRELU_BACK) {
+            a.dst[at] = v > 0 ? a.grad[at] : weight * a.grad[at];
         } else {
             float mean = a.moments[channel];
             float inverse = 1 / sqrtf(a.moments[a.channels + channel] + a.eps);
-            if (a.kind == NORMALISE) {
-                a.made[at] = (v - mean) * (weight * inverse) + a.bias[channel];
+            if (a.op == NORMALISE) {
+                a.dst[at] = (v - mean) * (weight * inverse) + a.bias[channel];
             } else {
                 float samples = (float)a.batch * a.area;
                 float level = a.sums[channel] / samples;
                 float slope = a.sums[a.channels + channel] * inverse / samples;
-                a.made[at] = weight * inverse * (a.grad[at] - level - (v - mean) * slope);
+                a.dst[at] = weight * inverse * (a.grad[at] - level - (v - mean) * slope);
             }
         }
     }
@@ -145,35 +145,35 @@ KERNEL channel_samples(ARGUMENTS Channels a) {
 
 // Tensors that a call works on, as many as its arguments have room for: block
 // (part, tensor), whose threads take the elements in turn.
-struct Each {
-    float* changed;
-    const float* other;
+struct TensorArgs {
+    float* dst;
+    const float* src;
     // (2, count), or (1, count), of the optimiser.
     float* moments;
     long long count;
-    // The share of the other, of a blend.
-    float taken;
+    // The weight of `src` in a linear interpolation.
+    float weight;
 };
 
 struct Tensors {
-    Each each[96];
+    TensorArgs each[96];
 };
 
 // Calls `f` with each element that is the thread's.
 template <typename F>
-DEVICE void elements(const Each& each, F f) {
+DEVICE void elements(const TensorArgs& each, F f) {
     long long step = (long long)gridDim.x * blockDim.x;
     for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < each.count; i += step) f(i);
 }
 
-// A step of Adam, or of gradient descent with momentum where `momentum` is
-// not negative, against the gradients `other`. The fields are those of
-// ops/descent.rs.
-struct Descend {
-    float gradient;
-    float most;
-    float decay;
-    float kept;
+// An update by Adam, or of gradient descent with momentum where `momentum` is
+// not negative, against the gradients `src`. The fields are those of
+// ops/spec.rs.
+struct UpdateArgs {
+    float grad_scale;
+    float clip_value;
+    float weight_decay;
+    float decoupled_decay;
     float momentum;
     float beta1;
     float one_less_beta1;
@@ -184,17 +184,17 @@ struct Descend {
     float step_size;
 };
 
-KERNEL descend(ARGUMENTS Tensors all, ARGUMENTS Descend a) {
-    const Each& each = all.each[blockIdx.y];
+KERNEL apply_updates(ARGUMENTS Tensors all, ARGUMENTS UpdateArgs a) {
+    const TensorArgs& each = all.each[blockIdx.y];
     elements(each, [&](long long i) {
-        float p = each.changed[i], first = each.moments[i];
-        float g = times(each.other[i], a.gradient);
-        g = g < -a.most ? -a.most : g > a.most ? a.most : g;
-        g = plus(g, times(a.decay, p));
+        float p = each.dst[i], first = each.moments[i];
+        float g = times(each.src[i], a.grad_scale);
+        g = g < -a.clip_value ? -a.clip_value : g > a.clip_value ? a.clip_value : g;
+        g = plus(g, times(a.weight_decay, p));
         if (a.momentum >= 0) {
             first = plus(times(a.momentum, first), g);
             each.moments[i] = first;
-            each.changed[i] = plus(p, -times(a.step_size, first));
+            each.dst[i] = plus(p, -times(a.step_size, first));
             return;
         }
         float second = each.moments[each.count + i];
@@ -202,27 +202,27 @@ KERNEL descend(ARGUMENTS Tensors all, ARGUMENTS Descend a) {
         second = plus(times(a.beta2, second), times(times(a.one_less_beta2, g), g));
         each.moments[i] = first;
         each.moments[each.count + i] = second;
-        float spread = plus(over(root(second), a.root_correction2), a.eps);
-        each.changed[i] = plus(times(a.kept, p), -times(a.step_size, over(first, spread)));
+        float denominator = plus(over(root(second), a.root_correction2), a.eps);
+        each.dst[i] = plus(times(a.decoupled_decay, p), -times(a.step_size, over(first, denominator)));
     });
 }
 
-// Moves tensors towards others; `kept` is the share of what is there.
-KERNEL blend(ARGUMENTS Tensors all, float kept) {
-    const Each& each = all.each[blockIdx.y];
+// Moves tensors towards others, keeping a share of what they are.
+KERNEL lerp_in_place(ARGUMENTS Tensors all, float keep) {
+    const TensorArgs& each = all.each[blockIdx.y];
     elements(each, [&](long long i) {
-        each.changed[i] = plus(times(each.changed[i], kept), times(each.other[i], each.taken));
+        each.dst[i] = plus(times(each.dst[i], keep), times(each.src[i], each.weight));
     });
 }
 
 // Sums of squares, of parts of each tensor: (tensors, parts).
-KERNEL square_parts(ARGUMENTS Tensors all, double* parts) {
+KERNEL squared_norm_parts(ARGUMENTS Tensors all, double* parts) {
     SHARED(memory);
     double* shared = reinterpret_cast<double*>(memory);
-    const Each& each = all.each[blockIdx.y];
+    const TensorArgs& each = all.each[blockIdx.y];
     int thread = threadIdx.x;
     double sum = 0;
-    elements(each, [&](long long i) { sum += (double)each.other[i] * each.other[i]; });
+    elements(each, [&](long long i) { sum += (double)each.src[i] * each.src[i]; });
     shared[thread] = sum;
     for (int half = blockDim.x / 2; half > 0; half /= 2) {
         __syncthreads();

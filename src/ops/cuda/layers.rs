@@ -1,4 +1,4 @@
-//! Layers in training and the optimiser's step, on tensors of a GPU.
+//! Layers in training and the optimiser's updates, on tensors of a GPU.
 //!
 //! They run in the order of candle's own stream.
 
@@ -17,7 +17,7 @@ const THREADS: u32 = 256;
 /// The same where a channel's samples are summed, the parts that it is done in
 /// for all channels at most, and how many samples of a part are worth it.
 const SUM_THREADS: u32 = 512;
-const MOST_PARTS: usize = 2048;
+const MAX_PARTS: usize = 2048;
 const PART: usize = 1 << 14;
 
 /// Tensors that one call works on, as in layers.cu, and the parts of each, at
@@ -26,10 +26,10 @@ const TENSORS: usize = 96;
 const TENSOR_PARTS: usize = 256;
 const VALUES: usize = 8;
 
-/// `channel_*` of layers.cu: what becomes of the samples of channels.
+/// What `channel_*` of layers.cu compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
-pub(crate) enum Kind {
+pub(crate) enum ChannelOp {
     Moments = 0,
     NormaliseSums = 1,
     PreluSums = 2,
@@ -53,9 +53,9 @@ struct Channels {
     bias: u64,
     moments: u64,
     sums: u64,
-    made: u64,
+    dst: u64,
     parts: u64,
-    kind: Kind,
+    op: ChannelOp,
     batch: i32,
     channels: i32,
     area: i32,
@@ -70,11 +70,11 @@ unsafe impl DeviceRepr for Channels {}
 /// The same structure as in layers.cu.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-struct Descend {
-    gradient: f32,
-    most: f32,
-    decay: f32,
-    kept: f32,
+struct UpdateArgs {
+    grad_scale: f32,
+    clip_value: f32,
+    weight_decay: f32,
+    decoupled_decay: f32,
     momentum: f32,
     beta1: f32,
     one_less_beta1: f32,
@@ -86,48 +86,48 @@ struct Descend {
 }
 
 // SAFETY: as above.
-unsafe impl DeviceRepr for Descend {}
+unsafe impl DeviceRepr for UpdateArgs {}
 
 /// One of the tensors of a call: the same structure as in layers.cu.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Each {
-    changed: u64,
-    other: u64,
+pub(crate) struct TensorArgs {
+    dst: u64,
+    src: u64,
     moments: u64,
     count: i64,
-    taken: f32,
+    weight: f32,
 }
 
-impl Each {
-    /// A tensor that is moved towards another, of which it takes a share.
-    pub(crate) fn blended(changed: &Tensor, other: &Tensor, taken: f32) -> Result<Self> {
-        let (changed, other) = (Values::of_tensor(changed)?, Values::of_tensor(other)?);
-        if changed.count != other.count {
-            bail!("{} values moved towards {}", changed.count, other.count)
+impl TensorArgs {
+    /// A tensor that moves towards another, which has this weight.
+    pub(crate) fn lerp(dst: &Tensor, src: &Tensor, weight: f32) -> Result<Self> {
+        let (dst, src) = (DeviceSlice::of_tensor(dst)?, DeviceSlice::of_tensor(src)?);
+        if dst.count != src.count {
+            bail!("{} values moved towards {}", dst.count, src.count)
         }
         Ok(Self {
-            changed: changed.address,
-            other: other.address,
+            dst: dst.address,
+            src: src.address,
             moments: 0,
-            count: changed.count as i64,
-            taken,
+            count: dst.count as i64,
+            weight,
         })
     }
 
     /// A parameter, its gradient and their moments.
-    pub(crate) fn learning(changed: &Tensor, gradient: &Tensor, moments: &Tensor) -> Result<Self> {
+    pub(crate) fn update(parameter: &Tensor, gradient: &Tensor, moments: &Tensor) -> Result<Self> {
         Ok(Self {
-            moments: Values::of_tensor(moments)?.address,
-            ..Self::blended(changed, gradient, 0.0)?
+            moments: DeviceSlice::of_tensor(moments)?.address,
+            ..Self::lerp(parameter, gradient, 0.0)?
         })
     }
 
     /// A tensor that is only read.
     pub(crate) fn read(tensor: &Tensor) -> Result<Self> {
-        let values = Values::of_tensor(tensor)?;
+        let values = DeviceSlice::of_tensor(tensor)?;
         Ok(Self {
-            other: values.address,
+            src: values.address,
             count: values.count as i64,
             ..Self::default()
         })
@@ -137,7 +137,7 @@ impl Each {
 /// The same structure as in layers.cu.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-struct Tensors([Each; TENSORS]);
+struct Tensors([TensorArgs; TENSORS]);
 
 // SAFETY: as above.
 unsafe impl DeviceRepr for Tensors {}
@@ -157,12 +157,12 @@ macro_rules! launch {
 
 /// Dense f32 values in a GPU's memory.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Values {
+pub(crate) struct DeviceSlice {
     address: u64,
     count: usize,
 }
 
-impl Values {
+impl DeviceSlice {
     /// Of a storage of candle's.
     pub(crate) fn of(storage: &CudaStorage, layout: &Layout) -> Result<Self> {
         Ok(Self {
@@ -171,7 +171,7 @@ impl Values {
         })
     }
 
-    /// Where they begin.
+    /// Their address.
     #[cfg(feature = "cudnn")]
     pub(crate) fn pointer(self) -> *const std::ffi::c_void {
         self.address as *const std::ffi::c_void
@@ -187,60 +187,60 @@ impl Values {
     }
 }
 
-/// What the samples of channels are worked on with; those that a kind takes.
+/// The operands of a [`ChannelOp`] besides the samples, those that it takes.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct With {
-    pub(crate) grad: Values,
-    pub(crate) weight: Values,
-    pub(crate) bias: Values,
-    pub(crate) moments: Values,
-    pub(crate) sums: Values,
+pub(crate) struct ChannelArgs {
+    pub(crate) grad: DeviceSlice,
+    pub(crate) weight: DeviceSlice,
+    pub(crate) bias: DeviceSlice,
+    pub(crate) moments: DeviceSlice,
+    pub(crate) sums: DeviceSlice,
     pub(crate) eps: f32,
 }
 
-fn arguments(kind: Kind, x: Values, shape: &Shape, with: &With) -> Result<Channels> {
+fn arguments(op: ChannelOp, x: DeviceSlice, shape: &Shape, args: &ChannelArgs) -> Result<Channels> {
     let (batch, channels, height, width) = shape.dims4()?;
     let small = |n: usize| i32::try_from(n).map_err(candle_core::Error::wrap);
     // The kernels count a channel's samples in 32 bits.
     small(batch * height * width)?;
-    let same = |values: Values, count: usize| values.address == 0 || values.count == count;
-    let fits = same(with.grad, x.count)
-        && (same(with.weight, channels) || with.weight.count == 1)
-        && same(with.bias, channels)
-        && same(with.moments, 2 * channels)
-        && same(with.sums, 2 * channels);
+    let same = |values: DeviceSlice, count: usize| values.address == 0 || values.count == count;
+    let fits = same(args.grad, x.count)
+        && (same(args.weight, channels) || args.weight.count == 1)
+        && same(args.bias, channels)
+        && same(args.moments, 2 * channels)
+        && same(args.sums, 2 * channels);
     if !fits || x.count != shape.elem_count() || x.count == 0 {
-        bail!("{kind:?} of {shape:?}: tensors that do not fit")
+        bail!("{op:?} of {shape:?}: tensors that do not fit")
     }
     Ok(Channels {
         x: x.address,
-        grad: with.grad.address,
-        weight: with.weight.address,
-        bias: with.bias.address,
-        moments: with.moments.address,
-        sums: with.sums.address,
-        made: 0,
+        grad: args.grad.address,
+        weight: args.weight.address,
+        bias: args.bias.address,
+        moments: args.moments.address,
+        sums: args.sums.address,
+        dst: 0,
         parts: 0,
-        kind,
+        op,
         batch: small(batch)?,
         channels: small(channels)?,
         area: small(height * width)?,
         count: 0,
-        slopes: small(with.weight.count)?,
-        eps: with.eps,
+        slopes: small(args.weight.count)?,
+        eps: args.eps,
     })
 }
 
 /// Two sums for each channel of (N, C, H, W), or mean and variance: (2, C).
-pub(crate) fn sums(kind: Kind, x: &Tensor, with: &With) -> Result<Tensor> {
+pub(crate) fn sums(op: ChannelOp, x: &Tensor, args: &ChannelArgs) -> Result<Tensor> {
     let device = x.device().as_cuda_device()?;
-    let mut call = arguments(kind, Values::of_tensor(x)?, x.shape(), with)?;
+    let mut call = arguments(op, DeviceSlice::of_tensor(x)?, x.shape(), args)?;
     let channels = call.channels as usize;
     let count = (call.batch as usize * call.area as usize)
         .div_ceil(PART)
-        .min(MOST_PARTS.div_ceil(channels));
-    let made = room::<f32>(device, 2 * channels)?;
-    call.made = address(&made);
+        .min(MAX_PARTS.div_ceil(channels));
+    let result = alloc_uninit::<f32>(device, 2 * channels)?;
+    call.dst = address(&result);
     call.count = count as i32;
     let each = LaunchConfig {
         grid_dim: (count as u32, channels as u32, 1),
@@ -250,47 +250,51 @@ pub(crate) fn sums(kind: Kind, x: &Tensor, with: &With) -> Result<Tensor> {
     if count == 1 {
         launch!(device, "channel_parts", each, &call);
     } else {
-        let parts = room::<f64>(device, 2 * channels * count)?;
+        let parts = alloc_uninit::<f64>(device, 2 * channels * count)?;
         call.parts = address(&parts);
         launch!(device, "channel_parts", each, &call);
-        launch!(device, "channel_sums", in_a_row(channels), &call);
+        launch!(device, "channel_sums", linear(channels), &call);
     }
-    let made = CudaStorage::wrap_cuda_slice(made, device.clone());
-    Ok(tensor(made, (2, channels)))
+    let result = CudaStorage::wrap_cuda_slice(result, device.clone());
+    Ok(tensor(result, (2, channels)))
 }
 
-/// Makes samples of samples, in a new storage of the same shape.
+/// Computes samples from samples, in a new storage of the same shape.
 pub(crate) fn samples(
-    kind: Kind,
+    op: ChannelOp,
     device: &CudaDevice,
-    x: Values,
+    x: DeviceSlice,
     shape: &Shape,
-    with: &With,
+    args: &ChannelArgs,
 ) -> Result<CudaStorage> {
-    let mut call = arguments(kind, x, shape, with)?;
-    let made = room::<f32>(device, x.count)?;
-    call.made = address(&made);
-    let mut config = in_a_row(call.area as usize);
+    let mut call = arguments(op, x, shape, args)?;
+    let result = alloc_uninit::<f32>(device, x.count)?;
+    call.dst = address(&result);
+    let mut config = linear(call.area as usize);
     let planes = call.batch as usize * call.channels as usize;
     config.grid_dim.1 = planes.min(usize::from(u16::MAX)) as u32;
     launch!(device, "channel_samples", config, &call);
-    Ok(CudaStorage::wrap_cuda_slice(made, device.clone()))
+    Ok(CudaStorage::wrap_cuda_slice(result, device.clone()))
 }
 
 /// The same of a tensor.
-pub(crate) fn samples_of(kind: Kind, x: &Tensor, with: &With) -> Result<Tensor> {
+pub(crate) fn samples_of(op: ChannelOp, x: &Tensor, args: &ChannelArgs) -> Result<Tensor> {
     let device = x.device().as_cuda_device()?;
-    let made = samples(kind, device, Values::of_tensor(x)?, x.shape(), with)?;
-    Ok(tensor(made, x.shape().clone()))
+    let result = samples(op, device, DeviceSlice::of_tensor(x)?, x.shape(), args)?;
+    Ok(tensor(result, x.shape().clone()))
 }
 
-/// A step of the optimiser for some parameters: changes them and their moments.
-pub(crate) fn descend(device: &CudaDevice, rule: &UpdateRule, all: &[Each]) -> Result<()> {
-    let step = Descend {
-        gradient: rule.grad_scale,
-        most: rule.clip_value,
-        decay: rule.weight_decay,
-        kept: rule.decoupled_decay,
+/// Updates parameters and their moments in place.
+pub(crate) fn apply_updates(
+    device: &CudaDevice,
+    rule: &UpdateRule,
+    all: &[TensorArgs],
+) -> Result<()> {
+    let args = UpdateArgs {
+        grad_scale: rule.grad_scale,
+        clip_value: rule.clip_value,
+        weight_decay: rule.weight_decay,
+        decoupled_decay: rule.decoupled_decay,
         momentum: rule.momentum.unwrap_or(-1.0),
         beta1: rule.beta1,
         one_less_beta1: rule.one_less_beta1,
@@ -300,42 +304,42 @@ pub(crate) fn descend(device: &CudaDevice, rule: &UpdateRule, all: &[Each]) -> R
         eps: rule.eps,
         step_size: rule.step_size,
     };
-    for (tensors, config) in calls(all) {
-        launch!(device, "descend", config, &tensors, &step);
+    for (tensors, config) in launches(all) {
+        launch!(device, "apply_updates", config, &tensors, &args);
     }
     Ok(())
 }
 
-/// Keeps a share of each tensor and adds one of another.
-pub(crate) fn blend(device: &CudaDevice, kept: f32, all: &[Each]) -> Result<()> {
-    for (tensors, config) in calls(all) {
-        launch!(device, "blend", config, &tensors, &kept);
+/// Keeps a share of each tensor and adds another times its weight.
+pub(crate) fn lerp_in_place(device: &CudaDevice, keep: f32, all: &[TensorArgs]) -> Result<()> {
+    for (tensors, config) in launches(all) {
+        launch!(device, "lerp_in_place", config, &tensors, &keep);
     }
     Ok(())
 }
 
 /// The sum of the squares of all tensors' values.
-pub(crate) fn square_sum(device: &CudaDevice, all: &[Each]) -> Result<f64> {
-    let calls: Vec<_> = calls(all).collect();
+pub(crate) fn squared_norm(device: &CudaDevice, all: &[TensorArgs]) -> Result<f64> {
+    let launches: Vec<_> = launches(all).collect();
     let parts = |config: &LaunchConfig| (config.grid_dim.0 * config.grid_dim.1) as usize;
-    let count: usize = calls.iter().map(|(_, config)| parts(config)).sum();
+    let count: usize = launches.iter().map(|(_, config)| parts(config)).sum();
     if count == 0 {
         return Ok(0.0);
     }
-    let made = room::<f64>(device, count)?;
-    let mut part = address(&made);
-    for (tensors, mut config) in calls {
+    let result = alloc_uninit::<f64>(device, count)?;
+    let mut part = address(&result);
+    for (tensors, mut config) in launches {
         config.shared_mem_bytes = THREADS * size_of::<f64>() as u32;
-        launch!(device, "square_parts", config, &tensors, &part);
+        launch!(device, "squared_norm_parts", config, &tensors, &part);
         part += (parts(&config) * size_of::<f64>()) as u64;
     }
-    Ok(device.clone_dtoh(&made)?.into_iter().sum())
+    Ok(device.clone_dtoh(&result)?.into_iter().sum())
 }
 
-/// Calls with as many tensors each as there is room for.
-fn calls(all: &[Each]) -> impl Iterator<Item = (Tensors, LaunchConfig)> {
+/// Launches of at most [`TENSORS`] tensors each.
+fn launches(all: &[TensorArgs]) -> impl Iterator<Item = (Tensors, LaunchConfig)> {
     all.chunks(TENSORS).map(move |some| {
-        let mut tensors = Tensors([Each::default(); TENSORS]);
+        let mut tensors = Tensors([TensorArgs::default(); TENSORS]);
         tensors.0[..some.len()].copy_from_slice(some);
         let most = some.iter().map(|each| each.count).max().unwrap_or(0);
         let parts = (most as usize).div_ceil(THREADS as usize * VALUES);
@@ -348,8 +352,8 @@ fn calls(all: &[Each]) -> impl Iterator<Item = (Tensors, LaunchConfig)> {
     })
 }
 
-/// Memory whose contents nobody knows.
-fn room<T: DeviceRepr>(device: &CudaDevice, count: usize) -> Result<CudaSlice<T>> {
+/// Uninitialised device memory for `count` values.
+fn alloc_uninit<T: DeviceRepr>(device: &CudaDevice, count: usize) -> Result<CudaSlice<T>> {
     // SAFETY: the kernels write all of it before anyone reads it.
     unsafe { device.alloc::<T>(count) }
 }
@@ -371,8 +375,8 @@ pub(super) fn address<T>(slice: &CudaSlice<T>) -> u64 {
     slice.device_ptr(slice.stream()).0
 }
 
-/// One thread for each of so many.
-fn in_a_row(count: usize) -> LaunchConfig {
+/// A thread for each of `count` elements.
+fn linear(count: usize) -> LaunchConfig {
     LaunchConfig {
         grid_dim: (count.div_ceil(THREADS as usize) as u32, 1, 1),
         block_dim: (THREADS, 1, 1),

@@ -15,7 +15,7 @@ mod dispatch;
 
 use crate::chain::winograd::{MAX_OUTPUTS, MAX_POINTS, Tables, Variant};
 use crate::cpu_level::Level;
-use crate::ops::cpu::simd::{TOTALS, Vector};
+use crate::ops::cpu::simd::{HORIZONTAL_SUMS, Vector};
 use std::hint::black_box;
 use std::mem::MaybeUninit;
 
@@ -329,7 +329,7 @@ unsafe fn squares<V: Vector>(a: &Matmul<'_>) {
                     ($($k:literal)+) => {$(
                         for p in 0..SQUARE {
                             let value = V::splat(*rows[p].add($k));
-                            sums[p] = sums[p].add_product(value, weights[$k]);
+                            sums[p] = sums[p].mul_add(value, weights[$k]);
                         }
                     )+};
                 }
@@ -409,7 +409,7 @@ unsafe fn pixels<V: Vector, const W: usize, const P: usize, const G: usize>(
                     let value = V::splat(*threes[p / 3].add(p % 3 * a.step));
                     for g in 0..G {
                         for w in 0..W {
-                            sums[p][g][w] = sums[p][g][w].add_product(value, row[g][w]);
+                            sums[p][g][w] = sums[p][g][w].mul_add(value, row[g][w]);
                         }
                     }
                 }
@@ -452,11 +452,11 @@ unsafe fn pixels<V: Vector, const W: usize, const P: usize, const G: usize>(
 unsafe fn finished<V: Vector>(sum: V, finish: &Finish, channel: usize) -> V {
     // SAFETY: the caller's `channel` has a vector of biases and slopes.
     unsafe {
-        let (above, below) = sum.add(V::load(finish.bias.add(channel))).parts();
+        let (above, below) = sum.add(V::load(finish.bias.add(channel))).split_sign();
         if finish.slope.is_null() {
             return above;
         }
-        above.add_product(V::load(finish.slope.add(channel)), below)
+        above.mul_add(V::load(finish.slope.add(channel)), below)
     }
 }
 
@@ -472,8 +472,8 @@ unsafe fn evaluate<V: Vector, const PAIRS: usize>(
         let (mut zero, mut infinity) = (x[2 * PAIRS], x[2 * PAIRS + 1]);
         for j in (0..PAIRS).rev() {
             let factor = V::splat(tables.whole[j]);
-            zero = zero.add_product(factor, x[2 * j]);
-            infinity = infinity.add_product(factor, x[2 * j + 1]);
+            zero = zero.mul_add(factor, x[2 * j]);
+            infinity = infinity.mul_add(factor, x[2 * j + 1]);
         }
         put(0, zero);
         put(2 * PAIRS + 1, infinity);
@@ -481,8 +481,8 @@ unsafe fn evaluate<V: Vector, const PAIRS: usize>(
             let (mut even, mut odd) = (x[2 * PAIRS], x[2 * PAIRS - 1]);
             for j in (0..PAIRS - 1).rev() {
                 let factor = V::splat(tables.pair[i][j]);
-                even = even.add_product(factor, x[2 * j + 2]);
-                odd = odd.add_product(factor, x[2 * j + 1]);
+                even = even.mul_add(factor, x[2 * j + 2]);
+                odd = odd.mul_add(factor, x[2 * j + 1]);
             }
             let odd = odd.mul(V::splat(tables.point[i]));
             put(2 * i + 1, even.add(odd));
@@ -516,7 +516,7 @@ unsafe fn interpolate<V: Vector, const PAIRS: usize, const M: usize>(
                 y = if i == 0 {
                     y.add(terms[j])
                 } else {
-                    y.add_product(V::splat(tables.power[i][j]), terms[j])
+                    y.mul_add(V::splat(tables.power[i][j]), terms[j])
                 };
             }
             put(i, y);
@@ -780,7 +780,7 @@ unsafe fn nine<V: Vector, const P: usize>(
             for k in 0..3 {
                 for p in 0..P {
                     let value = V::splat(*input.add(2 * p + k));
-                    sums[p] = sums[p].add_product(value, weights[3 * run + k]);
+                    sums[p] = sums[p].mul_add(value, weights[3 * run + k]);
                 }
             }
         }
@@ -841,7 +841,7 @@ unsafe fn dot<V: Vector, const W: usize, const P: usize, const C: usize>(
                     for p in 0..P {
                         let value = V::load(threes[p / 3].add(p % 3 * a.step + at));
                         for c in 0..C {
-                            sums[p][c][w] = sums[p][c][w].add_product(factors[c], value);
+                            sums[p][c][w] = sums[p][c][w].mul_add(factors[c], value);
                         }
                     }
                 }
@@ -851,9 +851,9 @@ unsafe fn dot<V: Vector, const W: usize, const P: usize, const C: usize>(
         for c in 0..C {
             let bias = *a.bias.get_unchecked(channel + c);
             let out = (*a.out.get_unchecked(channel + c)).add(pixel);
-            for p in (0..P).step_by(TOTALS) {
-                let mut vectors = [V::splat(0.0); TOTALS];
-                for i in 0..TOTALS.min(P - p) {
+            for p in (0..P).step_by(HORIZONTAL_SUMS) {
+                let mut vectors = [V::splat(0.0); HORIZONTAL_SUMS];
+                for i in 0..HORIZONTAL_SUMS.min(P - p) {
                     let mut parts = sums[p + i][c];
                     let mut count = W;
                     while count > 1 {
@@ -864,14 +864,14 @@ unsafe fn dot<V: Vector, const W: usize, const P: usize, const C: usize>(
                     }
                     vectors[i] = parts[0];
                 }
-                if P - p >= TOTALS {
-                    let totals = V::totals(vectors);
-                    for i in 0..TOTALS {
+                if P - p >= HORIZONTAL_SUMS {
+                    let totals = V::horizontal_sums(vectors);
+                    for i in 0..HORIZONTAL_SUMS {
                         *out.add(p + i) = totals[i] + bias;
                     }
                 } else {
                     for i in 0..P - p {
-                        *out.add(p + i) = vectors[i].total() + bias;
+                        *out.add(p + i) = vectors[i].horizontal_sum() + bias;
                     }
                 }
             }

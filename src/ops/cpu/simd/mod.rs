@@ -7,7 +7,7 @@ pub(crate) mod scalar;
 pub(crate) mod x86;
 
 /// Vectors whose lanes are summed together.
-pub(crate) const TOTALS: usize = 4;
+pub(crate) const HORIZONTAL_SUMS: usize = 4;
 
 /// A register of `f32` lanes.
 pub(crate) trait Vector: Copy {
@@ -33,7 +33,7 @@ pub(crate) trait Vector: Copy {
     /// # Safety
     ///
     /// As above.
-    unsafe fn add_product(self, a: Self, b: Self) -> Self;
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self;
 
     /// `if 0.0 > self { 0.0 } else { self }`, so that NaN stays.
     ///
@@ -68,7 +68,7 @@ pub(crate) trait Vector: Copy {
     /// # Safety
     ///
     /// As above.
-    unsafe fn parts(self) -> (Self, Self);
+    unsafe fn split_sign(self) -> (Self, Self);
 
     /// The sum of all lanes: the upper half is added to the lower, until one
     /// is left.
@@ -76,17 +76,17 @@ pub(crate) trait Vector: Copy {
     /// # Safety
     ///
     /// As above.
-    unsafe fn total(self) -> f32;
+    unsafe fn horizontal_sum(self) -> f32;
 
-    /// [`Vector::total`] of each.
+    /// [`Vector::horizontal_sum`] of each.
     ///
     /// # Safety
     ///
     /// As above.
     #[inline(always)]
-    unsafe fn totals(vectors: [Self; TOTALS]) -> [f32; TOTALS] {
+    unsafe fn horizontal_sums(vectors: [Self; HORIZONTAL_SUMS]) -> [f32; HORIZONTAL_SUMS] {
         // SAFETY: as above.
-        vectors.map(|vector| unsafe { vector.total() })
+        vectors.map(|vector| unsafe { vector.horizontal_sum() })
     }
 }
 

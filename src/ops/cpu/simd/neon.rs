@@ -29,7 +29,7 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
-    unsafe fn add_product(self, a: Self, b: Self) -> Self {
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self {
         // SAFETY: as in `splat`.
         Self(unsafe { vfmaq_f32(self.0, a.0, b.0) })
     }
@@ -63,7 +63,7 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
-    unsafe fn parts(self) -> (Self, Self) {
+    unsafe fn split_sign(self) -> (Self, Self) {
         // SAFETY: as in `splat`.
         unsafe {
             let zero = vdupq_n_f32(0.0);
@@ -72,7 +72,7 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
-    unsafe fn total(self) -> f32 {
+    unsafe fn horizontal_sum(self) -> f32 {
         // SAFETY: as in `splat`.
         unsafe {
             let two = vadd_f32(vget_low_f32(self.0), vget_high_f32(self.0));

@@ -28,7 +28,7 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
-    unsafe fn add_product(mut self, a: Self, b: Self) -> Self {
+    unsafe fn mul_add(mut self, a: Self, b: Self) -> Self {
         for (i, sum) in self.0.iter_mut().enumerate() {
             *sum = a.0[i].mul_add(b.0[i], *sum);
         }
@@ -56,7 +56,7 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
-    unsafe fn parts(self) -> (Self, Self) {
+    unsafe fn split_sign(self) -> (Self, Self) {
         (
             Self(self.0.map(|value| value.max(0.0))),
             Self(self.0.map(|value| value.min(0.0))),
@@ -64,7 +64,7 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
-    unsafe fn total(self) -> f32 {
+    unsafe fn horizontal_sum(self) -> f32 {
         let four: [f32; 4] = std::array::from_fn(|i| self.0[i] + self.0[i + 4]);
         (four[0] + four[2]) + (four[1] + four[3])
     }

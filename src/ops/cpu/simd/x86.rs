@@ -6,7 +6,7 @@
 
 /// 256-bit vectors.
 pub(crate) mod avx2 {
-    use crate::ops::cpu::simd::{TOTALS, Vector};
+    use crate::ops::cpu::simd::{HORIZONTAL_SUMS, Vector};
     use std::arch::x86_64::*;
 
     #[derive(Clone, Copy)]
@@ -34,7 +34,7 @@ pub(crate) mod avx2 {
         }
 
         #[inline(always)]
-        unsafe fn add_product(self, a: Self, b: Self) -> Self {
+        unsafe fn mul_add(self, a: Self, b: Self) -> Self {
             // SAFETY: as in `splat`.
             Self(unsafe { _mm256_fmadd_ps(a.0, b.0, self.0) })
         }
@@ -65,7 +65,7 @@ pub(crate) mod avx2 {
         }
 
         #[inline(always)]
-        unsafe fn parts(self) -> (Self, Self) {
+        unsafe fn split_sign(self) -> (Self, Self) {
             // SAFETY: as in `splat`.
             unsafe {
                 let zero = _mm256_setzero_ps();
@@ -77,7 +77,7 @@ pub(crate) mod avx2 {
         }
 
         #[inline(always)]
-        unsafe fn total(self) -> f32 {
+        unsafe fn horizontal_sum(self) -> f32 {
             // SAFETY: as in `splat`.
             unsafe {
                 let four = _mm_add_ps(
@@ -90,7 +90,7 @@ pub(crate) mod avx2 {
         }
 
         #[inline(always)]
-        unsafe fn totals([a, b, c, d]: [Self; TOTALS]) -> [f32; TOTALS] {
+        unsafe fn horizontal_sums([a, b, c, d]: [Self; HORIZONTAL_SUMS]) -> [f32; HORIZONTAL_SUMS] {
             // SAFETY: as in `splat`.
             unsafe {
                 let four = |a, b| {
@@ -102,7 +102,7 @@ pub(crate) mod avx2 {
                 let two = _mm256_add_ps(lower, _mm256_shuffle_ps::<0xEE>(ac, bd));
                 let one = _mm256_add_ps(two, _mm256_movehdup_ps(two));
                 let (ab, cd) = (_mm256_castps256_ps128(one), _mm256_extractf128_ps::<1>(one));
-                let mut out = [0.0; TOTALS];
+                let mut out = [0.0; HORIZONTAL_SUMS];
                 _mm_storeu_ps(out.as_mut_ptr(), _mm_shuffle_ps::<0x88>(ab, cd));
                 out
             }
@@ -112,7 +112,7 @@ pub(crate) mod avx2 {
 
 /// 512-bit vectors.
 pub(crate) mod avx512 {
-    use crate::ops::cpu::simd::{TOTALS, Vector};
+    use crate::ops::cpu::simd::{HORIZONTAL_SUMS, Vector};
     use std::arch::x86_64::*;
 
     #[derive(Clone, Copy)]
@@ -140,7 +140,7 @@ pub(crate) mod avx512 {
         }
 
         #[inline(always)]
-        unsafe fn add_product(self, a: Self, b: Self) -> Self {
+        unsafe fn mul_add(self, a: Self, b: Self) -> Self {
             // SAFETY: as in `splat`.
             Self(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
         }
@@ -171,7 +171,7 @@ pub(crate) mod avx512 {
         }
 
         #[inline(always)]
-        unsafe fn parts(self) -> (Self, Self) {
+        unsafe fn split_sign(self) -> (Self, Self) {
             // SAFETY: as in `splat`.
             unsafe {
                 let zero = _mm512_setzero_ps();
@@ -183,7 +183,7 @@ pub(crate) mod avx512 {
         }
 
         #[inline(always)]
-        unsafe fn total(self) -> f32 {
+        unsafe fn horizontal_sum(self) -> f32 {
             // SAFETY: as in `splat`.
             unsafe {
                 let upper = _mm512_castps512_ps256(_mm512_shuffle_f32x4::<0b1110>(self.0, self.0));
@@ -198,7 +198,7 @@ pub(crate) mod avx512 {
         }
 
         #[inline(always)]
-        unsafe fn totals([a, b, c, d]: [Self; TOTALS]) -> [f32; TOTALS] {
+        unsafe fn horizontal_sums([a, b, c, d]: [Self; HORIZONTAL_SUMS]) -> [f32; HORIZONTAL_SUMS] {
             // SAFETY: as in `splat`.
             unsafe {
                 let halves = |a, b| {
@@ -211,7 +211,7 @@ pub(crate) mod avx512 {
                 let two = _mm512_add_ps(four, _mm512_permute_ps::<0b1110>(four));
                 let one = _mm512_add_ps(two, _mm512_movehdup_ps(two));
                 let firsts = _mm512_maskz_compress_ps(0x1111, one);
-                let mut out = [0.0; TOTALS];
+                let mut out = [0.0; HORIZONTAL_SUMS];
                 _mm_storeu_ps(out.as_mut_ptr(), _mm512_castps512_ps128(firsts));
                 out
             }

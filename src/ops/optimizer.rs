@@ -1,4 +1,4 @@
-//! Steps of an optimiser, in place.
+//! Updates of parameters by an optimiser, in place.
 
 use super::spec::UpdateRule;
 use super::storage::{values, values_mut};
@@ -9,17 +9,17 @@ use rayon::prelude::*;
 const PIECE: usize = 1 << 15;
 
 impl UpdateRule {
-    /// The gradient of an element as it is used.
-    fn used(&self, gradient: f32, parameter: f32) -> f32 {
+    /// The gradient of an element, scaled, clipped and with weight decay.
+    fn regularized_grad(&self, gradient: f32, parameter: f32) -> f32 {
         (gradient * self.grad_scale).clamp(-self.clip_value, self.clip_value)
             + self.weight_decay * parameter
     }
 }
 
-/// What a step moves, and by what: contiguous tensors of f32 on one device.
+/// A parameter, and what it is updated by: contiguous tensors of f32 on one device.
 #[derive(Debug, Clone)]
-pub struct Step {
-    /// How far.
+pub struct ParameterUpdate {
+    /// How.
     pub rule: UpdateRule,
     /// Any shape. It changes in place.
     pub parameter: Tensor,
@@ -30,42 +30,44 @@ pub struct Step {
     pub moments: Tensor,
 }
 
-impl Step {
+impl ParameterUpdate {
     fn check(&self) -> Result<()> {
         let rows = if self.rule.momentum.is_some() { 1 } else { 2 };
         let count = self.parameter.elem_count();
         if self.gradient.elem_count() != count || self.moments.dims() != [rows, count] {
             let (gradient, moments) = (self.gradient.shape(), self.moments.shape());
-            bail!("a step of {count} values with gradient {gradient:?} and moments {moments:?}")
+            bail!("an update of {count} values with gradient {gradient:?} and moments {moments:?}")
         }
         Ok(())
     }
 }
 
-/// Takes steps: moves parameters against their gradients, in place. On a GPU
-/// those by one rule are taken at once.
+/// Moves parameters against their gradients, in place: on a GPU all that share
+/// a rule in one launch.
 ///
 /// # Errors
 ///
 /// Tensors that do not fit, are not contiguous, or lie on several devices.
-pub fn descend(steps: &[Step]) -> Result<()> {
-    steps.iter().try_for_each(Step::check)?;
+pub fn apply_updates(updates: &[ParameterUpdate]) -> Result<()> {
+    updates.iter().try_for_each(ParameterUpdate::check)?;
     #[cfg(feature = "cuda")]
-    if let Some(first) = steps.first()
+    if let Some(first) = updates.first()
         && let Ok(device) = first.parameter.device().as_cuda_device()
     {
-        use super::cuda::layers::{Each, descend};
-        for alike in steps.chunk_by(|a, b| a.rule == b.rule) {
-            let each = |step: &Step| Each::learning(&step.parameter, &step.gradient, &step.moments);
-            let all = alike.iter().map(each).collect::<Result<Vec<_>>>()?;
-            descend(device, &alike[0].rule, &all)?;
+        use super::cuda::layers::{TensorArgs, apply_updates};
+        for same_rule in updates.chunk_by(|a, b| a.rule == b.rule) {
+            let args = |update: &ParameterUpdate| {
+                TensorArgs::update(&update.parameter, &update.gradient, &update.moments)
+            };
+            let all = same_rule.iter().map(args).collect::<Result<Vec<_>>>()?;
+            apply_updates(device, &same_rule[0].rule, &all)?;
         }
         return Ok(());
     }
-    for step in steps {
-        let (parameter, moments) = (&step.parameter, &step.moments);
-        moments.inplace_op3(&step.gradient, parameter, &step.rule)?;
-        parameter.inplace_op2(moments, &step.rule)?;
+    for update in updates {
+        let (parameter, moments) = (&update.parameter, &update.moments);
+        moments.inplace_op3(&update.gradient, parameter, &update.rule)?;
+        parameter.inplace_op2(moments, &update.rule)?;
     }
     Ok(())
 }
@@ -87,27 +89,28 @@ impl InplaceOp3 for UpdateRule {
     ) -> Result<()> {
         let moments = values_mut(moments, moments_layout)?;
         let gradients = values(gradient, gradient_layout)?.par_chunks(PIECE);
-        let given = gradients.zip(values(parameter, parameter_layout)?.par_chunks(PIECE));
+        let inputs = gradients.zip(values(parameter, parameter_layout)?.par_chunks(PIECE));
         let (first, second) = moments.split_at_mut(parameter_layout.shape().elem_count());
         let first = first.par_chunks_mut(PIECE);
         match self.momentum {
             Some(momentum) => first
-                .zip(given)
+                .zip(inputs)
                 .for_each(|(sums, (gradients, parameters))| {
                     for ((sum, &g), &p) in sums.iter_mut().zip(gradients).zip(parameters) {
-                        *sum = momentum * *sum + self.used(g, p);
+                        *sum = momentum * *sum + self.regularized_grad(g, p);
                     }
                 }),
-            None => first.zip(second.par_chunks_mut(PIECE)).zip(given).for_each(
-                |((first, second), (gradients, parameters))| {
+            None => first
+                .zip(second.par_chunks_mut(PIECE))
+                .zip(inputs)
+                .for_each(|((first, second), (gradients, parameters))| {
                     let moments = first.iter_mut().zip(second);
                     for (((m, v), &g), &p) in moments.zip(gradients).zip(parameters) {
-                        let g = self.used(g, p);
+                        let g = self.regularized_grad(g, p);
                         *m = self.beta1 * *m + self.one_less_beta1 * g;
                         *v = self.beta2 * *v + self.one_less_beta2 * g * g;
                     }
-                },
-            ),
+                }),
         }
         Ok(())
     }
@@ -142,8 +145,8 @@ impl InplaceOp2 for UpdateRule {
         let pieces = pieces.zip(second.par_chunks(PIECE));
         pieces.for_each(|((parameters, first), second)| {
             for ((p, m), v) in parameters.iter_mut().zip(first).zip(second) {
-                let spread = v.sqrt() / self.root_correction2 + self.eps;
-                *p = self.decoupled_decay * *p - self.step_size * (m / spread);
+                let denominator = v.sqrt() / self.root_correction2 + self.eps;
+                *p = self.decoupled_decay * *p - self.step_size * (m / denominator);
             }
         });
         Ok(())
