@@ -76,8 +76,11 @@ impl SimpleBackend for NoiseSource {
             1 => (1, 0.8),
             _ => ((count / shape.dims()[0]).max(1), *spread),
         };
+        // A variance is positive: the root of a negative one would make all NaN.
+        let is_variance = name.ends_with("running_var");
+        let value = |value: f64| if is_variance { value.abs() } else { value };
         let values: Vec<f32> = (0..count)
-            .map(|_| ((next() - 0.5) * spread / (fan_in as f64).sqrt()) as f32)
+            .map(|_| value((next() - 0.5) * spread / (fan_in as f64).sqrt()) as f32)
             .collect();
         let tensor = Tensor::from_vec(values, shape, device)?;
         made.push((name.to_owned(), tensor.clone()));
