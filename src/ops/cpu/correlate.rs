@@ -5,6 +5,8 @@ use super::scratch::Scratch;
 use super::threads::run_tasks;
 use super::tile::{Kernels, Strip};
 use crate::ops::spec::ConvGeometry;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 
 /// Results of one output channel in a strip, at most and at least. A strip of
 /// eight channels then fills the nearest cache or less.
@@ -79,7 +81,7 @@ impl Correlation<'_> {
         let (height, width) = self.size();
         let count = self.batch * self.outputs * height * width;
         let mut out = Vec::with_capacity(count);
-        let sink = Sink::new(&mut out);
+        let sink = Sink::new(&mut out.spare_capacity_mut()[..count]);
         let results = self.batch * self.outputs * self.grid.0 * self.grid.1;
         let tasks = self.batch * ranges.len() * blocks.len();
         run_tasks(tasks, results * depth, |task| {
@@ -105,8 +107,8 @@ impl Correlation<'_> {
             });
             for (channel, values) in strip.chunks_exact(row).enumerate() {
                 let plane = image * self.outputs + block.output + channel;
-                // SAFETY: no two tasks have the same image, output channel
-                // and range, and ranges do not overlap.
+                // SAFETY: *disjoint*: no two tasks have the same image, output
+                // channel and range, and ranges do not overlap.
                 unsafe { self.put(&sink, plane, start, &values[..len]) }
             }
         });
@@ -162,8 +164,9 @@ impl Correlation<'_> {
     ///
     /// # Safety
     ///
-    /// Nobody else writes the same range of the same plane.
-    unsafe fn put(&self, sink: &Sink, plane: usize, start: usize, values: &[f32]) {
+    /// *Disjoint* (see [`Sink`]): nobody else writes the same range of the same
+    /// plane.
+    unsafe fn put(&self, sink: &Sink<'_>, plane: usize, start: usize, values: &[f32]) {
         let (pitch, end) = (self.planes.layout().pitch(), start + values.len());
         let (height, width) = self.size();
         for y in start / pitch..end.div_ceil(pitch) {
@@ -173,7 +176,7 @@ impl Correlation<'_> {
                 continue;
             }
             let at = (plane * height + y / self.stride) * width + (from - row) / self.stride;
-            // SAFETY: the caller's promise; with a stride, ranges are rows.
+            // SAFETY: *disjoint*, as the ranges are; with a stride, those are rows.
             unsafe { sink.put(at, &values[from - start..to - start], self.stride) }
         }
     }
@@ -204,45 +207,56 @@ pub(super) fn transposed(geometry: &ConvGeometry, weights: &[f32]) -> Vec<f32> {
     transposed
 }
 
-/// A vector that several threads fill, each its own part.
-pub(super) struct Sink {
-    start: *mut f32,
+/// Memory that several threads fill, each its own part.
+///
+/// Safety: the parts are *disjoint*: while the sink lives, no place is written
+/// by two calls of [`put`](Self::put) that may run at once.
+pub(super) struct Sink<'a> {
+    start: *mut MaybeUninit<f32>,
     len: usize,
+    memory: PhantomData<&'a mut [MaybeUninit<f32>]>,
 }
 
-// SAFETY: what is written through a sink belongs to a vector borrowed when it
-// was made, and the callers of `put` keep their parts apart.
-unsafe impl Send for Sink {}
+// SAFETY: a sink stands for an exclusive reference to its memory, which may be
+// sent to another thread.
+unsafe impl Send for Sink<'_> {}
 
-// SAFETY: as above.
-unsafe impl Sync for Sink {}
+// SAFETY: a shared sink only lets `put` write, whose callers keep their parts
+// *disjoint*.
+unsafe impl Sync for Sink<'_> {}
 
-impl Sink {
-    /// A sink for the whole capacity of the vector, which has to outlive it.
-    pub(super) fn new(out: &mut Vec<f32>) -> Self {
+impl<'a> Sink<'a> {
+    pub(super) fn new(memory: &'a mut [MaybeUninit<f32>]) -> Self {
         Self {
-            start: out.as_mut_ptr(),
-            len: out.capacity(),
+            start: memory.as_mut_ptr(),
+            len: memory.len(),
+            memory: PhantomData,
         }
     }
 
-    /// Writes every `step`th value, densely.
+    /// Writes every `step`th value, densely, from the place `at` on.
     ///
     /// # Safety
     ///
-    /// The vector is alive, and no other thread writes to the same places.
+    /// *Disjoint*.
+    ///
+    /// # Panics
+    ///
+    /// If the values reach beyond the memory.
     pub(super) unsafe fn put(&self, at: usize, values: &[f32], step: usize) {
-        assert!(at + values.len().div_ceil(step) <= self.len);
-        // SAFETY: there is room, as just checked, that belongs to the caller.
-        unsafe {
-            let to = self.start.add(at);
-            if step == 1 {
-                std::ptr::copy_nonoverlapping(values.as_ptr(), to, values.len());
-                return;
+        let count = values.len().div_ceil(step);
+        assert!(at <= self.len && count <= self.len - at);
+        // SAFETY: the places exist, as just checked, the sink borrows them for
+        // as long as it lives, and they are *disjoint* from others'.
+        let places = unsafe { std::slice::from_raw_parts_mut(self.start.add(at), count) };
+        if step == 1 {
+            for (place, &value) in places.iter_mut().zip(values) {
+                place.write(value);
             }
-            for (i, &value) in values.iter().step_by(step).enumerate() {
-                to.add(i).write(value);
-            }
+            return;
+        }
+        for (place, &value) in places.iter_mut().zip(values.iter().step_by(step)) {
+            place.write(value);
         }
     }
 }

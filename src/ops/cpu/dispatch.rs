@@ -59,7 +59,8 @@ macro_rules! kernels {
             #[cfg(test)]
             simd::probe::ran(crate::cpu_level::Level::$level);
             match products.outputs {
-                // SAFETY: as above.
+                // SAFETY: the instructions are enabled here, and the rest is
+                // the caller's promise.
                 $($outputs => unsafe { tile::products::<$vector, $outputs, $vectors>(products) },)+
                 _ => {}
             }

@@ -116,7 +116,8 @@ impl Kernels {
             products.sums.len(),
             outputs * products.taps.len() * PARTIAL_SUMS
         );
-        // SAFETY: as in `run_strip`.
+        // SAFETY: `Kernels::of` gives out kernels of available levels only,
+        // and all that the products read and write was just found to be there.
         unsafe { (self.products)(&mut products) }
     }
 }

@@ -31,8 +31,9 @@ pub(in crate::ops) fn weight_gradient(
     let offsets = offsets(geometry, images);
     let blocks = blocks(kernels, geometry.inputs, geometry.outputs, geometry.groups);
     let tasks = tasks(kernels, &blocks, offsets.len());
-    let mut out = Vec::with_capacity(geometry.outputs * offsets.len());
-    let sink = Sink::new(&mut out);
+    let count = geometry.outputs * offsets.len();
+    let mut out = Vec::with_capacity(count);
+    let sink = Sink::new(&mut out.spare_capacity_mut()[..count]);
     let (height, width) = geometry.grid();
     let amount = geometry.batch * height * width * geometry.outputs * offsets.len();
     run_tasks(tasks.len(), amount, |task| {
@@ -48,13 +49,13 @@ pub(in crate::ops) fn weight_gradient(
         let sums = job.run();
         for (i, sums) in sums.chunks_exact(range.len()).enumerate() {
             let at = (block.output + i) * offsets.len() + range.start;
-            // SAFETY: each weight is in one task, since blocks and ranges of
-            // taps do not overlap.
+            // SAFETY: *disjoint*: each weight is in one task, since blocks and
+            // ranges of taps do not overlap.
             unsafe { sink.put(at, sums, 1) }
         }
     });
     // SAFETY: the tasks cover all taps of all output channels.
-    unsafe { out.set_len(geometry.outputs * offsets.len()) };
+    unsafe { out.set_len(count) };
     out
 }
 

@@ -452,11 +452,12 @@ unsafe fn pixels<V: Vector, const W: usize, const P: usize, const G: usize>(
 unsafe fn finished<V: Vector>(sum: V, finish: &Finish, channel: usize) -> V {
     // SAFETY: the caller's `channel` has a vector of biases and slopes.
     unsafe {
-        let (above, below) = sum.add(V::load(finish.bias.add(channel))).split_sign();
+        let sum = sum.add(V::load(finish.bias.add(channel)));
         if finish.slope.is_null() {
-            return above;
+            return sum.relu();
         }
-        above.mul_add(V::load(finish.slope.add(channel)), below)
+        let (positive, negative) = sum.split_sign();
+        positive.mul_add(V::load(finish.slope.add(channel)), negative)
     }
 }
 

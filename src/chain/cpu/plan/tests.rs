@@ -67,9 +67,14 @@ fn picture(planes: usize, (w, h): (usize, usize)) -> Vec<f32> {
         .collect()
 }
 
-fn reference(network: &Chain, (w, h): (usize, usize)) -> Vec<f32> {
+fn reference(network: &Chain, size: (usize, usize)) -> Vec<f32> {
     let planes = network.layers[0].conv.weight.dim(1).unwrap();
-    let mut x = Tensor::from_vec(picture(planes, (w, h)), (1, planes, h, w), &Device::Cpu).unwrap();
+    reference_of(network, size, picture(planes, size))
+}
+
+fn reference_of(network: &Chain, (w, h): (usize, usize), input: Vec<f32>) -> Vec<f32> {
+    let planes = network.layers[0].conv.weight.dim(1).unwrap();
+    let mut x = Tensor::from_vec(input, (1, planes, h, w), &Device::Cpu).unwrap();
     if network.layers[0].conv.spec.border == Border::Valid {
         let halo = network
             .layers
@@ -295,6 +300,48 @@ fn levels_agree_to_the_bit() {
             let fast = at(level);
             let off = plain.iter().zip(&fast).find(|(a, b)| a != b);
             assert!(off.is_none(), "{name}: {level} differs from plain: {off:?}");
+        }
+    }
+}
+
+/// A NaN of the input stays one wherever it does layer by layer, at every
+/// level; the transforms of some kernels spread it over their tiles.
+#[test]
+fn nan_stays_nan() {
+    let size = (21, 17);
+    for (name, network) in chains() {
+        let planes = network.layers[0].conv.weight.dim(1).unwrap();
+        let mut input = picture(planes, size);
+        input[size.0 * size.1 / 2] = f32::NAN;
+        let expected = reference_of(&network, size, input.clone());
+        assert!(expected.iter().any(|v| v.is_nan()), "{name}");
+        let at = |level: Level| {
+            let mut plan = ChainExecutor::new(&network, size, &ChainOptions::default())
+                .unwrap()
+                .unwrap();
+            plan.loops = Loops::of(level).unwrap();
+            let inputs: Vec<&[f32]> = input.chunks_exact(size.0 * size.1).collect();
+            let (ow, oh) = plan.output_size();
+            let mut output = vec![0.0; plan.packed.outputs * ow * oh];
+            let mut outputs: Vec<&mut [f32]> = output.chunks_exact_mut(ow * oh).collect();
+            plan.run(&inputs, &mut outputs).unwrap();
+            output
+        };
+        let plain = at(Level::Plain);
+        let lost = expected
+            .iter()
+            .zip(&plain)
+            .position(|(e, v)| e.is_nan() && !v.is_nan());
+        assert_eq!(
+            lost,
+            None,
+            "{name}: NaN became {:?}",
+            lost.map(|i| plain[i])
+        );
+        for level in Level::available() {
+            let differs = |(a, b): (&f32, &f32)| a != b && !(a.is_nan() && b.is_nan());
+            let off = plain.iter().zip(&at(level)).position(differs);
+            assert_eq!(off, None, "{name}: {level} differs from plain");
         }
     }
 }

@@ -12,31 +12,31 @@ impl Vector for Lanes {
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        // SAFETY: the caller has NEON enabled, here and below.
+        // SAFETY: enabled.
         Self(unsafe { vdupq_n_f32(value) })
     }
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller has a vector's worth of values there.
+        // SAFETY: enabled, readable.
         Self(unsafe { vld1q_f32(from) })
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller has room for a vector there.
+        // SAFETY: enabled, writable.
         unsafe { vst1q_f32(to, self.0) }
     }
 
     #[inline(always)]
     unsafe fn mul_add(self, a: Self, b: Self) -> Self {
-        // SAFETY: as in `splat`.
+        // SAFETY: enabled.
         Self(unsafe { vfmaq_f32(self.0, a.0, b.0) })
     }
 
     #[inline(always)]
     unsafe fn relu(self) -> Self {
-        // SAFETY: as in `splat`. Unlike the maximum, this keeps the sign of
+        // SAFETY: enabled. Unlike the maximum, this keeps the sign of
         // a zero as the other levels do.
         unsafe {
             let zero = vdupq_n_f32(0.0);
@@ -46,25 +46,25 @@ impl Vector for Lanes {
 
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
-        // SAFETY: as in `splat`.
+        // SAFETY: enabled.
         Self(unsafe { vaddq_f32(self.0, other.0) })
     }
 
     #[inline(always)]
     unsafe fn sub(self, other: Self) -> Self {
-        // SAFETY: as in `splat`.
+        // SAFETY: enabled.
         Self(unsafe { vsubq_f32(self.0, other.0) })
     }
 
     #[inline(always)]
     unsafe fn mul(self, other: Self) -> Self {
-        // SAFETY: as in `splat`.
+        // SAFETY: enabled.
         Self(unsafe { vmulq_f32(self.0, other.0) })
     }
 
     #[inline(always)]
     unsafe fn split_sign(self) -> (Self, Self) {
-        // SAFETY: as in `splat`.
+        // SAFETY: enabled.
         unsafe {
             let zero = vdupq_n_f32(0.0);
             (Self(vmaxq_f32(self.0, zero)), Self(vminq_f32(self.0, zero)))
@@ -73,7 +73,7 @@ impl Vector for Lanes {
 
     #[inline(always)]
     unsafe fn horizontal_sum(self) -> f32 {
-        // SAFETY: as in `splat`.
+        // SAFETY: enabled.
         unsafe {
             let two = vadd_f32(vget_low_f32(self.0), vget_high_f32(self.0));
             vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)

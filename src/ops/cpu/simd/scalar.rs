@@ -16,14 +16,13 @@ impl Vector for Lanes {
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller has eight values there; arrays of `f32` are
-        // aligned like `f32`.
+        // SAFETY: readable; arrays of `f32` are aligned like `f32`.
         Self(unsafe { *from.cast() })
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        // SAFETY: as in `load`.
+        // SAFETY: writable, aligned as in `load`.
         unsafe { *to.cast() = self.0 }
     }
 
@@ -58,8 +57,8 @@ impl Vector for Lanes {
     #[inline(always)]
     unsafe fn split_sign(self) -> (Self, Self) {
         (
-            Self(self.0.map(|value| value.max(0.0))),
-            Self(self.0.map(|value| value.min(0.0))),
+            Self(self.0.map(|value| if value > 0.0 { value } else { 0.0 })),
+            Self(self.0.map(|value| if 0.0 < value { 0.0 } else { value })),
         )
     }
 

@@ -17,68 +17,69 @@ pub(crate) mod avx2 {
 
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {
-            // SAFETY: the caller has AVX2 and FMA enabled, here and below.
+            // SAFETY: enabled.
             Self(unsafe { _mm256_set1_ps(value) })
         }
 
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: the caller has a vector's worth of values there.
+            // SAFETY: enabled, readable.
             Self(unsafe { _mm256_loadu_ps(from) })
         }
 
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
-            // SAFETY: the caller has room for a vector there.
+            // SAFETY: enabled, writable.
             unsafe { _mm256_storeu_ps(to, self.0) }
         }
 
         #[inline(always)]
         unsafe fn mul_add(self, a: Self, b: Self) -> Self {
-            // SAFETY: as in `splat`.
+            // SAFETY: enabled.
             Self(unsafe { _mm256_fmadd_ps(a.0, b.0, self.0) })
         }
 
         #[inline(always)]
         unsafe fn relu(self) -> Self {
-            // SAFETY: as in `splat`. The second operand wins where the first
-            // is not larger.
+            // SAFETY: enabled. The second operand is the result where the
+            // first is not larger, or one is NaN.
             Self(unsafe { _mm256_max_ps(_mm256_setzero_ps(), self.0) })
         }
 
         #[inline(always)]
         unsafe fn add(self, other: Self) -> Self {
-            // SAFETY: as in `splat`.
+            // SAFETY: enabled.
             Self(unsafe { _mm256_add_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         unsafe fn sub(self, other: Self) -> Self {
-            // SAFETY: as in `splat`.
+            // SAFETY: enabled.
             Self(unsafe { _mm256_sub_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         unsafe fn mul(self, other: Self) -> Self {
-            // SAFETY: as in `splat`.
+            // SAFETY: enabled.
             Self(unsafe { _mm256_mul_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         unsafe fn split_sign(self) -> (Self, Self) {
-            // SAFETY: as in `splat`.
+            // SAFETY: enabled. As in `relu`, the second operand is the result
+            // where one is NaN: 0 in the maximum, NaN in the minimum.
             unsafe {
                 let zero = _mm256_setzero_ps();
                 (
                     Self(_mm256_max_ps(self.0, zero)),
-                    Self(_mm256_min_ps(self.0, zero)),
+                    Self(_mm256_min_ps(zero, self.0)),
                 )
             }
         }
 
         #[inline(always)]
         unsafe fn horizontal_sum(self) -> f32 {
-            // SAFETY: as in `splat`.
+            // SAFETY: enabled.
             unsafe {
                 let four = _mm_add_ps(
                     _mm256_castps256_ps128(self.0),
@@ -91,7 +92,7 @@ pub(crate) mod avx2 {
 
         #[inline(always)]
         unsafe fn horizontal_sums([a, b, c, d]: [Self; HORIZONTAL_SUMS]) -> [f32; HORIZONTAL_SUMS] {
-            // SAFETY: as in `splat`.
+            // SAFETY: enabled.
             unsafe {
                 let four = |a, b| {
                     let lower = _mm256_permute2f128_ps::<0x20>(a, b);
@@ -123,68 +124,69 @@ pub(crate) mod avx512 {
 
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {
-            // SAFETY: the caller has AVX-512 enabled, here and below.
+            // SAFETY: enabled.
             Self(unsafe { _mm512_set1_ps(value) })
         }
 
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: the caller has a vector's worth of values there.
+            // SAFETY: enabled, readable.
             Self(unsafe { _mm512_loadu_ps(from) })
         }
 
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
-            // SAFETY: the caller has room for a vector there.
+            // SAFETY: enabled, writable.
             unsafe { _mm512_storeu_ps(to, self.0) }
         }
 
         #[inline(always)]
         unsafe fn mul_add(self, a: Self, b: Self) -> Self {
-            // SAFETY: as in `splat`.
+            // SAFETY: enabled.
             Self(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
         }
 
         #[inline(always)]
         unsafe fn relu(self) -> Self {
-            // SAFETY: as in `splat`. The second operand wins where the first
-            // is not larger.
+            // SAFETY: enabled. The second operand is the result where the
+            // first is not larger, or one is NaN.
             Self(unsafe { _mm512_max_ps(_mm512_setzero_ps(), self.0) })
         }
 
         #[inline(always)]
         unsafe fn add(self, other: Self) -> Self {
-            // SAFETY: as in `splat`.
+            // SAFETY: enabled.
             Self(unsafe { _mm512_add_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         unsafe fn sub(self, other: Self) -> Self {
-            // SAFETY: as in `splat`.
+            // SAFETY: enabled.
             Self(unsafe { _mm512_sub_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         unsafe fn mul(self, other: Self) -> Self {
-            // SAFETY: as in `splat`.
+            // SAFETY: enabled.
             Self(unsafe { _mm512_mul_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         unsafe fn split_sign(self) -> (Self, Self) {
-            // SAFETY: as in `splat`.
+            // SAFETY: enabled. As in `relu`, the second operand is the result
+            // where one is NaN: 0 in the maximum, NaN in the minimum.
             unsafe {
                 let zero = _mm512_setzero_ps();
                 (
                     Self(_mm512_max_ps(self.0, zero)),
-                    Self(_mm512_min_ps(self.0, zero)),
+                    Self(_mm512_min_ps(zero, self.0)),
                 )
             }
         }
 
         #[inline(always)]
         unsafe fn horizontal_sum(self) -> f32 {
-            // SAFETY: as in `splat`.
+            // SAFETY: enabled.
             unsafe {
                 let upper = _mm512_castps512_ps256(_mm512_shuffle_f32x4::<0b1110>(self.0, self.0));
                 let eight = _mm256_add_ps(_mm512_castps512_ps256(self.0), upper);
@@ -199,7 +201,7 @@ pub(crate) mod avx512 {
 
         #[inline(always)]
         unsafe fn horizontal_sums([a, b, c, d]: [Self; HORIZONTAL_SUMS]) -> [f32; HORIZONTAL_SUMS] {
-            // SAFETY: as in `splat`.
+            // SAFETY: enabled.
             unsafe {
                 let halves = |a, b| {
                     let lower = _mm512_shuffle_f32x4::<0x44>(a, b);
