@@ -205,8 +205,10 @@ mod cuda {
     fn device(index: usize) -> candle_core::Result<Device> {
         let device = Device::new_cuda_with_stream(index)?;
         let cuda = device.as_cuda_device()?;
-        // SAFETY: events order what several streams do; there is one, and
-        // nothing was allocated yet.
+        // SAFETY: events would order what several streams do with the same
+        // memory. The streams of `Gpu` share none without waiting: an upload is
+        // waited for before its memory is handed out, a frame before another
+        // stream reads it, and frames wait for their stream when dropped.
         unsafe { cuda.disable_event_tracking() };
         let handle = result::device::get(index as i32).w()?;
         // SAFETY: the handle is the driver's own.

@@ -14,10 +14,10 @@ pub fn lerp_in_place(keep: f64, moves: &[(Var, Tensor, f64)]) -> Result<()> {
         && let Ok(device) = first.device().as_cuda_device()
     {
         use super::cuda::layers::{TensorArgs, lerp_in_place};
-        let args = |(var, target, weight): &(Var, Tensor, f64)| {
-            TensorArgs::lerp(var.as_tensor(), target, *weight as f32)
-        };
-        let all = moves.iter().map(args).collect::<Result<Vec<_>>>()?;
+        let all = moves
+            .iter()
+            .map(|(var, target, weight)| TensorArgs::lerp(var.as_tensor(), target, *weight as f32));
+        let all = all.collect::<Result<Vec<_>>>()?;
         return lerp_in_place(device, keep as f32, &all);
     }
     for (var, target, weight) in moves {

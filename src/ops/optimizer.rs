@@ -56,10 +56,10 @@ pub fn apply_updates(updates: &[ParameterUpdate]) -> Result<()> {
     {
         use super::cuda::layers::{TensorArgs, apply_updates};
         for same_rule in updates.chunk_by(|a, b| a.rule == b.rule) {
-            let args = |update: &ParameterUpdate| {
+            let all = same_rule.iter().map(|update| {
                 TensorArgs::update(&update.parameter, &update.gradient, &update.moments)
-            };
-            let all = same_rule.iter().map(args).collect::<Result<Vec<_>>>()?;
+            });
+            let all = all.collect::<Result<Vec<_>>>()?;
             apply_updates(device, &same_rule[0].rule, &all)?;
         }
         return Ok(());

@@ -84,7 +84,7 @@ impl Frames {
     fn begin(&mut self, job: &UpscaleSpec, input: &FrameRef<'_>, fetches: bool) -> Result<()> {
         if !self.send_there(job, input)? {
             let format = job.input.format;
-            let mut bytes = self.input.0.bytes();
+            let mut bytes = self.input.0.bytes()?;
             for plane in 0..format.planes() {
                 let (row, rows) = plane_size(format, plane, job.input.size);
                 let (taken, rest) = bytes.split_at_mut(row * rows);
@@ -137,7 +137,7 @@ impl Frames {
             self.output.0.fetch(&self.output.1)?;
         }
         self.gpu.wait()?;
-        let mut bytes = &*self.output.0.bytes();
+        let mut bytes = &*self.output.0.bytes()?;
         for plane in 0..format.planes() {
             let (row, rows) = plane_size(format, plane, job.output);
             let (made, rest) = bytes.split_at(row * rows);
@@ -221,7 +221,7 @@ impl Bare {
 
     /// What becomes of the samples of all planes.
     fn run(&mut self, gpu: &Gpu, samples: impl Iterator<Item = f32>) -> Result<Vec<Vec<f32>>> {
-        let words = self.input.0.bytes().chunks_exact_mut(size_of::<f32>());
+        let words = self.input.0.bytes()?.chunks_exact_mut(size_of::<f32>());
         for (word, sample) in words.zip(samples) {
             word.copy_from_slice(&sample.to_ne_bytes());
         }
@@ -229,7 +229,7 @@ impl Bare {
         self.program.run()?;
         self.output.0.fetch(&self.output.1)?;
         gpu.wait()?;
-        let words = self.output.0.bytes().chunks_exact(size_of::<f32>());
+        let words = self.output.0.bytes()?.chunks_exact(size_of::<f32>());
         let made: Vec<f32> = words
             .map(|word| f32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
             .collect();

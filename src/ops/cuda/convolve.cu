@@ -37,6 +37,37 @@ struct Convolve {
     int32_t chunk;     // f32: input channels that shared memory holds at once.
     int32_t source_plane, made_plane;     // Rows of a plane, where planes are apart.
 };
+SAME_SIZE(Convolve, 152);
+SAME_OFFSET(Convolve, source, 0);
+SAME_OFFSET(Convolve, made, 8);
+SAME_OFFSET(Convolve, weights, 16);
+SAME_OFFSET(Convolve, bias, 24);
+SAME_OFFSET(Convolve, slope, 32);
+SAME_OFFSET(Convolve, skip, 40);
+SAME_OFFSET(Convolve, base, 48);
+SAME_OFFSET(Convolve, nearest, 56);
+SAME_OFFSET(Convolve, inputs, 64);
+SAME_OFFSET(Convolve, outputs, 68);
+SAME_OFFSET(Convolve, kernel, 72);
+SAME_OFFSET(Convolve, pad, 76);
+SAME_OFFSET(Convolve, around, 80);
+SAME_OFFSET(Convolve, source_width, 84);
+SAME_OFFSET(Convolve, source_height, 88);
+SAME_OFFSET(Convolve, width, 92);
+SAME_OFFSET(Convolve, height, 96);
+SAME_OFFSET(Convolve, source_row0, 100);
+SAME_OFFSET(Convolve, source_rows, 104);
+SAME_OFFSET(Convolve, made_row0, 108);
+SAME_OFFSET(Convolve, skip_row0, 112);
+SAME_OFFSET(Convolve, row0, 116);
+SAME_OFFSET(Convolve, rows, 120);
+SAME_OFFSET(Convolve, shuffle, 124);
+SAME_OFFSET(Convolve, planes, 128);
+SAME_OFFSET(Convolve, tanh, 132);
+SAME_OFFSET(Convolve, nearest_factor, 136);
+SAME_OFFSET(Convolve, chunk, 140);
+SAME_OFFSET(Convolve, source_plane, 144);
+SAME_OFFSET(Convolve, made_plane, 148);
 
 // Position of a sample that may lie outside, or -1 for zero.
 DEVICE int inside(int at, int length, int around) {
@@ -450,6 +481,15 @@ struct Enter {
     float scale[4];
     float offset[4];
 };
+SAME_SIZE(Enter, 64);
+SAME_OFFSET(Enter, planes, 0);
+SAME_OFFSET(Enter, made, 8);
+SAME_OFFSET(Enter, width, 16);
+SAME_OFFSET(Enter, height, 20);
+SAME_OFFSET(Enter, count, 24);
+SAME_OFFSET(Enter, edge, 28);
+SAME_OFFSET(Enter, scale, 32);
+SAME_OFFSET(Enter, offset, 48);
 
 template <typename Store>
 DEVICE void enter(const Enter& a, Store store) {

@@ -3,7 +3,12 @@
 // same code on the CPU.
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
+
+// The layout of what kernels take, which the Rust code asserts as well.
+#define SAME_SIZE(type, size) static_assert(sizeof(type) == size, #type)
+#define SAME_OFFSET(type, field, at) static_assert(offsetof(type, field) == at, #type "::" #field)
 
 #ifdef SRFILTER_EMULATED
 #include "emulator.hpp"

@@ -189,7 +189,7 @@ impl Convolution {
 
     /// The gradient of the images, (N, Ci, H, W).
     fn of_images(&self, weights: &Tensor, grad: &Tensor) -> Result<Tensor> {
-        use sys::cudnnConvolutionBwdDataAlgoPerf_t as Choice;
+        use sys::cudnnConvolutionBwdDataAlgo_t as Algorithm;
         let geometry = &self.geometry;
         let device = grad.device().as_cuda_device()?;
         let (height, width) = geometry.image;
@@ -209,9 +209,9 @@ impl Convolution {
                     Some(chosen) => chosen,
                     None => {
                         let mut count = 0;
-                        // SAFETY: it is plain data, of zeros.
-                        let mut choices: [Choice; ALGORITHMS] = unsafe { std::mem::zeroed() };
-                        // SAFETY: there is room for that many.
+                        let mut found = [AlgorithmReport::default(); ALGORITHMS];
+                        // SAFETY: there is room for that many reports, laid out
+                        // as cuDNN's.
                         unsafe {
                             result::get_convolution_backward_data_algorithm(
                                 handle,
@@ -221,7 +221,7 @@ impl Convolution {
                                 plan.x,
                                 ALGORITHMS as c_int,
                                 &raw mut count,
-                                choices.as_mut_ptr(),
+                                found.as_mut_ptr().cast(),
                             )
                         }
                         .map_err(Error::wrap)?;
@@ -231,12 +231,9 @@ impl Convolution {
                                 handle, plan.w, plan.y, plan.conv, plan.x, algorithm,
                             )
                         };
-                        let found = choices.iter().take(count.max(0) as usize);
-                        let good = found
-                            .filter(|choice| is_good(choice.status, choice.determinism))
-                            .map(|choice| choice.algo);
-                        let last =
-                            sys::cudnnConvolutionBwdDataAlgo_t::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
+                        let found = found.iter().take(count.max(0) as usize);
+                        let good = found.filter_map(|report| report.good(&DATA_ALGORITHMS));
+                        let last = Algorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
                         let chosen = modest(good.chain([last]), bytes)
                             .ok_or_else(|| no_way("images", geometry))?;
                         plan.of_images.set(Some(chosen));
@@ -273,7 +270,7 @@ impl Convolution {
 
     /// The gradient of the weights, (Co, Ci / groups, Kh, Kw).
     fn of_weights(&self, images: &Tensor, grad: &Tensor) -> Result<Tensor> {
-        use sys::cudnnConvolutionBwdFilterAlgoPerf_t as Choice;
+        use sys::cudnnConvolutionBwdFilterAlgo_t as Algorithm;
         let geometry = &self.geometry;
         let device = grad.device().as_cuda_device()?;
         let (depth, (tall, wide)) = (geometry.inputs / geometry.groups, geometry.kernel);
@@ -293,9 +290,9 @@ impl Convolution {
                     Some(chosen) => chosen,
                     None => {
                         let mut count = 0;
-                        // SAFETY: it is plain data, of zeros.
-                        let mut choices: [Choice; ALGORITHMS] = unsafe { std::mem::zeroed() };
-                        // SAFETY: there is room for that many.
+                        let mut found = [AlgorithmReport::default(); ALGORITHMS];
+                        // SAFETY: there is room for that many reports, laid out
+                        // as cuDNN's.
                         unsafe {
                             result::get_convolution_backward_filter_algorithm(
                                 handle,
@@ -305,7 +302,7 @@ impl Convolution {
                                 plan.w,
                                 ALGORITHMS as c_int,
                                 &raw mut count,
-                                choices.as_mut_ptr(),
+                                found.as_mut_ptr().cast(),
                             )
                         }
                         .map_err(Error::wrap)?;
@@ -315,11 +312,9 @@ impl Convolution {
                                 handle, plan.x, plan.y, plan.conv, plan.w, algorithm,
                             )
                         };
-                        let found = choices.iter().take(count.max(0) as usize);
-                        let good = found
-                            .filter(|choice| is_good(choice.status, choice.determinism))
-                            .map(|choice| choice.algo);
-                        let last = sys::cudnnConvolutionBwdFilterAlgo_t::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
+                        let found = found.iter().take(count.max(0) as usize);
+                        let good = found.filter_map(|report| report.good(&FILTER_ALGORITHMS));
+                        let last = Algorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
                         let chosen = modest(good.chain([last]), bytes)
                             .ok_or_else(|| no_way("weights", geometry))?;
                         plan.of_weights.set(Some(chosen));
@@ -626,10 +621,88 @@ impl Drop for Plan {
     }
 }
 
-/// Whether an algorithm works, and gives the same bits each time.
-fn is_good(status: sys::cudnnStatus_t, determinism: sys::cudnnDeterminism_t) -> bool {
-    status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS
-        && determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
+/// The algorithms for gradients of images and of weights that this code knows.
+const DATA_ALGORITHMS: [sys::cudnnConvolutionBwdDataAlgo_t; 6] = {
+    use sys::cudnnConvolutionBwdDataAlgo_t::*;
+    [
+        CUDNN_CONVOLUTION_BWD_DATA_ALGO_0,
+        CUDNN_CONVOLUTION_BWD_DATA_ALGO_1,
+        CUDNN_CONVOLUTION_BWD_DATA_ALGO_FFT,
+        CUDNN_CONVOLUTION_BWD_DATA_ALGO_FFT_TILING,
+        CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD,
+        CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD_NONFUSED,
+    ]
+};
+const FILTER_ALGORITHMS: [sys::cudnnConvolutionBwdFilterAlgo_t; 7] = {
+    use sys::cudnnConvolutionBwdFilterAlgo_t::*;
+    [
+        CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0,
+        CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1,
+        CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT,
+        CUDNN_CONVOLUTION_BWD_FILTER_ALGO_3,
+        CUDNN_CONVOLUTION_BWD_FILTER_ALGO_WINOGRAD,
+        CUDNN_CONVOLUTION_BWD_FILTER_ALGO_WINOGRAD_NONFUSED,
+        CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT_TILING,
+    ]
+};
+
+/// What cuDNN says of an algorithm, of either direction, with integers for its
+/// enumerations: a later version may have values that Rust's do not.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct AlgorithmReport {
+    algorithm: u32,
+    status: u32,
+    time: f32,
+    memory: usize,
+    determinism: u32,
+    math: u32,
+    reserved: [c_int; 3],
+}
+
+/// Asserts that a structure of cuDNN's has the layout of [`AlgorithmReport`].
+macro_rules! same_layout {
+    ($theirs:ty) => {
+        const _: () = {
+            use std::mem::{align_of, offset_of};
+            type Ours = AlgorithmReport;
+            assert!(size_of::<Ours>() == size_of::<$theirs>());
+            assert!(align_of::<Ours>() == align_of::<$theirs>());
+            assert!(offset_of!(Ours, algorithm) == offset_of!($theirs, algo));
+            assert!(offset_of!(Ours, status) == offset_of!($theirs, status));
+            assert!(offset_of!(Ours, determinism) == offset_of!($theirs, determinism));
+        };
+    };
+}
+
+same_layout!(sys::cudnnConvolutionBwdDataAlgoPerf_t);
+same_layout!(sys::cudnnConvolutionBwdFilterAlgoPerf_t);
+
+impl AlgorithmReport {
+    /// The algorithm, if it is known, works, and gives the same bits each time.
+    fn good<A: Copy + AlgorithmCode>(&self, known: &[A]) -> Option<A> {
+        let works = self.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS as u32;
+        let repeats = self.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC as u32;
+        let mut known = known.iter().copied();
+        known.find(|algorithm| works && repeats && algorithm.code() == self.algorithm)
+    }
+}
+
+/// The number by which cuDNN knows an algorithm.
+trait AlgorithmCode {
+    fn code(self) -> u32;
+}
+
+impl AlgorithmCode for sys::cudnnConvolutionBwdDataAlgo_t {
+    fn code(self) -> u32 {
+        self as u32
+    }
+}
+
+impl AlgorithmCode for sys::cudnnConvolutionBwdFilterAlgo_t {
+    fn code(self) -> u32 {
+        self as u32
+    }
 }
 
 /// The first of some algorithms that is modest, and the bytes that it takes: of
@@ -653,4 +726,37 @@ fn no_way(of: &str, geometry: &ConvGeometry) -> Error {
 
 fn pointer<T>(slice: &CudaSlice<T>) -> *mut c_void {
     layers::address(slice) as *mut c_void
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn algorithms_of_unknown_numbers_are_passed_over() {
+        let report = |algorithm: u32, status: u32| AlgorithmReport {
+            algorithm,
+            status,
+            determinism: sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC as u32,
+            ..AlgorithmReport::default()
+        };
+        assert_eq!(
+            report(4, 0).good(&DATA_ALGORITHMS),
+            Some(DATA_ALGORITHMS[4])
+        );
+        assert_eq!(
+            report(6, 0).good(&FILTER_ALGORITHMS),
+            Some(FILTER_ALGORITHMS[6])
+        );
+        assert_eq!(report(6, 0).good(&DATA_ALGORITHMS), None);
+        assert_eq!(report(1, u32::MAX).good(&DATA_ALGORITHMS), None);
+        assert_eq!(
+            AlgorithmReport {
+                determinism: 77,
+                ..report(1, 0)
+            }
+            .good(&DATA_ALGORITHMS),
+            None
+        );
+    }
 }

@@ -9,6 +9,13 @@ struct Bytes {
     int32_t width;
     int32_t height;
 };
+SAME_SIZE(Bytes, 32);
+SAME_OFFSET(Bytes, bytes, 0);
+SAME_OFFSET(Bytes, plane, 8);
+SAME_OFFSET(Bytes, stride, 16);
+SAME_OFFSET(Bytes, step, 20);
+SAME_OFFSET(Bytes, width, 24);
+SAME_OFFSET(Bytes, height, 28);
 
 KERNEL THREADS(256) read_bytes(ARGUMENTS Bytes a) {
     int x = blockIdx.x * blockDim.x + threadIdx.x;
@@ -42,6 +49,15 @@ struct Resample {
     int32_t width;
     int32_t height;
 };
+SAME_SIZE(Resample, 48);
+SAME_OFFSET(Resample, source, 0);
+SAME_OFFSET(Resample, made, 8);
+SAME_OFFSET(Resample, starts, 16);
+SAME_OFFSET(Resample, weights, 24);
+SAME_OFFSET(Resample, taps, 32);
+SAME_OFFSET(Resample, source_width, 36);
+SAME_OFFSET(Resample, width, 40);
+SAME_OFFSET(Resample, height, 44);
 
 KERNEL THREADS(256) resample_rows(ARGUMENTS Resample a) {
     int x = blockIdx.x * blockDim.x + threadIdx.x;
@@ -89,6 +105,16 @@ struct Colors {
     float luma_base, luma_gain, chroma_gain;
     float rgb_per_luma;
 };
+SAME_SIZE(Colors, 56);
+SAME_OFFSET(Colors, planes, 0);
+SAME_OFFSET(Colors, other, 8);
+SAME_OFFSET(Colors, samples, 16);
+SAME_OFFSET(Colors, change, 24);
+SAME_OFFSET(Colors, kr, 28);
+SAME_OFFSET(Colors, luma_base, 40);
+SAME_OFFSET(Colors, luma_gain, 44);
+SAME_OFFSET(Colors, chroma_gain, 48);
+SAME_OFFSET(Colors, rgb_per_luma, 52);
 
 DEVICE void to_rgb(const Colors& a, float y, float u, float v, float& r, float& g, float& b) {
     y = times(plus(y, -a.luma_base), a.luma_gain);

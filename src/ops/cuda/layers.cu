@@ -42,6 +42,22 @@ struct Channels {
     int slopes;
     float eps;
 };
+SAME_SIZE(Channels, 96);
+SAME_OFFSET(Channels, x, 0);
+SAME_OFFSET(Channels, grad, 8);
+SAME_OFFSET(Channels, weight, 16);
+SAME_OFFSET(Channels, bias, 24);
+SAME_OFFSET(Channels, moments, 32);
+SAME_OFFSET(Channels, sums, 40);
+SAME_OFFSET(Channels, dst, 48);
+SAME_OFFSET(Channels, parts, 56);
+SAME_OFFSET(Channels, op, 64);
+SAME_OFFSET(Channels, batch, 68);
+SAME_OFFSET(Channels, channels, 72);
+SAME_OFFSET(Channels, area, 76);
+SAME_OFFSET(Channels, count, 80);
+SAME_OFFSET(Channels, slopes, 84);
+SAME_OFFSET(Channels, eps, 88);
 
 const int SUM_THREADS = 512;
 
@@ -154,10 +170,17 @@ struct TensorArgs {
     // The weight of `src` in a linear interpolation.
     float weight;
 };
+SAME_SIZE(TensorArgs, 40);
+SAME_OFFSET(TensorArgs, dst, 0);
+SAME_OFFSET(TensorArgs, src, 8);
+SAME_OFFSET(TensorArgs, moments, 16);
+SAME_OFFSET(TensorArgs, count, 24);
+SAME_OFFSET(TensorArgs, weight, 32);
 
 struct Tensors {
     TensorArgs each[96];
 };
+SAME_SIZE(Tensors, 3840);
 
 // Calls `f` with each element that is the thread's.
 template <typename F>
@@ -183,6 +206,19 @@ struct UpdateArgs {
     float eps;
     float step_size;
 };
+SAME_SIZE(UpdateArgs, 48);
+SAME_OFFSET(UpdateArgs, grad_scale, 0);
+SAME_OFFSET(UpdateArgs, clip_value, 4);
+SAME_OFFSET(UpdateArgs, weight_decay, 8);
+SAME_OFFSET(UpdateArgs, decoupled_decay, 12);
+SAME_OFFSET(UpdateArgs, momentum, 16);
+SAME_OFFSET(UpdateArgs, beta1, 20);
+SAME_OFFSET(UpdateArgs, one_less_beta1, 24);
+SAME_OFFSET(UpdateArgs, beta2, 28);
+SAME_OFFSET(UpdateArgs, one_less_beta2, 32);
+SAME_OFFSET(UpdateArgs, root_correction2, 36);
+SAME_OFFSET(UpdateArgs, eps, 40);
+SAME_OFFSET(UpdateArgs, step_size, 44);
 
 KERNEL apply_updates(ARGUMENTS Tensors all, ARGUMENTS UpdateArgs a) {
     const TensorArgs& each = all.each[blockIdx.y];

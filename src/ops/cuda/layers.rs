@@ -2,7 +2,8 @@
 //!
 //! They run in the order of candle's own stream.
 
-use super::KERNELS;
+use super::device::KERNELS;
+use super::launch_args::mirrored;
 use crate::ops::spec::UpdateRule;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
@@ -10,6 +11,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Layout, Result, Shape, Storage, Tensor, bail};
+use std::marker::PhantomData;
 
 /// Threads of a block.
 const THREADS: u32 = 256;
@@ -64,8 +66,7 @@ struct Channels {
     eps: f32,
 }
 
-// SAFETY: it is what the kernels take, field by field.
-unsafe impl DeviceRepr for Channels {}
+mirrored!(Channels, 96, x: 0, grad: 8, weight: 16, bias: 24, moments: 32, sums: 40, dst: 48, parts: 56, op: 64, batch: 68, channels: 72, area: 76, count: 80, slopes: 84, eps: 88);
 
 /// The same structure as in layers.cu.
 #[repr(C)]
@@ -85,23 +86,23 @@ struct UpdateArgs {
     step_size: f32,
 }
 
-// SAFETY: as above.
-unsafe impl DeviceRepr for UpdateArgs {}
+mirrored!(UpdateArgs, 48, grad_scale: 0, clip_value: 4, weight_decay: 8, decoupled_decay: 12, momentum: 16, beta1: 20, one_less_beta1: 24, beta2: 28, one_less_beta2: 32, root_correction2: 36, eps: 40, step_size: 44);
 
 /// One of the tensors of a call: the same structure as in layers.cu.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct TensorArgs {
+pub(crate) struct TensorArgs<'a> {
     dst: u64,
     src: u64,
     moments: u64,
     count: i64,
     weight: f32,
+    tensors: PhantomData<&'a Tensor>,
 }
 
-impl TensorArgs {
+impl<'a> TensorArgs<'a> {
     /// A tensor that moves towards another, which has this weight.
-    pub(crate) fn lerp(dst: &Tensor, src: &Tensor, weight: f32) -> Result<Self> {
+    pub(crate) fn lerp(dst: &'a Tensor, src: &'a Tensor, weight: f32) -> Result<Self> {
         let (dst, src) = (DeviceSlice::of_tensor(dst)?, DeviceSlice::of_tensor(src)?);
         if dst.count != src.count {
             bail!("{} values moved towards {}", dst.count, src.count)
@@ -112,11 +113,16 @@ impl TensorArgs {
             moments: 0,
             count: dst.count as i64,
             weight,
+            tensors: PhantomData,
         })
     }
 
     /// A parameter, its gradient and their moments.
-    pub(crate) fn update(parameter: &Tensor, gradient: &Tensor, moments: &Tensor) -> Result<Self> {
+    pub(crate) fn update(
+        parameter: &'a Tensor,
+        gradient: &'a Tensor,
+        moments: &'a Tensor,
+    ) -> Result<Self> {
         Ok(Self {
             moments: DeviceSlice::of_tensor(moments)?.address,
             ..Self::lerp(parameter, gradient, 0.0)?
@@ -124,7 +130,7 @@ impl TensorArgs {
     }
 
     /// A tensor that is only read.
-    pub(crate) fn read(tensor: &Tensor) -> Result<Self> {
+    pub(crate) fn read(tensor: &'a Tensor) -> Result<Self> {
         let values = DeviceSlice::of_tensor(tensor)?;
         Ok(Self {
             src: values.address,
@@ -137,10 +143,10 @@ impl TensorArgs {
 /// The same structure as in layers.cu.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-struct Tensors([TensorArgs; TENSORS]);
+struct Tensors<'a>([TensorArgs<'a>; TENSORS]);
 
-// SAFETY: as above.
-unsafe impl DeviceRepr for Tensors {}
+mirrored!(TensorArgs<'_>, 40, dst: 0, src: 8, moments: 16, count: 24, weight: 32);
+mirrored!(Tensors<'_>, 3840, 0: 0);
 
 /// Calls a kernel of ours with its structures as arguments.
 macro_rules! launch {
@@ -155,19 +161,23 @@ macro_rules! launch {
     }};
 }
 
-/// Dense f32 values in a GPU's memory.
+/// Dense f32 values in a GPU's memory, of a tensor or a storage that is
+/// borrowed: it cannot be dropped before a kernel that reads it is enqueued, and
+/// frees its memory in the stream's order.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct DeviceSlice {
+pub(crate) struct DeviceSlice<'a> {
     address: u64,
     count: usize,
+    owner: PhantomData<&'a ()>,
 }
 
-impl DeviceSlice {
+impl<'a> DeviceSlice<'a> {
     /// Of a storage of candle's.
-    pub(crate) fn of(storage: &CudaStorage, layout: &Layout) -> Result<Self> {
+    pub(crate) fn of(storage: &'a CudaStorage, layout: &Layout) -> Result<Self> {
         Ok(Self {
             address: start::<f32>(storage, layout)?,
             count: layout.shape().elem_count(),
+            owner: PhantomData,
         })
     }
 
@@ -177,11 +187,16 @@ impl DeviceSlice {
         self.address as *const std::ffi::c_void
     }
 
-    /// Of a tensor, for as long as it lives.
-    pub(crate) fn of_tensor(tensor: &Tensor) -> Result<Self> {
+    /// Of a tensor.
+    pub(crate) fn of_tensor(tensor: &'a Tensor) -> Result<Self> {
         let (storage, layout) = tensor.storage_and_layout();
         match &*storage {
-            Storage::Cuda(storage) => Self::of(storage, layout),
+            // The storage lives as long as the tensor, if not the guard.
+            Storage::Cuda(storage) => Ok(Self {
+                address: start::<f32>(storage, layout)?,
+                count: layout.shape().elem_count(),
+                owner: PhantomData,
+            }),
             _ => bail!("the operation wants all its tensors on the GPU"),
         }
     }
@@ -189,21 +204,26 @@ impl DeviceSlice {
 
 /// The operands of a [`ChannelOp`] besides the samples, those that it takes.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct ChannelArgs {
-    pub(crate) grad: DeviceSlice,
-    pub(crate) weight: DeviceSlice,
-    pub(crate) bias: DeviceSlice,
-    pub(crate) moments: DeviceSlice,
-    pub(crate) sums: DeviceSlice,
+pub(crate) struct ChannelArgs<'a> {
+    pub(crate) grad: DeviceSlice<'a>,
+    pub(crate) weight: DeviceSlice<'a>,
+    pub(crate) bias: DeviceSlice<'a>,
+    pub(crate) moments: DeviceSlice<'a>,
+    pub(crate) sums: DeviceSlice<'a>,
     pub(crate) eps: f32,
 }
 
-fn arguments(op: ChannelOp, x: DeviceSlice, shape: &Shape, args: &ChannelArgs) -> Result<Channels> {
+fn arguments(
+    op: ChannelOp,
+    x: DeviceSlice<'_>,
+    shape: &Shape,
+    args: &ChannelArgs<'_>,
+) -> Result<Channels> {
     let (batch, channels, height, width) = shape.dims4()?;
     let small = |n: usize| i32::try_from(n).map_err(candle_core::Error::wrap);
     // The kernels count a channel's samples in 32 bits.
     small(batch * height * width)?;
-    let same = |values: DeviceSlice, count: usize| values.address == 0 || values.count == count;
+    let same = |values: DeviceSlice<'_>, count: usize| values.address == 0 || values.count == count;
     let fits = same(args.grad, x.count)
         && (same(args.weight, channels) || args.weight.count == 1)
         && same(args.bias, channels)
@@ -232,7 +252,7 @@ fn arguments(op: ChannelOp, x: DeviceSlice, shape: &Shape, args: &ChannelArgs) -
 }
 
 /// Two sums for each channel of (N, C, H, W), or mean and variance: (2, C).
-pub(crate) fn sums(op: ChannelOp, x: &Tensor, args: &ChannelArgs) -> Result<Tensor> {
+pub(crate) fn sums(op: ChannelOp, x: &Tensor, args: &ChannelArgs<'_>) -> Result<Tensor> {
     let device = x.device().as_cuda_device()?;
     let mut call = arguments(op, DeviceSlice::of_tensor(x)?, x.shape(), args)?;
     let channels = call.channels as usize;
@@ -263,9 +283,9 @@ pub(crate) fn sums(op: ChannelOp, x: &Tensor, args: &ChannelArgs) -> Result<Tens
 pub(crate) fn samples(
     op: ChannelOp,
     device: &CudaDevice,
-    x: DeviceSlice,
+    x: DeviceSlice<'_>,
     shape: &Shape,
-    args: &ChannelArgs,
+    args: &ChannelArgs<'_>,
 ) -> Result<CudaStorage> {
     let mut call = arguments(op, x, shape, args)?;
     let result = alloc_uninit::<f32>(device, x.count)?;
@@ -278,7 +298,7 @@ pub(crate) fn samples(
 }
 
 /// The same of a tensor.
-pub(crate) fn samples_of(op: ChannelOp, x: &Tensor, args: &ChannelArgs) -> Result<Tensor> {
+pub(crate) fn samples_of(op: ChannelOp, x: &Tensor, args: &ChannelArgs<'_>) -> Result<Tensor> {
     let device = x.device().as_cuda_device()?;
     let result = samples(op, device, DeviceSlice::of_tensor(x)?, x.shape(), args)?;
     Ok(tensor(result, x.shape().clone()))
@@ -311,7 +331,7 @@ pub(crate) fn apply_updates(
 }
 
 /// Keeps a share of each tensor and adds another times its weight.
-pub(crate) fn lerp_in_place(device: &CudaDevice, keep: f32, all: &[TensorArgs]) -> Result<()> {
+pub(crate) fn lerp_in_place(device: &CudaDevice, keep: f32, all: &[TensorArgs<'_>]) -> Result<()> {
     for (tensors, config) in launches(all) {
         launch!(device, "lerp_in_place", config, &tensors, &keep);
     }
@@ -319,7 +339,7 @@ pub(crate) fn lerp_in_place(device: &CudaDevice, keep: f32, all: &[TensorArgs]) 
 }
 
 /// The sum of the squares of all tensors' values.
-pub(crate) fn squared_norm(device: &CudaDevice, all: &[TensorArgs]) -> Result<f64> {
+pub(crate) fn squared_norm(device: &CudaDevice, all: &[TensorArgs<'_>]) -> Result<f64> {
     let launches: Vec<_> = launches(all).collect();
     let parts = |config: &LaunchConfig| (config.grid_dim.0 * config.grid_dim.1) as usize;
     let count: usize = launches.iter().map(|(_, config)| parts(config)).sum();
@@ -337,7 +357,7 @@ pub(crate) fn squared_norm(device: &CudaDevice, all: &[TensorArgs]) -> Result<f6
 }
 
 /// Launches of at most [`TENSORS`] tensors each.
-fn launches(all: &[TensorArgs]) -> impl Iterator<Item = (Tensors, LaunchConfig)> {
+fn launches<'a>(all: &[TensorArgs<'a>]) -> impl Iterator<Item = (Tensors<'a>, LaunchConfig)> {
     all.chunks(TENSORS).map(move |some| {
         let mut tensors = Tensors([TensorArgs::default(); TENSORS]);
         tensors.0[..some.len()].copy_from_slice(some);

@@ -1,0 +1,156 @@
+//! What the kernels of frames.cu and convolve.cu take.
+//!
+//! Safety: each structure is *mirrored*: `repr(C)`, with the fields of the one
+//! of the same name there at the same offsets, without pointers to the host.
+//! Both sides assert the same offsets and sizes when they are compiled.
+
+use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
+
+/// Asserts that a structure is *mirrored*, and lets it be passed to kernels.
+macro_rules! mirrored {
+    ($name:ty, $size:literal, $($field:tt: $offset:literal),+) => {
+        const _: () = {
+            assert!(size_of::<$name>() == $size);
+            $(assert!(std::mem::offset_of!($name, $field) == $offset);)+
+        };
+        // SAFETY: *mirrored*, as just asserted.
+        unsafe impl DeviceRepr for $name {}
+    };
+}
+pub(super) use mirrored;
+
+/// Samples of one component: bytes here, dense f32 rows there.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bytes {
+    pub(crate) bytes: u64,
+    pub(crate) plane: u64,
+    pub(crate) stride: i32,
+    pub(crate) step: i32,
+    pub(crate) width: i32,
+    pub(crate) height: i32,
+}
+
+/// One axis of a resampling.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resample {
+    pub(crate) source: u64,
+    pub(crate) made: u64,
+    pub(crate) starts: u64,
+    pub(crate) weights: u64,
+    pub(crate) taps: i32,
+    pub(crate) source_width: i32,
+    pub(crate) width: i32,
+    pub(crate) height: i32,
+}
+
+/// What becomes of planes that belong together.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ColorChange {
+    YuvToRgb = 0,
+    RgbToYuv = 1,
+    GrayToRgb = 2,
+    RgbToGray = 3,
+    LumaOfRgb = 4,
+    AddLuma = 5,
+}
+
+/// Three planes, one after the other, and another one.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Colors {
+    pub(crate) planes: u64,
+    pub(crate) other: u64,
+    pub(crate) samples: u64,
+    pub(crate) change: i32,
+    pub(crate) weights: [f32; 3],
+    pub(crate) luma_base: f32,
+    pub(crate) luma_gain: f32,
+    pub(crate) chroma_gain: f32,
+    pub(crate) rgb_per_luma: f32,
+}
+
+/// What the first layer sees.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Enter {
+    pub(crate) planes: u64,
+    pub(crate) made: u64,
+    pub(crate) width: i32,
+    pub(crate) height: i32,
+    pub(crate) count: i32,
+    pub(crate) edge: i32,
+    pub(crate) scale: [f32; MOST_PLANES],
+    pub(crate) offset: [f32; MOST_PLANES],
+}
+
+/// The most planes that a network takes.
+pub(crate) const MOST_PLANES: usize = 4;
+
+/// A convolution and what follows it; `convolve.cu` says what the fields are.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Convolve {
+    pub(crate) source: u64,
+    pub(crate) made: u64,
+    pub(crate) weights: u64,
+    pub(crate) bias: u64,
+    pub(crate) slope: u64,
+    pub(crate) skip: u64,
+    pub(crate) base: u64,
+    pub(crate) nearest: u64,
+    pub(crate) inputs: i32,
+    pub(crate) outputs: i32,
+    pub(crate) kernel: i32,
+    pub(crate) pad: i32,
+    pub(crate) around: i32,
+    pub(crate) source_width: i32,
+    pub(crate) source_height: i32,
+    pub(crate) width: i32,
+    pub(crate) height: i32,
+    pub(crate) source_row0: i32,
+    pub(crate) source_rows: i32,
+    pub(crate) made_row0: i32,
+    pub(crate) skip_row0: i32,
+    pub(crate) row0: i32,
+    pub(crate) rows: i32,
+    pub(crate) shuffle: i32,
+    pub(crate) planes: i32,
+    pub(crate) tanh: i32,
+    pub(crate) nearest_factor: i32,
+    pub(crate) chunk: i32,
+    pub(crate) source_plane: i32,
+    pub(crate) made_plane: i32,
+}
+
+/// Of a convolution that runs on the tensor cores: 16-bit types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Half {
+    F16,
+    Bf16,
+}
+
+impl Half {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// The bits of a value.
+    pub(crate) fn bits(self, value: f32) -> u16 {
+        match self {
+            Self::F16 => half::f16::from_f32(value).to_bits(),
+            Self::Bf16 => half::bf16::from_f32(value).to_bits(),
+        }
+    }
+}
+
+mirrored!(Bytes, 32, bytes: 0, plane: 8, stride: 16, step: 20, width: 24, height: 28);
+mirrored!(Resample, 48, source: 0, made: 8, starts: 16, weights: 24, taps: 32, source_width: 36, width: 40, height: 44);
+mirrored!(Colors, 56, planes: 0, other: 8, samples: 16, change: 24, weights: 28, luma_base: 40, luma_gain: 44, chroma_gain: 48, rgb_per_luma: 52);
+mirrored!(Enter, 64, planes: 0, made: 8, width: 16, height: 20, count: 24, edge: 28, scale: 32, offset: 48);
+mirrored!(Convolve, 152, source: 0, made: 8, weights: 16, bias: 24, slope: 32, skip: 40, base: 48, nearest: 56, inputs: 64, outputs: 68, kernel: 72, pad: 76, around: 80, source_width: 84, source_height: 88, width: 92, height: 96, source_row0: 100, source_rows: 104, made_row0: 108, skip_row0: 112, row0: 116, rows: 120, shuffle: 124, planes: 128, tanh: 132, nearest_factor: 136, chunk: 140, source_plane: 144, made_plane: 148);
