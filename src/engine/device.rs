@@ -59,9 +59,9 @@ impl ComputeDevice {
     /// [`Upscaler`](super::Upscaler)s of this GPU take and make frames in it
     /// without a copy by the CPU.
     #[cfg(feature = "cuda")]
-    pub fn host_memory(&self, bytes: usize) -> Option<super::HostMemory> {
+    pub fn host_memory(&self, bytes: usize) -> Option<super::PinnedBuffer> {
         let device = self.device.as_cuda_device().ok()?;
-        super::HostMemory::new(device, bytes).ok()
+        super::PinnedBuffer::new(device, bytes).ok()
     }
 
     /// Bytes that its memory can still give, where it says so.

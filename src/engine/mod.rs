@@ -22,7 +22,7 @@ mod upscaler;
 
 pub use crate::chain::{ChainExecutor, ChainOptions};
 #[cfg(feature = "cuda")]
-pub use crate::ops::cuda::HostMemory;
+pub use crate::ops::cuda::PinnedBuffer;
 pub use builder::UpscalerBuilder;
 pub use device::{ComputeDevice, DeviceChoice};
 #[cfg(feature = "cuda")]

@@ -34,10 +34,10 @@ const Registered OURS({
     NAMED(read_bytes), NAMED(store_bytes), NAMED(resample_rows), NAMED(resample_columns),
     NAMED(change_colors), NAMED(convolve_f32), NAMED(enter_f32), NAMED(enter_f16),
     NAMED(enter_bf16), NAMED(first_f16_1), NAMED(first_f16_2), NAMED(first_f16_4),
-    NAMED(first_f16_8), NAMED(later_f16_1), NAMED(later_f16_2), NAMED(later_f16_4),
-    NAMED(later_f16_8), NAMED(first_bf16_1), NAMED(first_bf16_2), NAMED(first_bf16_4),
-    NAMED(first_bf16_8), NAMED(later_bf16_1), NAMED(later_bf16_2), NAMED(later_bf16_4),
-    NAMED(later_bf16_8), NAMED(channel_parts), NAMED(channel_sums), NAMED(channel_samples),
+    NAMED(first_f16_8), NAMED(conv_f16_1), NAMED(conv_f16_2), NAMED(conv_f16_4),
+    NAMED(conv_f16_8), NAMED(first_bf16_1), NAMED(first_bf16_2), NAMED(first_bf16_4),
+    NAMED(first_bf16_8), NAMED(conv_bf16_1), NAMED(conv_bf16_2), NAMED(conv_bf16_4),
+    NAMED(conv_bf16_8), NAMED(channel_parts), NAMED(channel_sums), NAMED(channel_samples),
     NAMED(apply_updates), NAMED(lerp_in_place), NAMED(squared_norm_parts),
 });
 

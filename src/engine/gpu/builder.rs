@@ -89,7 +89,7 @@ impl Builder {
         let weights = self.gpu.upload(weights)?;
         Ok(Resample {
             source: from.address,
-            made: made.address,
+            dst: made.address,
             starts: self.program.keep(starts),
             weights: self.program.keep(weights),
             taps: taps as i32,

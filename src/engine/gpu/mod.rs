@@ -18,7 +18,7 @@ use crate::frame::{
 };
 use crate::models::{Channels, ScaleNetwork, Upsampling};
 use crate::ops::cuda::{
-    Bytes, ColorChange, Colors, Gpu, Half, HostMemory, Memory, Pinned, Program, Rows,
+    Bytes, ColorChange, Colors, DeviceBuffer, Gpu, Half, PinnedBuffer, PinnedStaging, Program, Rows,
 };
 use crate::weights::Model;
 use crate::{Error, Result, Scale};
@@ -72,14 +72,14 @@ pub(super) struct GpuJob {
 struct Frames {
     gpu: Gpu,
     program: Program,
-    input: (Pinned, Memory),
-    output: (Pinned, Memory),
+    input: (PinnedStaging, DeviceBuffer),
+    output: (PinnedStaging, DeviceBuffer),
     /// Whether what was begun is fetched, too.
     fetches: bool,
 }
 
 impl Frames {
-    /// Begins to make a frame of `input`, until [`Gpu::wait`]; fetches it where
+    /// Begins to make a frame of `input`, until [`Gpu::synchronize`]; fetches it where
     /// it is wanted in memory that the GPU cannot copy to.
     fn begin(&mut self, job: &UpscaleSpec, input: &FrameRef<'_>, fetches: bool) -> Result<()> {
         if !self.send_there(job, input)? {
@@ -108,7 +108,7 @@ impl Frames {
     fn send_there(&mut self, job: &UpscaleSpec, input: &FrameRef<'_>) -> Result<bool> {
         let format = job.input.format;
         let planes = || (0..format.planes()).map(|plane| input.plane(plane));
-        if !planes().all(|(data, _)| HostMemory::holds(data)) {
+        if !planes().all(|(data, _)| PinnedBuffer::contains(data)) {
             return Ok(false);
         }
         let mut taken = self.input.1.address();
@@ -123,7 +123,7 @@ impl Frames {
             taken += (row * rows) as u64;
         }
         // The frame may change from now on.
-        self.gpu.wait()?;
+        self.gpu.synchronize()?;
         Ok(copied.map(|()| true)?)
     }
 
@@ -136,7 +136,7 @@ impl Frames {
             }
             self.output.0.fetch(&self.output.1)?;
         }
-        self.gpu.wait()?;
+        self.gpu.synchronize()?;
         let mut bytes = &*self.output.0.bytes()?;
         for plane in 0..format.planes() {
             let (row, rows) = plane_size(format, plane, job.output);
@@ -164,7 +164,7 @@ impl Frames {
             copied = copied.and_then(|()| unsafe { self.gpu.copy_rows(from, to, size) });
             made += (row * rows) as u64;
         }
-        self.gpu.wait()?;
+        self.gpu.synchronize()?;
         Ok(copied?)
     }
 }
@@ -172,22 +172,22 @@ impl Frames {
 /// Whether a GPU can copy to all planes of a frame by itself.
 fn holds(output: &mut FrameMut<'_>) -> bool {
     let planes = output.format().planes();
-    (0..planes).all(|plane| HostMemory::holds(output.plane_mut(plane).0))
+    (0..planes).all(|plane| PinnedBuffer::contains(output.plane_mut(plane).0))
 }
 
 impl Drop for Frames {
     fn drop(&mut self) {
         // The networks' weights, which it may be at work with, are another
         // stream's. Nothing is to be done if the GPU is gone.
-        let _ = self.gpu.wait();
+        let _ = self.gpu.synchronize();
     }
 }
 
 /// The program for planes of f32.
 struct Bare {
     program: Program,
-    input: (Pinned, Memory),
-    output: (Pinned, Memory),
+    input: (PinnedStaging, DeviceBuffer),
+    output: (PinnedStaging, DeviceBuffer),
     made: Planes,
 }
 
@@ -200,14 +200,14 @@ impl Bare {
         make: impl FnOnce(&mut Builder, Planes) -> Result<Planes>,
     ) -> Result<Self> {
         let mut builder = Builder::new(gpu, tile);
-        let input = gpu.room::<f32>(count * size.0 * size.1)?;
+        let input = gpu.alloc_uninit::<f32>(count * size.0 * size.1)?;
         let seen = Planes {
             address: input.address(),
             count,
             size,
         };
         let made = make(&mut builder, seen)?;
-        let output = gpu.room::<f32>(made.count * made.samples())?;
+        let output = gpu.alloc_uninit::<f32>(made.count * made.samples())?;
         builder.copy(made, output.address())?;
         let pinned =
             |planes: Planes| gpu.pinned(planes.count * planes.samples() * size_of::<f32>());
@@ -228,7 +228,7 @@ impl Bare {
         self.input.0.send(&self.input.1)?;
         self.program.run()?;
         self.output.0.fetch(&self.output.1)?;
-        gpu.wait()?;
+        gpu.synchronize()?;
         let words = self.output.0.bytes()?.chunks_exact(size_of::<f32>());
         let made: Vec<f32> = words
             .map(|word| f32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
@@ -320,12 +320,12 @@ fn time(gpu: &Gpu, program: &mut Program, runs: usize) -> Result<f64> {
     // Once to load the kernels, once to make the graph.
     program.run()?;
     program.run()?;
-    gpu.wait()?;
+    gpu.synchronize()?;
     let start = Instant::now();
     for _ in 0..runs {
         program.run()?;
     }
-    gpu.wait()?;
+    gpu.synchronize()?;
     Ok(start.elapsed().as_secs_f64() / runs.max(1) as f64)
 }
 
@@ -393,7 +393,7 @@ impl GpuJob {
     pub(super) fn forget(&mut self) {
         for index in self.begun.drain(..) {
             // A GPU that is gone will say so when it is used again.
-            let _ = self.frames[index].gpu.wait();
+            let _ = self.frames[index].gpu.synchronize();
         }
     }
 
@@ -444,7 +444,7 @@ impl GpuJob {
         if self.frames.len() <= index {
             let gpu = match index {
                 0 => Ok(self.gpu.clone()),
-                _ => self.gpu.beside().map_err(Error::from),
+                _ => self.gpu.with_new_stream().map_err(Error::from),
             };
             match gpu.and_then(|gpu| self.frames_program(&gpu)) {
                 Ok(frames) => self.frames.push(frames),
@@ -503,7 +503,7 @@ impl GpuJob {
         let frames = self.frames()?;
         let gpu = frames.gpu.clone();
         let on_gpu = |plane: &GpuPlane| Rows::on_gpu(plane.address, plane.stride);
-        let [mut taken, mut made] = [&frames.input.1, &frames.output.1].map(Memory::address);
+        let [mut taken, mut made] = [&frames.input.1, &frames.output.1].map(DeviceBuffer::address);
         for (plane, from) in input.iter().enumerate() {
             let (row, rows) = plane_size(format, plane, job.input.size);
             // SAFETY: the caller's word, and room for all planes here.
@@ -517,7 +517,7 @@ impl GpuJob {
             unsafe { gpu.copy_rows(Rows::on_gpu(made, row), on_gpu(to), (row, rows)) }?;
             made += (row * rows) as u64;
         }
-        Ok(gpu.wait()?)
+        Ok(gpu.synchronize()?)
     }
 
     /// Makes the planes of a result from those that the networks take.
@@ -555,8 +555,8 @@ impl GpuJob {
                 .sum()
         };
         let (taken, made): (usize, usize) = (length(input.size), length(output));
-        let bytes_in = gpu.room::<u8>(taken)?;
-        let bytes_out = gpu.room::<u8>(made)?;
+        let bytes_in = gpu.alloc_uninit::<u8>(taken)?;
+        let bytes_out = gpu.alloc_uninit::<u8>(made)?;
         let mut layout = Layout {
             builder: Builder::new(gpu, self.tile),
             job: &self.job,

@@ -11,8 +11,8 @@ use crate::chain::segment::{assign_buffers, split_segments};
 use crate::chain::{Chain, ChainLayer};
 use crate::frame::resample::Resampler;
 use crate::ops::cuda::{
-    CHUNK, Convolve, Enter, Gpu, HALF_TILE, Half, MOST_PLANES, Memory, PLAIN_CHANNELS, Program,
-    WIDEST_FIRST,
+    CHUNK, Convolve, DeviceBuffer, Enter, Gpu, HALF_TILE, Half, MOST_PLANES, PLAIN_CHANNELS,
+    Program, WIDEST_FIRST,
 };
 use crate::ops::{Activation, Border};
 use candle_core::{DType, Tensor};
@@ -40,10 +40,10 @@ pub(super) struct Network {
 }
 
 struct Layer {
-    weights: Memory,
-    bias: Memory,
+    weights: DeviceBuffer,
+    bias: DeviceBuffer,
     /// None where values stay as they are.
-    slope: Option<Memory>,
+    slope: Option<DeviceBuffer>,
     kernel: usize,
     /// Channels as stored.
     inputs: usize,
@@ -202,7 +202,7 @@ impl Network {
         let planes = copies(self.half) * self.planes.0;
         let mut enter = Enter {
             planes: seen.address,
-            made: self.room(builder, planes * size.0 * size.1)?,
+            dst: self.room(builder, planes * size.0 * size.1)?,
             width: width as i32,
             height: height as i32,
             count: self.planes.0 as i32,
@@ -214,7 +214,7 @@ impl Network {
         }
         builder.program.enter(self.half, enter)?;
         Ok(Picture {
-            address: enter.made,
+            address: enter.dst,
             size,
             row0: 0,
             rows: size.1,
@@ -340,7 +340,9 @@ impl Network {
             let bands = self.bands(segment, sizes, rows);
             let values = self.hidden(segment, sizes, &bands);
             let sizes = values.map(|count| count * self.value_size());
-            let rooms = sizes.iter().map(|&bytes| builder.gpu.room::<u8>(bytes));
+            let rooms = sizes
+                .iter()
+                .map(|&bytes| builder.gpu.alloc_uninit::<u8>(bytes));
             match rooms.collect::<candle_core::Result<Vec<_>>>() {
                 Ok(rooms) => {
                     let keep = |memory| builder.program.keep(memory);
@@ -392,10 +394,10 @@ impl Network {
             Border::Valid => 0,
             _ => layer.pad(),
         };
-        let address = |memory: &Memory| memory.address();
+        let address = |memory: &DeviceBuffer| memory.address();
         Convolve {
             source: source.address,
-            made: made.address,
+            dst: made.address,
             weights: layer.weights.address(),
             bias: layer.bias.address(),
             slope: layer.slope.as_ref().map_or(0, address),
@@ -404,20 +406,20 @@ impl Network {
             outputs: layer.outputs as i32,
             kernel: layer.kernel as i32,
             pad: pad as i32,
-            around: (self.border == Border::Replicate).into(),
+            border: (self.border == Border::Replicate).into(),
             source_width: source.size.0 as i32,
             source_height: source.size.1 as i32,
             width: (made.size.0 / layer.shuffle) as i32,
             height: (made.size.1 / layer.shuffle) as i32,
             source_row0: source.row0 as i32,
             source_rows: source.rows as i32,
-            made_row0: made.row0 as i32,
+            dst_row0: made.row0 as i32,
             skip_row0: 0,
             row0: rows.start as i32,
             rows: rows.len() as i32,
             shuffle: layer.shuffle as i32,
             source_plane: source.rows as i32,
-            made_plane: made.rows as i32,
+            dst_plane: made.rows as i32,
             ..rest
         }
     }

@@ -5,41 +5,41 @@
 // pixel's channels lie together (NHWC), in multiples of 16; the first layer
 // reads planes, the last one writes planes.
 
-// What lies around the picture.
-enum Around {
+// What lies around the image.
+enum Border {
     ZEROS = 0,
     EDGE = 1,
 };
 
 struct Convolve {
     uint64_t source;   // Rows source_row0.. of the picture that comes in.
-    uint64_t made;     // Rows made_row0.. of the result.
+    uint64_t dst;      // Rows dst_row0.. of the result.
     uint64_t weights;  // As the kernel takes them.
     uint64_t bias;     // f32 for each channel, as stored.
     uint64_t slope;    // f32 for each channel, as stored; null: values stay.
-    uint64_t skip;     // What is added: like `made`, from row skip_row0 on; or null.
+    uint64_t skip;     // What is added: like `dst`, from row skip_row0 on; or null.
     uint64_t base;     // f32 planes of the final size that are added to the result; or null.
     uint64_t nearest;  // f32 planes of 0 to 255 whose samples are added as squares; or null.
     int32_t inputs;    // Channels that come in, as stored.
     int32_t outputs;   // Channels of the convolution, as stored.
     int32_t kernel;    // Side.
     int32_t pad;       // What the picture that comes in begins before the result.
-    int32_t around;    // One of Around.
+    int32_t border;    // One of Border.
     int32_t source_width, source_height;  // Of the whole picture.
     int32_t width, height;                // Of the whole result, before the shuffle.
     int32_t source_row0, source_rows;     // Rows that are there.
-    int32_t made_row0, skip_row0;         // In rows after the shuffle.
+    int32_t dst_row0, skip_row0;         // In rows after the shuffle.
     int32_t row0, rows;                   // What to compute, before the shuffle.
     int32_t shuffle;   // Side of the squares that channels become.
     int32_t planes;    // The last layer: planes of the result, else 0.
     int32_t tanh;      // The last layer: whether y becomes (tanh(y) + 1) / 2.
     int32_t nearest_factor;
     int32_t chunk;     // f32: input channels that shared memory holds at once.
-    int32_t source_plane, made_plane;     // Rows of a plane, where planes are apart.
+    int32_t source_plane, dst_plane;     // Rows of a plane, where planes are apart.
 };
 SAME_SIZE(Convolve, 152);
 SAME_OFFSET(Convolve, source, 0);
-SAME_OFFSET(Convolve, made, 8);
+SAME_OFFSET(Convolve, dst, 8);
 SAME_OFFSET(Convolve, weights, 16);
 SAME_OFFSET(Convolve, bias, 24);
 SAME_OFFSET(Convolve, slope, 32);
@@ -50,14 +50,14 @@ SAME_OFFSET(Convolve, inputs, 64);
 SAME_OFFSET(Convolve, outputs, 68);
 SAME_OFFSET(Convolve, kernel, 72);
 SAME_OFFSET(Convolve, pad, 76);
-SAME_OFFSET(Convolve, around, 80);
+SAME_OFFSET(Convolve, border, 80);
 SAME_OFFSET(Convolve, source_width, 84);
 SAME_OFFSET(Convolve, source_height, 88);
 SAME_OFFSET(Convolve, width, 92);
 SAME_OFFSET(Convolve, height, 96);
 SAME_OFFSET(Convolve, source_row0, 100);
 SAME_OFFSET(Convolve, source_rows, 104);
-SAME_OFFSET(Convolve, made_row0, 108);
+SAME_OFFSET(Convolve, dst_row0, 108);
 SAME_OFFSET(Convolve, skip_row0, 112);
 SAME_OFFSET(Convolve, row0, 116);
 SAME_OFFSET(Convolve, rows, 120);
@@ -67,17 +67,17 @@ SAME_OFFSET(Convolve, tanh, 132);
 SAME_OFFSET(Convolve, nearest_factor, 136);
 SAME_OFFSET(Convolve, chunk, 140);
 SAME_OFFSET(Convolve, source_plane, 144);
-SAME_OFFSET(Convolve, made_plane, 148);
+SAME_OFFSET(Convolve, dst_plane, 148);
 
 // Position of a sample that may lie outside, or -1 for zero.
-DEVICE int inside(int at, int length, int around) {
+DEVICE int inside(int at, int length, int border) {
     if (at >= 0 && at < length) return at;
-    if (around == ZEROS) return -1;
+    if (border == ZEROS) return -1;
     return at < 0 ? 0 : length - 1;
 }
 
-// What becomes of a result of the last layer, stored as samples of 0 to 255.
-CALLED void leave(const Convolve& a, int channel, int y, int x, float value) {
+// Stores a result of the last layer as samples of 0 to 255.
+CALLED void store_output(const Convolve& a, int channel, int y, int x, float value) {
     int area = a.shuffle * a.shuffle;
     int plane = channel / area;
     if (plane >= a.planes) return;
@@ -95,7 +95,7 @@ CALLED void leave(const Convolve& a, int channel, int y, int x, float value) {
         value += reinterpret_cast<const float*>(a.nearest)[source] / 255.0f;
     }
     if (a.tanh) value = (tanhf(value) + 1.0f) * 0.5f;
-    reinterpret_cast<float*>(a.made)[at] = fminf(fmaxf(value * 255.0f, 0.0f), 255.0f);
+    reinterpret_cast<float*>(a.dst)[at] = fminf(fmaxf(value * 255.0f, 0.0f), 255.0f);
 }
 
 DEVICE float activated(const Convolve& a, int channel, float value) {
@@ -118,7 +118,7 @@ CALLED void store_plain(const Convolve& a, int channel, int y, int x, float sum)
     if (channel >= a.outputs || y >= a.row0 + a.rows) return;
     float value = activated(a, channel, sum);
     if (a.planes) {
-        leave(a, channel, y, x, value);
+        store_output(a, channel, y, x, value);
         return;
     }
     int stored = a.outputs / (a.shuffle * a.shuffle);
@@ -126,12 +126,12 @@ CALLED void store_plain(const Convolve& a, int channel, int y, int x, float sum)
     int row = y * a.shuffle + part / a.shuffle;
     int column = x * a.shuffle + part % a.shuffle;
     size_t width = (size_t)a.width * a.shuffle;
-    size_t plane = (size_t)(channel % stored) * a.made_plane;
+    size_t plane = (size_t)(channel % stored) * a.dst_plane;
     if (a.skip) {
         size_t at = (plane + row - a.skip_row0) * width + column;
         value += reinterpret_cast<const float*>(a.skip)[at];
     }
-    reinterpret_cast<float*>(a.made)[(plane + row - a.made_row0) * width + column] = value;
+    reinterpret_cast<float*>(a.dst)[(plane + row - a.dst_row0) * width + column] = value;
 }
 
 // Weights: by group of 16 channels out, channel in, tap, channel out.
@@ -154,8 +154,8 @@ KERNEL THREADS(256) convolve_f32(ARGUMENTS Convolve a) {
         __syncthreads();
         for (int i = thread; i < count * wide * tall; i += 256) {
             int channel = i / (wide * tall);
-            int y = inside(top - a.pad + i / wide % tall, a.source_height, a.around);
-            int x = inside(left - a.pad + i % wide, a.source_width, a.around);
+            int y = inside(top - a.pad + i / wide % tall, a.source_height, a.border);
+            int x = inside(left - a.pad + i % wide, a.source_width, a.border);
             int row = y - a.source_row0;
             bool there = y >= 0 && x >= 0 && row >= 0 && row < a.source_rows;
             size_t at = ((size_t)(first + channel) * a.source_plane + row) * a.source_width + x;
@@ -166,7 +166,7 @@ KERNEL THREADS(256) convolve_f32(ARGUMENTS Convolve a) {
         }
         __syncthreads();
         for (int channel = 0; channel < count; channel++) {
-            const float* seen = patch + channel * wide * tall + threadIdx.x;
+            const float* window = patch + channel * wide * tall + threadIdx.x;
             const float* weight = kernels + channel * taps * PLAIN_CHANNELS;
             for (int ky = 0; ky < a.kernel; ky++) {
                 for (int kx = 0; kx < a.kernel; kx++) {
@@ -176,7 +176,7 @@ KERNEL THREADS(256) convolve_f32(ARGUMENTS Convolve a) {
                     weight += PLAIN_CHANNELS;
 #pragma unroll
                     for (int i = 0; i < PLAIN_EACH; i++) {
-                        float v = seen[(threadIdx.y + 8 * i + ky) * wide + kx];
+                        float v = window[(threadIdx.y + 8 * i + ky) * wide + kx];
 #pragma unroll
                         for (int c = 0; c < PLAIN_CHANNELS; c++) sums[i][c] += v * w[c];
                     }
@@ -228,7 +228,7 @@ DEVICE void read8(const void* from, float (&to)[8]) {
 // Stores 16 pixels of row y from column x on, GROUPS * 8 channels of each from
 // `channel0` on, which lie `apart` values apart in shared memory.
 template <typename T, int GROUPS>
-CALLED void store_row(const Convolve& a, const float* made, int apart, int channel0, int y, int x) {
+CALLED void store_row(const Convolve& a, const float* sums, int apart, int channel0, int y, int x) {
     if (y >= a.row0 + a.rows) return;
     int lane = threadIdx.x % 32;
     if (a.planes) {
@@ -236,8 +236,8 @@ CALLED void store_row(const Convolve& a, const float* made, int apart, int chann
         for (int i = lane; i < WARP_COLUMNS * count; i += 32) {
             int channel = channel0 + i / WARP_COLUMNS;
             int column = x + i % WARP_COLUMNS;
-            float value = made[i % WARP_COLUMNS * apart + i / WARP_COLUMNS];
-            if (column < a.width) leave(a, channel, y, column, activated(a, channel, value));
+            float value = sums[i % WARP_COLUMNS * apart + i / WARP_COLUMNS];
+            if (column < a.width) store_output(a, channel, y, column, activated(a, channel, value));
         }
         return;
     }
@@ -249,7 +249,7 @@ CALLED void store_row(const Convolve& a, const float* made, int apart, int chann
         int column = x + i / GROUPS;
         if (column >= a.width || channel >= a.outputs) continue;
         float values[8], bias[8], slope[8];
-        read8(made + i / GROUPS * apart + group * 8, values);
+        read8(sums + i / GROUPS * apart + group * 8, values);
         read8(reinterpret_cast<const float*>(a.bias) + channel, bias);
         if (a.slope) read8(reinterpret_cast<const float*>(a.slope) + channel, slope);
         // All channels of a square's first pixel come first.
@@ -277,8 +277,8 @@ CALLED void store_row(const Convolve& a, const float* made, int apart, int chann
             }
             pairs[pair] = bits[0] | bits[1] << 16;
         }
-        size_t at = ((row - a.made_row0) * width + column) * stored + channel;
-        *reinterpret_cast<uint4*>(reinterpret_cast<uint16_t*>(a.made) + at) =
+        size_t at = ((row - a.dst_row0) * width + column) * stored + channel;
+        *reinterpret_cast<uint4*>(reinterpret_cast<uint16_t*>(a.dst) + at) =
             make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
     }
 }
@@ -287,7 +287,7 @@ CALLED void store_row(const Convolve& a, const float* made, int apart, int chann
 DEVICE int warp_row() { return threadIdx.x / 64 * WARP_ROWS; }
 DEVICE int warp_column() { return threadIdx.x / 32 % 2 * WARP_COLUMNS; }
 
-// Stores what the warps made. Each lane holds two channels of two pixels of a
+// Stores the sums of the warps. Each lane holds two channels of two pixels of a
 // row, which change hands in shared memory.
 template <typename T, int GROUPS>
 DEVICE void finish(const Convolve& a, unsigned char* shared, int top, int left, int group0,
@@ -344,8 +344,8 @@ DEVICE void first_layer(const Convolve& a) {
     for (int i = threadIdx.x; i < a.inputs * tall * wide; i += 256) {
         int plane = i / (wide * tall);
         int column = i % wide;
-        int y = inside(top - a.pad + i / wide % tall, a.source_height, a.around);
-        int x = inside(left - a.pad + column, a.source_width, a.around);
+        int y = inside(top - a.pad + i / wide % tall, a.source_height, a.border);
+        int x = inside(left - a.pad + column, a.source_width, a.border);
         int row = y - a.source_row0;
         bool there = y >= 0 && x >= 0 && row >= 0 && row < a.source_rows;
         size_t at = ((size_t)plane * a.source_plane + row) * a.source_width + x;
@@ -381,7 +381,7 @@ DEVICE void first_layer(const Convolve& a) {
 // kernel, and serves all rows of the warp's results. Weights: by 16 channels in, tap, group of 8 channels
 // out, lane: what the lane holds of them.
 template <typename T, int GROUPS>
-DEVICE void later_layer(const Convolve& a) {
+DEVICE void conv_layer(const Convolve& a) {
     SHARED(patches_shared);
     int wide = TILE_COLUMNS + a.kernel - 1;
     int tall = TILE_ROWS + a.kernel - 1;
@@ -397,8 +397,8 @@ DEVICE void later_layer(const Convolve& a) {
         // Two copies of 16 bytes a pixel.
         for (int i = threadIdx.x; i < wide * tall * 2; i += 256) {
             int pixel = i / 2;
-            int y = inside(top - a.pad + pixel / wide, a.source_height, a.around);
-            int x = inside(left - a.pad + pixel % wide, a.source_width, a.around);
+            int y = inside(top - a.pad + pixel / wide, a.source_height, a.border);
+            int x = inside(left - a.pad + pixel % wide, a.source_width, a.border);
             int row = y - a.source_row0;
             bool there = y >= 0 && x >= 0 && row >= 0 && row < a.source_rows;
             size_t at = ((size_t)row * a.source_width + x) * a.inputs + chunk * CHUNK + i % 2 * 8;
@@ -429,15 +429,15 @@ DEVICE void later_layer(const Convolve& a) {
             for (int first = 0; first < last; first += WARP_ROWS) {
 #pragma unroll
                 for (int i = 0; i < WARP_ROWS; i++) {
-                    int seen = first + i;
-                    if (seen >= last) break;
-                    if (seen < a.kernel) read_weights<GROUPS>(a, step + seen * a.kernel, group0, b[i]);
+                    int row_in = first + i;
+                    if (row_in >= last) break;
+                    if (row_in < a.kernel) read_weights<GROUPS>(a, step + row_in * a.kernel, group0, b[i]);
                     uint32_t av[4];
                     load4(av, at);
                     at += wide * PIXEL;
 #pragma unroll
                     for (int row = 0; row < WARP_ROWS; row++) {
-                        int ky = seen - row;
+                        int ky = row_in - row;
                         if (ky < 0 || ky >= a.kernel) continue;
 #pragma unroll
                         for (int group = 0; group < GROUPS; group++) {
@@ -457,8 +457,8 @@ DEVICE void later_layer(const Convolve& a) {
     KERNEL THREADS(256) first_##name##_##groups(ARGUMENTS Convolve a) {                         \
         first_layer<type, groups>(a);                                                           \
     }                                                                                           \
-    KERNEL THREADS(256) later_##name##_##groups(ARGUMENTS Convolve a) {                         \
-        later_layer<type, groups>(a);                                                           \
+    KERNEL THREADS(256) conv_##name##_##groups(ARGUMENTS Convolve a) {                         \
+        conv_layer<type, groups>(a);                                                           \
     }
 
 LAYERS(F16, f16, 1)
@@ -470,11 +470,11 @@ LAYERS(Bf16, bf16, 2)
 LAYERS(Bf16, bf16, 4)
 LAYERS(Bf16, bf16, 8)
 
-// What the first layer sees: planes of 0 to 255 to v / 255 * scale + offset,
+// The input of the first layer: planes of 0 to 255 to v / 255 * scale + offset,
 // in the type of the layers; `edge` more on every side, where it is repeated.
 struct Enter {
     uint64_t planes;  // f32.
-    uint64_t made;
+    uint64_t dst; 
     int32_t width, height;
     int32_t count;
     int32_t edge;
@@ -483,7 +483,7 @@ struct Enter {
 };
 SAME_SIZE(Enter, 64);
 SAME_OFFSET(Enter, planes, 0);
-SAME_OFFSET(Enter, made, 8);
+SAME_OFFSET(Enter, dst, 8);
 SAME_OFFSET(Enter, width, 16);
 SAME_OFFSET(Enter, height, 20);
 SAME_OFFSET(Enter, count, 24);
@@ -508,22 +508,22 @@ DEVICE void enter(const Enter& a, Store store) {
 }
 
 KERNEL THREADS(256) enter_f32(ARGUMENTS Enter a) {
-    float* made = reinterpret_cast<float*>(a.made);
-    enter(a, [=](size_t at, float value, size_t) { made[at] = value; });
+    float* dst = reinterpret_cast<float*>(a.dst);
+    enter(a, [=](size_t at, float value, size_t) { dst[at] = value; });
 }
 
 KERNEL THREADS(256) enter_f16(ARGUMENTS Enter a) {
-    uint16_t* made = reinterpret_cast<uint16_t*>(a.made);
-    enter(a, [=](size_t at, float value, size_t) { made[at] = F16::bits(value); });
+    uint16_t* dst = reinterpret_cast<uint16_t*>(a.dst);
+    enter(a, [=](size_t at, float value, size_t) { dst[at] = F16::bits(value); });
 }
 
 // 8 bits of a sample are what bfloat16 holds: what it loses goes in as well, as
 // planes after the others.
 KERNEL THREADS(256) enter_bf16(ARGUMENTS Enter a) {
-    uint16_t* made = reinterpret_cast<uint16_t*>(a.made);
+    uint16_t* dst = reinterpret_cast<uint16_t*>(a.dst);
     enter(a, [=](size_t at, float value, size_t planes) {
         uint16_t most = Bf16::bits(value);
-        made[at] = most;
-        made[planes + at] = Bf16::bits(plus(value, -Bf16::value(most)));
+        dst[at] = most;
+        dst[planes + at] = Bf16::bits(plus(value, -Bf16::value(most)));
     });
 }

@@ -1,6 +1,6 @@
 //! A GPU and the stream that its calls run in.
 
-use super::memory::{Memory, Pinned, Rows};
+use super::memory::{DeviceBuffer, PinnedStaging, Rows};
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaStream, DeviceRepr, result, sys,
@@ -48,12 +48,13 @@ impl Gpu {
         })
     }
 
-    /// The same GPU with another stream, to work beside this one.
+    /// The same GPU with another stream, whose work overlaps with that of this
+    /// one.
     ///
     /// # Errors
     ///
     /// A GPU that is gone.
-    pub(crate) fn beside(&self) -> Result<Self> {
+    pub(crate) fn with_new_stream(&self) -> Result<Self> {
         Ok(Self {
             stream: self.stream.context().new_stream().w()?,
             ..self.clone()
@@ -75,31 +76,31 @@ impl Gpu {
         Ok(kernel)
     }
 
-    /// Memory for `count` values of T, whose contents nobody knows.
+    /// Uninitialised device memory for `count` values of T.
     ///
     /// # Errors
     ///
     /// No memory left.
-    pub(crate) fn room<T>(&self, count: usize) -> Result<Memory> {
+    pub(crate) fn alloc_uninit<T>(&self, count: usize) -> Result<DeviceBuffer> {
         let bytes = count.max(1) * size_of::<T>();
         // SAFETY: kernels write what they and others read.
         let slice = unsafe { self.stream.alloc::<u8>(bytes) }.w()?;
-        Ok(Memory::new(slice, &self.stream))
+        Ok(DeviceBuffer::new(slice, &self.stream))
     }
 
     /// Memory that holds `values`.
     ///
     /// # Errors
     ///
-    /// As [`Gpu::room`].
-    pub(crate) fn upload<T: DeviceRepr>(&self, values: &[T]) -> Result<Memory> {
-        let memory = self.room::<T>(values.len())?;
+    /// As [`Gpu::alloc_uninit`].
+    pub(crate) fn upload<T: DeviceRepr>(&self, values: &[T]) -> Result<DeviceBuffer> {
+        let memory = self.alloc_uninit::<T>(values.len())?;
         self.stream.context().bind_to_thread().w()?;
         // SAFETY: the memory has room for the values, and they stay until the
         // copy is done.
         unsafe { result::memcpy_htod_async(memory.address(), values, self.stream.cu_stream()) }
             .w()?;
-        self.wait()?;
+        self.synchronize()?;
         Ok(memory)
     }
 
@@ -108,8 +109,8 @@ impl Gpu {
     /// # Errors
     ///
     /// No memory left.
-    pub(crate) fn pinned(&self, bytes: usize) -> Result<Pinned> {
-        Pinned::new(&self.device, Arc::clone(&self.stream), bytes)
+    pub(crate) fn pinned(&self, bytes: usize) -> Result<PinnedStaging> {
+        PinnedStaging::new(&self.device, Arc::clone(&self.stream), bytes)
     }
 
     /// Copies rows of `length` bytes from one place to another, in the stream's
@@ -122,7 +123,7 @@ impl Gpu {
     /// # Safety
     ///
     /// Both places have that many rows, in memory of this GPU's context or in
-    /// [`HostMemory`], until the copy is waited for.
+    /// [`PinnedBuffer`], until the copy is waited for.
     pub(crate) unsafe fn copy_rows(
         &self,
         from: Rows,
@@ -138,12 +139,12 @@ impl Gpu {
             .w()
     }
 
-    /// Waits until all is done.
+    /// Waits for all work in the stream.
     ///
     /// # Errors
     ///
     /// A kernel that failed, a GPU that is gone.
-    pub(crate) fn wait(&self) -> Result<()> {
+    pub(crate) fn synchronize(&self) -> Result<()> {
         self.stream.synchronize().w()
     }
 }

@@ -41,7 +41,7 @@ KERNEL THREADS(256) store_bytes(ARGUMENTS Bytes a) {
 
 struct Resample {
     uint64_t source;   // f32, dense rows of source_width.
-    uint64_t made;     // f32, dense rows of width.
+    uint64_t dst;      // f32, dense rows of width.
     uint64_t starts;   // u32, one for each sample of the axis.
     uint64_t weights;  // f32, `taps` for each sample of the axis.
     int32_t taps;
@@ -51,7 +51,7 @@ struct Resample {
 };
 SAME_SIZE(Resample, 48);
 SAME_OFFSET(Resample, source, 0);
-SAME_OFFSET(Resample, made, 8);
+SAME_OFFSET(Resample, dst, 8);
 SAME_OFFSET(Resample, starts, 16);
 SAME_OFFSET(Resample, weights, 24);
 SAME_OFFSET(Resample, taps, 32);
@@ -70,7 +70,7 @@ KERNEL THREADS(256) resample_rows(ARGUMENTS Resample a) {
     for (int tap = 0; tap < a.taps; tap++) {
         sum = plus(sum, times(weights[tap], source[(start + tap) * a.source_width + x]));
     }
-    reinterpret_cast<float*>(a.made)[(size_t)y * a.width + x] = sum;
+    reinterpret_cast<float*>(a.dst)[(size_t)y * a.width + x] = sum;
 }
 
 KERNEL THREADS(256) resample_columns(ARGUMENTS Resample a) {
@@ -83,10 +83,10 @@ KERNEL THREADS(256) resample_columns(ARGUMENTS Resample a) {
         reinterpret_cast<const float*>(a.source) + (size_t)y * a.source_width + start;
     float sum = 0.0f;
     for (int tap = 0; tap < a.taps; tap++) sum = plus(sum, times(weights[tap], source[tap]));
-    reinterpret_cast<float*>(a.made)[(size_t)y * a.width + x] = sum;
+    reinterpret_cast<float*>(a.dst)[(size_t)y * a.width + x] = sum;
 }
 
-// What becomes of the samples of planes that belong together.
+// Conversions of the planes of an image.
 enum ColorChange {
     YUV_TO_RGB = 0,
     RGB_TO_YUV = 1,

@@ -2,7 +2,7 @@
 
 use super::device::Gpu;
 use super::launch_args::{Bytes, Colors, Convolve, Enter, Half, Resample};
-use super::memory::Memory;
+use super::memory::DeviceBuffer;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaGraph, CudaStream, LaunchConfig, PushKernelArg, sys,
@@ -51,7 +51,7 @@ struct Call {
 pub(crate) struct Program {
     gpu: Gpu,
     calls: Vec<Call>,
-    memory: Vec<Memory>,
+    memory: Vec<DeviceBuffer>,
     /// Whether all kernels ran once: what loads them must not be in a graph.
     warm: bool,
     graph: Option<Graph>,
@@ -80,7 +80,7 @@ impl Program {
     }
 
     /// Keeps memory for as long as the program lives; where it begins.
-    pub(crate) fn keep(&mut self, memory: Memory) -> u64 {
+    pub(crate) fn keep(&mut self, memory: DeviceBuffer) -> u64 {
         let address = memory.address();
         self.memory.push(memory);
         address
@@ -90,9 +90,9 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// As [`Gpu::room`].
+    /// As [`Gpu::alloc_uninit`].
     pub(crate) fn room<T>(&mut self, count: usize) -> Result<u64> {
-        let memory = self.gpu.room::<T>(count)?;
+        let memory = self.gpu.alloc_uninit::<T>(count)?;
         Ok(self.keep(memory))
     }
 
@@ -215,12 +215,12 @@ impl Program {
                 patches * rows * (HALF_TILE.0 + kernel - 1) * PIXEL * size_of::<u16>()
             }
         };
-        let made = WARPS * WARP_COLUMNS * (groups * 8 + 4) * size_of::<f32>();
-        let shared = patch.max(made);
+        let staging = WARPS * WARP_COLUMNS * (groups * 8 + 4) * size_of::<f32>();
+        let shared = patch.max(staging);
         if shared > self.gpu.shared {
             bail!("a kernel of side {kernel} is too large for this GPU")
         }
-        let which = if first { "first" } else { "later" };
+        let which = if first { "first" } else { "conv" };
         let name = format!("{which}_{}_{groups}", half.name());
         let config = LaunchConfig {
             grid_dim: tiles(&layer, HALF_TILE, all.div_ceil(groups)),

@@ -36,7 +36,7 @@ pub(crate) struct Bytes {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Resample {
     pub(crate) source: u64,
-    pub(crate) made: u64,
+    pub(crate) dst: u64,
     pub(crate) starts: u64,
     pub(crate) weights: u64,
     pub(crate) taps: i32,
@@ -45,7 +45,7 @@ pub(crate) struct Resample {
     pub(crate) height: i32,
 }
 
-/// What becomes of planes that belong together.
+/// A conversion of the planes of an image.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ColorChange {
@@ -77,7 +77,7 @@ pub(crate) struct Colors {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Enter {
     pub(crate) planes: u64,
-    pub(crate) made: u64,
+    pub(crate) dst: u64,
     pub(crate) width: i32,
     pub(crate) height: i32,
     pub(crate) count: i32,
@@ -94,7 +94,7 @@ pub(crate) const MOST_PLANES: usize = 4;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Convolve {
     pub(crate) source: u64,
-    pub(crate) made: u64,
+    pub(crate) dst: u64,
     pub(crate) weights: u64,
     pub(crate) bias: u64,
     pub(crate) slope: u64,
@@ -105,14 +105,14 @@ pub(crate) struct Convolve {
     pub(crate) outputs: i32,
     pub(crate) kernel: i32,
     pub(crate) pad: i32,
-    pub(crate) around: i32,
+    pub(crate) border: i32,
     pub(crate) source_width: i32,
     pub(crate) source_height: i32,
     pub(crate) width: i32,
     pub(crate) height: i32,
     pub(crate) source_row0: i32,
     pub(crate) source_rows: i32,
-    pub(crate) made_row0: i32,
+    pub(crate) dst_row0: i32,
     pub(crate) skip_row0: i32,
     pub(crate) row0: i32,
     pub(crate) rows: i32,
@@ -122,7 +122,7 @@ pub(crate) struct Convolve {
     pub(crate) nearest_factor: i32,
     pub(crate) chunk: i32,
     pub(crate) source_plane: i32,
-    pub(crate) made_plane: i32,
+    pub(crate) dst_plane: i32,
 }
 
 /// Of a convolution that runs on the tensor cores: 16-bit types.
@@ -150,7 +150,7 @@ impl Half {
 }
 
 mirrored!(Bytes, 32, bytes: 0, plane: 8, stride: 16, step: 20, width: 24, height: 28);
-mirrored!(Resample, 48, source: 0, made: 8, starts: 16, weights: 24, taps: 32, source_width: 36, width: 40, height: 44);
+mirrored!(Resample, 48, source: 0, dst: 8, starts: 16, weights: 24, taps: 32, source_width: 36, width: 40, height: 44);
 mirrored!(Colors, 56, planes: 0, other: 8, samples: 16, change: 24, weights: 28, luma_base: 40, luma_gain: 44, chroma_gain: 48, rgb_per_luma: 52);
-mirrored!(Enter, 64, planes: 0, made: 8, width: 16, height: 20, count: 24, edge: 28, scale: 32, offset: 48);
-mirrored!(Convolve, 152, source: 0, made: 8, weights: 16, bias: 24, slope: 32, skip: 40, base: 48, nearest: 56, inputs: 64, outputs: 68, kernel: 72, pad: 76, around: 80, source_width: 84, source_height: 88, width: 92, height: 96, source_row0: 100, source_rows: 104, made_row0: 108, skip_row0: 112, row0: 116, rows: 120, shuffle: 124, planes: 128, tanh: 132, nearest_factor: 136, chunk: 140, source_plane: 144, made_plane: 148);
+mirrored!(Enter, 64, planes: 0, dst: 8, width: 16, height: 20, count: 24, edge: 28, scale: 32, offset: 48);
+mirrored!(Convolve, 152, source: 0, dst: 8, weights: 16, bias: 24, slope: 32, skip: 40, base: 48, nearest: 56, inputs: 64, outputs: 68, kernel: 72, pad: 76, border: 80, source_width: 84, source_height: 88, width: 92, height: 96, source_row0: 100, source_rows: 104, dst_row0: 108, skip_row0: 112, row0: 116, rows: 120, shuffle: 124, planes: 128, tanh: 132, nearest_factor: 136, chunk: 140, source_plane: 144, dst_plane: 148);

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Memory of a GPU, given back when it is dropped.
-pub(crate) struct Memory {
+/// Memory of a GPU, freed when dropped.
+pub(crate) struct DeviceBuffer {
     slice: CudaSlice<u8>,
     address: u64,
 }
 
-impl Memory {
+impl DeviceBuffer {
     pub(super) fn new(slice: CudaSlice<u8>, stream: &CudaStream) -> Self {
         let address = slice.device_ptr(stream).0;
         Self { slice, address }
@@ -33,7 +33,7 @@ pub(crate) struct Rows {
     address: u64,
     /// Bytes from one to the next.
     stride: usize,
-    /// Whether they are in [`HostMemory`].
+    /// Whether they are in [`PinnedBuffer`].
     on_host: bool,
 }
 
@@ -84,8 +84,8 @@ impl Rows {
     }
 }
 
-/// Memory of the host that a GPU copies from and to by itself.
-pub struct HostMemory {
+/// Pinned memory of the host, which a GPU copies from and to by itself.
+pub struct PinnedBuffer {
     start: *mut u8,
     bytes: usize,
     device: CudaDevice,
@@ -98,8 +98,8 @@ fn on_host() -> MutexGuard<'static, BTreeMap<usize, usize>> {
     ON_HOST.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl HostMemory {
-    /// So many bytes, all zero.
+impl PinnedBuffer {
+    /// `bytes` zeros.
     ///
     /// # Errors
     ///
@@ -118,8 +118,8 @@ impl HostMemory {
         })
     }
 
-    /// Whether bytes are in such memory.
-    pub(crate) fn holds(bytes: &[u8]) -> bool {
+    /// Whether bytes are in pinned memory.
+    pub(crate) fn contains(bytes: &[u8]) -> bool {
         let at = bytes.as_ptr() as usize;
         let memory = on_host();
         let before = memory.range(..=at).next_back();
@@ -128,11 +128,11 @@ impl HostMemory {
 }
 
 // SAFETY: it is memory that this value alone owns.
-unsafe impl Send for HostMemory {}
+unsafe impl Send for PinnedBuffer {}
 // SAFETY: a shared reference only reads it.
-unsafe impl Sync for HostMemory {}
+unsafe impl Sync for PinnedBuffer {}
 
-impl AsRef<[u8]> for HostMemory {
+impl AsRef<[u8]> for PinnedBuffer {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: the memory is ours and filled, and no copy to it is under
         // way: those that begin are waited for by whoever began them.
@@ -140,22 +140,22 @@ impl AsRef<[u8]> for HostMemory {
     }
 }
 
-impl AsMut<[u8]> for HostMemory {
+impl AsMut<[u8]> for PinnedBuffer {
     fn as_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `as_ref`, and nobody else reaches it.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.bytes) }
     }
 }
 
-impl std::fmt::Debug for HostMemory {
+impl std::fmt::Debug for PinnedBuffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HostMemory")
+        f.debug_struct("PinnedBuffer")
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
 }
 
-impl Drop for HostMemory {
+impl Drop for PinnedBuffer {
     fn drop(&mut self) {
         on_host().remove(&(self.start as usize));
         // Nothing is to be done if the GPU is gone: the process keeps the memory then.
@@ -183,19 +183,19 @@ fn within<T>(device: &CudaDevice, call: impl FnOnce() -> T) -> Result<T> {
     Ok(result)
 }
 
-/// Such memory, and the stream that it is copied in. While a copy may be under
+/// A pinned buffer, and the stream that it is copied in. While a copy may be under
 /// way, nobody can reach its bytes: [`bytes`](Self::bytes) waits for it.
-pub(crate) struct Pinned {
-    memory: HostMemory,
+pub(crate) struct PinnedStaging {
+    memory: PinnedBuffer,
     stream: Arc<CudaStream>,
     /// Whether a copy was enqueued that `bytes` has not waited for.
     copies: bool,
 }
 
-impl Pinned {
+impl PinnedStaging {
     pub(super) fn new(device: &CudaDevice, stream: Arc<CudaStream>, bytes: usize) -> Result<Self> {
         Ok(Self {
-            memory: HostMemory::new(device, bytes)?,
+            memory: PinnedBuffer::new(device, bytes)?,
             stream,
             copies: false,
         })
@@ -219,7 +219,7 @@ impl Pinned {
     /// # Errors
     ///
     /// Too little memory there, a GPU that is gone.
-    pub(crate) fn send(&mut self, to: &Memory) -> Result<()> {
+    pub(crate) fn send(&mut self, to: &DeviceBuffer) -> Result<()> {
         self.check(to)?;
         self.stream.context().bind_to_thread().w()?;
         self.copies = true;
@@ -234,7 +234,7 @@ impl Pinned {
     /// # Errors
     ///
     /// Too little memory there, a GPU that is gone.
-    pub(crate) fn fetch(&mut self, from: &Memory) -> Result<()> {
+    pub(crate) fn fetch(&mut self, from: &DeviceBuffer) -> Result<()> {
         self.check(from)?;
         self.stream.context().bind_to_thread().w()?;
         self.copies = true;
@@ -244,7 +244,7 @@ impl Pinned {
     }
 
     /// Checks that memory of the GPU has as many bytes.
-    fn check(&self, there: &Memory) -> Result<()> {
+    fn check(&self, there: &DeviceBuffer) -> Result<()> {
         let (bytes, len) = (self.memory.bytes, there.slice.len());
         if bytes > len {
             bail!("a copy of {bytes} bytes from or to {len} bytes of the GPU's memory")
@@ -253,7 +253,7 @@ impl Pinned {
     }
 }
 
-impl Drop for Pinned {
+impl Drop for PinnedStaging {
     fn drop(&mut self) {
         // What still copies. Nothing is to be done if the GPU is gone.
         let _ = self.stream.synchronize();

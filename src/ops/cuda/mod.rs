@@ -16,5 +16,5 @@ pub(crate) use graph::{CHUNK, HALF_TILE, PLAIN_CHANNELS, Program, WIDEST_FIRST};
 pub(crate) use launch_args::{
     Bytes, ColorChange, Colors, Convolve, Enter, Half, MOST_PLANES, Resample,
 };
-pub use memory::HostMemory;
-pub(crate) use memory::{Memory, Pinned, Rows};
+pub use memory::PinnedBuffer;
+pub(crate) use memory::{DeviceBuffer, PinnedStaging, Rows};
