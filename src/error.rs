@@ -49,9 +49,12 @@ pub enum Error {
     /// A frame or picture whose description and bytes do not agree.
     #[error("{0}")]
     Frame(String),
-    /// A computation that failed.
+    /// A computation that failed on its device.
     #[error("computation failed: {0}")]
-    Compute(#[from] candle_core::Error),
+    Compute(#[source] ComputeError),
+    /// A fault of this library: one part does not do what another relies on.
+    #[error("internal error: {0}. Please report it")]
+    Internal(String),
 }
 
 impl Error {
@@ -60,6 +63,42 @@ impl Error {
             origin: origin.to_owned(),
             problem: problem.into(),
         }
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Compute(ComputeError { inner: error })
+    }
+}
+
+/// Why a computation failed.
+#[derive(Debug)]
+pub struct ComputeError {
+    inner: candle_core::Error,
+}
+
+impl ComputeError {
+    /// Whether a GPU had too little memory.
+    pub fn is_out_of_memory(&self) -> bool {
+        #[cfg(feature = "cuda")]
+        return crate::ops::cuda::is_out_of_memory(&self.inner);
+        #[cfg(not(feature = "cuda"))]
+        false
+    }
+}
+
+impl std::fmt::Display for ComputeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // A candle error's other lines say where it came from.
+        let text = self.inner.to_string();
+        f.write_str(text.lines().next().unwrap_or_default())
+    }
+}
+
+impl std::error::Error for ComputeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.inner)
     }
 }
 

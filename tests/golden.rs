@@ -176,7 +176,7 @@ fn network(golden: &Golden, border: Border) -> Result<()> {
 #[cfg(feature = "cuda")]
 mod gpu {
     use super::*;
-    use srfilter::engine::{CudaChainExecutor, DeviceChoice, Precision, UpscaleOptions};
+    use srfilter::engine::{CudaChainExecutor, DeviceChoice, Precision};
     use srfilter::models::ScaleNetwork;
 
     /// How far a result may be from the CPU's: of the range in f32, of a step
@@ -201,12 +201,10 @@ mod gpu {
         }
         let (batch, _, height, width) = x.dims4()?;
         for precision in [Precision::F32, Precision::F16, Precision::Bf16] {
-            let options = UpscaleOptions {
-                device: DeviceChoice::Cuda(0),
-                precision,
-                ..UpscaleOptions::default()
-            };
-            let plan = CudaChainExecutor::new(network, (width, height), &options)?;
+            let device = DeviceChoice::Cuda(0).resolve()?;
+            let device = device.candle_device();
+            let chain = network.chain()?.context("no chain")?;
+            let plan = CudaChainExecutor::new(&chain, (width, height), device, precision, 0)?;
             let mut plan = plan.context("no chain that the GPU covers")?;
             let mut apart = 0f32;
             for image in 0..batch {

@@ -788,7 +788,14 @@ fn speed_child() {
                 Upsampling::Pre => job.output,
                 Upsampling::Post(_) => job.input.size,
             };
-            let plan = CudaChainExecutor::new(&**network, seen, &options).unwrap();
+            let plan = match network.chain().unwrap() {
+                None => None,
+                Some(chain) => {
+                    let device = options.device.resolve().unwrap();
+                    let device = device.candle_device();
+                    CudaChainExecutor::new(&chain, seen, device, precision, 0).unwrap()
+                }
+            };
             if plan.is_none() && precision == Precision::Bf16 {
                 // The same as for f16.
                 continue;

@@ -6,10 +6,16 @@
 //! GPU's executor run it fused.
 
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+mod precision;
 mod reference;
 pub(crate) mod segment;
 mod spec;
 pub(crate) mod winograd;
 
 pub use cpu::{ChainExecutor, PackedChain};
+#[cfg(feature = "cuda")]
+pub use cuda::CudaChainExecutor;
+pub use precision::Precision;
 pub use spec::{Chain, ChainLayer, ChainOptions};

@@ -39,6 +39,11 @@ impl ComputeDevice {
         &self.device
     }
 
+    /// Whether it is the CPU.
+    pub fn is_cpu(&self) -> bool {
+        self.device.is_cpu()
+    }
+
     /// `cpu`, or `cuda:N` and the GPU's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -76,7 +81,7 @@ impl ComputeDevice {
     /// What would make a GPU faster at training, and at networks that are no
     /// chains of convolutions, and is not there, in words.
     pub fn missing_cudnn(&self) -> Option<String> {
-        if self.device.is_cpu() {
+        if self.is_cpu() {
             return None;
         }
         #[cfg(feature = "cudnn")]

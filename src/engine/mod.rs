@@ -7,27 +7,28 @@
 //! for each of them where the frame does not fit the memory: equal but for the
 //! rounding of the means. DRCT sees whole frames.
 
+mod backend;
+mod budget;
 mod builder;
-mod device;
+mod cpu;
 #[cfg(feature = "cuda")]
-mod gpu;
-mod memory;
+mod cuda;
+mod device;
+mod frame_plan;
+mod open;
 mod options;
-mod precision;
-mod resamplers;
 mod spec;
-mod stage;
 mod tiling;
 mod upscaler;
 
-pub use crate::chain::{ChainExecutor, ChainOptions};
+#[cfg(feature = "cuda")]
+pub use crate::chain::CudaChainExecutor;
+pub use crate::chain::{ChainExecutor, ChainOptions, Precision};
 #[cfg(feature = "cuda")]
 pub use crate::ops::cuda::PinnedBuffer;
+pub use backend::DevicePlane;
 pub use builder::UpscalerBuilder;
 pub use device::{ComputeDevice, DeviceChoice};
-#[cfg(feature = "cuda")]
-pub use gpu::{CudaChainExecutor, GpuPlane};
 pub use options::UpscaleOptions;
-pub use precision::Precision;
 pub use spec::{FrameSpec, MAX_SIDE, UpscaleSpec};
 pub use upscaler::Upscaler;

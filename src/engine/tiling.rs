@@ -1,6 +1,8 @@
 //! How planes are divided into tiles.
 
-use super::{ComputeDevice, Precision, UpscaleOptions, memory};
+use super::{ComputeDevice, UpscaleOptions};
+use crate::chain::Precision;
+use crate::models::ScaleNetwork;
 use crate::{Error, Result};
 use candle_core::Device;
 
@@ -8,36 +10,53 @@ use candle_core::Device;
 /// then take about 20 MiB a thread, and the halo costs an eighth.
 pub(super) const TILE: usize = 256;
 
+/// Side of the smallest tile of a network that takes means over the picture.
+pub(super) const SMALLEST: usize = 16;
+
+/// Bytes that tiles may take where a device does not say how much is free.
+const UNKNOWN_MEMORY: u64 = 2 << 30;
+
+/// Width and height of the smallest tile, with its halo, of a network that
+/// takes means over the picture.
+pub(super) fn smallest_pooled_tile(
+    network: &dyn ScaleNetwork,
+    (width, height): (usize, usize),
+) -> (usize, usize) {
+    let side = SMALLEST + 2 * network.halo();
+    (width.min(side), height.min(side))
+}
+
 /// How planes may be divided.
 #[derive(Debug, Clone)]
 pub(super) struct TilingOptions {
-    /// Where the network's weights are. To a GPU go tiles as large as they may be,
-    /// and as many at once as its memory holds.
+    /// The device of the network's weights. A GPU gets tiles as large as its
+    /// memory holds, and as many at once.
     pub(super) device: Device,
-    /// Side of a tile in samples at most; 0: chosen here.
-    pub(super) tile: usize,
+    /// Largest side of a tile in samples; 0: chosen by the engine.
+    pub(super) tile_size: usize,
     /// Threads to keep busy.
     pub(super) threads: usize,
-    /// Bytes for what is inside a network that takes means over the picture, or
-    /// sees it in tiles that overlap, on a GPU.
+    /// Bytes for the hidden layers of a network that takes means over the
+    /// picture, or, on a GPU, that runs in overlapping tiles.
     pub(super) memory: u64,
-    /// Samples that tiles of a network that sees the whole picture overlap by,
-    /// to be overlapped_tile there; 0: it does see the whole picture.
-    pub(super) overlap: usize,
+    /// Samples that the tiles of a whole-frame network overlap by, to be
+    /// averaged there; 0: it runs on whole frames.
+    pub(super) tile_overlap: usize,
     /// Whether a GPU may round the factors of products to TF32.
     pub(super) allow_tf32: bool,
 }
 
 impl TilingOptions {
-    /// Side of the tiles of a network that sees the whole picture; `None`
-    /// where it does.
+    /// Side of the tiles of a whole-frame network; `None` where it runs on
+    /// whole frames.
     pub(super) fn overlapped_tile(&self) -> Option<usize> {
-        let tile = if self.tile == 0 { TILE } else { self.tile };
-        (self.overlap > 0).then_some(tile)
+        let tile = match self.tile_size {
+            0 => TILE,
+            side => side,
+        };
+        (self.tile_overlap > 0).then_some(tile)
     }
-}
 
-impl TilingOptions {
     /// What the options ask for, on a device.
     ///
     /// # Errors
@@ -50,13 +69,13 @@ impl TilingOptions {
     ) -> Result<Self> {
         let tiling = Self {
             device: device.candle_device().clone(),
-            tile: options.tile_size,
+            tile_size: options.tile_size,
             threads,
             memory: match options.memory_limit {
-                0 => memory::half(device),
+                0 => device.free_memory().unwrap_or(UNKNOWN_MEMORY) / 2,
                 bytes => bytes,
             },
-            overlap: options.tile_overlap,
+            tile_overlap: options.tile_overlap,
             allow_tf32: options.precision != Precision::F32,
         };
         match tiling.overlapped_tile() {

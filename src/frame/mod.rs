@@ -88,16 +88,24 @@ impl<'a> FrameRef<'a> {
     /// Reads one component into dense rows of f32, values 0 to 255.
     pub fn read(&self, component: &Component, out: &mut Vec<f32>) {
         let (width, height) = component.size(self.width, self.height);
+        out.resize(width * height, 0.0);
+        self.read_rows(component, 0, out);
+    }
+
+    /// Reads as many rows of one component as `out` has, from row `first` on.
+    pub(crate) fn read_rows(&self, component: &Component, first: usize, out: &mut [f32]) {
+        let (width, _) = component.size(self.width, self.height);
         let (data, stride) = self.planes[component.plane];
-        out.clear();
-        out.reserve(width * height);
-        for row in data.chunks(stride).take(height) {
-            let row = &row[component.offset..];
+        let rows = data.chunks(stride).skip(first);
+        for (row, out) in rows.zip(out.chunks_exact_mut(width)) {
+            let samples = &row[component.offset..];
             if component.step == 1 {
-                out.extend(row[..width].iter().map(|&v| f32::from(v)));
+                let pairs = out.iter_mut().zip(samples);
+                pairs.for_each(|(to, &from)| *to = f32::from(from));
             } else {
-                let samples = row.iter().step_by(component.step);
-                out.extend(samples.take(width).map(|&v| f32::from(v)));
+                let samples = samples.iter().step_by(component.step);
+                let pairs = out.iter_mut().zip(samples);
+                pairs.for_each(|(to, &from)| *to = f32::from(from));
             }
         }
     }

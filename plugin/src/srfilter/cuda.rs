@@ -13,7 +13,7 @@ use gst::glib;
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
 use libloading::os::unix::Library;
-use srfilter::engine::{ComputeDevice, GpuPlane, Upscaler};
+use srfilter::engine::{ComputeDevice, DevicePlane, Upscaler};
 use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -252,7 +252,7 @@ impl Session {
         };
         // SAFETY: these are frames of the caps that the upscaler was made for,
         // mapped to addresses of the context that it computes in.
-        unsafe { upscaler.process_on_gpu(&input.planes(), &output.planes()) }
+        unsafe { upscaler.process_device_frame(&input.planes(), &output.planes()) }
     }
 }
 
@@ -291,13 +291,13 @@ impl Mapped<'_> {
         }
     }
 
-    fn planes(&self) -> Vec<GpuPlane> {
+    fn planes(&self) -> Vec<DevicePlane> {
         // SAFETY: formats of the table are described for as long as the process runs.
         let count = unsafe { (*self.frame.info.finfo).n_planes } as usize;
         let planes = self.frame.data.iter().zip(&self.frame.info.stride);
         planes
             .take(count)
-            .map(|(&data, &stride)| GpuPlane {
+            .map(|(&data, &stride)| DevicePlane {
                 address: data as u64,
                 stride: usize::try_from(stride).unwrap_or(0),
             })

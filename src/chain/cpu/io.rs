@@ -1,6 +1,6 @@
 //! Where an executor's planes come from and go to.
 
-use crate::frame::{Component, FrameMut, MAX_VALUE, to_u8};
+use crate::frame::{FrameMut, MAX_VALUE, to_u8};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -15,11 +15,15 @@ pub(crate) trait Source: Sync {
     fn add_base(&self, plane: usize, y: usize, x: Range<usize>, out: &mut [f32]);
 }
 
-/// Where the planes of a plan go.
+/// Where the planes of a result go, from many threads at a time.
 pub(crate) trait Sink: Sync {
-    /// Takes a part of a row of a result's plane, from column `x` on. Every
-    /// sample is handed over exactly once.
-    fn store(&self, plane: usize, y: usize, x: usize, samples: &[f32]);
+    /// Takes a part of a row of a plane, from column `x` on.
+    ///
+    /// # Safety
+    ///
+    /// *Disjoint stores*: no other call stores the same sample of the same
+    /// plane at the same time.
+    unsafe fn store(&self, plane: usize, y: usize, x: usize, samples: &[f32]);
 }
 
 /// Planes as a source.
@@ -53,8 +57,8 @@ pub(crate) struct PlanesOut<'a> {
     borrowed: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: a sample is stored once, by one thread, and the planes are borrowed
-// for as long as the sink lives.
+// SAFETY: the planes are borrowed for as long as the sink lives, and threads
+// write to them by `Sink::store` only: disjoint stores.
 unsafe impl Sync for PlanesOut<'_> {}
 
 impl<'a> PlanesOut<'a> {
@@ -79,11 +83,11 @@ impl<'a> PlanesOut<'a> {
 }
 
 impl Sink for PlanesOut<'_> {
-    fn store(&self, plane: usize, y: usize, x: usize, samples: &[f32]) {
+    unsafe fn store(&self, plane: usize, y: usize, x: usize, samples: &[f32]) {
         let (start, len) = self.planes[plane];
         let at = y * self.width + x;
         assert!(x + samples.len() <= self.width && at + samples.len() <= len);
-        // SAFETY: the range was checked, and no other thread has this part.
+        // SAFETY: the range lies in the plane; disjoint stores.
         let target = unsafe { std::slice::from_raw_parts_mut(start.add(at), samples.len()) };
         let Some(peak) = self.peak else {
             return target.copy_from_slice(samples);
@@ -94,44 +98,67 @@ impl Sink for PlanesOut<'_> {
     }
 }
 
-/// A component of a frame as a sink: values of 0 to 1 are rounded to 0 to 255.
+/// Components of a frame as a sink: values of 0 to 1 are rounded to 0 to 255.
 pub(crate) struct SamplesOut<'a> {
+    /// One for each plane of the result.
+    components: Vec<ComponentOut>,
+    borrowed: PhantomData<&'a mut [u8]>,
+}
+
+/// The samples of one component.
+struct ComponentOut {
+    /// The first one, and the bytes from it to the end of its plane.
     data: *mut u8,
     len: usize,
     stride: usize,
     step: usize,
-    borrowed: PhantomData<&'a mut [u8]>,
 }
 
-// SAFETY: as for `PlanesOut`.
+// SAFETY: the frame is borrowed for as long as the sink lives, and threads
+// write to it by `Sink::store` only: disjoint stores. Components are distinct
+// bytes.
 unsafe impl Sync for SamplesOut<'_> {}
 
 impl<'a> SamplesOut<'a> {
-    /// The component of a frame, which is not subsampled.
-    pub(crate) fn new(frame: &'a mut FrameMut<'_>, component: &Component) -> Self {
-        let (data, stride) = frame.plane_mut(component.plane);
-        let data = &mut data[component.offset..];
+    /// Components of a frame, none of them subsampled: one for each plane of
+    /// the result.
+    pub(crate) fn new(frame: &'a mut FrameMut<'_>, components: &[usize]) -> Self {
+        let format = frame.format();
+        // One pointer a plane, that components of one plane share.
+        let mut planes = Vec::new();
+        for plane in 0..format.planes() {
+            let (data, stride) = frame.plane_mut(plane);
+            planes.push((data.as_mut_ptr(), data.len(), stride));
+        }
+        let components = components.iter().map(|&index| {
+            let component = &format.components()[index];
+            let (data, len, stride) = planes[component.plane];
+            ComponentOut {
+                data: data.wrapping_add(component.offset),
+                len: len.saturating_sub(component.offset),
+                stride,
+                step: component.step,
+            }
+        });
         Self {
-            data: data.as_mut_ptr(),
-            len: data.len(),
-            stride,
-            step: component.step,
+            components: components.collect(),
             borrowed: PhantomData,
         }
     }
 }
 
 impl Sink for SamplesOut<'_> {
-    fn store(&self, _: usize, y: usize, x: usize, samples: &[f32]) {
-        let first = y * self.stride + x * self.step;
-        let count = samples.len().saturating_sub(1) * self.step + 1;
-        assert!(x * self.step + count <= self.stride && first + count <= self.len);
-        // SAFETY: the range was checked. Of the bytes in it no other thread has
-        // those that are written below, and no byte is read.
+    unsafe fn store(&self, plane: usize, y: usize, x: usize, samples: &[f32]) {
+        let out = &self.components[plane];
+        let first = y * out.stride + x * out.step;
+        let count = samples.len().saturating_sub(1) * out.step + 1;
+        assert!(x * out.step + count <= out.stride && first + count <= out.len);
+        // SAFETY: the range lies in the plane. Of its bytes only this
+        // component's are written, and none is read; disjoint stores.
         unsafe {
-            let target = self.data.add(first);
+            let target = out.data.add(first);
             for (i, sample) in samples.iter().enumerate() {
-                *target.add(i * self.step) = to_u8((sample * MAX_VALUE).clamp(0.0, MAX_VALUE));
+                *target.add(i * out.step) = to_u8((sample * MAX_VALUE).clamp(0.0, MAX_VALUE));
             }
         }
     }

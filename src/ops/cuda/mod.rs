@@ -6,12 +6,14 @@
 mod device;
 #[cfg(feature = "cudnn")]
 pub(in crate::ops) mod dnn;
+mod errors;
 mod graph;
 mod launch_args;
 pub(crate) mod layers;
 mod memory;
 
 pub(crate) use device::Gpu;
+pub(crate) use errors::is_out_of_memory;
 pub(crate) use graph::{CHUNK, HALF_TILE, PLAIN_CHANNELS, Program, WIDEST_FIRST};
 pub(crate) use launch_args::{
     Bytes, ColorChange, Colors, Convolve, Enter, Half, MOST_PLANES, Resample,

@@ -7,18 +7,18 @@ use crate::ops::cuda::{Gpu, Program, Resample};
 /// Planes of one size, one after the other in the GPU's memory: f32, dense
 /// rows, values 0 to 255.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Planes {
-    pub(super) address: u64,
-    pub(super) count: usize,
-    pub(super) size: (usize, usize),
+pub(crate) struct Planes {
+    pub(crate) address: u64,
+    pub(crate) count: usize,
+    pub(crate) size: (usize, usize),
 }
 
 impl Planes {
-    pub(super) fn samples(&self) -> usize {
+    pub(crate) fn samples(&self) -> usize {
         self.size.0 * self.size.1
     }
 
-    pub(super) fn plane(&self, index: usize) -> Self {
+    pub(crate) fn plane(&self, index: usize) -> Self {
         let bytes = index * self.samples() * size_of::<f32>();
         Self {
             address: self.address + bytes as u64,
@@ -29,24 +29,24 @@ impl Planes {
 }
 
 /// Collects the calls of a program.
-pub(super) struct Builder {
-    pub(super) gpu: Gpu,
-    pub(super) program: Program,
+pub(crate) struct Builder {
+    pub(crate) gpu: Gpu,
+    pub(crate) program: Program,
     /// Rows of a band; 0: chosen by the network.
-    pub(super) tile: usize,
+    pub(crate) band_rows: usize,
 }
 
 impl Builder {
-    pub(super) fn new(gpu: &Gpu, tile: usize) -> Self {
+    pub(crate) fn new(gpu: &Gpu, band_rows: usize) -> Self {
         Self {
             gpu: gpu.clone(),
             program: Program::new(gpu),
-            tile,
+            band_rows,
         }
     }
 
-    /// Room for planes.
-    pub(super) fn planes(&mut self, count: usize, size: (usize, usize)) -> Result<Planes> {
+    /// Uninitialised planes.
+    pub(crate) fn planes(&mut self, count: usize, size: (usize, usize)) -> Result<Planes> {
         let address = self.program.room::<f32>(count * size.0 * size.1)?;
         Ok(Planes {
             address,
@@ -56,20 +56,23 @@ impl Builder {
     }
 
     /// The planes, resampled.
-    pub(super) fn resample(&mut self, resampler: &Resampler, from: Planes) -> Result<Planes> {
-        let made = self.planes(from.count, resampler.size())?;
-        for i in 0..from.count {
-            self.resample_into(resampler, from.plane(i), made.plane(i))?;
-        }
-        Ok(made)
+    pub(crate) fn resample(&mut self, resampler: &Resampler, from: Planes) -> Result<Planes> {
+        let to = self.planes(from.count, resampler.size())?;
+        self.resample_into(resampler, from, to)?;
+        Ok(to)
     }
 
-    pub(super) fn resample_into(
+    /// Resamples planes, one by one.
+    pub(crate) fn resample_into(
         &mut self,
         resampler: &Resampler,
         from: Planes,
-        made: Planes,
+        to: Planes,
     ) -> Result<()> {
+        (0..from.count).try_for_each(|i| self.resample_plane(resampler, from.plane(i), to.plane(i)))
+    }
+
+    fn resample_plane(&mut self, resampler: &Resampler, from: Planes, made: Planes) -> Result<()> {
         let (columns, rows) = resampler.axes();
         let between = self.planes(1, (from.size.0, made.size.1))?;
         let down = self.axis(rows, from, between)?;
@@ -78,12 +81,7 @@ impl Builder {
         Ok(self.program.resample_columns(across)?)
     }
 
-    pub(super) fn axis(
-        &mut self,
-        axis: &ResampleAxis,
-        from: Planes,
-        made: Planes,
-    ) -> Result<Resample> {
+    fn axis(&mut self, axis: &ResampleAxis, from: Planes, made: Planes) -> Result<Resample> {
         let (starts, weights, taps) = axis.tables();
         let starts = self.gpu.upload(starts)?;
         let weights = self.gpu.upload(weights)?;
@@ -97,15 +95,5 @@ impl Builder {
             width: made.size.0 as i32,
             height: made.size.1 as i32,
         })
-    }
-
-    /// Copies planes: resampling to their own size, which changes nothing.
-    pub(super) fn copy(&mut self, from: Planes, to: u64) -> Result<()> {
-        let same = Resampler::resize(from.size, from.size);
-        let to = Planes {
-            address: to,
-            ..from
-        };
-        (0..from.count).try_for_each(|i| self.resample_into(&same, from.plane(i), to.plane(i)))
     }
 }

@@ -26,7 +26,7 @@ const GROUP: usize = 8;
 const TILES_EACH: usize = 32;
 
 /// A network whose weights are on a GPU.
-pub(super) struct Network {
+pub(crate) struct Network {
     half: Option<Half>,
     layers: Vec<Layer>,
     /// Planes in and out.
@@ -82,7 +82,7 @@ impl Network {
     /// # Errors
     ///
     /// Weights that cannot be read, no memory left.
-    pub(super) fn new(gpu: &Gpu, chain: &Chain, half: Option<Half>) -> Result<Option<Self>> {
+    pub(crate) fn new(gpu: &Gpu, chain: &Chain, half: Option<Half>) -> Result<Option<Self>> {
         let (Some(first), Some(last)) = (chain.layers.first(), chain.layers.last()) else {
             return Ok(None);
         };
@@ -121,13 +121,23 @@ impl Network {
         }))
     }
 
-    /// Planes that it takes.
-    pub(super) fn planes(&self) -> usize {
+    /// Planes of its input.
+    pub(crate) fn inputs(&self) -> usize {
         self.planes.0
     }
 
+    /// Planes of its result.
+    pub(crate) fn outputs(&self) -> usize {
+        self.planes.1
+    }
+
+    /// How many times as wide and as high as its input the result is.
+    pub(crate) fn factor(&self) -> usize {
+        self.factor
+    }
+
     /// Lets a program keep the weights for as long as it lives.
-    pub(super) fn leave_to(self, program: &mut Program) {
+    pub(crate) fn give_weights_to(self, program: &mut Program) {
         for layer in self.layers {
             let all = [Some(layer.weights), Some(layer.bias), layer.slope];
             all.into_iter().flatten().for_each(|memory| {
@@ -136,22 +146,20 @@ impl Network {
         }
     }
 
-    /// Adds the calls that make a result of what the network sees.
+    /// Adds the calls that compute the planes `dst` from the planes `seen`.
     ///
     /// # Errors
     ///
     /// No memory left.
-    pub(super) fn add(&self, builder: &mut Builder, seen: Planes) -> Result<Planes> {
-        let made_size = (seen.size.0 * self.factor, seen.size.1 * self.factor);
+    pub(crate) fn add(&self, builder: &mut Builder, seen: Planes, dst: Planes) -> Result<()> {
         let base = match (self.base, self.factor) {
             (false, _) => 0,
             (true, 1) => seen.address,
             (true, _) => {
-                let enlarges = Resampler::resize(seen.size, made_size);
+                let enlarges = Resampler::resize(seen.size, dst.size);
                 builder.resample(&enlarges, seen)?.address
             }
         };
-        let made = builder.planes(self.planes.1, made_size)?;
         let end = Convolve {
             base,
             nearest: if self.nearest { seen.address } else { 0 },
@@ -179,15 +187,15 @@ impl Network {
         whole[0] = Some(entered);
         // The last layer writes planes: where, the kernel takes from their size.
         whole[self.layers.len()] = Some(Picture {
-            address: made.address,
-            size: made_size,
+            address: dst.address,
+            size: dst.size,
             row0: 0,
-            rows: made_size.1,
+            rows: dst.size.1,
         });
         for segment in &segments {
             self.segment(builder, segment, &sizes, &whole, &end)?;
         }
-        Ok(made)
+        Ok(())
     }
 
     /// What the first layer sees, with the edge repeated where the network
@@ -323,7 +331,7 @@ impl Network {
     ) -> Result<()> {
         let height = (sizes[segment.end].1 / self.layers[segment.end - 1].shuffle).max(1);
         let width = sizes[segment.end].0 / self.layers[segment.end - 1].shuffle;
-        let mut rows = match builder.tile {
+        let mut rows = match builder.band_rows {
             0 => {
                 let tiles = (TILES_EACH * builder.gpu.units).div_ceil(width.div_ceil(HALF_TILE.0));
                 // None of them much lower than the others.
@@ -436,7 +444,7 @@ fn copies(half: Option<Half>) -> usize {
 
 fn picture(whole: &[Option<Picture>], boundary: usize) -> Result<Picture> {
     whole[boundary].ok_or_else(|| {
-        crate::Error::Frame(format!("boundary {boundary} of a chain is kept nowhere"))
+        crate::Error::Internal(format!("boundary {boundary} of a chain is kept nowhere"))
     })
 }
 

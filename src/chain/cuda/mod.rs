@@ -1,0 +1,10 @@
+//! Fused chains on NVIDIA's GPUs.
+
+mod builder;
+mod executor;
+mod network;
+
+pub(crate) use builder::{Builder, Planes};
+pub use executor::CudaChainExecutor;
+pub(crate) use executor::{PlaneProgram, half};
+pub(crate) use network::Network;

@@ -1,0 +1,129 @@
+//! Refuses work that would not fit the machine's memory, or the GPU's, before
+//! it begins.
+
+use super::ComputeDevice;
+use super::frame_plan::{FramePlan, NetworkSpec};
+use super::options::UpscaleOptions;
+use super::spec::{UpscaleSpec, check_size};
+use super::tiling::{TilingOptions, smallest_pooled_tile};
+use crate::models::Upsampling;
+use crate::weights::Model;
+use crate::{Error, Result, Scale};
+
+/// Bytes that tiles in work take, whatever the frame's size: two hidden layers
+/// of 64 channels on 272 x 272 samples for each of a few threads.
+const TILES: u64 = 256 << 20;
+
+const MIB: u64 = 1 << 20;
+
+/// Whether `model` can do `spec` on a device; the networks of its cascade.
+///
+/// # Errors
+///
+/// As [`super::Upscaler::check`].
+pub(super) fn check(
+    device: &ComputeDevice,
+    model: &Model,
+    spec: &UpscaleSpec,
+    options: &UpscaleOptions,
+) -> Result<Vec<NetworkSpec>> {
+    let overlapped = TilingOptions::new(options, 1, device)?.overlapped_tile();
+    check_size(spec.input.size)?;
+    check_size(spec.output)?;
+    let area = |(width, height): (usize, usize)| width as u64 * height as u64;
+    let mut total_scale = Scale::ONE;
+    let (mut networks, mut input) = (Vec::new(), spec.input.size);
+    // Samples inside the network that holds most at once.
+    let (mut inside, mut remedies) = (0, "");
+    // Chains run on a GPU in bands of as many rows as fit.
+    let mut only_chains = true;
+    for scale in model.cascade(spec.scale) {
+        total_scale = total_scale.checked_mul(scale).unwrap_or(total_scale);
+        let (width, height) = spec.input.size;
+        let reached = (total_scale.apply(width), total_scale.apply(height));
+        let network = model.for_scale(scale)?;
+        let upsampling = network.upsampling();
+        let (network_input, output) = match upsampling {
+            Upsampling::Pre => (reached, reached),
+            Upsampling::Post(factor) => (input, (input.0 * factor, input.1 * factor)),
+        };
+        check_size(output)?;
+        let packed = model.packed(scale)?;
+        only_chains &= packed.is_some();
+        let working_set = network.working_set() as u64;
+        let held = match packed {
+            Some(packed) => packed.buffer_floats() as u64 * area(network_input),
+            None if network.whole_frame() => {
+                if overlapped.is_none() {
+                    remedies = ", or tiles that overlap";
+                }
+                let side = overlapped.unwrap_or(usize::MAX);
+                working_set * area((network_input.0.min(side), network_input.1.min(side)))
+            }
+            None if network.global_pools() > 0 => {
+                working_set
+                    * area(smallest_pooled_tile(
+                        network.as_ref().as_ref(),
+                        network_input,
+                    ))
+            }
+            None => 0,
+        };
+        inside = inside.max(held);
+        networks.push(NetworkSpec { upsampling, output });
+        input = output;
+    }
+    let plan = FramePlan::of_frames(spec, model.channels(), &networks);
+    let outside: u64 = plan.assign_buffers().1.iter().map(|&n| n as u64).sum();
+    let ((w, h), (ow, oh)) = (spec.input.size, spec.output);
+    let what = format!("{w}x{h} to {ow}x{oh} by {}", model.name());
+    if !device.is_cpu() {
+        fits(outside, &ComputeDevice::cpu(None), &what, "")?;
+    }
+    if device.is_cpu() || !only_chains {
+        fits(inside + outside, device, &what, remedies)?;
+    }
+    Ok(networks)
+}
+
+/// Whether so many samples in f32, and what goes with them, fit the memory of
+/// a device. `remedies` says what else helps than a smaller scale or input.
+fn fits(samples: u64, device: &ComputeDevice, what: &str, remedies: &str) -> Result<()> {
+    match device.free_memory() {
+        Some(free) => fits_within(samples, (free, device.name()), what, remedies),
+        None => Ok(()),
+    }
+}
+
+fn fits_within(samples: u64, (free, on): (u64, &str), what: &str, remedies: &str) -> Result<()> {
+    let needed = samples * size_of::<f32>() as u64 + TILES;
+    if needed <= free {
+        return Ok(());
+    }
+    Err(Error::Setting(format!(
+        "{what} needs about {} MiB of memory on {on}, {} MiB are free: use a smaller scale or \
+         input{remedies}",
+        needed / MIB,
+        free / MIB
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_figures() {
+        let free = (512 * MIB, "cpu");
+        assert!(fits_within(1 << 20, free, "a frame", "").is_ok());
+        let error = fits_within(1 << 30, free, "3x2 to 6x4", ", or wait")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("3x2 to 6x4 needs about 4352 MiB of memory on cpu"),
+            "{error}"
+        );
+        assert!(error.contains("512 MiB"), "{error}");
+        assert!(error.ends_with("input, or wait"), "{error}");
+    }
+}

@@ -1,0 +1,179 @@
+//! Frames on the host. Networks run as fused chains on the CPU, or as candle's
+//! tensors, also on a GPU.
+
+mod program;
+mod samples;
+mod stage;
+
+use super::ComputeDevice;
+use super::backend::Backend;
+use super::frame_plan::{FramePlan, NetworkSpec, Planes};
+use super::options::UpscaleOptions;
+use super::spec::UpscaleSpec;
+use super::tiling::TilingOptions;
+use crate::chain::Precision;
+use crate::frame::{FrameMut, FrameRef, MAX_VALUE};
+use crate::threads::pool;
+use crate::weights::Model;
+use crate::{Error, Result};
+use program::Program;
+use rayon::ThreadPool;
+use stage::NetworkStage;
+use std::sync::Arc;
+
+/// One upscale on the host.
+pub(super) struct CpuBackend {
+    model: Arc<Model>,
+    spec: UpscaleSpec,
+    options: UpscaleOptions,
+    device: ComputeDevice,
+    networks: Vec<NetworkSpec>,
+    pool: Arc<ThreadPool>,
+    stages: Vec<NetworkStage>,
+    frames: Program,
+    /// For so many planes.
+    planes: Option<(usize, PlaneProgram)>,
+}
+
+/// A program for planes without a frame around them.
+struct PlaneProgram {
+    program: Program,
+    output: Planes,
+}
+
+impl CpuBackend {
+    /// Prepares an upscale by networks on `device`.
+    ///
+    /// # Errors
+    ///
+    /// Weights that do not fit the device, threads that cannot be started.
+    pub(super) fn new(
+        device: ComputeDevice,
+        model: Arc<Model>,
+        spec: UpscaleSpec,
+        networks: Vec<NetworkSpec>,
+        options: UpscaleOptions,
+    ) -> Result<Self> {
+        let stages = stages(&model, &spec, &options, &device, &networks)?;
+        let mut plan = FramePlan::of_frames(&spec, model.channels(), &networks);
+        if let Some(last) = stages.iter().rposition(NetworkStage::is_fused) {
+            plan.write_through(last);
+        }
+        Ok(Self {
+            pool: pool(options.threads)?,
+            frames: Program::new(plan, spec.input.color),
+            planes: None,
+            stages,
+            model,
+            spec,
+            options,
+            device,
+            networks,
+        })
+    }
+}
+
+/// The networks of an upscale, one after the other.
+fn stages(
+    model: &Arc<Model>,
+    spec: &UpscaleSpec,
+    options: &UpscaleOptions,
+    device: &ComputeDevice,
+    networks: &[NetworkSpec],
+) -> Result<Vec<NetworkStage>> {
+    let threads = pool(options.threads)?.current_num_threads();
+    let tiling = TilingOptions::new(options, threads, device)?;
+    let on_device = model.to_device(device.candle_device())?;
+    let (mut stages, mut size) = (Vec::new(), spec.input.size);
+    for (scale, network) in model.cascade(spec.scale).into_iter().zip(networks) {
+        let to = network.output;
+        let mut stage = NetworkStage::new(on_device.for_scale(scale)?, size, to, &tiling);
+        if let Some(packed) = on_device.packed(scale)? {
+            stage.fuse(packed, options)?;
+        }
+        size = stage.size();
+        stages.push(stage);
+    }
+    Ok(stages)
+}
+
+impl Backend for CpuBackend {
+    fn run(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()> {
+        let (frames, stages) = (&mut self.frames, &mut self.stages);
+        self.pool
+            .install(|| frames.run(stages, Some((input, output))))
+    }
+
+    fn run_planes(&mut self, planes: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
+        let count = planes.len();
+        if self
+            .planes
+            .as_ref()
+            .is_none_or(|&(known, _)| known != count)
+        {
+            let (plan, output) = FramePlan::of_planes(&self.spec, count, &self.networks);
+            let program = Program::new(plan, self.spec.input.color);
+            self.planes = Some((count, PlaneProgram { program, output }));
+        }
+        let Some((_, PlaneProgram { program, output })) = &mut self.planes else {
+            return Err(Error::Internal("there is no program for planes".to_owned()));
+        };
+        let input = Planes {
+            set: 0,
+            first: 0,
+            count,
+        };
+        let samples = planes.iter().flatten();
+        let targets = program.buffers.planes_mut(input).iter_mut();
+        targets.zip(samples).for_each(|(to, &from)| *to = from);
+        let stages = &mut self.stages;
+        self.pool.install(|| program.run(stages, None))?;
+        let samples = program.buffers.planes(*output);
+        let planes = samples.chunks_exact(samples.len() / count);
+        // Resampling overshoots.
+        let clamped = |plane: &[f32]| plane.iter().map(|v| v.clamp(0.0, MAX_VALUE)).collect();
+        Ok(planes.map(clamped).collect())
+    }
+
+    fn shrink(&mut self) -> bool {
+        let halved: Vec<bool> = (self.stages.iter_mut())
+            .map(NetworkStage::halve_batch)
+            .collect();
+        if halved.contains(&true) {
+            return true;
+        }
+        let sides = self.stages.iter().map(NetworkStage::tile_size);
+        let Some(tile_size) = sides.max().flatten().map(|side| side / 2) else {
+            return false;
+        };
+        let options = UpscaleOptions {
+            tile_size,
+            ..self.options
+        };
+        match stages(
+            &self.model,
+            &self.spec,
+            &options,
+            &self.device,
+            &self.networks,
+        ) {
+            Ok(smaller) => self.stages = smaller,
+            Err(_) => return false,
+        }
+        true
+    }
+
+    fn precision(&self) -> Precision {
+        let rounds = !self.device.is_cpu()
+            && self.device.missing_cudnn().is_none()
+            && self.options.precision != Precision::F32;
+        match rounds {
+            true => Precision::Tf32,
+            false => Precision::F32,
+        }
+    }
+
+    fn tiles(&self) -> usize {
+        self.stages.iter().map(NetworkStage::tiles).sum()
+    }
+}

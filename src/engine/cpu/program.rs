@@ -1,0 +1,215 @@
+//! A frame plan, executed step by step on the host.
+
+use super::samples::{self, Plane};
+use super::stage::NetworkStage;
+use crate::chain::cpu::SamplesOut;
+use crate::engine::frame_plan::{self, Conversion, FramePlan, NetworkOutput, PlaneSet, Planes};
+use crate::frame::resample::Resampler;
+use crate::frame::{Color, FrameMut, FrameRef, YuvToRgb};
+use crate::{Error, Result};
+
+/// A plan with its buffers and resampling weights.
+pub(super) struct Program {
+    pub(super) buffers: Buffers,
+    steps: Vec<Step>,
+    conversion: YuvToRgb,
+}
+
+/// A step and the weights that it resamples by: one for a `Resample`, one per
+/// component for a `Write`.
+struct Step {
+    step: frame_plan::Step,
+    resamplers: Vec<Option<Resampler>>,
+}
+
+/// The frames of a run; `None` where there are only planes.
+pub(super) type Frames<'a, 'b, 'c> = Option<(&'a FrameRef<'b>, &'a mut FrameMut<'c>)>;
+
+impl Program {
+    pub(super) fn new(plan: FramePlan, color: Color) -> Self {
+        let (buffer_of, sizes) = plan.assign_buffers();
+        let steps = plan.steps.into_iter().map(|step| {
+            let resamplers = match &step {
+                frame_plan::Step::Resample { resampling, .. } => {
+                    vec![Some(resampling.resampler())]
+                }
+                frame_plan::Step::Write { sources } => (sources.iter())
+                    .map(|source| Some(source.as_ref()?.resampling?.resampler()))
+                    .collect(),
+                _ => Vec::new(),
+            };
+            Step { step, resamplers }
+        });
+        Self {
+            steps: steps.collect(),
+            buffers: Buffers {
+                sets: plan.sets,
+                buffer_of,
+                buffers: sizes.into_iter().map(|size| vec![0.0; size]).collect(),
+            },
+            conversion: YuvToRgb::new(color),
+        }
+    }
+
+    /// Executes all steps.
+    ///
+    /// # Errors
+    ///
+    /// A network that fails.
+    pub(super) fn run(
+        &mut self,
+        networks: &mut [NetworkStage],
+        mut frames: Frames<'_, '_, '_>,
+    ) -> Result<()> {
+        let (buffers, conversion) = (&mut self.buffers, &self.conversion);
+        (self.steps.iter())
+            .try_for_each(|step| step.run(buffers, conversion, networks, &mut frames))
+    }
+}
+
+impl Step {
+    fn run(
+        &self,
+        buffers: &mut Buffers,
+        conversion: &YuvToRgb,
+        networks: &mut [NetworkStage],
+        frames: &mut Frames<'_, '_, '_>,
+    ) -> Result<()> {
+        use frame_plan::Step as S;
+        match &self.step {
+            S::Read { component, to } => {
+                let (input, _) = expect(frames)?;
+                let component = &input.format().components()[*component];
+                samples::read(input, component, buffers.planes_mut(*to));
+            }
+            S::Resample { from, to, .. } => {
+                let Some(resampler) = self.resamplers.first().and_then(Option::as_ref) else {
+                    return Ok(());
+                };
+                let (length_in, length_out) = (buffers.samples(*from), buffers.samples(*to));
+                let (source, target) = buffers.pair(*from, *to)?;
+                let planes = source.chunks_exact(length_in);
+                for (source, target) in planes.zip(target.chunks_exact_mut(length_out)) {
+                    samples::resample(resampler, source, target);
+                }
+            }
+            S::Convert {
+                conversion: to,
+                planes,
+            } => {
+                let planes = buffers.planes_mut(*planes);
+                match to {
+                    Conversion::YuvToRgb => samples::map_triples(planes, |yuv| conversion.rgb(yuv)),
+                    Conversion::RgbToYuv => samples::map_triples(planes, |rgb| conversion.yuv(rgb)),
+                    Conversion::GrayToRgb => samples::map_triples(planes, |[y, ..]| {
+                        [conversion.rgb([y, 128.0, 128.0])[0]; 3]
+                    }),
+                    Conversion::RgbToGray => {
+                        samples::map_triples(planes, |rgb| [conversion.luma(rgb); 3]);
+                    }
+                }
+            }
+            S::LumaOfRgb { rgb, luma } => {
+                let (rgb, luma) = buffers.pair(*rgb, *luma)?;
+                samples::luma_of_rgb(rgb, luma);
+            }
+            S::MergeLuma { rgb, luma } => {
+                let (luma, rgb) = buffers.pair(*luma, *rgb)?;
+                samples::merge_luma(rgb, luma);
+            }
+            S::Network { index, from, to } => {
+                let Some(network) = networks.get_mut(*index) else {
+                    return Err(Error::Internal(format!("there is no network {index}")));
+                };
+                run_network(network, buffers, (*from, to), frames)?;
+            }
+            S::Write { sources } => {
+                let planes = sources.iter().zip(&self.resamplers);
+                let planes: Vec<_> = planes
+                    .map(|(source, resampler)| {
+                        Some(Plane {
+                            samples: buffers.planes(source.as_ref()?.plane),
+                            resampler: resampler.as_ref(),
+                        })
+                    })
+                    .collect();
+                samples::write(expect(frames)?.1, &planes);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn run_network(
+    network: &mut NetworkStage,
+    buffers: &mut Buffers,
+    (from, to): (Planes, &NetworkOutput),
+    frames: &mut Frames<'_, '_, '_>,
+) -> Result<()> {
+    let length_in = buffers.samples(from);
+    match to {
+        NetworkOutput::Planes(to) => {
+            let length_out = buffers.samples(*to);
+            let (source, target) = buffers.pair(from, *to)?;
+            let source: Vec<_> = source.chunks_exact(length_in).collect();
+            let mut target: Vec<_> = target.chunks_exact_mut(length_out).collect();
+            network.run(&source, &mut target)
+        }
+        NetworkOutput::Components(components) => {
+            let source: Vec<_> = buffers.planes(from).chunks_exact(length_in).collect();
+            let sink = SamplesOut::new(expect(frames)?.1, components);
+            network.run_into(&source, &sink)
+        }
+    }
+}
+
+fn expect<'a, 'b, 'c, 'd>(
+    frames: &'d mut Frames<'a, 'b, 'c>,
+) -> Result<(&'a FrameRef<'b>, &'d mut FrameMut<'c>)> {
+    match frames {
+        Some((input, output)) => Ok((*input, &mut **output)),
+        None => Err(Error::Internal("a step needs a frame".to_owned())),
+    }
+}
+
+/// The planes of a plan.
+pub(super) struct Buffers {
+    sets: Vec<PlaneSet>,
+    /// The buffer of each set.
+    buffer_of: Vec<usize>,
+    buffers: Vec<Vec<f32>>,
+}
+
+impl Buffers {
+    /// Samples of one of the planes.
+    fn samples(&self, planes: Planes) -> usize {
+        self.sets[planes.set].samples()
+    }
+
+    fn range(&self, planes: Planes) -> std::ops::Range<usize> {
+        let samples = self.samples(planes);
+        planes.first * samples..(planes.first + planes.count) * samples
+    }
+
+    /// The samples of some planes, one plane after the other.
+    pub(super) fn planes(&self, planes: Planes) -> &[f32] {
+        &self.buffers[self.buffer_of[planes.set]][self.range(planes)]
+    }
+
+    pub(super) fn planes_mut(&mut self, planes: Planes) -> &mut [f32] {
+        let range = self.range(planes);
+        &mut self.buffers[self.buffer_of[planes.set]][range]
+    }
+
+    /// The samples of planes of two sets, the second to be written.
+    fn pair(&mut self, from: Planes, to: Planes) -> Result<(&[f32], &mut [f32])> {
+        let ranges = [from, to].map(|planes| self.range(planes));
+        let buffers = [from, to].map(|planes| self.buffer_of[planes.set]);
+        let [source, target] = self
+            .buffers
+            .get_disjoint_mut(buffers)
+            .map_err(|_| Error::Internal("planes of one step share a buffer".to_owned()))?;
+        let [from, to] = ranges;
+        Ok((&source[from], &mut target[to]))
+    }
+}

@@ -1,0 +1,163 @@
+//! Samples of frames from and to planes, and the changes of planes.
+
+use crate::frame::resample::Resampler;
+use crate::frame::{Component, FrameMut, FrameRef, Luma601, round, to_u8};
+use rayon::prelude::*;
+
+/// Samples that a thread changes at a time.
+const CHUNK: usize = 1 << 13;
+
+/// Rows that a thread works on at a time.
+fn rows_per_band(height: usize) -> usize {
+    height.div_ceil(rayon::current_num_threads()).max(1)
+}
+
+/// Reads a component into dense rows of values 0 to 255.
+pub(super) fn read(input: &FrameRef<'_>, component: &Component, out: &mut [f32]) {
+    let (width, height) = input.size();
+    let (width, height) = component.size(width, height);
+    let rows = rows_per_band(height);
+    let bands = out.par_chunks_mut(rows * width).enumerate();
+    bands.for_each(|(band, out)| input.read_rows(component, band * rows, out));
+}
+
+/// Resamples a plane.
+pub(super) fn resample(resampler: &Resampler, source: &[f32], out: &mut [f32]) {
+    let (width, height) = resampler.size();
+    let rows = rows_per_band(height);
+    let bands = out.par_chunks_mut(rows * width).enumerate();
+    bands.for_each(|(band, out)| {
+        let mut line = Vec::new();
+        for (i, out) in out.chunks_mut(width).enumerate() {
+            resampler.row(source, band * rows + i, 0..width, &mut line, out);
+        }
+    });
+}
+
+/// Changes three neighbouring planes in place, sample by sample.
+pub(super) fn map_triples(planes: &mut [f32], f: impl Fn([f32; 3]) -> [f32; 3] + Sync) {
+    let samples = planes.len() / 3;
+    let (a, rest) = planes.split_at_mut(samples);
+    let (b, c) = rest.split_at_mut(samples);
+    let chunks = (a.par_chunks_mut(CHUNK))
+        .zip(b.par_chunks_mut(CHUNK))
+        .zip(c.par_chunks_mut(CHUNK));
+    chunks.for_each(|((a, b), c)| {
+        for ((a, b), c) in a.iter_mut().zip(b).zip(c) {
+            [*a, *b, *c] = f([*a, *b, *c]);
+        }
+    });
+}
+
+#[inline]
+fn luma_of(rgb: [f32; 3]) -> f32 {
+    Luma601::of(rgb.map(f64::from)) as f32
+}
+
+/// BT.601 studio luma of R, G and B planes.
+pub(super) fn luma_of_rgb(rgb: &[f32], luma: &mut [f32]) {
+    let samples = luma.len();
+    let (r, rest) = rgb.split_at(samples);
+    let (g, b) = rest.split_at(samples);
+    let chunks = (luma.par_chunks_mut(CHUNK))
+        .zip(r.par_chunks(CHUNK))
+        .zip(g.par_chunks(CHUNK))
+        .zip(b.par_chunks(CHUNK));
+    chunks.for_each(|(((luma, r), g), b)| {
+        for (((luma, &r), &g), &b) in luma.iter_mut().zip(r).zip(g).zip(b) {
+            *luma = luma_of([r, g, b]);
+        }
+    });
+}
+
+/// Adds to R, G and B what `luma` differs from theirs by.
+pub(super) fn merge_luma(rgb: &mut [f32], luma: &[f32]) {
+    let samples = luma.len();
+    let (r, rest) = rgb.split_at_mut(samples);
+    let (g, b) = rest.split_at_mut(samples);
+    let chunks = (luma.par_chunks(CHUNK))
+        .zip(r.par_chunks_mut(CHUNK))
+        .zip(g.par_chunks_mut(CHUNK))
+        .zip(b.par_chunks_mut(CHUNK));
+    chunks.for_each(|(((luma, r), g), b)| {
+        for (((&luma, r), g), b) in luma.iter().zip(r).zip(g).zip(b) {
+            let change = (luma - luma_of([*r, *g, *b])) * Luma601::RGB_PER_LUMA;
+            *r += change;
+            *g += change;
+            *b += change;
+        }
+    });
+}
+
+/// A plane whose samples a component of a frame gets.
+pub(super) struct Plane<'a> {
+    pub(super) samples: &'a [f32],
+    /// From the plane to the component, where they differ.
+    pub(super) resampler: Option<&'a Resampler>,
+}
+
+/// Rounds planes to the samples of a frame's components; `None` leaves a
+/// component as it is.
+pub(super) fn write(output: &mut FrameMut<'_>, planes: &[Option<Plane<'_>>]) {
+    let format = output.format();
+    let (width, height) = output.size();
+    for plane in 0..format.planes() {
+        let (row_bytes, rows) = format.plane_size(plane, width, height);
+        let components: Vec<_> = (format.components().iter().zip(planes))
+            .filter(|(component, _)| component.plane == plane)
+            .filter_map(|(component, source)| Some((component, source.as_ref()?)))
+            .collect();
+        if components.is_empty() && format.padding().is_none() {
+            continue;
+        }
+        let (data, stride) = output.plane_mut(plane);
+        data.par_chunks_mut(stride)
+            .take(rows)
+            .enumerate()
+            .for_each_init(Workspace::default, |workspace, (y, row)| {
+                let row = &mut row[..row_bytes];
+                if let Some(padding) = format.padding() {
+                    row.iter_mut()
+                        .skip(padding.offset)
+                        .step_by(padding.step)
+                        .for_each(|b| *b = 255);
+                }
+                for (component, source) in &components {
+                    write_row(row, component, (width, y), source, workspace);
+                }
+            });
+    }
+}
+
+/// Rows that are resampled as they are written.
+#[derive(Default)]
+struct Workspace {
+    line: Vec<f32>,
+    row: Vec<f32>,
+}
+
+fn write_row(
+    row: &mut [u8],
+    component: &Component,
+    (width, y): (usize, usize),
+    source: &Plane<'_>,
+    workspace: &mut Workspace,
+) {
+    let samples = width.div_ceil(component.sub_x);
+    let values = match source.resampler {
+        None => &source.samples[y * samples..][..samples],
+        Some(resampler) => {
+            let Workspace { line, row } = workspace;
+            row.resize(samples, 0.0);
+            resampler.row(source.samples, y, 0..samples, line, row);
+            row
+        }
+    };
+    let row = &mut row[component.offset..];
+    if component.step == 1 {
+        return round(values, row);
+    }
+    for (target, &value) in row.iter_mut().step_by(component.step).zip(values) {
+        *target = to_u8(value);
+    }
+}

@@ -1,0 +1,322 @@
+//! One network of a cascade, applied to planes: fused, or tile by tile.
+
+mod overlapped;
+mod pooled;
+mod tiled;
+mod view;
+
+use crate::chain::cpu::{PlanesOut, Sink};
+use crate::chain::{ChainExecutor, ChainOptions, PackedChain};
+use crate::engine::options::UpscaleOptions;
+use crate::engine::tiling::{SMALLEST, TILE, TilingOptions};
+use crate::frame::resample::Resampler;
+use crate::models::{BoxedScaleNetwork, Upsampling};
+use crate::{Error, Result};
+use candle_core::{Device, Tensor};
+use std::sync::Arc;
+use view::{View, ViewRows};
+
+/// Fewest rows of a tile, in halos: thinner ones would compute more halo than
+/// picture.
+const MIN_HALOS: usize = 8;
+
+/// A network with the resampling around it, for planes of one size.
+pub(super) struct NetworkStage {
+    network: Arc<BoxedScaleNetwork>,
+    /// The device of the network's weights.
+    device: Device,
+    view: View,
+    /// How many times as wide and as high as its view the result is.
+    factor: usize,
+    /// Largest width and height of a tile, in samples of the view.
+    tile: (usize, usize),
+    /// Samples that tiles overlap by, to be averaged there; 0: tiles are exact.
+    overlap: usize,
+    /// Overlapping tiles in one batch.
+    batch: usize,
+    /// Whether a GPU may round the factors of products to TF32.
+    allow_tf32: bool,
+    fused: Option<Fused>,
+}
+
+/// A network as one fused chain.
+struct Fused {
+    executor: ChainExecutor,
+    /// Enlarges the view, to be added to the result.
+    residual: Option<Resampler>,
+}
+
+impl NetworkStage {
+    /// A stage for planes of the size `from`. A pre-upsampling network works
+    /// at the size `to`; a post-upsampling one leads to a size of its own:
+    /// [`NetworkStage::size`].
+    pub(super) fn new(
+        network: Arc<BoxedScaleNetwork>,
+        from: (usize, usize),
+        to: (usize, usize),
+        tiling: &TilingOptions,
+    ) -> Self {
+        let upsampling = network.upsampling();
+        let view = match upsampling {
+            Upsampling::Pre => View::Enlarged(Box::new(Resampler::resize(from, to))),
+            Upsampling::Post(_) => View::Input(from),
+        };
+        let (width, height) = view.size();
+        let on_gpu = !tiling.device.is_cpu();
+        let side = match tiling.tile_size {
+            // As large as the memory allows: it shrinks where that ends.
+            0 if on_gpu => width.max(height),
+            0 => TILE,
+            side => side,
+        };
+        let overlapped = tiling
+            .overlapped_tile()
+            .filter(|_| network.whole_frame())
+            .map(|side| (side.min(width), side.min(height)));
+        let tile = match (network.whole_frame(), network.global_pools()) {
+            (true, _) => overlapped.unwrap_or((width, height)),
+            (_, 0) => {
+                let threads = if on_gpu { 1 } else { tiling.threads };
+                let bands = height.div_ceil(side).next_multiple_of(threads);
+                let thinnest = (MIN_HALOS * network.halo()).min(side).max(1);
+                (side, height.div_ceil(bands).max(thinnest))
+            }
+            _ => pooled::tile(&network, view.size(), tiling),
+        };
+        let batch = match on_gpu {
+            true => overlapped::batch(&network, tile, tiling.memory),
+            false => 1,
+        };
+        Self {
+            tile,
+            overlap: overlapped.map_or(0, |_| tiling.tile_overlap),
+            batch,
+            allow_tf32: tiling.allow_tf32,
+            factor: upsampling.factor(),
+            device: tiling.device.clone(),
+            network,
+            view,
+            fused: None,
+        }
+    }
+
+    /// Runs the network as a fused chain from now on.
+    ///
+    /// # Errors
+    ///
+    /// As [`ChainExecutor::of`].
+    pub(super) fn fuse(
+        &mut self,
+        packed: Arc<PackedChain>,
+        options: &UpscaleOptions,
+    ) -> Result<()> {
+        let enlarges = packed.base && packed.factor() > 1;
+        let residual = enlarges.then(|| Resampler::resize(self.view.size(), self.size()));
+        let options = ChainOptions {
+            tile_size: options.tile_size,
+            threads: options.threads,
+        };
+        let executor = ChainExecutor::of(packed, self.view.size(), &options)?;
+        self.fused = Some(Fused { executor, residual });
+        Ok(())
+    }
+
+    /// Width and height of the result.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let (width, height) = self.view.size();
+        (width * self.factor, height * self.factor)
+    }
+
+    /// Side of the tiles in samples of the view; `None` where they cannot be
+    /// smaller.
+    pub(super) fn tile_size(&self) -> Option<usize> {
+        let side = self.tile.0.max(self.tile.1);
+        let whole = self.network.whole_frame() && self.overlap == 0;
+        (!whole && side > SMALLEST).then_some(side)
+    }
+
+    /// Halves the batch of overlapping tiles; whether that was possible.
+    pub(super) fn halve_batch(&mut self) -> bool {
+        let batch = self.batch.min(self.tiles());
+        self.batch = batch.div_ceil(2);
+        self.overlap > 0 && batch > 1
+    }
+
+    /// The number of tiles that one run computes.
+    pub(super) fn tiles(&self) -> usize {
+        if let Some(fused) = &self.fused {
+            return fused.executor.regions();
+        }
+        let (width, height) = self.view.size();
+        if self.overlap > 0 {
+            let count = |len, tile| overlapped::starts(len, tile, self.overlap).len();
+            return count(width, self.tile.0) * count(height, self.tile.1);
+        }
+        width.div_ceil(self.tile.0) * height.div_ceil(self.tile.1)
+    }
+
+    /// Whether [`NetworkStage::run_into`] is possible.
+    pub(super) fn is_fused(&self) -> bool {
+        self.fused.is_some()
+    }
+
+    /// Computes one plane per input plane and hands its samples to `sink`, rows
+    /// in any order: values 0 to 1, not clamped.
+    ///
+    /// # Errors
+    ///
+    /// A stage that is not fused.
+    pub(super) fn run_into(&mut self, input: &[&[f32]], sink: &dyn Sink) -> Result<()> {
+        let Some(Fused { executor, residual }) = &mut self.fused else {
+            let problem = "only a fused chain writes row by row";
+            return Err(Error::Internal(problem.to_owned()));
+        };
+        let source = ViewRows {
+            view: &self.view,
+            residual: residual.as_ref(),
+            planes: input,
+        };
+        executor.process(&source, sink);
+        Ok(())
+    }
+
+    /// Computes one plane per input plane: values 0 to 255, clamped.
+    ///
+    /// # Errors
+    ///
+    /// A computation that fails.
+    pub(super) fn run(&mut self, input: &[&[f32]], output: &mut [&mut [f32]]) -> Result<()> {
+        if self.is_fused() {
+            let width = self.size().0;
+            return self.run_into(input, &PlanesOut::clamped(output, width));
+        }
+        match self.overlap {
+            0 => self.run_tiled(input, output),
+            _ => self.run_overlapped(input, output),
+        }
+    }
+
+    /// The samples of a result of `batch` tiles, `planes` planes and `tile`
+    /// samples of the view, if that is what it is.
+    fn samples(
+        &self,
+        result: &Tensor,
+        (batch, planes): (usize, usize),
+        tile: (usize, usize),
+    ) -> Result<Vec<f32>> {
+        let expected = (batch, planes, tile.1 * self.factor, tile.0 * self.factor);
+        if result.dims4()? != expected {
+            return Err(Error::Internal(format!(
+                "a network's result has the shape {:?}, expected {expected:?}",
+                result.dims()
+            )));
+        }
+        Ok(result.flatten_all()?.to_vec1::<f32>()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::MAX_VALUE;
+    use crate::models::ScaleNetwork;
+    use crate::ops::{Border, ConvSpec, conv2d};
+    use rayon::ThreadPoolBuilder;
+
+    /// A convolution whose results are each `factor` x `factor` samples.
+    struct Blocks {
+        factor: usize,
+        border: Border,
+        kernel: Tensor,
+    }
+
+    impl Blocks {
+        fn new(factor: usize, border: Border) -> Self {
+            let taps: Vec<f32> = (0..25).map(|i| 0.005 * i as f32 - 0.02).collect();
+            Self {
+                factor,
+                border,
+                kernel: Tensor::from_vec(taps, (1, 1, 5, 5), &Device::Cpu).unwrap(),
+            }
+        }
+    }
+
+    impl ScaleNetwork for Blocks {
+        fn upsampling(&self) -> Upsampling {
+            Upsampling::Post(self.factor)
+        }
+
+        fn halo(&self) -> usize {
+            2
+        }
+
+        fn border(&self) -> Border {
+            self.border
+        }
+
+        fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+            let spec = ConvSpec {
+                border: self.border,
+                ..ConvSpec::default()
+            };
+            let y = conv2d(x, &self.kernel, None, spec)?;
+            let (height, width) = (y.dim(2)? * self.factor, y.dim(3)? * self.factor);
+            y.upsample_nearest2d(height, width)
+        }
+    }
+
+    const FROM: (usize, usize) = (23, 17);
+
+    fn plane() -> Vec<f32> {
+        (0..FROM.0 * FROM.1)
+            .map(|i| (i * 67 % 256) as f32)
+            .collect()
+    }
+
+    fn run(factor: usize, border: Border, tile: usize, threads: usize) -> (Vec<f32>, usize) {
+        let network: BoxedScaleNetwork = Box::new(Blocks::new(factor, border));
+        let division = TilingOptions {
+            device: Device::Cpu,
+            tile_size: tile,
+            threads,
+            memory: 0,
+            tile_overlap: 0,
+            allow_tf32: false,
+        };
+        let mut stage = NetworkStage::new(Arc::new(network), FROM, (0, 0), &division);
+        assert_eq!(stage.size(), (factor * FROM.0, factor * FROM.1));
+        let mut output = vec![0.0; stage.size().0 * stage.size().1];
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+        let run = || stage.run(&[&plane()], &mut [&mut output]);
+        pool.unwrap().install(run).unwrap();
+        (output, stage.tiles())
+    }
+
+    #[test]
+    fn networks_at_the_inputs_resolution_run_in_any_tiles() {
+        for border in [Border::Zero, Border::Replicate, Border::Valid] {
+            for factor in [1, 2, 3] {
+                let (whole, count) = run(factor, border, 1000, 1);
+                assert_eq!(count, 1);
+                for (tile, threads) in [(1, 1), (4, 2), (5, 3), (16, 1), (22, 2)] {
+                    let (tiled, count) = run(factor, border, tile, threads);
+                    assert!(count > 1);
+                    assert!(tiled == whole, "{border:?} x{factor}, tile {tile}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn they_see_the_input_itself() {
+        let samples = plane().iter().map(|v| v / MAX_VALUE).collect::<Vec<_>>();
+        let x = Tensor::from_vec(samples, (1, 1, FROM.1, FROM.0), &Device::Cpu).unwrap();
+        let made = Blocks::new(2, Border::Replicate).forward(&x).unwrap();
+        let made = made.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let expected = made.iter().map(|v| (v * MAX_VALUE).clamp(0.0, MAX_VALUE));
+        let expected: Vec<f32> = expected.collect();
+        assert_eq!(run(2, Border::Replicate, 7, 2).0, expected);
+        // With the border repeated, a network that eats it makes the same.
+        assert_eq!(run(2, Border::Valid, 7, 2).0, expected);
+    }
+}

@@ -1,0 +1,78 @@
+//! Networks that take means over the whole picture: a pass over all tiles for
+//! each mean.
+
+use super::NetworkStage;
+use crate::engine::tiling::{SMALLEST, TilingOptions};
+use crate::models::{BoxedScaleNetwork, PartialOutput};
+use crate::ops;
+use crate::{Error, Result};
+use candle_core::Tensor;
+
+/// Width and height of a tile: the whole picture, where that fits the memory,
+/// since every mean takes a pass.
+pub(super) fn tile(
+    network: &BoxedScaleNetwork,
+    size: (usize, usize),
+    tiling: &TilingOptions,
+) -> (usize, usize) {
+    let halo = 2 * network.halo();
+    let bytes = network.working_set().max(1) * size_of::<f32>();
+    let fits = usize::try_from(tiling.memory).unwrap_or(usize::MAX) / bytes;
+    if tiling.tile_size == 0 && size.0 * size.1 <= fits {
+        return size;
+    }
+    let limit = match tiling.tile_size {
+        0 => usize::MAX,
+        side => side,
+    };
+    let within =
+        |side: usize, len: usize| side.saturating_sub(halo).max(SMALLEST).min(limit).min(len);
+    let columns = within(fits.isqrt(), size.0);
+    (columns, within(fits / (columns + halo), size.1))
+}
+
+impl NetworkStage {
+    /// The means over the picture that the network takes; none where it runs
+    /// on the whole picture.
+    pub(super) fn means(&self, input: &[&[f32]]) -> Result<Vec<Tensor>> {
+        let mut means = Vec::new();
+        if self.tiles() == 1 {
+            return Ok(means);
+        }
+        let (width, height) = self.view.size();
+        for _ in 0..self.network.global_pools() {
+            let mut sums: Vec<f64> = Vec::new();
+            for row in (0..height).step_by(self.tile.1) {
+                let rows = row..(row + self.tile.1).min(height);
+                for column in (0..width).step_by(self.tile.0) {
+                    let columns = column..(column + self.tile.0).min(width);
+                    let tile = self.tile_input(input, &columns, &rows)?;
+                    let part = ops::with_tf32(self.allow_tf32, || {
+                        self.network.forward_part(&tile.tensor, &means)
+                    })?;
+                    let PartialOutput::NeedsMean(part) = part else {
+                        let problem = "a network takes fewer means than it says";
+                        return Err(Error::Internal(problem.to_owned()));
+                    };
+                    let own = part.narrow(3, tile.skip.0, columns.len())?;
+                    add_sums(&mut sums, &own.narrow(2, tile.skip.1, rows.len())?)?;
+                }
+            }
+            let area = (width * height) as f64;
+            let mean: Vec<f32> = sums.iter().map(|sum| (sum / area) as f32).collect();
+            means.push(Tensor::from_vec(mean, (1, sums.len()), &self.device)?);
+        }
+        Ok(means)
+    }
+}
+
+/// Adds the sums of the channels of (1, C, H, W) to those of other tiles.
+fn add_sums(sums: &mut Vec<f64>, part: &Tensor) -> Result<()> {
+    let (_, channels, height, width) = part.dims4()?;
+    sums.resize(channels, 0.0);
+    let values = part.flatten_all()?.to_vec1::<f32>()?;
+    for (sum, values) in sums.iter_mut().zip(values.chunks_exact(height * width)) {
+        *sum += values.iter().copied().map(f64::from).sum::<f64>();
+    }
+    Ok(())
+}

@@ -1,0 +1,228 @@
+//! A frame plan as calls of the GPU's kernels. What is not a network is
+//! computed as on the CPU, bit for bit (`src/ops/cuda/frames.cu`).
+
+use crate::chain::cuda::{Builder, Network, Planes};
+use crate::engine::frame_plan::{self, Conversion, FramePlan, NetworkOutput, Step};
+use crate::engine::spec::UpscaleSpec;
+use crate::frame::resample::Resampler;
+use crate::frame::{Component, Luma601, PixelFormat, YuvToRgb};
+use crate::ops::cuda::{Bytes, ColorChange, Colors};
+use crate::{Error, Result};
+
+/// A network and the size that its input is enlarged to first.
+pub(super) struct Stage {
+    pub(super) network: Network,
+    pub(super) enlarged: Option<(usize, usize)>,
+}
+
+/// Bytes of a row of a plane that carry samples, and its rows.
+pub(super) fn plane_size(
+    format: PixelFormat,
+    plane: usize,
+    (width, height): (usize, usize),
+) -> (usize, usize) {
+    format.plane_size(plane, width, height)
+}
+
+fn plane_length(format: PixelFormat, plane: usize, size: (usize, usize)) -> usize {
+    let (row, rows) = plane_size(format, plane, size);
+    row * rows
+}
+
+/// Bytes of a frame without padding between rows.
+pub(super) fn frame_length(format: PixelFormat, size: (usize, usize)) -> usize {
+    (0..format.planes())
+        .map(|plane| plane_length(format, plane, size))
+        .sum()
+}
+
+/// The planes of a plan in the GPU's memory.
+pub(super) struct Compiler<'a> {
+    builder: &'a mut Builder,
+    spec: &'a UpscaleSpec,
+    stages: &'a [Stage],
+    sets: Vec<Planes>,
+    /// Addresses of the input's and the output's bytes, where there are frames.
+    frames: Option<(u64, u64)>,
+}
+
+impl<'a> Compiler<'a> {
+    /// Allocates the plan's planes, but for sets that lie in memory of the
+    /// caller (`fixed`: set, address).
+    ///
+    /// # Errors
+    ///
+    /// No memory left.
+    pub(super) fn new(
+        builder: &'a mut Builder,
+        (spec, stages): (&'a UpscaleSpec, &'a [Stage]),
+        plan: &FramePlan,
+        fixed: &[(usize, u64)],
+        frames: Option<(u64, u64)>,
+    ) -> Result<Self> {
+        let (buffer_of, sizes) = plan.assign_buffers();
+        let mut buffers = vec![None; sizes.len()];
+        let mut sets = Vec::new();
+        for (set, planes) in plan.sets.iter().enumerate() {
+            let fixed = fixed.iter().find(|(fixed, _)| *fixed == set);
+            let buffer = buffer_of[set];
+            let address = match (fixed, buffers.get(buffer).copied().flatten()) {
+                (Some(&(_, address)), _) | (None, Some(address)) => address,
+                (None, None) => {
+                    let samples = sizes.get(buffer).copied().unwrap_or(0);
+                    let address = builder.program.room::<f32>(samples)?;
+                    if let Some(slot) = buffers.get_mut(buffer) {
+                        *slot = Some(address);
+                    }
+                    address
+                }
+            };
+            sets.push(Planes {
+                address,
+                count: planes.count,
+                size: planes.size,
+            });
+        }
+        Ok(Self {
+            builder,
+            spec,
+            stages,
+            sets,
+            frames,
+        })
+    }
+
+    fn planes(&self, planes: frame_plan::Planes) -> Planes {
+        Planes {
+            count: planes.count,
+            ..self.sets[planes.set].plane(planes.first)
+        }
+    }
+
+    /// Adds the calls of a step.
+    ///
+    /// # Errors
+    ///
+    /// No memory left for a network's layers.
+    pub(super) fn add(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Read { component, to } => {
+                let to = self.planes(*to);
+                let (input, _) = self.frames()?;
+                let component = &self.components()[*component];
+                let bytes = self.bytes(component, input, self.spec.input.size, to.address);
+                Ok(self.builder.program.read(bytes)?)
+            }
+            Step::Resample {
+                resampling,
+                from,
+                to,
+            } => {
+                let (from, to) = (self.planes(*from), self.planes(*to));
+                self.builder
+                    .resample_into(&resampling.resampler(), from, to)
+            }
+            Step::Convert { conversion, planes } => {
+                let change = match conversion {
+                    Conversion::YuvToRgb => ColorChange::YuvToRgb,
+                    Conversion::RgbToYuv => ColorChange::RgbToYuv,
+                    Conversion::GrayToRgb => ColorChange::GrayToRgb,
+                    Conversion::RgbToGray => ColorChange::RgbToGray,
+                };
+                let planes = self.planes(*planes);
+                self.change(change, planes, 0)
+            }
+            Step::LumaOfRgb { rgb, luma } => {
+                let (rgb, luma) = (self.planes(*rgb), self.planes(*luma));
+                self.change(ColorChange::LumaOfRgb, rgb, luma.address)
+            }
+            Step::MergeLuma { rgb, luma } => {
+                let (rgb, luma) = (self.planes(*rgb), self.planes(*luma));
+                self.change(ColorChange::AddLuma, rgb, luma.address)
+            }
+            Step::Network { index, from, to } => {
+                let NetworkOutput::Planes(to) = to else {
+                    let problem = "a GPU's network writes to planes only";
+                    return Err(Error::Internal(problem.to_owned()));
+                };
+                let (from, to) = (self.planes(*from), self.planes(*to));
+                self.network(*index, from, to)
+            }
+            Step::Write { sources } => self.write(sources),
+        }
+    }
+
+    fn network(&mut self, index: usize, from: Planes, to: Planes) -> Result<()> {
+        let Some(stage) = self.stages.get(index) else {
+            return Err(Error::Internal(format!("there is no network {index}")));
+        };
+        let seen = match stage.enlarged {
+            Some(size) => self
+                .builder
+                .resample(&Resampler::resize(from.size, size), from)?,
+            None => from,
+        };
+        stage.network.add(self.builder, seen, to)
+    }
+
+    fn write(&mut self, sources: &[Option<frame_plan::Source>]) -> Result<()> {
+        let (_, output) = self.frames()?;
+        for (component, source) in self.components().iter().zip(sources) {
+            let Some(source) = source else { continue };
+            let mut planes = self.planes(source.plane);
+            if let Some(resampling) = source.resampling {
+                planes = self.builder.resample(&resampling.resampler(), planes)?;
+            }
+            let bytes = self.bytes(component, output, self.spec.output, planes.address);
+            self.builder.program.store(bytes)?;
+        }
+        if let Some(padding) = self.spec.input.format.padding() {
+            let bytes = self.bytes(&padding, output, self.spec.output, 0);
+            self.builder.program.store(bytes)?;
+        }
+        Ok(())
+    }
+
+    fn frames(&self) -> Result<(u64, u64)> {
+        self.frames
+            .ok_or_else(|| Error::Internal("a step needs a frame".to_owned()))
+    }
+
+    fn components(&self) -> &'static [Component] {
+        self.spec.input.format.components()
+    }
+
+    /// A component's samples in a frame that begins at `start`.
+    fn bytes(&self, component: &Component, start: u64, size: (usize, usize), plane: u64) -> Bytes {
+        let format = self.spec.input.format;
+        let before: usize = (0..component.plane)
+            .map(|p| plane_length(format, p, size))
+            .sum();
+        let (stride, _) = plane_size(format, component.plane, size);
+        let (width, height) = component.size(size.0, size.1);
+        Bytes {
+            bytes: start + (before + component.offset) as u64,
+            plane,
+            stride: stride as i32,
+            step: component.step as i32,
+            width: width as i32,
+            height: height as i32,
+        }
+    }
+
+    fn change(&mut self, change: ColorChange, planes: Planes, other: u64) -> Result<()> {
+        let (weights, [luma_base, luma_gain, chroma_gain]) =
+            YuvToRgb::new(self.spec.input.color).constants();
+        Ok(self.builder.program.colors(Colors {
+            planes: planes.address,
+            other,
+            samples: planes.samples() as u64,
+            change: change as i32,
+            weights,
+            luma_base,
+            luma_gain,
+            chroma_gain,
+            rgb_per_luma: Luma601::RGB_PER_LUMA,
+        })?)
+    }
+}

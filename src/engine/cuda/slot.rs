@@ -1,0 +1,218 @@
+//! One frame at a time on a GPU.
+
+use super::compile::{Compiler, Stage, frame_length, plane_size};
+use crate::Result;
+use crate::chain::cuda::Builder;
+use crate::engine::backend::DevicePlane;
+use crate::engine::frame_plan::FramePlan;
+use crate::engine::spec::UpscaleSpec;
+use crate::frame::{FrameMut, FrameRef};
+use crate::ops::cuda::{DeviceBuffer, Gpu, PinnedBuffer, PinnedStaging, Program, Rows};
+
+/// The program for frames of bytes, with its input and output, in the order of
+/// a stream of its own: while one slot computes, another one uploads its frame
+/// or downloads its result.
+pub(super) struct FrameSlot {
+    gpu: Gpu,
+    program: Program,
+    input: (PinnedStaging, DeviceBuffer),
+    output: (PinnedStaging, DeviceBuffer),
+    /// Whether the download was enqueued with the frame.
+    downloads: bool,
+}
+
+impl FrameSlot {
+    /// Compiles the plan of `spec`.
+    ///
+    /// # Errors
+    ///
+    /// No memory left, a GPU that is gone.
+    pub(super) fn new(
+        gpu: &Gpu,
+        band_rows: usize,
+        spec: &UpscaleSpec,
+        stages: &[Stage],
+        plan: &FramePlan,
+    ) -> Result<Self> {
+        let format = spec.input.format;
+        let lengths = [spec.input.size, spec.output].map(|size| frame_length(format, size));
+        let buffer =
+            |bytes| -> Result<_> { Ok((gpu.pinned(bytes)?, gpu.alloc_uninit::<u8>(bytes)?)) };
+        let (input, output) = (buffer(lengths[0])?, buffer(lengths[1])?);
+        let mut builder = Builder::new(gpu, band_rows);
+        let frames = Some((input.1.address(), output.1.address()));
+        let mut compiler = Compiler::new(&mut builder, (spec, stages), plan, &[], frames)?;
+        plan.steps.iter().try_for_each(|step| compiler.add(step))?;
+        Ok(Self {
+            gpu: gpu.clone(),
+            program: builder.program,
+            input,
+            output,
+            downloads: false,
+        })
+    }
+
+    /// Enqueues a frame; its download, too, where that goes through staging
+    /// memory (`download`).
+    pub(super) fn submit(
+        &mut self,
+        spec: &UpscaleSpec,
+        input: &FrameRef<'_>,
+        download: bool,
+    ) -> Result<()> {
+        if !self.upload_pinned(spec, input)? {
+            let format = spec.input.format;
+            let mut bytes = self.input.0.bytes()?;
+            for plane in 0..format.planes() {
+                let (row, rows) = plane_size(format, plane, spec.input.size);
+                let (target, rest) = bytes.split_at_mut(row * rows);
+                let (data, stride) = input.plane(plane);
+                for (to, from) in target.chunks_exact_mut(row).zip(data.chunks(stride)) {
+                    to.copy_from_slice(&from[..row]);
+                }
+                bytes = rest;
+            }
+            self.input.0.send(&self.input.1)?;
+        }
+        self.program.run()?;
+        if download {
+            self.output.0.fetch(&self.output.1)?;
+        }
+        self.downloads = download;
+        Ok(())
+    }
+
+    /// Uploads a frame from where it lies, if that is pinned memory.
+    fn upload_pinned(&mut self, spec: &UpscaleSpec, input: &FrameRef<'_>) -> Result<bool> {
+        let format = spec.input.format;
+        let planes = || (0..format.planes()).map(|plane| input.plane(plane));
+        if !planes().all(|(data, _)| PinnedBuffer::contains(data)) {
+            return Ok(false);
+        }
+        let rows = planes().map(|(data, stride)| Rows::on_host(data.as_ptr(), stride));
+        let sizes = (0..format.planes()).map(|plane| plane_size(format, plane, spec.input.size));
+        let to = self.input.1.address();
+        // SAFETY: the frame's planes have their rows, the buffer was allocated
+        // for all of them, and the copies are waited for before the borrow of
+        // the frame ends.
+        unsafe { self.copy_planes(rows, sizes, to, Direction::ToBuffer) }?;
+        Ok(true)
+    }
+
+    /// Waits for the frame and stores it in `output`.
+    pub(super) fn receive(&mut self, spec: &UpscaleSpec, output: &mut FrameMut<'_>) -> Result<()> {
+        let format = spec.input.format;
+        if !self.downloads {
+            if is_pinned(output) {
+                return self.download_pinned(spec, output);
+            }
+            self.output.0.fetch(&self.output.1)?;
+        }
+        self.gpu.synchronize()?;
+        let mut bytes = &*self.output.0.bytes()?;
+        for plane in 0..format.planes() {
+            let (row, rows) = plane_size(format, plane, spec.output);
+            let (source, rest) = bytes.split_at(row * rows);
+            let (data, stride) = output.plane_mut(plane);
+            for (from, to) in source.chunks_exact(row).zip(data.chunks_mut(stride)) {
+                to[..row].copy_from_slice(from);
+            }
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// Downloads the result to the pinned memory that the frame lies in.
+    fn download_pinned(&mut self, spec: &UpscaleSpec, output: &mut FrameMut<'_>) -> Result<()> {
+        let format = spec.input.format;
+        let mut rows = Vec::new();
+        for plane in 0..format.planes() {
+            let (data, stride) = output.plane_mut(plane);
+            rows.push(Rows::on_host(data.as_mut_ptr(), stride));
+        }
+        let sizes = (0..format.planes()).map(|plane| plane_size(format, plane, spec.output));
+        let from = self.output.1.address();
+        // SAFETY: as in `upload_pinned`; the frame is borrowed for writing.
+        unsafe { self.copy_planes(rows.into_iter(), sizes, from, Direction::FromBuffer) }
+    }
+
+    /// Computes a frame in the GPU's memory.
+    ///
+    /// # Safety
+    ///
+    /// As [`crate::Upscaler::process_device_frame`]; one plane for each of the
+    /// format's.
+    pub(super) unsafe fn run_device_frame(
+        &mut self,
+        spec: &UpscaleSpec,
+        input: &[DevicePlane],
+        output: &[DevicePlane],
+    ) -> Result<()> {
+        let format = spec.input.format;
+        let rows = |plane: &DevicePlane| Rows::on_gpu(plane.address, plane.stride);
+        let sizes = |size| (0..format.planes()).map(move |plane| plane_size(format, plane, size));
+        let [from, to] = [&self.input.1, &self.output.1].map(DeviceBuffer::address);
+        // SAFETY: the caller's contract; each call waits for its copies.
+        unsafe {
+            let planes = input.iter().map(rows);
+            self.copy_planes(planes, sizes(spec.input.size), from, Direction::ToBuffer)?;
+            // The wait at the end of the second copy is for the program, too.
+            self.program.run()?;
+            let planes = output.iter().map(rows);
+            self.copy_planes(planes, sizes(spec.output), to, Direction::FromBuffer)
+        }
+    }
+
+    /// Copies planes to or from dense planes that begin at `buffer`, and waits,
+    /// also where a copy fails: no copy is left under way on return.
+    ///
+    /// # Safety
+    ///
+    /// `planes` and the buffer have `sizes` (bytes of a row, rows).
+    unsafe fn copy_planes(
+        &self,
+        planes: impl Iterator<Item = Rows>,
+        sizes: impl Iterator<Item = (usize, usize)>,
+        mut buffer: u64,
+        direction: Direction,
+    ) -> Result<()> {
+        let mut copied = Ok(());
+        for (plane, size @ (row, rows)) in planes.zip(sizes) {
+            let dense = Rows::on_gpu(buffer, row);
+            let (from, to) = match direction {
+                Direction::ToBuffer => (plane, dense),
+                Direction::FromBuffer => (dense, plane),
+            };
+            // SAFETY: the caller's contract; waited for below.
+            copied = copied.and_then(|()| unsafe { self.gpu.copy_rows(from, to, size) });
+            buffer += (row * rows) as u64;
+        }
+        self.gpu.synchronize()?;
+        Ok(copied?)
+    }
+
+    /// Waits for everything that was enqueued.
+    pub(super) fn synchronize(&self) -> Result<()> {
+        Ok(self.gpu.synchronize()?)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    ToBuffer,
+    FromBuffer,
+}
+
+/// Whether a GPU can copy to all planes of a frame by itself.
+pub(super) fn is_pinned(output: &mut FrameMut<'_>) -> bool {
+    let planes = output.format().planes();
+    (0..planes).all(|plane| PinnedBuffer::contains(output.plane_mut(plane).0))
+}
+
+impl Drop for FrameSlot {
+    fn drop(&mut self) {
+        // The networks' weights, which a kernel may still read, belong to
+        // another stream. Nothing is to be done if the GPU is gone.
+        let _ = self.gpu.synchronize();
+    }
+}

@@ -1,0 +1,490 @@
+//! What is done to a frame, as data.
+//!
+//! A [`FramePlan`] follows from the frames, the networks' sizes and the colour
+//! format alone. It says which planes exist and which steps lead from the
+//! input's samples to the output's; how a step is computed is a backend's
+//! matter ([`super::backend::Backend`]). Planes are dense rows of f32, values 0
+//! to 255.
+
+use super::spec::UpscaleSpec;
+use crate::frame::resample::{ResampleAxis, Resampler, SampleGrid};
+use crate::frame::{Component, Family, Siting};
+use crate::models::{Channels, Upsampling};
+
+/// Width and height.
+type Size = (usize, usize);
+
+/// Planes of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PlaneSet {
+    pub(super) count: usize,
+    /// Width and height in samples.
+    pub(super) size: Size,
+}
+
+impl PlaneSet {
+    /// Samples of one plane.
+    pub(super) fn samples(&self) -> usize {
+        self.size.0 * self.size.1
+    }
+}
+
+/// Neighbouring planes of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Planes {
+    /// Index into [`FramePlan::sets`].
+    pub(super) set: usize,
+    pub(super) first: usize,
+    pub(super) count: usize,
+}
+
+impl Planes {
+    /// One of them.
+    fn plane(self, index: usize) -> Self {
+        Self {
+            first: self.first + index,
+            count: 1,
+            ..self
+        }
+    }
+}
+
+/// Sample positions before and after resampling.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Resampling {
+    columns: [SampleGrid; 2],
+    rows: [SampleGrid; 2],
+}
+
+impl Resampling {
+    /// From one size to another over the same picture.
+    fn resize(from: Size, to: Size) -> Self {
+        Self {
+            columns: [from.0, to.0].map(SampleGrid::unit),
+            rows: [from.1, to.1].map(SampleGrid::unit),
+        }
+    }
+
+    /// From a component of a frame of one size to another component of a frame
+    /// of another size.
+    fn between(from: (&Component, Size), to: (&Component, Size), siting: Siting) -> Self {
+        let columns = |(component, size): (&Component, Size)| {
+            SampleGrid::subsampled(size.0, component.sub_x, siting.left)
+        };
+        let rows = |(component, size): (&Component, Size)| {
+            SampleGrid::subsampled(size.1, component.sub_y, siting.top)
+        };
+        Self {
+            columns: [columns(from), columns(to)],
+            rows: [rows(from), rows(to)],
+        }
+    }
+
+    /// The weights.
+    pub(super) fn resampler(&self) -> Resampler {
+        let axis = |[from, to]: [SampleGrid; 2]| ResampleAxis::new(from, to);
+        Resampler::new(axis(self.columns), axis(self.rows))
+    }
+
+    /// `None` where every sample stays as it is.
+    fn unless_identity(self) -> Option<Self> {
+        let same = |[from, to]: [SampleGrid; 2]| from == to;
+        (!(same(self.columns) && same(self.rows))).then_some(self)
+    }
+}
+
+/// A change of three planes in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Conversion {
+    /// Y'CbCr to R'G'B'.
+    YuvToRgb,
+    /// R'G'B' to Y'CbCr.
+    RgbToYuv,
+    /// The first plane's luma to R'G'B'.
+    GrayToRgb,
+    /// R'G'B' to luma in the first plane; the others are undefined.
+    RgbToGray,
+}
+
+/// Where a network's result goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NetworkOutput {
+    Planes(Planes),
+    /// To the output's samples, rounded: plane by plane these components.
+    Components(Vec<usize>),
+}
+
+/// Where the samples of an output component come from.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Source {
+    /// One plane.
+    pub(super) plane: Planes,
+    pub(super) resampling: Option<Resampling>,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Step {
+    /// A component of the input frame to a plane.
+    Read { component: usize, to: Planes },
+    /// Plane by plane.
+    Resample {
+        resampling: Resampling,
+        from: Planes,
+        to: Planes,
+    },
+    Convert {
+        conversion: Conversion,
+        planes: Planes,
+    },
+    /// BT.601 studio luma ([`crate::frame::Luma601`]) of R, G and B.
+    LumaOfRgb { rgb: Planes, luma: Planes },
+    /// A network of the cascade, with the enlargement of its input where it
+    /// is a pre-upsampling one. The result is clamped to 0 to 255.
+    Network {
+        index: usize,
+        from: Planes,
+        to: NetworkOutput,
+    },
+    /// Adds to R, G and B what `luma` differs from theirs by: resampling is
+    /// linear, so that this equals going through Y'CbCr, without its rounding.
+    MergeLuma { rgb: Planes, luma: Planes },
+    /// Rounds planes to the samples of the output frame. Per component its
+    /// source; `None` where a network has written it.
+    Write { sources: Vec<Option<Source>> },
+}
+
+/// A network of a cascade for inputs of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NetworkSpec {
+    pub(super) upsampling: Upsampling,
+    /// Width and height of its result.
+    pub(super) output: Size,
+}
+
+/// The planes and steps that lead from one frame to the other.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct FramePlan {
+    pub(super) sets: Vec<PlaneSet>,
+    pub(super) steps: Vec<Step>,
+}
+
+impl FramePlan {
+    /// The plan for whole frames: the components that the networks take go
+    /// through them, all others are resampled from the input.
+    pub(super) fn of_frames(
+        spec: &UpscaleSpec,
+        channels: Channels,
+        networks: &[NetworkSpec],
+    ) -> Self {
+        let mut draft = Draft::new(spec, networks);
+        let components = spec.input.format.components();
+        let family = spec.input.format.family();
+        let mut sources = match (networks.is_empty(), channels, family) {
+            (true, ..) => Vec::new(),
+            (_, Channels::Luma, Family::Gray | Family::Yuv) => draft.luma_of_yuv(),
+            (_, Channels::Luma, Family::Rgb) => draft.luma_of_rgb(),
+            (_, Channels::Rgb, Family::Rgb) => draft.rgb(),
+            (_, Channels::Rgb, Family::Gray) => draft.rgb_of_gray(),
+            (_, Channels::Rgb, Family::Yuv) => draft.rgb_of_yuv(),
+        };
+        for component in sources.len()..components.len() {
+            let source = draft.resampled(component);
+            sources.push(Some(source));
+        }
+        draft.steps.push(Step::Write { sources });
+        draft.finish()
+    }
+
+    /// The plan for `count` planes without a frame around them: the first set
+    /// is the input, the returned planes are the result, of the output's size.
+    pub(super) fn of_planes(
+        spec: &UpscaleSpec,
+        count: usize,
+        networks: &[NetworkSpec],
+    ) -> (Self, Planes) {
+        let mut draft = Draft::new(spec, networks);
+        let input = draft.set(count, spec.input.size);
+        let mut output = draft.networks(input);
+        if output == input {
+            let to = draft.set(count, spec.output);
+            draft.resample(Resampling::resize(spec.input.size, spec.output), input, to);
+            output = to;
+        }
+        (draft.finish(), output)
+    }
+
+    /// Lets the last network write its result to the output's samples, where
+    /// nothing else is done to it. For backends that can.
+    pub(super) fn write_through(&mut self, network: usize) {
+        let position = |wanted: fn(&Step, usize) -> bool| {
+            self.steps.iter().position(|step| wanted(step, network))
+        };
+        let run = position(|step, i| matches!(step, Step::Network { index, .. } if *index == i));
+        let write = position(|step, _| matches!(step, Step::Write { .. }));
+        let (Some(run), Some(write)) = (run, write) else {
+            return;
+        };
+        let (
+            Step::Network {
+                to: NetworkOutput::Planes(planes),
+                ..
+            },
+            Step::Write { sources },
+        ) = (&self.steps[run], &self.steps[write])
+        else {
+            return;
+        };
+        let users = self.steps.iter().filter(|s| s.sets().contains(&planes.set));
+        let component = |plane: usize| {
+            let unchanged = Source {
+                plane: planes.plane(plane),
+                resampling: None,
+            };
+            sources.iter().position(|s| s.as_ref() == Some(&unchanged))
+        };
+        let components: Option<Vec<_>> = (0..planes.count).map(component).collect();
+        let Some(components) = components.filter(|_| users.count() == 2) else {
+            return;
+        };
+        if let Step::Write { sources } = &mut self.steps[write] {
+            components.iter().for_each(|&c| sources[c] = None);
+        }
+        if let Step::Network { to, .. } = &mut self.steps[run] {
+            *to = NetworkOutput::Components(components);
+        }
+    }
+
+    /// A buffer for each set, and the number of samples of each buffer: sets
+    /// share a buffer where one is no longer used when the other begins to be.
+    pub(super) fn assign_buffers(&self) -> (Vec<usize>, Vec<usize>) {
+        let uses: Vec<Vec<usize>> = self.steps.iter().map(Step::sets).collect();
+        let last = |set| uses.iter().rposition(|sets| sets.contains(&set));
+        let samples = |set: usize| self.sets[set].count * self.sets[set].samples();
+        let mut buffer_of = vec![None; self.sets.len()];
+        let (mut sizes, mut free): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
+        for (step, sets) in uses.iter().enumerate() {
+            for &set in sets {
+                if buffer_of[set].is_some() {
+                    continue;
+                }
+                // The one that has to grow least.
+                let growth = |&&buffer: &&usize| samples(set).abs_diff(sizes[buffer]);
+                let buffer = free.iter().min_by_key(growth).copied();
+                let buffer = buffer.unwrap_or_else(|| {
+                    sizes.push(0);
+                    sizes.len() - 1
+                });
+                free.retain(|&other| other != buffer);
+                sizes[buffer] = sizes[buffer].max(samples(set));
+                buffer_of[set] = Some(buffer);
+            }
+            let mut ended: Vec<_> = (sets.iter().filter(|&&set| last(set) == Some(step)))
+                .filter_map(|&set| buffer_of[set])
+                .collect();
+            ended.sort_unstable();
+            ended.dedup();
+            free.extend(ended);
+        }
+        // Sets that no step uses need none; any index serves them.
+        let buffer_of = buffer_of.into_iter().map(Option::unwrap_or_default);
+        (buffer_of.collect(), sizes)
+    }
+}
+
+impl Step {
+    /// The sets that it reads or writes.
+    fn sets(&self) -> Vec<usize> {
+        match self {
+            Self::Read { to, .. } => vec![to.set],
+            Self::Resample { from, to, .. } => vec![from.set, to.set],
+            Self::Convert { planes, .. } => vec![planes.set],
+            Self::LumaOfRgb { rgb, luma } | Self::MergeLuma { rgb, luma } => {
+                vec![rgb.set, luma.set]
+            }
+            Self::Network { from, to, .. } => match to {
+                NetworkOutput::Planes(to) => vec![from.set, to.set],
+                NetworkOutput::Components(_) => vec![from.set],
+            },
+            Self::Write { sources } => sources.iter().flatten().map(|s| s.plane.set).collect(),
+        }
+    }
+}
+
+/// A plan that grows.
+struct Draft<'a> {
+    spec: &'a UpscaleSpec,
+    networks: &'a [NetworkSpec],
+    sets: Vec<PlaneSet>,
+    steps: Vec<Step>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(spec: &'a UpscaleSpec, networks: &'a [NetworkSpec]) -> Self {
+        Self {
+            spec,
+            networks,
+            sets: Vec::new(),
+            steps: Vec::new(),
+        }
+    }
+
+    fn finish(self) -> FramePlan {
+        FramePlan {
+            sets: self.sets,
+            steps: self.steps,
+        }
+    }
+
+    fn components(&self) -> &'static [Component] {
+        self.spec.input.format.components()
+    }
+
+    fn set(&mut self, count: usize, size: Size) -> Planes {
+        self.sets.push(PlaneSet { count, size });
+        Planes {
+            set: self.sets.len() - 1,
+            first: 0,
+            count,
+        }
+    }
+
+    /// `count` components of the input, from `first` on, which have one size.
+    fn read(&mut self, first: usize, count: usize) -> Planes {
+        let (width, height) = self.spec.input.size;
+        let to = self.set(count, self.components()[first].size(width, height));
+        for plane in 0..count {
+            self.steps.push(Step::Read {
+                component: first + plane,
+                to: to.plane(plane),
+            });
+        }
+        to
+    }
+
+    fn resample(&mut self, resampling: Resampling, from: Planes, to: Planes) {
+        self.steps.push(Step::Resample {
+            resampling,
+            from,
+            to,
+        });
+    }
+
+    fn convert(&mut self, conversion: Conversion, planes: Planes) {
+        self.steps.push(Step::Convert { conversion, planes });
+    }
+
+    /// All networks one after the other, then the way to the output's size.
+    fn networks(&mut self, mut planes: Planes) -> Planes {
+        for (index, network) in self.networks.iter().enumerate() {
+            let to = self.set(planes.count, network.output);
+            self.steps.push(Step::Network {
+                index,
+                from: planes,
+                to: NetworkOutput::Planes(to),
+            });
+            planes = to;
+        }
+        let (from, to) = (self.sets[planes.set].size, self.spec.output);
+        if from != to && !self.networks.is_empty() {
+            let resized = self.set(planes.count, to);
+            self.resample(Resampling::resize(from, to), planes, resized);
+            planes = resized;
+        }
+        planes
+    }
+
+    /// From a component of the input to the same one of the output.
+    fn direct(&self, component: usize) -> Resampling {
+        let component = &self.components()[component];
+        let (from, to) = (self.spec.input.size, self.spec.output);
+        let siting = self.spec.input.color.siting;
+        Resampling::between((component, from), (component, to), siting)
+    }
+
+    /// A component of the output from that of the input.
+    fn resampled(&mut self, component: usize) -> Source {
+        Source {
+            plane: self.read(component, 1),
+            resampling: self.direct(component).unless_identity(),
+        }
+    }
+
+    fn luma_of_yuv(&mut self) -> Vec<Option<Source>> {
+        let luma = self.read(0, 1);
+        sources(self.networks(luma))
+    }
+
+    fn luma_of_rgb(&mut self) -> Vec<Option<Source>> {
+        let rgb = self.read(0, 3);
+        let luma = self.set(1, self.spec.input.size);
+        self.steps.push(Step::LumaOfRgb { rgb, luma });
+        let luma = self.networks(luma);
+        let enlarged = self.set(3, self.spec.output);
+        self.resample(self.direct(0), rgb, enlarged);
+        self.steps.push(Step::MergeLuma {
+            rgb: enlarged,
+            luma,
+        });
+        sources(enlarged)
+    }
+
+    fn rgb(&mut self) -> Vec<Option<Source>> {
+        let rgb = self.read(0, 3);
+        sources(self.networks(rgb))
+    }
+
+    fn rgb_of_gray(&mut self) -> Vec<Option<Source>> {
+        let planes = self.set(3, self.spec.input.size);
+        self.steps.push(Step::Read {
+            component: 0,
+            to: planes.plane(0),
+        });
+        self.convert(Conversion::GrayToRgb, planes);
+        let planes = self.networks(planes);
+        self.convert(Conversion::RgbToGray, planes);
+        sources(planes.plane(0))
+    }
+
+    fn rgb_of_yuv(&mut self) -> Vec<Option<Source>> {
+        let [luma, chroma, ..] = self.components() else {
+            return Vec::new();
+        };
+        let UpscaleSpec { input, output, .. } = *self.spec;
+        let siting = input.color.siting;
+        let planes = self.set(3, input.size);
+        self.steps.push(Step::Read {
+            component: 0,
+            to: planes.plane(0),
+        });
+        let up = Resampling::between((chroma, input.size), (luma, input.size), siting);
+        for component in 1..3 {
+            let to = planes.plane(component);
+            match up.unless_identity() {
+                None => self.steps.push(Step::Read { component, to }),
+                Some(up) => {
+                    let from = self.read(component, 1);
+                    self.resample(up, from, to);
+                }
+            }
+        }
+        self.convert(Conversion::YuvToRgb, planes);
+        let planes = self.networks(planes);
+        self.convert(Conversion::RgbToYuv, planes);
+        let down = Resampling::between((luma, output), (chroma, output), siting);
+        let mut sources = sources(planes);
+        for source in sources[1..].iter_mut().flatten() {
+            source.resampling = down.unless_identity();
+        }
+        sources
+    }
+}
+
+/// Planes as they are.
+fn sources(planes: Planes) -> Vec<Option<Source>> {
+    let source = |index| Source {
+        plane: planes.plane(index),
+        resampling: None,
+    };
+    (0..planes.count).map(|index| Some(source(index))).collect()
+}
