@@ -21,10 +21,10 @@ const FRAMES: u8 = 3;
 fn the_gpu_copies_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("calls");
-    for (overlap, fetched) in [("false", 0), ("true", 2)] {
+    for (pipelined, fetched) in [("false", 0), ("true", 2)] {
         let settings = [
             ("SRFILTER_EMULATED_CALLS", path.to_str().unwrap()),
-            ("SRFILTER_TEST_OVERLAP", overlap),
+            ("SRFILTER_TEST_PIPELINED", pipelined),
             emulated::LAZY,
         ];
         emulated::run("copies_child", &settings);
@@ -115,8 +115,8 @@ fn frames_child() {
     let device = if lost { "auto" } else { "cuda" };
     let (cpu, _) = made("device=cpu model=espcn", false);
     assert_eq!(cpu.len(), usize::from(FRAMES));
-    for overlap in [false, true] {
-        let properties = format!("device={device} overlap={overlap} model=espcn");
+    for pipelined in [false, true] {
+        let properties = format!("device={device} pipelined={pipelined} model=espcn");
         for by_name in [true, false] {
             if lost && !by_name {
                 continue;
@@ -139,8 +139,8 @@ fn frames_child() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn copies_child() {
-    let overlap = std::env::var("SRFILTER_TEST_OVERLAP").unwrap();
-    let properties = format!("device=cuda model=espcn overlap={overlap}");
+    let pipelined = std::env::var("SRFILTER_TEST_PIPELINED").unwrap();
+    let properties = format!("device=cuda model=espcn pipelined={pipelined}");
     assert_eq!(made(&properties, true).0.len(), usize::from(FRAMES));
 }
 

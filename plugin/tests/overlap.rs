@@ -78,7 +78,7 @@ const BYTES: usize = 4 * 40 * 24;
 #[ignore = "run by another test, in a process of its own"]
 fn order_child() {
     for model in ["bicubic", "srcnn"] {
-        let mut h = harness(&format!("device=cuda overlap=true model={model}"));
+        let mut h = harness(&format!("device=cuda pipelined=true model={model}"));
         for number in 1..=6 {
             h.push(frame(SIZE, number)).unwrap();
             let expected: &[(u64, usize)] = match number {
@@ -91,7 +91,7 @@ fn order_child() {
         assert_eq!(out(&mut h), [(6, BYTES)]);
         let stats = stats(&h);
         assert_eq!(stats.get::<u64>("processed").unwrap(), 6);
-        assert!(stats.get::<bool>("overlap").unwrap());
+        assert!(stats.get::<bool>("pipelined").unwrap());
     }
 }
 
@@ -99,7 +99,7 @@ fn order_child() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn events_child() {
-    let mut h = harness("device=cuda overlap=true model=bicubic");
+    let mut h = harness("device=cuda pipelined=true model=bicubic");
     let mut allocation = gst::query::Allocation::new(Some(&caps(SIZE)), true);
     let sink = h.element().unwrap().static_pad("sink").unwrap();
     assert!(sink.query(&mut allocation));
@@ -136,7 +136,7 @@ fn events_child() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn changes_child() {
-    let mut h = harness("device=cuda overlap=true model=bicubic");
+    let mut h = harness("device=cuda pipelined=true model=bicubic");
     let element = h.element().unwrap();
     h.push(frame(SIZE, 1)).unwrap();
     element.set_property("model", "espcn");
@@ -163,7 +163,7 @@ fn changes_child() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn flush_child() {
-    let mut h = harness("device=cuda overlap=true model=srcnn");
+    let mut h = harness("device=cuda pipelined=true model=srcnn");
     for number in 1..=3 {
         h.push(frame(SIZE, number)).unwrap();
     }
@@ -197,7 +197,7 @@ fn gaps_child() {
         made.map(|b| (number(&b), b.flags().contains(gst::BufferFlags::DISCONT)))
             .collect()
     };
-    let mut h = harness("device=cuda overlap=true model=bicubic");
+    let mut h = harness("device=cuda pipelined=true model=bicubic");
     h.push(frame(SIZE, 1)).unwrap();
     h.push(frame(SIZE, 2)).unwrap();
     assert_eq!(marked(&mut h), [(1, false)]);
@@ -223,11 +223,11 @@ fn gaps_child() {
 #[ignore = "run by another test, in a process of its own"]
 fn live_child() {
     element("");
-    for (live, overlap) in [(true, true), (true, false), (false, true)] {
+    for (live, pipelined) in [(true, true), (true, false), (false, true)] {
         let text = format!(
             "videotestsrc is-live={live} num-buffers=4 ! video/x-raw,format=GRAY8,width=40,\
              height=24,framerate=25/1 ! srfilter name=sr device=cuda model=bicubic \
-             overlap={overlap} ! fakesink name=sink sync=false"
+             pipelined={pipelined} ! fakesink name=sink sync=false"
         );
         let pipeline: gst::Pipeline = gst::parse::launch(&text).unwrap().downcast().unwrap();
         pipeline.set_state(gst::State::Playing).unwrap();
@@ -239,16 +239,16 @@ fn live_child() {
         let stats: gst::Structure = element.property("stats");
         assert_eq!(stats.get::<u64>("processed").unwrap(), 4);
         assert_eq!(
-            stats.get::<bool>("overlap").unwrap(),
-            overlap,
-            "{live} {overlap}"
+            stats.get::<bool>("pipelined").unwrap(),
+            pipelined,
+            "{live} {pipelined}"
         );
         let mut query = gst::query::Latency::new();
         assert!(element.static_pad("src").unwrap().query(&mut query));
         let mut before = gst::query::Latency::new();
         assert!(element.static_pad("sink").unwrap().peer_query(&mut before));
         let added = query.result().1 - before.result().1;
-        assert_eq!(added.mseconds(), if overlap { 40 } else { 0 });
+        assert_eq!(added.mseconds(), if pipelined { 40 } else { 0 });
         pipeline.set_state(gst::State::Null).unwrap();
     }
 }
@@ -258,14 +258,14 @@ fn live_child() {
 #[ignore = "run by another test, in a process of its own"]
 fn lost_child() {
     let lost = std::env::var_os("SRFILTER_EMULATED_LOST").is_some();
-    let mut h = harness("overlap=true model=srcnn");
+    let mut h = harness("pipelined=true model=srcnn");
     for number in 1..=8 {
         h.push(frame(SIZE, number)).unwrap();
     }
     h.push_event(gst::event::Eos::new());
     let numbers: Vec<_> = (1..=8).map(|number| (number, BYTES)).collect();
     assert_eq!(out(&mut h), numbers);
-    assert!(!stats(&h).get::<bool>("overlap").unwrap());
+    assert!(!stats(&h).get::<bool>("pipelined").unwrap());
     let device = stats(&h).get::<String>("device").unwrap();
     assert_eq!(device == "cpu", lost, "{device}");
 }
@@ -273,8 +273,8 @@ fn lost_child() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn cpu_child() {
-    let mut h = harness("device=cpu overlap=true model=espcn");
+    let mut h = harness("device=cpu pipelined=true model=espcn");
     h.push(frame(SIZE, 1)).unwrap();
     assert_eq!(out(&mut h), [(1, BYTES)]);
-    assert!(!stats(&h).get::<bool>("overlap").unwrap());
+    assert!(!stats(&h).get::<bool>("pipelined").unwrap());
 }

@@ -11,14 +11,14 @@ const DEFAULT_FACTOR: Scale = Scale::whole(2);
 
 /// What the property `scale` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum TargetScale {
     /// The size that downstream asks for.
     Downstream,
     /// A factor.
     Factor(Scale),
 }
 
-impl Wish {
+impl TargetScale {
     pub(super) fn from_fraction(value: gst::Fraction) -> Self {
         let side = |n: i32| u32::try_from(n).unwrap_or(0);
         match Scale::new(side(value.numer()), side(value.denom())) {
@@ -37,7 +37,7 @@ impl Wish {
     }
 
     /// The factor that is aimed at where nothing else is known.
-    fn target(self) -> Scale {
+    fn factor_or_default(self) -> Scale {
         match self {
             Self::Downstream => DEFAULT_FACTOR,
             Self::Factor(scale) => scale,
@@ -152,11 +152,15 @@ fn any_size(s: &gst::StructureRef) -> gst::Structure {
 }
 
 /// The caps of the other pad: sizes that follow exactly first, any size second.
-pub(super) fn transform(direction: gst::PadDirection, caps: &gst::Caps, wish: Wish) -> gst::Caps {
+pub(super) fn transform(
+    direction: gst::PadDirection,
+    caps: &gst::Caps,
+    target: TargetScale,
+) -> gst::Caps {
     let inverse = direction == gst::PadDirection::Src;
     let mut result = gst::Caps::new_empty();
     let out = result.make_mut();
-    if let Wish::Factor(scale) = wish {
+    if let TargetScale::Factor(scale) = target {
         for (s, features) in caps.iter_with_features() {
             if let Some(s) = exact(s, scale, inverse) {
                 out.append_structure_full(s, Some(features.to_owned()));
@@ -185,7 +189,7 @@ pub(super) fn fixate(
     direction: gst::PadDirection,
     caps: &gst::Caps,
     mut others: gst::Caps,
-    wish: Wish,
+    target: TargetScale,
 ) -> gst::Caps {
     let size = |s: &gst::StructureRef| {
         let side = |field| s.get::<i32>(field).ok().filter(|&v| v > 0);
@@ -195,7 +199,7 @@ pub(super) fn fixate(
         others.truncate();
         return others;
     };
-    let target = wish.target();
+    let target = target.factor_or_default();
     let inverse = direction == gst::PadDirection::Src;
     let factor = if inverse {
         1.0 / target.factor()
@@ -343,7 +347,11 @@ mod tests {
             .field("height", gst::IntRange::new(100, 200))
             .field("pixel-aspect-ratio", gst::Fraction::new(4, 3))
             .build();
-        let out = transform(gst::PadDirection::Sink, &caps, Wish::Factor(scale("3/2")));
+        let out = transform(
+            gst::PadDirection::Sink,
+            &caps,
+            TargetScale::Factor(scale("3/2")),
+        );
         assert_eq!(out.size(), 2);
         let first = out.structure(0).unwrap();
         assert_eq!(first.get::<i32>("width").unwrap(), 482);
@@ -355,13 +363,17 @@ mod tests {
             first.get::<gst::Fraction>("pixel-aspect-ratio").unwrap(),
             gst::Fraction::new(4, 3)
         );
-        let odd = transform(gst::PadDirection::Src, &caps, Wish::Factor(scale("2")));
+        let odd = transform(
+            gst::PadDirection::Src,
+            &caps,
+            TargetScale::Factor(scale("2")),
+        );
         assert_eq!(
             odd.size(),
             1,
             "321 is no double: only the any-size structure"
         );
-        let open = transform(gst::PadDirection::Sink, &caps, Wish::Downstream);
+        let open = transform(gst::PadDirection::Sink, &caps, TargetScale::Downstream);
         assert_eq!(open.size(), 1);
     }
 
@@ -374,8 +386,8 @@ mod tests {
             .build();
         let fixate = |build: &dyn Fn(gst::caps::Builder<gst::caps::NoFeature>) -> gst::Caps| {
             let others = build(gst::Caps::builder("video/x-raw"));
-            let wish = Wish::Factor(scale("2"));
-            let fixed = fixate(gst::PadDirection::Sink, &input, others, wish);
+            let target = TargetScale::Factor(scale("2"));
+            let fixed = fixate(gst::PadDirection::Sink, &input, others, target);
             let s = fixed.structure(0).unwrap().to_owned();
             let ratio = s.get::<gst::Fraction>("pixel-aspect-ratio").ok();
             (
@@ -428,8 +440,8 @@ mod tests {
             .field("height", gst::IntRange::new(1, MAX_SIDE))
             .field("pixel-aspect-ratio", gst::Fraction::new(1, 1))
             .build();
-        let wish = Wish::Factor(scale("2"));
-        let fixed = fixate(gst::PadDirection::Sink, &input, others, wish);
+        let target = TargetScale::Factor(scale("2"));
+        let fixed = fixate(gst::PadDirection::Sink, &input, others, target);
         let s = fixed.structure(0).unwrap();
         let size = (s.get::<i32>("width"), s.get::<i32>("height"));
         assert_eq!(size, (Ok(1536), Ok(1152)));
@@ -437,11 +449,11 @@ mod tests {
 
     #[test]
     fn downstream_decides_where_asked_to() {
-        let wish = Wish::from_fraction(gst::Fraction::new(0, 1));
-        assert_eq!(wish, Wish::Downstream);
-        assert_eq!(wish.between((320, 240), (960, 480)), scale("3"));
-        assert_eq!(wish.between((10, 10), (1000, 1000)), Scale::MAX);
-        let wish = Wish::from_fraction(gst::Fraction::new(3, 2));
-        assert_eq!(wish.between((320, 240), (960, 480)), scale("3/2"));
+        let target = TargetScale::from_fraction(gst::Fraction::new(0, 1));
+        assert_eq!(target, TargetScale::Downstream);
+        assert_eq!(target.between((320, 240), (960, 480)), scale("3"));
+        assert_eq!(target.between((10, 10), (1000, 1000)), Scale::MAX);
+        let target = TargetScale::from_fraction(gst::Fraction::new(3, 2));
+        assert_eq!(target.between((320, 240), (960, 480)), scale("3/2"));
     }
 }

@@ -21,7 +21,8 @@ use std::ptr::NonNull;
 use std::sync::LazyLock;
 
 use super::caps::CUDA;
-use super::{CAT, video};
+use super::log::CAT;
+use super::video;
 
 /// The library, as every release names it so far.
 const LIBRARY: &str = "libgstcuda-1.0.so.0";
@@ -108,8 +109,8 @@ pub(super) fn formats() -> Vec<VideoFormat> {
 }
 
 /// Of memory of the host that the GPU copies from and to; `None` for the CPU.
-pub(super) fn allocator(place: &ComputeDevice) -> Option<gst::Allocator> {
-    super::host_memory::HostAllocator::of(place)
+pub(super) fn allocator(device: &ComputeDevice) -> Option<gst::Allocator> {
+    super::host_memory::HostAllocator::of(device)
 }
 
 /// Whether caps mean frames in a GPU's memory.
@@ -119,7 +120,7 @@ pub(super) fn is_cuda(caps: &gst::CapsRef) -> bool {
 }
 
 /// The library's context of CUDA, as GStreamer knows it.
-pub(super) struct Session {
+pub(super) struct CudaContext {
     functions: &'static Functions,
     /// The `GstCudaContext`.
     context: gst::Object,
@@ -128,16 +129,16 @@ pub(super) struct Session {
 }
 
 // SAFETY: the handle is a name that is only compared.
-unsafe impl Send for Session {}
+unsafe impl Send for CudaContext {}
 // SAFETY: as above; objects of GStreamer may be shared.
-unsafe impl Sync for Session {}
+unsafe impl Sync for CudaContext {}
 
-impl Session {
+impl CudaContext {
     /// Shares the context of a GPU; `None` for the CPU, and where GStreamer
     /// cannot use the GPU.
-    pub(super) fn open(place: &ComputeDevice) -> Option<Self> {
+    pub(super) fn open(device: &ComputeDevice) -> Option<Self> {
         let functions = FUNCTIONS.as_ref()?;
-        let (device, handle) = place.context()?;
+        let (ordinal, handle) = device.context()?;
         let handle = NonNull::new(handle)?;
         // SAFETY: needs nothing.
         if unsafe { (functions.load_library)() } == glib::ffi::GFALSE {
@@ -147,7 +148,7 @@ impl Session {
         // that lives as long as the process; what comes back is owned or null.
         let context = unsafe {
             (functions.memory_init_once)();
-            let context = (functions.context_new_wrapped)(handle.as_ptr(), device as c_int);
+            let context = (functions.context_new_wrapped)(handle.as_ptr(), ordinal as c_int);
             Option::<gst::Object>::from_glib_full(context)
         }?;
         Some(Self {
@@ -158,8 +159,8 @@ impl Session {
     }
 
     /// Whether it is that device's context.
-    pub(super) fn serves(&self, place: &ComputeDevice) -> bool {
-        place
+    pub(super) fn serves(&self, device: &ComputeDevice) -> bool {
+        device
             .context()
             .is_some_and(|(_, handle)| handle == self.handle.as_ptr())
     }

@@ -14,13 +14,13 @@ glib::wrapper! {
 
 impl HostAllocator {
     /// Of a GPU; `None` for the CPU.
-    pub(super) fn of(place: &ComputeDevice) -> Option<gst::Allocator> {
-        if place.candle_device().is_cpu() {
+    pub(super) fn of(device: &ComputeDevice) -> Option<gst::Allocator> {
+        if device.candle_device().is_cpu() {
             return None;
         }
         let allocator: Self = glib::Object::new();
         // It is set this once.
-        let _ = allocator.imp().place.set(place.clone());
+        let _ = allocator.imp().device.set(device.clone());
         Some(allocator.upcast())
     }
 }
@@ -34,7 +34,7 @@ mod imp {
 
     #[derive(Debug, Default)]
     pub struct HostAllocator {
-        pub(super) place: OnceLock<ComputeDevice>,
+        pub(super) device: OnceLock<ComputeDevice>,
     }
 
     #[glib::object_subclass]
@@ -58,8 +58,8 @@ mod imp {
             let all = [before, params.padding(), align]
                 .into_iter()
                 .try_fold(size, usize::checked_add);
-            let memory = match (all, self.place.get()) {
-                (Some(all), Some(place)) => place.host_memory(all),
+            let memory = match (all, self.device.get()) {
+                (Some(all), Some(device)) => device.host_memory(all),
                 _ => None,
             };
             match memory {

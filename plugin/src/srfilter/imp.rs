@@ -1,18 +1,21 @@
 /**
  * SECTION:element-srfilter
  *
- * Enlarges video by a neural network. Luma networks work on the Y plane of
+ * Upscales video with a neural network. Luma networks work on the Y plane of
  * YUV and GRAY8 video in its own range while chroma is resampled; RGB
  * networks convert with the matrix and range of the caps.
  *
- * The element offers the size that `scale` leads to, and any other size as a
- * second choice: where downstream pins the size, the network runs at `scale`
- * and its result is resampled. Equal sizes pass through.
+ * The element offers the size that results from `scale` and, as a second choice,
+ * any other size: if downstream fixes the size, the network runs at `scale` and
+ * its output is resampled. Frames of equal sizes pass through.
  *
- * `model`, `weights` and `scale` may change while PLAYING and take effect with
- * the next buffer. A GPU computes a frame while the next one is taken to it and
- * the one before is fetched, where `overlap` is set: each frame then goes out
- * when the next has come in. In PAUSED nothing is drawn anew until a buffer arrives.
+ * `scale` may change while PLAYING and takes effect with the next buffer. `model`
+ * and `weights` may change, too: they are loaded in the background, frames go on
+ * with the old model, and the switch happens with the next buffer after the load.
+ * In PAUSED nothing is drawn anew until a buffer arrives.
+ *
+ * With `pipelined`, upload, compute and download of successive frames overlap on
+ * a GPU: each frame then goes out when the next one has come in.
  *
  * ## Example pipeline
  * |[
@@ -27,236 +30,73 @@ use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 use gst_video::VideoInfo;
 use gst_video::subclass::prelude::*;
-use srfilter::engine::{
-    ComputeDevice, DeviceChoice, FrameSpec, Precision, UpscaleOptions, UpscaleSpec, Upscaler,
-};
-use srfilter::models;
-use srfilter::weights::{LoadOverrides, Model};
-use srfilter::{Error, Scale};
-use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use srfilter::Error;
+use srfilter::engine::Upscaler;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Instant;
 
-use super::caps::{self, Wish};
-use super::cuda::Session;
-use super::{CAT, cuda, metas, video};
-use overlap::Waiting;
+use super::allocation::{self, SharedContext};
+use super::cuda::{self, CudaContext};
+use super::log::{CAT, lock};
+use super::settings::{self, Settings};
+use super::stats::{Shared, Stats};
+use super::switching::State;
+use super::{caps, metas, video};
 
-mod overlap;
-
-/// Which network is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Source {
-    /// A name of the table; `None` while the property was never set.
-    model: Option<String>,
-    /// A weights file instead of built-in weights.
-    weights: Option<String>,
+glib::wrapper! {
+    /// The element `srfilter`; see `gst-inspect-1.0 srfilter`.
+    pub struct Element(ObjectSubclass<SrFilter>)
+        @extends gst_video::VideoFilter, gst_base::BaseTransform, gst::Element, gst::Object;
 }
 
-impl Source {
-    fn load(&self) -> srfilter::Result<Arc<Model>> {
-        let weights = self.weights.as_deref().map(Path::new);
-        Model::load(self.model.as_deref(), weights, &LoadOverrides::default())
-    }
-}
-
-/// What the properties ask for.
-#[derive(Debug, Clone)]
-struct Settings {
-    source: Source,
-    scale: gst::Fraction,
-    device: String,
-    precision: String,
-    threads: u32,
-    overlap: bool,
-    /// When `source` was last set.
-    changed: Option<Instant>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            source: Source::default(),
-            scale: gst::Fraction::new(2, 1),
-            device: DeviceChoice::default().to_string(),
-            precision: Precision::default().to_string(),
-            threads: 0,
-            overlap: false,
-            changed: None,
-        }
-    }
-}
-
-/// How long properties must have been left alone before a change of model that
-/// failed is taken back: `model` and `weights` are set one after the other.
-const SETTLED: Duration = Duration::from_millis(100);
-
-/// What comes in and goes out.
-type Infos = (VideoInfo, VideoInfo);
-
-/// What runs. Locked for as long as a frame takes: the streaming thread's own.
-struct State {
-    source: Source,
-    model: Arc<Model>,
-    options: UpscaleOptions,
-    wish: Wish,
-    infos: Option<Infos>,
-    upscaler: Option<Upscaler>,
-}
-
-/// What the property `stats` reports.
-#[derive(Debug, Clone, Default)]
-struct Stats {
-    processed: u64,
-    dropped: u64,
-    total: Duration,
-    last: Duration,
-    /// Since the last frame was made.
-    spent: Duration,
-    negotiations: u64,
-    tiles: u64,
-    model: String,
-    weights: String,
-    native_scales: Vec<Scale>,
-    resampled: bool,
-    device: String,
-    precision: Precision,
-    /// Whether the last frame stayed in the GPU's memory.
-    stayed: bool,
-    /// Whether frames go out one later.
-    overlap: bool,
-}
-
+/// The implementation of the element.
+///
+/// Lock order: `settings`, then `state`, then `shared`; a lock may be skipped,
+/// never taken out of order. No lock is held while calling into GStreamer in a
+/// way that may call back (pushing, posting, notifying, renegotiating).
 #[derive(Default)]
 pub struct SrFilter {
-    settings: Mutex<Settings>,
-    state: Mutex<Option<State>>,
-    /// As in `state`, for other threads.
-    infos: Mutex<Option<Infos>>,
-    stats: Mutex<Stats>,
-    waiting: Mutex<Waiting>,
-    /// The GPU's context, shared with the pipeline, where there is one. Nobody
-    /// knows before READY.
-    session: Mutex<Option<Option<Arc<Session>>>>,
-    /// Of memory that the GPU copies from and to, where there is one.
-    allocator: Mutex<Option<gst::Allocator>>,
+    /// The values of the properties; locked briefly, by any thread.
+    pub(super) settings: Mutex<Settings>,
+    /// Locked by the streaming thread while a frame is computed: other threads
+    /// read `shared` instead. `None` if the element is not started.
+    pub(super) state: Mutex<Option<State>>,
+    /// What other threads read of the stream; locked briefly.
+    pub(super) shared: Mutex<Shared>,
 }
 
 #[glib::object_subclass]
 impl ObjectSubclass for SrFilter {
     const NAME: &'static str = "GstSrFilter";
-    type Type = super::SrFilter;
+    type Type = Element;
     type ParentType = gst_video::VideoFilter;
 }
 
 impl ObjectImpl for SrFilter {
     fn properties() -> &'static [glib::ParamSpec] {
-        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
-            let model_blurb = format!("Network that enlarges: {}", models::names());
-            vec![
-                glib::ParamSpecString::builder("model")
-                    .nick("Model")
-                    .blurb(&model_blurb)
-                    .default_value(models::DEFAULT)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecString::builder("weights")
-                    .nick("Weights")
-                    .blurb("File with weights to use instead of the built-in ones; without a model set, the file decides which network runs")
-                    .mutable_playing()
-                    .build(),
-                gst::ParamSpecFraction::builder("scale")
-                    .nick("Scale")
-                    .blurb("Factor of width and height, such as 2 or 3/2; 1/1 passes through, 0/1 takes the factor from the size that downstream asks for")
-                    .minimum(gst::Fraction::new(0, 1))
-                    .maximum(gst::Fraction::new(Scale::MAX.num() as i32, 1))
-                    .default_value(Settings::default().scale)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecString::builder("device")
-                    .nick("Device")
-                    .blurb("Where to compute: auto, cpu, cuda or cuda:N")
-                    .default_value(Settings::default().device.as_str())
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecString::builder("precision")
-                    .nick("Precision")
-                    .blurb("Numbers that a GPU computes networks with: auto (f16, or tf32 for networks that are no chains of convolutions), f32, tf32, f16 or bf16; the CPU computes f32")
-                    .default_value(Settings::default().precision.as_str())
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecUInt::builder("threads")
-                    .nick("Threads")
-                    .blurb("CPU threads to compute with (0: one for each core)")
-                    .maximum(1024)
-                    .default_value(Settings::default().threads)
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecBoolean::builder("overlap")
-                    .nick("Overlap")
-                    .blurb("Let a GPU compute a frame while others are copied to and from it: faster, but each goes out only when the next has come in")
-                    .default_value(Settings::default().overlap)
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
-                    .nick("Statistics")
-                    .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device, precision, memory that frames lie in, whether they overlap")
-                    .read_only()
-                    .build(),
-            ]
-        });
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(settings::properties);
         PROPERTIES.as_ref()
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let started = self.obj().current_state() > gst::State::Ready;
-        if started && matches!(pspec.name(), "device" | "precision" | "threads" | "overlap") {
-            gst::warning!(CAT, imp = self, "{} takes effect in READY", pspec.name());
+        let (name, state) = (pspec.name(), self.obj().current_state());
+        gst::info!(CAT, imp = self, "{name} = {value:?}");
+        if state > gst::State::Ready && settings::is_fixed_after_ready(name) {
+            gst::warning!(CAT, imp = self, "{name} takes effect in READY");
         }
-        let mut settings = lock(&self.settings);
-        gst::info!(CAT, imp = self, "{} = {value:?}", pspec.name());
-        match pspec.name() {
-            "model" => {
-                settings.source.model = text(value);
-                settings.changed = Some(Instant::now());
-            }
-            "weights" => {
-                settings.source.weights = text(value);
-                settings.changed = Some(Instant::now());
-            }
-            "scale" => {
-                let scale = value.get().expect("type checked upstream");
-                if settings.scale != scale {
-                    settings.scale = scale;
-                    // Renegotiating takes locks that lead back here.
-                    drop(settings);
-                    self.obj().reconfigure_src();
-                }
-            }
-            "device" => {
-                settings.device = text(value).unwrap_or_else(|| Settings::default().device);
-            }
-            "precision" => {
-                settings.precision = text(value).unwrap_or_else(|| Settings::default().precision);
-            }
-            "threads" => settings.threads = value.get().expect("type checked upstream"),
-            "overlap" => settings.overlap = value.get().expect("type checked upstream"),
-            name => gst::warning!(CAT, imp = self, "there is no property {name} to set"),
+        let playing = state == gst::State::Playing;
+        let resizes = lock(&self.settings).set(name, value, playing);
+        if resizes {
+            // Renegotiation reads the settings: they are not locked any more.
+            self.obj().reconfigure_src();
         }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         let settings = lock(&self.settings).clone();
-        match pspec.name() {
-            "model" => self.model_name(&settings.source).to_value(),
-            "weights" => settings.source.weights.to_value(),
-            "scale" => settings.scale.to_value(),
-            "device" => settings.device.to_value(),
-            "precision" => settings.precision.to_value(),
-            "threads" => settings.threads.to_value(),
-            "overlap" => settings.overlap.to_value(),
-            _ => lock(&self.stats).structure().to_value(),
-        }
+        let stats = lock(&self.shared).stats.clone();
+        let value = settings.get(pspec.name(), &stats.model);
+        value.unwrap_or_else(|| stats.structure().to_value())
     }
 }
 
@@ -268,7 +108,7 @@ impl ElementImpl for SrFilter {
             gst::subclass::ElementMetadata::new(
                 "Neural super-resolution filter",
                 "Filter/Converter/Effect/Video/Scaler",
-                "Enlarges video by a neural network",
+                "Upscales video with a neural network",
                 "The srfilter developers",
             )
         });
@@ -281,12 +121,12 @@ impl ElementImpl for SrFilter {
                 caps.width_range(1..=caps::MAX_SIDE)
                     .height_range(1..=caps::MAX_SIDE)
             };
-            let usual = gst_video::VideoCapsBuilder::new();
-            let mut caps = sized(usual.format_list(video::formats())).build();
-            let there = cuda::formats();
-            if !there.is_empty() {
-                let there = gst_video::VideoCapsBuilder::new().format_list(there);
-                caps.merge(sized(there).features([caps::CUDA]).build());
+            let system = gst_video::VideoCapsBuilder::new();
+            let mut caps = sized(system.format_list(video::formats())).build();
+            let formats = cuda::formats();
+            if !formats.is_empty() {
+                let cuda = gst_video::VideoCapsBuilder::new().format_list(formats);
+                caps.merge(sized(cuda).features([caps::CUDA]).build());
             }
             [
                 ("sink", gst::PadDirection::Sink),
@@ -310,7 +150,7 @@ impl ElementImpl for SrFilter {
         }
         let result = self.parent_change_state(transition)?;
         if transition == gst::StateChange::ReadyToNull {
-            *lock(&self.session) = None;
+            lock(&self.shared).cuda = SharedContext::Unknown;
         }
         Ok(result)
     }
@@ -324,40 +164,32 @@ impl BaseTransformImpl for SrFilter {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
-        let (state, place) = State::new(&settings).map_err(|e| error_message(&e))?;
-        *lock(&self.stats) = Stats {
-            model: state.model.name().to_owned(),
-            weights: state.model.origin().to_owned(),
-            device: place.name().to_owned(),
-            ..Stats::default()
-        };
-        gst::info!(
-            CAT,
-            imp = self,
-            "runs {:?} on {}",
-            state.model,
-            place.name()
-        );
-        if let Some(why) = place.fallback_reason() {
-            gst::info!(CAT, imp = self, "no GPU: {why}");
+        let (state, device) = State::new(&settings).map_err(|e| error_message(&e))?;
+        let name = device.name();
+        gst::info!(CAT, imp = self, "runs {:?} on {name}", state.model());
+        if let Some(reason) = device.fallback_reason() {
+            gst::info!(CAT, imp = self, "no GPU: {reason}");
         }
+        let mut current = lock(&self.state);
+        let mut shared = lock(&self.shared);
+        shared.stats = Stats::default();
+        shared.stats.update(&state);
+        name.clone_into(&mut shared.stats.device);
         // The device may have changed in READY.
-        if self
-            .session()
-            .is_some_and(|session| !session.serves(&place))
-        {
-            *lock(&self.session) = Some(None);
+        if (shared.cuda.get()).is_some_and(|context| !context.serves(&device)) {
+            shared.cuda = SharedContext::Unavailable;
         }
-        *lock(&self.allocator) = cuda::allocator(&place);
-        *lock(&self.state) = Some(state);
+        shared.allocator = cuda::allocator(&device);
+        *current = Some(state);
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.waiting) = Waiting::default();
         *lock(&self.state) = None;
-        *lock(&self.infos) = None;
-        *lock(&self.allocator) = None;
+        let mut shared = lock(&self.shared);
+        shared.infos = None;
+        shared.allocator = None;
+        shared.stats.pipelined = false;
         Ok(())
     }
 
@@ -367,9 +199,9 @@ impl BaseTransformImpl for SrFilter {
         caps: &gst::Caps,
         filter: Option<&gst::Caps>,
     ) -> Option<gst::Caps> {
-        let wish = Wish::from_fraction(lock(&self.settings).scale);
-        let mut others = caps::transform(direction, caps, wish);
-        if matches!(*lock(&self.session), Some(None)) {
+        let target = lock(&self.settings).target();
+        let mut others = caps::transform(direction, caps, target);
+        if matches!(lock(&self.shared).cuda, SharedContext::Unavailable) {
             caps::keep_on_host(&mut others);
         }
         gst::debug!(CAT, imp = self, "{direction:?}: {caps} -> {others}");
@@ -385,8 +217,8 @@ impl BaseTransformImpl for SrFilter {
         caps: &gst::Caps,
         others: gst::Caps,
     ) -> gst::Caps {
-        let wish = Wish::from_fraction(lock(&self.settings).scale);
-        let mut others = caps::fixate(direction, caps, others, wish);
+        let target = lock(&self.settings).target();
+        let mut others = caps::fixate(direction, caps, others, target);
         if direction == gst::PadDirection::Sink {
             video::prefer_color(caps, &mut others);
         }
@@ -407,16 +239,16 @@ impl BaseTransformImpl for SrFilter {
         is_discont: bool,
         inbuf: gst::Buffer,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        // The next buffer to go out is marked where frames are missing before
-        // the one that comes in: those at work are not to be that one.
+        // The base class marks the next output buffer as a discontinuity: frames
+        // in flight precede it, so they go out first.
         let gap = inbuf.flags().contains(gst::BufferFlags::DISCONT);
         if gap || self.obj().src_pad().needs_reconfigure() {
-            self.push_waiting()?;
+            self.push_in_flight()?;
         }
         let result = self.parent_submit_input_buffer(is_discont, inbuf)?;
         if result == gst_base::BASE_TRANSFORM_FLOW_DROPPED {
-            self.push_waiting()?;
-            self.count_drop();
+            self.push_in_flight()?;
+            self.report_drop();
         }
         Ok(result)
     }
@@ -427,8 +259,8 @@ impl BaseTransformImpl for SrFilter {
 
     fn sink_event(&self, event: gst::Event) -> bool {
         match event.type_() {
-            gst::EventType::FlushStop => self.drop_waiting(),
-            _ if event.is_serialized() => self.flush_waiting(),
+            gst::EventType::FlushStop => self.drop_in_flight(),
+            _ if event.is_serialized() => self.flush_in_flight(),
             _ => {}
         }
         self.parent_sink_event(event)
@@ -436,13 +268,13 @@ impl BaseTransformImpl for SrFilter {
 
     fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
         if query.type_() == gst::QueryType::Context
-            && let Some(session) = self.session()
-            && session.answer(self.obj().upcast_ref(), query)
+            && let Some(context) = self.cuda_context()
+            && context.answer(self.obj().upcast_ref(), query)
         {
             return true;
         }
         if direction == gst::PadDirection::Sink && query.is_serialized() {
-            self.flush_waiting();
+            self.flush_in_flight();
         }
         if !BaseTransformImplExt::parent_query(self, direction, query) {
             return false;
@@ -461,22 +293,19 @@ impl BaseTransformImpl for SrFilter {
         query: &mut gst::query::Allocation,
     ) -> Result<(), gst::LoggableError> {
         let (caps, _) = query.get_owned();
-        match (caps, self.session()) {
-            (Some(caps), Some(session)) if cuda::is_cuda(&caps) && decide_query.is_some() => {
-                let (pool, size) = session.pool(&caps, (0, 0))?;
-                query.add_allocation_pool(Some(&pool), size, 0, 0);
-                query.add_allocation_meta::<gst_video::VideoMeta>(None);
-                Ok(())
-            }
-            _ => {
-                self.parent_propose_allocation(decide_query, query)?;
-                if decide_query.is_some() {
-                    self.offer_allocator(query);
-                }
-                self.ask_for_more(query);
-                Ok(())
-            }
+        if let (Some(caps), Some(context)) = (caps, self.cuda_context())
+            && cuda::is_cuda(&caps)
+            && decide_query.is_some()
+        {
+            return allocation::propose_cuda_pool(query, &caps, &context);
         }
+        self.parent_propose_allocation(decide_query, query)?;
+        let allocator = lock(&self.shared).allocator.clone();
+        if let (Some(_), Some(allocator)) = (decide_query, allocator) {
+            allocation::offer_allocator(query, &allocator);
+        }
+        self.require_in_flight_buffers(query);
+        Ok(())
     }
 
     fn decide_allocation(
@@ -484,25 +313,15 @@ impl BaseTransformImpl for SrFilter {
         query: &mut gst::query::Allocation,
     ) -> Result<(), gst::LoggableError> {
         let (caps, _) = query.get_owned();
-        if let (Some(caps), Some(session)) = (caps, self.session())
+        let allocator = lock(&self.shared).allocator.clone();
+        if let (Some(caps), Some(context)) = (caps, self.cuda_context())
             && cuda::is_cuda(&caps)
         {
-            // Of this context, whatever downstream has.
-            let offered = query.allocation_pools().next();
-            let (least, most) = offered.as_ref().map_or((0, 0), |offer| (offer.2, offer.3));
-            let (pool, size) = session.pool(&caps, (least, most))?;
-            match offered {
-                None => query.add_allocation_pool(Some(&pool), size, least, most),
-                Some(_) => query.set_nth_allocation_pool(0, Some(&pool), size, least, most),
-            }
-        } else {
-            // Pools of a kind of their own allocate by themselves.
-            let kind = gst_video::VideoBufferPool::static_type();
-            let usual = |pool: gst::BufferPool| pool.type_() == kind;
-            let mut pools = query.allocation_pools().filter_map(|(pool, ..)| pool);
-            if pools.all(usual) {
-                self.offer_allocator(query);
-            }
+            allocation::decide_cuda_pool(query, &caps, &context)?;
+        } else if let Some(allocator) = allocator
+            && allocation::pools_are_plain(query)
+        {
+            allocation::offer_allocator(query, &allocator);
         }
         self.parent_decide_allocation(query)
     }
@@ -512,7 +331,7 @@ impl BaseTransformImpl for SrFilter {
         inbuf: &gst::Buffer,
         outbuf: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        if self.transform_there(inbuf, outbuf)? {
+        if self.transform_cuda(inbuf, outbuf)? {
             return Ok(gst::FlowSuccess::Ok);
         }
         self.parent_transform(inbuf, outbuf)
@@ -524,8 +343,9 @@ impl BaseTransformImpl for SrFilter {
         meta: gst::MetaRef<'a, gst::Meta>,
         inbuf: &'a gst::BufferRef,
     ) -> bool {
-        if let Some((from, to)) = &*lock(&self.infos)
-            && metas::transform(&meta, outbuf, from, to) == metas::Outcome::Done
+        let infos = lock(&self.shared).infos.clone();
+        if let Some((from, to)) = infos
+            && metas::transform(&meta, outbuf, &from, &to) == metas::Outcome::Done
         {
             return false;
         }
@@ -533,10 +353,11 @@ impl BaseTransformImpl for SrFilter {
     }
 
     fn src_event(&self, mut event: gst::Event) -> bool {
+        let infos = lock(&self.shared).infos.clone();
         if event.type_() == gst::EventType::Navigation
-            && let Some((from, to)) = &*lock(&self.infos)
+            && let Some((from, to)) = infos
         {
-            metas::navigation(&mut event, from, to);
+            metas::navigation(&mut event, &from, &to);
         }
         self.parent_src_event(event)
     }
@@ -551,51 +372,44 @@ impl VideoFilterImpl for SrFilter {
         out_info: &VideoInfo,
     ) -> Result<(), gst::LoggableError> {
         gst::info!(CAT, imp = self, "{incaps} -> {outcaps}");
-        // Those that were begun for other caps, should there still be some.
-        self.flush_waiting();
+        // Frames in flight have the old caps.
+        self.flush_in_flight();
         let same = (in_info.width(), in_info.height()) == (out_info.width(), out_info.height());
         if in_info.is_interlaced() && !same {
             gst::element_imp_error!(
                 self,
                 gst::StreamError::Format,
-                ("Interlaced video cannot be enlarged: put a deinterlace element before srfilter"),
+                ("Interlaced video cannot be upscaled: put a deinterlace element before srfilter"),
                 ["{incaps}"]
             );
             return Err(gst::loggable_error!(CAT, "Interlaced video"));
         }
         self.obj().set_passthrough(same);
         let infos = (in_info.clone(), out_info.clone());
-        *lock(&self.infos) = Some(infos.clone());
-        let wish = Wish::from_fraction(lock(&self.settings).scale);
-        let prepared = match lock(&self.state).as_mut() {
-            Some(state) => {
-                state.infos = Some(infos);
-                state.wish = wish;
-                state.prepare()
+        lock(&self.shared).infos = Some(infos.clone());
+        let target = lock(&self.settings).target();
+        let result = (lock(&self.state).as_mut()).map(|state| {
+            state.set_infos(infos, target)?;
+            Ok((state.upscaler.as_ref()).map_or((false, None), |upscaler| {
+                let reason = upscaler.fallback_reason().map(str::to_owned);
+                (upscaler.supports_pipelining(), reason)
+            }))
+        });
+        let (pipelining, fallback) = match result {
+            Some(Ok(result)) => result,
+            Some(Err(error)) => {
+                let error: Error = error;
+                gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}"));
+                return Err(gst::loggable_error!(CAT, "{error}"));
             }
             None => return Err(gst::loggable_error!(CAT, "Not started")),
         };
-        if let Err(error) = prepared {
-            gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}"));
-            return Err(gst::loggable_error!(CAT, "{error}"));
-        }
-        let overlaps = lock(&self.state)
-            .as_ref()
-            .and_then(|state| Some(state.upscaler.as_ref()?.supports_pipelining()));
-        let on_host = ![incaps, outcaps]
-            .into_iter()
-            .any(|caps| cuda::is_cuda(caps));
-        self.decide_overlap(on_host && overlaps == Some(true));
-        self.publish(1);
-        let given_up = lock(&self.state).as_ref().and_then(|state| {
-            state
-                .upscaler
-                .as_ref()?
-                .fallback_reason()
-                .map(str::to_owned)
-        });
-        if let Some(fallback_reason) = given_up {
-            self.warn_of_cpu(&fallback_reason);
+        let on_gpu = [incaps, outcaps].into_iter().any(|c| cuda::is_cuda(c));
+        self.set_pipelining(pipelining && !on_gpu);
+        lock(&self.shared).stats.count_negotiation();
+        self.publish();
+        if let Some(reason) = fallback {
+            self.report_cpu_fallback(&reason);
         }
         self.parent_set_info(incaps, in_info, outcaps, out_info)
     }
@@ -605,137 +419,64 @@ impl VideoFilterImpl for SrFilter {
         inframe: &gst_video::VideoFrameRef<&gst::BufferRef>,
         outframe: &mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        self.enlarge(|upscaler| {
+        self.with_upscaler(|upscaler| {
             let shape = upscaler.spec().input;
             let input = video::frame_ref(inframe, &shape)?;
             let mut output = video::frame_mut(outframe, &shape)?;
             upscaler.process(&input, &mut output)
         })?;
-        self.count();
+        lock(&self.shared).stats.count_frame();
         Ok(gst::FlowSuccess::Ok)
     }
 }
 
-impl State {
-    /// The state, and the device that computes.
-    fn new(settings: &Settings) -> srfilter::Result<(Self, ComputeDevice)> {
-        let options = UpscaleOptions {
-            device: settings.device.parse()?,
-            precision: settings.precision.parse()?,
-            threads: settings.threads as usize,
-            ..UpscaleOptions::default()
-        };
-        let place = options.device.resolve()?;
-        let state = Self {
-            source: settings.source.clone(),
-            model: settings.source.load()?,
-            options,
-            wish: Wish::from_fraction(settings.scale),
-            infos: None,
-            upscaler: None,
-        };
-        Ok((state, place))
-    }
-
-    /// Makes the upscaler for the negotiated sizes.
-    fn prepare(&mut self) -> srfilter::Result<()> {
-        self.upscaler = self.upscaler(&self.model)?;
-        Ok(())
-    }
-
-    /// The upscaler of a model; none where nothing is negotiated or sizes are equal.
-    fn upscaler(&self, model: &Arc<Model>) -> srfilter::Result<Option<Upscaler>> {
-        let Some((from, to)) = &self.infos else {
-            return Ok(None);
-        };
-        let (from_size, to_size) = ((from.width(), from.height()), (to.width(), to.height()));
-        if from_size == to_size {
-            return Ok(None);
-        }
-        let job = UpscaleSpec {
-            input: shape(from)?,
-            output: (to.width() as usize, to.height() as usize),
-            scale: self.wish.between(from_size, to_size),
-        };
-        Upscaler::new(Arc::clone(model), job, &self.options).map(Some)
-    }
-
-    /// Takes over another factor. Where sizes follow, negotiation comes next;
-    /// with sizes that downstream pins, this is all that happens.
-    fn set_wish(&mut self, wish: Wish) -> srfilter::Result<()> {
-        if let (Wish::Factor(scale), Some((from, _))) = (wish, &self.infos) {
-            let job = UpscaleSpec::scaled(shape(from)?, scale);
-            Upscaler::check(&self.model, &job, &self.options)?;
-        }
-        self.wish = wish;
-        self.prepare()
-    }
-}
-
-fn shape(info: &VideoInfo) -> srfilter::Result<FrameSpec> {
-    let unknown = || Error::Frame(format!("format {} is not served", info.format()));
-    video::shape(info).ok_or_else(unknown)
-}
-
 impl SrFilter {
-    fn session(&self) -> Option<Arc<Session>> {
-        lock(&self.session).clone().flatten()
+    fn cuda_context(&self) -> Option<Arc<CudaContext>> {
+        lock(&self.shared).cuda.get()
     }
 
-    /// Offers the pipeline the context that a GPU computes in, before others
-    /// make their own.
+    /// Shares the context that a GPU computes in with the pipeline, before
+    /// other elements create theirs.
     fn share_context(&self) {
-        // What is wrong with the device is told by `start`.
-        let device = lock(&self.settings).device.parse::<DeviceChoice>();
-        let place = device.and_then(DeviceChoice::resolve);
-        let session = place.ok().and_then(|place| Session::open(&place));
-        let context = session.as_ref().map(Session::to_context);
-        *lock(&self.session) = Some(session.map(Arc::new));
+        let settings = lock(&self.settings).clone();
+        let shared = SharedContext::open(&settings);
+        let context = shared.get().map(|context| context.to_context());
+        lock(&self.shared).cuda = shared;
         let Some(context) = context else { return };
         let element = self.obj();
         element.set_context(&context);
         let message = gst::message::HaveContext::builder(context).src(&*element);
-        // Without a bus there is nobody to share with.
+        // Fails only without a bus.
         let _ = element.post_message(message.build());
     }
 
-    /// Names the allocator of memory that the GPU copies from and to, unless
-    /// another one was named.
-    fn offer_allocator(&self, query: &mut gst::query::Allocation) {
-        let allocator = lock(&self.allocator).clone();
-        let Some(allocator) = allocator else { return };
-        match query.allocation_params().next() {
-            None => query.add_allocation_param(Some(&allocator), gst::AllocationParams::default()),
-            Some((None, params)) => query.set_nth_allocation_param(0, Some(&allocator), params),
-            Some((Some(_), _)) => {}
-        }
-    }
-
-    /// Enlarges a frame in the GPU's memory; whether that was possible.
-    fn transform_there(
+    /// Upscales a frame in the GPU's memory; returns whether that was possible.
+    fn transform_cuda(
         &self,
         inbuf: &gst::BufferRef,
         outbuf: &mut gst::BufferRef,
     ) -> Result<bool, gst::FlowError> {
-        let Some(session) = self.session() else {
+        let (context, infos) = {
+            let shared = lock(&self.shared);
+            (shared.cuda.get(), shared.infos.clone())
+        };
+        let (Some(context), Some((from, to))) = (context, infos) else {
             return Ok(false);
         };
-        let Some((from, to)) = lock(&self.infos).clone() else {
-            return Ok(false);
-        };
-        let stayed =
-            self.enlarge(|upscaler| session.process(upscaler, (inbuf, &from), (outbuf, &to)))?;
-        lock(&self.stats).stayed = stayed;
-        if stayed {
-            self.count();
+        let zero_copy = self
+            .with_upscaler(|upscaler| context.process(upscaler, (inbuf, &from), (outbuf, &to)))?;
+        let stats = &mut lock(&self.shared).stats;
+        stats.zero_copy = zero_copy;
+        if zero_copy {
+            stats.count_frame();
         }
-        Ok(stayed)
+        Ok(zero_copy)
     }
 
-    /// Lets something be done with the upscaler.
-    fn enlarge<T>(
+    /// Calls a function with the upscaler, and measures how long it takes.
+    pub(super) fn with_upscaler<T>(
         &self,
-        make: impl FnOnce(&mut Upscaler) -> srfilter::Result<T>,
+        run: impl FnOnce(&mut Upscaler) -> srfilter::Result<T>,
     ) -> Result<T, gst::FlowError> {
         let started = Instant::now();
         let mut state = lock(&self.state);
@@ -744,226 +485,23 @@ impl SrFilter {
             return Err(gst::FlowError::NotNegotiated);
         };
         let known = upscaler.fallback_reason().is_some();
-        let result = make(upscaler);
-        let given_up = upscaler
-            .fallback_reason()
-            .filter(|_| !known)
-            .map(str::to_owned);
+        let result = run(upscaler);
+        let fallback = upscaler.fallback_reason().filter(|_| !known);
+        let fallback = fallback.map(str::to_owned);
         drop(state);
-        if let Some(fallback_reason) = given_up {
-            self.warn_of_cpu(&fallback_reason);
+        if let Some(reason) = fallback {
+            self.report_cpu_fallback(&reason);
         }
-        let made = result.map_err(|error| {
+        let value = result.map_err(|error| {
             gst::element_imp_error!(
                 self,
                 gst::StreamError::Failed,
-                ("Enlarging a frame failed: {error}")
+                ("Upscaling a frame failed: {error}")
             );
             gst::FlowError::Error
         })?;
-        lock(&self.stats).spent += started.elapsed();
-        Ok(made)
-    }
-
-    /// Counts a frame that was made.
-    fn count(&self) {
-        let mut stats = lock(&self.stats);
-        stats.last = std::mem::take(&mut stats.spent);
-        let last = stats.last;
-        stats.total += last;
-        stats.processed += 1;
-    }
-
-    /// Takes over what changed in the properties since the last buffer.
-    fn apply_settings(&self) {
-        let settings = lock(&self.settings).clone();
-        let wish = Wish::from_fraction(settings.scale);
-        let changes = (lock(&self.state).as_ref())
-            .is_some_and(|state| state.source != settings.source || state.wish != wish);
-        if changes {
-            self.flush_waiting();
-        }
-        let source = self.apply_source(&settings);
-        let scale = self.apply_scale(settings.scale);
-        if source || scale {
-            self.publish(0);
-        }
-    }
-
-    /// Loads another model if one is asked for; whether another one runs now.
-    fn apply_source(&self, settings: &Settings) -> bool {
-        let mut guard = lock(&self.state);
-        let Some(state) = guard.as_mut().filter(|s| s.source != settings.source) else {
-            return false;
-        };
-        let loaded = settings.source.load();
-        match loaded.and_then(|model| Ok((state.upscaler(&model)?, model))) {
-            Ok((upscaler, model)) => {
-                (state.upscaler, state.model) = (upscaler, model);
-                state.source = settings.source.clone();
-                true
-            }
-            Err(error) => {
-                let kept = state.source.clone();
-                drop(guard);
-                let settled = |at: Instant| at.elapsed() >= SETTLED;
-                if settings.changed.is_none_or(settled) {
-                    self.keep_source(&settings.source, kept, &error);
-                }
-                false
-            }
-        }
-    }
-
-    /// After a change of model that failed: says so, and sets the properties back.
-    fn keep_source(&self, wanted: &Source, kept: Source, error: &Error) {
-        {
-            let mut settings = lock(&self.settings);
-            if settings.source == *wanted {
-                settings.source = kept;
-            }
-        }
-        let running = lock(&self.stats).model.clone();
-        gst::element_imp_warning!(
-            self,
-            gst::ResourceError::Settings,
-            ("The change of model failed, {running} keeps running: {error}"),
-            ["wanted {wanted:?}"]
-        );
-        self.obj().notify("model");
-        self.obj().notify("weights");
-    }
-
-    /// Takes over another scale if one is asked for; whether it did.
-    fn apply_scale(&self, wanted: gst::Fraction) -> bool {
-        let wish = Wish::from_fraction(wanted);
-        let mut guard = lock(&self.state);
-        let Some(state) = guard.as_mut().filter(|s| s.wish != wish) else {
-            return false;
-        };
-        let before = state.wish;
-        let Err(error) = state.set_wish(wish) else {
-            return true;
-        };
-        drop(guard);
-        {
-            let mut settings = lock(&self.settings);
-            if settings.scale == wanted {
-                settings.scale = before.to_fraction();
-            }
-        }
-        gst::element_imp_warning!(
-            self,
-            gst::ResourceError::Settings,
-            ("The scale stays {}: {error}", before.to_fraction()),
-            ["wanted {wanted}"]
-        );
-        self.obj().notify("scale");
-        false
-    }
-
-    /// Brings `stats` up to date, and tells the bus when another model runs.
-    fn publish(&self, negotiations: u64) {
-        let guard = lock(&self.state);
-        let Some(state) = guard.as_ref() else { return };
-        let mut stats = lock(&self.stats);
-        let changed = (stats.model.as_str(), stats.weights.as_str())
-            != (state.model.name(), state.model.origin());
-        stats.model = state.model.name().to_owned();
-        stats.weights = state.model.origin().to_owned();
-        stats.negotiations += negotiations;
-        let upscaler = state.upscaler.as_ref();
-        stats.native_scales = upscaler.map_or(Vec::new(), |u| u.native_scales().to_vec());
-        stats.resampled = upscaler.is_some_and(Upscaler::resamples);
-        stats.tiles = upscaler.map_or(0, |u| u.tiles() as u64);
-        if let Some(upscaler) = upscaler {
-            upscaler.device().name().clone_into(&mut stats.device);
-            stats.precision = upscaler.precision();
-        }
-        let structure = gst::Structure::builder("srfilter-model-changed")
-            .field("model", &stats.model)
-            .field("weights", &stats.weights)
-            .build();
-        drop(stats);
-        drop(guard);
-        if changed {
-            let message = gst::message::Element::builder(structure).src(&*self.obj());
-            // Without a bus there is nobody to tell.
-            let _ = self.obj().post_message(message.build());
-        }
-    }
-
-    /// Says that the CPU computes from now on.
-    fn warn_of_cpu(&self, why: &str) {
-        gst::element_imp_warning!(
-            self,
-            gst::ResourceError::Failed,
-            ("The CPU takes over: {why}"),
-            ["device=cuda:N insists on a GPU, device=cpu does without"]
-        );
-        self.decide_overlap(false);
-        self.publish(0);
-    }
-
-    fn count_drop(&self) {
-        let first = {
-            let mut stats = lock(&self.stats);
-            stats.dropped += 1;
-            stats.dropped == 1
-        };
-        if first {
-            gst::element_imp_warning!(
-                self,
-                gst::CoreError::TooLazy,
-                ("Frames come too late for the sink: late ones are dropped (see the property stats)"),
-                ["use a smaller scale or input, a faster model, or qos=false to keep every frame"]
-            );
-        }
-    }
-
-    /// What the property `model` reads as.
-    fn model_name(&self, source: &Source) -> String {
-        match (&source.model, &source.weights) {
-            (Some(name), _) => name.clone(),
-            (None, None) => models::DEFAULT.to_owned(),
-            // The file decides; until it was read, nothing is known.
-            (None, Some(_)) => {
-                let running = lock(&self.stats).model.clone();
-                let known = !running.is_empty();
-                if known {
-                    running
-                } else {
-                    models::DEFAULT.to_owned()
-                }
-            }
-        }
-    }
-}
-
-impl Stats {
-    fn structure(&self) -> gst::Structure {
-        let ms = |d: Duration| d.as_secs_f64() * 1e3;
-        let average = match self.processed {
-            0 => 0.0,
-            n => ms(self.total) / n as f64,
-        };
-        let native = self.native_scales.iter().map(Scale::to_string);
-        gst::Structure::builder("srfilter-stats")
-            .field("processed", self.processed)
-            .field("dropped", self.dropped)
-            .field("average-ms", average)
-            .field("last-ms", ms(self.last))
-            .field("active-model", &self.model)
-            .field("weights", &self.weights)
-            .field("native-scale", native.collect::<Vec<_>>().join(" x "))
-            .field("resampled", self.resampled)
-            .field("device", &self.device)
-            .field("precision", self.precision.to_string())
-            .field("memory", if self.stayed { "CUDAMemory" } else { "system" })
-            .field("overlap", self.overlap)
-            .field("tiles", self.tiles)
-            .field("negotiations", self.negotiations)
-            .build()
+        lock(&self.shared).stats.spent += started.elapsed();
+        Ok(value)
     }
 }
 
@@ -981,16 +519,4 @@ fn error_message(error: &Error) -> gst::ErrorMessage {
         }
         _ => gst::error_msg!(gst::ResourceError::Failed, ("{text}")),
     }
-}
-
-/// A string property; empty is as good as unset.
-fn text(value: &glib::Value) -> Option<String> {
-    let text: Option<String> = value.get().expect("type checked upstream");
-    text.filter(|text| !text.is_empty())
-}
-
-/// Data behind our locks stays valid if a thread dies: a panic becomes an
-/// error message, not a second panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,9 +2,10 @@
 
 use gst::glib;
 use gst::prelude::*;
-use std::sync::LazyLock;
 
+mod allocation;
 mod caps;
+mod changes;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(not(feature = "cuda"))]
@@ -13,23 +14,15 @@ mod cuda;
 #[cfg(feature = "cuda")]
 mod host_memory;
 mod imp;
+mod log;
 mod metas;
+mod pipelining;
+mod settings;
+mod stats;
+mod switching;
 mod video;
 
-/// Where all of it logs.
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new(
-        "srfilter",
-        gst::DebugColorFlags::empty(),
-        Some("Neural super-resolution"),
-    )
-});
-
-glib::wrapper! {
-    /// The element; see `gst-inspect-1.0 srfilter`.
-    pub struct SrFilter(ObjectSubclass<imp::SrFilter>)
-        @extends gst_video::VideoFilter, gst_base::BaseTransform, gst::Element, gst::Object;
-}
+pub use imp::Element as SrFilter;
 
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     gst::Element::register(

@@ -4,7 +4,7 @@ use gst_video::VideoInfo;
 use srfilter::engine::{ComputeDevice, Upscaler};
 
 /// There is none.
-pub(super) enum Session {}
+pub(super) enum CudaContext {}
 
 /// Nothing to add to the pad templates.
 pub(super) fn formats() -> Vec<gst_video::VideoFormat> {
@@ -21,7 +21,7 @@ pub(super) fn is_cuda(_: &gst::CapsRef) -> bool {
     false
 }
 
-impl Session {
+impl CudaContext {
     pub(super) fn open(_: &ComputeDevice) -> Option<Self> {
         None
     }

@@ -1,0 +1,142 @@
+//! Changes of the properties and of the device while frames flow, and what the
+//! application learns of them.
+
+use super::imp::SrFilter;
+use super::log::{CAT, lock};
+use super::settings::{Settings, Source};
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use srfilter::Error;
+use srfilter::weights::Model;
+use std::sync::Arc;
+
+impl SrFilter {
+    /// Takes over what changed in the properties since the last buffer.
+    pub(super) fn apply_settings(&self) {
+        let settings = lock(&self.settings).clone();
+        let loaded = {
+            let mut state = lock(&self.state);
+            let state = state.as_mut();
+            state.and_then(|state| state.poll_load(&settings))
+        };
+        let switched = loaded.is_some_and(|loaded| self.apply_model(&settings, loaded));
+        let rescaled = self.apply_scale(&settings);
+        if switched || rescaled {
+            self.publish();
+        }
+    }
+
+    /// Switches to a model that was loaded; returns whether it runs now.
+    fn apply_model(&self, settings: &Settings, loaded: srfilter::Result<Arc<Model>>) -> bool {
+        if loaded.is_ok() {
+            self.flush_in_flight();
+        }
+        let mut guard = lock(&self.state);
+        let Some(state) = guard.as_mut() else {
+            return false;
+        };
+        let source = settings.source.clone();
+        let switched = loaded.and_then(|model| state.set_model(source, model));
+        let Err(error) = switched else { return true };
+        if !settings.is_settled() {
+            state.postpone_failure(settings.source.clone(), error);
+            return false;
+        }
+        let running = state.source().clone();
+        drop(guard);
+        self.revert_source(&settings.source, running, &error);
+        false
+    }
+
+    /// Sets the properties back to what runs, with a warning.
+    fn revert_source(&self, requested: &Source, running: Source, error: &Error) {
+        {
+            let mut settings = lock(&self.settings);
+            if settings.source == *requested {
+                settings.source = running;
+            }
+        }
+        let model = lock(&self.shared).stats.model.clone();
+        gst::element_imp_warning!(
+            self,
+            gst::ResourceError::Settings,
+            ("The change of model failed, {model} keeps running: {error}"),
+            ["requested: {requested:?}"]
+        );
+        self.obj().notify("model");
+        self.obj().notify("weights");
+    }
+
+    /// Takes over the target scale; returns whether it changed.
+    fn apply_scale(&self, settings: &Settings) -> bool {
+        let target = settings.target();
+        let running = (lock(&self.state).as_ref()).map(|state| state.target());
+        let Some(running) = running.filter(|&running| running != target) else {
+            return false;
+        };
+        self.flush_in_flight();
+        let result = (lock(&self.state).as_mut()).map(|state| state.set_target(target));
+        let Some(Err(error)) = result else {
+            return result.is_some();
+        };
+        {
+            let mut settings_now = lock(&self.settings);
+            if settings_now.scale == settings.scale {
+                settings_now.scale = running.to_fraction();
+            }
+        }
+        gst::element_imp_warning!(
+            self,
+            gst::ResourceError::Settings,
+            ("The scale stays {}: {error}", running.to_fraction()),
+            ["requested: {}", settings.scale]
+        );
+        self.obj().notify("scale");
+        false
+    }
+
+    /// Updates `stats`, and posts a message if another model runs.
+    pub(super) fn publish(&self) {
+        let structure = {
+            let state = lock(&self.state);
+            let Some(state) = state.as_ref() else { return };
+            let stats = &mut lock(&self.shared).stats;
+            stats.update(state).then(|| {
+                gst::Structure::builder("srfilter-model-changed")
+                    .field("model", &stats.model)
+                    .field("weights", &stats.weights)
+                    .build()
+            })
+        };
+        if let Some(structure) = structure {
+            let message = gst::message::Element::builder(structure).src(&*self.obj());
+            // Fails only without a bus.
+            let _ = self.obj().post_message(message.build());
+        }
+    }
+
+    /// Reports that the CPU computes from now on.
+    pub(super) fn report_cpu_fallback(&self, reason: &str) {
+        gst::element_imp_warning!(
+            self,
+            gst::ResourceError::Failed,
+            ("The CPU takes over: {reason}"),
+            ["device=cuda:N fails instead, device=cpu avoids the attempt"]
+        );
+        self.set_pipelining(false);
+        self.publish();
+    }
+
+    /// Counts a frame that QoS dropped; the first one is reported.
+    pub(super) fn report_drop(&self) {
+        if lock(&self.shared).stats.count_drop() {
+            gst::debug!(CAT, imp = self, "first frame dropped");
+            gst::element_imp_warning!(
+                self,
+                gst::CoreError::TooLazy,
+                ("Frames come too late for the sink: late ones are dropped (see the property stats)"),
+                ["use a smaller scale or input, a faster model, or qos=false to keep every frame"]
+            );
+        }
+    }
+}

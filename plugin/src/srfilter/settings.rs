@@ -1,0 +1,214 @@
+//! The properties, and the values they are set to.
+
+use super::caps::TargetScale;
+use gst::glib;
+use gst::prelude::*;
+use srfilter::engine::{DeviceChoice, Precision, UpscaleOptions};
+use srfilter::weights::{LoadOverrides, Model};
+use srfilter::{Scale, models};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long `model` and `weights` must be unchanged before a failed load is
+/// reported and reverted: applications set one after the other.
+const SETTLE_TIME: Duration = Duration::from_millis(100);
+
+/// The network and its weights.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Source {
+    /// The name of a network; `None` if the property is not set.
+    pub(super) model: Option<String>,
+    /// A weights file that replaces the built-in weights.
+    pub(super) weights: Option<String>,
+}
+
+impl Source {
+    pub(super) fn load(&self) -> srfilter::Result<Arc<Model>> {
+        let weights = self.weights.as_deref().map(Path::new);
+        Model::load(self.model.as_deref(), weights, &LoadOverrides::default())
+    }
+
+    /// The value of the property `model`, where `active` is the model that runs.
+    fn model_name(&self, active: &str) -> String {
+        match (&self.model, &self.weights) {
+            (Some(name), _) => name.clone(),
+            // The file determines the network: unknown until it is loaded.
+            (None, Some(_)) if !active.is_empty() => active.to_owned(),
+            (None, _) => models::DEFAULT.to_owned(),
+        }
+    }
+}
+
+/// The values of the properties.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) source: Source,
+    pub(super) scale: gst::Fraction,
+    pub(super) device: String,
+    precision: String,
+    threads: u32,
+    pub(super) pipelined: bool,
+    /// When `source` was last set.
+    changed: Option<Instant>,
+    /// Whether `source` was last set while PLAYING: only then are weights
+    /// loaded in the background.
+    pub(super) changed_while_playing: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            source: Source::default(),
+            scale: gst::Fraction::new(2, 1),
+            device: DeviceChoice::default().to_string(),
+            precision: Precision::default().to_string(),
+            threads: 0,
+            pipelined: false,
+            changed: None,
+            changed_while_playing: false,
+        }
+    }
+}
+
+impl Settings {
+    pub(super) fn target(&self) -> TargetScale {
+        TargetScale::from_fraction(self.scale)
+    }
+
+    pub(super) fn options(&self) -> srfilter::Result<UpscaleOptions> {
+        Ok(UpscaleOptions {
+            device: self.device.parse()?,
+            precision: self.precision.parse()?,
+            threads: self.threads as usize,
+            ..UpscaleOptions::default()
+        })
+    }
+
+    /// Whether `model` and `weights` have been unchanged for [`SETTLE_TIME`].
+    pub(super) fn is_settled(&self) -> bool {
+        self.changed.is_none_or(|at| at.elapsed() >= SETTLE_TIME)
+    }
+
+    /// Sets a property; returns whether the output size may change.
+    pub(super) fn set(&mut self, name: &str, value: &glib::Value, playing: bool) -> bool {
+        let checked = "GObject checks the type of a property";
+        match name {
+            "model" | "weights" => {
+                match name {
+                    "model" => self.source.model = text(value),
+                    _ => self.source.weights = text(value),
+                }
+                self.changed = Some(Instant::now());
+                self.changed_while_playing = playing;
+            }
+            "scale" => {
+                let scale = value.get().expect(checked);
+                return std::mem::replace(&mut self.scale, scale) != scale;
+            }
+            "device" => self.device = text(value).unwrap_or_else(|| Self::default().device),
+            "precision" => {
+                self.precision = text(value).unwrap_or_else(|| Self::default().precision);
+            }
+            "threads" => self.threads = value.get().expect(checked),
+            "pipelined" | "overlap" => self.pipelined = value.get().expect(checked),
+            _ => {}
+        }
+        false
+    }
+
+    /// The value of a property other than `stats`; `active` is the model that runs.
+    pub(super) fn get(&self, name: &str, active: &str) -> Option<glib::Value> {
+        Some(match name {
+            "model" => self.source.model_name(active).to_value(),
+            "weights" => self.source.weights.to_value(),
+            "scale" => self.scale.to_value(),
+            "device" => self.device.to_value(),
+            "precision" => self.precision.to_value(),
+            "threads" => self.threads.to_value(),
+            "pipelined" | "overlap" => self.pipelined.to_value(),
+            _ => return None,
+        })
+    }
+}
+
+/// A string property; an empty string counts as unset.
+fn text(value: &glib::Value) -> Option<String> {
+    let text: Option<String> = value.get().expect("GObject checks the type of a property");
+    text.filter(|text| !text.is_empty())
+}
+
+/// Whether a property takes effect only in NULL and READY.
+pub(super) fn is_fixed_after_ready(name: &str) -> bool {
+    matches!(
+        name,
+        "device" | "precision" | "threads" | "pipelined" | "overlap"
+    )
+}
+
+/// The properties of the element.
+pub(super) fn properties() -> Vec<glib::ParamSpec> {
+    let defaults = Settings::default();
+    let model_blurb = format!(
+        "Network that upscales; while PLAYING, it is loaded in the background and the switch happens with the next buffer after that: {}",
+        models::names()
+    );
+    vec![
+        glib::ParamSpecString::builder("model")
+            .nick("Model")
+            .blurb(&model_blurb)
+            .default_value(models::DEFAULT)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("weights")
+            .nick("Weights")
+            .blurb("Weights file that replaces the built-in weights; without a model set, the file determines the network. While PLAYING, it is loaded in the background and the switch happens with the next buffer after that")
+            .mutable_playing()
+            .build(),
+        gst::ParamSpecFraction::builder("scale")
+            .nick("Scale")
+            .blurb("Scale factor of width and height, such as 2 or 3/2; 1/1 passes frames through, 0/1 derives the factor from the size that downstream requests")
+            .minimum(gst::Fraction::new(0, 1))
+            .maximum(gst::Fraction::new(Scale::MAX.num() as i32, 1))
+            .default_value(defaults.scale)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("device")
+            .nick("Device")
+            .blurb("Device that computes: auto, cpu, cuda or cuda:N")
+            .default_value(defaults.device.as_str())
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("precision")
+            .nick("Precision")
+            .blurb("Number format on a GPU: auto (f16, or tf32 for networks that are not chains of convolutions), f32, tf32, f16 or bf16; the CPU always computes in f32")
+            .default_value(defaults.precision.as_str())
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("threads")
+            .nick("Threads")
+            .blurb("Number of CPU threads (0: one per core)")
+            .maximum(1024)
+            .default_value(defaults.threads)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecBoolean::builder("pipelined")
+            .nick("Pipelined")
+            .blurb("Overlap upload, compute and download of successive frames on a GPU; adds one frame of latency")
+            .default_value(defaults.pipelined)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecBoolean::builder("overlap")
+            .nick("Overlap")
+            .blurb("Deprecated: the old name of pipelined")
+            .default_value(defaults.pipelined)
+            .mutable_ready()
+            .deprecated()
+            .build(),
+        glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+            .nick("Statistics")
+            .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device, precision, memory type, whether frames are pipelined")
+            .read_only()
+            .build(),
+    ]
+}

@@ -1,0 +1,108 @@
+//! What other threads read of the stream: statistics, negotiated formats and
+//! what is shared with the pipeline.
+
+use super::allocation::SharedContext;
+use super::switching::{Infos, State};
+use srfilter::Scale;
+use srfilter::engine::{Precision, Upscaler};
+use std::time::Duration;
+
+/// Data that the streaming thread and others share; locked briefly.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub(super) stats: Stats,
+    /// A copy of [`State::infos`].
+    pub(super) infos: Option<Infos>,
+    pub(super) cuda: SharedContext,
+    /// Allocates pinned host memory; `None` on the CPU.
+    pub(super) allocator: Option<gst::Allocator>,
+}
+
+/// The values of the property `stats`.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stats {
+    processed: u64,
+    dropped: u64,
+    total: Duration,
+    last: Duration,
+    /// Time spent since the last frame was completed.
+    pub(super) spent: Duration,
+    negotiations: u64,
+    tiles: u64,
+    pub(super) model: String,
+    pub(super) weights: String,
+    native_scales: Vec<Scale>,
+    resampled: bool,
+    pub(super) device: String,
+    precision: Precision,
+    /// Whether the last frame stayed in the GPU's memory.
+    pub(super) zero_copy: bool,
+    /// Whether each frame goes out when the next one has come in.
+    pub(super) pipelined: bool,
+}
+
+impl Stats {
+    pub(super) fn count_frame(&mut self) {
+        self.last = std::mem::take(&mut self.spent);
+        self.total += self.last;
+        self.processed += 1;
+    }
+
+    /// Returns whether this is the first frame dropped.
+    pub(super) fn count_drop(&mut self) -> bool {
+        self.dropped += 1;
+        self.dropped == 1
+    }
+
+    pub(super) fn count_negotiation(&mut self) {
+        self.negotiations += 1;
+    }
+
+    /// Copies what the state says; returns whether the model is another one.
+    pub(super) fn update(&mut self, state: &State) -> bool {
+        let (model, weights) = (state.model().name(), state.model().origin());
+        let changed = (self.model.as_str(), self.weights.as_str()) != (model, weights);
+        model.clone_into(&mut self.model);
+        weights.clone_into(&mut self.weights);
+        let upscaler = state.upscaler.as_ref();
+        self.native_scales = upscaler.map_or(Vec::new(), |u| u.native_scales().to_vec());
+        self.resampled = upscaler.is_some_and(Upscaler::resamples);
+        self.tiles = upscaler.map_or(0, |u| u.tiles() as u64);
+        if let Some(upscaler) = upscaler {
+            upscaler.device().name().clone_into(&mut self.device);
+            self.precision = upscaler.precision();
+        }
+        changed
+    }
+
+    pub(super) fn structure(&self) -> gst::Structure {
+        let ms = |d: Duration| d.as_secs_f64() * 1e3;
+        let average = match self.processed {
+            0 => 0.0,
+            n => ms(self.total) / n as f64,
+        };
+        let native = self.native_scales.iter().map(Scale::to_string);
+        let memory = match self.zero_copy {
+            true => "CUDAMemory",
+            false => "system",
+        };
+        gst::Structure::builder("srfilter-stats")
+            .field("processed", self.processed)
+            .field("dropped", self.dropped)
+            .field("average-ms", average)
+            .field("last-ms", ms(self.last))
+            .field("active-model", &self.model)
+            .field("weights", &self.weights)
+            .field("native-scale", native.collect::<Vec<_>>().join(" x "))
+            .field("resampled", self.resampled)
+            .field("device", &self.device)
+            .field("precision", self.precision.to_string())
+            .field("memory", memory)
+            .field("pipelined", self.pipelined)
+            // The old name of `pipelined`.
+            .field("overlap", self.pipelined)
+            .field("tiles", self.tiles)
+            .field("negotiations", self.negotiations)
+            .build()
+    }
+}
