@@ -6,10 +6,10 @@ use srfilter::Scale;
 /// Largest width and height, in pixels.
 pub(super) const MAX_SIDE: i32 = srfilter::engine::MAX_SIDE as i32;
 
-/// The factor that is used where `scale=0/1` finds no size to take it from.
+/// The factor if `scale=0/1` finds no size to derive it from.
 const DEFAULT_FACTOR: Scale = Scale::whole(2);
 
-/// What the property `scale` asks for.
+/// The value of the property `scale`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TargetScale {
     /// The size that downstream asks for.
@@ -36,7 +36,7 @@ impl TargetScale {
         }
     }
 
-    /// The factor that is aimed at where nothing else is known.
+    /// The factor for sizes that are not fixed.
     fn factor_or_default(self) -> Scale {
         match self {
             Self::Downstream => DEFAULT_FACTOR,
@@ -44,7 +44,7 @@ impl TargetScale {
         }
     }
 
-    /// The factor that the network is to enlarge by between two sizes.
+    /// The network's factor between two sizes.
     pub(super) fn between(self, from: (u32, u32), to: (u32, u32)) -> Scale {
         match self {
             Self::Factor(scale) => scale,
@@ -173,7 +173,7 @@ pub(super) fn transform(
     result
 }
 
-/// Takes away what lies in a GPU's memory.
+/// Removes caps of frames in GPU memory.
 pub(super) fn keep_on_host(caps: &mut gst::Caps) {
     let host = |features: &gst::CapsFeaturesRef| !features.contains(CUDA);
     *caps = caps

@@ -1,14 +1,21 @@
 //! Frames in a GPU's memory: `memory:CUDAMemory`, by GStreamer's libgstcuda,
 //! which is found at run time.
 //!
-//! The pipeline is offered the context of CUDA that the library computes in.
-//! Frames of that context go from one kernel to the next; those of another one,
-//! where some element brought its own, are mapped into the host's memory.
+//! The element shares the CUDA context that the library computes in with the
+//! pipeline. Frames of that context stay on the GPU; frames of another context,
+//! which some other element created, are mapped into host memory.
 //!
-//! libgstcuda is called by the functions that releases from 1.22 on have alike.
-//! From 1.24 on memory comes with a stream, which is waited for.
+//! Only functions whose signatures are the same in all releases from 1.22 on are
+//! called. From 1.24 on memory has a stream, which is synchronized first.
+//!
+//! Invariants that the `SAFETY` comments refer to:
+//!
+//! * **Headers**: the types of [`Functions`] are those of the headers of libgstcuda.
+//! * **Layout**: a `GstCudaMemory` begins as [`CudaMemory`] does.
+//! * **Live context**: `CudaContext::context` owns a reference to a `GstCudaContext`,
+//!   which exists only after `gst_cuda_load_library` succeeded.
 
-use glib::translate::{FromGlibPtrFull, ToGlibPtr};
+use glib::translate::{FromGlibPtrFull, IntoGlib, ToGlibPtr};
 use gst::glib;
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
@@ -16,7 +23,7 @@ use libloading::os::unix::Library;
 use srfilter::engine::{ComputeDevice, DevicePlane, Upscaler};
 use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, offset_of};
 use std::ptr::NonNull;
 use std::sync::LazyLock;
 
@@ -30,7 +37,7 @@ const LIBRARY: &str = "libgstcuda-1.0.so.0";
 /// `GST_MAP_CUDA`: maps to an address of the GPU instead of one of the host.
 const MAP_CUDA: gst::ffi::GstMapFlags = gst::ffi::GST_MAP_FLAG_LAST << 1;
 
-/// Formats that the pools of libgstcuda 1.22 make, and later ones, too.
+/// Formats that the pools of libgstcuda support from 1.22 on.
 const POOLED: [VideoFormat; 15] = [
     VideoFormat::Nv12,
     VideoFormat::I420,
@@ -67,17 +74,32 @@ struct Functions {
     memory_sync: Option<unsafe extern "C" fn(*mut gst::ffi::GstMemory)>,
 }
 
-/// How a `GstCudaMemory` begins, in every release so far.
+/// The first fields of a `GstCudaMemory`, public since 1.22: `GstMemory mem`,
+/// then `GstCudaContext *context`. libgstcuda tells no size of it.
 #[repr(C)]
 struct CudaMemory {
     memory: gst::ffi::GstMemory,
     context: *mut gst::ffi::GstObject,
 }
 
+const _: () = {
+    assert!(offset_of!(CudaMemory, memory) == 0);
+    assert!(offset_of!(CudaMemory, context) == size_of::<gst::ffi::GstMemory>());
+};
+
+/// The sizes in C on 64-bit targets: a `GstMiniObject` of 64 bytes, and a
+/// `GstMemory` that adds two pointers and four `gsize`.
+#[cfg(target_pointer_width = "64")]
+const _: () = {
+    assert!(size_of::<gst::ffi::GstMiniObject>() == 64);
+    assert!(size_of::<gst::ffi::GstMemory>() == 112);
+    assert!(offset_of!(CudaMemory, context) == 112);
+};
+
 static FUNCTIONS: LazyLock<Option<Functions>> = LazyLock::new(|| {
-    // SAFETY: a library of GStreamer's does nothing unusual on loading.
+    // SAFETY: the constructors of libgstcuda have no preconditions.
     let library = unsafe { Library::new(LIBRARY) }.ok()?;
-    // SAFETY: these are the functions' types, by the library's headers.
+    // SAFETY: Headers; the library is never unloaded (see below).
     let functions = unsafe {
         Functions {
             load_library: *library.get(b"gst_cuda_load_library\0").ok()?,
@@ -94,12 +116,12 @@ static FUNCTIONS: LazyLock<Option<Functions>> = LazyLock::new(|| {
                 .map(|found| *found),
         }
     };
-    // It registers types, which must not go away.
+    // It registers types, whose code must stay loaded.
     std::mem::forget(library);
     Some(functions)
 });
 
-/// The formats of frames in a GPU's memory; none where libgstcuda is not there.
+/// The formats of frames in GPU memory; none without libgstcuda.
 pub(super) fn formats() -> Vec<VideoFormat> {
     let served = |format: &VideoFormat| POOLED.contains(format);
     match *FUNCTIONS {
@@ -108,18 +130,18 @@ pub(super) fn formats() -> Vec<VideoFormat> {
     }
 }
 
-/// Of memory of the host that the GPU copies from and to; `None` for the CPU.
+/// Allocates pinned host memory; `None` for the CPU.
 pub(super) fn allocator(device: &ComputeDevice) -> Option<gst::Allocator> {
     super::host_memory::HostAllocator::of(device)
 }
 
-/// Whether caps mean frames in a GPU's memory.
+/// Whether frames of these caps lie in GPU memory.
 pub(super) fn is_cuda(caps: &gst::CapsRef) -> bool {
     caps.features(0)
         .is_some_and(|features| features.contains(CUDA))
 }
 
-/// The library's context of CUDA, as GStreamer knows it.
+/// The CUDA context that the library computes in, as a `GstCudaContext`.
 pub(super) struct CudaContext {
     functions: &'static Functions,
     /// The `GstCudaContext`.
@@ -128,9 +150,9 @@ pub(super) struct CudaContext {
     handle: NonNull<c_void>,
 }
 
-// SAFETY: the handle is a name that is only compared.
+// SAFETY: `handle` is compared and never dereferenced, and a `gst::Object` is Send.
 unsafe impl Send for CudaContext {}
-// SAFETY: as above; objects of GStreamer may be shared.
+// SAFETY: `handle` is compared and never dereferenced, and a `gst::Object` is Sync.
 unsafe impl Sync for CudaContext {}
 
 impl CudaContext {
@@ -140,12 +162,12 @@ impl CudaContext {
         let functions = FUNCTIONS.as_ref()?;
         let (ordinal, handle) = device.context()?;
         let handle = NonNull::new(handle)?;
-        // SAFETY: needs nothing.
+        // SAFETY: Headers; the function has no preconditions.
         if unsafe { (functions.load_library)() } == glib::ffi::GFALSE {
             return None;
         }
-        // SAFETY: needs the library loaded, which it is; the context is one
-        // that lives as long as the process; what comes back is owned or null.
+        // SAFETY: Headers; CUDA was loaded above, the wrapped primary context lives
+        // as long as the process, and the result is an owned reference or null.
         let context = unsafe {
             (functions.memory_init_once)();
             let context = (functions.context_new_wrapped)(handle.as_ptr(), ordinal as c_int);
@@ -158,22 +180,22 @@ impl CudaContext {
         })
     }
 
-    /// Whether it is that device's context.
+    /// Whether this is the context of a device.
     pub(super) fn serves(&self, device: &ComputeDevice) -> bool {
         device
             .context()
             .is_some_and(|(_, handle)| handle == self.handle.as_ptr())
     }
 
-    /// What elements hand to each other.
+    /// The `GstContext` that elements exchange.
     pub(super) fn to_context(&self) -> gst::Context {
-        // SAFETY: takes the context it is given, and returns one that is owned.
+        // SAFETY: Headers and Live context; the result is an owned reference.
         unsafe { gst::Context::from_glib_full((self.functions.new_context)(self.context.as_ptr())) }
     }
 
-    /// Answers a query for the context; whether it was one.
+    /// Answers a query for the context; returns whether it was one.
     pub(super) fn answer(&self, element: &gst::Element, query: &mut gst::QueryRef) -> bool {
-        // SAFETY: element, query and context live during the call.
+        // SAFETY: Headers and Live context; element and query are borrowed for the call.
         let answered = unsafe {
             (self.functions.handle_context_query)(
                 element.to_glib_none().0,
@@ -184,24 +206,24 @@ impl CudaContext {
         answered != glib::ffi::GFALSE
     }
 
-    /// A pool of so many buffers, at least and at most, and the bytes of one.
+    /// A pool with a minimum and a maximum of buffers, and the bytes of a buffer.
     pub(super) fn pool(
         &self,
         caps: &gst::Caps,
         (least, most): (u32, u32),
     ) -> Result<(gst::BufferPool, u32), gst::LoggableError> {
-        let problem = |what| gst::loggable_error!(CAT, "The pool of the GPU's memory {what}");
+        let problem = |what| gst::loggable_error!(CAT, "The pool of GPU memory {what}");
         let info = VideoInfo::from_caps(caps)?;
-        // SAFETY: takes the context it is given, and returns a pool that is owned, or null.
+        // SAFETY: Headers and Live context; the result is an owned reference or null.
         let pool: Option<gst::BufferPool> =
             unsafe { Option::from_glib_full((self.functions.pool_new)(self.context.as_ptr())) };
-        let pool = pool.ok_or_else(|| problem("cannot be made"))?;
+        let pool = pool.ok_or_else(|| problem("cannot be created"))?;
         let mut config = pool.config();
         config.set_params(Some(caps), info.size() as u32, least, most);
         config.add_option(gst_video::BUFFER_POOL_OPTION_VIDEO_META.as_ref());
         pool.set_config(config)
             .map_err(|_| problem("cannot be configured"))?;
-        // Rows are longer there.
+        // The pool pads rows.
         let size = pool
             .config()
             .params()
@@ -213,19 +235,30 @@ impl CudaContext {
     fn owns(&self, buffer: &gst::BufferRef) -> bool {
         let ours = |memory: &gst::MemoryRef| {
             let memory = memory.as_mut_ptr();
-            // SAFETY: memory that is CUDA's begins as `CudaMemory` does, with
-            // a context that it holds.
-            unsafe {
-                (self.functions.is_cuda_memory)(memory) != glib::ffi::GFALSE
-                    && (self.functions.context_get_handle)((*memory.cast::<CudaMemory>()).context)
-                        == self.handle.as_ptr()
+            // SAFETY: Headers; the buffer keeps the memory alive.
+            if unsafe { (self.functions.is_cuda_memory)(memory) } == glib::ffi::GFALSE {
+                return false;
             }
+            // SAFETY: Layout; it is CUDA memory, as was checked above.
+            let context = unsafe { (*memory.cast::<CudaMemory>()).context };
+            // SAFETY: Layout; the memory owns a reference to its context. Its class
+            // is checked before it is used as a `GstCudaContext`.
+            let is_context = !context.is_null()
+                && unsafe {
+                    glib::gobject_ffi::g_type_check_instance_is_a(
+                        context.cast(),
+                        self.context.type_().into_glib(),
+                    )
+                } != glib::ffi::GFALSE;
+            // SAFETY: Headers; `context` is a `GstCudaContext`, as was checked above.
+            is_context
+                && unsafe { (self.functions.context_get_handle)(context) } == self.handle.as_ptr()
         };
         buffer.n_memory() > 0 && buffer.iter_memories().all(ours)
     }
 
-    /// Enlarges a frame where it is. Returns whether that was done: not for
-    /// frames of another context, nor where the upscaler computes elsewhere.
+    /// Upscales a frame in GPU memory. Returns `false`, and does nothing, for
+    /// frames of another context and if the upscaler computes elsewhere.
     pub(super) fn process(
         &self,
         upscaler: &mut Upscaler,
@@ -237,47 +270,47 @@ impl CudaContext {
         }
         if let Some(sync) = self.functions.memory_sync {
             for memory in input.iter_memories().chain(output.iter_memories()) {
-                // SAFETY: it is CUDA's memory.
+                // SAFETY: Headers; `owns` found only CUDA memory in both buffers.
                 unsafe { sync(memory.as_mut_ptr()) };
             }
         }
         let flags = gst::ffi::GST_MAP_READ | MAP_CUDA;
-        // SAFETY: to read, and the buffer is borrowed for as long.
+        // SAFETY: the flags only read, and `input` is borrowed longer than the map lives.
         let Some(input) = (unsafe { Mapped::new(input.as_mut_ptr(), in_info, flags) }) else {
             return Ok(false);
         };
         let flags = gst::ffi::GST_MAP_WRITE | MAP_CUDA;
-        // SAFETY: to write, and the buffer is borrowed mutably for as long.
+        // SAFETY: the flags write, and `output` is borrowed mutably longer than the map lives.
         let Some(output) = (unsafe { Mapped::new(output.as_mut_ptr(), out_info, flags) }) else {
             return Ok(false);
         };
-        // SAFETY: these are frames of the caps that the upscaler was made for,
-        // mapped to addresses of the context that it computes in.
+        // SAFETY: both frames have the negotiated caps, which the upscaler was built
+        // for, and are mapped to addresses of the context that it computes in.
         unsafe { upscaler.process_device_frame(&input.planes(), &output.planes()) }
     }
 }
 
-/// A frame mapped to addresses of the GPU.
+/// A frame that is mapped to GPU addresses.
 struct Mapped<'a> {
     frame: gst_video::ffi::GstVideoFrame,
     buffer: PhantomData<&'a gst::BufferRef>,
 }
 
 impl Mapped<'_> {
-    /// Maps a frame of those caps; `None` where that fails.
+    /// Maps a frame of these caps; `None` if that fails.
     ///
     /// # Safety
     ///
-    /// The buffer lives as long as what is returned, and may be written where
-    /// the flags say so.
+    /// The buffer must outlive the result, and must be writable if the flags say
+    /// so.
     unsafe fn new(
         buffer: *mut gst::ffi::GstBuffer,
         info: &VideoInfo,
         flags: gst::ffi::GstMapFlags,
     ) -> Option<Self> {
         let mut frame = MaybeUninit::uninit();
-        // SAFETY: the frame is written where the call succeeds; the buffer is
-        // there, by the caller's word, and not referenced once more.
+        // SAFETY: the buffer is valid by the contract of this function; the frame
+        // is initialised if the call succeeds, and holds no reference (`NO_REF`).
         unsafe {
             let mapped = gst_video::ffi::gst_video_frame_map(
                 frame.as_mut_ptr(),
@@ -293,7 +326,7 @@ impl Mapped<'_> {
     }
 
     fn planes(&self) -> Vec<DevicePlane> {
-        // SAFETY: formats of the table are described for as long as the process runs.
+        // SAFETY: `finfo` of a mapped frame points to a static table of GStreamer.
         let count = unsafe { (*self.frame.info.finfo).n_planes } as usize;
         let planes = self.frame.data.iter().zip(&self.frame.info.stride);
         planes
@@ -308,7 +341,7 @@ impl Mapped<'_> {
 
 impl Drop for Mapped<'_> {
     fn drop(&mut self) {
-        // SAFETY: it is mapped.
+        // SAFETY: `new` mapped the frame, and only `drop` unmaps it.
         unsafe { gst_video::ffi::gst_video_frame_unmap(&mut self.frame) };
     }
 }

@@ -1,5 +1,5 @@
-//! Memory of the host that a GPU copies from and to by itself, for the elements
-//! around: frames in it are not copied by the CPU.
+//! Pinned host memory for neighbouring elements: a GPU copies frames in it
+//! directly, without the CPU.
 
 use gst::glib;
 use gst::prelude::*;
@@ -7,19 +7,19 @@ use gst::subclass::prelude::*;
 use srfilter::engine::ComputeDevice;
 
 glib::wrapper! {
-    /// Allocates it; usual memory where there is none left.
+    /// Allocates pinned memory, and pageable memory if there is none left.
     pub struct HostAllocator(ObjectSubclass<imp::HostAllocator>)
         @extends gst::Allocator, gst::Object;
 }
 
 impl HostAllocator {
-    /// Of a GPU; `None` for the CPU.
+    /// The allocator of a GPU; `None` for the CPU.
     pub(super) fn of(device: &ComputeDevice) -> Option<gst::Allocator> {
         if device.candle_device().is_cpu() {
             return None;
         }
         let allocator: Self = glib::Object::new();
-        // It is set this once.
+        // Set only here: cannot fail.
         let _ = allocator.imp().device.set(device.clone());
         Some(allocator.upcast())
     }

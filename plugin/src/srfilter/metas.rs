@@ -1,15 +1,15 @@
-//! Metadata that speaks of positions in the picture.
+//! Metadata that refers to positions in the frame.
 
 use gst_video::VideoInfo;
 use gst_video::video_meta::{VideoMetaTransformScale, VideoOverlayCompositionMeta, tags};
 use gst_video::{VideoOverlayComposition, VideoOverlayRectangle};
 
-/// What became of a piece of metadata.
+/// The result for one item of metadata.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// It was put on the output buffer here, or cannot be.
+    /// It is on the output buffer, or cannot be scaled and is dropped.
     Done,
-    /// It says nothing about sizes: the base class decides.
+    /// It does not depend on sizes: the base class decides.
     Inherited,
 }
 

@@ -1,9 +1,9 @@
-//! Builds without CUDA have no frames in a GPU's memory.
+//! The stand-in for `cuda.rs` in builds without CUDA.
 
 use gst_video::VideoInfo;
 use srfilter::engine::{ComputeDevice, Upscaler};
 
-/// There is none.
+/// Never exists.
 pub(super) enum CudaContext {}
 
 /// Nothing to add to the pad templates.
@@ -11,12 +11,12 @@ pub(super) fn formats() -> Vec<gst_video::VideoFormat> {
     Vec::new()
 }
 
-/// No GPU copies from or to anything.
+/// There is no GPU to pin memory for.
 pub(super) fn allocator(_: &ComputeDevice) -> Option<gst::Allocator> {
     None
 }
 
-/// Whether caps mean frames in a GPU's memory.
+/// Whether frames of these caps lie in GPU memory.
 pub(super) fn is_cuda(_: &gst::CapsRef) -> bool {
     false
 }
