@@ -20,20 +20,22 @@ pub fn rate(train: &Train, at: Position) -> f64 {
     if at.step < at.warmup {
         return train.lr * (at.step + 1) as f64 / (at.warmup + 1) as f64;
     }
-    let lowest = train.min_lr.min(train.lr);
-    let dropped = |times: u64| (train.lr * libm::pow(train.lr_gamma(), times as f64)).max(lowest);
-    match train.schedule {
-        Schedule::Constant => train.lr,
-        Schedule::Cosine => {
+    let min_lr = train.schedule.min_lr();
+    let gamma = train.schedule.gamma().unwrap_or(1.0);
+    let dropped =
+        |times: u64| (train.lr * libm::pow(gamma, times as f64)).max(min_lr.min(train.lr));
+    match &train.schedule {
+        Schedule::Constant { .. } => train.lr,
+        Schedule::Cosine { .. } => {
             let share = 0.5 * (1.0 + libm::cos(std::f64::consts::PI * at.progress));
-            train.min_lr + (train.lr - train.min_lr) * share
+            min_lr + (train.lr - min_lr) * share
         }
-        Schedule::Step => dropped(at.step / train.lr_drop_every.unwrap_or(u64::MAX)),
-        Schedule::Milestones => {
-            let passed = train.milestones.iter().filter(|&&step| step <= at.step);
+        Schedule::Step { lr_drop_every, .. } => dropped(at.step / lr_drop_every),
+        Schedule::Milestones { milestones, .. } => {
+            let passed = milestones.iter().filter(|&&step| step <= at.step);
             dropped(passed.count() as u64)
         }
-        Schedule::Plateau => dropped(at.drops),
+        Schedule::Plateau { .. } => dropped(at.drops),
     }
 }
 
@@ -60,7 +62,8 @@ impl Course {
         }
         self.stale += 1;
         self.waited += 1;
-        if train.schedule == Schedule::Plateau && self.waited > train.lr_patience() {
+        let patience = train.schedule.patience();
+        if patience.is_some_and(|patience| self.waited > patience) {
             self.drops += 1;
             self.waited = 0;
         }
@@ -82,7 +85,7 @@ mod tests {
 
     fn train(change: impl Fn(&mut Train)) -> Train {
         let mut train = Recipe::resolve(None, &Overrides::default()).unwrap().train;
-        (train.lr, train.min_lr, train.lr_gamma) = (1.0, 0.01, Some(0.5));
+        train.lr = 1.0;
         change(&mut train);
         train
     }
@@ -99,17 +102,25 @@ mod tests {
 
     #[test]
     fn courses_by_hand() {
-        let constant = train(|t| t.schedule = Schedule::Constant);
+        let (min_lr, lr_gamma) = (0.01, Some(0.5));
+        let train = |schedule: Schedule| train(|t| t.schedule = schedule.clone());
+        let constant = train(Schedule::Constant { min_lr });
         assert_eq!(rates(&constant, &[0, 3, 4, 99]), [0.2, 0.8, 1.0, 1.0]);
-        let cosine = train(|t| t.schedule = Schedule::Cosine);
+        let cosine = train(Schedule::Cosine { min_lr });
         for (got, by_hand) in rates(&cosine, &[50, 100]).iter().zip([0.505, 0.01]) {
             assert!((got - by_hand).abs() < 1e-12, "{got} {by_hand}");
         }
-        let step = train(|t| (t.schedule, t.lr_drop_every) = (Schedule::Step, Some(10)));
+        let step = train(Schedule::Step {
+            min_lr,
+            lr_gamma,
+            lr_drop_every: 10,
+        });
         let by_hand = [1.0, 0.5, 0.5, 0.25, 0.01];
         assert_eq!(rates(&step, &[9, 10, 19, 20, 90]), by_hand);
-        let milestones = train(|t| {
-            (t.schedule, t.milestones) = (Schedule::Milestones, vec![10, 12, 50]);
+        let milestones = train(Schedule::Milestones {
+            min_lr,
+            lr_gamma,
+            milestones: vec![10, 12, 50],
         });
         let by_hand = [1.0, 0.5, 0.25, 0.125];
         assert_eq!(rates(&milestones, &[9, 11, 49, 50]), by_hand);
@@ -118,7 +129,13 @@ mod tests {
     /// As PyTorch's `ReduceLROnPlateau` with `patience=1` and no threshold.
     #[test]
     fn a_plateau_drops_after_more_than_its_patience() {
-        let plateau = train(|t| (t.schedule, t.lr_patience) = (Schedule::Plateau, Some(1)));
+        let plateau = train(|t| {
+            t.schedule = Schedule::Plateau {
+                min_lr: 0.01,
+                lr_gamma: Some(0.5),
+                lr_patience: Some(1),
+            }
+        });
         let mut course = Course::default();
         let gains = [0.1, 0.1, 0.05, 0.05, 0.05, 0.2, 0.1, 0.3, 0.1, 0.1];
         let drops = gains.map(|gain| {

@@ -2,7 +2,8 @@
 
 use super::Recipe;
 use super::data::Degradation;
-use super::train::{Optimizer, PerStep, Schedule};
+use super::schedule::Schedule;
+use super::train::{Optimizer, PerStep};
 use anyhow::{Result, bail, ensure};
 use srfilter::Scale;
 use srfilter::models::{Channels, Scales, Upsampling};
@@ -40,7 +41,13 @@ impl Recipe {
             ("clip_norm", train.clip_norm.unwrap_or(1.0)),
             ("whiten", train.whiten.unwrap_or(1.0)),
             ("clip_value", train.clip_value.unwrap_or(1.0)),
-            ("lr_drop_every", train.lr_drop_every.unwrap_or(1) as f64),
+            (
+                "lr_drop_every",
+                match train.schedule {
+                    Schedule::Step { lr_drop_every, .. } => lr_drop_every as f64,
+                    _ => 1.0,
+                },
+            ),
             (
                 "early_stop_patience",
                 train.early_stop_patience.unwrap_or(1) as f64,
@@ -63,7 +70,7 @@ impl Recipe {
         let not_negative = [
             ("validation", data.validation),
             ("weight_decay", train.weight_decay),
-            ("min_lr", train.min_lr),
+            ("min_lr", train.schedule.min_lr()),
             ("loss_weight", train.loss_weight.unwrap_or(1.0)),
         ];
         for (name, value) in not_negative {
@@ -86,7 +93,7 @@ impl Recipe {
             ("betas", beta1),
             ("betas", beta2),
             ("momentum", train.momentum()),
-            ("lr_gamma", train.lr_gamma()),
+            ("lr_gamma", train.schedule.gamma().unwrap_or(0.0)),
             ("ema", train.ema.unwrap_or(0.0)),
         ];
         for (name, value) in below_one {
@@ -101,35 +108,15 @@ impl Recipe {
             data.patch
         );
         self.check_length()?;
+        self.check_optimizer()?;
         self.check_schedule()?;
         self.check_added_losses()?;
         self.check_degradation()?;
         self.check_scales()
     }
 
-    /// Sees to it that what belongs to a schedule or an optimiser comes with it.
-    fn check_schedule(&self) -> Result<()> {
+    fn check_optimizer(&self) -> Result<()> {
         let train = &self.train;
-        let (step, milestones, plateau) = (Schedule::Step, Schedule::Milestones, Schedule::Plateau);
-        let falls = [step, milestones, plateau];
-        let is = |schedule: Schedule| train.schedule == schedule;
-        let belongs = [
-            (
-                "lr_gamma",
-                train.lr_gamma.is_some(),
-                falls.contains(&train.schedule),
-            ),
-            ("lr_drop_every", train.lr_drop_every.is_some(), is(step)),
-            ("milestones", !train.milestones.is_empty(), is(milestones)),
-            ("lr_patience", train.lr_patience.is_some(), is(plateau)),
-        ];
-        for (name, given, used) in belongs {
-            ensure!(
-                !given || used,
-                "{name} has no meaning with schedule {:?}: leave it out, or take another schedule",
-                train.schedule
-            );
-        }
         ensure!(
             train.momentum.is_none() || train.optimizer == Optimizer::Sgd,
             "momentum belongs to the optimizer sgd; Adam has betas"
@@ -143,18 +130,20 @@ impl Recipe {
             "whiten goes with the optimizers adam and adamw, without clip_value, and with \
              weight_decay only in adamw"
         );
+        Ok(())
+    }
+
+    fn check_schedule(&self) -> Result<()> {
+        let train = &self.train;
+        if let Schedule::Milestones { milestones, .. } = &train.schedule {
+            ensure!(
+                milestones.is_sorted_by(|a, b| a < b) && !milestones.is_empty(),
+                "the schedule milestones needs the key milestones, an ascending list of steps"
+            );
+        }
+        let plateau = matches!(train.schedule, Schedule::Plateau { .. });
         ensure!(
-            !is(step) || train.lr_drop_every.is_some(),
-            "the schedule step needs lr_drop_every, the steps between drops"
-        );
-        ensure!(
-            !is(milestones)
-                || train.milestones.is_sorted_by(|a, b| a < b) && !train.milestones.is_empty(),
-            "the schedule milestones needs the key milestones, an ascending list of steps"
-        );
-        let judges = is(plateau) || train.early_stop_patience.is_some();
-        ensure!(
-            !judges || self.data.validation > 0.0,
+            !plateau && train.early_stop_patience.is_none() || self.data.validation > 0.0,
             "the schedule plateau and early_stop_patience go by validation: hold pictures back \
              (validation above 0)"
         );
@@ -312,6 +301,13 @@ mod tests {
     #[test]
     fn names_what_is_wrong() {
         for (text, expected) in [
+            ("[train]\nlr = 'high'", "train.lr"),
+            ("[train]\nmin_lr = 'high'", "high"),
+            (
+                "[train]\nschedule = 'step'\nlr_drop_every = 0",
+                "lr_drop_every must be",
+            ),
+            ("[train]\nschedule = 'cosines'", "cosines"),
             ("[train]\nlearning_rate = 1", "learning_rate"),
             ("[nodel]\n", "nodel"),
             ("[model]\nname = 'srgna'", "srgna"),

@@ -4,7 +4,8 @@ use super::data::{Data, Degradation};
 use super::losses::Loss;
 use super::merge::merge;
 use super::model::{Model, architecture};
-use super::train::{All, Optimizer, PerStep, Schedule, Train};
+use super::schedule::Schedule;
+use super::train::{All, Optimizer, PerStep, Train};
 use anyhow::Result;
 use srfilter::Scale;
 use srfilter::models::{self, Channels, Scales, Upsampling};
@@ -60,13 +61,15 @@ fn default_sections(name: &str, config: &Table, drawn: bool) -> Result<(Model, D
         _ => Vec::new(),
     };
     let small = matches!(architecture.upsampling(scales[0]), Upsampling::Post(_));
+    let cosine = |lr: f64| Schedule::Cosine { min_lr: lr / 100.0 };
+    let constant = |lr: f64| Schedule::Constant { min_lr: lr / 100.0 };
     let (patch, degradation, lr, schedule) = match (luma, small) {
-        (true, false) => (48, Degradation::Matlab, 3e-4, Schedule::Cosine),
-        (true, true) => (32, Degradation::Matlab, 1e-3, Schedule::Cosine),
+        (true, false) => (48, Degradation::Matlab, 3e-4, cosine(3e-4)),
+        (true, true) => (32, Degradation::Matlab, 1e-3, cosine(1e-3)),
         // As the published SRResNet was trained at x4.
-        (false, true) => (24, Degradation::Pillow, 1e-4, Schedule::Constant),
+        (false, true) => (24, Degradation::Pillow, 1e-4, constant(1e-4)),
         // As the published HyperSRCNN was trained.
-        (false, false) => (96, Degradation::Pillow, 1e-4, Schedule::Constant),
+        (false, false) => (96, Degradation::Pillow, 1e-4, constant(1e-4)),
     };
     let (batch_size, patch) = if drawn { DRAWN_BATCH } else { (16, patch) };
     let model = Model {
@@ -98,11 +101,6 @@ fn default_sections(name: &str, config: &Table, drawn: bool) -> Result<(Model, D
         momentum: None,
         lr,
         schedule,
-        min_lr: lr / 100.0,
-        lr_gamma: None,
-        lr_drop_every: None,
-        milestones: Vec::new(),
-        lr_patience: None,
         // A hypernetwork moves all of a layer's weights together: without
         // a slow start its ReLUs die, and what is left is bicubic.
         warmup: if drawn { 50 } else { 500 },

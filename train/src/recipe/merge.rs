@@ -120,7 +120,7 @@ pub(super) fn with_earlier_names(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use crate::recipe::tests::resolve;
-    use crate::recipe::{Overrides, Recipe};
+    use crate::recipe::{Overrides, Recipe, Schedule};
     use sha2::{Digest, Sha256};
 
     const EARLIER: &str = "[model]\ninit_partly = true\n[model.makes]\n2 = 'a'\n[train]\n\
@@ -137,7 +137,12 @@ mod tests {
         let recipe = recipe(PRESENT);
         assert_eq!(self::recipe(EARLIER), recipe);
         assert!(!recipe.model.strict_init && recipe.model.fit_from.len() == 1);
-        assert_eq!(recipe.train.milestones, [5, 9]);
+        let schedule = Schedule::Milestones {
+            min_lr: recipe.train.schedule.min_lr(),
+            lr_gamma: Some(0.5),
+            milestones: vec![5, 9],
+        };
+        assert_eq!(recipe.train.schedule, schedule);
         let strict = self::recipe("[model]\ninit_partly = false");
         assert_eq!(strict, self::recipe(""));
         assert!(strict.model.strict_init);
@@ -150,7 +155,7 @@ mod tests {
             .set("train", "lr_gamma", Some(0.25))
             .set("model", "init_partly", Some(false));
         let recipe = resolve(EARLIER, &flags).unwrap();
-        assert_eq!(recipe.train.lr_gamma, Some(0.25));
+        assert_eq!(recipe.train.schedule.gamma(), Some(0.25));
         assert!(recipe.model.strict_init);
     }
 

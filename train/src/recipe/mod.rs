@@ -9,13 +9,15 @@ mod defaults;
 mod losses;
 mod merge;
 mod model;
+mod schedule;
 mod train;
 
 pub use data::{Codec, Data, Degradation, Dir, Video};
 pub use losses::{Adversarial, Discriminating, Distance, Loss, Perceptual};
 pub use merge::Overrides;
 pub use model::Model;
-pub use train::{All, Optimizer, PerStep, Schedule, Train};
+pub use schedule::{Schedule, ScheduleKind};
+pub use train::{All, Optimizer, PerStep, Train};
 
 use anyhow::{Context, Result};
 use defaults::with_defaults;
@@ -61,7 +63,11 @@ impl Recipe {
             rename_keys(&mut given)?;
             rename_keys(&mut overrides)?;
             merge(&mut given, &overrides);
-            let recipe: Self = with_defaults(&given)?.try_into().map_err(one_line)?;
+            let table = with_defaults(&given)?;
+            if let Some(Value::Table(section)) = table.get("train") {
+                train::check_keys(section).map_err(one_line)?;
+            }
+            let recipe: Self = table.try_into().map_err(one_line)?;
             recipe.check()?;
             Ok(recipe)
         };
@@ -196,5 +202,40 @@ mod tests {
             }
         }
         assert!(count >= 5, "{count}");
+    }
+
+    /// Weights files carry the hash of their recipe: it must never change.
+    #[test]
+    fn hashes_of_recipes_stay() {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+        for (path, expected) in [
+            ("compact/recipe", "4a80490436bf73d8"),
+            ("drct/recipe", "9895514235124f1b"),
+            ("drct/x4", "4ddc3f924df77050"),
+            ("espcn-fast/recipe", "0cf7dc57f7d91419"),
+            ("espcn-video/recipe", "a34f333d382b21ff"),
+            ("espcn/recipe", "02d7cd08ba77c796"),
+            ("fsrcnn/recipe", "5581de0e528f28c7"),
+            ("hdsrnet/recipe", "e16a72f9786fee37"),
+            ("hypersrcnn-rgb/recipe", "d79056ddf6194b7c"),
+            ("hypersrcnn/1-joint", "4b36f99c3226010a"),
+            ("hypersrcnn/2-per-scale", "7e0e6dc529f0b60a"),
+            ("hypersrcnn/3-fit", "b57998708db208fe"),
+            ("lapan/recipe", "387042115f20c711"),
+            ("realdrct-gan/recipe", "dbc46119b3111c69"),
+            ("realdrct-mse/recipe", "fcaafbbf3e282f20"),
+            ("srcnn-rgb/recipe", "1552a06f79f5ede7"),
+            ("srcnn/x2", "9c83b50fc0c9f120"),
+            ("srcnn/x3", "74b485536e37e2da"),
+            ("srcnn/x4", "54542a67276356e2"),
+            ("srgan/recipe", "e0d0ea5fe099dd17"),
+            ("srgan/squeezenet", "361d61cc6c76a546"),
+            ("srresnet/recipe", "64766de1567e3a5a"),
+        ] {
+            let path = models.join(path).with_extension("toml");
+            let recipe = Recipe::resolve(Some(&path), &Overrides::default()).unwrap();
+            let hash = recipe.sha256().unwrap();
+            assert_eq!(&hash[..16], expected, "{}", path.display());
+        }
     }
 }

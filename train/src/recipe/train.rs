@@ -1,22 +1,64 @@
 //! The section `[train]`: the optimisation.
 
 use super::losses::Loss;
+use super::schedule::Schedule;
+use serde::de::Error;
 use serde::{Deserialize, Serialize};
 use srfilter::Scale;
 use std::collections::BTreeMap;
+use toml::Table;
 
 /// Momentum where none is given.
 const MOMENTUM: f64 = 0.9;
 
-/// Factor of the learning rate at a drop where none is given.
-const LR_GAMMA: f64 = 0.1;
+/// All keys of the section: serde cannot refuse unknown ones beside a flattened
+/// field.
+const KEYS: [&str; 33] = [
+    "scales",
+    "scale_weights",
+    "scales_per_step",
+    "steps",
+    "epochs",
+    "steps_per_epoch",
+    "minutes",
+    "batch_size",
+    "optimizer",
+    "momentum",
+    "lr",
+    "schedule",
+    "min_lr",
+    "lr_gamma",
+    "lr_drop_every",
+    "milestones",
+    "lr_patience",
+    "warmup",
+    "betas",
+    "eps",
+    "weight_decay",
+    "clip_norm",
+    "clip_value",
+    "whiten",
+    "ema",
+    "early_stop_patience",
+    "loss",
+    "loss_weight",
+    "seed",
+    "validate_scales",
+    "validate_every",
+    "checkpoint_every",
+    "lr_factors",
+];
 
-/// Patience of the schedule `plateau` where none is given.
-const LR_PATIENCE: u64 = 5;
+/// Refuses keys that the section does not have.
+pub(super) fn check_keys(section: &Table) -> Result<(), toml::de::Error> {
+    match section.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        Some(key) => Err(Error::unknown_field(key, &KEYS)),
+        None => Ok(()),
+    }
+}
 
 /// The optimisation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Train {
     /// Scales that are trained.
     pub scales: Vec<Scale>,
@@ -48,24 +90,9 @@ pub struct Train {
     pub momentum: Option<f64>,
     /// Highest learning rate.
     pub lr: f64,
-    /// How the learning rate falls.
+    /// How the learning rate falls: `schedule` and its keys.
+    #[serde(flatten)]
     pub schedule: Schedule,
-    /// Lowest learning rate of a schedule that falls.
-    pub min_lr: f64,
-    /// What the learning rate is multiplied by when it drops (schedules
-    /// `step`, `milestones`, `plateau`); a tenth if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lr_gamma: Option<f64>,
-    /// Steps between drops of the schedule `step`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lr_drop_every: Option<u64>,
-    /// Steps at which the schedule `milestones` drops, ascending.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub milestones: Vec<u64>,
-    /// Validations without headway that the schedule `plateau` lets pass
-    /// before it drops; 5 if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lr_patience: Option<u64>,
     /// Steps over which the learning rate first rises.
     pub warmup: u64,
     /// Decay rates of Adam's first and second moments.
@@ -117,16 +144,6 @@ impl Train {
     pub fn momentum(&self) -> f64 {
         self.momentum.unwrap_or(MOMENTUM)
     }
-
-    /// What the learning rate is multiplied by when it drops.
-    pub fn lr_gamma(&self) -> f64 {
-        self.lr_gamma.unwrap_or(LR_GAMMA)
-    }
-
-    /// Validations without headway before the schedule `plateau` drops.
-    pub fn lr_patience(&self) -> u64 {
-        self.lr_patience.unwrap_or(LR_PATIENCE)
-    }
 }
 
 /// How many scales share a step.
@@ -159,18 +176,57 @@ pub enum Optimizer {
     Sgd,
 }
 
-/// The course of the learning rate after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Schedule {
-    /// Stays at `lr`.
-    Constant,
-    /// Half a cosine from `lr` to `min_lr`.
-    Cosine,
-    /// Drops every `lr_drop_every` steps.
-    Step,
-    /// Drops at each step of `milestones`.
-    Milestones,
-    /// Drops when more than `lr_patience` validations brought no improvement.
-    Plateau,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::tests::resolve;
+    use crate::recipe::{Overrides, Schedule};
+
+    /// A key that is missing from the list would be refused, and one that no
+    /// field has would be ignored.
+    #[test]
+    fn the_list_of_keys_is_that_of_the_fields() {
+        for key in KEYS {
+            // No field is a date, so that every field refuses one.
+            let error = resolve(
+                &format!("[train]\n{key} = 2020-01-01"),
+                &Overrides::default(),
+            );
+            let error = format!("{:#}", error.unwrap_err());
+            assert!(!error.contains("unknown field"), "{key}: {error}");
+        }
+        let error = resolve("[train]\nlearning_rate = 1", &Overrides::default()).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("unknown field `learning_rate`, expected one of `scales`"));
+    }
+
+    #[test]
+    fn all_fields_are_listed() {
+        let text = "[train]\nsteps = 1\nsteps_per_epoch = 1\noptimizer = 'sgd'\nmomentum = 0.5\n\
+            schedule = 'plateau'\nlr_gamma = 0.5\nlr_patience = 2\nclip_norm = 1\n\
+            clip_value = 1\nema = 0.9\nearly_stop_patience = 3\nvalidate_scales = [2]\n\
+            lr_factors = { a = 0.5 }";
+        let mut train = resolve(text, &Overrides::default()).unwrap().train;
+        (train.epochs, train.minutes, train.whiten) = (Some(1), Some(1.0), Some(0.1));
+        train.loss_weight = Some(0.5);
+        let mut fields = Table::try_from(&train).unwrap();
+        let (min_lr, lr_gamma) = (0.0, None);
+        for schedule in [
+            Schedule::Step {
+                min_lr,
+                lr_gamma,
+                lr_drop_every: 9,
+            },
+            Schedule::Milestones {
+                min_lr,
+                lr_gamma,
+                milestones: vec![4],
+            },
+        ] {
+            fields.extend(Table::try_from(&schedule).unwrap());
+        }
+        let mut keys = KEYS;
+        keys.sort_unstable();
+        assert_eq!(fields.keys().collect::<Vec<_>>(), keys);
+    }
 }
