@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use srfilter::engine::DeviceChoice;
-use srfilter_train::recipe::Overrides;
+use srfilter_train::recipe::{Degradation, Loss, Overrides, ScheduleKind};
 use srfilter_train::run::{self, Options, Outcome};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,7 +64,7 @@ struct Args {
     lr: Option<f64>,
     /// Course of the learning rate
     #[arg(long, value_enum)]
-    schedule: Option<Schedule>,
+    schedule: Option<ScheduleKind>,
     /// Weight decay
     #[arg(long)]
     weight_decay: Option<f64>,
@@ -110,32 +110,6 @@ struct Args {
     /// Where to train: auto, cpu, cuda, cuda:N (CUDA: builds with the feature `cuda`)
     #[arg(long, value_name = "DEVICE", default_value_t)]
     device: DeviceChoice,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Schedule {
-    Constant,
-    Cosine,
-    Plateau,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Loss {
-    Mse,
-    L1,
-    Charbonnier,
-    Dssim,
-    Psnr,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Degradation {
-    Matlab,
-    Pillow,
-    Opencv,
-    #[value(name = "realesrgan")]
-    RealEsrgan,
-    Video,
 }
 
 /// The word of a choice, as recipes spell it.

@@ -1,5 +1,6 @@
 //! The section `[data]`: the pictures and what degrades them.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -90,8 +91,9 @@ impl Codec {
 }
 
 /// What makes the small picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[value(rename_all = "lower")]
 pub enum Degradation {
     /// MATLAB's bicubic `imresize`; the small picture is rounded to 8 bit.
     Matlab,

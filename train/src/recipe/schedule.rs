@@ -1,5 +1,6 @@
 //! The learning-rate schedule: keys of `[train]` that belong together.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// Factor of a drop whose `lr_gamma` is absent.
@@ -92,18 +93,22 @@ impl Schedule {
 }
 
 /// The name of a schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[value(rename_all = "lower")]
 pub enum ScheduleKind {
-    /// [`Schedule::Constant`].
+    /// Stays at the highest learning rate.
     Constant,
-    /// [`Schedule::Cosine`].
+    /// Half a cosine down to min_lr.
     Cosine,
-    /// [`Schedule::Step`].
+    /// Drops every lr_drop_every steps.
+    // The flags cannot state its keys.
+    #[value(skip)]
     Step,
-    /// [`Schedule::Milestones`].
+    /// Drops at the steps of the key milestones.
+    #[value(skip)]
     Milestones,
-    /// [`Schedule::Plateau`].
+    /// Drops when validation stops improving.
     Plateau,
 }
 
