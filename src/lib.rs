@@ -17,7 +17,8 @@
 //! * [`weights`]: safetensors with metadata, files of other projects, the
 //!   built-in set;
 //! * [`engine`]: (model, scale, device) to an [`engine::Upscaler`];
-//! * [`metrics`]: PSNR and SSIM as the field defines them.
+//! * [`metrics`]: PSNR and SSIM as the field defines them;
+//! * [`image_files`], [`atomic_file`]: files of the commands.
 //!
 //! ```
 //! use srfilter::{FrameSpec, Image, Model, Scale, Upscaler};
@@ -35,11 +36,13 @@
 //!
 //! [candle]: https://github.com/huggingface/candle
 
+pub mod atomic_file;
 pub mod chain;
 pub mod cpu_level;
 pub mod engine;
 mod error;
 pub mod frame;
+pub mod image_files;
 pub mod metrics;
 pub mod models;
 pub mod nn;

@@ -3,6 +3,7 @@
 use crate::paths::file_name;
 use crate::pictures;
 use anyhow::{Result, anyhow, bail};
+use srfilter::image_files;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +31,7 @@ pub(crate) fn file_task(input: &Path, output: &Path) -> Result<Task> {
     } else {
         output.to_owned()
     };
-    if !pictures::is_picture(&to) {
+    if !image_files::is_image(&to) {
         let known = pictures::extensions();
         bail!(
             "cannot tell a picture format from the name {}: end it with one of {known}",

@@ -9,7 +9,7 @@ use candle_nn::VarBuilder;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 /// Key and value that mark a file as one of ours.
@@ -409,11 +409,7 @@ fn write_safetensors(
     let views = tensors.iter().map(|(name, tensor)| (name.clone(), tensor));
     let bytes = safetensors::serialize(views, Some(metadata))
         .map_err(|e| Error::weights(&path.display().to_string(), e.to_string()))?;
-    let partial = path.with_extension("partial");
-    let mut out = std::fs::File::create(&partial).map_err(file)?;
-    out.write_all(&bytes).map_err(file)?;
-    out.sync_all().map_err(file)?;
-    std::fs::rename(&partial, path).map_err(file)
+    crate::atomic_file::write(path, &bytes).map_err(file)
 }
 
 fn tensor(view: safetensors::tensor::TensorView<'_>) -> candle_core::Result<Tensor> {

@@ -6,9 +6,9 @@ use crate::schedule::Course;
 use crate::whiten::Layer;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
+use srfilter::atomic_file;
 use srfilter::weights::Checkpoint;
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::Path;
 
 /// Prefixes of the tensors' names. Those of the moments say Adam because
@@ -144,7 +144,7 @@ impl State {
             metadata.insert(key.to_owned(), count.to_string());
         }
         let bytes = safetensors::serialize(tensors.iter(), Some(metadata))?;
-        write_whole(path, &bytes)
+        atomic_file::write(path, &bytes).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Reads a state.
@@ -213,23 +213,6 @@ impl State {
         );
         Ok(())
     }
-}
-
-/// Writes a file so that it is whole, old or new, whatever happens meanwhile.
-///
-/// # Errors
-///
-/// A file that cannot be written.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let write = || -> std::io::Result<()> {
-        let mut file = std::fs::File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

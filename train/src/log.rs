@@ -1,9 +1,9 @@
 //! The log of a run: one JSON object a line.
 
-use crate::checkpoint::write_whole;
 use crate::validate::Quality;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use srfilter::atomic_file;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -96,7 +96,8 @@ impl Log {
             kept += &serde_json::to_string(event)?;
             kept.push('\n');
         }
-        write_whole(path, kept.as_bytes())?;
+        atomic_file::write(path, kept.as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))?;
         let file = File::options().append(true).open(path);
         let file = file.with_context(|| format!("cannot open {}", path.display()))?;
         Ok(Self { file, events })

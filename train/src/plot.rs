@@ -2,10 +2,13 @@
 
 use crate::log::Event;
 use anyhow::{Context, Result, anyhow};
+use image::ImageEncoder;
+use image::codecs::png::PngEncoder;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 use srfilter::Scale;
+use srfilter::atomic_file;
 use srfilter::frame::Image;
 use std::ops::Range;
 use std::path::Path;
@@ -37,9 +40,10 @@ pub fn save(events: &[Event], path: &Path) -> Result<()> {
         .map_err(|_| anyhow!("the built-in font cannot be read"))?;
     let mut picture = Image::new(SIZE.0 as usize, SIZE.1 as usize, 3);
     draw(events, &mut picture.data).map_err(|e| anyhow!("cannot draw the curves: {e}"))?;
-    let partial = path.with_extension("partial.png");
-    picture.save(&partial)?;
-    std::fs::rename(&partial, path).with_context(|| format!("cannot write {}", path.display()))
+    let mut bytes = Vec::new();
+    let color = image::ExtendedColorType::Rgb8;
+    PngEncoder::new(&mut bytes).write_image(&picture.data, SIZE.0, SIZE.1, color)?;
+    atomic_file::write(path, &bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn draw(events: &[Event], pixels: &mut [u8]) -> Result<(), Box<dyn std::error::Error>> {

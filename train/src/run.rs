@@ -1,7 +1,7 @@
 //! A whole run: its folder, the loop, what it shows and what it keeps.
 
 use crate::board::{self, Board};
-use crate::checkpoint::{State, write_whole};
+use crate::checkpoint::State;
 use crate::data::Dataset;
 use crate::degrade::Method;
 use crate::log::{Event, Log};
@@ -12,6 +12,7 @@ use crate::trainer::{Report, Trainer};
 use crate::validate::{Quality, Validator, mean_gain};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use srfilter::atomic_file;
 use srfilter::engine::{ComputeDevice, DeviceChoice};
 use srfilter::models;
 use srfilter::weights::{Card, Checkpoint};
@@ -332,7 +333,9 @@ impl Session {
         // The recipe is what makes a folder a run's: there is a state by now,
         // so that a run killed before it is finished can always go on.
         let recipe = self.recipe.to_toml()?;
-        write_whole(&self.folder.file("recipe.toml"), recipe.as_bytes())
+        let path = self.folder.file("recipe.toml");
+        atomic_file::write(&path, recipe.as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Writes a line of the log, for people and for TensorBoard.

@@ -5,16 +5,14 @@ use super::patch::{Cut, cuts};
 use crate::degrade::Method;
 use crate::recipe::{Dir, Recipe};
 use crate::{drawn, fnv};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use srfilter::frame::Image;
+use srfilter::image_files;
 use srfilter::models::Channels;
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
-
-/// File names that end so are taken for pictures.
-const EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "bmp", "webp"];
+use std::path::PathBuf;
 
 /// All pictures of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,14 +130,12 @@ fn draw(recipe: &Recipe, channels: Channels) -> Vec<TrainingImage> {
 }
 
 fn read_dir(dir: &Dir, channels: Channels) -> Result<Vec<Result<TrainingImage>>> {
-    let mut files = Vec::new();
-    walk(&dir.path, &mut files, &mut HashSet::new())?;
-    files.sort();
+    let files = image_files::find(&dir.path)?;
     ensure!(
         !files.is_empty(),
         "{} holds no picture ({})",
         dir.path.display(),
-        EXTENSIONS.join(", ")
+        image_files::EXTENSIONS.join(", ")
     );
     let read = |path: &PathBuf| {
         let picture = Image::open(path)?;
@@ -152,29 +148,6 @@ fn read_dir(dir: &Dir, channels: Channels) -> Result<Vec<Result<TrainingImage>>>
         ))
     };
     Ok(files.par_iter().map(read).collect())
-}
-
-/// Collects the picture files below `dir`. `seen` holds the folders visited,
-/// because links can lead in circles.
-fn walk(dir: &Path, files: &mut Vec<PathBuf>, seen: &mut HashSet<PathBuf>) -> Result<()> {
-    let context = || format!("cannot read the folder {}", dir.display());
-    if !seen.insert(dir.canonicalize().with_context(context)?) {
-        return Ok(());
-    }
-    for entry in std::fs::read_dir(dir).with_context(context)? {
-        let path = entry.with_context(context)?.path();
-        if path.is_dir() {
-            walk(&path, files, seen)?;
-        } else if is_picture(&path) {
-            files.push(path);
-        }
-    }
-    Ok(())
-}
-
-fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str());
-    extension.is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))
 }
 
 /// Holds pictures back by a hash of their names: the choice depends neither
@@ -225,6 +198,7 @@ fn spread(hash: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::recipe::Overrides;
+    use std::path::Path;
 
     fn folder(path: &Path) -> Dir {
         Dir {
@@ -248,10 +222,6 @@ mod tests {
             .enumerate()
             .for_each(|(i, v)| *v = (i * 31 % 251) as u8);
         picture.save(path).unwrap();
-    }
-
-    fn names(images: &[TrainingImage]) -> Vec<&str> {
-        images.iter().map(|i| i.name.as_str()).collect()
     }
 
     #[test]
@@ -298,16 +268,6 @@ mod tests {
             error.contains("no usable picture") && error.contains("tiny.png"),
             "{error}"
         );
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_in_circles_end() {
-        let dir = tempfile::tempdir().unwrap();
-        save(&dir.path().join("one.png"), 40, 50);
-        std::os::unix::fs::symlink(dir.path(), dir.path().join("again")).unwrap();
-        let dataset = Dataset::load(&recipe(dir.path()), Channels::Luma).unwrap();
-        assert_eq!(names(&dataset.train), ["one.png"]);
     }
 
     #[test]
