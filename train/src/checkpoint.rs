@@ -2,8 +2,8 @@
 //! as if it had never stopped.
 
 use crate::optim::Moments;
-use crate::schedule::Course;
-use crate::whiten::Layer;
+use crate::optim::input_preconditioner::Layer;
+use crate::optim::schedule::Course;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::atomic_file;

@@ -2,27 +2,17 @@
 //! log, curves and checkpoints. The binary `train` is a thin shell around
 //! [`run::run`].
 
-pub mod average;
-pub mod board;
 pub mod checkpoint;
 pub mod data;
 pub mod degrade;
-pub mod drawn;
-pub mod features;
 pub mod gan;
-pub mod imagenet;
 pub mod log;
 pub mod loss;
 pub mod optim;
 pub mod params;
-pub mod plot;
 pub mod recipe;
-pub mod rehearsal;
 pub mod run;
-pub mod schedule;
 pub mod trainer;
-pub mod validate;
-pub mod whiten;
 
 /// FNV-1a, 64 bit: a hash that stays the same on every machine and in every
 /// version, so that seeds and held-back pictures do too.

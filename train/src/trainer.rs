@@ -1,14 +1,14 @@
 //! One step after the other: batch, forward, loss, backward, optimiser.
 
-use crate::average::Average;
 use crate::checkpoint::{Player, State};
 use crate::data::{Dataset, Feeder, Part, Plan, steps_per_epoch};
-use crate::features::PerceptualLoss;
 use crate::gan::Adversary;
+use crate::loss::features::PerceptualLoss;
+use crate::optim::ema::Average;
+use crate::optim::schedule::{Course, Position, rate};
 use crate::optim::{Descent, Settings};
 use crate::params::{Store, Vars, tensors};
 use crate::recipe::{Model, Recipe};
-use crate::schedule::{Course, Position, rate};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::Scale;

@@ -12,9 +12,9 @@ use srfilter::models::{
 };
 use srfilter::nn::BatchNorm;
 use srfilter_train::degrade::raster::Raster;
-use srfilter_train::features::{Features, PerceptualLoss};
 use srfilter_train::gan::{cross_entropy, srgan, unet};
-use srfilter_train::imagenet::normalised;
+use srfilter_train::loss::features::{Features, PerceptualLoss};
+use srfilter_train::loss::imagenet::normalised;
 use srfilter_train::optim::{Descent, Settings};
 use srfilter_train::params::{Store, Vars};
 use srfilter_train::recipe::{Distance, Loss, Optimizer, Perceptual};

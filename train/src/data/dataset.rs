@@ -2,9 +2,10 @@
 
 use super::image::TrainingImage;
 use super::patch::{Cut, cuts};
+use super::synthetic;
 use crate::degrade::Method;
+use crate::fnv;
 use crate::recipe::{Dir, Recipe};
-use crate::{drawn, fnv};
 use anyhow::{Result, bail, ensure};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -123,7 +124,7 @@ fn listed(skipped: &[String]) -> String {
 
 fn draw(recipe: &Recipe, channels: Channels) -> Vec<TrainingImage> {
     let image = |index: usize| {
-        let picture = drawn::picture(recipe.train.seed, index);
+        let picture = synthetic::picture(recipe.train.seed, index);
         TrainingImage::new(&format!("drawn {index}"), &picture, channels, 1.0)
     };
     (0..recipe.data.drawn).into_par_iter().map(image).collect()

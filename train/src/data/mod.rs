@@ -5,6 +5,7 @@ mod dataset;
 mod image;
 mod loader;
 mod patch;
+pub mod synthetic;
 
 pub use self::image::TrainingImage;
 pub use dataset::Dataset;

@@ -262,8 +262,8 @@ pub fn opencv(large: &Raster, size: (usize, usize)) -> Raster {
 mod tests {
     use super::*;
     use crate::data::TrainingImage;
+    use crate::data::synthetic;
     use crate::degrade::raster::distance;
-    use crate::drawn;
     use rand::SeedableRng;
     use srfilter::models::Channels;
 
@@ -335,7 +335,7 @@ mod tests {
     }
 
     fn drawing() -> Raster {
-        let picture = drawn::picture(1, 0);
+        let picture = synthetic::picture(1, 0);
         let image = TrainingImage::new("d", &picture, Channels::Rgb, 1.0);
         image.window(0, 0, image.size)
     }

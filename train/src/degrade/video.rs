@@ -429,12 +429,12 @@ mod pipeline {
 mod tests {
     use super::*;
     use crate::data::TrainingImage;
+    use crate::data::synthetic;
     use crate::degrade::raster::distance;
-    use crate::drawn;
     use srfilter::models::Channels;
 
     fn drawing(number: usize, channels: Channels) -> Raster {
-        let image = TrainingImage::new("d", &drawn::picture(1, number), channels, 1.0);
+        let image = TrainingImage::new("d", &synthetic::picture(1, number), channels, 1.0);
         image.window(0, 0, image.size)
     }
 
@@ -472,8 +472,8 @@ mod tests {
     mod coded {
         use super::*;
         use crate::data::TrainingImage;
+        use crate::data::synthetic;
         use crate::degrade::raster::distance;
-        use crate::drawn;
         use rand::SeedableRng;
         use srfilter::models::Channels;
 
@@ -508,7 +508,7 @@ mod tests {
         }
 
         fn large(number: usize, channels: Channels) -> Raster {
-            let image = TrainingImage::new("d", &drawn::picture(1, number), channels, 1.0);
+            let image = TrainingImage::new("d", &synthetic::picture(1, number), channels, 1.0);
             image.window(10, 20, (160, 120))
         }
 

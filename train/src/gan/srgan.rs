@@ -6,7 +6,7 @@
 //! of 9x9, as in `vuniem131104/Super-Resolution-With-Pytorch`.
 
 use super::discriminator::{self, SLOPE};
-use crate::imagenet::normalised;
+use crate::loss::imagenet::normalised;
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;

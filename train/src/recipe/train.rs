@@ -109,7 +109,7 @@ pub struct Train {
     pub clip_value: Option<f64>,
     /// Whitens the inputs of every convolution for the optimiser (`adam`,
     /// `adamw`), which then takes far fewer steps: damping in units of the
-    /// inputs' mean variance, 0.1 or so ([`crate::whiten`]).
+    /// inputs' mean variance, 0.1 or so ([`crate::optim::input_preconditioner`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whiten: Option<f64>,
     /// Decay of a moving average of the weights, which is then what is

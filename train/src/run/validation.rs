@@ -242,7 +242,7 @@ impl Case {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drawn;
+    use crate::data::synthetic;
     use candle_nn::VarBuilder;
     use srfilter::models::{Architecture, Channels, Scales, espcn, srcnn};
 
@@ -268,7 +268,7 @@ mod tests {
             let network = Architecture::Srcnn(config)
                 .build(&vb, Scales::list([scale]))
                 .unwrap();
-            let image = TrainingImage::new("d", &drawn::picture(1, 0), channels, 1.0);
+            let image = TrainingImage::new("d", &synthetic::picture(1, 0), channels, 1.0);
             let validator = Validator::new(&[image], &[scale], &MATLAB).unwrap();
             let measured = validator.measure(network.as_ref(), &Device::Cpu).unwrap();
             assert!((20.0..40.0).contains(&measured[0].bicubic), "{measured:?}");
@@ -283,7 +283,7 @@ mod tests {
         let whole = Scales::list([2, 3].map(Scale::whole));
         let architecture = Architecture::Espcn(espcn::Config::default());
         let network = architecture.build(&vb, whole).unwrap();
-        let image = TrainingImage::new("d", &drawn::picture(1, 0), Channels::Luma, 1.0);
+        let image = TrainingImage::new("d", &synthetic::picture(1, 0), Channels::Luma, 1.0);
         for (scale, off) in [("2", 1e-3), ("3", 1e-3), ("3/2", 0.7), ("5/2", 0.7)] {
             let scale = scale.parse().unwrap();
             let images = std::slice::from_ref(&image);

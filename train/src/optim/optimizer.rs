@@ -5,9 +5,9 @@
 //! Optimization", ICLR 2015; Ilya Loshchilov, Frank Hutter, "Decoupled Weight
 //! Decay Regularization", ICLR 2019.
 
+use crate::optim::input_preconditioner::{Layer, Whitening};
 use crate::params::Vars;
 use crate::recipe::Optimizer;
-use crate::whiten::{Layer, Whitening};
 use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};

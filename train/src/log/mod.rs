@@ -1,6 +1,9 @@
 //! The log of a run: one JSON object a line.
 
-use crate::validate::Quality;
+pub mod plot;
+pub mod tensorboard;
+
+use crate::run::validation::Quality;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use srfilter::atomic_file;

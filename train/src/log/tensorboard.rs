@@ -213,7 +213,7 @@ fn float(number: u64, value: f64) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::validate::Quality;
+    use crate::run::validation::Quality;
     use srfilter::Scale;
 
     /// What a field holds.

@@ -1,253 +1,34 @@
-//! A whole run: its folder, the loop, what it shows and what it keeps.
+//! A run in progress: the loop, what it logs and the files it writes.
 
-use crate::board::{self, Board};
-use crate::checkpoint::State;
-use crate::data::Dataset;
-use crate::degrade::Method;
-use crate::log::{Event, Log};
-use crate::plot;
-use crate::recipe::{Overrides, Recipe};
-use crate::rehearsal;
+use super::folder::Folder;
+use super::validation::{Quality, Validator, mean_gain};
+use crate::log::tensorboard::Board;
+use crate::log::{Event, Log, plot};
+use crate::recipe::Recipe;
 use crate::trainer::{Report, Trainer};
-use crate::validate::{Quality, Validator, mean_gain};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use srfilter::atomic_file;
-use srfilter::engine::{ComputeDevice, DeviceChoice};
-use srfilter::models;
+use srfilter::engine::ComputeDevice;
 use srfilter::weights::{Card, Checkpoint};
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Steps between lines of the log.
 const LOG_EVERY: u64 = 20;
 
-/// Skipped files that are named one by one.
-const SKIPPED_SHOWN: usize = 10;
-
 /// A network that differs less from bicubic interpolation, in dB at every
 /// scale, has most likely died: with a residual it then adds nothing.
 const DEAD: f64 = 0.01;
 
-/// What the command was told.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// A recipe file.
-    pub recipe: Option<PathBuf>,
-    /// Flags that override it.
-    pub overrides: Overrides,
-    /// The run's folder; `runs/MODEL` if not given.
-    pub out: Option<PathBuf>,
-    /// Go on with the run in the folder.
-    pub resume: bool,
-    /// Replace the run in the folder.
-    pub force: bool,
-    /// Take a few steps, say what the run would take, and leave the folder alone.
-    pub dry_run: bool,
-    /// Where to train.
-    pub device: DeviceChoice,
-}
-
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// All steps are taken.
+    /// All steps are done, or validation stopped improving.
     Finished,
-    /// It was asked to stop, and saved its state.
+    /// It was interrupted, and saved its state.
     Stopped,
-}
-
-/// Trains as told, until done or until `stop` is set.
-///
-/// # Errors
-///
-/// Settings, pictures or files that cannot be used, or a training that
-/// diverges. The state saved last stays.
-pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
-    let (folder, recipe) = open(options)?;
-    let place = options.device.resolve()?;
-    let state = match options.resume {
-        true => Some(State::load(&folder.state())?),
-        false => None,
-    };
-    let channels = recipe.architecture()?.channels();
-    let dataset = Arc::new(Dataset::load(&recipe, channels)?);
-    report_data(&dataset);
-    if let Some(state) = &state {
-        state.check_data(&dataset.fingerprint)?;
-    }
-    let mut trainer = Trainer::on(place.candle_device(), &recipe, &dataset, state)?;
-    let (scales, method) = (recipe.validation_scales(), Method::new(&recipe.data)?);
-    let validator = Validator::new(&dataset.held_back, scales, &method)?;
-    if options.dry_run {
-        eprintln!("device: {}", place.name());
-        rehearsal::report(&recipe, &mut trainer, &validator)?;
-        return Ok(Outcome::Finished);
-    }
-    if !options.resume {
-        // Only now, when nothing else can be wrong: an old run is not lost to a typo.
-        folder.clear()?;
-    }
-    let log = Log::open(&folder.file("log.jsonl"), trainer.steps())?;
-    let board = Board::open(&folder.0, trainer.steps())?;
-    let bar = progress_bar(&trainer);
-    let mut session = Session {
-        folder,
-        recipe,
-        place,
-        trainer,
-        validator,
-        bar,
-        quality: last_quality(log.events()),
-        log,
-        board,
-        data: dataset.description.clone(),
-    };
-    session.begin()?;
-    session.train(stop)
-}
-
-/// Trains one network for each of some scales, one after the other, in the
-/// folders `x2`, `x3` and so on of the run's. With [`Options::resume`] those
-/// that are begun go on, and the others begin.
-///
-/// # Errors
-///
-/// As [`run`], of the first that fails.
-pub fn run_each(options: &Options, scales: &[String], stop: &AtomicBool) -> Result<Outcome> {
-    let mut parents = options.clone();
-    parents
-        .overrides
-        .set("train", "scales", scales.first().map(|s| vec![s.clone()]));
-    let name = Recipe::resolve(options.recipe.as_deref(), &parents.overrides)?
-        .model
-        .name;
-    let parent = options.out.clone();
-    let parent = parent.unwrap_or_else(|| Path::new("runs").join(name));
-    for scale in scales {
-        // A fraction's stroke cannot be in a folder's name.
-        let out = parent.join(format!("x{}", scale.replace('/', "_")));
-        let mut one = options.clone();
-        one.overrides
-            .set("train", "scales", Some(vec![scale.clone()]));
-        one.resume = options.resume && Folder(out.clone()).file("recipe.toml").exists();
-        one.out = Some(out);
-        if run(&one, stop)? == Outcome::Stopped {
-            return Ok(Outcome::Stopped);
-        }
-    }
-    Ok(Outcome::Finished)
-}
-
-/// Resolves the recipe and the folder.
-fn open(options: &Options) -> Result<(Folder, Recipe)> {
-    let given = || Recipe::resolve(options.recipe.as_deref(), &options.overrides);
-    let folder = |recipe: Option<&Recipe>| {
-        let name = recipe.map_or(models::DEFAULT, |recipe| recipe.model.name.as_str());
-        Folder(
-            options
-                .out
-                .clone()
-                .unwrap_or_else(|| Path::new("runs").join(name)),
-        )
-    };
-    if !options.resume {
-        let recipe = given()?;
-        let folder = folder(Some(&recipe));
-        folder.check_free(options.force || options.dry_run)?;
-        return Ok((folder, recipe));
-    }
-    let folder = match &options.out {
-        Some(_) => folder(None),
-        None => folder(Some(&given()?)),
-    };
-    let before = folder.file("recipe.toml");
-    ensure!(
-        before.exists(),
-        "{} holds no run to resume",
-        folder.0.display()
-    );
-    let old = Recipe::resolve(Some(&before), &Overrides::default())?;
-    // Without a recipe of their own, flags change the run's.
-    let base = options.recipe.as_deref().unwrap_or(&before);
-    let recipe = Recipe::resolve(Some(base), &options.overrides)?;
-    if let Some(key) = old.difference(&recipe)? {
-        bail!(
-            "the run in {} was started with another {key}: only its length can change",
-            folder.0.display()
-        );
-    }
-    Ok((folder, recipe))
-}
-
-fn report_data(dataset: &Dataset) {
-    for skipped in dataset.skipped.iter().take(SKIPPED_SHOWN) {
-        eprintln!("skipped {skipped}");
-    }
-    let more = dataset.skipped.len().saturating_sub(SKIPPED_SHOWN);
-    if more > 0 {
-        eprintln!("skipped {more} more");
-    }
-    eprintln!(
-        "data: {}; {} to train on, {} held back",
-        dataset.description,
-        dataset.train.len(),
-        dataset.held_back.len()
-    );
-}
-
-/// The folder of a run.
-#[derive(Debug)]
-struct Folder(PathBuf);
-
-impl Folder {
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn state(&self) -> PathBuf {
-        self.0.join("checkpoint").join("state.safetensors")
-    }
-
-    fn check_free(&self, force: bool) -> Result<()> {
-        ensure!(
-            force || !self.file("recipe.toml").exists(),
-            "{} already holds a run: --resume goes on with it, --force replaces it, \
-             --out DIR takes another folder",
-            self.0.display()
-        );
-        Ok(())
-    }
-
-    /// Makes the folder, empty of what an earlier run left.
-    fn clear(&self) -> Result<()> {
-        let shown = self.0.display();
-        for name in [
-            "recipe.toml",
-            "log.jsonl",
-            "curves.png",
-            "best.safetensors",
-            "last.safetensors",
-        ] {
-            remove(&self.file(name))?;
-        }
-        remove(&self.state())?;
-        board::clear(&self.0)?;
-        let made = std::fs::create_dir_all(self.0.join("checkpoint"));
-        made.with_context(|| format!("cannot make the folder {shown}"))
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(e).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn progress_bar(trainer: &Trainer) -> ProgressBar {
@@ -266,10 +47,10 @@ fn progress_bar(trainer: &Trainer) -> ProgressBar {
 }
 
 /// A run in progress.
-struct Session {
+pub(super) struct Session {
     folder: Folder,
     recipe: Recipe,
-    place: ComputeDevice,
+    device: ComputeDevice,
     trainer: Trainer,
     validator: Validator,
     log: Log,
@@ -305,7 +86,48 @@ impl Tally {
 }
 
 impl Session {
-    fn begin(&mut self) -> Result<()> {
+    /// Opens the logs in the folder.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written.
+    pub(super) fn open(
+        folder: Folder,
+        recipe: Recipe,
+        device: ComputeDevice,
+        trainer: Trainer,
+        validator: Validator,
+        data: &str,
+    ) -> Result<Self> {
+        let log = Log::open(&folder.file("log.jsonl"), trainer.steps())?;
+        let board = Board::open(&folder.0, trainer.steps())?;
+        let bar = progress_bar(&trainer);
+        Ok(Self {
+            folder,
+            recipe,
+            device,
+            trainer,
+            validator,
+            bar,
+            quality: last_quality(log.events()),
+            log,
+            board,
+            data: data.to_owned(),
+        })
+    }
+
+    /// Trains until done or until `stop` is set.
+    ///
+    /// # Errors
+    ///
+    /// A training that diverges, a file that cannot be written.
+    pub(super) fn run(mut self, stop: &AtomicBool) -> Result<Outcome> {
+        self.start()?;
+        self.train(stop)
+    }
+
+    /// Announces the run and writes what makes it resumable.
+    fn start(&mut self) -> Result<()> {
         let step = self.trainer.steps();
         let weights: usize = self
             .trainer
@@ -315,9 +137,9 @@ impl Session {
             .sum();
         let model = &self.recipe.model.name;
         let out = self.folder.0.display();
-        let place = self.place.name();
-        eprintln!("training {model} ({weights} weights) on {place} from step {step} into {out}");
-        if let Some(lacks) = self.place.missing_cudnn() {
+        let device = self.device.name();
+        eprintln!("training {model} ({weights} weights) on {device} from step {step} into {out}");
+        if let Some(lacks) = self.device.missing_cudnn() {
             eprintln!("slower than could be: {lacks}");
         }
         self.record(Event::Start {

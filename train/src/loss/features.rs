@@ -4,7 +4,7 @@
 //! Justin Johnson, Alexandre Alahi, Li Fei-Fei, "Perceptual Losses for
 //! Real-Time Style Transfer and Super-Resolution", ECCV 2016.
 
-use crate::imagenet::{normalised, scaled};
+use crate::loss::imagenet::{normalised, scaled};
 use crate::recipe::{Distance, Perceptual};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};

@@ -1,9 +1,9 @@
 //! A rehearsal: a few steps, to say what a run will take.
 
+use crate::optim::input_preconditioner::LOOK_EVERY;
 use crate::recipe::Recipe;
+use crate::run::validation::Validator;
 use crate::trainer::Trainer;
-use crate::validate::Validator;
-use crate::whiten::LOOK_EVERY;
 use anyhow::Result;
 use std::time::{Duration, Instant};
 

@@ -52,7 +52,7 @@ fn draw(events: &[Event], pixels: &mut [u8]) -> Result<(), Box<dyn std::error::E
     let panels = root.split_evenly((3, 1));
     let steps = 0.0..events.iter().map(Event::step).max().unwrap_or(0).max(1) as f64;
     let [smooth, loss] = losses(events);
-    let of = |choose: fn(&crate::validate::Quality) -> f64| quality(events, choose);
+    let of = |choose: fn(&crate::run::validation::Quality) -> f64| quality(events, choose);
     let (psnr, bicubic) = (of(|q| q.psnr), of(|q| q.bicubic));
     panel(
         &panels[0],
@@ -105,7 +105,7 @@ fn losses(events: &[Event]) -> [[Curve; 1]; 2] {
 }
 
 /// One curve a scale.
-fn quality(events: &[Event], choose: fn(&crate::validate::Quality) -> f64) -> Vec<Curve> {
+fn quality(events: &[Event], choose: fn(&crate::run::validation::Quality) -> f64) -> Vec<Curve> {
     let mut curves: Vec<(Scale, Curve)> = Vec::new();
     for event in events {
         let Event::Validation { step, quality, .. } = event else {
@@ -204,7 +204,7 @@ fn span(values: impl Iterator<Item = f64>) -> Range<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::validate::Quality;
+    use crate::run::validation::Quality;
 
     #[test]
     fn draws_any_log() {

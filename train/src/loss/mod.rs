@@ -1,5 +1,8 @@
 //! Losses: means over all samples of a batch.
 
+pub mod features;
+pub mod imagenet;
+
 use crate::recipe::Loss;
 use candle_core::{Device, Result, Tensor, bail};
 use srfilter::ops::{log, separable};
