@@ -2,8 +2,8 @@
 //! as if it had never stopped.
 
 use crate::optim::Moments;
-use crate::optim::input_preconditioner::Layer;
-use crate::optim::schedule::Course;
+use crate::optim::input_preconditioner::LayerStatistics;
+use crate::optim::schedule::ValidationHistory;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::atomic_file;
@@ -33,31 +33,31 @@ pub struct State {
     /// Seconds of training.
     pub seconds: f64,
     /// What the validations were like.
-    pub course: Course,
+    pub history: ValidationHistory,
     /// What the run was trained on ([`Dataset::fingerprint`]).
     ///
     /// [`Dataset::fingerprint`]: crate::data::Dataset::fingerprint
     pub data: String,
     /// The network.
-    pub generator: Player,
+    pub generator: NetworkState,
     /// What judges its pictures; without parameters where nothing does.
-    pub discriminator: Player,
+    pub discriminator: NetworkState,
     /// The moving average of the parameters, by name; empty where there is none.
-    pub average: HashMap<String, Tensor>,
+    pub ema: HashMap<String, Tensor>,
 }
 
 /// A network in training.
 #[derive(Debug, Clone, Default)]
-pub struct Player {
+pub struct NetworkState {
     /// Parameters by name.
     pub parameters: HashMap<String, Tensor>,
     /// The optimiser's moments by parameter.
     pub moments: BTreeMap<String, Moments>,
     /// What is known of the layers' inputs, where they are whitened.
-    pub layers: BTreeMap<String, Layer>,
+    pub layers: BTreeMap<String, LayerStatistics>,
 }
 
-impl Player {
+impl NetworkState {
     /// Adds everything to a file's tensors and metadata, under a prefix.
     fn write(
         &self,
@@ -84,15 +84,15 @@ impl Player {
         Ok(())
     }
 
-    /// Reads what [`Player::write`] wrote, after `step` steps of the run.
+    /// Reads what [`NetworkState::write`] wrote, after `step` steps of the run.
     fn read(prefix: &str, file: &Checkpoint, step: u64) -> Result<Self> {
-        let mut player = Self::default();
+        let mut network = Self::default();
         let own = |name: &str| file.tensors().get(&format!("{prefix}{name}"));
         let names = file.tensors().keys();
         for name in names.filter_map(|name| name.strip_prefix(prefix)) {
             let Some(tensor) = own(name) else { continue };
             if let Some(name) = name.strip_prefix(PARAMETER) {
-                player.parameters.insert(name.to_owned(), tensor.clone());
+                network.parameters.insert(name.to_owned(), tensor.clone());
             } else if let Some(name) = name.strip_prefix(FIRST) {
                 let rows = [Some(tensor), own(&format!("{SECOND}{name}"))];
                 let rows: Vec<_> = rows.into_iter().flatten().collect();
@@ -102,15 +102,15 @@ impl Player {
                     steps: steps.map_or(Ok(step), |steps| steps.parse())?,
                     values: Tensor::stack(&rows, 0)?,
                 };
-                player.moments.insert(name.to_owned(), moments);
+                network.moments.insert(name.to_owned(), moments);
             } else if let Some(name) = name.strip_prefix(LAYER) {
                 let [moment, root] = [tensor.get(0)?, tensor.get(1)?];
-                player
+                network
                     .layers
-                    .insert(name.to_owned(), Layer { moment, root });
+                    .insert(name.to_owned(), LayerStatistics { moment, root });
             }
         }
-        Ok(player)
+        Ok(network)
     }
 }
 
@@ -125,18 +125,18 @@ impl State {
         self.generator.write("", &mut tensors, &mut metadata)?;
         self.discriminator
             .write(DISCRIMINATOR, &mut tensors, &mut metadata)?;
-        for (name, tensor) in &self.average {
+        for (name, tensor) in &self.ema {
             tensors.insert(format!("{AVERAGE}{name}"), tensor.clone());
         }
         metadata.insert("step".to_owned(), self.step.to_string());
         metadata.insert("seconds".to_owned(), self.seconds.to_string());
         metadata.insert("data".to_owned(), self.data.clone());
-        let Course {
+        let ValidationHistory {
             best,
             stale,
             waited,
             drops,
-        } = self.course;
+        } = self.history;
         if let Some(best) = best {
             metadata.insert("best".to_owned(), best.to_string());
         }
@@ -161,8 +161,8 @@ impl State {
             // States of older versions do not have them.
             let count = |key: &str| text(key).map_or(Ok(0), |count| count.parse::<u64>());
             let step = number("step")?.parse().context("its step is no number")?;
-            let averages = file.tensors().iter();
-            let average = averages.filter_map(|(name, tensor)| {
+            let ema_tensors = file.tensors().iter();
+            let ema = ema_tensors.filter_map(|(name, tensor)| {
                 Some((name.strip_prefix(AVERAGE)?.to_owned(), tensor.clone()))
             });
             Ok(Self {
@@ -170,16 +170,16 @@ impl State {
                 seconds: number("seconds")?
                     .parse()
                     .context("its seconds are no number")?,
-                course: Course {
+                history: ValidationHistory {
                     best: text("best").and_then(|best| best.parse().ok()),
                     stale: count("stale")?,
                     waited: count("waited")?,
                     drops: count("drops")?,
                 },
                 data: text("data").cloned().unwrap_or_default(),
-                generator: Player::read("", &file, step)?,
-                discriminator: Player::read(DISCRIMINATOR, &file, step)?,
-                average: average.collect(),
+                generator: NetworkState::read("", &file, step)?,
+                discriminator: NetworkState::read(DISCRIMINATOR, &file, step)?,
+                ema: ema.collect(),
             })
         };
         load().with_context(|| format!("cannot continue from {}", path.display()))
@@ -194,9 +194,9 @@ impl State {
 
     /// The weights to begin another run with: the average where there is one.
     pub fn weights(self) -> HashMap<String, Tensor> {
-        match self.average.is_empty() {
+        match self.ema.is_empty() {
             true => self.generator.parameters,
-            false => self.average,
+            false => self.ema,
         }
     }
 
@@ -219,7 +219,7 @@ impl State {
 mod tests {
     use super::*;
 
-    fn player(number: f32) -> Player {
+    fn network(number: f32) -> NetworkState {
         let tensor = Tensor::new(&[[number, -2.0], [3.0, 4.5]], &Device::Cpu).unwrap();
         let moments = |rows: usize| Moments {
             steps: number as u64,
@@ -227,11 +227,11 @@ mod tests {
                 .and_then(|values| values.reshape((rows, 4)))
                 .unwrap(),
         };
-        let layer = Layer {
+        let layer = LayerStatistics {
             moment: tensor.clone(),
             root: (&tensor * 2.0).unwrap(),
         };
-        Player {
+        NetworkState {
             parameters: ["v", "w"].map(|n| (n.to_owned(), tensor.clone())).into(),
             layers: [("w".to_owned(), layer)].into(),
             moments: [("v".to_owned(), moments(2)), ("w".to_owned(), moments(1))].into(),
@@ -242,16 +242,16 @@ mod tests {
         State {
             step: 12,
             seconds: 3.5,
-            course: Course {
+            history: ValidationHistory {
                 best: Some(-0.25),
                 stale: 3,
                 waited: 1,
                 drops: 2,
             },
             data: "fingerprint".to_owned(),
-            generator: player(7.0),
-            discriminator: player(9.0),
-            average: player(8.0).parameters,
+            generator: network(7.0),
+            discriminator: network(9.0),
+            ema: network(8.0).parameters,
         }
     }
 
@@ -263,15 +263,15 @@ mod tests {
         saved.save(&path).unwrap();
         let loaded = State::load(&path).unwrap();
         assert_eq!((loaded.step, loaded.seconds), (12, 3.5));
-        assert_eq!(loaded.course, saved.course);
+        assert_eq!(loaded.history, saved.history);
         let moments = |state: &State| {
             let State {
                 generator,
                 discriminator,
                 ..
             } = state.clone();
-            [generator, discriminator].map(|player| {
-                let moments = player.moments.into_iter();
+            [generator, discriminator].map(|network| {
+                let moments = network.moments.into_iter();
                 let values = |m: &Moments| m.values.to_vec2::<f32>().unwrap();
                 let moments = moments.map(|(name, m)| (name, m.steps, values(&m)));
                 moments.collect::<Vec<_>>()
@@ -279,13 +279,13 @@ mod tests {
         };
         assert_eq!(moments(&loaded), moments(&saved));
         let layer = |state: &State| {
-            let Layer { moment, root } = &state.generator.layers["w"];
+            let LayerStatistics { moment, root } = &state.generator.layers["w"];
             [moment, root].map(|t| t.to_vec2::<f32>().unwrap())
         };
         assert_eq!(layer(&loaded), layer(&saved));
         let values = |state: &State| {
             let players = [&state.generator.parameters, &state.discriminator.parameters];
-            let all = [players[0], players[1], &state.average];
+            let all = [players[0], players[1], &state.ema];
             all.map(|t| (t.len(), t["w"].to_vec2::<f32>().unwrap()))
         };
         assert_eq!(values(&loaded), values(&saved));

@@ -25,7 +25,7 @@ pub fn tensors(vars: &Vars) -> impl Iterator<Item = (String, Tensor)> {
 /// drawn from the seed and the parameter's name, so that a parameter's first
 /// values depend on no other parameter.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct ParamStore {
     inner: Arc<Inner>,
     device: Device,
 }
@@ -33,59 +33,59 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     seed: u32,
-    given: Option<Given>,
+    initial: Option<InitialTensors>,
     vars: Mutex<Vars>,
 }
 
 /// Tensors to start from.
 #[derive(Debug)]
-struct Given {
+struct InitialTensors {
     origin: String,
     tensors: HashMap<String, Tensor>,
     /// Whether those that do not fit are left out, and what is missing drawn.
-    partly: bool,
+    partial: bool,
 }
 
-impl Given {
+impl InitialTensors {
     fn fits(&self, name: &str, shape: &Shape) -> bool {
         self.tensors.get(name).is_some_and(|t| t.shape() == shape)
     }
 }
 
-impl Store {
+impl ParamStore {
     /// Draws every parameter.
-    pub fn drawn(seed: u32) -> Self {
+    pub fn random(seed: u32) -> Self {
         Self::new(seed, None)
     }
 
     /// Copies every parameter from `tensors`, which `origin` names in errors.
-    pub fn given(origin: &str, tensors: HashMap<String, Tensor>) -> Self {
+    pub fn from_tensors(origin: &str, tensors: HashMap<String, Tensor>) -> Self {
         Self::new(
             0,
-            Some(Given {
+            Some(InitialTensors {
                 origin: origin.to_owned(),
                 tensors,
-                partly: false,
+                partial: false,
             }),
         )
     }
 
     /// Copies the parameters that fit by name and shape, and draws the others.
-    pub fn partly_given(origin: &str, tensors: HashMap<String, Tensor>, seed: u32) -> Self {
+    pub fn partly_from_tensors(origin: &str, tensors: HashMap<String, Tensor>, seed: u32) -> Self {
         Self::new(
             seed,
-            Some(Given {
+            Some(InitialTensors {
                 origin: origin.to_owned(),
                 tensors,
-                partly: true,
+                partial: true,
             }),
         )
     }
 
-    fn new(seed: u32, given: Option<Given>) -> Self {
+    fn new(seed: u32, initial: Option<InitialTensors>) -> Self {
         let inner = Inner {
             seed,
-            given,
+            initial,
             vars: Mutex::default(),
         };
         Self {
@@ -118,23 +118,23 @@ impl Store {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(
-            given @ Given {
+            initial @ InitialTensors {
                 origin,
-                partly: true,
+                partial: true,
                 ..
             },
-        ) = &self.inner.given
+        ) = &self.inner.initial
         {
             let fit = vars
                 .iter()
-                .filter(|(name, var)| given.fits(name, var.shape()));
+                .filter(|(name, var)| initial.fits(name, var.shape()));
             ensure!(
                 fit.count() > 0,
                 "{origin}: none of its tensors fits this network"
             );
-        } else if let Some(Given {
+        } else if let Some(InitialTensors {
             origin, tensors, ..
-        }) = &self.inner.given
+        }) = &self.inner.initial
         {
             let unused = tensors.keys().find(|name| !vars.contains_key(*name));
             ensure!(
@@ -147,11 +147,11 @@ impl Store {
     }
 
     fn make(&self, name: &str, shape: Shape, init: Init) -> candle_core::Result<Var> {
-        let given = self.inner.given.as_ref();
-        let given = given.filter(|given| !given.partly || given.fits(name, &shape));
-        let Some(Given {
+        let initial = self.inner.initial.as_ref();
+        let initial = initial.filter(|initial| !initial.partial || initial.fits(name, &shape));
+        let Some(InitialTensors {
             origin, tensors, ..
-        }) = given
+        }) = initial
         else {
             let values = draw(&shape, init, self.inner.seed, name);
             return Var::from_vec(values, shape, &self.device);
@@ -170,7 +170,7 @@ impl Store {
     }
 }
 
-impl SimpleBackend for Store {
+impl SimpleBackend for ParamStore {
     fn get(
         &self,
         shape: Shape,
@@ -200,8 +200,8 @@ impl SimpleBackend for Store {
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        match &self.inner.given {
-            Some(given) => given.partly || given.tensors.contains_key(name),
+        match &self.inner.initial {
+            Some(initial) => initial.partial || initial.tensors.contains_key(name),
             None => true,
         }
     }
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     fn values(seed: u32, name: &str, init: Init) -> Vec<f32> {
-        let builder = Store::drawn(seed).builder();
+        let builder = ParamStore::random(seed).builder();
         let tensor = builder.get_with_hints((40, 50), name, init).unwrap();
         tensor.flatten_all().unwrap().to_vec1().unwrap()
     }
@@ -257,9 +257,9 @@ mod tests {
         assert_eq!(values(3, "a", init), values(3, "a", init));
         assert_ne!(values(3, "a", init), values(4, "a", init));
         assert_ne!(values(3, "a", init), values(3, "b", init));
-        let drawn = values(3, "a", init);
-        let mean = drawn.iter().sum::<f32>() / drawn.len() as f32;
-        let variance = drawn.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / drawn.len() as f32;
+        let random = values(3, "a", init);
+        let mean = random.iter().sum::<f32>() / random.len() as f32;
+        let variance = random.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / random.len() as f32;
         assert!(
             (mean - 1.0).abs() < 0.2 && (variance - 4.0).abs() < 0.5,
             "{mean} {variance}"
@@ -269,27 +269,42 @@ mod tests {
     #[test]
     fn given_tensors_must_fit() {
         let tensor = Tensor::ones((2, 2), DType::F32, &Device::Cpu).unwrap();
-        let given = || Store::given("f.safetensors", [("a".into(), tensor.clone())].into());
-        let store = given();
+        let initial =
+            || ParamStore::from_tensors("f.safetensors", [("a".into(), tensor.clone())].into());
+        let store = initial();
         store.builder().get((2, 2), "a").unwrap();
         assert_eq!(store.vars().unwrap().len(), 1);
-        let error = given().builder().get((4, 1), "a").unwrap_err().to_string();
+        let error = initial()
+            .builder()
+            .get((4, 1), "a")
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("f.safetensors") && error.contains("tensor a"),
             "{error}"
         );
-        let error = given().builder().get((2, 2), "b").unwrap_err().to_string();
+        let error = initial()
+            .builder()
+            .get((2, 2), "b")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains('b'), "{error}");
-        assert!(given().vars().unwrap_err().to_string().contains("tensor a"));
+        assert!(
+            initial()
+                .vars()
+                .unwrap_err()
+                .to_string()
+                .contains("tensor a")
+        );
     }
 
     #[test]
     fn what_fits_is_taken_and_the_rest_drawn() {
         let tensor = Tensor::full(7f32, (2, 2), &Device::Cpu).unwrap();
-        let given: HashMap<_, _> = ["a", "b", "c"]
+        let initial: HashMap<_, _> = ["a", "b", "c"]
             .map(|n| (n.to_owned(), tensor.clone()))
             .into();
-        let store = Store::partly_given("f", given.clone(), 3);
+        let store = ParamStore::partly_from_tensors("f", initial.clone(), 3);
         let values = |name: &str, rows: usize| {
             let init = Init::Const(1.0);
             let tensor = store
@@ -302,7 +317,7 @@ mod tests {
         assert_eq!(values("b", 3), [1.0; 6]);
         assert_eq!(values("d", 2), [1.0; 4]);
         assert_eq!(store.vars().unwrap().len(), 3);
-        let store = Store::partly_given("f", given, 3);
+        let store = ParamStore::partly_from_tensors("f", initial, 3);
         store.builder().get((3, 2), "a").unwrap();
         let error = store.vars().unwrap_err().to_string();
         assert!(error.contains("none of its tensors"), "{error}");

@@ -1,13 +1,13 @@
 //! One step after the other: batch, forward, loss, backward, optimiser.
 
-use crate::checkpoint::{Player, State};
-use crate::data::{Dataset, Feeder, Part, Plan, steps_per_epoch};
+use crate::checkpoint::{NetworkState, State};
+use crate::data::{BatchLoader, BatchSampler, Dataset, ScaleBatch, steps_per_epoch};
 use crate::gan::Adversary;
 use crate::loss::features::PerceptualLoss;
-use crate::optim::ema::Average;
-use crate::optim::schedule::{Course, Position, rate};
-use crate::optim::{Descent, Settings};
-use crate::params::{Store, Vars, tensors};
+use crate::optim::ema::Ema;
+use crate::optim::schedule::{Progress, ValidationHistory, rate};
+use crate::optim::{Optimizer, Settings};
+use crate::params::{ParamStore, Vars, tensors};
 use crate::recipe::{Model, Recipe};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
@@ -39,7 +39,7 @@ pub struct Report {
 }
 
 /// What the network made of one part of a batch.
-struct Made {
+struct ForwardOutput {
     output: Tensor,
     target: Tensor,
     /// What a discriminator compares with.
@@ -55,18 +55,18 @@ pub struct Trainer {
     network: Box<dyn Network>,
     vars: Vars,
     device: Device,
-    average: Option<Average>,
-    descent: Descent,
+    ema: Option<Ema>,
+    optimizer: Optimizer,
     perceptual: Option<PerceptualLoss>,
     adversary: Option<Adversary>,
-    feeder: Feeder,
+    loader: BatchLoader,
     /// Scales that no step was taken at in this sitting.
-    untried: HashSet<Scale>,
+    untrained_scales: HashSet<Scale>,
     steps_per_epoch: u64,
     seconds: f64,
-    course: Course,
+    history: ValidationHistory,
     /// Whether steps may look at what the layers see, for whitening.
-    looks: bool,
+    observing: bool,
     /// What is trained on.
     data: String,
 }
@@ -106,11 +106,14 @@ impl Trainer {
         let (store, origin) = match (&state, &recipe.model.init) {
             (Some(state), _) => {
                 let origin = "the saved state".to_owned();
-                let store = Store::given(&origin, state.generator.parameters.clone());
+                let store = ParamStore::from_tensors(&origin, state.generator.parameters.clone());
                 (store, origin)
             }
-            (None, Some(path)) => given(path, recipe, &architecture)?,
-            (None, None) => (Store::drawn(recipe.train.seed), "new weights".to_owned()),
+            (None, Some(path)) => initial_weights(path, recipe, &architecture)?,
+            (None, None) => (
+                ParamStore::random(recipe.train.seed),
+                "new weights".to_owned(),
+            ),
         };
         let store = store.on(device);
         let scales = Scales::list(recipe.train.scales.iter().copied());
@@ -119,10 +122,10 @@ impl Trainer {
             .with_context(|| format!("cannot begin with {origin} as {architecture:?}"))?;
         let vars = store.vars()?;
         if state.is_none() && recipe.model.init.is_none() {
-            open_path(&architecture, &vars)?;
+            apply_identity_init(&architecture, &vars)?;
         }
         if state.is_none() && !recipe.model.fit_from.is_empty() {
-            make(&architecture, &scales, &recipe.model, &vars)?;
+            fit_hypernetwork(&architecture, &scales, &recipe.model, &vars)?;
         }
         check_patch(recipe, network.as_ref())?;
         for prefix in recipe.train.lr_factors.keys() {
@@ -134,41 +137,45 @@ impl Trainer {
         }
         let mut learnt = vars.clone();
         learnt.retain(|name, _| !BatchNorm::is_statistic(name));
-        let mut descent = Descent::new(&learnt, settings(recipe), &recipe.train.lr_factors)?;
-        let (mut seconds, mut course) = (0.0, Course::default());
-        let (mut averaged, mut judging) = (None, None);
+        let mut optimizer = Optimizer::new(&learnt, settings(recipe), &recipe.train.lr_factors)?;
+        let (mut seconds, mut history) = (0.0, ValidationHistory::default());
+        let (mut saved_ema, mut discriminator_state) = (None, None);
         if let Some(state) = state {
-            (seconds, course) = (state.seconds, state.course);
-            averaged = Some(state.average);
-            judging = Some((state.step, state.discriminator));
-            descent
+            (seconds, history) = (state.seconds, state.history);
+            saved_ema = Some(state.ema);
+            discriminator_state = Some((state.step, state.discriminator));
+            optimizer
                 .restore(state.step, state.generator.moments, state.generator.layers)
                 .context("the saved state does not fit")?;
         }
-        let average = recipe.train.ema.map(|decay| {
-            let tensors = averaged.unwrap_or_else(|| tensors(&vars).collect());
-            Average::new(decay, tensors, &architecture, scales, device)
+        let ema = recipe.train.ema.map(|decay| {
+            let tensors = saved_ema.unwrap_or_else(|| tensors(&vars).collect());
+            Ema::new(decay, tensors, &architecture, scales, device)
         });
         let perceptual = recipe.perceptual.as_ref();
         let perceptual = perceptual.map(|perceptual| PerceptualLoss::new(perceptual, device));
         let per_epoch = recipe.train.steps_per_epoch;
         let all = steps_per_epoch(&dataset.train, recipe)?;
         Ok(Self {
-            feeder: Feeder::start(Plan::new(recipe)?, Arc::clone(dataset), descent.steps()),
-            untried: recipe.train.scales.iter().copied().collect(),
+            loader: BatchLoader::start(
+                BatchSampler::new(recipe)?,
+                Arc::clone(dataset),
+                optimizer.steps(),
+            ),
+            untrained_scales: recipe.train.scales.iter().copied().collect(),
             steps_per_epoch: per_epoch.unwrap_or(all),
             recipe: recipe.clone(),
-            average: average.transpose()?,
+            ema: ema.transpose()?,
             perceptual: perceptual.transpose()?,
-            adversary: Adversary::new(recipe, settings(recipe), judging, device)?,
+            adversary: Adversary::new(recipe, settings(recipe), discriminator_state, device)?,
             architecture,
             network,
             vars,
             device: device.clone(),
-            descent,
+            optimizer,
             seconds,
-            course,
-            looks: true,
+            history,
+            observing: true,
             data: dataset.fingerprint.clone(),
         })
     }
@@ -180,7 +187,7 @@ impl Trainer {
 
     /// Steps taken.
     pub fn steps(&self) -> u64 {
-        self.descent.steps()
+        self.optimizer.steps()
     }
 
     /// Seconds of training, all sittings together.
@@ -190,12 +197,12 @@ impl Trainer {
 
     /// Takes steps without looking at what the layers see from now on: for
     /// measuring, since most steps of a run do not.
-    pub fn look_no_more(&mut self) {
-        self.looks = false;
+    pub fn stop_observing(&mut self) {
+        self.observing = false;
     }
 
     /// Adds time that was spent beside the steps, in seconds.
-    pub fn spend(&mut self, seconds: f64) {
+    pub fn add_time(&mut self, seconds: f64) {
         self.seconds += seconds;
     }
 
@@ -234,20 +241,20 @@ impl Trainer {
     /// Whether there is nothing more to do: all steps are taken, or the last
     /// validations brought no improvement.
     pub fn is_done(&self) -> bool {
-        self.progress() >= 1.0 || self.course.is_over(&self.recipe.train)
+        self.progress() >= 1.0 || self.history.is_over(&self.recipe.train)
     }
 
     /// Takes note of a validation's gain, in dB. Returns whether it is the
     /// best so far.
     pub fn note(&mut self, gain: f64) -> bool {
-        self.course.note(gain, &self.recipe.train)
+        self.history.note(gain, &self.recipe.train)
     }
 
     /// The network to validate and to deploy: that of the average weights
     /// where the recipe keeps them.
     pub fn network(&self) -> &dyn Network {
-        match &self.average {
-            Some(average) => average.network(),
+        match &self.ema {
+            Some(ema) => ema.network(),
             None => self.network.as_ref(),
         }
     }
@@ -257,8 +264,8 @@ impl Trainer {
     /// # Errors
     ///
     /// A computation that fails.
-    pub fn deployed(&self) -> Result<Reparameterized> {
-        let vars = self.average.as_ref().map_or(&self.vars, Average::vars);
+    pub fn reparameterized(&self) -> Result<Reparameterized> {
+        let vars = self.ema.as_ref().map_or(&self.vars, Ema::vars);
         let same = || Reparameterized {
             architecture: self.architecture.clone(),
             tensors: tensors(vars).collect(),
@@ -277,20 +284,20 @@ impl Trainer {
     ///
     /// A device that is gone.
     pub fn state(&self) -> Result<State> {
-        let average = self.average.iter().flat_map(|a| tensors(a.vars()));
+        let ema = self.ema.iter().flat_map(|a| tensors(a.vars()));
         let discriminator = self.adversary.as_ref().map(Adversary::state).transpose()?;
         Ok(State {
             step: self.steps(),
             seconds: self.seconds,
-            course: self.course,
+            history: self.history,
             data: self.data.clone(),
-            generator: Player {
+            generator: NetworkState {
                 parameters: tensors(&self.vars).collect(),
-                moments: self.descent.moments()?,
-                layers: self.descent.layers(),
+                moments: self.optimizer.moments()?,
+                layers: self.optimizer.layers(),
             },
             discriminator: discriminator.unwrap_or_default(),
-            average: average.collect(),
+            ema: ema.collect(),
         })
     }
 
@@ -303,19 +310,19 @@ impl Trainer {
     /// that it belongs to are then those of the step before.
     pub fn step(&mut self) -> Result<Report> {
         let start = Instant::now();
-        let parts = self.feeder.next()?;
-        let made = match self.looks && self.descent.wants_to_look() {
+        let batches = self.loader.next()?;
+        let outputs = match self.observing && self.optimizer.observes_next_step() {
             true => {
-                let (made, records) = record_convs(|| self.make(&parts));
-                self.descent.look(&self.vars, &records)?;
-                made?
+                let (outputs, records) = record_convs(|| self.forward(&batches));
+                self.optimizer.observe(&self.vars, &records)?;
+                outputs?
             }
-            false => self.make(&parts)?,
+            false => self.forward(&batches)?,
         };
-        let loss = self.loss(&made)?;
+        let loss = self.loss(&outputs)?;
         let gradients = backward(&loss)?;
         // A GPU is waited for here, with all of its work in line.
-        let gradient_norm = self.descent.gradient_norm(&gradients)?;
+        let gradient_norm = self.optimizer.gradient_norm(&gradients)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         ensure!(
             value.is_finite() && gradient_norm.is_finite(),
@@ -325,15 +332,15 @@ impl Trainer {
         );
         let (lr, clip_norm) = (self.lr(), self.recipe.train.clip_norm);
         let clip = |norm: f64| clip_norm.map_or(1.0, |most| (most / (norm + CLIP_EPS)).min(1.0));
-        self.descent.step(&gradients, lr, clip(gradient_norm))?;
+        self.optimizer.step(&gradients, lr, clip(gradient_norm))?;
         let discriminator_loss = match &mut self.adversary {
-            Some(adversary) => Some(judge(adversary, &made, lr, clip)?),
+            Some(adversary) => Some(step_discriminator(adversary, &outputs, lr, clip)?),
             None => None,
         };
-        if let Some(average) = &self.average {
-            average.follow(&self.vars)?;
+        if let Some(ema) = &self.ema {
+            ema.update(&self.vars)?;
         }
-        self.check_reach(&parts)?;
+        self.check_used(&batches)?;
         self.seconds += start.elapsed().as_secs_f64();
         Ok(Report {
             loss: value,
@@ -344,15 +351,15 @@ impl Trainer {
     }
 
     /// Once all scales had their turn, every parameter has to have had one.
-    fn check_reach(&mut self, parts: &[Part]) -> Result<()> {
-        if self.untried.is_empty() {
+    fn check_used(&mut self, batches: &[ScaleBatch]) -> Result<()> {
+        if self.untrained_scales.is_empty() {
             return Ok(());
         }
-        for part in parts {
-            self.untried.remove(&part.scale);
+        for batch in batches {
+            self.untrained_scales.remove(&batch.scale);
         }
-        match self.descent.untouched() {
-            Some(name) if self.untried.is_empty() => {
+        match self.optimizer.unused_parameter() {
+            Some(name) if self.untrained_scales.is_empty() => {
                 bail!("the loss depends on parameter {name} at no scale")
             }
             _ => Ok(()),
@@ -360,41 +367,41 @@ impl Trainer {
     }
 
     /// What the network makes of a batch.
-    fn make(&self, parts: &[Part]) -> Result<Vec<Made>> {
-        let (patch, batch) = (self.recipe.data.patch, self.recipe.train.batch_size);
+    fn forward(&self, batches: &[ScaleBatch]) -> Result<Vec<ForwardOutput>> {
+        let (patch, size) = (self.recipe.data.patch, self.recipe.train.batch_size);
         let planes = self.network.channels().count();
         let tensor = |samples: &[f32], side: usize| {
-            Tensor::from_slice(samples, (batch, planes, side, side), &self.device)
+            Tensor::from_slice(samples, (size, planes, side, side), &self.device)
         };
-        let make = |part: &Part| -> Result<Made> {
-            let network = self.network.training_network(part.scale)?;
-            let output = network.forward(&tensor(&part.input, patch)?)?;
+        let make = |batch: &ScaleBatch| -> Result<ForwardOutput> {
+            let network = self.network.training_network(batch.scale)?;
+            let output = network.forward(&tensor(&batch.input, patch)?)?;
             let (side, middle) = (patch * network.upsampling().factor(), output.dim(3)?);
-            let target = center(&tensor(&part.target, side)?, middle)?;
-            let real = match part.real.is_empty() {
+            let target = center(&tensor(&batch.target, side)?, middle)?;
+            let real = match batch.real.is_empty() {
                 true => target.clone(),
-                false => center(&tensor(&part.real, side)?, middle)?,
+                false => center(&tensor(&batch.real, side)?, middle)?,
             };
-            Ok(Made {
+            Ok(ForwardOutput {
                 output,
                 target,
                 real,
-                weight: part.weight,
+                weight: batch.weight,
             })
         };
-        parts.iter().map(make).collect()
+        batches.iter().map(make).collect()
     }
 
     /// Sum of the losses of all parts.
-    fn loss(&self, made: &[Made]) -> Result<Tensor> {
+    fn loss(&self, outputs: &[ForwardOutput]) -> Result<Tensor> {
         let pixels = self.recipe.train.loss_weight.unwrap_or(1.0);
         let mut losses = Vec::new();
-        for Made {
+        for ForwardOutput {
             output,
             target,
             weight,
             ..
-        } in made
+        } in outputs
         {
             if pixels > 0.0 {
                 let loss = self.recipe.train.loss.of(output, target)?;
@@ -404,7 +411,7 @@ impl Trainer {
                 losses.push((perceptual.of(output, target)? * *weight)?);
             }
             if let Some(adversary) = &self.adversary {
-                losses.push((adversary.against(output)? * *weight)?);
+                losses.push((adversary.generator_loss(output)? * *weight)?);
             }
         }
         sum(losses)
@@ -412,11 +419,11 @@ impl Trainer {
 
     /// The learning rate of the next step.
     fn lr(&self) -> f64 {
-        let at = Position {
+        let at = Progress {
             step: self.steps(),
-            progress: self.progress(),
+            fraction: self.progress(),
             warmup: self.warmup(),
-            drops: self.course.drops,
+            drops: self.history.drops,
         };
         rate(&self.recipe.train, at)
     }
@@ -430,22 +437,26 @@ fn sum(losses: Vec<Tensor>) -> Result<Tensor> {
 }
 
 /// The discriminator's step. Returns its loss.
-fn judge(
+fn step_discriminator(
     adversary: &mut Adversary,
-    made: &[Made],
+    outputs: &[ForwardOutput],
     lr: f64,
     clip: impl Fn(f64) -> f64,
 ) -> Result<f64> {
-    let loss = |made: &Made| -> Result<Tensor> {
-        Ok((adversary.loss(&made.real, &made.output)? * made.weight)?)
+    let loss = |outputs: &ForwardOutput| -> Result<Tensor> {
+        Ok((adversary.discriminator_loss(&outputs.real, &outputs.output)? * outputs.weight)?)
     };
-    let loss = sum(made.iter().map(loss).collect::<Result<_>>()?)?;
+    let loss = sum(outputs.iter().map(loss).collect::<Result<_>>()?)?;
     adversary.step(&loss, lr, clip)
 }
 
 /// The weights that a recipe begins with, and what to call them: a file's, or
 /// those that the file's hypernetwork makes.
-fn given(path: &Path, recipe: &Recipe, wanted: &Architecture) -> Result<(Store, String)> {
+fn initial_weights(
+    path: &Path,
+    recipe: &Recipe,
+    wanted: &Architecture,
+) -> Result<(ParamStore, String)> {
     let file = Checkpoint::open(path)?;
     let found = file.card()?.map(|card| card.architecture);
     let made = found
@@ -470,8 +481,8 @@ fn given(path: &Path, recipe: &Recipe, wanted: &Architecture) -> Result<(Store, 
             .unwrap_or_default()
     );
     let store = match recipe.model.strict_init {
-        true => Store::given(file.origin(), tensors),
-        false => Store::partly_given(file.origin(), tensors, recipe.train.seed),
+        true => ParamStore::from_tensors(file.origin(), tensors),
+        false => ParamStore::partly_from_tensors(file.origin(), tensors, recipe.train.seed),
     };
     Ok((store, origin))
 }
@@ -479,7 +490,7 @@ fn given(path: &Path, recipe: &Recipe, wanted: &Architecture) -> Result<(Store, 
 fn settings(recipe: &Recipe) -> Settings {
     let train = &recipe.train;
     Settings {
-        rule: train.optimizer,
+        kind: train.optimizer,
         betas: train.betas,
         eps: train.eps,
         momentum: train.momentum(),
@@ -490,7 +501,7 @@ fn settings(recipe: &Recipe) -> Settings {
 }
 
 /// Lets the picture through the network that was just drawn.
-fn open_path(architecture: &Architecture, vars: &Vars) -> Result<()> {
+fn apply_identity_init(architecture: &Architecture, vars: &Vars) -> Result<()> {
     for (name, var) in vars {
         let mut values = var.flatten_all()?.to_vec1::<f32>()?;
         if architecture.identity_init(name, &mut values) {
@@ -501,9 +512,14 @@ fn open_path(architecture: &Architecture, vars: &Vars) -> Result<()> {
 }
 
 /// Lets a hypernetwork begin by making the networks of some files.
-fn make(architecture: &Architecture, scales: &Scales, model: &Model, vars: &Vars) -> Result<()> {
+fn fit_hypernetwork(
+    architecture: &Architecture,
+    scales: &Scales,
+    model: &Model,
+    vars: &Vars,
+) -> Result<()> {
     // On the CPU, where the files are.
-    let store = Store::given("the new weights", tensors(vars).collect());
+    let store = ParamStore::from_tensors("the new weights", tensors(vars).collect());
     let network = architecture.build(&store.builder(), scales.clone())?;
     let hypernetwork = network
         .as_hypernetwork()

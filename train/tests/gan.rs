@@ -5,8 +5,8 @@
 use candle_core::{Device, Tensor, Var};
 use srfilter::Scale;
 use srfilter::models::Channels;
-use srfilter_train::checkpoint::{Player, State};
-use srfilter_train::data::{Dataset, Plan};
+use srfilter_train::checkpoint::{NetworkState, State};
+use srfilter_train::data::{BatchSampler, Dataset};
 use srfilter_train::gan::{Adversary, unet};
 use srfilter_train::loss::features::Features;
 use srfilter_train::optim::Settings;
@@ -58,7 +58,7 @@ fn bits(tensors: &HashMap<String, Tensor>) -> Bits {
 }
 
 /// What optimisers move: no statistics, no vectors.
-fn learnt(player: &Player) -> Bits {
+fn learnt(player: &NetworkState) -> Bits {
     let mut bits = bits(&player.parameters);
     bits.retain(|name, _| player.moments.contains_key(name));
     bits
@@ -92,7 +92,7 @@ fn both_networks_resume_bit_for_bit() {
             assert_eq!(bits(&a.parameters), bits(&b.parameters));
             assert_eq!(a.moments, b.moments);
         }
-        assert_eq!(bits(&resumed.average), bits(&straight.average));
+        assert_eq!(bits(&resumed.ema), bits(&straight.ema));
         let of = |state: &State| bits(&state.discriminator.parameters)[moved].clone();
         assert_ne!(of(&before), of(&straight), "{moved}");
         assert!(!straight.discriminator.moments.contains_key(moved));
@@ -116,13 +116,13 @@ fn the_generators_gradients_leave_the_discriminator_alone() {
         let before = learnt(&adversary.state().unwrap());
 
         // The generator's term: its gradient reaches the picture, and nothing moves.
-        let gradients = adversary.against(&made).unwrap().backward().unwrap();
+        let gradients = adversary.generator_loss(&made).unwrap().backward().unwrap();
         let slope = gradients.get(&made).unwrap().abs().unwrap();
         assert!(slope.sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.0);
         assert_eq!(learnt(&adversary.state().unwrap()), before);
 
         // The discriminator's: it stops at the pictures, and every weight moves.
-        let loss = adversary.loss(&real, &made).unwrap();
+        let loss = adversary.discriminator_loss(&real, &made).unwrap();
         let gradients = loss.backward().unwrap();
         assert!(gradients.get(&made).is_none() && gradients.get(&real).is_none());
         adversary.step(&loss, 1e-3, |_| 1.0).unwrap();
@@ -138,7 +138,7 @@ fn the_generators_gradients_leave_the_discriminator_alone() {
 fn the_discriminator_judges_the_pictures_of_the_same_step() {
     for discriminator in [SRGAN, UNET] {
         let (recipe, dataset) = begin(&flags(discriminator));
-        let batch = Plan::new(&recipe)
+        let batch = BatchSampler::new(&recipe)
             .unwrap()
             .batch(&dataset.train, 0)
             .unwrap();
@@ -154,9 +154,9 @@ fn the_discriminator_judges_the_pictures_of_the_same_step() {
                 .unwrap()
                 .unwrap();
             // The vectors of its norms have moved once by then.
-            adversary.against(&made).unwrap();
+            adversary.generator_loss(&made).unwrap();
             let loss = adversary
-                .loss(&tensor(&batch[0].target, 16), &made)
+                .discriminator_loss(&tensor(&batch[0].target, 16), &made)
                 .unwrap();
             f64::from(loss.to_scalar::<f32>().unwrap())
         };

@@ -15,9 +15,9 @@ use srfilter_train::degrade::raster::Raster;
 use srfilter_train::gan::{cross_entropy, srgan, unet};
 use srfilter_train::loss::features::{Features, PerceptualLoss};
 use srfilter_train::loss::imagenet::normalised;
-use srfilter_train::optim::{Descent, Settings};
-use srfilter_train::params::{Store, Vars};
-use srfilter_train::recipe::{Distance, Loss, Optimizer, Perceptual};
+use srfilter_train::optim::{Optimizer, Settings};
+use srfilter_train::params::{ParamStore, Vars};
+use srfilter_train::recipe::{Distance, Loss, OptimizerKind, Perceptual};
 use std::collections::{BTreeMap, HashMap};
 use testing::golden::Golden;
 
@@ -134,7 +134,7 @@ fn train_by(
 ) -> anyhow::Result<()> {
     let mut learnt = vars.clone();
     learnt.retain(|name, _| !BatchNorm::is_statistic(name));
-    let mut descent = Descent::new(&learnt, how.settings, &BTreeMap::new()).unwrap();
+    let mut optimizer = Optimizer::new(&learnt, how.settings, &BTreeMap::new()).unwrap();
     let steps = golden.get("losses").unwrap().1.len() - 1;
     let mut losses = Vec::new();
     for step in 0..steps {
@@ -146,7 +146,7 @@ fn train_by(
                 some_of(gradients.get(&vars[name]).unwrap())
             })?;
         }
-        descent.step(&gradients, how.lr, 1.0).unwrap();
+        optimizer.step(&gradients, how.lr, 1.0).unwrap();
     }
     losses.push(loss().to_scalar::<f32>().unwrap());
     golden.check_f32("losses", &losses)?;
@@ -159,7 +159,7 @@ fn build(
     architecture: &Architecture,
     scales: Scales,
 ) -> (Box<dyn Network>, Vars) {
-    let store = Store::given(model, golden.parameters(model).unwrap()).on(&device());
+    let store = ParamStore::from_tensors(model, golden.parameters(model).unwrap()).on(&device());
     let network = architecture.build(&store.builder(), scales).unwrap();
     (network, store.vars().unwrap())
 }
@@ -348,7 +348,7 @@ fn golden_train_lapan12() {
     };
     let how = Steps {
         settings: Settings {
-            rule: Optimizer::AdamW,
+            kind: OptimizerKind::AdamW,
             weight_decay: 0.01,
             ..Settings::default()
         },
@@ -403,7 +403,7 @@ fn srgan_discriminator(
     model: &str,
     first_kernel: usize,
 ) -> (srgan::Discriminator, Vars) {
-    let store = Store::given(model, golden.parameters(model).unwrap()).on(&device());
+    let store = ParamStore::from_tensors(model, golden.parameters(model).unwrap()).on(&device());
     let config = srgan::Config {
         first_kernel,
         ..srgan::Config::default()
@@ -483,7 +483,7 @@ fn golden_srgan_losses() {
         (name, tensor)
     };
     let tensors = tensors.into_iter().map(named).collect();
-    let store = Store::given("srgan_generator_x4", tensors).on(&device());
+    let store = ParamStore::from_tensors("srgan_generator_x4", tensors).on(&device());
     let architecture = Architecture::SrResNet(srresnet::Config::default());
     let generator = architecture
         .build(&store.builder(), Scales::list([scale]))
@@ -498,11 +498,11 @@ fn golden_srgan_losses() {
         .unwrap()
         .forward(&x)
         .unwrap();
-    let judge = |picture: &Tensor| {
+    let forward = |picture: &Tensor| {
         let normal = normalised(picture).unwrap();
         discriminator.forward(&normal, true).unwrap()
     };
-    let (of_sr, of_hr) = (judge(&sr), judge(&hr));
+    let (of_sr, of_hr) = (forward(&sr), forward(&hr));
     let content = value(&perceptual.of(&sr, &hr).unwrap());
     let entropy = |logits: &Tensor, real| value(&cross_entropy(logits, real).unwrap());
     let adversarial = entropy(&of_sr, true);
@@ -520,7 +520,7 @@ fn golden_srgan_losses() {
 fn golden_unet_discriminator_sn() {
     let model = "unet_discriminator_sn";
     let golden = Golden::open(model).unwrap();
-    let store = Store::given(model, golden.parameters(model).unwrap()).on(&device());
+    let store = ParamStore::from_tensors(model, golden.parameters(model).unwrap()).on(&device());
     let config = unet::Config::default();
     let network = unet::Discriminator::new(&store.builder(), &config).unwrap();
     let vars = store.vars().unwrap();

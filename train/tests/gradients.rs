@@ -6,7 +6,7 @@
 use candle_core::{Device, Tensor, Var};
 use srfilter::nn::LayerNorm;
 use srfilter_train::gan::unet;
-use srfilter_train::params::{Store, Vars};
+use srfilter_train::params::{ParamStore, Vars};
 
 /// Small, so that few leaky ReLUs turn over within it.
 const STEP: f32 = 1.0 / 4096.0;
@@ -46,7 +46,7 @@ fn check(vars: &Vars, within: f64, loss: impl Fn() -> Tensor) {
 
 #[test]
 fn layer_norms_have_gradients() {
-    let store = Store::drawn(1);
+    let store = ParamStore::random(1);
     let norm = LayerNorm::new(&store.builder(), 6).unwrap();
     let mut vars = store.vars().unwrap();
     let x = Tensor::from_vec(noise(48), (2, 4, 6), &Device::Cpu).unwrap();
@@ -64,7 +64,7 @@ fn layer_norms_have_gradients() {
 /// the weights, and so does its gradient.
 #[test]
 fn spectral_norms_have_gradients() {
-    let store = Store::drawn(1);
+    let store = ParamStore::random(1);
     let config = unet::Config { width: 2 };
     let network = unet::Discriminator::new(&store.builder(), &config).unwrap();
     let x = Tensor::from_vec(noise(3 * 64), (1, 3, 8, 8), &Device::Cpu).unwrap();

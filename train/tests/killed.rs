@@ -116,10 +116,10 @@ fn twenty_kills_change_no_bit() {
     let [a, b] = [&broken, &whole].map(|out| state(out));
     assert_eq!((a.step, b.step), (reached + REST, reached + REST));
     assert_eq!(bits(&a.generator.parameters), bits(&b.generator.parameters));
-    assert_eq!(bits(&a.average), bits(&b.average));
+    assert_eq!(bits(&a.ema), bits(&b.ema));
     assert_eq!(
-        (a.generator.moments, a.course),
-        (b.generator.moments, b.course)
+        (a.generator.moments, a.history),
+        (b.generator.moments, b.history)
     );
     for name in ["best.safetensors", "last.safetensors"] {
         let [a, b] = [&broken, &whole].map(|out| Checkpoint::open(out.join(name)).unwrap());

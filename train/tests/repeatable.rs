@@ -13,9 +13,9 @@ use srfilter::models::{
 use srfilter::nn::BatchNorm;
 use srfilter::ops::backward;
 use srfilter_train::gan::{cross_entropy, srgan, unet};
-use srfilter_train::optim::{Descent, Settings};
-use srfilter_train::params::{Store, Vars};
-use srfilter_train::recipe::{Loss, Optimizer};
+use srfilter_train::optim::{Optimizer, Settings};
+use srfilter_train::params::{ParamStore, Vars};
+use srfilter_train::recipe::{Loss, OptimizerKind};
 use std::collections::BTreeMap;
 use std::process::Command;
 
@@ -48,15 +48,15 @@ fn hash<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> u64 {
 }
 
 /// Takes two steps and prints the bits of losses, gradients and parameters.
-fn train(name: &str, vars: &Vars, rule: Optimizer, loss: impl Fn() -> Tensor) {
+fn train(name: &str, vars: &Vars, kind: OptimizerKind, loss: impl Fn() -> Tensor) {
     let mut learnt = vars.clone();
     learnt.retain(|name, _| !BatchNorm::is_statistic(name) && !unet::is_vector(name));
     let settings = Settings {
-        rule,
+        kind,
         weight_decay: 0.01,
         ..Settings::default()
     };
-    let mut descent = Descent::new(&learnt, settings, &BTreeMap::new()).unwrap();
+    let mut optimizer = Optimizer::new(&learnt, settings, &BTreeMap::new()).unwrap();
     for step in 0..2 {
         let loss = loss();
         let gradients = backward(&loss).unwrap();
@@ -68,7 +68,7 @@ fn train(name: &str, vars: &Vars, rule: Optimizer, loss: impl Fn() -> Tensor) {
             hash([&loss]),
             hash(&gradient),
         );
-        descent.step(&gradients, 1e-3, 1.0).unwrap();
+        optimizer.step(&gradients, 1e-3, 1.0).unwrap();
     }
     let parameters = vars.values().map(|var| var.as_tensor());
     println!("{MARK} {name} parameters {:016x}", hash(parameters));
@@ -113,11 +113,15 @@ fn architectures() -> Vec<Architecture> {
 fn train_networks() {
     use Loss::{Charbonnier, Dssim, L1, Mse, Psnr};
     let losses = [Mse, L1, Charbonnier, Dssim, Psnr];
-    let rules = [Optimizer::Adam, Optimizer::AdamW, Optimizer::Sgd];
+    let rules = [
+        OptimizerKind::Adam,
+        OptimizerKind::AdamW,
+        OptimizerKind::Sgd,
+    ];
     let scale = Scale::whole(2);
     for (i, architecture) in architectures().into_iter().enumerate() {
         let scales = architecture.scales().unwrap_or(Scales::list([scale]));
-        let store = Store::drawn(i as u32 + 1);
+        let store = ParamStore::random(i as u32 + 1);
         let network = architecture.build(&store.builder(), scales).unwrap();
         let vars = store.vars().unwrap();
         let network = network.training_network(scale).unwrap();
@@ -139,15 +143,15 @@ fn train_discriminators() {
         hidden: 16,
         ..srgan::Config::default()
     };
-    let (store, x) = (Store::drawn(1), noise(3, 3, 96));
+    let (store, x) = (ParamStore::random(1), noise(3, 3, 96));
     let network = srgan::Discriminator::new(&store.builder(), &config).unwrap();
-    train("srgan", &store.vars().unwrap(), Optimizer::Adam, || {
+    train("srgan", &store.vars().unwrap(), OptimizerKind::Adam, || {
         cross_entropy(&network.forward(&x, true).unwrap(), true).unwrap()
     });
-    let (store, x) = (Store::drawn(2), noise(4, 3, 32));
+    let (store, x) = (ParamStore::random(2), noise(4, 3, 32));
     let config = unet::Config { width: 8 };
     let network = unet::Discriminator::new(&store.builder(), &config).unwrap();
-    train("unet", &store.vars().unwrap(), Optimizer::Adam, || {
+    train("unet", &store.vars().unwrap(), OptimizerKind::Adam, || {
         cross_entropy(&network.forward(&x, true).unwrap(), false).unwrap()
     });
 }

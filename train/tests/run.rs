@@ -321,8 +321,8 @@ fn statistics_of_batches_resume_and_deploy() {
     let tensors = |trainer: &Trainer| bits(&trainer.tensors().into_iter().collect());
     assert_eq!(tensors(&trainer), tensors(&resumed));
     assert_ne!(tensors(&trainer)[statistic], moved);
-    let deployed = trainer.deployed().unwrap();
-    assert!(deployed.tensors.iter().all(|(name, _)| name != statistic));
+    let network = trainer.reparameterized().unwrap();
+    assert!(network.tensors.iter().all(|(name, _)| name != statistic));
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn what_is_deployed_has_no_branches_and_measures_the_same() {
     let trained = Trainer::new(&recipe, &dataset, Some(state)).unwrap();
     let scales = recipe.validation_scales();
     let method = Method::new(&recipe.data).unwrap();
-    let validator = Validator::new(&dataset.held_back, scales, &method).unwrap();
+    let validator = Validator::new(&dataset.validation, scales, &method).unwrap();
     let [a, b] =
         [trained.network(), deployed.as_ref()].map(|n| validator.measure(n, &Device::Cpu).unwrap());
     assert_eq!(a.len(), 3);
@@ -401,7 +401,7 @@ fn the_average_of_the_weights_is_what_is_written() {
         let pairs = by_hand.iter_mut().zip(now);
         pairs.for_each(|(a, w)| *a = DECAY * *a + (1.0 - DECAY) * w);
     }
-    let written = weights(&trainer.deployed().unwrap().tensors);
+    let written = weights(&trainer.reparameterized().unwrap().tensors);
     let off = written.iter().zip(&by_hand).map(|(a, b)| (a - b).abs());
     assert!(off.fold(0.0, f32::max) < 1e-6);
     assert_ne!(written, weights(&trainer.tensors()));
@@ -414,7 +414,7 @@ fn the_average_of_the_weights_is_what_is_written() {
     for trainer in [&mut trainer, &mut resumed] {
         (0..5).for_each(|_| assert!(trainer.step().unwrap().loss > 0.0));
     }
-    let [a, b] = [&trainer, &resumed].map(|t| weights(&t.deployed().unwrap().tensors));
+    let [a, b] = [&trainer, &resumed].map(|t| weights(&t.reparameterized().unwrap().tensors));
     assert_eq!(a, b);
 
     // Another run begins with the average.

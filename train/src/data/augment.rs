@@ -2,9 +2,9 @@
 
 /// One of the eight ways to turn and mirror a square.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Turn(pub(super) u8);
+pub(super) struct Dihedral(pub(super) u8);
 
-impl Turn {
+impl Dihedral {
     /// Appends a square of `side` samples, turned.
     pub(super) fn append(self, square: &[f32], side: usize, out: &mut Vec<f32>) {
         let flip = |mirrored: bool, i: usize| if mirrored { side - 1 - i } else { i };
@@ -34,7 +34,7 @@ mod tests {
         let turned: HashSet<Vec<u32>> = (0..8)
             .map(|i| {
                 let mut out = Vec::new();
-                Turn(i).append(&square, 2, &mut out);
+                Dihedral(i).append(&square, 2, &mut out);
                 out.iter().map(|&v| v as u32).collect()
             })
             .collect();

@@ -1,7 +1,7 @@
 //! All pictures of a run: read or drawn, and split.
 
 use super::image::TrainingImage;
-use super::patch::{Cut, cuts};
+use super::patch::{PatchSpec, patch_specs};
 use super::synthetic;
 use crate::degrade::Method;
 use crate::fnv;
@@ -21,7 +21,7 @@ pub struct Dataset {
     /// Pictures to train on.
     pub train: Vec<TrainingImage>,
     /// Pictures to validate on, never trained on.
-    pub held_back: Vec<TrainingImage>,
+    pub validation: Vec<TrainingImage>,
     /// Files that were left out, each with the reason.
     pub skipped: Vec<String>,
     /// The sources in words.
@@ -59,12 +59,12 @@ impl Dataset {
                 dir.repeat
             ));
         }
-        let cuts = cuts(recipe)?;
+        let specs = patch_specs(recipe)?;
         images.retain(|image| {
             let (width, height) = image.size;
-            let fits = cuts.iter().any(|cut| cut.fits(image));
+            let fits = specs.iter().any(|spec| spec.fits(image));
             if !fits {
-                let (name, patch) = (&image.name, cuts.iter().map(Cut::side).min());
+                let (name, patch) = (&image.name, specs.iter().map(PatchSpec::side).min());
                 let patch = patch.unwrap_or_default();
                 skipped.push(format!(
                     "{name}: {width}x{height} is smaller than a {patch}x{patch} patch"
@@ -75,28 +75,28 @@ impl Dataset {
         if images.is_empty() {
             bail!("no usable picture was found{}", listed(&skipped));
         }
-        let (train, held_back) = split(images, recipe.data.validation);
-        for cut in &cuts {
+        let (train, validation) = split(images, recipe.data.validation);
+        for spec in &specs {
             ensure!(
-                train.iter().any(|image| cut.fits(image)),
+                train.iter().any(|image| spec.fits(image)),
                 "scale {} needs pictures of at least {1}x{1} pixels to cut patches from,                  and there is none: leave the scale out, or use a smaller --patch",
-                cut.scale,
-                cut.side()
+                spec.scale,
+                spec.side()
             );
         }
         Ok(Self {
-            fingerprint: fingerprint(&[&train, &held_back], &Method::new(&recipe.data)?),
+            fingerprint: fingerprint(&[&train, &validation], &Method::new(&recipe.data)?),
             train,
-            held_back,
+            validation,
             skipped,
             description: sources.join(", "),
         })
     }
 }
 
-fn fingerprint(parts: &[&[TrainingImage]], method: &Method) -> String {
+fn fingerprint(batches: &[&[TrainingImage]], method: &Method) -> String {
     let mut hash = Sha256::new();
-    for images in parts {
+    for images in batches {
         hash.update(images.len().to_le_bytes());
         for image in *images {
             hash.update(image.size.0.to_le_bytes());
@@ -153,7 +153,7 @@ fn read_dir(dir: &Dir, channels: Channels) -> Result<Vec<Result<TrainingImage>>>
 
 /// Holds pictures back by a hash of their names: the choice depends neither
 /// on their order nor, with a fraction, on the other pictures.
-fn split(images: Vec<TrainingImage>, validation: f64) -> (Vec<TrainingImage>, Vec<TrainingImage>) {
+fn split(images: Vec<TrainingImage>, amount: f64) -> (Vec<TrainingImage>, Vec<TrainingImage>) {
     let mut ranked: Vec<(u64, usize)> = images
         .iter()
         .map(|i| spread(fnv(&i.name)))
@@ -168,23 +168,23 @@ fn split(images: Vec<TrainingImage>, validation: f64) -> (Vec<TrainingImage>, Ve
             .count()
             .max(1)
     };
-    let wanted = match validation {
+    let wanted = match amount {
         v if v <= 0.0 => 0,
         v if v < 1.0 => below(v),
         v => v as usize,
     };
     let count = wanted.min(images.len() / 2);
     let chosen: HashSet<usize> = ranked[..count].iter().map(|r| r.1).collect();
-    let (mut train, mut held_back) = (Vec::new(), Vec::new());
+    let (mut train, mut validation) = (Vec::new(), Vec::new());
     for (index, image) in images.into_iter().enumerate() {
-        let part = if chosen.contains(&index) {
-            &mut held_back
+        let batch = if chosen.contains(&index) {
+            &mut validation
         } else {
             &mut train
         };
-        part.push(image);
+        batch.push(image);
     }
-    (train, held_back)
+    (train, validation)
 }
 
 /// Spreads a hash evenly: FNV leaves the upper bits of short names alike.
@@ -234,7 +234,7 @@ mod tests {
         std::fs::write(dir.path().join("broken.webp"), b"RIFFxxxx").unwrap();
         std::fs::write(dir.path().join("notes.txt"), b"no picture").unwrap();
         let dataset = Dataset::load(&recipe(dir.path()), Channels::Rgb).unwrap();
-        assert_eq!(dataset.train.len() + dataset.held_back.len(), 2);
+        assert_eq!(dataset.train.len() + dataset.validation.len(), 2);
         assert_eq!(dataset.skipped.len(), 2);
         assert!(
             dataset.skipped.iter().any(|s| s.contains("broken.webp")),

@@ -1,7 +1,7 @@
 //! Batches ahead of the training.
 
 use super::dataset::Dataset;
-use super::patch::{Part, Plan};
+use super::patch::{BatchSampler, ScaleBatch};
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -11,14 +11,14 @@ const AHEAD: usize = 4;
 
 /// Prepares batches in a thread of its own, a few ahead of the training.
 #[derive(Debug)]
-pub struct Feeder(Receiver<Result<Vec<Part>>>);
+pub struct BatchLoader(Receiver<Result<Vec<ScaleBatch>>>);
 
-impl Feeder {
+impl BatchLoader {
     /// Starts with the batch of `step`.
-    pub fn start(plan: Plan, dataset: Arc<Dataset>, step: u64) -> Self {
+    pub fn start(sampler: BatchSampler, dataset: Arc<Dataset>, step: u64) -> Self {
         let (sender, receiver) = sync_channel(AHEAD);
         std::thread::spawn(move || {
-            let batches = (step..).map(|step| plan.batch(&dataset.train, step));
+            let batches = (step..).map(|step| sampler.batch(&dataset.train, step));
             // Ends when the training does, which drops the receiver.
             let mut sent = batches.map(|batch| sender.send(batch));
             let _ = sent.find(Result::is_err);
@@ -31,7 +31,7 @@ impl Feeder {
     /// # Errors
     ///
     /// A degradation that fails.
-    pub fn next(&self) -> Result<Vec<Part>> {
+    pub fn next(&self) -> Result<Vec<ScaleBatch>> {
         self.0
             .recv()
             .context("the thread that prepares batches ended")?
@@ -48,17 +48,17 @@ mod tests {
     fn batches_depend_on_seed_and_step_only() {
         let recipe = recipe();
         let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
-        let plan = Plan::new(&recipe).unwrap();
-        let feeder = Feeder::start(plan.clone(), Arc::clone(&dataset), 5);
-        let fed = [feeder.next().unwrap(), feeder.next().unwrap()];
+        let sampler = BatchSampler::new(&recipe).unwrap();
+        let loader = BatchLoader::start(sampler.clone(), Arc::clone(&dataset), 5);
+        let loaded = [loader.next().unwrap(), loader.next().unwrap()];
         assert_eq!(
-            fed,
-            [5, 6].map(|step| plan.batch(&dataset.train, step).unwrap())
+            loaded,
+            [5, 6].map(|step| sampler.batch(&dataset.train, step).unwrap())
         );
-        assert_ne!(fed[0], fed[1]);
+        assert_ne!(loaded[0], loaded[1]);
         let mut other = recipe.clone();
         other.train.seed += 1;
-        let other = Plan::new(&other).unwrap();
-        assert_ne!(other.batch(&dataset.train, 5).unwrap(), fed[0]);
+        let other = BatchSampler::new(&other).unwrap();
+        assert_ne!(other.batch(&dataset.train, 5).unwrap(), loaded[0]);
     }
 }

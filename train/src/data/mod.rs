@@ -9,8 +9,8 @@ pub mod synthetic;
 
 pub use self::image::TrainingImage;
 pub use dataset::Dataset;
-pub use loader::Feeder;
-pub use patch::{Part, Plan, steps_per_epoch};
+pub use loader::BatchLoader;
+pub use patch::{BatchSampler, ScaleBatch, steps_per_epoch};
 
 #[cfg(test)]
 mod tests {

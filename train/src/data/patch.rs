@@ -1,6 +1,6 @@
 //! Batches of patches that are cut from pictures.
 
-use super::augment::Turn;
+use super::augment::Dihedral;
 use super::image::{PEAK, TrainingImage};
 use crate::degrade::raster::Raster;
 use crate::degrade::{Bicubic, Method, Windowed, cropped};
@@ -19,20 +19,20 @@ const MARGIN: usize = 8;
 
 /// How the patches of one scale are cut.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Cut {
+pub(super) struct PatchSpec {
     pub(super) scale: Scale,
     /// How often the scale is drawn or, with all scales a step, the factor of its loss.
     weight: f64,
     /// What a network of this scale takes.
-    works_at: Upsampling,
+    upsampling: Upsampling,
     /// Side of a patch in samples that the network takes.
     patch: usize,
 }
 
-impl Cut {
+impl PatchSpec {
     /// Side of a patch in pixels of the picture.
     pub(super) fn side(&self) -> usize {
-        self.patch * self.works_at.factor()
+        self.patch * self.upsampling.factor()
     }
 
     /// Whether a patch fits into what the scale leaves of the picture.
@@ -57,22 +57,22 @@ impl Cut {
 }
 
 /// The patches that a recipe asks for, scale by scale.
-pub(super) fn cuts(recipe: &Recipe) -> Result<Vec<Cut>> {
+pub(super) fn patch_specs(recipe: &Recipe) -> Result<Vec<PatchSpec>> {
     let (train, architecture) = (&recipe.train, recipe.architecture()?);
     let weights = train.scale_weights.iter().copied();
     let weights = weights.chain(std::iter::repeat(1.0));
-    let cut = |(&scale, weight)| Cut {
+    let spec = |(&scale, weight)| PatchSpec {
         scale,
         weight,
-        works_at: architecture.upsampling(scale),
+        upsampling: architecture.upsampling(scale),
         patch: recipe.data.patch,
     };
-    Ok(train.scales.iter().zip(weights).map(cut).collect())
+    Ok(train.scales.iter().zip(weights).map(spec).collect())
 }
 
 /// Patches of one scale.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Part {
+pub struct ScaleBatch {
     /// The scale.
     pub scale: Scale,
     /// Factor of the loss.
@@ -88,26 +88,26 @@ pub struct Part {
 
 /// What is cut from a picture, and how it is turned.
 #[derive(Debug, Clone, Copy)]
-struct Pick {
+struct PatchChoice {
     /// Number of the picture.
     image: usize,
     /// Where the patch begins, in samples that the network takes.
     x: usize,
     y: usize,
-    turn: Turn,
+    transform: Dihedral,
 }
 
 /// How batches are cut.
 #[derive(Debug, Clone)]
-pub struct Plan {
-    cuts: Vec<Cut>,
+pub struct BatchSampler {
+    specs: Vec<PatchSpec>,
     per_step: PerStep,
-    batch: usize,
+    batch_size: usize,
     seed: u32,
     method: Method,
 }
 
-impl Plan {
+impl BatchSampler {
     /// The batches that a recipe asks for.
     ///
     /// # Errors
@@ -115,9 +115,9 @@ impl Plan {
     /// A recipe of an unknown model, a degradation that cannot be had.
     pub fn new(recipe: &Recipe) -> Result<Self> {
         Ok(Self {
-            cuts: cuts(recipe)?,
+            specs: patch_specs(recipe)?,
             per_step: recipe.train.scales_per_step,
-            batch: recipe.train.batch_size,
+            batch_size: recipe.train.batch_size,
             seed: recipe.train.seed,
             method: Method::new(&recipe.data)?,
         })
@@ -128,100 +128,120 @@ impl Plan {
     /// # Errors
     ///
     /// A degradation that fails.
-    pub fn batch(&self, images: &[TrainingImage], step: u64) -> Result<Vec<Part>> {
+    pub fn batch(&self, images: &[TrainingImage], step: u64) -> Result<Vec<ScaleBatch>> {
         let mut rng = ChaCha8Rng::seed_from_u64(u64::from(self.seed));
         // Every step has a stream of random numbers to itself.
         rng.set_stream(step + 1);
-        let cuts = self.draw_scales(&mut rng);
-        let part = |cut| self.part(images, &cut, &mut rng);
-        cuts.into_iter().map(part).collect()
+        let specs = self.draw_scales(&mut rng);
+        let batch = |spec| self.scale_batch(images, &spec, &mut rng);
+        specs.into_iter().map(batch).collect()
     }
 
-    fn draw_scales(&self, rng: &mut ChaCha8Rng) -> Vec<Cut> {
+    fn draw_scales(&self, rng: &mut ChaCha8Rng) -> Vec<PatchSpec> {
         let PerStep::Number(count) = self.per_step else {
-            return self.cuts.clone();
+            return self.specs.clone();
         };
-        let mut left = self.cuts.clone();
+        let mut left = self.specs.clone();
         let mut drawn = Vec::with_capacity(count);
         while drawn.len() < count && !left.is_empty() {
-            let total: f64 = left.iter().map(|cut| cut.weight).sum();
-            let mut ball = rng.random::<f64>() * total;
-            let hit = left.iter().position(|cut| {
-                ball -= cut.weight;
-                ball < 0.0
+            let total: f64 = left.iter().map(|spec| spec.weight).sum();
+            let mut sample = rng.random::<f64>() * total;
+            let hit = left.iter().position(|spec| {
+                sample -= spec.weight;
+                sample < 0.0
             });
-            let cut = left.swap_remove(hit.unwrap_or(left.len() - 1));
-            drawn.push(Cut { weight: 1.0, ..cut });
+            let spec = left.swap_remove(hit.unwrap_or(left.len() - 1));
+            drawn.push(PatchSpec {
+                weight: 1.0,
+                ..spec
+            });
         }
         drawn
     }
 
-    fn part(&self, images: &[TrainingImage], cut: &Cut, rng: &mut ChaCha8Rng) -> Result<Part> {
-        let cumulative = cut.cumulative(images);
+    fn scale_batch(
+        &self,
+        images: &[TrainingImage],
+        spec: &PatchSpec,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<ScaleBatch> {
+        let cumulative = spec.cumulative(images);
         let total = cumulative.last().copied().unwrap_or(0.0);
-        let mut part = Part {
-            scale: cut.scale,
-            weight: cut.weight,
+        let mut batch = ScaleBatch {
+            scale: spec.scale,
+            weight: spec.weight,
             input: Vec::new(),
             target: Vec::new(),
             real: Vec::new(),
         };
-        let picks: Vec<Pick> = (0..self.batch)
+        let choices: Vec<PatchChoice> = (0..self.batch_size)
             .map(|_| {
-                let ball = rng.random::<f64>() * total;
-                let index = cumulative.partition_point(|&c| c <= ball);
-                cut.pick(index.min(images.len() - 1), images, rng)
+                let sample = rng.random::<f64>() * total;
+                let index = cumulative.partition_point(|&c| c <= sample);
+                spec.choose(index.min(images.len() - 1), images, rng)
             })
             .collect();
         match &self.method {
             Method::Bicubic(kind) => {
-                for pick in picks {
-                    cut.append(&images[pick.image], pick, *kind, &mut part);
+                for choice in choices {
+                    spec.append(&images[choice.image], choice, *kind, &mut batch);
                 }
             }
-            Method::Windowed(how) => cut.append_windowed(images, &picks, how, rng, &mut part)?,
+            Method::Windowed(how) => {
+                spec.append_windowed(images, &choices, how, rng, &mut batch)?
+            }
         }
-        Ok(part)
+        Ok(batch)
     }
 }
 
-impl Cut {
+impl PatchSpec {
     /// A patch somewhere in a picture.
-    fn pick(&self, image: usize, images: &[TrainingImage], rng: &mut ChaCha8Rng) -> Pick {
+    fn choose(&self, image: usize, images: &[TrainingImage], rng: &mut ChaCha8Rng) -> PatchChoice {
         let (width, height) = cropped(images[image].size, self.scale);
-        let factor = self.works_at.factor();
-        Pick {
+        let factor = self.upsampling.factor();
+        PatchChoice {
             image,
             x: rng.random_range(0..=width / factor - self.patch),
             y: rng.random_range(0..=height / factor - self.patch),
-            turn: Turn(rng.random_range(0..8)),
+            transform: Dihedral(rng.random_range(0..8)),
         }
     }
 
     /// Appends a patch that is degraded sample by sample.
-    fn append(&self, image: &TrainingImage, pick: Pick, kind: Bicubic, part: &mut Part) {
-        let Pick { x, y, turn, .. } = pick;
-        let (scale, patch, factor) = (self.scale, self.patch, self.works_at.factor());
+    fn append(
+        &self,
+        image: &TrainingImage,
+        choice: PatchChoice,
+        kind: Bicubic,
+        batch: &mut ScaleBatch,
+    ) {
+        let PatchChoice {
+            x, y, transform, ..
+        } = choice;
+        let (scale, patch, factor) = (self.scale, self.patch, self.upsampling.factor());
         let region = |factor: usize| Region {
             x: factor * x..factor * (x + patch),
             y: factor * y..factor * (y + patch),
         };
-        let (seen, made) = (region(1), region(factor));
+        let (input_region, target_region) = (region(1), region(factor));
         for index in 0..image.planes.len() {
             let plane = image.plane(index, scale);
-            let input: Vec<f32> = match self.works_at {
-                Upsampling::Pre => plane.degraded(scale, kind, &seen),
+            let input: Vec<f32> = match self.upsampling {
+                Upsampling::Pre => plane.degraded(scale, kind, &input_region),
                 Upsampling::Post(_) => {
-                    let small = plane.shrunk(scale, kind, &seen);
+                    let small = plane.shrunk(scale, kind, &input_region);
                     small.into_iter().map(f32::from).collect()
                 }
             };
-            let original = plane.part(&made.x, &made.y).map(f32::from);
+            let original = plane
+                .part(&target_region.x, &target_region.y)
+                .map(f32::from);
             let scaled = |samples: Vec<f32>| samples.into_iter().map(|v| v / PEAK).collect();
             let (input, original): (Vec<f32>, Vec<f32>) =
                 (scaled(input), scaled(original.collect()));
-            turn.append(&input, patch, &mut part.input);
-            turn.append(&original, patch * factor, &mut part.target);
+            transform.append(&input, patch, &mut batch.input);
+            transform.append(&original, patch * factor, &mut batch.target);
         }
     }
 
@@ -229,17 +249,20 @@ impl Cut {
     fn append_windowed(
         &self,
         images: &[TrainingImage],
-        picks: &[Pick],
+        choices: &[PatchChoice],
         how: &Windowed,
         rng: &mut ChaCha8Rng,
-        part: &mut Part,
+        batch: &mut ScaleBatch,
     ) -> Result<()> {
-        let windows: Vec<Window> = picks.iter().map(|pick| Window::of(self, pick)).collect();
-        let cut = |(pick, window): (&Pick, &Window)| {
+        let windows: Vec<Window> = choices
+            .iter()
+            .map(|choice| Window::of(self, choice))
+            .collect();
+        let crop = |(choice, window): (&PatchChoice, &Window)| {
             let (left, top) = window.corner;
-            images[pick.image].window(left, top, window.size)
+            images[choice.image].window(left, top, window.size)
         };
-        let real: Vec<Raster> = picks.iter().zip(&windows).map(cut).collect();
+        let real: Vec<Raster> = choices.iter().zip(&windows).map(crop).collect();
         let targets: Vec<Option<Raster>> = real.par_iter().map(|large| how.target(large)).collect();
         let large: Vec<Raster> = real
             .iter()
@@ -249,28 +272,28 @@ impl Cut {
         let sizes: Vec<_> = windows.iter().map(|window| window.small).collect();
         let small = how.shrunk(&large, &sizes, rng)?;
         let (patch, side) = (self.patch, self.side());
-        for (i, (window, pick)) in windows.iter().zip(picks).enumerate() {
+        for (i, (window, choice)) in windows.iter().zip(choices).enumerate() {
             let ((left, top), (x, y)) = (window.offset, window.small_offset);
-            let input = match self.works_at {
+            let input = match self.upsampling {
                 Upsampling::Pre => how
                     .enlarged(&small[i], window.size)
                     .crop(left, top, patch, patch),
                 Upsampling::Post(_) => small[i].crop(x, y, patch, patch),
             };
-            let turn = |raster: &Raster, side: usize, out: &mut Vec<f32>| {
+            let transform = |raster: &Raster, side: usize, out: &mut Vec<f32>| {
                 raster
                     .planes
                     .iter()
-                    .for_each(|plane| pick.turn.append(plane, side, out));
+                    .for_each(|plane| choice.transform.append(plane, side, out));
             };
-            turn(&input, patch, &mut part.input);
-            turn(
+            transform(&input, patch, &mut batch.input);
+            transform(
                 &large[i].crop(left, top, side, side),
                 side,
-                &mut part.target,
+                &mut batch.target,
             );
             if targets[i].is_some() {
-                turn(&real[i].crop(left, top, side, side), side, &mut part.real);
+                transform(&real[i].crop(left, top, side, side), side, &mut batch.real);
             }
         }
         Ok(())
@@ -293,18 +316,18 @@ struct Window {
 }
 
 impl Window {
-    fn of(cut: &Cut, pick: &Pick) -> Self {
-        let (num, den) = (cut.scale.num() as usize, cut.scale.den() as usize);
-        let factor = cut.works_at.factor();
+    fn of(spec: &PatchSpec, choice: &PatchChoice) -> Self {
+        let (num, den) = (spec.scale.num() as usize, spec.scale.den() as usize);
+        let factor = spec.upsampling.factor();
         // What lies around the patch begins and ends evenly.
         let axis = |start: usize| {
-            let (start, end) = (factor * start, factor * (start + cut.patch));
+            let (start, end) = (factor * start, factor * (start + spec.patch));
             let before = start % num + MARGIN * num;
             let after = end.next_multiple_of(num) - end + MARGIN * num;
             let length = before + (end - start) + after;
             (start as isize - before as isize, length, before)
         };
-        let (x, y) = (axis(pick.x), axis(pick.y));
+        let (x, y) = (axis(choice.x), axis(choice.y));
         let small = |length: usize| length / num * den;
         Self {
             corner: (x.0, y.0),
@@ -322,14 +345,14 @@ impl Window {
 ///
 /// A recipe of an unknown model.
 pub fn steps_per_epoch(images: &[TrainingImage], recipe: &Recipe) -> Result<u64> {
-    let cuts = cuts(recipe)?;
-    let weights: f64 = cuts.iter().map(|cut| cut.weight).sum();
+    let specs = patch_specs(recipe)?;
+    let weights: f64 = specs.iter().map(|spec| spec.weight).sum();
     // Mean over the scales as they are drawn.
-    let mean = |of: &dyn Fn(&Cut) -> f64| -> f64 {
-        cuts.iter().map(|cut| cut.weight * of(cut)).sum::<f64>() / weights
+    let mean = |of: &dyn Fn(&PatchSpec) -> f64| -> f64 {
+        specs.iter().map(|spec| spec.weight * of(spec)).sum::<f64>() / weights
     };
-    let total = mean(&|cut| cut.cumulative(images).last().copied().unwrap_or(0.0));
-    let area = mean(&|cut| (cut.side() * cut.side()) as f64);
+    let total = mean(&|spec| spec.cumulative(images).last().copied().unwrap_or(0.0));
+    let area = mean(&|spec| (spec.side() * spec.side()) as f64);
     let pixels = recipe.train.batch_size as f64 * area;
     Ok(((total / pixels).ceil() as u64).max(1))
 }
@@ -353,13 +376,13 @@ mod tests {
     fn scales_are_drawn_by_weight() {
         let mut recipe = recipe();
         recipe.train.scale_weights = vec![3.0, 1.0];
-        let plan = Plan::new(&recipe).unwrap();
+        let sampler = BatchSampler::new(&recipe).unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let hits = (0..1000).filter(|_| plan.draw_scales(&mut rng)[0].scale == Scale::whole(2));
+        let hits = (0..1000).filter(|_| sampler.draw_scales(&mut rng)[0].scale == Scale::whole(2));
         assert!((700..800).contains(&hits.count()));
         recipe.train.scales_per_step = PerStep::Number(2);
-        let plan = Plan::new(&recipe).unwrap();
-        assert_eq!(plan.draw_scales(&mut rng).len(), 2);
+        let sampler = BatchSampler::new(&recipe).unwrap();
+        assert_eq!(sampler.draw_scales(&mut rng).len(), 2);
     }
 
     /// Small patches and what they were made of lie on each other, at the
@@ -378,27 +401,31 @@ mod tests {
         let mut images = Dataset::load(&recipe, Channels::Luma).unwrap().train;
         images[0] = images[0].center(60);
         assert!(images[0].size == (60, 60) && images.len() == 2);
-        for part in Plan::new(&recipe).unwrap().batch(&images, 3).unwrap() {
-            let factor = part.scale.num() as usize;
-            assert_eq!(part.input.len(), 20 * 8 * 8);
+        for batch in BatchSampler::new(&recipe)
+            .unwrap()
+            .batch(&images, 3)
+            .unwrap()
+        {
+            let factor = batch.scale.num() as usize;
+            assert_eq!(batch.input.len(), 20 * 8 * 8);
             let side = 8 * factor;
-            assert_eq!(part.target.len(), 20 * side * side);
-            let patches = part.input.chunks(8 * 8);
-            for (small, large) in patches.zip(part.target.chunks(side * side)) {
+            assert_eq!(batch.target.len(), 20 * side * side);
+            let patches = batch.input.chunks(8 * 8);
+            for (small, large) in patches.zip(batch.target.chunks(side * side)) {
                 let small_mean = small.iter().sum::<f32>() / 64.0;
                 let large_mean = large.iter().sum::<f32>() / (side * side) as f32;
-                assert!((small_mean - large_mean).abs() < 0.06, "x{}", part.scale);
+                assert!((small_mean - large_mean).abs() < 0.06, "x{}", batch.scale);
                 // The whole patch made small again differs at its border only.
                 let large: Vec<f64> = large.iter().map(|&v| f64::from(v)).collect();
                 let again = Resampler::resize((side, side), (8, 8)).apply(&large);
                 for i in (16..48).filter(|i| (2..6).contains(&(i % 8))) {
                     let difference = (again[i] - f64::from(small[i])).abs();
-                    assert!(difference < 0.51 / 255.0, "x{} {i}", part.scale);
+                    assert!(difference < 0.51 / 255.0, "x{} {i}", batch.scale);
                 }
             }
         }
-        let cut = cuts(&recipe).unwrap()[2];
-        assert_eq!(cut.cumulative(&images), [0.0, 256.0 * 256.0]);
+        let spec = patch_specs(&recipe).unwrap()[2];
+        assert_eq!(spec.cumulative(&images), [0.0, 256.0 * 256.0]);
     }
 
     /// The same patches by windows and sample by sample: what is to be made is
@@ -422,10 +449,10 @@ mod tests {
                 let recipe = Recipe::resolve(None, &flags).unwrap();
                 let channels = recipe.architecture().unwrap().channels();
                 let dataset = Dataset::load(&recipe, channels).unwrap();
-                let plan = Plan::new(&recipe).unwrap();
-                let parts = plan.batch(&dataset.train, 7).unwrap();
-                assert_eq!(parts, plan.batch(&dataset.train, 7).unwrap());
-                parts.into_iter().next().unwrap()
+                let sampler = BatchSampler::new(&recipe).unwrap();
+                let batches = sampler.batch(&dataset.train, 7).unwrap();
+                assert_eq!(batches, sampler.batch(&dataset.train, 7).unwrap());
+                batches.into_iter().next().unwrap()
             };
             let plain = batch("matlab");
             for (degradation, near) in [("opencv", 0.06), ("realesrgan", 0.25)] {
@@ -450,14 +477,14 @@ mod tests {
             .set("data", "drawn", Some(3))
             .set("data", "patch", Some(16))
             .set("data", "degradation", Some("realesrgan"));
-        let part = |flags: &Overrides| {
+        let batch = |flags: &Overrides| {
             let recipe = Recipe::resolve(None, flags).unwrap();
             let dataset = Dataset::load(&recipe, Channels::Rgb).unwrap();
-            let parts = Plan::new(&recipe).unwrap().batch(&dataset.train, 1);
-            parts.unwrap().remove(0)
+            let batches = BatchSampler::new(&recipe).unwrap().batch(&dataset.train, 1);
+            batches.unwrap().remove(0)
         };
-        let plain = part(&flags);
-        let sharp = part(flags.set("data", "sharpen", Some(true)));
+        let plain = batch(&flags);
+        let sharp = batch(flags.set("data", "sharpen", Some(true)));
         assert_eq!(sharp.real, plain.target);
         let off = root_mean_square(&sharp.target, &plain.target);
         assert!(off > 1e-3 && off < 0.2, "{off}");

@@ -12,5 +12,5 @@ pub trait Discriminator: Send + Sync {
     /// # Errors
     ///
     /// A tensor of another shape.
-    fn judge(&self, pictures: &Tensor) -> candle_core::Result<Tensor>;
+    fn forward(&self, pictures: &Tensor) -> candle_core::Result<Tensor>;
 }

@@ -9,10 +9,10 @@ pub mod unet;
 
 pub use discriminator::Discriminator;
 
-use crate::checkpoint::Player;
-use crate::optim::{Descent, Settings};
-use crate::params::{Store, Vars, tensors};
-use crate::recipe::{Discriminating, Recipe};
+use crate::checkpoint::NetworkState;
+use crate::optim::{Optimizer, Settings};
+use crate::params::{ParamStore, Vars, tensors};
+use crate::recipe::{DiscriminatorConfig, Recipe};
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
@@ -25,10 +25,10 @@ use std::collections::BTreeMap;
 /// # Errors
 ///
 /// A tensor that is missing or has another shape.
-pub fn build(what: &Discriminating, vb: &VarBuilder) -> Result<Box<dyn Discriminator>> {
+pub fn build(what: &DiscriminatorConfig, vb: &VarBuilder) -> Result<Box<dyn Discriminator>> {
     Ok(match what {
-        Discriminating::Srgan(config) => Box::new(srgan::Discriminator::new(vb, config)?),
-        Discriminating::Unet(config) => Box::new(unet::Discriminator::new(vb, config)?),
+        DiscriminatorConfig::Srgan(config) => Box::new(srgan::Discriminator::new(vb, config)?),
+        DiscriminatorConfig::Unet(config) => Box::new(unet::Discriminator::new(vb, config)?),
     })
 }
 
@@ -48,7 +48,7 @@ pub fn cross_entropy(logits: &Tensor, real: bool) -> candle_core::Result<Tensor>
 pub struct Adversary {
     discriminator: Box<dyn Discriminator>,
     vars: Vars,
-    descent: Descent,
+    optimizer: Optimizer,
     weight: f64,
     /// The discriminator's learning rate over the generator's.
     lr_factor: f64,
@@ -63,15 +63,17 @@ impl Adversary {
     pub fn new(
         recipe: &Recipe,
         settings: Settings,
-        saved: Option<(u64, Player)>,
+        saved: Option<(u64, NetworkState)>,
         device: &Device,
     ) -> Result<Option<Self>> {
         let Some(adversarial) = &recipe.adversarial else {
             return Ok(None);
         };
         let store = match &saved {
-            Some((_, saved)) => Store::given("the saved discriminator", saved.parameters.clone()),
-            None => Store::drawn(recipe.train.seed),
+            Some((_, saved)) => {
+                ParamStore::from_tensors("the saved discriminator", saved.parameters.clone())
+            }
+            None => ParamStore::random(recipe.train.seed),
         };
         let store = store.on(device);
         let discriminator = build(&adversarial.discriminator, &store.builder())?;
@@ -82,15 +84,15 @@ impl Adversary {
             whiten: None,
             ..settings
         };
-        let mut descent = Descent::new(&learnt, settings, &BTreeMap::new())?;
+        let mut optimizer = Optimizer::new(&learnt, settings, &BTreeMap::new())?;
         if let Some((step, saved)) = saved {
-            let restored = descent.restore(step, saved.moments, saved.layers);
+            let restored = optimizer.restore(step, saved.moments, saved.layers);
             restored.context("the saved discriminator does not fit")?;
         }
         Ok(Some(Self {
             discriminator,
             vars,
-            descent,
+            optimizer,
             weight: adversarial.weight,
             lr_factor: adversarial.lr.map_or(1.0, |lr| lr / recipe.train.lr),
         }))
@@ -102,8 +104,8 @@ impl Adversary {
     /// # Errors
     ///
     /// Pictures that do not fit.
-    pub fn against(&self, made: &Tensor) -> Result<Tensor> {
-        let logits = self.discriminator.judge(made)?;
+    pub fn generator_loss(&self, made: &Tensor) -> Result<Tensor> {
+        let logits = self.discriminator.forward(made)?;
         Ok((cross_entropy(&logits, true)? * self.weight)?)
     }
 
@@ -113,9 +115,9 @@ impl Adversary {
     /// # Errors
     ///
     /// Pictures that do not fit.
-    pub fn loss(&self, real: &Tensor, made: &Tensor) -> Result<Tensor> {
-        let of_real = self.discriminator.judge(&real.detach())?;
-        let of_made = self.discriminator.judge(&made.detach())?;
+    pub fn discriminator_loss(&self, real: &Tensor, made: &Tensor) -> Result<Tensor> {
+        let of_real = self.discriminator.forward(&real.detach())?;
+        let of_made = self.discriminator.forward(&made.detach())?;
         Ok((cross_entropy(&of_real, true)? + cross_entropy(&of_made, false)?)?)
     }
 
@@ -126,14 +128,14 @@ impl Adversary {
     /// A loss or a gradient that is not finite.
     pub fn step(&mut self, loss: &Tensor, lr: f64, clip: impl Fn(f64) -> f64) -> Result<f64> {
         let gradients = backward(loss)?;
-        let norm = self.descent.gradient_norm(&gradients)?;
+        let norm = self.optimizer.gradient_norm(&gradients)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         ensure!(
             value.is_finite() && norm.is_finite(),
             "discriminator's loss {value}, gradient norm {norm}: the training diverged; try a \
              lower adversarial.lr"
         );
-        self.descent
+        self.optimizer
             .step(&gradients, lr * self.lr_factor, clip(norm))?;
         Ok(value)
     }
@@ -143,11 +145,11 @@ impl Adversary {
     /// # Errors
     ///
     /// A device that is gone.
-    pub fn state(&self) -> Result<Player> {
-        Ok(Player {
+    pub fn state(&self) -> Result<NetworkState> {
+        Ok(NetworkState {
             layers: BTreeMap::new(),
             parameters: tensors(&self.vars).collect(),
-            moments: self.descent.moments()?,
+            moments: self.optimizer.moments()?,
         })
     }
 }

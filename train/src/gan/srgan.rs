@@ -171,7 +171,7 @@ impl Discriminator {
 }
 
 impl discriminator::Discriminator for Discriminator {
-    fn judge(&self, pictures: &Tensor) -> candle_core::Result<Tensor> {
+    fn forward(&self, pictures: &Tensor) -> candle_core::Result<Tensor> {
         self.forward(&normalised(pictures)?, true)
     }
 }

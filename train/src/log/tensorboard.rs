@@ -39,12 +39,12 @@ const START: u64 = 1;
 
 /// An event file that grows.
 #[derive(Debug)]
-pub struct Board {
+pub struct EventWriter {
     file: File,
     path: PathBuf,
 }
 
-impl Board {
+impl EventWriter {
     /// Begins a file in the folder, for a run that stands at `step`.
     ///
     /// # Errors
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn comes_back_when_parsed() {
         let dir = tempfile::tempdir().unwrap();
-        let mut board = Board::open(dir.path(), 300).unwrap();
+        let mut board = EventWriter::open(dir.path(), 300).unwrap();
         let train = Event::Train {
             step: 320,
             loss: 0.5,

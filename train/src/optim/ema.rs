@@ -4,7 +4,7 @@
 //! B. T. Polyak, A. B. Juditsky, "Acceleration of Stochastic Approximation by
 //! Averaging", 1992; in the exponential form of Real-ESRGAN's training.
 
-use crate::params::{Store, Vars};
+use crate::params::{ParamStore, Vars};
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use srfilter::models::{Architecture, Network, Scales};
@@ -13,13 +13,13 @@ use std::collections::HashMap;
 
 /// A second network whose weights follow those of the one in training:
 /// `average = decay * average + (1 - decay) * weight` after every step.
-pub struct Average {
+pub struct Ema {
     decay: f64,
     vars: Vars,
     network: Box<dyn Network>,
 }
 
-impl std::fmt::Debug for Average {
+impl std::fmt::Debug for Ema {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Average")
             .field("decay", &self.decay)
@@ -27,7 +27,7 @@ impl std::fmt::Debug for Average {
     }
 }
 
-impl Average {
+impl Ema {
     /// Begins with `tensors`, on a device.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl Average {
         scales: Scales,
         device: &Device,
     ) -> Result<Self> {
-        let store = Store::given("the average of the weights", tensors).on(device);
+        let store = ParamStore::from_tensors("the average of the weights", tensors).on(device);
         Ok(Self {
             decay,
             network: architecture.build(&store.builder(), scales)?,
@@ -53,10 +53,10 @@ impl Average {
     /// # Errors
     ///
     /// A computation that fails.
-    pub fn follow(&self, weights: &Vars) -> Result<()> {
-        let moves = self.vars.iter().filter_map(|(name, average)| {
+    pub fn update(&self, weights: &Vars) -> Result<()> {
+        let moves = self.vars.iter().filter_map(|(name, ema)| {
             let weight = weights.get(name)?.as_tensor().clone();
-            Some((average.clone(), weight, 1.0 - self.decay))
+            Some((ema.clone(), weight, 1.0 - self.decay))
         });
         Ok(ops::lerp_in_place(self.decay, &moves.collect::<Vec<_>>())?)
     }

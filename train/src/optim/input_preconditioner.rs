@@ -26,21 +26,21 @@ use std::collections::BTreeMap;
 
 /// Layers whose windows have more elements are left alone: the root would
 /// take too long.
-const MOST: usize = 2048;
+const MAX_WINDOW_ELEMENTS: usize = 2048;
 
 /// Windows that a look takes of each layer.
-const WINDOWS: usize = 3000;
+const SAMPLED_WINDOWS: usize = 3000;
 
 /// Every step up to here is looked at, then one in [`LOOK_EVERY`].
-const FIRST_LOOKS: u64 = 30;
-pub(crate) const LOOK_EVERY: u64 = 50;
+const INITIAL_OBSERVATIONS: u64 = 30;
+pub(crate) const OBSERVE_EVERY: u64 = 50;
 
 /// Steps whose look brings the roots up to date; later, one in [`RENEW_EVERY`].
 const FIRST_RENEWALS: [u64; 5] = [0, 30, 100, 300, 1000];
 const RENEW_EVERY: u64 = 3000;
 
 /// Share of the running mean that a look leaves as it was.
-const KEPT: f64 = 0.9;
+const MOMENT_DECAY: f64 = 0.9;
 
 /// The root is good once the iteration changes it by less, relatively.
 const TOLERANCE: f64 = 1e-6;
@@ -50,7 +50,7 @@ const ITERATIONS: usize = 60;
 
 /// What is known of one layer's windows, of `n` elements each.
 #[derive(Debug, Clone)]
-pub struct Layer {
+pub struct LayerStatistics {
     /// Running mean of the windows' outer products (n, n), on the CPU.
     pub moment: Tensor,
     /// Its inverse root (n, n), as of the last renewal, where the parameter lies.
@@ -59,13 +59,13 @@ pub struct Layer {
 
 /// The whitening of a network's layers.
 #[derive(Debug)]
-pub struct Whitening {
+pub struct InputPreconditioner {
     damping: f64,
     /// By the name of the parameter that holds, or makes, the kernels.
-    layers: BTreeMap<String, Layer>,
+    layers: BTreeMap<String, LayerStatistics>,
 }
 
-impl Whitening {
+impl InputPreconditioner {
     /// `damping` is in units of the mean variance of a window's elements.
     pub fn new(damping: f64) -> Self {
         Self {
@@ -74,8 +74,8 @@ impl Whitening {
         }
     }
 
-    /// All that [`Whitening::restore`] needs.
-    pub fn layers(&self) -> &BTreeMap<String, Layer> {
+    /// All that [`InputPreconditioner::restore`] needs.
+    pub fn layers(&self) -> &BTreeMap<String, LayerStatistics> {
         &self.layers
     }
 
@@ -86,7 +86,7 @@ impl Whitening {
     /// A device that is gone.
     pub fn restore<'a>(
         &mut self,
-        layers: BTreeMap<String, Layer>,
+        layers: BTreeMap<String, LayerStatistics>,
         device: impl Fn(&str) -> Option<&'a Device>,
     ) -> Result<()> {
         self.layers = layers;
@@ -97,8 +97,8 @@ impl Whitening {
     }
 
     /// Whether the step's convolutions are wanted.
-    pub fn looks_at(step: u64) -> bool {
-        step < FIRST_LOOKS || step.is_multiple_of(LOOK_EVERY)
+    pub fn observes(step: u64) -> bool {
+        step < INITIAL_OBSERVATIONS || step.is_multiple_of(OBSERVE_EVERY)
     }
 
     /// Learns from the convolutions of a step.
@@ -106,26 +106,28 @@ impl Whitening {
     /// # Errors
     ///
     /// A computation that fails.
-    pub fn look(&mut self, step: u64, vars: &Vars, records: &[RecordedConv]) -> Result<()> {
+    pub fn observe(&mut self, step: u64, vars: &Vars, records: &[RecordedConv]) -> Result<()> {
         let renew = FIRST_RENEWALS.contains(&step) || step.is_multiple_of(RENEW_EVERY);
-        let mut seen: BTreeMap<&str, Vec<Tensor>> = BTreeMap::new();
+        let mut moments: BTreeMap<&str, Vec<Tensor>> = BTreeMap::new();
         for (index, record) in records.iter().enumerate() {
             let names = names(vars, record);
-            if names.is_empty() || !is_wanted(record) {
+            if names.is_empty() || !is_supported(record) {
                 continue;
             }
             let mut rng = ChaCha8Rng::seed_from_u64(step);
             rng.set_stream(index as u64);
             let moment = moment(record, &mut rng)?;
             for name in names {
-                seen.entry(name).or_default().push(moment.clone());
+                moments.entry(name).or_default().push(moment.clone());
             }
         }
-        for (name, moments) in seen {
+        for (name, moments) in moments {
             let moment = (Tensor::stack(&moments, 0)?.mean(0))?;
             let known = self.layers.remove(name);
             let moment = match &known {
-                Some(known) => ((&known.moment * KEPT)? + (moment * (1.0 - KEPT))?)?,
+                Some(known) => {
+                    ((&known.moment * MOMENT_DECAY)? + (moment * (1.0 - MOMENT_DECAY))?)?
+                }
                 None => moment,
             };
             let root = match known {
@@ -135,7 +137,8 @@ impl Whitening {
                     inverse_root(&moment, self.damping)?.to_device(device)?
                 }
             };
-            self.layers.insert(name.to_owned(), Layer { moment, root });
+            self.layers
+                .insert(name.to_owned(), LayerStatistics { moment, root });
         }
         Ok(())
     }
@@ -148,7 +151,7 @@ impl Whitening {
     ///
     /// A computation that fails.
     pub fn apply(&self, name: &str, kernels: &Tensor) -> Result<Option<Tensor>> {
-        let Some(Layer { root, .. }) = self.layers.get(name) else {
+        let Some(LayerStatistics { root, .. }) = self.layers.get(name) else {
             return Ok(None);
         };
         let shape = kernels.shape();
@@ -182,9 +185,9 @@ fn names<'a>(vars: &'a Vars, record: &RecordedConv) -> Vec<&'a str> {
     makes.map(|(name, _)| name.as_str()).collect()
 }
 
-fn is_wanted(record: &RecordedConv) -> bool {
+fn is_supported(record: &RecordedConv) -> bool {
     let elements = record.weights.elem_count() / record.weights.dims()[0];
-    record.spec.groups == 1 && (2..=MOST).contains(&elements)
+    record.spec.groups == 1 && (2..=MAX_WINDOW_ELEMENTS).contains(&elements)
 }
 
 /// The mean outer product of some of a layer's windows.
@@ -200,8 +203,8 @@ fn moment(record: &RecordedConv, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let images = record.images.detach().contiguous()?;
     let images = images.flatten_all()?.to_vec1::<f32>()?;
     let elements = channels * tall * wide;
-    let mut windows = Vec::with_capacity(WINDOWS * elements);
-    for _ in 0..WINDOWS {
+    let mut windows = Vec::with_capacity(SAMPLED_WINDOWS * elements);
+    for _ in 0..SAMPLED_WINDOWS {
         let image = rng.random_range(0..count);
         let top = rng.random_range(0..height - reach_y);
         let left = rng.random_range(0..width - reach_x);
@@ -213,8 +216,8 @@ fn moment(record: &RecordedConv, rng: &mut ChaCha8Rng) -> Result<Tensor> {
             }
         }
     }
-    let windows = Tensor::from_vec(windows, (WINDOWS, elements), &Device::Cpu)?;
-    Ok((windows.t()?.matmul(&windows)? / WINDOWS as f64)?)
+    let windows = Tensor::from_vec(windows, (SAMPLED_WINDOWS, elements), &Device::Cpu)?;
+    Ok((windows.t()?.matmul(&windows)? / SAMPLED_WINDOWS as f64)?)
 }
 
 /// `(C + damping * mean(diagonal))^(-1/2)`, its singular values' root mean
@@ -249,7 +252,7 @@ fn inverse_root(moment: &Tensor, damping: f64) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::{Descent, Settings};
+    use crate::optim::{Optimizer, Settings};
     use candle_core::Var;
     use srfilter::ops::{Border, ConvSpec, conv2d, record_convs};
 
@@ -328,17 +331,20 @@ mod tests {
         });
         done.unwrap();
         assert_eq!(records.len(), 3);
-        let mut whitening = Whitening::new(0.1);
-        whitening.look(0, &vars, &records).unwrap();
-        let found: Vec<_> = whitening.layers().keys().map(String::as_str).collect();
+        let mut preconditioner = InputPreconditioner::new(0.1);
+        preconditioner.observe(0, &vars, &records).unwrap();
+        let found: Vec<_> = preconditioner.layers().keys().map(String::as_str).collect();
         assert_eq!(found, ["a", "head.bias", "head.weight"]);
-        assert_eq!(whitening.apply("b", &vars["b"]).unwrap().map(|_| ()), None);
+        assert_eq!(
+            preconditioner.apply("b", &vars["b"]).unwrap().map(|_| ()),
+            None
+        );
 
         // What P does to the kernels that the heads make is what it does to
         // each of the parts that these are made of.
-        let root = &whitening.layers()["head.weight"].root;
+        let root = &preconditioner.layers()["head.weight"].root;
         let expected = made.reshape((6, 16)).unwrap().matmul(root).unwrap();
-        let parts = whitening.apply("head.weight", &vars["head.weight"]);
+        let parts = preconditioner.apply("head.weight", &vars["head.weight"]);
         let got = parts.unwrap().unwrap().matmul(&features).unwrap();
         close(&got.reshape((6, 16)).unwrap(), &expected, 1e-4);
     }
@@ -365,18 +371,18 @@ mod tests {
                 whiten,
                 ..Settings::default()
             };
-            let mut descent = Descent::new(&vars, settings, &BTreeMap::new()).unwrap();
+            let mut optimizer = Optimizer::new(&vars, settings, &BTreeMap::new()).unwrap();
             let loss = || {
                 let got = conv2d(&images, &var, None, spec)?;
                 candle_nn::loss::mse(&got, &target)
             };
             for _ in 0..300 {
                 let (made, records) = record_convs(loss);
-                if descent.wants_to_look() {
-                    descent.look(&vars, &records).unwrap();
+                if optimizer.observes_next_step() {
+                    optimizer.observe(&vars, &records).unwrap();
                 }
                 let gradients = made.unwrap().backward().unwrap();
-                descent.step(&gradients, 0.05, 1.0).unwrap();
+                optimizer.step(&gradients, 0.05, 1.0).unwrap();
             }
             loss().unwrap().to_scalar::<f32>().unwrap()
         };

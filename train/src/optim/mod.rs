@@ -6,4 +6,4 @@ pub mod input_preconditioner;
 mod optimizer;
 pub mod schedule;
 
-pub use optimizer::{Descent, Moments, Settings};
+pub use optimizer::{Moments, Optimizer, Settings};

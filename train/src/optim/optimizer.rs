@@ -5,9 +5,9 @@
 //! Optimization", ICLR 2015; Ilya Loshchilov, Frank Hutter, "Decoupled Weight
 //! Decay Regularization", ICLR 2019.
 
-use crate::optim::input_preconditioner::{Layer, Whitening};
+use crate::optim::input_preconditioner::{InputPreconditioner, LayerStatistics};
 use crate::params::Vars;
-use crate::recipe::Optimizer;
+use crate::recipe::OptimizerKind;
 use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
     /// What is done with the gradient.
-    pub rule: Optimizer,
+    pub kind: OptimizerKind,
     /// Decay rates of Adam's two moments.
     pub betas: [f64; 2],
     /// Added to the root of Adam's second moment.
@@ -36,7 +36,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            rule: Optimizer::Adam,
+            kind: OptimizerKind::Adam,
             betas: [0.9, 0.999],
             eps: 1e-8,
             momentum: 0.9,
@@ -50,9 +50,9 @@ impl Default for Settings {
 impl Settings {
     /// How many moments a parameter has.
     fn moments(&self) -> usize {
-        match self.rule {
-            Optimizer::Adam | Optimizer::AdamW => 2,
-            Optimizer::Sgd => 1,
+        match self.kind {
+            OptimizerKind::Adam | OptimizerKind::AdamW => 2,
+            OptimizerKind::Sgd => 1,
         }
     }
 }
@@ -75,7 +75,7 @@ impl PartialEq for Moments {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Parameter {
     var: Var,
     lr_factor: f64,
     moments: Moments,
@@ -83,14 +83,14 @@ struct Slot {
 
 /// The optimiser of a set of parameters.
 #[derive(Debug)]
-pub struct Descent {
+pub struct Optimizer {
     settings: Settings,
     step: u64,
-    slots: BTreeMap<String, Slot>,
-    whitening: Option<Whitening>,
+    parameters: BTreeMap<String, Parameter>,
+    preconditioner: Option<InputPreconditioner>,
 }
 
-impl Descent {
+impl Optimizer {
     /// Optimises `vars`; the learning rate of those whose name begins with a
     /// key of `lr_factors` is multiplied by its value.
     ///
@@ -102,12 +102,12 @@ impl Descent {
         settings: Settings,
         lr_factors: &BTreeMap<String, f64>,
     ) -> Result<Self> {
-        let slot = |(name, var): (&String, &Var)| {
+        let parameter = |(name, var): (&String, &Var)| {
             let factor = lr_factors
                 .iter()
                 .find(|(prefix, _)| name.starts_with(*prefix));
             let shape = (settings.moments(), var.elem_count());
-            let slot = Slot {
+            let parameter = Parameter {
                 var: var.clone(),
                 lr_factor: factor.map_or(1.0, |(_, &factor)| factor),
                 moments: Moments {
@@ -115,13 +115,13 @@ impl Descent {
                     values: Tensor::zeros(shape, DType::F32, var.device())?,
                 },
             };
-            Ok((name.clone(), slot))
+            Ok((name.clone(), parameter))
         };
         Ok(Self {
             settings,
             step: 0,
-            whitening: settings.whiten.map(Whitening::new),
-            slots: vars.iter().map(slot).collect::<Result<_>>()?,
+            preconditioner: settings.whiten.map(InputPreconditioner::new),
+            parameters: vars.iter().map(parameter).collect::<Result<_>>()?,
         })
     }
 
@@ -136,26 +136,29 @@ impl Descent {
     ///
     /// A device that is gone.
     pub fn moments(&self) -> Result<BTreeMap<String, Moments>> {
-        let copied = |(name, slot): (&String, &Slot)| {
-            let Moments { steps, values } = &slot.moments;
+        let copied = |(name, parameter): (&String, &Parameter)| {
+            let Moments { steps, values } = &parameter.moments;
             let values = values.to_device(&Device::Cpu)?.copy()?;
             let steps = *steps;
             Ok((name.clone(), Moments { steps, values }))
         };
-        self.slots.iter().map(copied).collect()
+        self.parameters.iter().map(copied).collect()
     }
 
     /// What is known of the layers' inputs; nothing where they are not whitened.
-    pub fn layers(&self) -> BTreeMap<String, Layer> {
-        let layers = self.whitening.iter().flat_map(Whitening::layers);
+    pub fn layers(&self) -> BTreeMap<String, LayerStatistics> {
+        let layers = self
+            .preconditioner
+            .iter()
+            .flat_map(InputPreconditioner::layers);
         layers
             .map(|(name, layer)| (name.clone(), layer.clone()))
             .collect()
     }
 
-    /// Whether the next step's convolutions are wanted ([`Descent::look`]).
-    pub fn wants_to_look(&self) -> bool {
-        self.whitening.is_some() && Whitening::looks_at(self.step)
+    /// Whether the next step's convolutions are wanted ([`Optimizer::look`]).
+    pub fn observes_next_step(&self) -> bool {
+        self.preconditioner.is_some() && InputPreconditioner::observes(self.step)
     }
 
     /// Learns what the layers' inputs are like from the next step's convolutions.
@@ -163,9 +166,9 @@ impl Descent {
     /// # Errors
     ///
     /// A computation that fails.
-    pub fn look(&mut self, vars: &Vars, records: &[RecordedConv]) -> Result<()> {
-        match &mut self.whitening {
-            Some(whitening) => whitening.look(self.step, vars, records),
+    pub fn observe(&mut self, vars: &Vars, records: &[RecordedConv]) -> Result<()> {
+        match &mut self.preconditioner {
+            Some(preconditioner) => preconditioner.observe(self.step, vars, records),
             None => Ok(()),
         }
     }
@@ -179,25 +182,29 @@ impl Descent {
         &mut self,
         step: u64,
         mut saved: BTreeMap<String, Moments>,
-        layers: BTreeMap<String, Layer>,
+        layers: BTreeMap<String, LayerStatistics>,
     ) -> Result<()> {
-        for (name, slot) in &mut self.slots {
+        for (name, parameter) in &mut self.parameters {
             let moments = saved.remove(name);
             let moments = moments.with_context(|| format!("no moments of parameter {name}"))?;
-            let (expected, found) = (slot.moments.values.shape(), moments.values.shape());
+            let (expected, found) = (parameter.moments.values.shape(), moments.values.shape());
             ensure!(
                 found == expected,
                 "moments of {name} should be {expected:?}, not {found:?}"
             );
-            slot.moments = Moments {
+            parameter.moments = Moments {
                 steps: moments.steps,
                 // A copy: steps change it.
-                values: moments.values.to_device(slot.var.device())?.copy()?,
+                values: moments.values.to_device(parameter.var.device())?.copy()?,
             };
         }
-        if let Some(whitening) = &mut self.whitening {
-            let devices = |name: &str| self.slots.get(name).map(|slot| slot.var.device());
-            whitening.restore(layers, devices)?;
+        if let Some(preconditioner) = &mut self.preconditioner {
+            let devices = |name: &str| {
+                self.parameters
+                    .get(name)
+                    .map(|parameter| parameter.var.device())
+            };
+            preconditioner.restore(layers, devices)?;
         }
         self.step = step;
         Ok(())
@@ -209,8 +216,8 @@ impl Descent {
     ///
     /// A computation that fails.
     pub fn gradient_norm(&self, gradients: &GradStore) -> Result<f64> {
-        let slots = self.slots.values();
-        let gradients = slots.filter_map(|slot| gradients.get(slot.var.as_tensor()));
+        let parameters = self.parameters.values();
+        let gradients = parameters.filter_map(|parameter| gradients.get(parameter.var.as_tensor()));
         Ok(squared_norm(&gradients.collect::<Vec<_>>())?.sqrt())
     }
 
@@ -223,34 +230,36 @@ impl Descent {
     /// A computation that fails.
     pub fn step(&mut self, gradients: &GradStore, lr: f64, gradient_factor: f64) -> Result<()> {
         self.step += 1;
-        let whitening = self.whitening.as_ref();
+        let preconditioner = self.preconditioner.as_ref();
         let white = |name: &str, tensor: &Tensor| {
-            whitening.map_or(Ok(None), |whitening| whitening.apply(name, tensor))
+            preconditioner.map_or(Ok(None), |preconditioner| {
+                preconditioner.apply(name, tensor)
+            })
         };
         let mut steps = Vec::new();
         // Those whose gradients are whitened move by what that makes of the step.
         let mut moves = Vec::new();
-        for (name, slot) in &mut self.slots {
-            let Some(gradient) = gradients.get(slot.var.as_tensor()) else {
+        for (name, parameter) in &mut self.parameters {
+            let Some(gradient) = gradients.get(parameter.var.as_tensor()) else {
                 continue;
             };
-            let lr = lr * slot.lr_factor;
-            slot.moments.steps += 1;
-            let rule = rule(&self.settings, slot.moments.steps, lr, gradient_factor);
+            let lr = lr * parameter.lr_factor;
+            parameter.moments.steps += 1;
+            let rule = rule(&self.settings, parameter.moments.steps, lr, gradient_factor);
             let whitened = white(name, gradient)?;
             let step = ParameterUpdate {
                 rule,
                 parameter: match &whitened {
                     Some(gradient) => gradient.zeros_like()?,
-                    None => slot.var.as_tensor().clone(),
+                    None => parameter.var.as_tensor().clone(),
                 },
                 gradient: whitened.as_ref().unwrap_or(gradient).contiguous()?,
-                moments: slot.moments.values.clone(),
+                moments: parameter.moments.values.clone(),
             };
             if whitened.is_some() {
                 moves.push((
                     name,
-                    slot.var.clone(),
+                    parameter.var.clone(),
                     rule.decoupled_decay,
                     step.parameter.clone(),
                 ));
@@ -267,27 +276,27 @@ impl Descent {
     }
 
     /// A parameter that no loss depended on so far.
-    pub fn untouched(&self) -> Option<&str> {
-        let mut slots = self.slots.iter();
-        let untouched = slots.find(|(_, slot)| slot.moments.steps == 0);
-        untouched.map(|(name, _)| name.as_str())
+    pub fn unused_parameter(&self) -> Option<&str> {
+        let mut parameters = self.parameters.iter();
+        let unused_parameter = parameters.find(|(_, parameter)| parameter.moments.steps == 0);
+        unused_parameter.map(|(name, _)| name.as_str())
     }
 }
 
 /// The numbers of one step, rounded to f32 where PyTorch does.
-fn rule(settings: &Settings, step: u64, lr: f64, grad_scale: f64) -> UpdateRule {
+fn rule(settings: &Settings, step: u64, lr: f64, gradient: f64) -> UpdateRule {
     let [beta1, beta2] = settings.betas;
     let correction = |beta: f64| 1.0 - libm::pow(beta, step as f64);
-    let (weight_decay, decoupled_decay) = match settings.rule {
-        Optimizer::AdamW => (0.0, 1.0 - lr * settings.weight_decay),
-        Optimizer::Adam | Optimizer::Sgd => (settings.weight_decay, 1.0),
+    let (weight_decay, decoupled_decay) = match settings.kind {
+        OptimizerKind::AdamW => (0.0, 1.0 - lr * settings.weight_decay),
+        OptimizerKind::Adam | OptimizerKind::Sgd => (settings.weight_decay, 1.0),
     };
-    let (momentum, step_size) = match settings.rule {
-        Optimizer::Sgd => (Some(settings.momentum as f32), lr),
-        Optimizer::Adam | Optimizer::AdamW => (None, lr / correction(beta1)),
+    let (momentum, step_size) = match settings.kind {
+        OptimizerKind::Sgd => (Some(settings.momentum as f32), lr),
+        OptimizerKind::Adam | OptimizerKind::AdamW => (None, lr / correction(beta1)),
     };
     UpdateRule {
-        grad_scale: grad_scale as f32,
+        grad_scale: gradient as f32,
         clip_value: settings
             .clip_value
             .map_or(f32::INFINITY, |most| most as f32),
@@ -316,12 +325,12 @@ mod tests {
         for t in 1..=2 {
             let most = settings.clip_value.unwrap_or(f64::INFINITY);
             let mut g = (2.0 * p).clamp(-most, most);
-            if settings.rule == Optimizer::AdamW {
+            if settings.kind == OptimizerKind::AdamW {
                 p *= 1.0 - lr * settings.weight_decay;
             } else {
                 g += settings.weight_decay * p;
             }
-            if settings.rule == Optimizer::Sgd {
+            if settings.kind == OptimizerKind::Sgd {
                 m = settings.momentum * m + g;
                 p -= lr * m;
                 continue;
@@ -337,14 +346,14 @@ mod tests {
 
     #[test]
     fn follows_the_definition() {
-        use Optimizer::{Adam, AdamW, Sgd};
+        use OptimizerKind::{Adam, AdamW, Sgd};
         let clips = [None, Some(1.5)];
-        for (rule, clip_value) in [Adam, AdamW, Sgd]
+        for (kind, clip_value) in [Adam, AdamW, Sgd]
             .into_iter()
             .zip(clips.into_iter().cycle())
         {
             let settings = Settings {
-                rule,
+                kind,
                 weight_decay: 0.1,
                 eps: 1e-3,
                 momentum: 0.7,
@@ -354,10 +363,12 @@ mod tests {
             let start = [0.5f32, -2.0, 1e-4, 3.0];
             let var = Var::new(&start, &Device::Cpu).unwrap();
             let vars: Vars = [("p".to_owned(), var.clone())].into();
-            let mut descent = Descent::new(&vars, settings, &BTreeMap::new()).unwrap();
+            let mut optimizer = Optimizer::new(&vars, settings, &BTreeMap::new()).unwrap();
             for _ in 0..2 {
                 let loss = var.sqr().unwrap().sum_all().unwrap();
-                descent.step(&loss.backward().unwrap(), 0.05, 1.0).unwrap();
+                optimizer
+                    .step(&loss.backward().unwrap(), 0.05, 1.0)
+                    .unwrap();
             }
             let got = var.to_vec1::<f32>().unwrap();
             for (got, start) in got.iter().zip(start) {
@@ -375,21 +386,21 @@ mod tests {
     fn gradient_descent_by_hand() {
         let var = Var::new(&[1f32], &Device::Cpu).unwrap();
         let settings = Settings {
-            rule: Optimizer::Sgd,
+            kind: OptimizerKind::Sgd,
             momentum: 0.5,
             clip_value: Some(3.0),
             ..Settings::default()
         };
         let vars: Vars = [("p".to_owned(), var.clone())].into();
-        let mut descent = Descent::new(&vars, settings, &BTreeMap::new()).unwrap();
+        let mut optimizer = Optimizer::new(&vars, settings, &BTreeMap::new()).unwrap();
         for slope in [5.0, 2.0] {
             let loss = (var.as_tensor() * slope).unwrap().sum_all().unwrap();
-            descent.step(&loss.backward().unwrap(), 0.1, 1.0).unwrap();
+            optimizer.step(&loss.backward().unwrap(), 0.1, 1.0).unwrap();
         }
         // 1 - 0.1 * 3 - 0.1 * (0.5 * 3 + 2)
         let left = var.to_vec1::<f32>().unwrap()[0];
         assert!((left - 0.35).abs() < 1e-6, "{left}");
-        assert_eq!(descent.moments().unwrap()["p"].values.dims(), [1, 1]);
+        assert_eq!(optimizer.moments().unwrap()["p"].values.dims(), [1, 1]);
     }
 
     #[test]
@@ -397,15 +408,15 @@ mod tests {
         let vars: Vars = ["a.w", "b.w"]
             .map(|name| (name.to_owned(), Var::new(&[1f32], &Device::Cpu).unwrap()))
             .into();
-        let mut descent =
-            Descent::new(&vars, Settings::default(), &[("b.".to_owned(), 0.1)].into()).unwrap();
+        let mut optimizer =
+            Optimizer::new(&vars, Settings::default(), &[("b.".to_owned(), 0.1)].into()).unwrap();
         let loss = (vars["a.w"].as_tensor() + vars["b.w"].as_tensor()).unwrap();
         let gradients = loss.sum_all().unwrap().backward().unwrap();
-        assert!((descent.gradient_norm(&gradients).unwrap() - 2f64.sqrt()).abs() < 1e-6);
-        descent.step(&gradients, 0.1, 1.0).unwrap();
+        assert!((optimizer.gradient_norm(&gradients).unwrap() - 2f64.sqrt()).abs() < 1e-6);
+        optimizer.step(&gradients, 0.1, 1.0).unwrap();
         let moved = |name: &str| 1.0 - vars[name].to_vec1::<f32>().unwrap()[0];
         assert!((moved("a.w") - 0.1).abs() < 1e-6 && (moved("b.w") - 0.01).abs() < 1e-6);
-        assert_eq!(descent.untouched(), None);
+        assert_eq!(optimizer.unused_parameter(), None);
     }
 
     #[test]
@@ -414,18 +425,19 @@ mod tests {
             let vars: Vars = ["a", "b"]
                 .map(|name| (name.to_owned(), Var::new(&[1f32], &Device::Cpu).unwrap()))
                 .into();
-            let mut descent = Descent::new(&vars, Settings::default(), &BTreeMap::new()).unwrap();
+            let mut optimizer =
+                Optimizer::new(&vars, Settings::default(), &BTreeMap::new()).unwrap();
             let mut take = |names: &[&str]| {
                 let squares = names.iter().map(|name| vars[*name].sqr().unwrap());
                 let loss = squares.reduce(|a, b| (a + b).unwrap()).unwrap();
                 let gradients = loss.sum_all().unwrap().backward().unwrap();
-                descent.step(&gradients, 0.1, 1.0).unwrap();
+                optimizer.step(&gradients, 0.1, 1.0).unwrap();
             };
             (0..pauses).for_each(|_| take(&["a"]));
             take(&["a", "b"]);
             (0..pauses).for_each(|_| take(&["a"]));
             take(&["a", "b"]);
-            let moments = &descent.moments().unwrap()["b"];
+            let moments = &optimizer.moments().unwrap()["b"];
             (
                 vars["b"].to_vec1::<f32>().unwrap(),
                 moments.values.to_vec2::<f32>().unwrap(),
@@ -441,10 +453,10 @@ mod tests {
         let vars: Vars = ["a", "b"]
             .map(|name| (name.to_owned(), Var::new(&[1f32], &Device::Cpu).unwrap()))
             .into();
-        let mut descent = Descent::new(&vars, Settings::default(), &BTreeMap::new()).unwrap();
-        assert_eq!(descent.untouched(), Some("a"));
+        let mut optimizer = Optimizer::new(&vars, Settings::default(), &BTreeMap::new()).unwrap();
+        assert_eq!(optimizer.unused_parameter(), Some("a"));
         let gradients = vars["a"].sum_all().unwrap().backward().unwrap();
-        descent.step(&gradients, 0.1, 1.0).unwrap();
-        assert_eq!(descent.untouched(), Some("b"));
+        optimizer.step(&gradients, 0.1, 1.0).unwrap();
+        assert_eq!(optimizer.unused_parameter(), Some("b"));
     }
 }

@@ -4,19 +4,19 @@ use crate::recipe::{Schedule, Train};
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Position {
+pub struct Progress {
     /// Steps taken.
     pub step: u64,
     /// How much of the run is done, 0 to 1.
-    pub progress: f64,
+    pub fraction: f64,
     /// Steps in which the learning rate first rises.
     pub warmup: u64,
-    /// How often validation made no headway for long ([`Course::drops`]).
+    /// How often validation made no headway for long ([`ValidationHistory::drops`]).
     pub drops: u64,
 }
 
 /// The learning rate of the next step.
-pub fn rate(train: &Train, at: Position) -> f64 {
+pub fn rate(train: &Train, at: Progress) -> f64 {
     if at.step < at.warmup {
         return train.lr * (at.step + 1) as f64 / (at.warmup + 1) as f64;
     }
@@ -27,7 +27,7 @@ pub fn rate(train: &Train, at: Position) -> f64 {
     match &train.schedule {
         Schedule::Constant { .. } => train.lr,
         Schedule::Cosine { .. } => {
-            let share = 0.5 * (1.0 + libm::cos(std::f64::consts::PI * at.progress));
+            let share = 0.5 * (1.0 + libm::cos(std::f64::consts::PI * at.fraction));
             min_lr + (train.lr - min_lr) * share
         }
         Schedule::Step { lr_drop_every, .. } => dropped(at.step / lr_drop_every),
@@ -41,7 +41,7 @@ pub fn rate(train: &Train, at: Position) -> f64 {
 
 /// What the validations of a run were like so far.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Course {
+pub struct ValidationHistory {
     /// Best mean gain, in dB.
     pub best: Option<f64>,
     /// Validations since the best one.
@@ -52,7 +52,7 @@ pub struct Course {
     pub drops: u64,
 }
 
-impl Course {
+impl ValidationHistory {
     /// Takes note of a validation's gain. Returns whether it is the best yet.
     pub fn note(&mut self, gain: f64, train: &Train) -> bool {
         if self.best.is_none_or(|best| gain > best) {
@@ -91,9 +91,9 @@ mod tests {
     }
 
     fn rates(train: &Train, steps: &[u64]) -> Vec<f64> {
-        let at = |&step| Position {
+        let at = |&step| Progress {
             step,
-            progress: step as f64 / 100.0,
+            fraction: step as f64 / 100.0,
             warmup: 4,
             drops: 0,
         };
@@ -136,17 +136,17 @@ mod tests {
                 lr_patience: Some(1),
             }
         });
-        let mut course = Course::default();
+        let mut history = ValidationHistory::default();
         let gains = [0.1, 0.1, 0.05, 0.05, 0.05, 0.2, 0.1, 0.3, 0.1, 0.1];
         let drops = gains.map(|gain| {
-            course.note(gain, &plateau);
-            course.drops
+            history.note(gain, &plateau);
+            history.drops
         });
         assert_eq!(drops, [0, 0, 1, 1, 2, 2, 2, 2, 2, 3]);
-        assert_eq!((course.best, course.stale), (Some(0.3), 2));
-        let at = Position {
+        assert_eq!((history.best, history.stale), (Some(0.3), 2));
+        let at = Progress {
             step: 50,
-            progress: 0.5,
+            fraction: 0.5,
             warmup: 4,
             drops: 3,
         };
@@ -156,12 +156,12 @@ mod tests {
     #[test]
     fn a_run_that_gets_nowhere_is_over() {
         let early = train(|t| t.early_stop_patience = Some(2));
-        let mut course = Course::default();
+        let mut history = ValidationHistory::default();
         let over = [0.1, 0.0, 0.2, 0.1, 0.2].map(|gain| {
-            course.note(gain, &early);
-            course.is_over(&early)
+            history.note(gain, &early);
+            history.is_over(&early)
         });
         assert_eq!(over, [false, false, false, false, true]);
-        assert!(!course.is_over(&train(|_| {})));
+        assert!(!history.is_over(&train(|_| {})));
     }
 }

@@ -3,7 +3,7 @@
 use super::Recipe;
 use super::data::Degradation;
 use super::schedule::Schedule;
-use super::train::{Optimizer, PerStep};
+use super::train::{OptimizerKind, PerStep};
 use anyhow::{Result, bail, ensure};
 use srfilter::Scale;
 use srfilter::models::{Channels, Scales, Upsampling};
@@ -118,13 +118,13 @@ impl Recipe {
     fn check_optimizer(&self) -> Result<()> {
         let train = &self.train;
         ensure!(
-            train.momentum.is_none() || train.optimizer == Optimizer::Sgd,
+            train.momentum.is_none() || train.optimizer == OptimizerKind::Sgd,
             "momentum belongs to the optimizer sgd; Adam has betas"
         );
-        let shrinks_gradients = train.optimizer == Optimizer::Adam && train.weight_decay > 0.0;
+        let shrinks_gradients = train.optimizer == OptimizerKind::Adam && train.weight_decay > 0.0;
         ensure!(
             train.whiten.is_none()
-                || train.optimizer != Optimizer::Sgd
+                || train.optimizer != OptimizerKind::Sgd
                     && train.clip_value.is_none()
                     && !shrinks_gradients,
             "whiten goes with the optimizers adam and adamw, without clip_value, and with \

@@ -5,7 +5,7 @@ use super::losses::Loss;
 use super::merge::merge;
 use super::model::{Model, architecture};
 use super::schedule::Schedule;
-use super::train::{All, Optimizer, PerStep, Train};
+use super::train::{All, OptimizerKind, PerStep, Train};
 use anyhow::Result;
 use srfilter::Scale;
 use srfilter::models::{self, Channels, Scales, Upsampling};
@@ -97,7 +97,7 @@ fn default_sections(name: &str, config: &Table, drawn: bool) -> Result<(Model, D
         steps_per_epoch: None,
         minutes: drawn.then_some(DRAWN_MINUTES),
         batch_size,
-        optimizer: Optimizer::Adam,
+        optimizer: OptimizerKind::Adam,
         momentum: None,
         lr,
         schedule,

@@ -61,7 +61,7 @@ pub enum Distance {
 #[serde(deny_unknown_fields)]
 pub struct Adversarial {
     /// The network that judges.
-    pub discriminator: Discriminating,
+    pub discriminator: DiscriminatorConfig,
     /// Factor of the loss.
     pub weight: f64,
     /// The discriminator's highest learning rate, on the network's schedule;
@@ -73,7 +73,7 @@ pub struct Adversarial {
 /// A discriminator: its name and what differs from the published one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "lowercase")]
-pub enum Discriminating {
+pub enum DiscriminatorConfig {
     /// SRGAN's: a logit a picture.
     Srgan(srgan::Config),
     /// Real-ESRGAN's, a U-Net with spectral normalisation: a logit a pixel.

@@ -13,11 +13,11 @@ mod schedule;
 mod train;
 
 pub use data::{Codec, Data, Degradation, Dir, Video};
-pub use losses::{Adversarial, Discriminating, Distance, Loss, Perceptual};
+pub use losses::{Adversarial, DiscriminatorConfig, Distance, Loss, Perceptual};
 pub use merge::Overrides;
 pub use model::Model;
 pub use schedule::{Schedule, ScheduleKind};
-pub use train::{All, Optimizer, PerStep, Train};
+pub use train::{All, OptimizerKind, PerStep, Train};
 
 use anyhow::{Context, Result};
 use defaults::with_defaults;

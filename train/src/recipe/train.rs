@@ -84,7 +84,7 @@ pub struct Train {
     /// Patches a scale and step.
     pub batch_size: usize,
     /// Adam, AdamW with decoupled weight decay, or descent with momentum.
-    pub optimizer: Optimizer,
+    pub optimizer: OptimizerKind,
     /// Momentum of `sgd`; 0.9 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub momentum: Option<f64>,
@@ -167,7 +167,7 @@ pub enum All {
 /// The optimiser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Optimizer {
+pub enum OptimizerKind {
     /// Weight decay adds to the gradient.
     Adam,
     /// Weight decay shrinks the parameters.

@@ -1,6 +1,6 @@
 //! A rehearsal: a few steps, to say what a run will take.
 
-use crate::optim::input_preconditioner::LOOK_EVERY;
+use crate::optim::input_preconditioner::OBSERVE_EVERY;
 use crate::recipe::Recipe;
 use crate::run::validation::Validator;
 use crate::trainer::Trainer;
@@ -25,7 +25,7 @@ pub fn report(recipe: &Recipe, trainer: &mut Trainer, validator: &Validator) -> 
     let mut step = timed(trainer)?;
     if recipe.train.whiten.is_some() {
         // The first steps look at the layers' inputs; few of the others do.
-        trainer.look_no_more();
+        trainer.stop_observing();
         step = usual(step, timed(trainer)?);
     }
     let start = Instant::now();
@@ -78,8 +78,8 @@ fn timed(trainer: &mut Trainer) -> Result<Duration> {
 }
 
 /// What a step takes on average, if some look at the layers' inputs.
-fn usual(looking: Duration, plain: Duration) -> Duration {
-    plain + looking.saturating_sub(plain) / LOOK_EVERY as u32
+fn usual(observing: Duration, plain: Duration) -> Duration {
+    plain + observing.saturating_sub(plain) / OBSERVE_EVERY as u32
 }
 
 /// A time in words.
@@ -113,9 +113,9 @@ mod tests {
 
     #[test]
     fn one_step_in_fifty_looks() {
-        let [looking, plain] = [1050, 50].map(Duration::from_millis);
-        assert_eq!(usual(looking, plain), Duration::from_millis(70));
-        assert_eq!(usual(plain, looking), looking);
+        let [observing, plain] = [1050, 50].map(Duration::from_millis);
+        assert_eq!(usual(observing, plain), Duration::from_millis(70));
+        assert_eq!(usual(plain, observing), observing);
     }
 
     #[cfg(target_os = "linux")]

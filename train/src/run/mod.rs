@@ -65,7 +65,7 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
     }
     let mut trainer = Trainer::on(device.candle_device(), &recipe, &dataset, state)?;
     let (scales, method) = (recipe.validation_scales(), Method::new(&recipe.data)?);
-    let validator = Validator::new(&dataset.held_back, scales, &method)?;
+    let validator = Validator::new(&dataset.validation, scales, &method)?;
     if options.dry_run {
         eprintln!("device: {}", device.name());
         dry_run::report(&recipe, &mut trainer, &validator)?;
@@ -164,6 +164,6 @@ fn report_data(dataset: &Dataset) {
         "data: {}; {} to train on, {} held back",
         dataset.description,
         dataset.train.len(),
-        dataset.held_back.len()
+        dataset.validation.len()
     );
 }

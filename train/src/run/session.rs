@@ -2,7 +2,7 @@
 
 use super::folder::Folder;
 use super::validation::{Quality, Validator, mean_gain};
-use crate::log::tensorboard::Board;
+use crate::log::tensorboard::EventWriter;
 use crate::log::{Event, Log, plot};
 use crate::recipe::Recipe;
 use crate::trainer::{Report, Trainer};
@@ -54,7 +54,7 @@ pub(super) struct Session {
     trainer: Trainer,
     validator: Validator,
     log: Log,
-    board: Board,
+    tensorboard: EventWriter,
     bar: ProgressBar,
     /// Step and result of the last validation.
     quality: Option<(u64, Vec<Quality>)>,
@@ -100,7 +100,7 @@ impl Session {
         data: &str,
     ) -> Result<Self> {
         let log = Log::open(&folder.file("log.jsonl"), trainer.steps())?;
-        let board = Board::open(&folder.0, trainer.steps())?;
+        let tensorboard = EventWriter::open(&folder.0, trainer.steps())?;
         let bar = progress_bar(&trainer);
         Ok(Self {
             folder,
@@ -111,7 +111,7 @@ impl Session {
             bar,
             quality: last_quality(log.events()),
             log,
-            board,
+            tensorboard,
             data: data.to_owned(),
         })
     }
@@ -162,7 +162,7 @@ impl Session {
 
     /// Writes a line of the log, for people and for TensorBoard.
     fn record(&mut self, event: Event) -> Result<()> {
-        self.board.push(&event)?;
+        self.tensorboard.push(&event)?;
         self.log.push(event)
     }
 
@@ -272,19 +272,19 @@ impl Session {
             self.save_weights("best.safetensors")?;
         }
         plot::save(self.log.events(), &self.folder.file("curves.png"))?;
-        self.say(&self.summary());
+        self.print(&self.summary());
         let warm = step > 2 * self.trainer.warmup();
         if warm && gain.is_some() && quality.iter().all(|q| q.gain().abs() < DEAD) {
-            self.say(
+            self.print(
                 "warning: this is no better than bicubic: try a lower --lr or a longer warmup",
             );
         }
-        self.trainer.spend(start.elapsed().as_secs_f64());
+        self.trainer.add_time(start.elapsed().as_secs_f64());
         Ok(())
     }
 
     /// A line above the bar, or on the plain error output.
-    fn say(&self, line: &str) {
+    fn print(&self, line: &str) {
         match self.bar.is_hidden() {
             true => eprintln!("{line}"),
             false => self.bar.println(line),
@@ -305,9 +305,9 @@ impl Session {
             .iter()
             .map(ToString::to_string)
             .collect();
-        let deployed = self.trainer.deployed()?;
+        let network = self.trainer.reparameterized()?;
         let card = Card {
-            architecture: deployed.architecture,
+            architecture: network.architecture,
             scales: self.trainer.network().scales().clone(),
             training_data: format!(
                 "{}; trained at scales {}, {} steps",
@@ -318,7 +318,7 @@ impl Session {
             recipe_sha256: self.recipe.sha256()?,
             quality: self.summary(),
         };
-        Checkpoint::save(self.folder.file(name), &deployed.tensors, &card)?;
+        Checkpoint::save(self.folder.file(name), &network.tensors, &card)?;
         Ok(())
     }
 
