@@ -1,4 +1,4 @@
-//! The state of a run: parameters, moments and counters, so that it can go on
+//! The state of a run (parameters, moments and counters), from which it resumes
 //! as if it had never stopped.
 
 use crate::optim::Moments;
@@ -19,28 +19,28 @@ const DISCRIMINATOR: &str = "discriminator.";
 const FIRST: &str = "adam.first.";
 const SECOND: &str = "adam.second.";
 
-/// Prefix of what is known of a layer's inputs (2, n, n).
+/// Prefix of the second moments of a layer's inputs and their inverse root (2, n, n).
 const LAYER: &str = "whiten.";
 
 /// Prefix of the metadata that counts a parameter's steps.
 const STEPS: &str = "adam.steps.";
 
-/// All that a run needs to go on.
+/// All that a run needs to resume.
 #[derive(Debug, Clone)]
 pub struct State {
-    /// Steps taken.
+    /// Steps done.
     pub step: u64,
     /// Seconds of training.
     pub seconds: f64,
-    /// What the validations were like.
+    /// Results of the validations so far.
     pub history: ValidationHistory,
-    /// What the run was trained on ([`Dataset::fingerprint`]).
+    /// The images of the run ([`Dataset::fingerprint`]).
     ///
     /// [`Dataset::fingerprint`]: crate::data::Dataset::fingerprint
     pub data: String,
     /// The network.
     pub generator: NetworkState,
-    /// What judges its pictures; without parameters where nothing does.
+    /// The discriminator; without parameters where there is none.
     pub discriminator: NetworkState,
     /// The moving average of the parameters, by name; empty where there is none.
     pub ema: HashMap<String, Tensor>,
@@ -53,7 +53,7 @@ pub struct NetworkState {
     pub parameters: HashMap<String, Tensor>,
     /// The optimiser's moments by parameter.
     pub moments: BTreeMap<String, Moments>,
-    /// What is known of the layers' inputs, where they are whitened.
+    /// Second moments of the layers' inputs, with `whiten`.
     pub layers: BTreeMap<String, LayerStatistics>,
 }
 
@@ -115,7 +115,7 @@ impl NetworkState {
 }
 
 impl State {
-    /// Writes the state, whole or not at all.
+    /// Writes the state atomically.
     ///
     /// # Errors
     ///
@@ -192,7 +192,7 @@ impl State {
             .any(|name| name.starts_with(PARAMETER))
     }
 
-    /// The weights to begin another run with: the average where there is one.
+    /// The weights to start another run from: the moving average where there is one.
     pub fn weights(self) -> HashMap<String, Tensor> {
         match self.ema.is_empty() {
             true => self.generator.parameters,
@@ -200,15 +200,15 @@ impl State {
         }
     }
 
-    /// Sees to it that a run goes on with the pictures that it began with.
+    /// Ensures that the run continues on the same images.
     ///
     /// # Errors
     ///
-    /// Other pictures.
+    /// The images are others, or are split or degraded in another way.
     pub fn check_data(&self, fingerprint: &str) -> Result<()> {
         ensure!(
             self.data == fingerprint,
-            "the pictures are not those that this run began with: put them back, or start \
+            "the training images have changed since this run started: restore them, or start \
              another run from its weights (--init)"
         );
         Ok(())

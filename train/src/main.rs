@@ -13,23 +13,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit code of a run that was interrupted, as shells expect it.
+/// Exit code of an interrupted run, as shells expect it.
 const INTERRUPTED: u8 = 130;
 
 /// Train a super-resolution network.
 ///
-/// Without --data (and without a recipe that names folders) it trains for a
-/// minute on pictures that it draws itself. Settings come from the model's
-/// defaults, then the recipe, then the flags. The run's folder receives the
-/// weights (best.safetensors, last.safetensors), curves.png, log.jsonl, the
-/// recipe and the state to resume from.
+/// Without --data and without data folders in the recipe, trains for one minute
+/// on synthetic images. Settings come from the model's defaults, the recipe and
+/// the flags, each overriding the one before. The run's folder receives the
+/// weights (best.safetensors, last.safetensors), curves.png, log.jsonl,
+/// recipe.toml and checkpoint/, the state to resume from.
 #[derive(Parser)]
 #[command(name = "train", version)]
 struct Args {
     /// Model to train [default: the recipe's, else hypersrcnn]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Folders of training pictures (png, jpg, jpeg, bmp, webp), with all subfolders
+    /// Folders of training images (png, jpg, jpeg, bmp, webp), including subfolders
     #[arg(long, value_name = "DIR", num_args = 1..)]
     data: Vec<PathBuf>,
     /// Recipe file; flags override it
@@ -38,7 +38,7 @@ struct Args {
     /// Folder of the run [default: runs/MODEL]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with the run in the folder
+    /// Resume the run in the folder
     #[arg(long)]
     resume: bool,
     /// Replace the run in the folder
@@ -50,49 +50,49 @@ struct Args {
     /// Length in steps
     #[arg(long, conflicts_with_all = ["epochs", "minutes"])]
     steps: Option<u32>,
-    /// Length in epochs, each once over the area of all pictures
+    /// Length in epochs; an epoch covers the area of all images once
     #[arg(long, conflicts_with = "minutes")]
     epochs: Option<u32>,
     /// Length in minutes
     #[arg(long)]
     minutes: Option<f64>,
-    /// Patches a scale and step
+    /// Patches per step and scale
     #[arg(long, value_name = "N")]
     batch_size: Option<u32>,
-    /// Highest learning rate
+    /// Peak learning rate
     #[arg(long)]
     lr: Option<f64>,
-    /// Course of the learning rate
+    /// Learning-rate schedule
     #[arg(long, value_enum)]
     schedule: Option<ScheduleKind>,
     /// Weight decay
     #[arg(long)]
     weight_decay: Option<f64>,
-    /// Upper bound of the gradient's norm
+    /// Maximum norm of the gradient
     #[arg(long)]
     clip_norm: Option<f64>,
-    /// Loss
+    /// Loss function
     #[arg(long, value_enum)]
     loss: Option<Loss>,
-    /// Side of a patch, in pixels of what the network takes: the enlarged
-    /// picture, or the small one (espcn)
+    /// Side of a patch in pixels of the network's input: of the upscaled image for
+    /// pre-upsampling networks (srcnn), else of the low-resolution one (espcn)
     #[arg(long, value_name = "PIXELS")]
     patch: Option<u32>,
     /// Scales to train, such as 2,3/2,2.5
     #[arg(long, value_delimiter = ',')]
     scales: Option<Vec<String>>,
-    /// Train one network for each of --scales, one after the other, in OUT/x2
+    /// Train one network per scale of --scales, one after the other, in OUT/x2
     /// and so on
     #[arg(long, requires = "scales")]
     each_scale: bool,
-    /// Take a few steps, and say how many steps, how much memory and how much
-    /// time the run would take
+    /// Run a few steps, and report the number of steps, the time and the memory that
+    /// the run needs
     #[arg(long)]
     dry_run: bool,
-    /// How small pictures are made
+    /// Degradation, which makes the low-resolution images
     #[arg(long, value_enum)]
     degradation: Option<Degradation>,
-    /// Pictures held back for validation: a fraction below 1, or a number
+    /// Images for validation: a fraction below 1, or a number
     #[arg(long, value_name = "N")]
     validation: Option<f64>,
     /// Steps between validations
@@ -101,18 +101,18 @@ struct Args {
     /// Steps between checkpoints
     #[arg(long, value_name = "STEPS")]
     checkpoint_every: Option<u32>,
-    /// Seed of first weights and patches
+    /// Random seed of initial weights and patches
     #[arg(long)]
     seed: Option<u32>,
-    /// Threads [default: one a core]
+    /// CPU threads [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Where to train: auto, cpu, cuda, cuda:N (CUDA: builds with the feature `cuda`)
+    /// Device: auto, cpu, cuda or cuda:N (cuda needs a build with the feature `cuda`)
     #[arg(long, value_name = "DEVICE", default_value_t)]
     device: DeviceChoice,
 }
 
-/// The word of a choice, as recipes spell it.
+/// The name of a choice in recipes.
 fn word(choice: Option<impl ValueEnum>) -> Option<String> {
     let value = choice?.to_possible_value()?;
     Some(value.get_name().to_owned())
@@ -159,9 +159,9 @@ fn train(args: Args) -> Result<Outcome> {
         if signal.swap(true, Ordering::SeqCst) {
             std::process::exit(INTERRUPTED.into());
         }
-        eprintln!("stopping after this step; once more to stop at once");
+        eprintln!("stopping after this step; press Ctrl-C again to stop at once");
     })
-    .context("cannot listen for Ctrl-C")?;
+    .context("cannot handle Ctrl-C")?;
     let options = Options {
         overrides: args.overrides(),
         recipe: args.recipe,
@@ -180,7 +180,7 @@ fn train(args: Args) -> Result<Outcome> {
 fn main() -> ExitCode {
     if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
         // candle's own threads spin while they wait: with one of them a step
-        // takes less than half of the processor time, and no longer.
+        // needs less than half of the processor time, and is no slower.
         // SAFETY: no other thread runs yet.
         unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     }

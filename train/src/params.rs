@@ -1,7 +1,7 @@
-//! The parameters of a network in training: named, drawn from a seed.
+//! The parameters of a network in training, by name, initialised from a seed.
 //!
-//! candle's random numbers cannot be seeded on the CPU, so that its own
-//! `VarMap` would start every run elsewhere.
+//! candle's random numbers cannot be seeded on the CPU, so that runs with its own
+//! `VarMap` would not be repeatable.
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Shape, Tensor, Var};
@@ -21,9 +21,8 @@ pub fn tensors(vars: &Vars) -> impl Iterator<Item = (String, Tensor)> {
         .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
 }
 
-/// Makes parameters as a network asks for them: copies of given tensors, or
-/// drawn from the seed and the parameter's name, so that a parameter's first
-/// values depend on no other parameter.
+/// Creates parameters as a network requests them: copies of tensors, or random
+/// values that depend on the seed and the parameter's name alone.
 #[derive(Clone, Debug)]
 pub struct ParamStore {
     inner: Arc<Inner>,
@@ -42,7 +41,7 @@ struct Inner {
 struct InitialTensors {
     origin: String,
     tensors: HashMap<String, Tensor>,
-    /// Whether those that do not fit are left out, and what is missing drawn.
+    /// Whether parameters without a matching tensor are random.
     partial: bool,
 }
 
@@ -53,7 +52,7 @@ impl InitialTensors {
 }
 
 impl ParamStore {
-    /// Draws every parameter.
+    /// Initialises every parameter at random.
     pub fn random(seed: u32) -> Self {
         Self::new(seed, None)
     }
@@ -70,7 +69,8 @@ impl ParamStore {
         )
     }
 
-    /// Copies the parameters that fit by name and shape, and draws the others.
+    /// Copies the parameters that match by name and shape, and initialises the
+    /// others at random.
     pub fn partly_from_tensors(origin: &str, tensors: HashMap<String, Tensor>, seed: u32) -> Self {
         Self::new(
             seed,
@@ -100,17 +100,17 @@ impl ParamStore {
         self
     }
 
-    /// What a network is built from.
+    /// The builder for a network.
     pub fn builder(&self) -> VarBuilder<'static> {
         let device = self.device.clone();
         VarBuilder::from_backend(Box::new(self.clone()), DType::F32, device)
     }
 
-    /// The parameters that were asked for.
+    /// The parameters created so far.
     ///
     /// # Errors
     ///
-    /// A given tensor that nobody asked for; no tensor at all that fits.
+    /// A tensor that the network does not have; no tensor at all that matches.
     pub fn vars(&self) -> Result<Vars> {
         let vars = self
             .inner
@@ -130,7 +130,7 @@ impl ParamStore {
                 .filter(|(name, var)| initial.fits(name, var.shape()));
             ensure!(
                 fit.count() > 0,
-                "{origin}: none of its tensors fits this network"
+                "{origin}: none of its tensors matches this network by name and shape"
             );
         } else if let Some(InitialTensors {
             origin, tensors, ..
@@ -139,7 +139,7 @@ impl ParamStore {
             let unused = tensors.keys().find(|name| !vars.contains_key(*name));
             ensure!(
                 unused.is_none(),
-                "{origin}: its tensor {} is no part of this network",
+                "{origin}: tensor {} does not belong to this network",
                 unused.map_or("", String::as_str)
             );
         }
@@ -159,11 +159,11 @@ impl ParamStore {
         let problem = |text: String| candle_core::Error::Msg(format!("{origin}: {text}"));
         let tensor = tensors
             .get(name)
-            .ok_or_else(|| problem(format!("it has no tensor {name}")))?;
+            .ok_or_else(|| problem(format!("missing tensor {name}")))?;
         if tensor.shape() != &shape {
             let found = tensor.shape();
             return Err(problem(format!(
-                "tensor {name} should have shape {shape:?}, found {found:?}"
+                "tensor {name} has shape {found:?}, expected {shape:?}"
             )));
         }
         Var::from_vec(tensor.flatten_all()?.to_vec1::<f32>()?, shape, &self.device)
@@ -195,7 +195,7 @@ impl SimpleBackend for ParamStore {
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
-        let problem = format!("parameter {name} was asked for without a shape");
+        let problem = format!("parameter {name} was requested without a shape");
         Err(candle_core::Error::Msg(problem))
     }
 
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn given_tensors_must_fit() {
+    fn tensors_must_match() {
         let tensor = Tensor::ones((2, 2), DType::F32, &Device::Cpu).unwrap();
         let initial =
             || ParamStore::from_tensors("f.safetensors", [("a".into(), tensor.clone())].into());
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_taken_and_the_rest_drawn() {
+    fn matching_tensors_are_copied_and_the_rest_is_random() {
         let tensor = Tensor::full(7f32, (2, 2), &Device::Cpu).unwrap();
         let initial: HashMap<_, _> = ["a", "b", "c"]
             .map(|n| (n.to_owned(), tensor.clone()))

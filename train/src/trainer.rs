@@ -1,4 +1,4 @@
-//! One step after the other: batch, forward, loss, backward, optimiser.
+//! A training step: batch, forward, loss, backward, optimiser.
 
 use crate::checkpoint::{NetworkState, State};
 use crate::data::{BatchLoader, BatchSampler, Dataset, ScaleBatch, steps_per_epoch};
@@ -22,13 +22,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Guards the gradient's factor against division by zero, as PyTorch does.
+/// Added to the norm that clipping divides by, as in PyTorch.
 const CLIP_EPS: f64 = 1e-6;
 
-/// What one step did.
+/// The metrics of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Report {
-    /// Sum of the scales' losses.
+    /// Loss, summed over the scales.
     pub loss: f64,
     /// Learning rate.
     pub lr: f64,
@@ -38,11 +38,11 @@ pub struct Report {
     pub discriminator_loss: Option<f64>,
 }
 
-/// What the network made of one part of a batch.
+/// Output and target of a batch at one scale.
 struct ForwardOutput {
     output: Tensor,
     target: Tensor,
-    /// What a discriminator compares with.
+    /// The real images for the discriminator.
     real: Tensor,
     /// Factor of the loss.
     weight: f64,
@@ -60,14 +60,14 @@ pub struct Trainer {
     perceptual: Option<PerceptualLoss>,
     adversary: Option<Adversary>,
     loader: BatchLoader,
-    /// Scales that no step was taken at in this sitting.
+    /// Scales not yet trained in this session.
     untrained_scales: HashSet<Scale>,
     steps_per_epoch: u64,
     seconds: f64,
     history: ValidationHistory,
-    /// Whether steps may look at what the layers see, for whitening.
+    /// Whether steps update the input preconditioner.
     observing: bool,
-    /// What is trained on.
+    /// The fingerprint of the training images.
     data: String,
 }
 
@@ -81,7 +81,7 @@ impl std::fmt::Debug for Trainer {
 }
 
 impl Trainer {
-    /// Prepares a run on the CPU, or the rest of one that `state` was saved from.
+    /// Prepares a run on the CPU, new or resumed from `state`.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl Trainer {
         Self::on(&Device::Cpu, recipe, dataset, state)
     }
 
-    /// Prepares a run on a device, or the rest of one that `state` was saved from.
+    /// Prepares a run on a device, new or resumed from `state`.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ impl Trainer {
         let scales = Scales::list(recipe.train.scales.iter().copied());
         let network = architecture
             .build(&store.builder(), scales.clone())
-            .with_context(|| format!("cannot begin with {origin} as {architecture:?}"))?;
+            .with_context(|| format!("cannot start from {origin} as {architecture:?}"))?;
         let vars = store.vars()?;
         if state.is_none() && recipe.model.init.is_none() {
             apply_identity_init(&architecture, &vars)?;
@@ -131,7 +131,7 @@ impl Trainer {
         for prefix in recipe.train.lr_factors.keys() {
             ensure!(
                 vars.keys().any(|name| name.starts_with(prefix)),
-                "lr_factors: no parameter begins with {prefix}; there are {}",
+                "lr_factors: no parameter name starts with {prefix}; known parameters: {}",
                 vars.keys().cloned().collect::<Vec<_>>().join(", ")
             );
         }
@@ -180,28 +180,28 @@ impl Trainer {
         })
     }
 
-    /// Where it computes.
+    /// The device of the network.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// Steps taken.
+    /// Steps done.
     pub fn steps(&self) -> u64 {
         self.optimizer.steps()
     }
 
-    /// Seconds of training, all sittings together.
+    /// Seconds of training, all sessions together.
     pub fn seconds(&self) -> f64 {
         self.seconds
     }
 
-    /// Takes steps without looking at what the layers see from now on: for
-    /// measuring, since most steps of a run do not.
+    /// Stops updating the input preconditioner: for timing, as most steps of a
+    /// run do not update it.
     pub fn stop_observing(&mut self) {
         self.observing = false;
     }
 
-    /// Adds time that was spent beside the steps, in seconds.
+    /// Adds time that was spent outside of steps, in seconds.
     pub fn add_time(&mut self, seconds: f64) {
         self.seconds += seconds;
     }
@@ -211,21 +211,20 @@ impl Trainer {
         self.steps_per_epoch
     }
 
-    /// Steps of the whole run; `None` where only the clock ends it.
+    /// Steps of the whole run; `None` if only `minutes` limits it.
     pub fn length(&self) -> Option<u64> {
         let train = &self.recipe.train;
         let epochs = train.epochs.map(|n| n.saturating_mul(self.steps_per_epoch));
         train.steps.or(epochs)
     }
 
-    /// Steps in which the learning rate rises: the recipe's, or a tenth of a
-    /// run that is too short for them.
+    /// Steps of the warm-up: the recipe's, at most a tenth of the run.
     pub fn warmup(&self) -> u64 {
         let tenth = self.length().map_or(u64::MAX, |length| length / 10);
         self.recipe.train.warmup.min(tenth)
     }
 
-    /// How much of the run is done, 0 to 1.
+    /// Fraction of the run that is done, 0 to 1.
     pub fn progress(&self) -> f64 {
         let steps = self
             .length()
@@ -238,20 +237,19 @@ impl Trainer {
         steps.max(time).min(1.0)
     }
 
-    /// Whether there is nothing more to do: all steps are taken, or the last
-    /// validations brought no improvement.
+    /// Whether the run has ended: all steps are done, or validation stopped
+    /// improving.
     pub fn is_done(&self) -> bool {
         self.progress() >= 1.0 || self.history.is_over(&self.recipe.train)
     }
 
-    /// Takes note of a validation's gain, in dB. Returns whether it is the
-    /// best so far.
+    /// Records a validation's gain, in dB. Returns whether it is the best so far.
     pub fn note(&mut self, gain: f64) -> bool {
         self.history.note(gain, &self.recipe.train)
     }
 
-    /// The network to validate and to deploy: that of the average weights
-    /// where the recipe keeps them.
+    /// The network to validate and deploy: with the moving average of the weights
+    /// where the recipe has one.
     pub fn network(&self) -> &dyn Network {
         match &self.ema {
             Some(ema) => ema.network(),
@@ -259,7 +257,7 @@ impl Trainer {
         }
     }
 
-    /// The network that weights files get.
+    /// Architecture and weights for weights files.
     ///
     /// # Errors
     ///
@@ -278,7 +276,7 @@ impl Trainer {
         tensors(&self.vars).collect()
     }
 
-    /// All that a later [`Trainer::new`] needs to go on.
+    /// The state for a later [`Trainer::new`].
     ///
     /// # Errors
     ///
@@ -301,13 +299,13 @@ impl Trainer {
         })
     }
 
-    /// Takes one step: the network's, then the discriminator's if there is one,
-    /// on the same pictures.
+    /// Updates the network, then the discriminator if there is one, on the same
+    /// batch.
     ///
     /// # Errors
     ///
-    /// A loss or gradient that is not finite; the parameters of the network
-    /// that it belongs to are then those of the step before.
+    /// A loss or gradient that is not finite; the parameters of that network are
+    /// then unchanged.
     pub fn step(&mut self) -> Result<Report> {
         let start = Instant::now();
         let batches = self.loader.next()?;
@@ -321,7 +319,7 @@ impl Trainer {
         };
         let loss = self.loss(&outputs)?;
         let gradients = backward(&loss)?;
-        // A GPU is waited for here, with all of its work in line.
+        // This synchronises with a GPU once all of its work is queued.
         let gradient_norm = self.optimizer.gradient_norm(&gradients)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         ensure!(
@@ -350,7 +348,7 @@ impl Trainer {
         })
     }
 
-    /// Once all scales had their turn, every parameter has to have had one.
+    /// Ensures that every parameter had a gradient once all scales were trained.
     fn check_used(&mut self, batches: &[ScaleBatch]) -> Result<()> {
         if self.untrained_scales.is_empty() {
             return Ok(());
@@ -360,13 +358,13 @@ impl Trainer {
         }
         match self.optimizer.unused_parameter() {
             Some(name) if self.untrained_scales.is_empty() => {
-                bail!("the loss depends on parameter {name} at no scale")
+                bail!("parameter {name} has no gradient at any scale")
             }
             _ => Ok(()),
         }
     }
 
-    /// What the network makes of a batch.
+    /// The outputs and targets of a batch, scale by scale.
     fn forward(&self, batches: &[ScaleBatch]) -> Result<Vec<ForwardOutput>> {
         let (patch, size) = (self.recipe.data.patch, self.recipe.train.batch_size);
         let planes = self.network.channels().count();
@@ -392,7 +390,7 @@ impl Trainer {
         batches.iter().map(make).collect()
     }
 
-    /// Sum of the losses of all parts.
+    /// Sum of the losses of all scales.
     fn loss(&self, outputs: &[ForwardOutput]) -> Result<Tensor> {
         let pixels = self.recipe.train.loss_weight.unwrap_or(1.0);
         let mut losses = Vec::new();
@@ -436,7 +434,7 @@ fn sum(losses: Vec<Tensor>) -> Result<Tensor> {
     Ok(losses.try_fold(first, |sum, loss| sum + loss)?)
 }
 
-/// The discriminator's step. Returns its loss.
+/// Updates the discriminator. Returns its loss.
 fn step_discriminator(
     adversary: &mut Adversary,
     outputs: &[ForwardOutput],
@@ -450,23 +448,26 @@ fn step_discriminator(
     adversary.step(&loss, lr, clip)
 }
 
-/// The weights that a recipe begins with, and what to call them: a file's, or
-/// those that the file's hypernetwork makes.
+/// The initial weights of a recipe and their name for errors: a file's, or those
+/// that the file's hypernetwork generates.
 fn initial_weights(
     path: &Path,
     recipe: &Recipe,
-    wanted: &Architecture,
+    expected: &Architecture,
 ) -> Result<(ParamStore, String)> {
     let file = Checkpoint::open(path)?;
     let found = file.card()?.map(|card| card.architecture);
-    let made = found
+    let generated = found
         .as_ref()
         .and_then(Architecture::generated_architecture);
-    let tensors: HashMap<String, Tensor> = match made {
+    let tensors: HashMap<String, Tensor> = match generated {
         _ if State::is_state(&file) => State::load(path)?.weights(),
-        Some(made) if discriminant(&made) == discriminant(wanted) => {
+        Some(generated) if discriminant(&generated) == discriminant(expected) => {
             let origin = file.origin();
-            ensure!(made == *wanted, "{origin} makes {made:?}, not {wanted:?}");
+            ensure!(
+                generated == *expected,
+                "{origin} generates {generated:?}, but this run trains {expected:?}"
+            );
             let scale = recipe.train.scales.first().context("no scale")?;
             let (_, network) = file.network(&LoadOverrides::default())?;
             let hypernetwork = network.as_hypernetwork().context("no hypernetwork")?;
@@ -500,7 +501,7 @@ fn settings(recipe: &Recipe) -> Settings {
     }
 }
 
-/// Lets the picture through the network that was just drawn.
+/// Applies the identity initialisation of the architecture to random weights.
 fn apply_identity_init(architecture: &Architecture, vars: &Vars) -> Result<()> {
     for (name, var) in vars {
         let mut values = var.flatten_all()?.to_vec1::<f32>()?;
@@ -511,14 +512,14 @@ fn apply_identity_init(architecture: &Architecture, vars: &Vars) -> Result<()> {
     Ok(())
 }
 
-/// Lets a hypernetwork begin by making the networks of some files.
+/// Fits a hypernetwork to the networks of `fit_from`.
 fn fit_hypernetwork(
     architecture: &Architecture,
     scales: &Scales,
     model: &Model,
     vars: &Vars,
 ) -> Result<()> {
-    // On the CPU, where the files are.
+    // On the CPU, as the files are.
     let store = ParamStore::from_tensors("the new weights", tensors(vars).collect());
     let network = architecture.build(&store.builder(), scales.clone())?;
     let hypernetwork = network
@@ -541,11 +542,11 @@ fn fit_hypernetwork(
         .iter()
         .map(open)
         .collect::<Result<Vec<_>>>()?;
-    let wanted: Vec<_> = files
+    let expected: Vec<_> = files
         .iter()
         .map(|(scale, file)| (*scale, file.tensors()))
         .collect();
-    for (name, tensor) in hypernetwork.fit_generator(&wanted, model.init.is_none())? {
+    for (name, tensor) in hypernetwork.fit_generator(&expected, model.init.is_none())? {
         let var = vars
             .get(&name)
             .with_context(|| format!("fit_from: no parameter {name}"))?;
@@ -561,20 +562,20 @@ fn fit_hypernetwork(
     Ok(())
 }
 
-/// Networks without padding must leave something of a patch.
+/// Ensures that unpadded convolutions leave output of a patch.
 fn check_patch(recipe: &Recipe, network: &dyn Network) -> Result<()> {
     for &scale in &recipe.train.scales {
         let ready = network.for_scale(scale)?;
         let lost = 2 * ready.halo();
         ensure!(
             ready.border() != Border::Valid || recipe.data.patch > lost,
-            "patch must be above {lost} pixels: the network takes that much off",
+            "patch must be above {lost} pixels, which the unpadded convolutions crop",
         );
     }
     Ok(())
 }
 
-/// The middle of a square that is `side` wide.
+/// The central `side` x `side` samples.
 fn center(target: &Tensor, side: usize) -> Result<Tensor> {
     let start = (target.dim(3)? - side) / 2;
     Ok(target.narrow(2, start, side)?.narrow(3, start, side)?)

@@ -107,24 +107,24 @@ fn the_generators_gradients_leave_the_discriminator_alone() {
         let mut adversary = Adversary::new(&recipe, settings, None, &Device::Cpu)
             .unwrap()
             .unwrap();
-        let picture = |value: f32| {
+        let image = |value: f32| {
             let noise = (0..2 * 3 * 16 * 16).map(|i| value + (i * 37 % 101) as f32 / 400.0);
             let tensor = Tensor::from_iter(noise, &Device::Cpu).unwrap();
             Var::from_tensor(&tensor.reshape((2, 3, 16, 16)).unwrap()).unwrap()
         };
-        let (made, real) = (picture(0.1), picture(0.6));
+        let (fake, real) = (image(0.1), image(0.6));
         let before = learnt(&adversary.state().unwrap());
 
-        // The generator's term: its gradient reaches the picture, and nothing moves.
-        let gradients = adversary.generator_loss(&made).unwrap().backward().unwrap();
-        let slope = gradients.get(&made).unwrap().abs().unwrap();
+        // The generator's term: its gradient reaches the image, and nothing moves.
+        let gradients = adversary.generator_loss(&fake).unwrap().backward().unwrap();
+        let slope = gradients.get(&fake).unwrap().abs().unwrap();
         assert!(slope.sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.0);
         assert_eq!(learnt(&adversary.state().unwrap()), before);
 
-        // The discriminator's: it stops at the pictures, and every weight moves.
-        let loss = adversary.discriminator_loss(&real, &made).unwrap();
+        // The discriminator's: it stops at the images, and every weight moves.
+        let loss = adversary.discriminator_loss(&real, &fake).unwrap();
         let gradients = loss.backward().unwrap();
-        assert!(gradients.get(&made).is_none() && gradients.get(&real).is_none());
+        assert!(gradients.get(&fake).is_none() && gradients.get(&real).is_none());
         adversary.step(&loss, 1e-3, |_| 1.0).unwrap();
         let after = learnt(&adversary.state().unwrap());
         assert!(after.iter().all(|(name, bits)| before[name] != *bits));
@@ -148,15 +148,15 @@ fn the_discriminator_judges_the_pictures_of_the_same_step() {
         };
         let judged = |trainer: &Trainer| {
             let network = trainer.network().training_network(Scale::whole(2)).unwrap();
-            let made = network.forward(&tensor(&batch[0].input, 8)).unwrap();
+            let fake = network.forward(&tensor(&batch[0].input, 8)).unwrap();
             let settings = Settings::default();
             let adversary = Adversary::new(&recipe, settings, None, &Device::Cpu)
                 .unwrap()
                 .unwrap();
             // The vectors of its norms have moved once by then.
-            adversary.generator_loss(&made).unwrap();
+            adversary.generator_loss(&fake).unwrap();
             let loss = adversary
-                .discriminator_loss(&tensor(&batch[0].target, 16), &made)
+                .discriminator_loss(&tensor(&batch[0].target, 16), &fake)
                 .unwrap();
             f64::from(loss.to_scalar::<f32>().unwrap())
         };
@@ -173,7 +173,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// On one tiny picture the generator learns it by heart.
+/// On one tiny image the generator learns it by heart.
 #[test]
 fn the_generator_learns_a_batch() {
     for discriminator in [SRGAN, UNET] {
@@ -190,7 +190,7 @@ fn the_discriminator_learns_a_batch() {
     for discriminator in [SRGAN, UNET] {
         let mut flags = flags(discriminator);
         flags
-            // Too narrow to let the picture pass: what it makes is easily told.
+            // Too narrow to let the image pass: what it makes is easily told.
             .set("model", "config", Some(table("width = 4\nblocks = 2")))
             .set("train", "lr", Some(1e-7))
             .set("train", "schedule", Some("constant"))
@@ -244,7 +244,7 @@ fn features_alone_teach_a_network() {
     flags.set("perceptual", "layers", Some(table("relu5_4 = 1.0")));
     let (recipe, dataset) = begin(&flags);
     let error = format!("{:#}", Trainer::new(&recipe, &dataset, None).unwrap_err());
-    let expected = "there is no layer relu5_4; there are conv1_1, relu1_1, conv1_2, relu1_2, pool1, \
+    let expected = "there is no layer relu5_4; known layers: conv1_1, relu1_1, conv1_2, relu1_2, pool1, \
                     conv2_1, relu2_1";
     assert!(
         error.contains(expected) && error.contains("vgg.safetensors"),
@@ -282,7 +282,7 @@ fn a_generator_begins_with_what_another_run_learnt() {
 }
 
 /// SqueezeNet's layers have the published sizes, and its features tell a
-/// picture from a flat one.
+/// image from a flat one.
 #[test]
 fn squeezenet_gives_features() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -293,14 +293,14 @@ fn squeezenet_gives_features() {
     }
     let network = Features::open(&path, &Device::Cpu).unwrap();
     let noise = (0..3 * 64 * 64).map(|i| (i * 37 % 101) as f32 / 100.0);
-    let picture = Tensor::from_iter(noise, &Device::Cpu).unwrap();
-    let picture = picture.reshape((1, 3, 64, 64)).unwrap();
-    let flat = picture.zeros_like().unwrap();
-    let made = |x: &Tensor| {
+    let image = Tensor::from_iter(noise, &Device::Cpu).unwrap();
+    let image = image.reshape((1, 3, 64, 64)).unwrap();
+    let flat = image.zeros_like().unwrap();
+    let fake = |x: &Tensor| {
         let x = network.prepare(x).unwrap();
         network.forward(&x, ["conv1", "fire3", "fire9"]).unwrap()
     };
-    let (ours, others) = (made(&picture), made(&flat));
+    let (ours, others) = (fake(&image), fake(&flat));
     for (name, shape) in [
         // 64 samples: 29 by 7x7 at every other one, then halved, rounded up.
         ("conv1", [1, 96, 29, 29]),

@@ -233,7 +233,7 @@ fn golden_train_srresnet_x4() {
         let plane = Tensor::new(&values, &device()).unwrap();
         plane.reshape((1, 3, 1, 1)).unwrap()
     });
-    // The vectors are of normalised pictures in, and of results from -1 to 1.
+    // The vectors are of normalised images in, and of results from -1 to 1.
     let x = input(&golden, "input", &[2, 3, 8, 8]);
     let x = x.broadcast_mul(&spread).unwrap();
     let x = x.broadcast_add(&mean).unwrap();
@@ -498,8 +498,8 @@ fn golden_srgan_losses() {
         .unwrap()
         .forward(&x)
         .unwrap();
-    let forward = |picture: &Tensor| {
-        let normal = normalised(picture).unwrap();
+    let forward = |image: &Tensor| {
+        let normal = normalised(image).unwrap();
         discriminator.forward(&normal, true).unwrap()
     };
     let (of_sr, of_hr) = (forward(&sr), forward(&hr));
@@ -541,19 +541,19 @@ fn golden_unet_discriminator_sn() {
 #[test]
 fn golden_real_drct_losses() {
     let golden = Golden::open("real_drct_losses").unwrap();
-    let picture = take(&golden, "usm_input_u8");
-    let (height, width, channels) = picture.dims3().unwrap();
-    let samples = values(&picture);
+    let image = take(&golden, "usm_input_u8");
+    let (height, width, channels) = image.dims3().unwrap();
+    let samples = values(&image);
     let plane = |i: usize| {
         let samples = samples.iter().skip(i).step_by(channels);
         samples.map(|&v| v / 255.0).collect()
     };
-    let picture = Raster {
+    let image = Raster {
         size: (width, height),
         planes: (0..channels).map(plane).collect(),
     };
     golden
-        .check_f32("usm_output", &picture.sharpened().planes.concat())
+        .check_f32("usm_output", &image.sharpened().planes.concat())
         .unwrap();
 
     let [x, target] = ["input", "target"].map(|name| input(&golden, name, &[1, 3, 48, 48]));

@@ -55,8 +55,8 @@ fn layer_norms_have_gradients() {
     assert_eq!(vars.len(), 3);
     let weights = Tensor::from_vec(noise(48), (2, 4, 6), &Device::Cpu).unwrap();
     check(&vars, 5e-3, || {
-        let made = norm.forward(&x).unwrap();
-        (made * &weights).unwrap().sum_all().unwrap()
+        let result = norm.forward(&x).unwrap();
+        (result * &weights).unwrap().sum_all().unwrap()
     });
 }
 
@@ -74,7 +74,7 @@ fn spectral_norms_have_gradients() {
     vars.retain(|name, _| !unet::is_vector(name));
     let weights = Tensor::from_vec(noise(64), (1, 1, 8, 8), &Device::Cpu).unwrap();
     check(&vars, 0.02, || {
-        let made = network.forward(&x, false).unwrap();
-        (made * &weights).unwrap().sum_all().unwrap()
+        let result = network.forward(&x, false).unwrap();
+        (result * &weights).unwrap().sum_all().unwrap()
     });
 }

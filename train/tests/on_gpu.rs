@@ -33,7 +33,7 @@ fn table(text: &str) -> toml::Table {
     toml::from_str(text).unwrap()
 }
 
-/// A small network on a drawn picture.
+/// A small network on a drawn image.
 fn flags(name: &str, config: &str) -> Overrides {
     let mut flags = Overrides::default();
     flags
@@ -81,18 +81,18 @@ fn check(name: &str, flags: &Overrides) {
     assert!(std::env::var_os(emulated::CHILD).is_some());
     let begun = begin(flags);
     let (expected, tensors) = trained(&Device::Cpu, &begun);
-    let (numbers, made) = trained(&gpu(), &begun);
+    let (numbers, result) = trained(&gpu(), &begun);
     println!("{name}: {expected:?} {numbers:?}");
     for (expected, number) in expected.iter().zip(&numbers) {
         let apart = (expected - number).abs() / (1e-3 + expected.abs());
         assert!(apart < 5e-3, "{name}: {expected} {number}");
     }
     assert_eq!(numbers.len(), expected.len());
-    assert!(tensors.keys().eq(made.keys()), "{name}");
+    assert!(tensors.keys().eq(result.keys()), "{name}");
     for (tensor, expected) in &tensors {
         // Adam's first steps are as long for a gradient of nothing as for any
         // other: some elements may go the other way.
-        let apart: Vec<f32> = (expected.iter().zip(&made[tensor]))
+        let apart: Vec<f32> = (expected.iter().zip(&result[tensor]))
             .map(|(a, b)| (a - b).abs())
             .collect();
         let mean = apart.iter().sum::<f32>() / apart.len() as f32;

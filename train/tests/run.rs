@@ -88,7 +88,7 @@ fn a_resumed_run_equals_an_uninterrupted_one_bit_for_bit() {
     assert_eq!((resumed.step, straight.step), (20, 20));
 }
 
-/// Without the residual too: the network begins by passing the picture on.
+/// Without the residual too: the network begins by passing the image on.
 #[test]
 fn the_loss_falls_in_sixty_steps() {
     let mut flags = small(60);
@@ -109,7 +109,7 @@ fn the_loss_falls_in_sixty_steps() {
 }
 
 #[test]
-fn training_on_drawn_pictures_beats_bicubic() {
+fn training_on_synthetic_images_beats_bicubic() {
     let dir = tempfile::tempdir().unwrap();
     let mut flags = small(300);
     flags.set("train", "validate_every", Some(100));
@@ -144,7 +144,7 @@ fn training_on_drawn_pictures_beats_bicubic() {
     for name in ["best.safetensors", "last.safetensors"] {
         let file = Checkpoint::open(dir.path().join(name)).unwrap();
         let card = file.card().unwrap().unwrap();
-        assert!(card.training_data.contains("drawn"), "{card:?}");
+        assert!(card.training_data.contains("synthetic"), "{card:?}");
         assert!(card.quality.contains("x2"), "{card:?}");
         assert_eq!(card.recipe_sha256.len(), 64);
         file.network(&LoadOverrides::default()).unwrap();
@@ -175,7 +175,7 @@ fn small_espcn(steps: u32) -> Overrides {
     flags
 }
 
-/// Few steps on one tiny picture: the network learns it by heart.
+/// Few steps on one tiny image: the network learns it by heart.
 #[test]
 fn a_network_at_the_inputs_resolution_learns_a_batch() {
     let mut flags = small_espcn(150);
@@ -249,7 +249,7 @@ fn scales_that_share_a_step_share_its_loss() {
     assert!((weighted - (once + 2.0 * second)).abs() < 1e-6 * weighted);
 }
 
-/// A small network on R, G and B that enlarges by two.
+/// A small network on R, G and B that upscales by two.
 fn small_rgb(name: &str, config: &str) -> Overrides {
     let mut flags = Overrides::default();
     flags
@@ -326,7 +326,7 @@ fn statistics_of_batches_resume_and_deploy() {
 }
 
 #[test]
-fn what_is_deployed_has_no_branches_and_measures_the_same() {
+fn the_deployed_network_is_reparameterized_and_measures_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let flags = small_espcn(60);
     start(&options(dir.path(), flags.clone())).unwrap();
@@ -426,7 +426,7 @@ fn the_average_of_the_weights_is_what_is_written() {
 
 /// Steps so small that no validation is better than the first.
 #[test]
-fn a_run_that_gets_nowhere_ends_early() {
+fn a_run_that_stops_improving_ends_early() {
     let dir = tempfile::tempdir().unwrap();
     let mut flags = small(100);
     flags
@@ -439,7 +439,7 @@ fn a_run_that_gets_nowhere_ends_early() {
     let path = dir.path().join("checkpoint/state.safetensors");
     assert_eq!(State::load(&path).unwrap().step, 15);
     let log = std::fs::read_to_string(dir.path().join("log.jsonl")).unwrap();
-    assert!(log.contains("no better for long"), "{log}");
+    assert!(log.contains("stopped improving"), "{log}");
     let resume = Options {
         resume: true,
         ..options(dir.path(), Overrides::default())
@@ -449,7 +449,7 @@ fn a_run_that_gets_nowhere_ends_early() {
 }
 
 #[test]
-fn a_scale_begins_with_what_fits_of_another() {
+fn a_scale_starts_from_the_matching_tensors_of_another() {
     let dir = tempfile::tempdir().unwrap();
     let config = "width = 8\ndepth = 2";
     let mut trainer = rgb_trainer("compact", config, None);
@@ -498,7 +498,7 @@ fn a_run_is_neither_overwritten_nor_changed_by_mistake() {
         ..options(&out, overrides)
     };
     let error = problem(&again(true, Overrides::default()));
-    assert!(error.contains("holds no run to resume"), "{error}");
+    assert!(error.contains("no run to resume"), "{error}");
 
     start(&options(&out, small(2))).unwrap();
     let error = problem(&again(false, small(2)));
@@ -576,8 +576,8 @@ fn a_hypernetwork_gives_networks_and_takes_them_back() {
     for scale in ["2", "4"] {
         let out = dir.path().join(scale);
         start(&options(&out, single(&[scale], target))).unwrap();
-        let made = out.join("last.safetensors").to_str().unwrap().to_owned();
-        fit_from.insert(scale.to_owned(), made.into());
+        let result = out.join("last.safetensors").to_str().unwrap().to_owned();
+        fit_from.insert(scale.to_owned(), result.into());
     }
     whole
         .set("model", "init", Some(file.to_str().unwrap()))
@@ -596,25 +596,25 @@ fn a_hypernetwork_gives_networks_and_takes_them_back() {
         apart.fold(0f32, f32::max)
     };
     for scale in ["2", "4"] {
-        let wanted = dir.path().join(scale).join("last.safetensors");
-        let wanted = Checkpoint::open(wanted).unwrap();
+        let expected = dir.path().join(scale).join("last.safetensors");
+        let expected = Checkpoint::open(expected).unwrap();
         let at = |network: &dyn Network| -> HashMap<String, Tensor> {
-            let made = network
+            let result = network
                 .as_hypernetwork()
                 .unwrap()
                 .generate_weights(scale.parse().unwrap())
                 .unwrap();
-            made.into_iter().collect()
+            result.into_iter().collect()
         };
-        assert!(furthest(&at(trainer.network()), wanted.tensors()) < 1e-5);
+        assert!(furthest(&at(trainer.network()), expected.tensors()) < 1e-5);
         // The steps in between did something, and began where it was.
-        let apart = furthest(&at(first.as_ref()), wanted.tensors());
+        let apart = furthest(&at(first.as_ref()), expected.tensors());
         assert!(apart > 1e-4 && apart < 0.1, "{apart}");
     }
 
     let plain = target.replace("true", "false");
     let error = problem(&options(&dir.path().join("plain"), single(&["2"], &plain)));
-    assert!(error.contains("last.safetensors makes"), "{error}");
+    assert!(error.contains("last.safetensors generates"), "{error}");
     let mut other = whole.clone();
     let plain = format!("hidden = [12, 8]\n[target]\n{plain}");
     other.set("model", "config", config(&plain));
@@ -626,7 +626,7 @@ fn a_hypernetwork_gives_networks_and_takes_them_back() {
 }
 
 #[test]
-fn a_run_starts_from_given_weights() {
+fn a_run_starts_from_a_weights_file() {
     let dir = tempfile::tempdir().unwrap();
     let first = dir.path().join("first");
     start(&options(&first, small(3))).unwrap();
@@ -713,7 +713,7 @@ fn factors_for_no_parameter_are_refused() {
 /// The binary: interrupted by a signal it saves, says how to go on, and can.
 #[cfg(unix)]
 #[test]
-fn an_interrupted_run_can_go_on() {
+fn an_interrupted_run_can_resume() {
     use std::io::{BufRead, BufReader, Read};
     use std::process::{Command, Stdio};
     let dir = tempfile::tempdir().unwrap();
@@ -746,7 +746,7 @@ fn an_interrupted_run_can_go_on() {
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(rest.contains("go on with: train --resume"), "{rest}");
+    assert!(rest.contains("resume with: train --resume"), "{rest}");
 
     let step = State::load(&out.join("checkpoint/state.safetensors"))
         .unwrap()
@@ -834,7 +834,7 @@ fn the_binary_says_what_is_wrong_in_a_line() {
         String::from_utf8(output.stderr).unwrap()
     };
     for (arguments, expected) in [
-        (["--data", empty.to_str().unwrap()], "holds no picture"),
+        (["--data", empty.to_str().unwrap()], "found no image"),
         (["--data", "/no/such/folder"], "/no/such/folder"),
         (["--model", "srgna"], "srgna"),
         (["--recipe", "/no/such.toml"], "/no/such.toml"),
@@ -851,14 +851,14 @@ fn the_binary_says_what_is_wrong_in_a_line() {
     }
 }
 
-/// Pictures in a folder, to train on.
-fn pictures(folder: &Path, count: u8) {
+/// Images in a folder, to train on.
+fn images(folder: &Path, count: u8) {
     std::fs::create_dir_all(folder).unwrap();
     for n in 0..count {
-        let mut picture = Image::new(64, 64, 3);
-        let samples = picture.data.iter_mut().enumerate();
+        let mut image = Image::new(64, 64, 3);
+        let samples = image.data.iter_mut().enumerate();
         samples.for_each(|(i, v)| *v = ((i / 7) as u8).wrapping_mul(n + 3));
-        picture.save(folder.join(format!("{n}.png"))).unwrap();
+        image.save(folder.join(format!("{n}.png"))).unwrap();
     }
 }
 
@@ -870,22 +870,19 @@ fn on(folder: &Path, steps: u32) -> Overrides {
 }
 
 #[test]
-fn a_run_goes_on_with_the_pictures_that_it_began_with() {
+fn a_run_resumes_on_the_same_images_only() {
     let dir = tempfile::tempdir().unwrap();
-    let (folder, out) = (dir.path().join("pictures"), dir.path().join("run"));
-    pictures(&folder, 5);
+    let (folder, out) = (dir.path().join("images"), dir.path().join("run"));
+    images(&folder, 5);
     start(&options(&out, on(&folder, 2))).unwrap();
     let resumed = Options {
         resume: true,
         ..options(&out, on(&folder, 3))
     };
     start(&resumed).unwrap();
-    pictures(&folder, 6);
+    images(&folder, 6);
     let error = problem(&resumed);
-    assert!(
-        error.contains("not those that this run began with"),
-        "{error}"
-    );
+    assert!(error.contains("images have changed"), "{error}");
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! Turning and mirroring of patches.
+//! Augmentation: rotations and reflections of patches.
 
-/// One of the eight ways to turn and mirror a square.
+/// One of the eight symmetries of the square.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Dihedral(pub(super) u8);
 
 impl Dihedral {
-    /// Appends a square of `side` samples, turned.
+    /// Appends a transformed square of `side` x `side` samples.
     pub(super) fn append(self, square: &[f32], side: usize, out: &mut Vec<f32>) {
         let flip = |mirrored: bool, i: usize| if mirrored { side - 1 - i } else { i };
         let [transposed, mirror_x, mirror_y] = [0, 1, 2].map(|bit| self.0 >> bit & 1 == 1);

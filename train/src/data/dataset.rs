@@ -1,4 +1,4 @@
-//! All pictures of a run: read or drawn, and split.
+//! All images of a run, read or synthetic, and their split.
 
 use super::image::TrainingImage;
 use super::patch::{PatchSpec, patch_specs};
@@ -15,33 +15,32 @@ use srfilter::models::Channels;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-/// All pictures of a run.
+/// All images of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
-    /// Pictures to train on.
+    /// Images to train on.
     pub train: Vec<TrainingImage>,
-    /// Pictures to validate on, never trained on.
+    /// Images to validate on, never trained on.
     pub validation: Vec<TrainingImage>,
-    /// Files that were left out, each with the reason.
+    /// Skipped files, each with the reason.
     pub skipped: Vec<String>,
-    /// The sources in words.
+    /// The sources, for messages and model cards.
     pub description: String,
-    /// SHA-256 of all samples, of their split and of what degrades them, in
-    /// hexadecimal.
+    /// SHA-256 of all samples, their split and the degradation, in hexadecimal.
     pub fingerprint: String,
 }
 
 impl Dataset {
-    /// Reads (or draws) the pictures of a recipe.
+    /// Reads the images of a recipe, or draws synthetic ones.
     ///
     /// # Errors
     ///
-    /// A folder that cannot be read or holds no picture, or no usable picture at all.
+    /// A folder that cannot be read or has no image, or no usable image at all.
     pub fn load(recipe: &Recipe, channels: Channels) -> Result<Self> {
         let (mut images, mut skipped, mut sources) = (Vec::new(), Vec::new(), Vec::new());
         if recipe.data.dirs.is_empty() {
             images = draw(recipe, channels);
-            sources.push(format!("{} pictures drawn by train itself", images.len()));
+            sources.push(format!("{} synthetic images", images.len()));
         }
         for dir in &recipe.data.dirs {
             let before = images.len();
@@ -54,7 +53,7 @@ impl Dataset {
             let name = dir.path.file_name().unwrap_or(dir.path.as_os_str());
             let count = images.len() - before;
             sources.push(format!(
-                "{} ({count} pictures x {})",
+                "{} ({count} images x {})",
                 name.display(),
                 dir.repeat
             ));
@@ -73,13 +72,14 @@ impl Dataset {
             fits
         });
         if images.is_empty() {
-            bail!("no usable picture was found{}", listed(&skipped));
+            bail!("found no usable image{}", listed(&skipped));
         }
         let (train, validation) = split(images, recipe.data.validation);
         for spec in &specs {
             ensure!(
                 train.iter().any(|image| spec.fits(image)),
-                "scale {} needs pictures of at least {1}x{1} pixels to cut patches from,                  and there is none: leave the scale out, or use a smaller --patch",
+                "scale {} needs images of at least {1}x{1} pixels, and there is none: leave the \
+                 scale out, or use a smaller --patch",
                 spec.scale,
                 spec.side()
             );
@@ -124,7 +124,7 @@ fn listed(skipped: &[String]) -> String {
 
 fn draw(recipe: &Recipe, channels: Channels) -> Vec<TrainingImage> {
     let image = |index: usize| {
-        let picture = synthetic::picture(recipe.train.seed, index);
+        let picture = synthetic::image(recipe.train.seed, index);
         TrainingImage::new(&format!("drawn {index}"), &picture, channels, 1.0)
     };
     (0..recipe.data.drawn).into_par_iter().map(image).collect()
@@ -134,7 +134,7 @@ fn read_dir(dir: &Dir, channels: Channels) -> Result<Vec<Result<TrainingImage>>>
     let files = image_files::find(&dir.path)?;
     ensure!(
         !files.is_empty(),
-        "{} holds no picture ({})",
+        "found no image ({1}) in {0}",
         dir.path.display(),
         image_files::EXTENSIONS.join(", ")
     );
@@ -151,8 +151,8 @@ fn read_dir(dir: &Dir, channels: Channels) -> Result<Vec<Result<TrainingImage>>>
     Ok(files.par_iter().map(read).collect())
 }
 
-/// Holds pictures back by a hash of their names: the choice depends neither
-/// on their order nor, with a fraction, on the other pictures.
+/// Splits off the validation images by a hash of their names: the choice
+/// depends neither on their order nor, with a fraction, on the other images.
 fn split(images: Vec<TrainingImage>, amount: f64) -> (Vec<TrainingImage>, Vec<TrainingImage>) {
     let mut ranked: Vec<(u64, usize)> = images
         .iter()
@@ -168,12 +168,12 @@ fn split(images: Vec<TrainingImage>, amount: f64) -> (Vec<TrainingImage>, Vec<Tr
             .count()
             .max(1)
     };
-    let wanted = match amount {
+    let expected = match amount {
         v if v <= 0.0 => 0,
         v if v < 1.0 => below(v),
         v => v as usize,
     };
-    let count = wanted.min(images.len() / 2);
+    let count = expected.min(images.len() / 2);
     let chosen: HashSet<usize> = ranked[..count].iter().map(|r| r.1).collect();
     let (mut train, mut validation) = (Vec::new(), Vec::new());
     for (index, image) in images.into_iter().enumerate() {
@@ -232,7 +232,7 @@ mod tests {
         save(&dir.path().join("a/b/two.JPG"), 64, 64);
         save(&dir.path().join("tiny.bmp"), 31, 64);
         std::fs::write(dir.path().join("broken.webp"), b"RIFFxxxx").unwrap();
-        std::fs::write(dir.path().join("notes.txt"), b"no picture").unwrap();
+        std::fs::write(dir.path().join("notes.txt"), b"no image").unwrap();
         let dataset = Dataset::load(&recipe(dir.path()), Channels::Rgb).unwrap();
         assert_eq!(dataset.train.len() + dataset.validation.len(), 2);
         assert_eq!(dataset.skipped.len(), 2);
@@ -258,7 +258,7 @@ mod tests {
         };
         let error = problem(dir.path());
         assert!(
-            error.contains("holds no picture") && error.contains("png"),
+            error.contains("found no image") && error.contains("png"),
             "{error}"
         );
         let error = problem(&dir.path().join("missing"));
@@ -266,7 +266,7 @@ mod tests {
         save(&dir.path().join("tiny.png"), 9, 9);
         let error = problem(dir.path());
         assert!(
-            error.contains("no usable picture") && error.contains("tiny.png"),
+            error.contains("found no usable image") && error.contains("tiny.png"),
             "{error}"
         );
     }
@@ -283,7 +283,7 @@ mod tests {
             assert_eq!(forward, backward);
             assert!((3..20).contains(&forward.len()), "{}", forward.len());
         }
-        // With a fraction, further pictures change nothing for the others.
+        // With a fraction, further images change nothing for the others.
         let few: HashSet<String> = split((0..50).map(image).collect(), 0.2)
             .1
             .into_iter()

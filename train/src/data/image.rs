@@ -1,4 +1,4 @@
-//! A training picture in memory.
+//! A training image in memory.
 
 use crate::degrade::raster::{Raster, reflected};
 use crate::degrade::{Plane, cropped};
@@ -9,7 +9,7 @@ use srfilter::models::Channels;
 /// Largest sample value.
 pub(super) const PEAK: f32 = 255.0;
 
-/// One picture in memory, as the network's planes.
+/// One image in memory, as the network's planes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingImage {
     /// File name without folders.
@@ -18,31 +18,31 @@ pub struct TrainingImage {
     pub size: (usize, usize),
     /// One plane of luma, or red, green and blue.
     pub planes: Vec<Vec<u8>>,
-    /// How many times it counts.
+    /// Weight in sampling, relative to its area.
     pub repeat: f64,
 }
 
 impl TrainingImage {
-    /// Takes the planes that a network wants from a picture.
-    pub fn new(name: &str, picture: &Image, channels: Channels, repeat: f64) -> Self {
+    /// The planes of an image that a network takes as input.
+    pub fn new(name: &str, image: &Image, channels: Channels, repeat: f64) -> Self {
         let planes = match channels {
             // Luma is 16 to 235: adding a half rounds it.
-            Channels::Luma => vec![picture.luma().iter().map(|y| (y + 0.5) as u8).collect()],
+            Channels::Luma => vec![image.luma().iter().map(|y| (y + 0.5) as u8).collect()],
             Channels::Rgb => {
-                let rgb = picture.to_rgb();
+                let rgb = image.to_rgb();
                 let plane = |i: usize| rgb.data.iter().skip(i).step_by(3).copied().collect();
                 (0..3).map(plane).collect()
             }
         };
         Self {
             name: name.to_owned(),
-            size: (picture.width, picture.height),
+            size: (image.width, image.height),
             planes,
             repeat,
         }
     }
 
-    /// A plane, cut to what the scale divides evenly.
+    /// A plane, cropped to a size that the scale divides.
     pub fn plane(&self, index: usize, scale: Scale) -> Plane<'_> {
         Plane {
             data: &self.planes[index],
@@ -51,7 +51,7 @@ impl TrainingImage {
         }
     }
 
-    /// A part of the picture that may reach beyond it, where it is mirrored.
+    /// A part of the image, mirrored beyond its edges.
     pub fn window(&self, left: isize, top: isize, size: (usize, usize)) -> Raster {
         let (width, height) = self.size;
         let columns: Vec<usize> = (0..size.0 as isize)
@@ -72,7 +72,7 @@ impl TrainingImage {
         }
     }
 
-    /// The middle of the picture, at most `side` pixels wide and high.
+    /// The centre of the image, at most `side` pixels wide and high.
     pub fn center(&self, side: usize) -> Self {
         let start = |length: usize| length.saturating_sub(side) / 2;
         let (x, y) = (start(self.size.0), start(self.size.1));
@@ -97,11 +97,11 @@ mod tests {
 
     #[test]
     fn grey_files_fill_three_planes() {
-        let mut picture = Image::new(2, 1, 1);
-        picture.data = vec![0, 255];
-        let rgb = TrainingImage::new("g", &picture, Channels::Rgb, 1.0);
+        let mut image = Image::new(2, 1, 1);
+        image.data = vec![0, 255];
+        let rgb = TrainingImage::new("g", &image, Channels::Rgb, 1.0);
         assert_eq!(rgb.planes, vec![vec![0, 255]; 3]);
-        let luma = TrainingImage::new("g", &picture, Channels::Luma, 1.0);
+        let luma = TrainingImage::new("g", &image, Channels::Luma, 1.0);
         assert_eq!(luma.planes, vec![vec![16, 235]]);
     }
 }

@@ -1,4 +1,4 @@
-//! Batches ahead of the training.
+//! Loads batches ahead of the training.
 
 use super::dataset::Dataset;
 use super::patch::{BatchSampler, ScaleBatch};
@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 /// Batches that are prepared ahead of the training.
 const AHEAD: usize = 4;
 
-/// Prepares batches in a thread of its own, a few ahead of the training.
+/// Prepares batches in a thread of its own, a few steps ahead.
 #[derive(Debug)]
 pub struct BatchLoader(Receiver<Result<Vec<ScaleBatch>>>);
 
@@ -34,7 +34,7 @@ impl BatchLoader {
     pub fn next(&self) -> Result<Vec<ScaleBatch>> {
         self.0
             .recv()
-            .context("the thread that prepares batches ended")?
+            .context("the thread that prepares batches has stopped")?
     }
 }
 

@@ -1,4 +1,4 @@
-//! Training pictures, and the batches of patches cut from them.
+//! Training images, and the batches of patches cropped from them.
 
 mod augment;
 mod dataset;
@@ -16,7 +16,7 @@ pub use patch::{BatchSampler, ScaleBatch, steps_per_epoch};
 mod tests {
     use crate::recipe::{Overrides, Recipe};
 
-    /// Settings of small batches of drawn pictures.
+    /// Settings of small batches of synthetic images.
     pub(super) fn recipe() -> Recipe {
         let mut flags = Overrides::default();
         flags

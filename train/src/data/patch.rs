@@ -1,4 +1,4 @@
-//! Batches of patches that are cut from pictures.
+//! Batches of patches cropped from images.
 
 use super::augment::Dihedral;
 use super::image::{PEAK, TrainingImage};
@@ -13,36 +13,36 @@ use srfilter::Scale;
 use srfilter::frame::resample::Region;
 use srfilter::models::Upsampling;
 
-/// What of a picture surrounds a patch that is degraded by windows, in small
+/// Context around a patch that is degraded in a window, in low-resolution
 /// samples.
 const MARGIN: usize = 8;
 
-/// How the patches of one scale are cut.
+/// How the patches of one scale are cropped.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct PatchSpec {
     pub(super) scale: Scale,
-    /// How often the scale is drawn or, with all scales a step, the factor of its loss.
+    /// Relative frequency of the scale or, with all scales in a step, the factor of its loss.
     weight: f64,
-    /// What a network of this scale takes.
+    /// Whether a network of this scale takes upscaled or low-resolution input.
     upsampling: Upsampling,
-    /// Side of a patch in samples that the network takes.
+    /// Side of a patch in samples of the network's input.
     patch: usize,
 }
 
 impl PatchSpec {
-    /// Side of a patch in pixels of the picture.
+    /// Side of a patch in pixels of the original.
     pub(super) fn side(&self) -> usize {
         self.patch * self.upsampling.factor()
     }
 
-    /// Whether a patch fits into what the scale leaves of the picture.
+    /// Whether a patch fits into the image once it is cropped for the scale.
     pub(super) fn fits(&self, image: &TrainingImage) -> bool {
         let (width, height) = cropped(image.size, self.scale);
         width.min(height) >= self.side()
     }
 
-    /// Running sums of area times repetition: pictures are drawn in
-    /// proportion, and those that are too small never.
+    /// Cumulative sums of area times repetition, by which images are sampled;
+    /// images that are too small have no share.
     fn cumulative(&self, images: &[TrainingImage]) -> Vec<f64> {
         let weight = |image: &TrainingImage| match self.fits(image) {
             true => (image.size.0 * image.size.1) as f64 * image.repeat,
@@ -56,7 +56,7 @@ impl PatchSpec {
     }
 }
 
-/// The patches that a recipe asks for, scale by scale.
+/// The patches of a recipe, one entry per scale.
 pub(super) fn patch_specs(recipe: &Recipe) -> Result<Vec<PatchSpec>> {
     let (train, architecture) = (&recipe.train, recipe.architecture()?);
     let weights = train.scale_weights.iter().copied();
@@ -77,27 +77,26 @@ pub struct ScaleBatch {
     pub scale: Scale,
     /// Factor of the loss.
     pub weight: f64,
-    /// (batch, channels, patch, patch): what the network takes, 0 to 1.
+    /// (batch, channels, patch, patch): the network's input, 0 to 1.
     pub input: Vec<f32>,
-    /// What it should make of that: for networks at the input's resolution as
-    /// many times as wide and as high as they enlarge.
+    /// The target, 0 to 1; for post-upsampling networks larger by their factor.
     pub target: Vec<f32>,
-    /// The same of the picture as it was, where the target is sharpened.
+    /// The unsharpened original, where the target is sharpened; else empty.
     pub real: Vec<f32>,
 }
 
-/// What is cut from a picture, and how it is turned.
+/// A patch of an image, and its augmentation.
 #[derive(Debug, Clone, Copy)]
 struct PatchChoice {
-    /// Number of the picture.
+    /// Index of the image.
     image: usize,
-    /// Where the patch begins, in samples that the network takes.
+    /// Top left corner, in samples of the network's input.
     x: usize,
     y: usize,
     transform: Dihedral,
 }
 
-/// How batches are cut.
+/// Samples the batches of a run.
 #[derive(Debug, Clone)]
 pub struct BatchSampler {
     specs: Vec<PatchSpec>,
@@ -108,11 +107,11 @@ pub struct BatchSampler {
 }
 
 impl BatchSampler {
-    /// The batches that a recipe asks for.
+    /// The sampler of a recipe.
     ///
     /// # Errors
     ///
-    /// A recipe of an unknown model, a degradation that cannot be had.
+    /// A recipe of an unknown model, a degradation that is not available.
     pub fn new(recipe: &Recipe) -> Result<Self> {
         Ok(Self {
             specs: patch_specs(recipe)?,
@@ -123,7 +122,7 @@ impl BatchSampler {
         })
     }
 
-    /// The batch of one step: the same whenever it is asked for.
+    /// The batch of one step; a function of the seed and the step alone.
     ///
     /// # Errors
     ///
@@ -196,7 +195,7 @@ impl BatchSampler {
 }
 
 impl PatchSpec {
-    /// A patch somewhere in a picture.
+    /// A random patch of an image.
     fn choose(&self, image: usize, images: &[TrainingImage], rng: &mut ChaCha8Rng) -> PatchChoice {
         let (width, height) = cropped(images[image].size, self.scale);
         let factor = self.upsampling.factor();
@@ -208,7 +207,7 @@ impl PatchSpec {
         }
     }
 
-    /// Appends a patch that is degraded sample by sample.
+    /// Appends a patch with a bicubic degradation.
     fn append(
         &self,
         image: &TrainingImage,
@@ -230,7 +229,7 @@ impl PatchSpec {
             let input: Vec<f32> = match self.upsampling {
                 Upsampling::Pre => plane.degraded(scale, kind, &input_region),
                 Upsampling::Post(_) => {
-                    let small = plane.shrunk(scale, kind, &input_region);
+                    let small = plane.downscaled(scale, kind, &input_region);
                     small.into_iter().map(f32::from).collect()
                 }
             };
@@ -245,7 +244,7 @@ impl PatchSpec {
         }
     }
 
-    /// Appends patches whose surroundings are degraded with them.
+    /// Appends patches that are degraded in windows with their context.
     fn append_windowed(
         &self,
         images: &[TrainingImage],
@@ -270,13 +269,13 @@ impl PatchSpec {
             .map(|(real, target)| target.as_ref().unwrap_or(real).clone())
             .collect();
         let sizes: Vec<_> = windows.iter().map(|window| window.small).collect();
-        let small = how.shrunk(&large, &sizes, rng)?;
+        let small = how.downscaled(&large, &sizes, rng)?;
         let (patch, side) = (self.patch, self.side());
         for (i, (window, choice)) in windows.iter().zip(choices).enumerate() {
             let ((left, top), (x, y)) = (window.offset, window.small_offset);
             let input = match self.upsampling {
                 Upsampling::Pre => how
-                    .enlarged(&small[i], window.size)
+                    .upscaled(&small[i], window.size)
                     .crop(left, top, patch, patch),
                 Upsampling::Post(_) => small[i].crop(x, y, patch, patch),
             };
@@ -300,18 +299,18 @@ impl PatchSpec {
     }
 }
 
-/// A patch and its surroundings, in large samples and in small ones.
+/// A patch with its context, in high- and low-resolution samples.
 #[derive(Debug, Clone, Copy)]
 struct Window {
-    /// Where it begins, perhaps before the picture does.
+    /// Top left corner; may lie outside the image.
     corner: (isize, isize),
-    /// Its width and height, which the scale divides evenly.
+    /// Width and height, multiples of the scale's numerator.
     size: (usize, usize),
     /// Width and height after downscaling.
     small: (usize, usize),
-    /// Where the patch begins in it.
+    /// Offset of the patch in the window.
     offset: (usize, usize),
-    /// The same in small samples, for networks at the input's resolution.
+    /// The same in low-resolution samples, for post-upsampling networks.
     small_offset: (usize, usize),
 }
 
@@ -319,7 +318,7 @@ impl Window {
     fn of(spec: &PatchSpec, choice: &PatchChoice) -> Self {
         let (num, den) = (spec.scale.num() as usize, spec.scale.den() as usize);
         let factor = spec.upsampling.factor();
-        // What lies around the patch begins and ends evenly.
+        // The window starts and ends at multiples of the numerator.
         let axis = |start: usize| {
             let (start, end) = (factor * start, factor * (start + spec.patch));
             let before = start % num + MARGIN * num;
@@ -339,7 +338,7 @@ impl Window {
     }
 }
 
-/// Steps that see about as many pixels as all pictures have.
+/// Steps of an epoch: their patches have about as many pixels as all images.
 ///
 /// # Errors
 ///
@@ -347,7 +346,7 @@ impl Window {
 pub fn steps_per_epoch(images: &[TrainingImage], recipe: &Recipe) -> Result<u64> {
     let specs = patch_specs(recipe)?;
     let weights: f64 = specs.iter().map(|spec| spec.weight).sum();
-    // Mean over the scales as they are drawn.
+    // Mean over the scales, by their frequency.
     let mean = |of: &dyn Fn(&PatchSpec) -> f64| -> f64 {
         specs.iter().map(|spec| spec.weight * of(spec)).sum::<f64>() / weights
     };
@@ -385,8 +384,8 @@ mod tests {
         assert_eq!(sampler.draw_scales(&mut rng).len(), 2);
     }
 
-    /// Small patches and what they were made of lie on each other, at the
-    /// border too, and pictures that are too small for a scale serve others.
+    /// Low-resolution patches and their targets are aligned, at the
+    /// border too, and images that are too small for a scale serve others.
     #[test]
     fn patches_at_the_inputs_resolution_are_small() {
         let mut flags = Overrides::default();
@@ -415,7 +414,7 @@ mod tests {
                 let small_mean = small.iter().sum::<f32>() / 64.0;
                 let large_mean = large.iter().sum::<f32>() / (side * side) as f32;
                 assert!((small_mean - large_mean).abs() < 0.06, "x{}", batch.scale);
-                // The whole patch made small again differs at its border only.
+                // Downscaling the target gives the input again, but for its border.
                 let large: Vec<f64> = large.iter().map(|&v| f64::from(v)).collect();
                 let again = Resampler::resize((side, side), (8, 8)).apply(&large);
                 for i in (16..48).filter(|i| (2..6).contains(&(i % 8))) {
@@ -428,8 +427,8 @@ mod tests {
         assert_eq!(spec.cumulative(&images), [0.0, 256.0 * 256.0]);
     }
 
-    /// The same patches by windows and sample by sample: what is to be made is
-    /// the same, and what the network sees lies at the same place.
+    /// Windowed and bicubic sampling give the same targets, and inputs at the
+    /// same position.
     #[test]
     fn windows_lie_where_their_patches_do() {
         for (model, scale, patch) in [

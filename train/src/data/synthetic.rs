@@ -1,26 +1,26 @@
-//! Pictures that the program draws itself: smooth grounds, discs, boxes,
+//! Synthetic training images: smooth backgrounds, discs, boxes,
 //! lines, strokes like writing, and textures, with soft edges one pixel wide.
-//! They stand in for photographs where none are given.
+//! They replace photographs where a run has no data.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use srfilter::frame::Image;
 use std::f32::consts::{PI, TAU};
 
-/// Side of a drawn picture in pixels.
+/// Side of an image in pixels.
 pub const SIDE: usize = 256;
 
-/// Things drawn over the ground of a picture.
+/// Shapes drawn over the background of an image.
 const SHAPES: usize = 40;
 
-/// How bright the faintest texture line is against the strongest.
+/// Contrast of the faintest texture line relative to the strongest.
 const TEXTURE_CONTRAST: std::ops::Range<f32> = 0.2..1.0;
 
 type Color = [f32; 3];
 type Point = [f32; 2];
 
-/// Picture number `index` of the series that `seed` begins.
-pub fn picture(seed: u32, index: usize) -> Image {
+/// Image number `index` of the series of `seed`.
+pub fn image(seed: u32, index: usize) -> Image {
     let stream = crate::fnv(&format!("drawn {index}"));
     let mut artist = Artist {
         rng: ChaCha8Rng::seed_from_u64(u64::from(seed) ^ stream),
@@ -37,12 +37,12 @@ pub fn picture(seed: u32, index: usize) -> Image {
             _ => artist.ring(),
         }
     }
-    let mut picture = Image::new(SIDE, SIDE, 3);
+    let mut image = Image::new(SIDE, SIDE, 3);
     let samples = artist.canvas.iter().flatten();
-    for (target, value) in picture.data.iter_mut().zip(samples) {
+    for (target, value) in image.data.iter_mut().zip(samples) {
         *target = (value * 255.0 + 0.5) as u8;
     }
-    picture
+    image
 }
 
 struct Artist {
@@ -228,10 +228,10 @@ mod tests {
 
     #[test]
     fn the_seed_decides() {
-        let first = picture(1, 0);
-        assert_eq!(first, picture(1, 0));
-        assert_ne!(first, picture(1, 1));
-        assert_ne!(first, picture(2, 0));
+        let first = image(1, 0);
+        assert_eq!(first, image(1, 0));
+        assert_ne!(first, image(1, 1));
+        assert_ne!(first, image(2, 0));
         assert_eq!((first.width, first.height, first.channels), (SIDE, SIDE, 3));
     }
 
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn pictures_have_detail() {
         for index in 0..4 {
-            let luma = picture(7, index).luma();
+            let luma = image(7, index).luma();
             let steps: Vec<f64> = luma.windows(2).map(|w| (w[0] - w[1]).abs()).collect();
             let share = |limit: f64| {
                 steps.iter().filter(|&&s| s > limit).count() as f64 / steps.len() as f64

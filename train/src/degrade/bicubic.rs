@@ -1,32 +1,32 @@
-//! The picture made small by bicubic interpolation and, for networks at the
-//! output's resolution, enlarged again: with MATLAB's exactly as inference
-//! enlarges the small one, with Pillow's as the seeds of the RGB models did.
+//! Bicubic downscaling and, for pre-upsampling networks, upscaling again: with
+//! MATLAB's kernel exactly as in inference, with Pillow's as the reference
+//! implementations of the RGB models.
 //!
-//! Only the asked-for region is computed. Its surroundings are taken along as
-//! far as the kernels reach, so that the result is that of the whole picture.
+//! Only the requested region is computed, from a context as wide as the kernels
+//! reach, so that the result is that of the whole image.
 
 use srfilter::Scale;
 use srfilter::frame::Image;
 use srfilter::frame::resample::{Region, ResampleAxis, Resampler, SampleGrid, pillow};
 use std::ops::Range;
 
-/// Samples of the small picture that enlarging looks at beyond a region: the
+/// Low-resolution samples that upscaling reads beyond a region: the
 /// cubic reaches 2, one more for rounding of the position.
 const ENLARGING_REACH: usize = 3;
 
-/// The same for making small, in samples of the small picture.
+/// The same for downscaling, in low-resolution samples.
 const SHRINKING_REACH: usize = 3;
 
-/// The two bicubic interpolations that only look at a patch's own samples.
+/// The bicubic degradations, which need no context beyond the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bicubic {
-    /// MATLAB's `imresize`; the small picture is rounded to 8 bit.
+    /// MATLAB's `imresize`; the small image is rounded to 8 bit.
     Matlab,
     /// Pillow's `BICUBIC`, 8 bit throughout.
     Pillow,
 }
 
-/// One plane of a picture.
+/// One plane of an image.
 #[derive(Debug, Clone, Copy)]
 pub struct Plane<'a> {
     /// Rows of `stride` samples.
@@ -44,8 +44,8 @@ pub fn cropped(size: (usize, usize), scale: Scale) -> (usize, usize) {
 }
 
 impl Plane<'_> {
-    /// The region, made small by `scale` and enlarged again: rows of samples
-    /// on the scale 0 to 255, neither rounded nor clamped unless Pillow does.
+    /// The region, downscaled by `scale` and upscaled again: rows of samples
+    /// from 0 to 255, rounded and clamped only with Pillow.
     pub fn degraded(&self, scale: Scale, kind: Bicubic, region: &Region) -> Vec<f32> {
         let [x, y] = self.axes(scale);
         let (x, y) = (x.under(&region.x), y.under(&region.y));
@@ -56,7 +56,7 @@ impl Plane<'_> {
             }
             Bicubic::Pillow => {
                 let small = self.pillow(&x, &y);
-                let again = pillow(&small, x.enlarged(), y.enlarged());
+                let again = pillow(&small, x.upscaled(), y.upscaled());
                 let (left, top) = (region.x.start - x.offset(), region.y.start - y.offset());
                 let part = again.crop(left, top, region.x.len(), region.y.len());
                 part.data.iter().map(|&v| f32::from(v)).collect()
@@ -64,9 +64,9 @@ impl Plane<'_> {
         }
     }
 
-    /// A region of the picture made small by `scale`, in small samples: rows
-    /// of 8-bit samples.
-    pub fn shrunk(&self, scale: Scale, kind: Bicubic, region: &Region) -> Vec<u8> {
+    /// A region of the image downscaled by `scale`, in low-resolution samples:
+    /// rows of 8-bit samples.
+    pub fn downscaled(&self, scale: Scale, kind: Bicubic, region: &Region) -> Vec<u8> {
         let [x, y] = self.axes(scale);
         let (x, y) = (x.of(region.x.clone()), y.of(region.y.clone()));
         match kind {
@@ -76,7 +76,7 @@ impl Plane<'_> {
     }
 
     /// Width and height after downscaling.
-    pub fn shrunk_size(&self, scale: Scale) -> (usize, usize) {
+    pub fn downscaled_size(&self, scale: Scale) -> (usize, usize) {
         let [x, y] = self.axes(scale);
         (x.full(), y.full())
     }
@@ -90,7 +90,7 @@ impl Plane<'_> {
         [line(self.size.0), line(self.size.1)]
     }
 
-    /// The small samples, rounded to 8 bit as MATLAB rounds.
+    /// The low-resolution samples, rounded to 8 bit as MATLAB rounds.
     fn matlab(&self, x: &Spans, y: &Spans) -> Vec<u8> {
         let large: Vec<f64> = self.part(&x.large, &y.large).map(f64::from).collect();
         let small = Resampler::new(x.shrink(), y.shrink()).apply(&large);
@@ -98,7 +98,7 @@ impl Plane<'_> {
         small.iter().map(|v| (v + 0.5) as u8).collect()
     }
 
-    /// The small samples as Pillow makes them.
+    /// The low-resolution samples, by Pillow's arithmetic.
     fn pillow(&self, x: &Spans, y: &Spans) -> Image {
         let mut large = Image::new(x.large.len(), y.large.len(), 1);
         large.data = self.part(&x.large, &y.large).collect();
@@ -118,37 +118,37 @@ impl Plane<'_> {
     }
 }
 
-/// One axis of a picture and what becomes of it: `num` large samples for each
-/// `den` small ones.
+/// One axis of a scale: `num` high-resolution samples for `den` low-resolution
+/// ones.
 #[derive(Clone, Copy)]
 struct Line {
     num: usize,
     den: usize,
-    /// Its length in large samples.
+    /// Length in high-resolution samples.
     length: usize,
 }
 
 impl Line {
-    /// Its length in small samples.
+    /// Length in low-resolution samples.
     fn full(self) -> usize {
         self.length / self.num * self.den
     }
 
-    /// `reach` more on both sides and up to what begins and ends evenly:
-    /// whole multiples of `den` small samples lie on whole large samples.
+    /// The range extended by `reach` on both sides, then to multiples of `den`
+    /// low-resolution samples, which fall on whole high-resolution samples.
     fn around(self, range: &Range<usize>, reach: usize) -> Range<usize> {
         let start = range.start.saturating_sub(reach) / self.den * self.den;
         start..((range.end + reach).div_ceil(self.den) * self.den).min(self.full())
     }
 
-    /// What the small samples are made of that a large `region` is enlarged from.
+    /// The low-resolution samples that a high-resolution `region` is upscaled from.
     fn under(self, region: &Range<usize>) -> Spans {
         let (num, den) = (self.num, self.den);
         let touched = region.start * den / num..(region.end * den).div_ceil(num);
         self.of(self.around(&touched, ENLARGING_REACH))
     }
 
-    /// What some small samples are made of.
+    /// The sources of some low-resolution samples.
     fn of(self, small: Range<usize>) -> Spans {
         let wide = self.around(&small, SHRINKING_REACH);
         Spans {
@@ -160,19 +160,19 @@ impl Line {
     }
 }
 
-/// Some small samples of one axis and what they are made of.
+/// Low-resolution samples of one axis and their sources.
 struct Spans {
     line: Line,
-    /// The small samples.
+    /// The low-resolution samples.
     small: Range<usize>,
-    /// Those and more, so many that what they lie on begins and ends evenly.
+    /// The same, extended to whole high-resolution samples.
     wide: Range<usize>,
-    /// The large samples under `wide`.
+    /// The high-resolution samples of `wide`.
     large: Range<usize>,
 }
 
 impl Spans {
-    /// Weights that make `small` of `large`.
+    /// Weights from `large` to `small`.
     fn shrink(&self) -> ResampleAxis {
         ResampleAxis::new(
             grid(&self.large, self.line.length),
@@ -180,7 +180,7 @@ impl Spans {
         )
     }
 
-    /// Weights that make a large region of `small`.
+    /// Weights from `small` to a high-resolution region.
     fn enlarge(&self, region: &Range<usize>) -> ResampleAxis {
         ResampleAxis::new(
             grid(&self.small, self.line.full()),
@@ -188,12 +188,12 @@ impl Spans {
         )
     }
 
-    /// Length of `small` when enlarged.
-    fn enlarged(&self) -> usize {
+    /// Length of `small` when upscaled.
+    fn upscaled(&self) -> usize {
         self.small.len() / self.line.den * self.line.num
     }
 
-    /// Where `small` begins when enlarged.
+    /// First sample of `small` when upscaled.
     fn offset(&self) -> usize {
         self.small.start / self.line.den * self.line.num
     }
@@ -270,31 +270,31 @@ mod tests {
                     stride: 167,
                     size: cropped((167, 143), scale),
                 };
-                let (width, height) = plane.shrunk_size(scale);
+                let (width, height) = plane.downscaled_size(scale);
                 assert_eq!((width, height), small(plane.size.0, plane.size.1, scale));
                 let whole = Region::all(width, height);
-                let whole = plane.shrunk(scale, kind, &whole);
-                // What is enlarged again begins with the same small samples.
+                let whole = plane.downscaled(scale, kind, &whole);
+                // Both start from the same low-resolution samples.
                 let all = Region::all(plane.size.0, plane.size.1);
-                let enlarged = match kind {
+                let upscaled = match kind {
                     Bicubic::Matlab => {
                         let small: Vec<f32> = whole.iter().map(|&v| f32::from(v)).collect();
                         Resampler::resize((width, height), plane.size).apply(&small)
                     }
                     Bicubic::Pillow => {
-                        let mut picture = Image::new(width, height, 1);
-                        picture.data = whole.clone();
-                        let again = pillow(&picture, plane.size.0, plane.size.1);
+                        let mut image = Image::new(width, height, 1);
+                        image.data = whole.clone();
+                        let again = pillow(&image, plane.size.0, plane.size.1);
                         again.data.iter().map(|&v| f32::from(v)).collect()
                     }
                 };
-                assert_eq!(plane.degraded(scale, kind, &all), enlarged, "{scale}");
+                assert_eq!(plane.degraded(scale, kind, &all), upscaled, "{scale}");
                 for (x, y) in [(0, 0), (width - 7, height - 5), (1, 2)] {
                     let region = Region {
                         x: x..x + 7,
                         y: y..y + 5,
                     };
-                    let got = plane.shrunk(scale, kind, &region);
+                    let got = plane.downscaled(scale, kind, &region);
                     for (row, got) in region.y.clone().zip(got.chunks(7)) {
                         let expected = &whole[row * width..][region.x.clone()];
                         assert_eq!(got, expected, "{scale} {region:?} row {row}");
@@ -309,9 +309,12 @@ mod tests {
         check(Bicubic::Matlab, |large, width, height, scale| {
             let to = small(width, height, scale);
             let large: Vec<f64> = large.iter().copied().map(f64::from).collect();
-            let shrunk = Resampler::resize((width, height), to).apply(&large);
-            let shrunk: Vec<f32> = shrunk.iter().map(|v| f32::from((v + 0.5) as u8)).collect();
-            Resampler::resize(to, (width, height)).apply(&shrunk)
+            let downscaled = Resampler::resize((width, height), to).apply(&large);
+            let downscaled: Vec<f32> = downscaled
+                .iter()
+                .map(|v| f32::from((v + 0.5) as u8))
+                .collect();
+            Resampler::resize(to, (width, height)).apply(&downscaled)
         });
     }
 
@@ -319,9 +322,9 @@ mod tests {
     fn pillow_regions_equal_the_whole_picture() {
         check(Bicubic::Pillow, |large, width, height, scale| {
             let to = small(width, height, scale);
-            let mut picture = Image::new(width, height, 1);
-            picture.data = large.to_vec();
-            let again = pillow(&pillow(&picture, to.0, to.1), width, height);
+            let mut image = Image::new(width, height, 1);
+            image.data = large.to_vec();
+            let again = pillow(&pillow(&image, to.0, to.1), width, height);
             again.data.iter().map(|&v| f32::from(v)).collect()
         });
     }

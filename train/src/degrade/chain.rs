@@ -1,6 +1,6 @@
 //! Real-ESRGAN's second-order degradation: blur, resizing, noise and JPEG,
-//! twice, in random strengths, so that a network learns to undo what the net
-//! does to pictures.
+//! twice, at random strengths, so that a network learns to restore images from
+//! the web.
 //!
 //! Xintao Wang et al., "Real-ESRGAN: Training Real-World Blind
 //! Super-Resolution with Pure Synthetic Data", ICCV 2021 workshops.
@@ -20,7 +20,7 @@ use std::ops::Range;
 /// Weights of R, G and B in the grey that noise may go by.
 const GREY: [f32; 3] = [0.2989, 0.587, 0.114];
 
-/// How often noise is the same in all planes.
+/// Probability that noise is the same in all planes.
 const GREY_SHARE: f64 = 0.4;
 
 /// JPEG qualities, of 100.
@@ -31,12 +31,12 @@ const PEAK: f32 = 255.0;
 
 /// One of the two rounds.
 struct Round {
-    /// How often there is a blur.
+    /// Probability of a blur.
     blurred: f64,
     /// The largest standard deviation of its kernel.
     sigma: f64,
-    /// How often the picture grows and how often it shrinks, by factors from
-    /// these ranges.
+    /// Probabilities of upscaling and of downscaling, with the ranges of their
+    /// factors.
     grows: (f64, Range<f64>),
     shrinks: (f64, Range<f64>),
     /// Standard deviation of Gaussian noise in 8-bit steps.
@@ -63,63 +63,62 @@ const SECOND: Round = Round {
     poisson: 0.05..2.5,
 };
 
-/// Degrades a picture to another size. The same random numbers degrade the
-/// same.
+/// Degrades an image to another size, as a function of the random numbers.
 ///
 /// # Errors
 ///
-/// A picture that JPEG cannot hold.
+/// An image that JPEG cannot hold.
 pub fn second_order(large: &Raster, size: (usize, usize), rng: &mut ChaCha8Rng) -> Result<Raster> {
-    let mut picture = FIRST.applied(large, large.size, rng)?;
-    picture = jpeg(&picture, quality(rng))?;
-    picture = SECOND.applied(&picture, size, rng)?;
+    let mut image = FIRST.applied(large, large.size, rng)?;
+    image = jpeg(&image, quality(rng))?;
+    image = SECOND.applied(&image, size, rng)?;
     let end = kernel::last(rng);
-    let settle = |picture: &Raster, rng: &mut ChaCha8Rng| {
-        let resized = picture.resized(size, random_resize(rng));
-        let mut made = match &end {
+    let settle = |image: &Raster, rng: &mut ChaCha8Rng| {
+        let resized = image.resized(size, random_resize(rng));
+        let mut result = match &end {
             Some(kernel) => resized.filtered(kernel),
             None => resized,
         };
-        made.clamp();
-        made
+        result.clamp();
+        result
     };
-    let mut made = if rng.random::<bool>() {
-        let settled = settle(&picture, rng);
+    let mut result = if rng.random::<bool>() {
+        let settled = settle(&image, rng);
         jpeg(&settled, quality(rng))?
     } else {
-        let stored = jpeg(&picture, quality(rng))?;
+        let stored = jpeg(&image, quality(rng))?;
         settle(&stored, rng)
     };
-    made.round();
-    Ok(made)
+    result.round();
+    Ok(result)
 }
 
 impl Round {
     /// Blur, resizing (to a random multiple of `size`) and noise.
     fn applied(
         &self,
-        picture: &Raster,
+        image: &Raster,
         size: (usize, usize),
         rng: &mut ChaCha8Rng,
     ) -> Result<Raster> {
-        let mut made = picture.clone();
+        let mut result = image.clone();
         if rng.random::<f64>() < self.blurred {
             let kernel: Kernel = kernel::random(rng, self.sigma);
-            made = made.filtered(&kernel);
+            result = result.filtered(&kernel);
         }
         let factor = self.factor(rng);
         let scaled = |length: usize| ((length as f64 * factor) as usize).max(1);
-        made = made.resized((scaled(size.0), scaled(size.1)), random_resize(rng));
-        made.clamp();
+        result = result.resized((scaled(size.0), scaled(size.1)), random_resize(rng));
+        result.clamp();
         let grey = rng.random::<f64>() < GREY_SHARE;
         if rng.random::<bool>() {
             let sigma = rng.random_range(self.gaussian.clone()) as f32 / PEAK;
-            gaussian_noise(&mut made, sigma, grey, rng);
+            gaussian_noise(&mut result, sigma, grey, rng);
         } else {
             let strength = rng.random_range(self.poisson.clone()) as f32;
-            poisson_noise(&mut made, strength, grey, rng);
+            poisson_noise(&mut result, strength, grey, rng);
         }
-        Ok(made)
+        Ok(result)
     }
 
     fn factor(&self, rng: &mut ChaCha8Rng) -> f64 {
@@ -144,9 +143,9 @@ fn quality(rng: &mut ChaCha8Rng) -> u8 {
 }
 
 /// Adds noise of one standard deviation, and clips.
-fn gaussian_noise(picture: &mut Raster, sigma: f32, grey: bool, rng: &mut ChaCha8Rng) {
+fn gaussian_noise(image: &mut Raster, sigma: f32, grey: bool, rng: &mut ChaCha8Rng) {
     let mut shared: Option<Vec<f32>> = None;
-    for plane in &mut picture.planes {
+    for plane in &mut image.planes {
         let mut drawn = || -> Vec<f32> {
             let one = |_| sigma * normal(rng) as f32;
             (0..plane.len()).map(one).collect()
@@ -158,19 +157,19 @@ fn gaussian_noise(picture: &mut Raster, sigma: f32, grey: bool, rng: &mut ChaCha
         plane.iter_mut().zip(&noise).for_each(|(v, n)| *v += n);
         shared = Some(noise);
     }
-    picture.clamp();
+    image.clamp();
 }
 
 /// Adds what counting photons would, times `strength`, and clips.
-fn poisson_noise(picture: &mut Raster, strength: f32, grey: bool, rng: &mut ChaCha8Rng) {
-    let mut clean = picture.clone();
+fn poisson_noise(image: &mut Raster, strength: f32, grey: bool, rng: &mut ChaCha8Rng) {
+    let mut clean = image.clone();
     if let ([r, g, b], true) = (clean.planes.as_slice(), grey) {
         let samples = r.iter().zip(g).zip(b);
         let samples = samples.map(|((r, g), b)| GREY[0] * r + GREY[1] * g + GREY[2] * b);
         clean.planes = vec![samples.collect()];
     }
     clean.round();
-    // As many photons at full light as the picture tells levels apart, up to
+    // As many photons at full light as the image has distinct levels, up to
     // a power of two.
     let levels: HashSet<u8> = clean
         .planes
@@ -192,11 +191,11 @@ fn poisson_noise(picture: &mut Raster, strength: f32, grey: bool, rng: &mut ChaC
         *v = strength * (counted as f32 / photons - *v);
     }
     let last = noise.planes.len() - 1;
-    for (i, plane) in picture.planes.iter_mut().enumerate() {
+    for (i, plane) in image.planes.iter_mut().enumerate() {
         let noise = &noise.planes[i.min(last)];
         plane.iter_mut().zip(noise).for_each(|(v, n)| *v += n);
     }
-    picture.clamp();
+    image.clamp();
 }
 
 /// The probabilities of counting at most 0, 1, 2, ... where `expected`, some
@@ -212,13 +211,13 @@ fn poisson(expected: f64) -> Vec<f64> {
     at_most
 }
 
-/// The picture after JPEG of that quality. Chroma has every sample: `image`
+/// The image after JPEG of that quality. Chroma has every sample: `image`
 /// writes no other.
-fn jpeg(picture: &Raster, quality: u8) -> Result<Raster> {
-    let (width, height) = picture.size;
-    let count = picture.planes.len();
+fn jpeg(image: &Raster, quality: u8) -> Result<Raster> {
+    let (width, height) = image.size;
+    let count = image.planes.len();
     let mut samples = vec![0u8; count * width * height];
-    for (i, plane) in picture.planes.iter().enumerate() {
+    for (i, plane) in image.planes.iter().enumerate() {
         let targets = samples.iter_mut().skip(i).step_by(count);
         targets.zip(plane).for_each(|(t, v)| *t = to_u8(v * PEAK));
     }
@@ -241,13 +240,13 @@ fn jpeg(picture: &Raster, quality: u8) -> Result<Raster> {
         samples.map(|&v| f32::from(v) / PEAK).collect()
     };
     Ok(Raster {
-        size: picture.size,
+        size: image.size,
         planes: (0..count).map(plane).collect(),
     })
 }
 
 /// What SRCNN's seed does: a faint blur of 3x3, then every so manyth sample
-/// by OpenCV's bicubic, which leaves out what lies between; 8 bit.
+/// by OpenCV's bicubic without antialiasing; 8 bit.
 pub fn opencv(large: &Raster, size: (usize, usize)) -> Raster {
     /// OpenCV's standard deviation for a side of 3.
     const SIGMA: f64 = 0.8;
@@ -279,10 +278,10 @@ mod tests {
     }
 
     /// Mean, standard deviation and correlation of the first two planes.
-    fn statistics(picture: &Raster) -> (f32, f32, f32) {
+    fn statistics(image: &Raster) -> (f32, f32, f32) {
         let mean = |v: &[f32]| v.iter().sum::<f32>() / v.len() as f32;
         let [a, b] = [0, 1].map(|i| {
-            let plane = &picture.planes[i.min(picture.planes.len() - 1)];
+            let plane = &image.planes[i.min(image.planes.len() - 1)];
             let mean = mean(plane);
             plane.iter().map(|v| v - mean).collect::<Vec<f32>>()
         });
@@ -291,15 +290,15 @@ mod tests {
             mean(&products)
         };
         let (aa, bb, ab) = (product(&a, &a), product(&b, &b), product(&a, &b));
-        (mean(&picture.planes[0]), aa.sqrt(), ab / (aa * bb).sqrt())
+        (mean(&image.planes[0]), aa.sqrt(), ab / (aa * bb).sqrt())
     }
 
     #[test]
     fn gaussian_noise_has_its_spread_and_its_colour() {
         for (grey, correlation) in [(false, 0.0), (true, 1.0)] {
-            let mut picture = flat(0.5, 3);
-            gaussian_noise(&mut picture, 0.05, grey, &mut rng(1));
-            let (mean, spread, found) = statistics(&picture);
+            let mut image = flat(0.5, 3);
+            gaussian_noise(&mut image, 0.05, grey, &mut rng(1));
+            let (mean, spread, found) = statistics(&image);
             assert!((mean - 0.5).abs() < 1e-3 && (spread - 0.05).abs() < 1e-3);
             assert!((found - correlation).abs() < 0.02, "{found}");
         }
@@ -308,18 +307,18 @@ mod tests {
         assert!(dark.planes[0].iter().all(|v| *v >= 0.0));
     }
 
-    /// On a picture of 16 levels light is counted in sixteenths: the variance
+    /// On an image of 16 levels light is counted in sixteenths: the variance
     /// of a level is itself over 16, times the strength squared.
     #[test]
     fn poisson_noise_grows_with_the_light() {
-        let mut picture = flat(0.0, 3);
-        for plane in &mut picture.planes {
+        let mut image = flat(0.0, 3);
+        for plane in &mut image.planes {
             for (i, v) in plane.iter_mut().enumerate() {
                 *v = (i / 200 * 16 / 150) as f32 / 16.0;
             }
         }
         for (grey, correlation) in [(false, 0.0), (true, 1.0)] {
-            let mut noisy = picture.clone();
+            let mut noisy = image.clone();
             poisson_noise(&mut noisy, 0.5, grey, &mut rng(2));
             for level in [4usize, 8] {
                 let from = (level * 150).div_ceil(16);
@@ -335,19 +334,18 @@ mod tests {
     }
 
     fn drawing() -> Raster {
-        let picture = synthetic::picture(1, 0);
-        let image = TrainingImage::new("d", &picture, Channels::Rgb, 1.0);
+        let image = synthetic::image(1, 0);
+        let image = TrainingImage::new("d", &image, Channels::Rgb, 1.0);
         image.window(0, 0, image.size)
     }
 
     #[test]
     fn jpeg_loses_more_at_lower_quality() {
-        let picture = drawing();
-        let losses =
-            [30, 60, 95].map(|quality| distance(&jpeg(&picture, quality).unwrap(), &picture));
+        let image = drawing();
+        let losses = [30, 60, 95].map(|quality| distance(&jpeg(&image, quality).unwrap(), &image));
         assert!(losses[0] > losses[1] && losses[1] > losses[2], "{losses:?}");
         assert!(losses[2] > 0.001 && losses[0] < 0.1, "{losses:?}");
-        let mut grey = picture;
+        let mut grey = image;
         grey.planes.truncate(1);
         assert!(distance(&jpeg(&grey, 90).unwrap(), &grey) < 0.03);
     }
@@ -361,7 +359,7 @@ mod tests {
         assert_eq!((small(5).size, small(5).planes.len()), ((64, 64), 3));
     }
 
-    /// What comes out resembles the plainly shrunk picture, much more than it
+    /// What comes out resembles the plainly downscaled image, much more than it
     /// resembles another, and is worse than it in every sample drawn.
     #[test]
     fn the_chain_keeps_what_is_to_be_seen() {

@@ -11,7 +11,7 @@ const SIDES: std::ops::RangeInclusive<usize> = 3..=10;
 /// Share of low-pass filters among the kernels.
 const LOW_PASS: f64 = 0.1;
 
-/// From that side on a low-pass may cut lower frequencies.
+/// From this side on a low-pass may have a lower cutoff.
 const LARGE: usize = 13;
 
 /// The shape of a bell over `q`, the squared distance in standard deviations.
@@ -35,7 +35,7 @@ impl Bell {
     }
 }
 
-/// A bell with standard deviations along two axes, turned by an angle.
+/// A bell with standard deviations along two axes, rotated by an angle.
 pub fn bell(side: usize, bell: Bell, sigma: [f64; 2], angle: f64) -> Kernel {
     let (sin, cos) = libm::sincos(angle);
     normalised(side, |x, y| {
@@ -103,8 +103,8 @@ pub fn random(rng: &mut ChaCha8Rng, sigma: f64) -> Kernel {
 
 /// The random low-pass at the end of the chain; none every fifth time.
 pub fn last(rng: &mut ChaCha8Rng) -> Option<Kernel> {
-    let wanted = rng.random::<f64>() < 0.8;
-    wanted.then(|| {
+    let expected = rng.random::<f64>() < 0.8;
+    expected.then(|| {
         let side = side(rng);
         low_pass(side, rng.random_range(PI / 3.0..PI))
     })
@@ -159,7 +159,7 @@ mod tests {
         assert!((half - 0.5).abs() < 1e-5);
     }
 
-    /// What a low-pass leaves of a wave of so many radians a sample.
+    /// Gain of a low-pass for a wave of `frequency` radians per sample.
     #[test]
     fn a_low_pass_cuts_where_it_is_told() {
         let kernel = low_pass(21, PI / 2.0);

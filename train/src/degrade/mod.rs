@@ -1,8 +1,8 @@
 //! How low-resolution images are computed from the originals.
 //!
-//! Bicubic interpolation ([`bicubic`]) is computed for just the samples that
-//! a patch needs. All else goes by windows: a patch's surroundings, large
-//! enough that what is done at their edges does not reach it.
+//! Bicubic interpolation ([`bicubic`]) is computed for the samples of a patch
+//! alone. The others degrade windows: a patch with so much context that edge
+//! effects do not reach it.
 
 pub mod bicubic;
 pub mod chain;
@@ -25,18 +25,18 @@ use rayon::prelude::*;
 pub enum Windowed {
     /// [`chain::opencv`].
     Opencv,
-    /// [`chain::second_order`], of sharpened pictures if so.
+    /// [`chain::second_order`], of sharpened images if so.
     SecondOrder(bool),
     /// [`video`].
     Video(video::Codecs),
 }
 
-/// How a recipe has small pictures made.
+/// The degradation of a recipe.
 #[derive(Debug, Clone)]
 pub enum Method {
-    /// Sample by sample.
+    /// Of single patches.
     Bicubic(Bicubic),
-    /// Window by window.
+    /// Of windows around patches.
     Windowed(Windowed),
 }
 
@@ -59,8 +59,8 @@ impl Method {
         })
     }
 
-    /// What of the machine decides what it makes, in words: the same words
-    /// make the same pictures.
+    /// The parts of the machine that the result depends on, such as codecs; the
+    /// same text stands for the same images.
     pub fn description(&self) -> String {
         match self {
             Self::Windowed(Windowed::Video(codecs)) => codecs.description(),
@@ -70,14 +70,13 @@ impl Method {
 }
 
 impl Windowed {
-    /// Makes small pictures of large ones: sizes `(width, height)` of what is
-    /// made of each. The same random numbers make the same pictures, however
-    /// many threads there are.
+    /// Degrades images to `sizes`, (width, height) each. The result depends on
+    /// the random numbers, not on the number of threads.
     ///
     /// # Errors
     ///
     /// A codec that fails.
-    pub fn shrunk(
+    pub fn downscaled(
         &self,
         large: &[Raster],
         sizes: &[(usize, usize)],
@@ -86,8 +85,8 @@ impl Windowed {
         let pairs: Vec<_> = large.iter().zip(sizes).collect();
         match self {
             Self::Opencv => {
-                let shrunk = pairs.into_par_iter();
-                Ok(shrunk
+                let downscaled = pairs.into_par_iter();
+                Ok(downscaled
                     .map(|(large, &size)| chain::opencv(large, size))
                     .collect())
             }
@@ -98,18 +97,18 @@ impl Windowed {
                 };
                 pairs.into_par_iter().zip(seeds).map(shrink).collect()
             }
-            Self::Video(codecs) => codecs.shrunk(&pairs, rng),
+            Self::Video(codecs) => codecs.downscaled(&pairs, rng),
         }
     }
 
-    /// What is to be made of the small picture, where it is not the large one.
+    /// The training target, where it is not the original.
     pub fn target(&self, large: &Raster) -> Option<Raster> {
         matches!(self, Self::SecondOrder(true)).then(|| large.sharpened())
     }
 
-    /// The small picture enlarged again, as a network at the output's
-    /// resolution sees it: as inference does or, for the seed's, as the seed did.
-    pub fn enlarged(&self, small: &Raster, size: (usize, usize)) -> Raster {
+    /// The low-resolution image upscaled again, the input of pre-upsampling
+    /// networks: as in inference or, for `opencv`, as in the reference code.
+    pub fn upscaled(&self, small: &Raster, size: (usize, usize)) -> Raster {
         if let Self::Opencv = self {
             let mut large = small.resized(size, Resize::Bicubic);
             large.round();

@@ -1,5 +1,5 @@
-//! Pictures as planes of floating-point samples, and what degradations do to
-//! them: filters, and resizing that blends no more samples than it must.
+//! Images as planes of floating-point samples, with the filters and the
+//! resizing of degradations.
 
 use srfilter::frame::resample::Resampler;
 use srfilter::frame::to_u8;
@@ -19,7 +19,7 @@ pub struct Raster {
     pub planes: Vec<Vec<f32>>,
 }
 
-/// How a picture is resized.
+/// How an image is resized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resize {
     /// The mean of the samples that a new one covers.
@@ -60,12 +60,12 @@ impl Raster {
         self.map(|v| f32::from(to_u8(v * PEAK)) / PEAK);
     }
 
-    /// Keeps samples from 0 to 1.
+    /// Clamps samples to 0..=1.
     pub fn clamp(&mut self) {
         self.map(|v| v.clamp(0.0, 1.0));
     }
 
-    /// A part of the picture.
+    /// A part of the image.
     pub fn crop(&self, left: usize, top: usize, width: usize, height: usize) -> Self {
         let cut = |plane: &Vec<f32>| {
             let rows = plane.chunks_exact(self.size.0).skip(top).take(height);
@@ -78,7 +78,7 @@ impl Raster {
         }
     }
 
-    /// The picture moved by whole samples, mirrored where it had none.
+    /// The image moved by whole samples, mirrored where it had none.
     pub fn moved(&self, right: isize, down: isize) -> Self {
         let (width, height) = self.size;
         let cut = |plane: &Vec<f32>| {
@@ -94,7 +94,7 @@ impl Raster {
         }
     }
 
-    /// The picture under a kernel, mirrored beyond its edges.
+    /// The image under a kernel, mirrored beyond its edges.
     pub fn filtered(&self, kernel: &Kernel) -> Self {
         let side = kernel.side;
         let taps = kernel.weights.iter().enumerate();
@@ -105,7 +105,7 @@ impl Raster {
         self.convolved(side / 2, &taps)
     }
 
-    /// The picture under a row of weights and then under a column of them.
+    /// The image under a row of weights and then under a column of them.
     pub fn blurred(&self, row: &[f32]) -> Self {
         let reach = row.len() / 2;
         let taps = |at: fn(usize, usize) -> (usize, usize)| -> Vec<_> {
@@ -131,15 +131,15 @@ impl Raster {
             let padded: Vec<f32> = rows
                 .flat_map(|row| (0..wide).map(move |x| plane[row + near(x, width)]))
                 .collect();
-            let mut made = vec![0f32; width * height];
-            for (y, row) in made.chunks_exact_mut(width).enumerate() {
+            let mut result = vec![0f32; width * height];
+            for (y, row) in result.chunks_exact_mut(width).enumerate() {
                 for &(dx, dy, weight) in taps {
                     let source = &padded[(y + dy) * wide + dx..][..width];
                     let pairs = row.iter_mut().zip(source);
                     pairs.for_each(|(sum, v)| *sum += weight * v);
                 }
             }
-            made
+            result
         };
         Self {
             size: self.size,
@@ -147,7 +147,7 @@ impl Raster {
         }
     }
 
-    /// The picture at another size, edges repeated. Shrinking by
+    /// The image at another size, edges repeated. Shrinking by
     /// [`Resize::Bilinear`] or [`Resize::Bicubic`] leaves samples out, as
     /// OpenCV and PyTorch do.
     pub fn resized(&self, size: (usize, usize), how: Resize) -> Self {
@@ -161,15 +161,15 @@ impl Raster {
                     across.iter().map(sum).collect::<Vec<f32>>()
                 })
                 .collect();
-            let mut made = vec![0f32; size.0 * size.1];
-            for (row, taps) in made.chunks_exact_mut(size.0).zip(&down) {
+            let mut result = vec![0f32; size.0 * size.1];
+            for (row, taps) in result.chunks_exact_mut(size.0).zip(&down) {
                 for (i, weight) in taps {
                     let source = &wide[i * size.0..][..size.0];
                     let pairs = row.iter_mut().zip(source);
                     pairs.for_each(|(sum, v)| *sum += weight * v);
                 }
             }
-            made
+            result
         };
         Self {
             size,
@@ -177,7 +177,7 @@ impl Raster {
         }
     }
 
-    /// The picture sharpened as Real-ESRGAN sharpens its targets: by half of
+    /// The image sharpened as Real-ESRGAN sharpens its targets: by half of
     /// what a wide blur takes away, where that is more than ten 8-bit steps.
     pub fn sharpened(&self) -> Self {
         const AMOUNT: f32 = 0.5;
@@ -189,13 +189,13 @@ impl Raster {
             *mask = f32::from(u8::from((*mask - soft).abs() > THRESHOLD));
         }
         let mask = mask.blurred(&window);
-        let mut made = self.clone();
+        let mut result = self.clone();
         let softs = soft.planes.iter().flatten();
-        for ((v, mask), soft) in each(&mut made, &mask).zip(softs) {
+        for ((v, mask), soft) in each(&mut result, &mask).zip(softs) {
             let sharp = (*v + AMOUNT * (*v - soft)).clamp(0.0, 1.0);
             *v = mask * sharp + (1.0 - mask) * *v;
         }
-        made
+        result
     }
 }
 
@@ -204,7 +204,7 @@ impl Raster {
 const SHARPENING_SIDE: usize = 51;
 const SHARPENING_SIGMA: f64 = 0.3 * ((SHARPENING_SIDE as f64 - 1.0) * 0.5 - 1.0) + 0.8;
 
-/// Root of the mean square by which two pictures differ.
+/// Root of the mean square by which two images differ.
 #[cfg(test)]
 pub(crate) fn distance(a: &Raster, b: &Raster) -> f32 {
     let mut a = a.clone();
@@ -213,7 +213,7 @@ pub(crate) fn distance(a: &Raster, b: &Raster) -> f32 {
     f32::sqrt(sum / count)
 }
 
-/// The samples of two pictures, side by side.
+/// The samples of two images, side by side.
 fn each<'a>(a: &'a mut Raster, b: &'a Raster) -> impl Iterator<Item = (&'a mut f32, &'a f32)> {
     a.planes.iter_mut().flatten().zip(b.planes.iter().flatten())
 }
@@ -229,7 +229,7 @@ pub fn gaussian(side: usize, sigma: f64) -> Vec<f32> {
 }
 
 impl Resize {
-    /// Of what samples, with what weights, each new sample is made.
+    /// Source samples and weights of each new sample.
     fn axis(self, from: usize, to: usize) -> Vec<Vec<(usize, f32)>> {
         (0..to).map(|i| self.taps(i, from, to)).collect()
     }
@@ -265,11 +265,11 @@ fn cubic(distance: f64) -> f64 {
 }
 
 /// MATLAB's bicubic interpolation to another size, not rounded.
-pub fn bicubically(picture: &Raster, size: (usize, usize)) -> Raster {
-    let resampler = Resampler::resize(picture.size, size);
+pub fn bicubically(image: &Raster, size: (usize, usize)) -> Raster {
+    let resampler = Resampler::resize(image.size, size);
     Raster {
         size,
-        planes: picture
+        planes: image
             .planes
             .iter()
             .map(|plane| resampler.apply(plane))
@@ -300,15 +300,15 @@ mod tests {
 
     #[test]
     fn filters_by_hand() {
-        let picture = ramp(3, 1);
+        let image = ramp(3, 1);
         let kernel = Kernel {
             side: 3,
             weights: vec![0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0],
         };
-        // What lies to the right; the edge mirrors.
+        // The samples on the right, mirrored at the edge.
         let [a, b, c] = [0.0, 1.0 / 3.0, 2.0 / 3.0];
-        assert_eq!(picture.filtered(&kernel).planes[0], [b, c, b]);
-        let blurred = picture.blurred(&[0.25, 0.5, 0.25]).planes[0].clone();
+        assert_eq!(image.filtered(&kernel).planes[0], [b, c, b]);
+        let blurred = image.blurred(&[0.25, 0.5, 0.25]).planes[0].clone();
         for (got, by_hand) in blurred
             .iter()
             .zip([0.5 * a + 0.5 * b, b, 0.5 * c + 0.5 * b])
@@ -319,26 +319,29 @@ mod tests {
 
     #[test]
     fn resizes_by_hand() {
-        let picture = Raster {
+        let image = Raster {
             size: (4, 1),
             planes: vec![vec![0.0, 0.2, 0.4, 1.0]],
         };
-        let made = |width, how| picture.resized((width, 1), how).planes[0].clone();
+        let result = |width, how| image.resized((width, 1), how).planes[0].clone();
         let close = |got: Vec<f32>, by_hand: &[f32]| {
             assert_eq!(got.len(), by_hand.len());
             let near = got.iter().zip(by_hand).all(|(a, b)| (a - b).abs() < 1e-6);
             assert!(near, "{got:?} for {by_hand:?}");
         };
-        close(made(2, Resize::Area), &[0.1, 0.7]);
-        close(made(2, Resize::Bilinear), &[0.1, 0.7]);
+        close(result(2, Resize::Area), &[0.1, 0.7]);
+        close(result(2, Resize::Bilinear), &[0.1, 0.7]);
         // At half: weights -0.09375, 0.59375, 0.59375, -0.09375.
         close(
-            made(2, Resize::Bicubic),
+            result(2, Resize::Bicubic),
             &[0.59375 * 0.2 - 0.09375 * 0.4, 0.59375 * 1.4 - 0.09375 * 1.2],
         );
-        close(made(8, Resize::Bilinear)[..3].to_vec(), &[0.0, 0.05, 0.15]);
+        close(
+            result(8, Resize::Bilinear)[..3].to_vec(),
+            &[0.0, 0.05, 0.15],
+        );
         for how in [Resize::Area, Resize::Bilinear, Resize::Bicubic] {
-            close(made(4, how), &picture.planes[0]);
+            close(result(4, how), &image.planes[0]);
             let flat = Raster {
                 size: (7, 5),
                 planes: vec![vec![0.5; 35]],

@@ -1,6 +1,6 @@
-//! What video codecs leave of a picture: a short clip of it in motion goes
-//! through a real encoder and decoder of GStreamer's, and its last frame is
-//! taken. The patches of a batch share a clip, side by side.
+//! Degradation by video codecs: a short clip of the image in motion passes a
+//! real encoder and decoder of GStreamer, and its last frame is used. The
+//! patches of a batch share a clip, side by side.
 //!
 //! That needs the feature `video` (on unless `--no-default-features`) and, at
 //! run time, an encoder.
@@ -21,8 +21,8 @@ const PEAK: f32 = 255.0;
 /// Chroma of grey.
 const NEUTRAL: u8 = 128;
 
-/// Sides of the places that patches have in a frame are multiples of it, so
-/// that no block of a codec holds two patches.
+/// Sides of the tiles of a frame are multiples of it, so that no block of a
+/// codec covers two patches.
 const BLOCK: usize = 64;
 
 impl Codec {
@@ -36,8 +36,8 @@ impl Codec {
         }
     }
 
-    /// The quantiser's number where its traces are hardly seen, and where
-    /// nobody would use it.
+    /// Quantiser at strength 0, with hardly visible artefacts, and at strength
+    /// 1, stronger than anyone would use.
     #[cfg(feature = "video")]
     const fn quantizers(self) -> [f64; 2] {
         match self {
@@ -49,7 +49,7 @@ impl Codec {
     }
 
     /// Encoder and decoder as GStreamer's launch lines have them: one thread
-    /// and one quantiser, so that the same frames become the same frames.
+    /// and one quantiser, so that results repeat.
     #[cfg(feature = "video")]
     fn launch(self, strength: f64) -> String {
         let [low, high] = self.quantizers();
@@ -84,15 +84,15 @@ struct Frame {
 }
 
 impl Codecs {
-    /// Finds the codecs: all that the recipe names or, where it names none,
-    /// all that are there.
+    /// Finds the codecs: those that the recipe names or, where it names none,
+    /// all that are installed.
     ///
     /// # Errors
     ///
-    /// A codec that is named and not there, or none at all.
+    /// A named codec that is not installed, or no codec at all.
     pub fn new(settings: &Video) -> Result<Self> {
         pipeline::prepare()?;
-        let wanted = match settings.codecs.as_slice() {
+        let expected = match settings.codecs.as_slice() {
             [] => Codec::ALL.to_vec(),
             named => named.to_vec(),
         };
@@ -102,17 +102,17 @@ impl Codecs {
                 .filter(|name| !pipeline::has(name))
                 .collect::<Vec<_>>()
         };
-        let codecs: Vec<Codec> = wanted
+        let codecs: Vec<Codec> = expected
             .iter()
             .copied()
             .filter(|codec| missing(codec).is_empty())
             .collect();
-        let lacking: Vec<_> = wanted.iter().flat_map(missing).collect();
+        let missing_elements: Vec<_> = expected.iter().flat_map(missing).collect();
         ensure!(
-            !codecs.is_empty() && (settings.codecs.is_empty() || lacking.is_empty()),
+            !codecs.is_empty() && (settings.codecs.is_empty() || missing_elements.is_empty()),
             "GStreamer has no element {}: install its plugins (gst-plugins-good, -ugly, \
              gst-libav), or name other data.video.codecs",
-            lacking.join(", ")
+            missing_elements.join(", ")
         );
         Ok(Self {
             codecs,
@@ -120,26 +120,26 @@ impl Codecs {
         })
     }
 
-    /// The codecs in words.
+    /// The names of the encoders.
     pub fn description(&self) -> String {
         let names: Vec<_> = self.codecs.iter().map(|c| c.elements()[0]).collect();
         names.join(", ")
     }
 
-    /// Makes every picture small and takes them all through one codec.
+    /// Downscales the images and passes them all through one codec.
     ///
     /// # Errors
     ///
     /// A codec that fails.
-    pub fn shrunk(
+    pub fn downscaled(
         &self,
-        pictures: &[(&Raster, &(usize, usize))],
+        images: &[(&Raster, &(usize, usize))],
         rng: &mut ChaCha8Rng,
     ) -> Result<Vec<Raster>> {
         let codec = self.codecs[rng.random_range(0..self.codecs.len())];
         let [least, most] = self.settings.strength;
         let strength = least + (most - least) * rng.random::<f64>();
-        let velocities: Vec<[f64; 2]> = pictures
+        let velocities: Vec<[f64; 2]> = images
             .iter()
             .map(|(large, size)| {
                 let factor = large.size.0 as f64 / size.0 as f64;
@@ -153,21 +153,21 @@ impl Codecs {
                 let moved = large.moved((x * ago).round() as isize, (y * ago).round() as isize);
                 bicubically(&moved, **size)
             };
-            let tiles = pictures.par_iter().zip(&velocities).map(shrink);
+            let tiles = images.par_iter().zip(&velocities).map(shrink);
             Sheet::of(&tiles.collect::<Vec<_>>()).frame()
         });
         let last = pipeline::last_frame(codec, strength, clip)?;
-        let sizes: Vec<_> = pictures.iter().map(|(_, size)| **size).collect();
-        let planes = pictures.first().map_or(0, |(large, _)| large.planes.len());
+        let sizes: Vec<_> = images.iter().map(|(_, size)| **size).collect();
+        let planes = images.first().map_or(0, |(large, _)| large.planes.len());
         Sheet::seen(&last, planes).cut(&sizes)
     }
 }
 
-/// Pictures side by side, each in a place of the same size.
+/// Images side by side, each in a place of the same size.
 #[derive(Debug, Clone, PartialEq)]
 struct Sheet(Raster);
 
-/// The place of each picture: how many there are in a row, and their size.
+/// The place of each image: how many there are in a row, and their size.
 fn places(sizes: &[(usize, usize)]) -> (usize, (usize, usize)) {
     let columns = (1..).find(|n| n * n >= sizes.len()).unwrap_or(1);
     let side = |of: fn(&(usize, usize)) -> usize| {
@@ -178,18 +178,18 @@ fn places(sizes: &[(usize, usize)]) -> (usize, (usize, usize)) {
 }
 
 impl Sheet {
-    /// Lays pictures side by side; their edges fill what is left.
-    fn of(pictures: &[Raster]) -> Self {
-        let sizes: Vec<_> = pictures.iter().map(|p| p.size).collect();
+    /// Lays images side by side; their edges fill what is left.
+    fn of(images: &[Raster]) -> Self {
+        let sizes: Vec<_> = images.iter().map(|p| p.size).collect();
         let (columns, place) = places(&sizes);
         let size = (columns * place.0, sizes.len().div_ceil(columns) * place.1);
-        let planes = pictures.first().map_or(0, |p| p.planes.len());
+        let planes = images.first().map_or(0, |p| p.planes.len());
         let sample = |plane: usize, x: usize, y: usize| {
             let number = y / place.1 * columns + x / place.0;
-            let picture = &pictures[number.min(pictures.len() - 1)];
-            let (width, height) = picture.size;
+            let image = &images[number.min(images.len() - 1)];
+            let (width, height) = image.size;
             let (x, y) = ((x % place.0).min(width - 1), (y % place.1).min(height - 1));
-            picture.planes[plane][y * width + x]
+            image.planes[plane][y * width + x]
         };
         let plane = |plane: usize| {
             let rows = 0..size.1;
@@ -203,13 +203,13 @@ impl Sheet {
         })
     }
 
-    /// The pictures of those sizes.
+    /// The images of those sizes.
     fn cut(&self, sizes: &[(usize, usize)]) -> Result<Vec<Raster>> {
         let (columns, place) = places(sizes);
         let size = (columns * place.0, sizes.len().div_ceil(columns) * place.1);
         ensure!(
             self.0.size == size,
-            "the decoder made frames of {:?} pixels of {size:?}",
+            "the decoder returned frames of {:?} pixels instead of {size:?}",
             self.0.size
         );
         let cut = |(i, size): (usize, &(usize, usize))| {
@@ -434,21 +434,21 @@ mod tests {
     use srfilter::models::Channels;
 
     fn drawing(number: usize, channels: Channels) -> Raster {
-        let image = TrainingImage::new("d", &synthetic::picture(1, number), channels, 1.0);
+        let image = TrainingImage::new("d", &synthetic::image(1, number), channels, 1.0);
         image.window(0, 0, image.size)
     }
 
     #[test]
     fn pictures_lie_side_by_side() {
-        let pictures: Vec<Raster> = [(70, 40), (64, 64), (30, 9)]
+        let images: Vec<Raster> = [(70, 40), (64, 64), (30, 9)]
             .iter()
             .enumerate()
             .map(|(i, &(w, h))| drawing(i, Channels::Rgb).crop(20, 30, w, h))
             .collect();
-        let sheet = Sheet::of(&pictures);
+        let sheet = Sheet::of(&images);
         assert_eq!(sheet.0.size, (2 * 128, 2 * 64));
-        let sizes: Vec<_> = pictures.iter().map(|p| p.size).collect();
-        assert_eq!(sheet.cut(&sizes).unwrap(), pictures);
+        let sizes: Vec<_> = images.iter().map(|p| p.size).collect();
+        assert_eq!(sheet.cut(&sizes).unwrap(), images);
         assert!(sheet.cut(&sizes[..1]).is_err());
     }
 
@@ -499,16 +499,16 @@ mod tests {
             }
         }
 
-        fn shrunk(settings: &Video, seed: u64, channels: Channels) -> Vec<Raster> {
+        fn downscaled(settings: &Video, seed: u64, channels: Channels) -> Vec<Raster> {
             let large: Vec<Raster> = (0..3).map(|number| large(number, channels)).collect();
             let pairs: Vec<_> = large.iter().map(|large| (large, &(80, 60))).collect();
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let codecs = Codecs::new(settings).unwrap();
-            codecs.shrunk(&pairs, &mut rng).unwrap()
+            codecs.downscaled(&pairs, &mut rng).unwrap()
         }
 
         fn large(number: usize, channels: Channels) -> Raster {
-            let image = TrainingImage::new("d", &synthetic::picture(1, number), channels, 1.0);
+            let image = TrainingImage::new("d", &synthetic::image(1, number), channels, 1.0);
             image.window(10, 20, (160, 120))
         }
 
@@ -516,20 +516,20 @@ mod tests {
         fn the_same_random_numbers_make_the_same_bits() {
             for codec in present() {
                 let settings = settings(codec, 0.5);
-                let first = shrunk(&settings, 1, Channels::Rgb);
-                assert_eq!(first, shrunk(&settings, 1, Channels::Rgb), "{codec:?}");
-                assert_ne!(first, shrunk(&settings, 2, Channels::Rgb), "{codec:?}");
+                let first = downscaled(&settings, 1, Channels::Rgb);
+                assert_eq!(first, downscaled(&settings, 1, Channels::Rgb), "{codec:?}");
+                assert_ne!(first, downscaled(&settings, 2, Channels::Rgb), "{codec:?}");
             }
         }
 
-        /// Every codec takes more away the stronger it is told to, and shows the
-        /// picture still, at its place.
+        /// Every codec loses more at a higher strength, and shows the
+        /// image still, at its place.
         #[test]
         fn codecs_take_away_what_they_are_told() {
             for codec in present() {
                 for channels in [Channels::Luma, Channels::Rgb] {
                     let losses = [0.0, 0.5, 1.0].map(|strength| {
-                        let small = shrunk(&settings(codec, strength), 1, channels);
+                        let small = downscaled(&settings(codec, strength), 1, channels);
                         assert_eq!(small.len(), 3);
                         let off = small.iter().enumerate().map(|(i, small)| {
                             let plain = bicubically(&large(i, channels), (80, 60));
@@ -548,7 +548,7 @@ mod tests {
             }
         }
 
-        /// What went before decides what a frame becomes.
+        /// A decoded frame depends on the frames before it.
         #[test]
         fn motion_leaves_its_traces() {
             for codec in present() {
@@ -556,7 +556,8 @@ mod tests {
                     motion: 0.0,
                     ..settings(codec, 0.6)
                 };
-                let [a, b] = [&still, &settings(codec, 0.6)].map(|s| shrunk(s, 1, Channels::Luma));
+                let [a, b] =
+                    [&still, &settings(codec, 0.6)].map(|s| downscaled(s, 1, Channels::Luma));
                 assert_ne!(a, b, "{codec:?}");
             }
         }

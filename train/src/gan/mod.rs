@@ -1,5 +1,5 @@
-//! Adversarial training: a second network learns to tell the first one's
-//! pictures from real ones, and the first learns to deceive it.
+//! Adversarial training: a discriminator learns to tell the generator's images
+//! from real ones, and the generator learns to deceive it.
 //!
 //! Ian J. Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014.
 
@@ -32,7 +32,7 @@ pub fn build(what: &DiscriminatorConfig, vb: &VarBuilder) -> Result<Box<dyn Disc
     })
 }
 
-/// Binary cross-entropy of logits against all real, or all made; a scalar.
+/// Binary cross-entropy of logits against all real, or all fake; a scalar.
 ///
 /// # Errors
 ///
@@ -55,7 +55,7 @@ pub struct Adversary {
 }
 
 impl Adversary {
-    /// The adversary that a recipe asks for, begun anew or gone on with.
+    /// The adversary of a recipe, new or from a saved state; `None` without one.
     ///
     /// # Errors
     ///
@@ -98,30 +98,30 @@ impl Adversary {
         }))
     }
 
-    /// What the generator loses by being found out, weighted; a scalar. Its
-    /// gradients reach the discriminator too, where nobody uses them.
+    /// The weighted adversarial loss of the generator, a scalar. Its gradients
+    /// with respect to the discriminator are not used.
     ///
     /// # Errors
     ///
-    /// Pictures that do not fit.
-    pub fn generator_loss(&self, made: &Tensor) -> Result<Tensor> {
-        let logits = self.discriminator.forward(made)?;
+    /// Images that do not fit.
+    pub fn generator_loss(&self, fake: &Tensor) -> Result<Tensor> {
+        let logits = self.discriminator.forward(fake)?;
         Ok((cross_entropy(&logits, true)? * self.weight)?)
     }
 
-    /// What the discriminator loses by mistaking real pictures and made ones,
-    /// from whose making its gradients are cut off; a scalar.
+    /// The loss of the discriminator on real and fake images, which are detached
+    /// from the generator; a scalar.
     ///
     /// # Errors
     ///
-    /// Pictures that do not fit.
-    pub fn discriminator_loss(&self, real: &Tensor, made: &Tensor) -> Result<Tensor> {
+    /// Images that do not fit.
+    pub fn discriminator_loss(&self, real: &Tensor, fake: &Tensor) -> Result<Tensor> {
         let of_real = self.discriminator.forward(&real.detach())?;
-        let of_made = self.discriminator.forward(&made.detach())?;
-        Ok((cross_entropy(&of_real, true)? + cross_entropy(&of_made, false)?)?)
+        let of_fake = self.discriminator.forward(&fake.detach())?;
+        Ok((cross_entropy(&of_real, true)? + cross_entropy(&of_fake, false)?)?)
     }
 
-    /// Takes the discriminator's step. Returns its loss.
+    /// Updates the discriminator. Returns its loss.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ impl Adversary {
         let value = f64::from(loss.to_scalar::<f32>()?);
         ensure!(
             value.is_finite() && norm.is_finite(),
-            "discriminator's loss {value}, gradient norm {norm}: the training diverged; try a \
+            "discriminator loss {value}, gradient norm {norm}: the training diverged; try a \
              lower adversarial.lr"
         );
         self.optimizer
@@ -140,7 +140,7 @@ impl Adversary {
         Ok(value)
     }
 
-    /// What a later [`Adversary::new`] needs to go on.
+    /// The state for a later [`Adversary::new`].
     ///
     /// # Errors
     ///
@@ -166,13 +166,13 @@ mod tests {
         for (real, of_far) in [(true, 200.0), (false, 0.0)] {
             let loss = cross_entropy(&logits, real).unwrap();
             let sign = if real { 1f64 } else { -1.0 };
-            // ln(1 + e^-x) for real, ln(1 + e^x) for made.
+            // ln(1 + e^-x) for real, ln(1 + e^x) for fake.
             let by_hand = (LN_2 + libm::log1p(libm::exp(-2.0 * sign)) + of_far) / 3.0;
             let got = f64::from(loss.to_scalar::<f32>().unwrap());
             assert!((got - by_hand).abs() < 1e-5, "{got} {by_hand}");
             let gradient = loss.backward().unwrap();
             let gradient = gradient.get(&logits).unwrap().to_vec1::<f32>().unwrap();
-            // Sigmoid less one for real, sigmoid for made, over the count.
+            // Sigmoid less one for real, sigmoid for fake, over the count.
             let sigmoid = |x: f64| 1.0 / (1.0 + libm::exp(-x));
             for (got, x) in gradient.iter().zip([0.0, 2.0, -200.0]) {
                 let by_hand = (sigmoid(x) - f64::from(u8::from(real))) / 3.0;

@@ -1,4 +1,4 @@
-//! SRGAN's discriminator: strided convolutions, then one logit a picture.
+//! SRGAN's discriminator: strided convolutions, then one logit an image.
 //!
 //! Christian Ledig et al., "Photo-Realistic Single Image Super-Resolution
 //! Using a Generative Adversarial Network", CVPR 2017. Key names as in
@@ -30,7 +30,7 @@ const LAYERS: [(usize, usize); 8] = [
     (8, 2),
 ];
 
-/// Side of what the fully connected layers see: a picture of 96x96 as it is.
+/// Side of the input of the fully connected layers: no pooling for 96x96 images.
 const SEEN: usize = 6;
 
 /// Shape of the discriminator.
@@ -139,7 +139,7 @@ impl Discriminator {
         })
     }
 
-    /// What the convolutions make of normalised pictures, in training or in use.
+    /// Output of the convolutions for normalised images.
     ///
     /// # Errors
     ///
@@ -157,7 +157,7 @@ impl Discriminator {
         Ok(x)
     }
 
-    /// A logit for each picture (N, 3, H, W), normalised: (N, 1).
+    /// A logit for each image (N, 3, H, W), normalised: (N, 1).
     ///
     /// # Errors
     ///
@@ -171,7 +171,7 @@ impl Discriminator {
 }
 
 impl discriminator::Discriminator for Discriminator {
-    fn forward(&self, pictures: &Tensor) -> candle_core::Result<Tensor> {
-        self.forward(&normalised(pictures)?, true)
+    fn forward(&self, images: &Tensor) -> candle_core::Result<Tensor> {
+        self.forward(&normalised(images)?, true)
     }
 }

@@ -21,7 +21,7 @@ const EPS: f64 = 1e-12;
 /// Names of the vectors of a spectral normalisation.
 const VECTORS: [&str; 2] = ["weight_u", "weight_v"];
 
-/// Pictures must have sides that are multiples of it.
+/// Images must have sides that are multiples of it.
 const MULTIPLE: usize = 8;
 
 /// Whether a tensor of that name is a vector of a spectral normalisation,
@@ -58,7 +58,7 @@ struct Spectral {
 }
 
 impl Spectral {
-    /// 4x4 kernels that halve the picture, or 3x3 kernels.
+    /// 4x4 kernels that halve the image, or 3x3 kernels.
     fn new(
         vb: &VarBuilder,
         inputs: usize,
@@ -114,7 +114,7 @@ impl Spectral {
 
     fn forward(&self, x: &Tensor, training: bool) -> candle_core::Result<Tensor> {
         let weight = self.normalised(training)?;
-        let made = match self.halves {
+        let output = match self.halves {
             true => {
                 let x = x.pad_with_zeros(2, 1, 1)?.pad_with_zeros(3, 1, 1)?;
                 let spec = ConvSpec {
@@ -126,7 +126,7 @@ impl Spectral {
             }
             false => conv2d(x, &weight, None, ConvSpec::default())?,
         };
-        leaky_relu(&made, SLOPE)
+        leaky_relu(&output, SLOPE)
     }
 }
 
@@ -198,8 +198,8 @@ impl Discriminator {
         }
         let mut levels = vec![leaky_relu(&self.first.forward(x)?, SLOPE)?];
         for conv in &self.down {
-            let made = conv.forward(&levels[levels.len() - 1], training)?;
-            levels.push(made);
+            let output = conv.forward(&levels[levels.len() - 1], training)?;
+            levels.push(output);
         }
         let mut x = levels[self.down.len()].clone();
         for (conv, level) in self.up.iter().zip(levels.iter().rev().skip(1)) {
@@ -213,7 +213,7 @@ impl Discriminator {
 }
 
 impl discriminator::Discriminator for Discriminator {
-    fn forward(&self, pictures: &Tensor) -> candle_core::Result<Tensor> {
-        self.forward(pictures, true)
+    fn forward(&self, images: &Tensor) -> candle_core::Result<Tensor> {
+        self.forward(images, true)
     }
 }

@@ -15,22 +15,22 @@ use std::path::Path;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Event {
-    /// The run begins or goes on.
+    /// The run starts or resumes.
     Start {
-        /// Steps taken before.
+        /// Steps done before.
         step: u64,
         /// The model.
         model: String,
         /// SHA-256 of the recipe.
         recipe_sha256: String,
-        /// The pictures.
+        /// The images.
         data: String,
     },
     /// Some steps of training.
     Train {
-        /// Steps taken.
+        /// Steps done.
         step: u64,
-        /// Mean loss since the line before.
+        /// Mean loss since the previous line.
         loss: f64,
         /// The discriminator's last loss, where there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,12 +39,12 @@ pub enum Event {
         lr: f64,
         /// Norm of the last gradient.
         gradient_norm: f64,
-        /// Speed since the line before.
+        /// Speed since the previous line.
         steps_per_second: f64,
     },
     /// A validation.
     Validation {
-        /// Steps taken.
+        /// Steps done.
         step: u64,
         /// PSNR scale by scale.
         quality: Vec<Quality>,
@@ -53,17 +53,17 @@ pub enum Event {
     },
     /// The run ends or is interrupted.
     End {
-        /// Steps taken.
+        /// Steps done.
         step: u64,
         /// Why.
         reason: String,
-        /// Seconds of training, all sittings together.
+        /// Seconds of training, all sessions together.
         seconds: f64,
     },
 }
 
 impl Event {
-    /// Steps taken.
+    /// Steps done.
     pub fn step(&self) -> u64 {
         match self {
             Self::Start { step, .. }
@@ -74,7 +74,7 @@ impl Event {
     }
 }
 
-/// A log that grows, and what is in it.
+/// The log file and its events.
 #[derive(Debug)]
 pub struct Log {
     file: File,
@@ -82,8 +82,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the log of a run that stands at `step`. Later lines, which a
-    /// killed run left behind, are dropped; so are lines that are damaged.
+    /// Opens the log of a run at `step`. Later lines, which a killed run left
+    /// behind, are dropped, as are damaged lines.
     ///
     /// # Errors
     ///
@@ -94,12 +94,12 @@ impl Log {
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok());
         let events: Vec<Event> = events.filter(|e: &Event| e.step() <= step).collect();
-        let mut kept = String::new();
+        let mut lines = String::new();
         for event in &events {
-            kept += &serde_json::to_string(event)?;
-            kept.push('\n');
+            lines += &serde_json::to_string(event)?;
+            lines.push('\n');
         }
-        atomic_file::write(path, kept.as_bytes())
+        atomic_file::write(path, lines.as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?;
         let file = File::options().append(true).open(path);
         let file = file.with_context(|| format!("cannot open {}", path.display()))?;

@@ -1,4 +1,4 @@
-//! The curves of a run as a picture.
+//! The curves of a run as an image.
 
 use crate::log::Event;
 use anyhow::{Context, Result, anyhow};
@@ -13,7 +13,7 @@ use srfilter::frame::Image;
 use std::ops::Range;
 use std::path::Path;
 
-/// Width and height of the picture in pixels.
+/// Width and height of the image in pixels.
 const SIZE: (u32, u32) = (1000, 1200);
 
 /// The smoothed loss remembers that share of the run.
@@ -169,7 +169,7 @@ fn panel(
             .draw_series(LineSeries::new(curve.points.iter().copied(), style))?
             .label(&curve.name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
-        // A single point makes no line.
+        // A single point has no line.
         let last = curve
             .points
             .last()

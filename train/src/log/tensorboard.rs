@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How the names of event files begin; TensorBoard looks for that.
+/// Prefix of the names of event files, by which TensorBoard finds them.
 pub const PREFIX: &str = "events.out.tfevents.";
 
 /// What the first record of a file says.
@@ -33,11 +33,11 @@ mod field {
     pub(super) const SIMPLE_VALUE: u64 = 2;
 }
 
-/// `SessionLog`'s status of a run that begins: what earlier files say of
-/// later steps is void.
+/// `SessionLog`'s status at the start of a session: later steps in earlier files
+/// are void.
 const START: u64 = 1;
 
-/// An event file that grows.
+/// Writes an event file.
 #[derive(Debug)]
 pub struct EventWriter {
     file: File,
@@ -45,7 +45,7 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Begins a file in the folder, for a run that stands at `step`.
+    /// Creates a file in the folder, for a run at `step`.
     ///
     /// # Errors
     ///
@@ -285,8 +285,8 @@ mod tests {
                 panic!("a value is a message")
             };
             let mut parts = fields(&value).into_iter();
-            let mut part = |wanted: u64| match parts.next() {
-                Some((number, Content::Bytes(bytes))) if number == wanted => bytes,
+            let mut part = |expected: u64| match parts.next() {
+                Some((number, Content::Bytes(bytes))) if number == expected => bytes,
                 other => panic!("{other:?}"),
             };
             let tag = String::from_utf8(part(field::TAG)).unwrap();

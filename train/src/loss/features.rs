@@ -1,5 +1,5 @@
-//! Perceptual loss: the distance of two pictures as a network that was
-//! trained to name things sees them.
+//! Perceptual loss: the distance of two images in the feature space of a
+//! classification network.
 //!
 //! Justin Johnson, Alexandre Alahi, Li Fei-Fei, "Perceptual Losses for
 //! Real-Time Style Transfer and Super-Resolution", ECCV 2016.
@@ -14,7 +14,7 @@ use srfilter::weights::Checkpoint;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// Means of B, G and R (0 to 255) that SqueezeNet's training took off.
+/// Means of B, G and R (0 to 255) that SqueezeNet was trained with.
 const CAFFE_MEAN: [f32; 3] = [104.0, 117.0, 123.0];
 
 /// One step of a feature network.
@@ -42,12 +42,12 @@ impl Layer {
     }
 }
 
-/// How a network takes its pictures.
+/// The input range of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Input {
     /// Normalised by ImageNet's mean and spread.
     Normalised,
-    /// B, G, R from 0 to 255, the mean taken off.
+    /// B, G, R from 0 to 255, minus the mean.
     Caffe,
 }
 
@@ -60,7 +60,7 @@ enum Input {
 #[derive(Debug, Clone)]
 pub struct Features {
     input: Input,
-    /// The layers and the names of what they make.
+    /// The layers and the names of their outputs.
     layers: Vec<(String, Layer)>,
 }
 
@@ -89,22 +89,22 @@ impl Features {
             squeezenet(tensors)
         } else {
             bail!(
-                "it is no network for features: those of VGG (features.0.weight and so on) and \
-                 SqueezeNet 1.0 (fire2/conv1x1_1.weight and so on) are known"
+                "not a known feature network: expected the tensors of a VGG (features.0.weight) or \
+                 of SqueezeNet 1.0 (fire2/conv1x1_1.weight)"
             )
         }
     }
 
-    /// What the network takes of a picture (N, 3, H, W), 0 to 1.
+    /// The input of the network for an image (N, 3, H, W), 0 to 1.
     ///
     /// # Errors
     ///
     /// A tensor of another shape.
-    pub fn prepare(&self, picture: &Tensor) -> candle_core::Result<Tensor> {
+    pub fn prepare(&self, image: &Tensor) -> candle_core::Result<Tensor> {
         match self.input {
-            Input::Normalised => normalised(picture),
+            Input::Normalised => normalised(image),
             Input::Caffe => {
-                let bgr: Vec<_> = (0..3).rev().map(|i| picture.narrow(1, i, 1)).collect();
+                let bgr: Vec<_> = (0..3).rev().map(|i| image.narrow(1, i, 1)).collect();
                 let bgr = bgr.into_iter().collect::<candle_core::Result<Vec<_>>>()?;
                 let bgr = (Tensor::cat(&bgr, 1)? * 255.0)?;
                 scaled(&bgr, &[1.0; 3], &CAFFE_MEAN)
@@ -112,11 +112,11 @@ impl Features {
         }
     }
 
-    /// What the named layers make of a prepared picture.
+    /// The outputs of the named layers for a prepared image.
     ///
     /// # Errors
     ///
-    /// A layer that is not there, a picture that is too small.
+    /// An unknown layer, an image that is too small.
     pub fn forward<'a>(
         &self,
         x: &Tensor,
@@ -124,27 +124,27 @@ impl Features {
     ) -> Result<BTreeMap<String, Tensor>> {
         let mut left: Vec<&str> = names.into_iter().collect();
         self.check(left.iter().copied())?;
-        let (mut made, mut x) = (BTreeMap::new(), x.clone());
+        let (mut result, mut x) = (BTreeMap::new(), x.clone());
         for (name, layer) in &self.layers {
             if left.is_empty() {
                 break;
             }
             x = layer.forward(&x)?;
             if left.contains(&name.as_str()) {
-                left.retain(|wanted| wanted != name);
-                made.insert(name.clone(), x.clone());
+                left.retain(|expected| expected != name);
+                result.insert(name.clone(), x.clone());
             }
         }
-        Ok(made)
+        Ok(result)
     }
 
-    /// Sees to it that there are layers of those names.
+    /// Ensures that these layers exist.
     fn check<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
-        for wanted in names {
+        for expected in names {
             let known = || self.layers.iter().map(|(name, _)| name.as_str());
             ensure!(
-                known().any(|name| name == wanted),
-                "there is no layer {wanted}; there are {}",
+                known().any(|name| name == expected),
+                "there is no layer {expected}; known layers: {}",
                 known().collect::<Vec<_>>().join(", ")
             );
         }
@@ -157,12 +157,12 @@ fn conv(tensors: &HashMap<String, Tensor>, name: &str, spec: ConvSpec) -> Result
     let part = |part: &str| {
         let name = format!("{name}.{part}");
         let tensor = tensors.get(&name).cloned();
-        tensor.with_context(|| format!("it has no tensor {name}"))
+        tensor.with_context(|| format!("missing tensor {name}"))
     };
     let (weight, bias) = (part("weight")?, part("bias")?);
     ensure!(
         weight.rank() == 4 && bias.dims() == [weight.dim(0)?],
-        "{name} is no convolution: only VGGs without batch normalisation are known"
+        "{name} is not a convolution: only VGGs without batch normalisation are supported"
     );
     let bias = Some(bias);
     Ok(Conv { weight, bias, spec })
@@ -187,7 +187,7 @@ fn vgg(tensors: &HashMap<String, Tensor>) -> Result<Features> {
                     layers.push((format!("pool{block}"), Layer::Pool(2, 2, false)));
                     (block, place) = (block + 1, 1);
                 }
-                _ => bail!("layers {before} and {number} of its features are no VGG's"),
+                _ => bail!("layers {before} and {number} do not belong to a VGG"),
             }
         }
         let conv = conv(tensors, &format!("features.{number}"), ConvSpec::default())?;
@@ -232,7 +232,7 @@ fn squeezenet(tensors: &HashMap<String, Tensor>) -> Result<Features> {
     })
 }
 
-/// The loss: how far the features of two pictures are apart.
+/// The loss: how far the features of two images are apart.
 #[derive(Debug, Clone)]
 pub struct PerceptualLoss {
     features: Features,
@@ -244,7 +244,7 @@ impl PerceptualLoss {
     ///
     /// # Errors
     ///
-    /// A file that cannot be used, a layer that is not there.
+    /// A file that cannot be used, an unknown layer.
     pub fn new(settings: &Perceptual, device: &Device) -> Result<Self> {
         let features = Features::open(&settings.weights, device)?;
         let names = settings.layers.keys().map(String::as_str);
@@ -258,18 +258,18 @@ impl PerceptualLoss {
         })
     }
 
-    /// The loss of pictures (N, 3, H, W), 0 to 1, against others, a scalar.
+    /// The loss of images (N, 3, H, W), 0 to 1, against others, a scalar.
     ///
     /// # Errors
     ///
     /// Tensors of other shapes.
     pub fn of(&self, output: &Tensor, target: &Tensor) -> Result<Tensor> {
         let names = || self.settings.layers.keys().map(String::as_str);
-        let made = |picture: &Tensor| -> Result<_> {
+        let result = |image: &Tensor| -> Result<_> {
             self.features
-                .forward(&self.features.prepare(picture)?, names())
+                .forward(&self.features.prepare(image)?, names())
         };
-        let (ours, theirs) = (made(output)?, made(&target.detach())?);
+        let (ours, theirs) = (result(output)?, result(&target.detach())?);
         let mut sum: Option<Tensor> = None;
         for (name, factor) in &self.settings.layers {
             let difference = (&ours[name] - &theirs[name])?;

@@ -1,4 +1,4 @@
-//! ImageNet's normalisation of pictures.
+//! ImageNet's normalisation of images.
 
 use candle_core::Tensor;
 
@@ -10,9 +10,9 @@ const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 /// # Errors
 ///
 /// A tensor of another shape.
-pub fn normalised(picture: &Tensor) -> candle_core::Result<Tensor> {
+pub fn normalised(image: &Tensor) -> candle_core::Result<Tensor> {
     let [mean, spread] = IMAGENET;
-    scaled(picture, &spread.map(|s| 1.0 / s), &mean)
+    scaled(image, &spread.map(|s| 1.0 / s), &mean)
 }
 
 /// `(x - mean) * factor`, channel by channel.

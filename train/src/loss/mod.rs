@@ -7,13 +7,13 @@ use crate::recipe::Loss;
 use candle_core::{Device, Result, Tensor, bail};
 use srfilter::ops::{log, separable};
 
-/// Where the Charbonnier loss turns from square to straight (Lai et al., CVPR 2017).
+/// Epsilon of the Charbonnier loss (Lai et al., CVPR 2017).
 const CHARBONNIER_EPS: f64 = 1e-3;
 
-/// Keeps the logarithm of a batch without any error finite: 100 dB.
+/// Bounds the PSNR of an exact batch to 100 dB.
 const PSNR_EPS: f64 = 1e-10;
 
-/// Decibels that a squared error which grows e-fold costs.
+/// Decibels per natural logarithm of the squared error.
 const DECIBELS: f64 = 10.0 / std::f64::consts::LN_10;
 
 /// Samples on either side of the middle of SSIM's window, and the standard
@@ -45,9 +45,8 @@ impl Loss {
     }
 }
 
-/// Half of what SSIM lacks to 1, of samples from 0 to 1: Gaussian windows of
-/// 11x11, edges mirrored so that there is a window for every sample, as
-/// torchmetrics computes it.
+/// (1 - SSIM) / 2 of samples from 0 to 1: Gaussian windows of 11x11, edges
+/// mirrored, as torchmetrics computes it.
 ///
 /// Zhou Wang et al., "Image Quality Assessment: From Error Visibility to
 /// Structural Similarity", IEEE Transactions on Image Processing, 2004.
@@ -64,7 +63,7 @@ fn dssim(output: &Tensor, target: &Tensor) -> Result<Tensor> {
     let mean = |i: usize| means.narrow(0, i * batch, batch);
     let (x, y) = (mean(0)?, mean(1)?);
     let (xx, yy, xy) = (x.sqr()?, y.sqr()?, (&x * &y)?);
-    // Rounding can make a variance negative.
+    // By rounding, a variance may be negative.
     let variances = ((mean(2)? - &xx)?.relu()? + (mean(3)? - &yy)?.relu()?)?;
     let covariance = (mean(4)? - &xy)?;
     let [c1, c2] = SSIM_GUARDS;
@@ -76,7 +75,7 @@ fn dssim(output: &Tensor, target: &Tensor) -> Result<Tensor> {
 /// The means in Gaussian windows around each of `length` samples, as a matrix.
 fn windows(length: usize) -> Result<Tensor> {
     if length <= SSIM_REACH {
-        bail!("DSSIM takes patches of more than {SSIM_REACH} samples, not of {length}")
+        bail!("dssim needs patches of more than {SSIM_REACH} samples per side, not {length}")
     }
     let reach = SSIM_REACH as i64;
     let weight = |i: i64| libm::exp(-0.5 * (i as f64 / SSIM_SIGMA).powi(2));

@@ -1,5 +1,5 @@
-//! The moving average of a network's weights, which often does better than
-//! the weights themselves.
+//! Exponential moving average (EMA) of a network's weights, which often
+//! performs better than the weights themselves.
 //!
 //! B. T. Polyak, A. B. Juditsky, "Acceleration of Stochastic Approximation by
 //! Averaging", 1992; in the exponential form of Real-ESRGAN's training.
@@ -28,7 +28,7 @@ impl std::fmt::Debug for Ema {
 }
 
 impl Ema {
-    /// Begins with `tensors`, on a device.
+    /// Starts from `tensors`, on a device.
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ impl Ema {
         })
     }
 
-    /// Moves towards the weights in training.
+    /// Updates the average with the weights of a step.
     ///
     /// # Errors
     ///

@@ -1,17 +1,16 @@
-//! Whitened inputs for the optimiser.
+//! Preconditions the optimiser with the second moments of layer inputs.
 //!
-//! Neighbouring pixels resemble each other, so that of all the directions in
-//! which a kernel can change, a few outweigh the rest by orders of magnitude:
-//! the gradient shows hardly anything else, and what makes an edge sharp is
+//! Neighbouring pixels are correlated, so that a few directions in the space of
+//! kernels dominate the gradient by orders of magnitude, and fine detail is
 //! learnt last. The optimiser therefore works on kernels as they would be if
-//! the windows that they see were uncorrelated: with `C` the second moment of
+//! their input windows were uncorrelated: with `C` the second moment of
 //! a layer's windows and `P = (C + damping)^(-1/2)`, the gradient `G` of the
-//! kernels `W` becomes `G P`, and a step `D` taken on it becomes `D P`. This
+//! kernels `W` becomes `G P`, and the update `D` computed from it becomes `D P`. This
 //! is the input half of K-FAC; what the network computes stays as it is.
 //!
 //! James Martens, Roger Grosse, "Optimizing Neural Networks with
 //! Kronecker-factored Approximate Curvature", ICML 2015; Frederik Benzing,
-//! "Gradient Descent on Neurons and its ChainLayer to Approximate Second-Order
+//! "Gradient Descent on Neurons and its Link to Approximate Second-Order
 //! Optimization", ICML 2022 (why the input half is the one that counts). The
 //! root comes from the Newton-Schulz iteration: Nicholas J. Higham,
 //! "Functions of Matrices", SIAM 2008, section 6.3.
@@ -24,22 +23,22 @@ use rand_chacha::ChaCha8Rng;
 use srfilter::ops::RecordedConv;
 use std::collections::BTreeMap;
 
-/// Layers whose windows have more elements are left alone: the root would
-/// take too long.
+/// Layers with larger windows are not preconditioned: the root would be too
+/// expensive.
 const MAX_WINDOW_ELEMENTS: usize = 2048;
 
-/// Windows that a look takes of each layer.
+/// Windows sampled from each layer per observation.
 const SAMPLED_WINDOWS: usize = 3000;
 
-/// Every step up to here is looked at, then one in [`LOOK_EVERY`].
+/// Every step up to this one is observed, then one in [`OBSERVE_EVERY`].
 const INITIAL_OBSERVATIONS: u64 = 30;
 pub(crate) const OBSERVE_EVERY: u64 = 50;
 
-/// Steps whose look brings the roots up to date; later, one in [`RENEW_EVERY`].
+/// Steps whose observation updates the roots; later, one in [`RENEW_EVERY`].
 const FIRST_RENEWALS: [u64; 5] = [0, 30, 100, 300, 1000];
 const RENEW_EVERY: u64 = 3000;
 
-/// Share of the running mean that a look leaves as it was.
+/// Decay of the running mean per observation.
 const MOMENT_DECAY: f64 = 0.9;
 
 /// The root is good once the iteration changes it by less, relatively.
@@ -48,20 +47,20 @@ const TOLERANCE: f64 = 1e-6;
 /// Ends an iteration that does not converge.
 const ITERATIONS: usize = 60;
 
-/// What is known of one layer's windows, of `n` elements each.
+/// Second moments of one layer's input windows of `n` elements.
 #[derive(Debug, Clone)]
 pub struct LayerStatistics {
     /// Running mean of the windows' outer products (n, n), on the CPU.
     pub moment: Tensor,
-    /// Its inverse root (n, n), as of the last renewal, where the parameter lies.
+    /// Its inverse square root (n, n) at the last renewal, on the parameter's device.
     pub root: Tensor,
 }
 
-/// The whitening of a network's layers.
+/// The preconditioner of a network.
 #[derive(Debug)]
 pub struct InputPreconditioner {
     damping: f64,
-    /// By the name of the parameter that holds, or makes, the kernels.
+    /// By the name of the parameter that holds, or generates, the kernels.
     layers: BTreeMap<String, LayerStatistics>,
 }
 
@@ -74,12 +73,12 @@ impl InputPreconditioner {
         }
     }
 
-    /// All that [`InputPreconditioner::restore`] needs.
+    /// The state for [`InputPreconditioner::restore`].
     pub fn layers(&self) -> &BTreeMap<String, LayerStatistics> {
         &self.layers
     }
 
-    /// Continues from saved layers; `device` tells where a parameter lies.
+    /// Continues from saved layers; `device` is that of a parameter.
     ///
     /// # Errors
     ///
@@ -96,12 +95,12 @@ impl InputPreconditioner {
         Ok(())
     }
 
-    /// Whether the step's convolutions are wanted.
+    /// Whether the step's convolutions are to be recorded.
     pub fn observes(step: u64) -> bool {
         step < INITIAL_OBSERVATIONS || step.is_multiple_of(OBSERVE_EVERY)
     }
 
-    /// Learns from the convolutions of a step.
+    /// Updates the moments from the convolutions of a step.
     ///
     /// # Errors
     ///
@@ -143,9 +142,8 @@ impl InputPreconditioner {
         Ok(())
     }
 
-    /// The gradient of a parameter as the optimiser should see it, or a step
-    /// back as the parameter should take it: `P` is applied to the kernels.
-    /// `None` for parameters that are not whitened.
+    /// Applies `P` to the gradient of a parameter, or to an update. `None` for
+    /// parameters that are not preconditioned.
     ///
     /// # Errors
     ///
@@ -220,8 +218,8 @@ fn moment(record: &RecordedConv, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     Ok((windows.t()?.matmul(&windows)? / SAMPLED_WINDOWS as f64)?)
 }
 
-/// `(C + damping * mean(diagonal))^(-1/2)`, its singular values' root mean
-/// square made 1.
+/// `(C + damping * mean(diagonal))^(-1/2)`, scaled so that the root mean square
+/// of its singular values is 1.
 fn inverse_root(moment: &Tensor, damping: f64) -> Result<Tensor> {
     let n = moment.dim(0)?;
     let eye = Tensor::eye(n, DType::F64, moment.device())?;
@@ -256,7 +254,7 @@ mod tests {
     use candle_core::Var;
     use srfilter::ops::{Border, ConvSpec, conv2d, record_convs};
 
-    /// Smooth pictures: every sample is most of its neighbours above and left.
+    /// Smooth images: every sample is most of its neighbours above and left.
     fn smooth(channels: usize) -> Tensor {
         const SIDE: usize = 24;
         let mut rng = ChaCha8Rng::seed_from_u64(5);
@@ -322,12 +320,12 @@ mod tests {
             ..ConvSpec::default()
         };
         let features = Tensor::ones((5, 1), DType::F32, &Device::Cpu).unwrap();
-        let made = vars["head.weight"].matmul(&features).unwrap();
-        let made = made.reshape((6, 4, 2, 2)).unwrap();
+        let result = vars["head.weight"].matmul(&features).unwrap();
+        let result = result.reshape((6, 4, 2, 2)).unwrap();
         let (done, records) = record_convs(|| {
             let x = conv2d(&smooth(2), &vars["a"], Some(&vars["bias"]), spec(2, 1))?;
             let x = conv2d(&x, &vars["b"], None, spec(1, 4))?;
-            conv2d(&x, &made, None, spec(1, 1))
+            conv2d(&x, &result, None, spec(1, 1))
         });
         done.unwrap();
         assert_eq!(records.len(), 3);
@@ -340,10 +338,9 @@ mod tests {
             None
         );
 
-        // What P does to the kernels that the heads make is what it does to
-        // each of the parts that these are made of.
+        // P commutes with the linear head that generates the kernels.
         let root = &preconditioner.layers()["head.weight"].root;
-        let expected = made.reshape((6, 16)).unwrap().matmul(root).unwrap();
+        let expected = result.reshape((6, 16)).unwrap().matmul(root).unwrap();
         let parts = preconditioner.apply("head.weight", &vars["head.weight"]);
         let got = parts.unwrap().unwrap().matmul(&features).unwrap();
         close(&got.reshape((6, 16)).unwrap(), &expected, 1e-4);
@@ -377,11 +374,11 @@ mod tests {
                 candle_nn::loss::mse(&got, &target)
             };
             for _ in 0..300 {
-                let (made, records) = record_convs(loss);
+                let (result, records) = record_convs(loss);
                 if optimizer.observes_next_step() {
                     optimizer.observe(&vars, &records).unwrap();
                 }
-                let gradients = made.unwrap().backward().unwrap();
+                let gradients = result.unwrap().backward().unwrap();
                 optimizer.step(&gradients, 0.05, 1.0).unwrap();
             }
             loss().unwrap().to_scalar::<f32>().unwrap()

@@ -1,5 +1,5 @@
-//! The optimiser, the learning-rate schedule, and what works on the weights
-//! beside them.
+//! The optimiser, the learning-rate schedule, the moving average of the weights
+//! and the input preconditioner.
 
 pub mod ema;
 pub mod input_preconditioner;

@@ -14,10 +14,10 @@ use candle_core::{DType, Device, Tensor, Var};
 use srfilter::ops::{ParameterUpdate, RecordedConv, UpdateRule, apply_updates, squared_norm};
 use std::collections::BTreeMap;
 
-/// What the optimiser is told once.
+/// Hyperparameters that stay the same for a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// What is done with the gradient.
+    /// The algorithm.
     pub kind: OptimizerKind,
     /// Decay rates of Adam's two moments.
     pub betas: [f64; 2],
@@ -27,9 +27,9 @@ pub struct Settings {
     pub momentum: f64,
     /// Weight decay: AdamW's shrinks the parameter, others' adds to its gradient.
     pub weight_decay: f64,
-    /// Bound of every element of the gradient, either side of zero.
+    /// Bound of the absolute value of every element of the gradient.
     pub clip_value: Option<f64>,
-    /// Damping of the kernels' whitening; `None` for none.
+    /// Damping of the input preconditioner; `None` for no preconditioner.
     pub whiten: Option<f64>,
 }
 
@@ -60,7 +60,7 @@ impl Settings {
 /// The moments of one parameter's gradient.
 #[derive(Debug, Clone)]
 pub struct Moments {
-    /// Steps that it took part in.
+    /// Steps in which it had a gradient.
     pub steps: u64,
     /// (2, elements): running means of the elements and of their squares; or
     /// (1, elements): SGD's running sum.
@@ -91,7 +91,7 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Optimises `vars`; the learning rate of those whose name begins with a
+    /// Optimises `vars`; the learning rate of those whose name starts with a
     /// key of `lr_factors` is multiplied by its value.
     ///
     /// # Errors
@@ -125,7 +125,7 @@ impl Optimizer {
         })
     }
 
-    /// Steps taken.
+    /// Steps done.
     pub fn steps(&self) -> u64 {
         self.step
     }
@@ -145,7 +145,7 @@ impl Optimizer {
         self.parameters.iter().map(copied).collect()
     }
 
-    /// What is known of the layers' inputs; nothing where they are not whitened.
+    /// Second moments of the layers' inputs; empty without a preconditioner.
     pub fn layers(&self) -> BTreeMap<String, LayerStatistics> {
         let layers = self
             .preconditioner
@@ -156,12 +156,13 @@ impl Optimizer {
             .collect()
     }
 
-    /// Whether the next step's convolutions are wanted ([`Optimizer::look`]).
+    /// Whether the next step's convolutions are to be recorded for
+    /// [`Optimizer::observe`].
     pub fn observes_next_step(&self) -> bool {
         self.preconditioner.is_some() && InputPreconditioner::observes(self.step)
     }
 
-    /// Learns what the layers' inputs are like from the next step's convolutions.
+    /// Updates the preconditioner from the convolutions of the next step.
     ///
     /// # Errors
     ///
@@ -221,9 +222,9 @@ impl Optimizer {
         Ok(squared_norm(&gradients.collect::<Vec<_>>())?.sqrt())
     }
 
-    /// Moves every parameter against its gradient, which is first multiplied
-    /// by `gradient_factor`. Parameters that the loss does not depend on stay
-    /// as they are, moments and all, as in PyTorch.
+    /// Updates every parameter by its gradient times `gradient_factor`.
+    /// Parameters without a gradient stay unchanged, with their moments, as in
+    /// PyTorch.
     ///
     /// # Errors
     ///
@@ -237,7 +238,7 @@ impl Optimizer {
             })
         };
         let mut steps = Vec::new();
-        // Those whose gradients are whitened move by what that makes of the step.
+        // Preconditioned parameters: their update is preconditioned, too.
         let mut moves = Vec::new();
         for (name, parameter) in &mut self.parameters {
             let Some(gradient) = gradients.get(parameter.var.as_tensor()) else {
@@ -275,7 +276,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// A parameter that no loss depended on so far.
+    /// A parameter that has had no gradient so far.
     pub fn unused_parameter(&self) -> Option<&str> {
         let mut parameters = self.parameters.iter();
         let unused_parameter = parameters.find(|(_, parameter)| parameter.moments.steps == 0);

@@ -1,17 +1,17 @@
-//! The course of the learning rate, and when to stop early.
+//! The learning rate of each step, and early stopping.
 
 use crate::recipe::{Schedule, Train};
 
-/// Where a run stands.
+/// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
-    /// Steps taken.
+    /// Steps done.
     pub step: u64,
-    /// How much of the run is done, 0 to 1.
+    /// Fraction of the run that is done, 0 to 1.
     pub fraction: f64,
-    /// Steps in which the learning rate first rises.
+    /// Steps of the linear warm-up.
     pub warmup: u64,
-    /// How often validation made no headway for long ([`ValidationHistory::drops`]).
+    /// Drops of the schedule `plateau` ([`ValidationHistory::drops`]).
     pub drops: u64,
 }
 
@@ -39,21 +39,21 @@ pub fn rate(train: &Train, at: Progress) -> f64 {
     }
 }
 
-/// What the validations of a run were like so far.
+/// Results of the validations of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ValidationHistory {
     /// Best mean gain, in dB.
     pub best: Option<f64>,
     /// Validations since the best one.
     pub stale: u64,
-    /// Validations without a new best since the learning rate fell last.
+    /// Validations without a new best since the last drop of the learning rate.
     pub waited: u64,
-    /// How often the learning rate fell for want of headway.
+    /// Drops of the learning rate by the schedule `plateau`.
     pub drops: u64,
 }
 
 impl ValidationHistory {
-    /// Takes note of a validation's gain. Returns whether it is the best yet.
+    /// Records a validation's gain. Returns whether it is the best so far.
     pub fn note(&mut self, gain: f64, train: &Train) -> bool {
         if self.best.is_none_or(|best| gain > best) {
             self.best = Some(gain);
@@ -70,7 +70,7 @@ impl ValidationHistory {
         false
     }
 
-    /// Whether to stop before the end, because training gets nowhere.
+    /// Whether to stop early, because validation no longer improves.
     pub fn is_over(&self, train: &Train) -> bool {
         train
             .early_stop_patience

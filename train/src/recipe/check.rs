@@ -1,4 +1,4 @@
-//! What a recipe must not say.
+//! Checks of a recipe.
 
 use super::Recipe;
 use super::data::Degradation;
@@ -8,21 +8,21 @@ use anyhow::{Result, bail, ensure};
 use srfilter::Scale;
 use srfilter::models::{Channels, Scales, Upsampling};
 
-/// Pixels that the patches of one step may have together. What an SRCNN makes
-/// of them (97 channels of f32) and its gradients then take 12 GiB.
+/// Maximum pixels of all patches of a step. The activations of an SRCNN (97
+/// channels of f32) and their gradients then need 12 GiB.
 const MAX_SAMPLES: usize = 1 << 24;
 
-/// The largest numerator of a scale: pictures are cut to multiples of it.
+/// The largest numerator of a scale: images are cropped to multiples of it.
 const MAX_NUMERATOR: u32 = 64;
 
-/// The smallest patch that makes sense: the reach of one small convolution.
+/// The smallest patch: the receptive field of a small convolution.
 const MIN_PATCH: usize = 8;
 
-/// The most frames that a clip has.
+/// Maximum frames of a clip.
 const MAX_FRAMES: usize = 100;
 
 impl Recipe {
-    /// Ensures that the settings make sense, each by itself and together.
+    /// Ensures that the settings are valid, each by itself and together.
     pub(super) fn check(&self) -> Result<()> {
         let (data, train) = (&self.data, &self.train);
         let positive = [
@@ -83,7 +83,7 @@ impl Recipe {
         let samples = samples.iter().try_fold(1usize, |a, &b| a.checked_mul(b));
         ensure!(
             samples.is_some_and(|samples| samples <= MAX_SAMPLES),
-            "batch_size {} of {2}x{2} patches is too large: a step may have {1} pixels at most",
+            "batch_size {} with {2}x{2} patches is too large: a step may have at most {1} pixels",
             train.batch_size,
             MAX_SAMPLES,
             data.patch
@@ -119,7 +119,7 @@ impl Recipe {
         let train = &self.train;
         ensure!(
             train.momentum.is_none() || train.optimizer == OptimizerKind::Sgd,
-            "momentum belongs to the optimizer sgd; Adam has betas"
+            "momentum belongs to the optimizer sgd; adam and adamw have betas"
         );
         let shrinks_gradients = train.optimizer == OptimizerKind::Adam && train.weight_decay > 0.0;
         ensure!(
@@ -127,8 +127,8 @@ impl Recipe {
                 || train.optimizer != OptimizerKind::Sgd
                     && train.clip_value.is_none()
                     && !shrinks_gradients,
-            "whiten goes with the optimizers adam and adamw, without clip_value, and with \
-             weight_decay only in adamw"
+            "whiten needs the optimizer adam or adamw, no clip_value, and weight_decay only \
+             with adamw"
         );
         Ok(())
     }
@@ -144,8 +144,8 @@ impl Recipe {
         let plateau = matches!(train.schedule, Schedule::Plateau { .. });
         ensure!(
             !plateau && train.early_stop_patience.is_none() || self.data.validation > 0.0,
-            "the schedule plateau and early_stop_patience go by validation: hold pictures back \
-             (validation above 0)"
+            "the schedule plateau and early_stop_patience need validation images: set \
+             data.validation above 0"
         );
         Ok(())
     }
@@ -154,12 +154,12 @@ impl Recipe {
         let train = &self.train;
         ensure!(
             train.steps.is_none() || train.epochs.is_none(),
-            "the length is given twice: steps and epochs; give one of them"
+            "both steps and epochs state the length: leave one out"
         );
         Ok(())
     }
 
-    /// Sees to it that what belongs to a degradation comes with it.
+    /// Ensures that keys of a degradation come with it.
     fn check_degradation(&self) -> Result<()> {
         let data = &self.data;
         ensure!(
@@ -174,7 +174,7 @@ impl Recipe {
         let [least, most] = video.strength;
         ensure!(
             (0.0..=1.0).contains(&least) && (least..=1.0).contains(&most),
-            "video.strength must be two numbers from 0 to 1, the smaller first, not {least} and {most}"
+            "video.strength must be two ascending numbers from 0 to 1, not {least} and {most}"
         );
         ensure!(
             (1..=MAX_FRAMES).contains(&video.frames),
@@ -183,13 +183,13 @@ impl Recipe {
         );
         ensure!(
             (0.0..=16.0).contains(&video.motion),
-            "video.motion must be 0 to 16 small samples a frame, not {}",
+            "video.motion must be 0 to 16 low-resolution pixels per frame, not {}",
             video.motion
         );
         Ok(())
     }
 
-    /// Sees to it that perceptual and adversarial losses make sense.
+    /// Checks the perceptual and adversarial losses.
     fn check_added_losses(&self) -> Result<()> {
         let (perceptual, adversarial) = (self.perceptual.as_ref(), self.adversarial.as_ref());
         let layers = perceptual.iter().flat_map(|p| p.layers.values());
@@ -211,12 +211,12 @@ impl Recipe {
         let added = perceptual.is_some() || adversarial.is_some();
         ensure!(
             !added || self.architecture()?.channels() == Channels::Rgb,
-            "perceptual and adversarial losses see RGB, and {} makes luma",
+            "perceptual and adversarial losses need an RGB network, and {} is a luma network",
             self.model.name
         );
         ensure!(
             self.train.loss_weight != Some(0.0) || perceptual.is_some(),
-            "loss_weight 0 leaves nothing to learn from: add [perceptual], or raise it"
+            "loss_weight 0 leaves no loss: add [perceptual], or raise it"
         );
         Ok(())
     }
@@ -226,7 +226,7 @@ impl Recipe {
         let name = &self.model.name;
         ensure!(
             !train.scales.is_empty(),
-            "scales is empty: give at least one, such as 2"
+            "scales is empty: state at least one, such as 2"
         );
         check_list(&train.scales)?;
         check_list(&train.validate_scales)?;
@@ -239,14 +239,14 @@ impl Recipe {
         }
         ensure!(
             train.scale_weights.is_empty() || train.scale_weights.len() == train.scales.len(),
-            "{} scale_weights for {} scales: give one each",
+            "{} scale_weights for {} scales: state one per scale",
             train.scale_weights.len(),
             train.scales.len()
         );
         let architecture = self.architecture()?;
         let known = match architecture.scales() {
             None if train.scales.len() > 1 => bail!(
-                "{name} trains one scale a run, {} were given: --each-scale trains one after the other",
+                "{name} trains one scale per run, not {}: --each-scale trains one after the other",
                 train.scales.len()
             ),
             None => Scales::list(train.scales.iter().copied()),
@@ -269,17 +269,14 @@ impl Recipe {
     }
 }
 
-/// Sees to it that scales make sense by themselves.
+/// Checks each scale by itself.
 fn check_list(scales: &[Scale]) -> Result<()> {
     for (i, scale) in scales.iter().enumerate() {
-        ensure!(
-            *scale > Scale::ONE,
-            "scale {scale} does not enlarge: it must be above 1"
-        );
+        ensure!(*scale > Scale::ONE, "scale {scale} must be above 1");
         ensure!(
             scale.num() <= MAX_NUMERATOR,
-            "scale {scale} is too fine: pictures are cut to multiples of its numerator, \
-             which may be {MAX_NUMERATOR} at most (write 4/3, not 1.333)"
+            "scale {scale} is too fine: images are cropped to multiples of its numerator, \
+             which may be at most {MAX_NUMERATOR} (write 4/3, not 1.333)"
         );
         ensure!(
             !scales[..i].contains(scale),
@@ -311,11 +308,11 @@ mod tests {
             ("[train]\nlearning_rate = 1", "learning_rate"),
             ("[nodel]\n", "nodel"),
             ("[model]\nname = 'srgna'", "srgna"),
-            ("[model]\nname = 'bicubic'", "nothing to train"),
+            ("[model]\nname = 'bicubic'", "no weights to train"),
             ("[model]\nname = 'srcnn'\nconfig = { width = 3 }", "width"),
             (
                 "[model]\nname = 'srcnn'\n[train]\nscales = [2, 3]",
-                "one scale a run",
+                "one scale per run",
             ),
             (
                 "[model]\nname = 'hypersrcnn-rgb'\n[train]\nscales = [3]",
@@ -324,18 +321,18 @@ mod tests {
             ("[train]\nscales = [17]", "17"),
             ("[train]\nscales = [2, 2]", "twice"),
             ("[train]\nlr = 0", "lr must be above 0"),
-            ("[train]\nsteps = 1\nepochs = 1", "given twice"),
+            ("[train]\nsteps = 1\nepochs = 1", "leave one out"),
             ("[data]\npatch = 2", "patch must be"),
             ("[train]\nema = 1", "ema must be"),
             ("[train]\nmomentum = 0.9", "belongs to the optimizer sgd"),
             ("[train]\nwhiten = 0", "whiten must be"),
             (
                 "[train]\nwhiten = 0.1\noptimizer = 'sgd'",
-                "whiten goes with the optimizers adam and adamw",
+                "whiten needs the optimizer adam or adamw",
             ),
             (
                 "[train]\nwhiten = 0.1\nweight_decay = 0.1",
-                "whiten goes with the optimizers adam and adamw",
+                "whiten needs the optimizer adam or adamw",
             ),
             ("[train]\nschedule = 'step'", "needs lr_drop_every"),
             (
@@ -343,7 +340,7 @@ mod tests {
                 "ascending",
             ),
             ("[train]\nlr_patience = 3", "lr_patience has no meaning"),
-            ("[train]\nloss_weight = 0", "nothing to learn from"),
+            ("[train]\nloss_weight = 0", "leaves no loss"),
             ("[data]\nsharpen = true", "sharpen belongs to"),
             ("[data]\nvideo = {}", "data.video belongs to"),
             (
@@ -352,11 +349,11 @@ mod tests {
             ),
             (
                 "[data]\ndegradation = 'video'\nvideo = { strength = [0.5, 0.2] }",
-                "the smaller first",
+                "two ascending numbers",
             ),
             (
                 "[adversarial]\nweight = 1\ndiscriminator = { name = 'unet' }",
-                "makes luma",
+                "is a luma network",
             ),
             (
                 "[adversarial]\nweight = 1\ndiscriminator = { name = 'unet', depth = 3 }",
@@ -368,7 +365,7 @@ mod tests {
             ),
             (
                 "[data]\nvalidation = 0\n[train]\nstop_after = 3",
-                "hold pictures back",
+                "need validation images",
             ),
             ("[train]\nscale_weights = [1]", "scale_weights"),
             ("[train]\nvalidate_scales = ['1.333']", "4/3"),

@@ -1,41 +1,41 @@
-//! The section `[data]`: the pictures and what degrades them.
+//! The section `[data]`: the images and what degrades them.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The pictures.
+/// The images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// Side of the training patches in samples that the network takes: pixels
-    /// of the enlarged picture, or of the small one for networks that work at
-    /// the input's resolution.
+    /// Side of the training patches in samples of the network's input: pixels of
+    /// the upscaled image for pre-upsampling networks, of the low-resolution one
+    /// for post-upsampling networks.
     pub patch: usize,
     /// How low-resolution images are computed from the originals.
     pub degradation: Degradation,
-    /// Whether the pictures to be made are sharpened, as Real-ESRGAN's are
-    /// (degradation `realesrgan`). A discriminator sees them as they were.
+    /// Whether the targets are sharpened, as in Real-ESRGAN (degradation
+    /// `realesrgan`). A discriminator's real images are not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sharpen: bool,
-    /// What the degradation `video` does.
+    /// Settings of the degradation `video`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video: Option<Video>,
-    /// Pictures held back for validation: a fraction if below 1, else a number.
+    /// Images for validation: a fraction if below 1, else a number.
     pub validation: f64,
-    /// Pictures to draw where `dirs` is empty.
+    /// Number of synthetic images where `dirs` is empty.
     pub drawn: usize,
-    /// Folders, searched with all their subfolders.
+    /// Folders, including all subfolders.
     pub dirs: Vec<Dir>,
 }
 
-/// A folder of pictures.
+/// A folder of images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dir {
     /// The folder, relative to the current one.
     pub path: PathBuf,
-    /// How many times its pictures count.
+    /// Weight of its images in sampling.
     #[serde(default = "once")]
     pub repeat: f64,
 }
@@ -45,18 +45,18 @@ pub(super) fn once() -> f64 {
     1.0
 }
 
-/// What codecs do to patches.
+/// Settings of the degradation `video`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Video {
-    /// Codecs, one drawn for each batch; empty for all that are there.
+    /// Codecs, one chosen at random per batch; empty for all that are installed.
     pub codecs: Vec<Codec>,
-    /// Least and most of what they take away, drawn evenly: 0 is hardly seen,
-    /// at 1 there are blocks.
+    /// Minimum and maximum of the uniformly distributed strength of artefacts: 0 is
+    /// hardly visible, 1 is blocks.
     pub strength: [f64; 2],
-    /// Frames of a clip, of which the last is taken.
+    /// Frames of a clip, of which the last is used.
     pub frames: usize,
-    /// How far pictures move from frame to frame at most, in small samples.
+    /// Maximum motion from frame to frame, in low-resolution pixels.
     pub motion: f64,
 }
 
@@ -75,11 +75,11 @@ impl Default for Video {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Codec {
-    /// By x264.
+    /// H.264, by x264.
     H264,
-    /// By libvpx.
+    /// VP8, by libvpx.
     Vp8,
-    /// By libvpx.
+    /// VP9, by libvpx.
     Vp9,
     /// MPEG-4 part 2, by libavcodec.
     Mpeg4,
@@ -90,19 +90,19 @@ impl Codec {
     pub const ALL: [Self; 4] = [Self::H264, Self::Vp8, Self::Vp9, Self::Mpeg4];
 }
 
-/// What makes the small picture.
+/// The degradation that makes the low-resolution image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[value(rename_all = "lower")]
 pub enum Degradation {
-    /// MATLAB's bicubic `imresize`; the small picture is rounded to 8 bit.
+    /// MATLAB's bicubic imresize, rounded to 8 bit.
     Matlab,
-    /// Pillow's `BICUBIC`, 8 bit throughout.
+    /// Pillow's bicubic, 8 bit.
     Pillow,
-    /// A faint blur and OpenCV's bicubic, as SRCNN's seed has it, 8 bit.
+    /// A slight blur and OpenCV's bicubic without antialiasing, 8 bit.
     Opencv,
     /// Real-ESRGAN's second-order chain: blur, resizing, noise and JPEG, twice.
     RealEsrgan,
-    /// Bicubic as MATLAB's, then a real video encoder and decoder.
+    /// MATLAB's bicubic, then a real video encoder and decoder.
     Video,
 }

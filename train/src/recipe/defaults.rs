@@ -1,4 +1,4 @@
-//! What is trained, on what and how where nobody says: defaults by model.
+//! Default settings of each model.
 
 use super::data::{Data, Degradation};
 use super::losses::Loss;
@@ -12,22 +12,22 @@ use srfilter::models::{self, Channels, Scales, Upsampling};
 use std::collections::BTreeMap;
 use toml::{Table, Value};
 
-/// Steps of a run on given pictures whose length nobody states.
+/// Default steps of a run on images from folders.
 const DEFAULT_STEPS: u64 = 20_000;
 
-/// Minutes of a run on drawn pictures whose length nobody states.
+/// Default minutes of a run on synthetic images.
 const DRAWN_MINUTES: f64 = 1.0;
 
-/// Batch and patch of a run on drawn pictures: many small steps, so that a
-/// minute shows something.
+/// Batch size and patch of a run on synthetic images: many small steps, so that
+/// a minute shows progress.
 const DRAWN_BATCH: (usize, usize) = (4, 32);
 
-/// Pictures that are drawn where no folder is given.
+/// Number of synthetic images where no folder is named.
 const DRAWN_PICTURES: usize = 40;
 
-/// `given` laid over the defaults for its model and data.
-pub(super) fn with_defaults(given: &Table) -> Result<Table> {
-    let model = given.get("model");
+/// The defaults for the model and data of `settings`, overridden by them.
+pub(super) fn with_defaults(settings: &Table) -> Result<Table> {
+    let model = settings.get("model");
     let name = model.and_then(|model| model.get("name"));
     let name = name.and_then(Value::as_str).unwrap_or(models::DEFAULT);
     let config = model.and_then(|model| model.get("config"));
@@ -35,18 +35,18 @@ pub(super) fn with_defaults(given: &Table) -> Result<Table> {
         .and_then(Value::as_table)
         .cloned()
         .unwrap_or_default();
-    let dirs = given.get("data").and_then(|data| data.get("dirs"));
+    let dirs = settings.get("data").and_then(|data| data.get("dirs"));
     let drawn = dirs.and_then(Value::as_array).is_none_or(Vec::is_empty);
     let (model, data, train) = default_sections(name, &config, drawn)?;
     let mut recipe = Table::new();
     recipe.insert("model".to_owned(), Value::try_from(model)?);
     recipe.insert("data".to_owned(), Value::try_from(data)?);
     recipe.insert("train".to_owned(), Value::try_from(train)?);
-    merge(&mut recipe, given);
+    merge(&mut recipe, settings);
     Ok(recipe)
 }
 
-/// What `train --model NAME` does without a recipe.
+/// The settings of `train --model NAME` without a recipe.
 fn default_sections(name: &str, config: &Table, drawn: bool) -> Result<(Model, Data, Train)> {
     let architecture = architecture(name, config)?;
     let luma = architecture.channels() == Channels::Luma;
@@ -101,8 +101,8 @@ fn default_sections(name: &str, config: &Table, drawn: bool) -> Result<(Model, D
         momentum: None,
         lr,
         schedule,
-        // A hypernetwork moves all of a layer's weights together: without
-        // a slow start its ReLUs die, and what is left is bicubic.
+        // A hypernetwork changes all weights of a layer together: without a
+        // warm-up its ReLUs die, and only the bicubic residual is left.
         warmup: if drawn { 50 } else { 500 },
         betas: [0.9, 0.999],
         eps: 1e-8,
@@ -132,7 +132,7 @@ fn continuous_scales() -> Result<Vec<Scale>> {
         .collect::<Result<_, _>>()?)
 }
 
-/// How often a training scale is drawn: x2, x3 and x4 are what most people use.
+/// Weight of a training scale: x2, x3 and x4 are the most used.
 fn common(scale: Scale) -> f64 {
     match (scale.num(), scale.den()) {
         (2..=4, 1) => 4.0,

@@ -1,5 +1,5 @@
-//! What is minimised: the loss of `[train]`, and the sections `[perceptual]`
-//! and `[adversarial]`.
+//! The losses: that of `[train]`, and the sections `[perceptual]` and
+//! `[adversarial]`.
 
 use super::data::once;
 use crate::gan::{srgan, unet};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// What is minimised, a mean over all samples.
+/// The loss, a mean over all samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[value(rename_all = "lower")]
@@ -19,14 +19,14 @@ pub enum Loss {
     L1,
     /// Smoothed absolute error.
     Charbonnier,
-    /// Half of what structural similarity lacks to 1.
+    /// Structural dissimilarity, (1 - SSIM) / 2.
     Dssim,
-    /// PSNR of the batch, negated: the logarithm of the squared error, with
-    /// which scales that are harder than others do not outweigh them.
+    /// Negated PSNR of the batch: the logarithm of the squared error, so that
+    /// difficult scales do not dominate.
     Psnr,
 }
 
-/// A perceptual loss, added to the loss: the distance of features.
+/// A perceptual loss, added to the loss: the distance of image features.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Perceptual {
@@ -54,13 +54,13 @@ pub enum Distance {
     Mse,
 }
 
-/// An adversarial loss, added to the loss. Every step of the network is
-/// followed by one of the discriminator, on the same pictures; the best
-/// weights are then the last.
+/// An adversarial loss, added to the loss. Every step of the generator is
+/// followed by one of the discriminator, on the same batch; the best weights
+/// are then the last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Adversarial {
-    /// The network that judges.
+    /// The discriminator.
     pub discriminator: DiscriminatorConfig,
     /// Factor of the loss.
     pub weight: f64,
@@ -74,7 +74,7 @@ pub struct Adversarial {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "lowercase")]
 pub enum DiscriminatorConfig {
-    /// SRGAN's: a logit a picture.
+    /// SRGAN's: a logit an image.
     Srgan(srgan::Config),
     /// Real-ESRGAN's, a U-Net with spectral normalisation: a logit a pixel.
     Unet(unet::Config),

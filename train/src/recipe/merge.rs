@@ -1,10 +1,10 @@
-//! Tables of settings, and how one is laid over another.
+//! Tables of settings, and how one overrides another.
 
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use toml::{Table, Value};
 
-/// Keys that state the run's length; a later source replaces all of them.
+/// Keys of the run's length; a later source replaces all of them.
 const LENGTHS: [&str; 3] = ["steps", "epochs", "minutes"];
 
 /// Earlier names of keys, which remain valid: section, earlier name, name.
@@ -15,7 +15,7 @@ const EARLIER_NAMES: [(&str, &str, &str); 4] = [
     ("train", "stop_after", "early_stop_patience"),
 ];
 
-/// What flags of the command change in a recipe.
+/// Settings from the flags of the command.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Overrides(pub(super) Table);
 
@@ -38,8 +38,8 @@ pub(super) fn read_table(path: &Path) -> Result<Table> {
     toml::from_str(&text).with_context(|| format!("{}", path.display()))
 }
 
-/// Lays `over` over `base`, table by table. Settings that belong together go
-/// together: the ways to state the length, and what is stated of each scale.
+/// Overrides `base` with `over`, table by table. Settings that belong together
+/// are replaced together: those of the length, and those of the scales.
 pub(super) fn merge(base: &mut Table, over: &Table) {
     if LENGTHS.iter().any(|key| over.contains_key(*key)) {
         LENGTHS.iter().for_each(|key| drop(base.remove(*key)));
@@ -63,11 +63,11 @@ pub(super) fn one_line(error: toml::de::Error) -> anyhow::Error {
     anyhow::anyhow!("{}", error.to_string().trim().replace('\n', " "))
 }
 
-/// Gives the keys of a recipe that have earlier names their present ones.
+/// Renames keys from their earlier names to the present ones.
 ///
 /// # Errors
 ///
-/// A key that is there by both names.
+/// A key that is stated under both names.
 pub(super) fn rename_keys(recipe: &mut Table) -> Result<()> {
     for (section, earlier, name) in EARLIER_NAMES {
         rename_key(recipe, section, [earlier, name], Ok)?;
@@ -93,13 +93,13 @@ fn rename_key(
         return Ok(());
     };
     if table.insert(name.to_owned(), convert(value)?).is_some() {
-        bail!("{section}.{name} is there twice: leave out {earlier}, its earlier name");
+        bail!("{section}.{name} is stated twice: leave out {earlier}, its earlier name");
     }
     Ok(())
 }
 
-/// The text of a recipe with the earlier names of its keys: what its hash is
-/// taken of, so that recipes keep the hashes in the weights that they made.
+/// The text of a recipe with the earlier names of its keys, of which the hash is
+/// computed: the hashes in existing weights files stay valid.
 pub(super) fn with_earlier_names(text: &str) -> String {
     let line = |line: &str| {
         if line == "strict_init = false" {
@@ -164,7 +164,7 @@ mod tests {
         for (text, expected) in [
             (
                 "[train]\nlr_drop = 0.5\nlr_gamma = 0.5",
-                "train.lr_gamma is there twice",
+                "train.lr_gamma is stated twice",
             ),
             (
                 "[model]\ninit_partly = true\nstrict_init = false",

@@ -1,7 +1,7 @@
-//! Recipes: all that decides what a training run does, in one TOML file.
+//! Recipes: all settings of a training run, in one TOML file.
 //!
-//! A recipe states what differs from the model's defaults; flags of the
-//! command differ from the recipe; what results is written beside the weights.
+//! Settings come from the model's defaults, the recipe and the flags, each
+//! overriding the one before. The result is written to the run's folder.
 
 mod check;
 mod data;
@@ -33,37 +33,37 @@ use toml::{Table, Value};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// What is trained.
+    /// The network.
     pub model: Model,
-    /// On what.
+    /// The images and their degradation.
     pub data: Data,
-    /// How.
+    /// The optimisation.
     pub train: Train,
-    /// What a network that names things sees, as a part of the loss.
+    /// The perceptual loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub perceptual: Option<Perceptual>,
-    /// What another network that learns to judge says, as a part of the loss.
+    /// The adversarial loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adversarial: Option<Adversarial>,
 }
 
 impl Recipe {
-    /// The recipe of a file (or of nothing) with flags on top.
+    /// The recipe of a file, if any, overridden by flags.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, a key that does not exist, a value that makes no sense.
+    /// A file that cannot be read, an unknown key, an invalid value.
     pub fn resolve(file: Option<&Path>, overrides: &Overrides) -> Result<Self> {
-        let mut given = match file {
+        let mut settings = match file {
             Some(path) => read_table(path)?,
             None => Table::new(),
         };
         let mut resolve = || -> Result<Self> {
             let mut overrides = overrides.0.clone();
-            rename_keys(&mut given)?;
+            rename_keys(&mut settings)?;
             rename_keys(&mut overrides)?;
-            merge(&mut given, &overrides);
-            let table = with_defaults(&given)?;
+            merge(&mut settings, &overrides);
+            let table = with_defaults(&settings)?;
             if let Some(Value::Table(section)) = table.get("train") {
                 train::check_keys(section).map_err(one_line)?;
             }
@@ -81,7 +81,7 @@ impl Recipe {
     ///
     /// # Errors
     ///
-    /// An unknown model, or a change that does not fit it.
+    /// An unknown model, or a setting that does not fit it.
     pub fn architecture(&self) -> Result<Architecture> {
         model::architecture(&self.model.name, &self.model.config)
     }

@@ -11,9 +11,9 @@ const LR_PATIENCE: u64 = 5;
 
 /// The learning rate after the warm-up, with the keys that each schedule has.
 ///
-/// Keys of other schedules are refused. `min_lr` is the lowest learning rate.
+/// Keys of other schedules are errors. `min_lr` is the lowest learning rate.
 /// Optional keys stay `None` where they are absent, so that a recipe is
-/// written as it was read and keeps its hash.
+/// written as it was read and its hash stays.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "schedule", rename_all = "lowercase", try_from = "Keys")]
 pub enum Schedule {

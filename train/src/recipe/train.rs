@@ -8,11 +8,11 @@ use srfilter::Scale;
 use std::collections::BTreeMap;
 use toml::Table;
 
-/// Momentum where none is given.
+/// Default momentum of `sgd`.
 const MOMENTUM: f64 = 0.9;
 
-/// All keys of the section: serde cannot refuse unknown ones beside a flattened
-/// field.
+/// All keys of the section, as serde refuses no unknown keys in a struct with a
+/// flattened field.
 const KEYS: [&str; 33] = [
     "scales",
     "scale_weights",
@@ -62,11 +62,11 @@ pub(super) fn check_keys(section: &Table) -> Result<(), toml::de::Error> {
 pub struct Train {
     /// Scales that are trained.
     pub scales: Vec<Scale>,
-    /// One number a scale: how often it is drawn or, with all scales a step,
+    /// One weight per scale: its relative frequency or, with all scales in a step,
     /// the factor of its loss. Empty for 1 each.
     #[serde(default)]
     pub scale_weights: Vec<f64>,
-    /// How many of the scales share a step.
+    /// Number of scales per step.
     pub scales_per_step: PerStep,
     /// Length in steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,26 +74,26 @@ pub struct Train {
     /// Length in epochs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u64>,
-    /// Length of an epoch; once over the area of all pictures if absent.
+    /// Length of an epoch; the area of all images once if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps_per_epoch: Option<u64>,
-    /// Length in minutes. The schedule then follows the clock, so that such
-    /// runs cannot be repeated exactly.
+    /// Length in minutes. The schedule then follows the clock, so that such runs
+    /// are not repeatable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minutes: Option<f64>,
-    /// Patches a scale and step.
+    /// Patches per step and scale.
     pub batch_size: usize,
-    /// Adam, AdamW with decoupled weight decay, or descent with momentum.
+    /// The optimiser.
     pub optimizer: OptimizerKind,
     /// Momentum of `sgd`; 0.9 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub momentum: Option<f64>,
-    /// Highest learning rate.
+    /// Peak learning rate.
     pub lr: f64,
-    /// How the learning rate falls: `schedule` and its keys.
+    /// The learning-rate schedule: `schedule` and its keys.
     #[serde(flatten)]
     pub schedule: Schedule,
-    /// Steps over which the learning rate first rises.
+    /// Steps of the linear warm-up.
     pub warmup: u64,
     /// Decay rates of Adam's first and second moments.
     pub betas: [f64; 2],
@@ -101,22 +101,22 @@ pub struct Train {
     pub eps: f64,
     /// Weight decay.
     pub weight_decay: f64,
-    /// Upper bound of the gradient's norm over all parameters.
+    /// Maximum norm of the gradient over all parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
-    /// Bound of every element of the gradient, either side of zero.
+    /// Maximum absolute value of every element of the gradient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_value: Option<f64>,
-    /// Whitens the inputs of every convolution for the optimiser (`adam`,
-    /// `adamw`), which then takes far fewer steps: damping in units of the
-    /// inputs' mean variance, 0.1 or so ([`crate::optim::input_preconditioner`]).
+    /// Preconditions the optimiser (`adam`, `adamw`) with the second moments of the
+    /// convolutions' inputs, for much faster convergence: damping in units of the
+    /// inputs' mean variance, about 0.1 ([`crate::optim::input_preconditioner`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whiten: Option<f64>,
-    /// Decay of a moving average of the weights, which is then what is
-    /// validated and written as the weights.
+    /// Decay of the moving average of the weights, which is then validated and
+    /// written to the weights files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<f64>,
-    /// Validations without a new best after which the run ends early.
+    /// Validations without a new best after which the run stops early.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stop_patience: Option<u64>,
     /// The loss.
@@ -124,17 +124,17 @@ pub struct Train {
     /// Factor of the loss, where others are added; 1 if absent, 0 for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_weight: Option<f64>,
-    /// Seed of first weights, patches and drawn pictures.
+    /// Random seed of initial weights, patches and synthetic images.
     pub seed: u32,
-    /// Scales that validation measures; empty for those that are trained.
-    /// Networks at the input's resolution serve fractions too.
+    /// Scales of the validation; empty for those that are trained.
+    /// Post-upsampling networks also serve fractions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub validate_scales: Vec<Scale>,
     /// Steps between validations.
     pub validate_every: u64,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
-    /// Factors of the learning rate of parameters whose names begin so.
+    /// Factors of the learning rate, by prefixes of parameter names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lr_factors: BTreeMap<String, f64>,
 }
@@ -146,11 +146,11 @@ impl Train {
     }
 }
 
-/// How many scales share a step.
+/// Number of scales per step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PerStep {
-    /// That many, drawn without repetition.
+    /// A number, chosen at random without repetition.
     Number(usize),
     /// Every scale.
     Word(All),
@@ -168,9 +168,9 @@ pub enum All {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OptimizerKind {
-    /// Weight decay adds to the gradient.
+    /// Adam; weight decay adds to the gradient.
     Adam,
-    /// Weight decay shrinks the parameters.
+    /// AdamW, with decoupled weight decay.
     AdamW,
     /// Gradient descent with momentum; weight decay adds to the gradient.
     Sgd,

@@ -20,14 +20,14 @@ impl Folder {
     pub(super) fn check_free(&self, force: bool) -> Result<()> {
         ensure!(
             force || !self.file("recipe.toml").exists(),
-            "{} already holds a run: --resume goes on with it, --force replaces it, \
-             --out DIR takes another folder",
+            "{} already holds a run: --resume continues it, --force replaces it, and \
+             --out DIR chooses another folder",
             self.0.display()
         );
         Ok(())
     }
 
-    /// Makes the folder, empty of what an earlier run left.
+    /// Creates the folder, without the files of an earlier run.
     pub(super) fn clear(&self) -> Result<()> {
         let shown = self.0.display();
         for name in [
@@ -41,8 +41,8 @@ impl Folder {
         }
         remove(&self.state())?;
         tensorboard::clear(&self.0)?;
-        let made = std::fs::create_dir_all(self.0.join("checkpoint"));
-        made.with_context(|| format!("cannot make the folder {shown}"))
+        let created = std::fs::create_dir_all(self.0.join("checkpoint"));
+        created.with_context(|| format!("cannot create the folder {shown}"))
     }
 }
 

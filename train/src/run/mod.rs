@@ -1,4 +1,4 @@
-//! A whole run: its folder, the loop, what it shows and what it keeps.
+//! A training run: its folder, its loop, its log and its files.
 
 pub mod dry_run;
 mod folder;
@@ -22,34 +22,34 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use validation::Validator;
 
-/// Skipped files that are named one by one.
+/// Skipped files that are listed one by one.
 const SKIPPED_SHOWN: usize = 10;
 
-/// What the command was told.
+/// The options of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// A recipe file.
     pub recipe: Option<PathBuf>,
     /// Flags that override it.
     pub overrides: Overrides,
-    /// The run's folder; `runs/MODEL` if not given.
+    /// The run's folder; `runs/MODEL` if absent.
     pub out: Option<PathBuf>,
-    /// Go on with the run in the folder.
+    /// Resume the run in the folder.
     pub resume: bool,
     /// Replace the run in the folder.
     pub force: bool,
-    /// Take a few steps, say what the run would take, and leave the folder alone.
+    /// Run a few steps, report the time and memory of the run, and write nothing.
     pub dry_run: bool,
     /// Where to train.
     pub device: DeviceChoice,
 }
 
-/// Trains as told, until done or until `stop` is set.
+/// Trains until done or until `stop` is set.
 ///
 /// # Errors
 ///
-/// Settings, pictures or files that cannot be used, or a training that
-/// diverges. The state saved last stays.
+/// Settings, images or files that cannot be used, or a training that
+/// diverges. The last saved state remains.
 pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
     let (folder, recipe) = open(options)?;
     let device = options.device.resolve()?;
@@ -72,7 +72,7 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
         return Ok(Outcome::Finished);
     }
     if !options.resume {
-        // Only now, when nothing else can be wrong: an old run is not lost to a typo.
+        // Last, so that no typo in the settings deletes an old run.
         folder.clear()?;
     }
     let data = &dataset.description;
@@ -80,8 +80,8 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
 }
 
 /// Trains one network for each of some scales, one after the other, in the
-/// folders `x2`, `x3` and so on of the run's. With [`Options::resume`] those
-/// that are begun go on, and the others begin.
+/// folders `x2`, `x3` and so on of the run's. With [`Options::resume`], started
+/// runs resume and the others start.
 ///
 /// # Errors
 ///
@@ -97,7 +97,7 @@ pub fn run_each(options: &Options, scales: &[String], stop: &AtomicBool) -> Resu
     let parent = options.out.clone();
     let parent = parent.unwrap_or_else(|| Path::new("runs").join(name));
     for scale in scales {
-        // A fraction's stroke cannot be in a folder's name.
+        // The slash of a fraction is not valid in a folder's name.
         let out = parent.join(format!("x{}", scale.replace('/', "_")));
         let mut one = options.clone();
         one.overrides
@@ -113,7 +113,7 @@ pub fn run_each(options: &Options, scales: &[String], stop: &AtomicBool) -> Resu
 
 /// Resolves the recipe and the folder.
 fn open(options: &Options) -> Result<(Folder, Recipe)> {
-    let given = || Recipe::resolve(options.recipe.as_deref(), &options.overrides);
+    let resolve = || Recipe::resolve(options.recipe.as_deref(), &options.overrides);
     let folder = |recipe: Option<&Recipe>| {
         let name = recipe.map_or(models::DEFAULT, |recipe| recipe.model.name.as_str());
         Folder(
@@ -124,28 +124,28 @@ fn open(options: &Options) -> Result<(Folder, Recipe)> {
         )
     };
     if !options.resume {
-        let recipe = given()?;
+        let recipe = resolve()?;
         let folder = folder(Some(&recipe));
         folder.check_free(options.force || options.dry_run)?;
         return Ok((folder, recipe));
     }
     let folder = match &options.out {
         Some(_) => folder(None),
-        None => folder(Some(&given()?)),
+        None => folder(Some(&resolve()?)),
     };
     let before = folder.file("recipe.toml");
     ensure!(
         before.exists(),
-        "{} holds no run to resume",
+        "no run to resume in {}: check --out, or start one without --resume",
         folder.0.display()
     );
     let old = Recipe::resolve(Some(&before), &Overrides::default())?;
-    // Without a recipe of their own, flags change the run's.
+    // Without --recipe, flags override the recipe of the run.
     let base = options.recipe.as_deref().unwrap_or(&before);
     let recipe = Recipe::resolve(Some(base), &options.overrides)?;
     if let Some(key) = old.difference(&recipe)? {
         bail!(
-            "the run in {} was started with another {key}: only its length can change",
+            "the run in {} was started with another {key}: only its length may change on --resume",
             folder.0.display()
         );
     }
@@ -161,7 +161,7 @@ fn report_data(dataset: &Dataset) {
         eprintln!("skipped {more} more");
     }
     eprintln!(
-        "data: {}; {} to train on, {} held back",
+        "data: {}; {} for training, {} for validation",
         dataset.description,
         dataset.train.len(),
         dataset.validation.len()

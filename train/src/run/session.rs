@@ -19,7 +19,7 @@ use std::time::Instant;
 const LOG_EVERY: u64 = 20;
 
 /// A network that differs less from bicubic interpolation, in dB at every
-/// scale, has most likely died: with a residual it then adds nothing.
+/// scale, has most likely died: its residual is zero.
 const DEAD: f64 = 0.01;
 
 /// How a run ended.
@@ -58,7 +58,7 @@ pub(super) struct Session {
     bar: ProgressBar,
     /// Step and result of the last validation.
     quality: Option<(u64, Vec<Quality>)>,
-    /// The pictures in words.
+    /// The description of the images.
     data: String,
 }
 
@@ -126,7 +126,7 @@ impl Session {
         self.train(stop)
     }
 
-    /// Announces the run and writes what makes it resumable.
+    /// Logs the start and writes the files that make the run resumable.
     fn start(&mut self) -> Result<()> {
         let step = self.trainer.steps();
         let weights: usize = self
@@ -140,7 +140,7 @@ impl Session {
         let device = self.device.name();
         eprintln!("training {model} ({weights} weights) on {device} from step {step} into {out}");
         if let Some(lacks) = self.device.missing_cudnn() {
-            eprintln!("slower than could be: {lacks}");
+            eprintln!("note: training would be faster: {lacks}");
         }
         self.record(Event::Start {
             step,
@@ -149,18 +149,18 @@ impl Session {
             data: self.data.clone(),
         })?;
         if step == 0 {
-            // Early, so that a folder that cannot be written is no late surprise.
+            // Early, so that a folder that cannot be written to is an error now.
             self.save()?;
         }
-        // The recipe is what makes a folder a run's: there is a state by now,
-        // so that a run killed before it is finished can always go on.
+        // A folder with a recipe holds a run. It is written after the state, so
+        // that a run can be resumed whenever it was killed.
         let recipe = self.recipe.to_toml()?;
         let path = self.folder.file("recipe.toml");
         atomic_file::write(&path, recipe.as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Writes a line of the log, for people and for TensorBoard.
+    /// Logs an event, also for TensorBoard.
     fn record(&mut self, event: Event) -> Result<()> {
         self.tensorboard.push(&event)?;
         self.log.push(event)
@@ -174,13 +174,16 @@ impl Session {
                 self.end("interrupted")?;
                 let out = self.folder.0.display();
                 let step = self.trainer.steps();
-                eprintln!("stopped at step {step}; go on with: train --resume --out {out}");
+                eprintln!("stopped at step {step}; resume with: train --resume --out {out}");
                 return Ok(Outcome::Stopped);
             }
             let report = self.trainer.step();
             let report = report.with_context(|| {
                 let state = self.folder.state();
-                format!("stopped; the last state is kept in {}", state.display())
+                format!(
+                    "training stopped; the last saved state is {}",
+                    state.display()
+                )
             })?;
             self.note(&report, &mut tally)?;
             let step = self.trainer.steps();
@@ -195,7 +198,7 @@ impl Session {
             }
         }
         self.end(match self.trainer.progress() < 1.0 {
-            true => "no better for long",
+            true => "stopped improving",
             false => "finished",
         })?;
         eprintln!(
@@ -248,14 +251,14 @@ impl Session {
             .set_message(format!(", epoch {epoch:.2}, loss {loss:.2e}{gain}"));
     }
 
-    /// Measures, logs, draws, and keeps the weights if they are the best.
+    /// Validates, logs, plots, and saves the weights if they are the best.
     fn validate(&mut self) -> Result<()> {
         let start = Instant::now();
         let quality = self
             .validator
             .measure(self.trainer.network(), self.trainer.device())?;
         let step = self.trainer.steps();
-        // Without pictures to validate on, the last weights count as the best.
+        // Without images to validate on, the last weights count as the best.
         let gain = mean_gain(&quality);
         if let Some(gain) = gain {
             self.quality = Some((step, quality.clone()));
@@ -266,7 +269,7 @@ impl Session {
                 gain,
             })?;
         }
-        // What deceives a discriminator is further from the original by PSNR.
+        // Adversarial training lowers PSNR: there, the last weights are the best.
         let adversarial = self.recipe.adversarial.is_some();
         if gain.is_none_or(|gain| self.trainer.note(gain)) || adversarial {
             self.save_weights("best.safetensors")?;
@@ -276,14 +279,14 @@ impl Session {
         let warm = step > 2 * self.trainer.warmup();
         if warm && gain.is_some() && quality.iter().all(|q| q.gain().abs() < DEAD) {
             self.print(
-                "warning: this is no better than bicubic: try a lower --lr or a longer warmup",
+                "warning: no better than bicubic interpolation: try a lower --lr or a longer warmup",
             );
         }
         self.trainer.add_time(start.elapsed().as_secs_f64());
         Ok(())
     }
 
-    /// A line above the bar, or on the plain error output.
+    /// Prints a line above the progress bar, or on standard error.
     fn print(&self, line: &str) {
         match self.bar.is_hidden() {
             true => eprintln!("{line}"),
@@ -334,7 +337,7 @@ impl Session {
         plot::save(self.log.events(), &self.folder.file("curves.png"))
     }
 
-    /// The last validation in words.
+    /// The last validation, for messages and model cards.
     fn summary(&self) -> String {
         let Some((step, quality)) = &self.quality else {
             return format!("step {}: not validated", self.trainer.steps());

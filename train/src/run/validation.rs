@@ -1,5 +1,5 @@
-//! Validation: PSNR of the network and of bicubic interpolation on pictures
-//! that are never trained on.
+//! Validation: PSNR of the network and of bicubic interpolation on images that
+//! are not trained on.
 
 use crate::data::TrainingImage;
 use crate::degrade::raster::Raster;
@@ -17,17 +17,17 @@ use srfilter::metrics::{psnr, shave};
 use srfilter::models::{Network, ScaleNetwork, Upsampling};
 use srfilter::ops::Border;
 
-/// Side of the middle part of a picture that is validated on, in pixels:
-/// enough to judge by, small enough to be quick.
+/// Side of the central crop that is validated, in pixels: large enough to be
+/// representative, small enough to be fast.
 const SIDE: usize = 192;
 
 /// Largest sample value.
 const PEAK: f32 = 255.0;
 
-/// PSNR of a result without any error, so that means stay finite.
+/// PSNR of a result without error, so that means stay finite.
 const PERFECT: f64 = 100.0;
 
-/// PSNR at one scale, mean over the pictures, in dB.
+/// PSNR at one scale, mean over the images, in dB.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// The scale.
@@ -39,7 +39,7 @@ pub struct Quality {
 }
 
 impl Quality {
-    /// How much the network is better, in dB.
+    /// Gain over bicubic interpolation, in dB.
     pub fn gain(&self) -> f64 {
         self.psnr - self.bicubic
     }
@@ -51,14 +51,14 @@ pub fn mean_gain(qualities: &[Quality]) -> Option<f64> {
     (!qualities.is_empty()).then(|| sum / qualities.len() as f64)
 }
 
-/// One picture at one scale: planes of samples from 0 to 255.
+/// One image at one scale: planes of samples from 0 to 255.
 #[derive(Debug)]
 struct Case {
-    /// The picture made small.
+    /// The low-resolution image.
     small: Planes<f32>,
-    /// That enlarged again by bicubic interpolation.
-    enlarged: Planes<f32>,
-    /// The picture.
+    /// The low-resolution image upscaled by bicubic interpolation.
+    upscaled: Planes<f32>,
+    /// The original.
     target: Planes<u8>,
 }
 
@@ -70,12 +70,12 @@ struct Planes<T> {
     samples: Vec<T>,
 }
 
-/// The pictures to validate on, made small and enlarged once for all.
+/// The validation images, degraded and upscaled once.
 #[derive(Debug)]
 pub struct Validator(Vec<(Scale, Vec<Case>)>);
 
 impl Validator {
-    /// Prepares the middle of every picture for every scale. Random
+    /// Prepares the centre of every image for every scale. Random
     /// degradations are the same in every run.
     ///
     /// # Errors
@@ -99,9 +99,9 @@ impl Validator {
         Ok(Self(scales.iter().map(cases).collect::<Result<_>>()?))
     }
 
-    /// PSNR of the network, whose weights lie on `device`, scale by scale. Networks at the input's resolution
-    /// run at the next scale that they have weights for, and the result is
-    /// resampled, as in use.
+    /// PSNR of the network on `device`, scale by scale. Where the network has no
+    /// weights for a scale, it runs at the nearest one and the result is
+    /// resampled, as in inference.
     ///
     /// # Errors
     ///
@@ -114,9 +114,9 @@ impl Validator {
             let border = scale.factor().ceil() as usize;
             let (mut ours, mut bicubic) = (0.0, 0.0);
             for case in cases {
-                let made = case.made(ready.as_ref(), planes, device)?;
-                ours += case.psnr(&made, planes, border);
-                bicubic += case.psnr(&rounded(&case.enlarged.samples), planes, border);
+                let result = case.result(ready.as_ref(), planes, device)?;
+                ours += case.psnr(&result, planes, border);
+                bicubic += case.psnr(&rounded(&case.upscaled.samples), planes, border);
             }
             Ok(Quality {
                 scale: *scale,
@@ -128,7 +128,7 @@ impl Validator {
     }
 }
 
-/// The pictures at one scale, made small by windows that are all there is of them.
+/// The images at one scale, degraded in windows of their whole size.
 fn windowed(images: &[TrainingImage], scale: Scale, how: &Windowed) -> Result<Vec<Case>> {
     let mut rng = ChaCha8Rng::seed_from_u64(fnv(&format!("validation x{scale}")));
     let large: Vec<Raster> = images
@@ -143,16 +143,16 @@ fn windowed(images: &[TrainingImage], scale: Scale, how: &Windowed) -> Result<Ve
         .iter()
         .map(|large| (small(large.size.0), small(large.size.1)))
         .collect();
-    let shrunk = how.shrunk(&large, &sizes, &mut rng)?;
+    let downscaled = how.downscaled(&large, &sizes, &mut rng)?;
     let case = |(large, small): (&Raster, &Raster)| Case {
         small: Planes::of(small),
-        enlarged: Planes::of(&how.enlarged(small, large.size)),
+        upscaled: Planes::of(&how.upscaled(small, large.size)),
         target: Planes {
             size: large.size,
             samples: rounded(&Planes::of(large).samples),
         },
     };
-    Ok(large.iter().zip(&shrunk).map(case).collect())
+    Ok(large.iter().zip(&downscaled).map(case).collect())
 }
 
 impl Planes<f32> {
@@ -173,19 +173,19 @@ impl Case {
     fn new(image: &TrainingImage, scale: Scale, kind: Bicubic) -> Self {
         let planes = || (0..image.planes.len()).map(|i| image.plane(i, scale));
         let first = image.plane(0, scale);
-        let (size, small_size) = (first.size, first.shrunk_size(scale));
+        let (size, small_size) = (first.size, first.downscaled_size(scale));
         let all = |(width, height)| Region::all(width, height);
-        let small = planes().flat_map(|p| p.shrunk(scale, kind, &all(small_size)));
-        let enlarged = planes().flat_map(|p| p.degraded(scale, kind, &all(size)));
+        let small = planes().flat_map(|p| p.downscaled(scale, kind, &all(small_size)));
+        let upscaled = planes().flat_map(|p| p.degraded(scale, kind, &all(size)));
         let target = planes().flat_map(|p| p.part(&(0..size.0), &(0..size.1)).collect::<Vec<_>>());
         Self {
             small: Planes {
                 size: small_size,
                 samples: small.map(f32::from).collect(),
             },
-            enlarged: Planes {
+            upscaled: Planes {
                 size,
-                samples: enlarged.collect(),
+                samples: upscaled.collect(),
             },
             target: Planes {
                 size,
@@ -194,17 +194,22 @@ impl Case {
         }
     }
 
-    /// What a network makes of it, at the target's size.
-    fn made(&self, network: &dyn ScaleNetwork, planes: usize, device: &Device) -> Result<Vec<u8>> {
+    /// The output of a network, at the target's size.
+    fn result(
+        &self,
+        network: &dyn ScaleNetwork,
+        planes: usize,
+        device: &Device,
+    ) -> Result<Vec<u8>> {
         let input = match network.upsampling() {
-            Upsampling::Pre => &self.enlarged,
+            Upsampling::Pre => &self.upscaled,
             Upsampling::Post(_) => &self.small,
         };
         let (width, height) = input.size;
         let x = input.samples.iter().map(|v| v / PEAK).collect();
         let mut x = Tensor::from_vec(x, (1, planes, height, width), device)?;
         if network.border() == Border::Valid {
-            // The network eats the halo: repeat the edge, as the engine does.
+            // Unpadded convolutions crop the halo: repeat the edge, as the engine does.
             let halo = network.halo();
             x = x
                 .pad_with_same(2, halo, halo)?
@@ -248,7 +253,7 @@ mod tests {
 
     const MATLAB: Method = Method::Bicubic(Bicubic::Matlab);
 
-    /// A network of zeros with a residual is bicubic interpolation itself.
+    /// A network of zeros with a global residual is bicubic interpolation.
     #[test]
     fn an_empty_residual_gains_nothing() {
         for (border, channels) in [
@@ -268,7 +273,7 @@ mod tests {
             let network = Architecture::Srcnn(config)
                 .build(&vb, Scales::list([scale]))
                 .unwrap();
-            let image = TrainingImage::new("d", &synthetic::picture(1, 0), channels, 1.0);
+            let image = TrainingImage::new("d", &synthetic::image(1, 0), channels, 1.0);
             let validator = Validator::new(&[image], &[scale], &MATLAB).unwrap();
             let measured = validator.measure(network.as_ref(), &Device::Cpu).unwrap();
             assert!((20.0..40.0).contains(&measured[0].bicubic), "{measured:?}");
@@ -276,14 +281,14 @@ mod tests {
         }
     }
 
-    /// The same at the input's resolution; fractions go through the next whole scale.
+    /// The same for a post-upsampling network; fractions use the next whole scale.
     #[test]
     fn an_empty_network_at_the_inputs_resolution_gains_nothing() {
         let vb = VarBuilder::zeros(candle_core::DType::F32, &Device::Cpu);
         let whole = Scales::list([2, 3].map(Scale::whole));
         let architecture = Architecture::Espcn(espcn::Config::default());
         let network = architecture.build(&vb, whole).unwrap();
-        let image = TrainingImage::new("d", &synthetic::picture(1, 0), Channels::Luma, 1.0);
+        let image = TrainingImage::new("d", &synthetic::image(1, 0), Channels::Luma, 1.0);
         for (scale, off) in [("2", 1e-3), ("3", 1e-3), ("3/2", 0.7), ("5/2", 0.7)] {
             let scale = scale.parse().unwrap();
             let images = std::slice::from_ref(&image);
