@@ -1,5 +1,5 @@
-//! The clip of `make demo`: drawn here, enlarged by a gst-launch pipeline,
-//! measured here.
+//! The clip of `make demo`: renders it, and measures the output of a gst-launch
+//! pipeline.
 //!
 //! ```text
 //! demo draw DIR      writes DIR/high.i420 and DIR/low.i420
@@ -20,7 +20,7 @@ const HEIGHT: usize = 360;
 const FRAMES: usize = 48;
 const SCALE: Scale = Scale::whole(2);
 
-/// Samples a pixel and axis while drawing: edges come out smooth.
+/// Samples per pixel and axis, for antialiased edges.
 const OVERSAMPLING: usize = 3;
 
 fn main() -> Result<()> {
@@ -94,11 +94,11 @@ fn render(time: f64) -> Vec<u8> {
     luma
 }
 
-/// The picture's colour at a point: red, green, blue, 0 to 1.
+/// The image's colour at a point: red, green, blue, 0 to 1.
 fn shade(x: f64, y: f64, time: f64) -> [f64; 3] {
     let turn = time * std::f64::consts::TAU;
     let mut color = [0.16 + 0.1 * y / 360.0, 0.2 + 0.2 * x / 640.0, 0.38];
-    // A fan of rays that turns.
+    // A rotating fan of rays.
     let (dx, dy) = (x - 120.0, y - 130.0);
     let (radius, angle) = (libm::hypot(dx, dy), libm::atan2(dy, dx));
     if radius < 95.0 {
@@ -109,7 +109,7 @@ fn shade(x: f64, y: f64, time: f64) -> [f64; 3] {
             [0.1, 0.1, 0.14]
         };
     }
-    // Rings that grow.
+    // Growing rings.
     let radius = libm::hypot(x - 520.0, y - 130.0);
     if radius < 95.0 {
         let ring = 0.5 + 0.5 * libm::sin(radius * 0.55 - turn * 2.0);
@@ -249,8 +249,8 @@ fn measure(dir: &Path) -> Result<()> {
             middle = Some(before_after(&enlarged, made)?);
         }
     }
-    if let Some(picture) = middle {
-        picture.save(dir.join("before_after.png"))?;
+    if let Some(image) = middle {
+        image.save(dir.join("before_after.png"))?;
     }
     println!(
         "bicubic {plain:.2} dB, srfilter {ours:.2} dB: {:+.2} dB (PSNR of luma)",
@@ -290,14 +290,14 @@ fn before_after(before: &[u8], after: &[u8]) -> Result<Image> {
 
 fn to_rgb(frame: &[u8]) -> Image {
     let convert = YuvToRgb::new(Color::default());
-    let mut picture = Image::new(WIDTH, HEIGHT, 3);
+    let mut image = Image::new(WIDTH, HEIGHT, 3);
     let [(luma, _), (u, _), (v, _)] = planes(frame, WIDTH, HEIGHT);
-    for (i, pixel) in picture.data.chunks_exact_mut(3).enumerate() {
+    for (i, pixel) in image.data.chunks_exact_mut(3).enumerate() {
         let place = i / WIDTH / 2 * (WIDTH / 2) + i % WIDTH / 2;
         let yuv = [luma[i], u[place], v[place]].map(f32::from);
         for (out, value) in pixel.iter_mut().zip(convert.rgb(yuv)) {
             *out = srfilter::frame::to_u8(value);
         }
     }
-    picture
+    image
 }

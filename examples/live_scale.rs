@@ -9,7 +9,7 @@
 use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 
-/// What to set, one after the other.
+/// Model and scale to set, one after the other.
 const CHANGES: [(&str, (i32, i32)); 5] = [
     ("hypersrcnn", (3, 2)),
     ("hypersrcnn", (3, 1)),
@@ -26,18 +26,18 @@ fn main() -> Result<()> {
         None => "videotestsrc is-live=true num-buffers=250 ! video/x-raw,width=160,height=120"
             .to_owned(),
     };
-    // qos=false: every frame is wanted, however long it takes.
+    // qos=false: no frame is dropped, however long it takes.
     let pipeline = gst::parse::launch(&format!(
         "{source} ! srfilter name=sr qos=false ! fakesink name=sink sync=false"
     ))?;
     let pipeline = pipeline
         .downcast::<gst::Pipeline>()
         .ok()
-        .context("the description is a pipeline")?;
-    let sr = pipeline.by_name("sr").context("it holds srfilter")?;
+        .context("not a pipeline")?;
+    let sr = pipeline.by_name("sr").context("no element srfilter")?;
     pipeline.set_state(gst::State::Playing)?;
 
-    let bus = pipeline.bus().context("a pipeline has a bus")?;
+    let bus = pipeline.bus().context("the pipeline has no bus")?;
     let mut changes = CHANGES.into_iter();
     loop {
         // Wait for a message, and change something when a second has passed without one.

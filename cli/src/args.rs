@@ -10,7 +10,7 @@ use srfilter::ops::Border;
 use srfilter::weights::LoadOverrides;
 use std::path::PathBuf;
 
-/// Enlarge pictures with neural networks, and measure how well they do it.
+/// Upscale images with neural networks, and evaluate the networks.
 #[derive(Debug, Parser)]
 #[command(
     name = "sr",
@@ -25,8 +25,8 @@ Examples:
   sr import weights.pth
   sr models
 
-'sr COMMAND --help' explains a command's options. The exit status is 0 where
-all went well, 2 for a command line that makes no sense and 1 for all else."
+'sr COMMAND --help' describes the options of a command. The exit status is 0 on
+success, 2 for an invalid command line and 1 for any other error."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -42,52 +42,52 @@ pub(crate) enum Command {
     Models(ModelsArgs),
 }
 
-/// Enlarge a picture, or all pictures of a folder
+/// Upscale an image, or all images in a folder
 ///
-/// Greyscale pictures stay grey, and transparency is kept. Pictures are read
-/// and computed with 8 bits a sample.
+/// Greyscale images stay greyscale, and transparency is preserved. Images are
+/// processed with 8 bits per sample.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   sr upscale photo.jpg photo-4x.png --scale 4
   sr upscale holiday holiday-2x --model srcnn --weights srcnn_x2.safetensors")]
 pub(crate) struct UpscaleArgs {
-    /// Picture (PNG, JPEG, BMP, WebP) or folder
+    /// Image (PNG, JPEG, BMP, WebP) or folder
     ///
-    /// Of a folder all pictures are enlarged, those in folders below too.
+    /// All images in a folder and its subfolders are upscaled.
     #[arg(value_name = "IN")]
     pub(crate) input: PathBuf,
 
-    /// File, or folder, to write to
+    /// Output file or folder
     ///
-    /// A file's extension says the format: png, jpg, jpeg, bmp or webp; without
-    /// one it gets '.png'. Where IN is a folder, or OUT is one or ends with
-    /// '/', the results are PNG files under their old names; the folders in
-    /// IN are found again in OUT. Folders are made as needed.
+    /// The extension of a file selects the format: png, jpg, jpeg, bmp or webp;
+    /// the default is png. If IN is a folder, or OUT is a folder or ends with
+    /// '/', the results are PNG files of the same names, in the same subfolders.
+    /// Missing folders are created.
     #[arg(value_name = "OUT")]
     pub(crate) output: PathBuf,
 
-    /// Model, by its name in 'sr models' [default: hypersrcnn, or what --weights holds]
+    /// Model, as listed by 'sr models' [default: hypersrcnn, or that of --weights]
     #[arg(long, short, value_name = "NAME")]
     pub(crate) model: Option<String>,
 
-    /// Factor of width and height: 2, 1.5 or 3/2; above 1, at most 16
+    /// Scale: 2, 1.5 or 3/2; above 1, at most 16
     ///
-    /// A model that was trained for other factors enlarges further, several
-    /// times if it must, and its result is resampled to the size asked for.
+    /// At scales without weights of its own a model runs at a larger one, in
+    /// several passes if needed, and the result is resampled.
     #[arg(long, short, value_name = "S", default_value = "2", value_parser = scale)]
     pub(crate) scale: Scale,
 
-    /// Replace files that exist
+    /// Overwrite existing files
     ///
-    /// The picture that is read is never replaced.
+    /// The input is never overwritten.
     #[arg(long, short)]
     pub(crate) force: bool,
 
-    /// Weights file to use instead of built-in weights
+    /// Weights file, instead of the built-in weights
     ///
-    /// A file of 'train', or one that was published for a known architecture:
-    /// safetensors, or a checkpoint of PyTorch (.pth, .pt, .pkl).
+    /// From 'train', or published for a supported architecture: safetensors or a
+    /// PyTorch checkpoint (.pth, .pt, .pkl).
     #[arg(long, short, value_name = "FILE")]
     pub(crate) weights: Option<PathBuf>,
 
@@ -98,76 +98,75 @@ pub(crate) struct UpscaleArgs {
     pub(crate) compute: ComputeArgs,
 }
 
-/// Measure models on pictures that are shrunk and enlarged again
+/// Measure PSNR and SSIM of models on downscaled images
 ///
-/// Prints PSNR and SSIM against the original, of the model and of bicubic
-/// interpolation, as means over each data set; writes them as JSON, CSV and as
-/// a web page.
+/// Images are downscaled and upscaled again. Prints PSNR and SSIM against the
+/// original, of the model and of bicubic interpolation, as means over each data
+/// set; writes them as JSON, as CSV and as a web page.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   sr evaluate --model hypersrcnn,srcnn --scale 2,3,4 --data Set5 --data Set14 --html report.html
   sr evaluate --weights srcnn_x2.safetensors --scale 2 --data Set5 --json set5.json")]
 pub(crate) struct EvaluateArgs {
-    /// Models, by their names in 'sr models' [default: hypersrcnn, or what --weights holds]
+    /// Models, as listed by 'sr models' [default: hypersrcnn, or those of --weights]
     #[arg(long, short, value_name = "NAME[,NAME]", value_delimiter = ',')]
     pub(crate) model: Vec<String>,
 
-    /// Factors of width and height: 2, 1.5 or 3/2; above 1, at most 16
+    /// Scales: 2, 1.5 or 3/2; above 1, at most 16
     #[arg(long, short, value_name = "S[,S]", value_delimiter = ',', required = true, value_parser = scale)]
     pub(crate) scale: Vec<Scale>,
 
-    /// Folder of original pictures; may be given several times
+    /// Folder of original images; repeatable
     #[arg(long, value_name = "DIR", required = true)]
     pub(crate) data: Vec<PathBuf>,
 
     #[command(flatten)]
     pub(crate) method: MethodArgs,
 
-    /// Write what was compared to DIR, as PNG
+    /// Write the compared images to DIR, as PNG
     ///
-    /// For each picture DIR/MODEL/xSCALE/DATA/NAME.lr.png (the shrunk one),
-    /// NAME.bicubic.png and NAME.sr.png; luma alone, as grey pictures, where a
-    /// luma network is measured by protocol y. Files of an earlier run are
-    /// replaced.
+    /// For each image DIR/MODEL/xSCALE/DATA/NAME.lr.png (low resolution),
+    /// NAME.bicubic.png and NAME.sr.png; greyscale luma where a luma
+    /// network is measured by protocol y. Existing files are overwritten.
     #[arg(long, value_name = "DIR")]
     pub(crate) save: Option<PathBuf>,
 
-    /// Write the results to FILE as JSON; '-' prints them in place of the table
+    /// Write the results to FILE as JSON; '-' prints them instead of the table
     ///
-    /// A list with one entry for each model, scale and data set:
-    /// {model, weights, scale, data, protocol, rounded, mean, images}; the
-    /// mean, and each image beside its name, has psnr, ssim, bicubic_psnr and
-    /// bicubic_ssim. PSNR is in dB; null means infinite, that is no difference
-    /// at all (in a mean: in one of its pictures). An existing file is replaced.
+    /// A list with one entry per model, scale and data set:
+    /// {model, weights, scale, data, protocol, rounded, mean, images}. The mean
+    /// and each image have psnr, ssim, bicubic_psnr and bicubic_ssim; images also
+    /// have a name. PSNR is in dB; null means infinite: identical images (in a
+    /// mean: at least one). An existing file is overwritten.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// Write the results to FILE as CSV; '-' prints them in place of the table
+    /// Write the results to FILE as CSV; '-' prints them instead of the table
     ///
-    /// A line for each model, scale and picture, without means. Columns:
-    /// data, image, model, weights, scale, protocol, rounded, psnr, ssim,
-    /// bicubic_psnr, bicubic_ssim; the values as in --json, but 'inf' where
-    /// there is no difference at all. An existing file is replaced.
+    /// A line per model, scale and image, without means. Columns: data, image,
+    /// model, weights, scale, protocol, rounded, psnr, ssim, bicubic_psnr,
+    /// bicubic_ssim; values as in --json, but 'inf' for identical images. An
+    /// existing file is overwritten.
     #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<PathBuf>,
 
-    /// Write the results to FILE as a web page; '-' prints it in place of the table
+    /// Write the results to FILE as a web page; '-' prints it instead of the table
     ///
-    /// One file that needs no network: tables, box plots over the pictures, and
-    /// parts of some pictures before and after, with a slider. An existing
-    /// file is replaced.
+    /// One self-contained file: tables, box plots over the images, and details of
+    /// some images before and after, with a slider. An existing file is
+    /// overwritten.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
 
-    /// Print a line for each picture
+    /// Print a line per image
     #[arg(long, short)]
     pub(crate) verbose: bool,
 
-    /// Weights files (safetensors, .pth, .pt, .pkl); may be given several times
+    /// Weights file (safetensors, .pth, .pt, .pkl); repeatable
     ///
-    /// Files of 'train', or ones that were published for a known architecture.
-    /// With --model, a single one, which has to hold that model.
+    /// From 'train', or published for a supported architecture. With --model, a
+    /// single file, which must hold that model.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) weights: Vec<PathBuf>,
 
@@ -178,12 +177,12 @@ pub(crate) struct EvaluateArgs {
     pub(crate) compute: ComputeArgs,
 }
 
-/// Show what models make of a picture that is shrunk and enlarged again
+/// Show the results of models side by side
 ///
-/// Writes a sheet for each picture: the original, the shrunk one, bicubic
-/// interpolation, and the models, whole and zoomed, with PSNR and SSIM under
-/// each. Measured as by 'sr evaluate'; shown in colour where luma alone is
-/// measured too, with chroma from bicubic interpolation.
+/// Writes a sheet per image: the original, the low-resolution image, bicubic
+/// interpolation and the models, whole and zoomed, with PSNR and SSIM under each,
+/// measured as by 'sr evaluate'. Results of luma networks are shown in colour,
+/// with chroma from bicubic interpolation.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -191,43 +190,43 @@ Examples:
   sr compare Set5 --scale 2 --weights runs/mine/best.safetensors -o sheets
   sr compare baby.png --scale 4 --crop 180,200,80,60 -o baby-x4.png")]
 pub(crate) struct CompareArgs {
-    /// Picture (PNG, JPEG, BMP, WebP) or folder
+    /// Image (PNG, JPEG, BMP, WebP) or folder
     ///
-    /// Of a folder all pictures are compared, those in folders below too. One
-    /// that cannot be is left out with a message, and the exit status is 1.
+    /// All images in a folder and its subfolders are compared. An image that
+    /// cannot be is skipped with a message, and the exit status is 1.
     #[arg(value_name = "IMAGE|DIR")]
     pub(crate) input: PathBuf,
 
-    /// Factor of width and height: 2, 1.5 or 3/2; above 1, at most 16
+    /// Scale: 2, 1.5 or 3/2; above 1, at most 16
     #[arg(long, short, value_name = "S", value_parser = scale)]
     pub(crate) scale: Scale,
 
-    /// More models, by their names in 'sr models'
+    /// Additional models, as listed by 'sr models'
     ///
-    /// srcnn and hypersrcnn are on every sheet whose scale they have weights for.
+    /// srcnn and hypersrcnn are on every sheet if they have weights for its scale.
     #[arg(long, short, value_name = "NAME[,NAME]", value_delimiter = ',')]
     pub(crate) model: Vec<String>,
 
-    /// More models, by their weights files (safetensors, .pth, .pt, .pkl); may be given several times
+    /// Additional weights file (safetensors, .pth, .pt, .pkl); repeatable
     ///
-    /// Files of 'train', or ones that were published for a known architecture.
+    /// From 'train', or published for a supported architecture.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) weights: Vec<PathBuf>,
 
-    /// PNG file, or folder, to write to [default: NAME-compare-xS in the current folder]
+    /// Output PNG file or folder [default: NAME-compare-xS in the current folder]
     ///
-    /// Where a folder is compared, a folder; where it exists or ends with '/',
-    /// one for a file too. Folders are made as needed.
+    /// A folder if a folder is compared, if it exists as a folder or ends with '/'.
+    /// Missing folders are created.
     #[arg(long, short, value_name = "FILE.png|DIR")]
     pub(crate) output: Option<PathBuf>,
 
-    /// Part to zoom, in pixels of the original [default: where bicubic interpolation errs most]
+    /// Area to zoom, in pixels of the original [default: the largest error of bicubic]
     #[arg(long, value_name = "X,Y,W,H", value_parser = area)]
     pub(crate) crop: Option<Area>,
 
-    /// Replace files that exist
+    /// Overwrite existing files
     ///
-    /// The picture that is read is never replaced.
+    /// The input is never overwritten.
     #[arg(long, short)]
     pub(crate) force: bool,
 
@@ -241,12 +240,11 @@ pub(crate) struct CompareArgs {
     pub(crate) compute: ComputeArgs,
 }
 
-/// Make a weights file of ours of one of another project, or list its tensors
+/// Convert another project's weights file to safetensors, or list its tensors
 ///
-/// Reads safetensors and checkpoints of PyTorch (.pth, .pt, .pkl) without running
-/// any code in them, tells the architecture from the names and shapes of the
-/// tensors, and says what was found. --weights of the other commands takes
-/// the same files directly.
+/// Reads safetensors and PyTorch checkpoints (.pth, .pt, .pkl) without running
+/// code from them, and detects the architecture by the names and shapes of the
+/// tensors. --weights of the other commands opens the same files directly.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -258,19 +256,19 @@ pub(crate) struct ImportArgs {
     #[arg(value_name = "FILE")]
     pub(crate) weights: PathBuf,
 
-    /// Weights file to write [default: FILE's name with .safetensors, in the current folder]
+    /// Output file [default: FILE's name with .safetensors, in the current folder]
     #[arg(long, short, value_name = "FILE.safetensors")]
     pub(crate) out: Option<PathBuf>,
 
-    /// Print name, type and shape of every tensor instead
+    /// List name, type and shape of every tensor instead
     ///
-    /// Of files of unknown architectures too.
+    /// Also for unknown architectures.
     #[arg(long, conflicts_with_all = ["out", "force"])]
     pub(crate) list: bool,
 
-    /// Replace a file that exists
+    /// Overwrite an existing file
     ///
-    /// The file that is read is never replaced.
+    /// The input is never overwritten.
     #[arg(long, short)]
     pub(crate) force: bool,
 
@@ -278,7 +276,7 @@ pub(crate) struct ImportArgs {
     pub(crate) file: FileArgs,
 }
 
-/// List the models, what they cost, and how long they take here
+/// List the models, their costs and their speed on this machine
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -286,33 +284,32 @@ Examples:
   sr models --costs
   sr models --time 256,512 --model espcn,srcnn,srresnet --threads 1")]
 pub(crate) struct ModelsArgs {
-    /// Only these, by their names
+    /// Only these models
     #[arg(long, short, value_name = "NAME[,NAME]", value_delimiter = ',')]
     pub(crate) model: Vec<String>,
 
-    /// Print what each model's networks take
+    /// Print the costs of each model's networks
     ///
-    /// Weights, and multiplications with an addition (MAC) for each pixel of
-    /// the result, by scale.
+    /// Number of weights, and multiply-accumulates (MAC) per output pixel, by
+    /// scale.
     #[arg(long, conflicts_with = "time")]
     pub(crate) costs: bool,
 
-    /// Measure the time for results of these sides in pixels
+    /// Measure the time for outputs of SIDE x SIDE pixels
     ///
-    /// At x4 where a model has it, else at its smallest scale: the best of the
-    /// runs of a second for each size. Models that ship without weights run with
-    /// ones that no training has seen.
+    /// At x4 if the model has it, else at its smallest scale: the fastest run within
+    /// one second per size. Models without built-in weights run with random ones.
     #[arg(long, value_name = "SIDE[,SIDE]", value_delimiter = ',')]
     pub(crate) time: Vec<usize>,
 
     /// Print JSON
     ///
     /// A list of {name, channels, scales, built_in, params,
-    /// mac_per_output_pixel, costs, summary}. Scales are "any" or a list, and
-    /// null where they depend on the weights file. built_in says whether the
-    /// model runs without --weights. costs is a list of {scale, params,
-    /// mac_per_output_pixel}, whose first one the model's own two numbers are.
-    /// With --time also times: {side: {scale, ms}}.
+    /// mac_per_output_pixel, costs, summary}. scales is "any", a list, or null if
+    /// it depends on the weights file. built_in: whether the model runs without
+    /// --weights. costs is a list of {scale, params, mac_per_output_pixel}, the
+    /// first of which is repeated at the top level. With --time also times:
+    /// {side: {scale, ms}}.
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -320,20 +317,19 @@ pub(crate) struct ModelsArgs {
     pub(crate) compute: ComputeArgs,
 }
 
-/// What weights files of others do not say.
+/// Settings that other projects' weights files do not state.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FileArgs {
-    /// What the network takes to lie beyond the picture's edge
+    /// Padding of the network's convolutions
     ///
-    /// For weights files that do not say so themselves. Unless given: zero,
-    /// or replicate where the file's notes contain that word.
+    /// For weights files that do not state it. Default: zero, or replicate if the
+    /// file's metadata contains that word.
     #[arg(long, value_enum, requires = "weights")]
     border: Option<BorderName>,
 
-    /// Factors that the weights were trained for
+    /// Scales that the weights were trained for
     ///
-    /// For weights files that do not say so themselves. Unless given, the
-    /// network is used for any factor.
+    /// For weights files that do not state them. Default: any scale.
     #[arg(
         long,
         value_name = "S[,S]",
@@ -344,7 +340,7 @@ pub(crate) struct FileArgs {
 }
 
 impl FileArgs {
-    /// What the flags say of a weights file.
+    /// The overrides for a weights file.
     pub(crate) fn hints(&self) -> LoadOverrides {
         LoadOverrides {
             border: self.border.map(Border::from),
@@ -353,33 +349,33 @@ impl FileArgs {
     }
 }
 
-/// Where a network runs.
+/// Where and how networks run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ComputeArgs {
-    /// Where to compute: auto, cpu, cuda or cuda:N
+    /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value_t = DeviceChoice::Auto)]
     device: DeviceChoice,
 
-    /// Numbers that a GPU computes networks with: auto (f16 or tf32), f32, tf32, f16 or bf16
+    /// Precision on a GPU: auto (f16 or tf32), f32, tf32, f16 or bf16
     #[arg(long, default_value_t = Precision::Auto)]
     precision: Precision,
 
-    /// CPU threads; 0: one for each core
+    /// CPU threads; 0: one per core
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u16).range(0..=1024))]
     threads: u16,
 
-    /// Side of the tiles that a network sees, in pixels; 0: chosen by the engine
+    /// Tile size of networks in input pixels; 0: automatic
     #[arg(long, value_name = "PIXELS", default_value_t = 0)]
     tile: usize,
 
-    /// Let networks that see whole pictures (drct) see tiles that overlap by
-    /// so many pixels, averaged there: close, and for any size of picture
+    /// Overlap in pixels of the tiles of networks that need whole images (drct);
+    /// overlapping results are averaged. 0: whole images, whose size is limited
     #[arg(long, value_name = "PIXELS", default_value_t = 0)]
     overlap: usize,
 }
 
 impl ComputeArgs {
-    /// How to compute.
+    /// The options of the library.
     pub(crate) fn options(&self) -> UpscaleOptions {
         UpscaleOptions {
             device: self.device,
@@ -392,29 +388,29 @@ impl ComputeArgs {
     }
 }
 
-/// How pictures are shrunk, and results compared.
+/// The evaluation protocol.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MethodArgs {
-    /// How pictures are shrunk and results compared
+    /// Evaluation protocol
     ///
-    /// Either way the original is first cut, at its right and bottom, to a
-    /// size that the scale divides, and results are rounded to 8 bits.
+    /// The original is first cropped, at the right and the bottom, to a size that
+    /// the scale divides. Results are rounded to 8 bits.
     #[arg(long, value_enum, default_value_t = Protocol::Y)]
     protocol: Protocol,
 
-    /// Do not round the shrunk pictures to 8 bits (protocol y)
+    /// Do not round the low-resolution images to 8 bits (protocol y)
     ///
-    /// As the code published with SRCNN measures. Results are rounded all the same.
+    /// As in the code published with SRCNN. Results are rounded in any case.
     #[arg(long)]
     no_round: bool,
 }
 
 impl MethodArgs {
-    /// The method; ends the program where the flags do not go together.
+    /// The method; exits the program if the flags conflict.
     pub(crate) fn method(&self, command: &str, compute: &ComputeArgs) -> Method {
         if self.no_round && self.protocol == Protocol::Rgb {
             let message =
-                "--no-round is for protocol y; Pillow's bicubic of protocol rgb always rounds";
+                "--no-round needs --protocol y; protocol rgb always rounds, as Pillow does";
             refuse(command, message);
         }
         Method {
@@ -425,7 +421,7 @@ impl MethodArgs {
     }
 }
 
-/// Ends the program where flags that are right by themselves do not go together.
+/// Exits the program with an error about conflicting flags.
 pub(crate) fn refuse(subcommand: &str, message: &str) -> ! {
     let mut command = Args::command();
     command.build();
@@ -439,11 +435,11 @@ pub(crate) fn refuse(subcommand: &str, message: &str) -> ! {
 /// The names of [`Border`]s.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum BorderName {
-    /// Zeros, as PyTorch pads
+    /// Zero padding, as in PyTorch
     Zero,
-    /// The edge's samples, as MATLAB pads
+    /// Edge samples are repeated, as in MATLAB
     Replicate,
-    /// Nothing: the network's result is smaller, and the edge is repeated before it
+    /// No padding in the network: the input is padded by its edge samples instead
     Valid,
 }
 
@@ -457,16 +453,16 @@ impl From<BorderName> for Border {
     }
 }
 
-/// A scale that enlarges.
+/// A scale above 1.
 fn scale(text: &str) -> Result<Scale, String> {
     match text.parse::<Scale>() {
         Ok(scale) if scale > Scale::ONE => Ok(scale),
-        Ok(_) => Err("it has to be above 1".to_owned()),
+        Ok(_) => Err("the scale must be above 1".to_owned()),
         Err(e) => Err(e.to_string()),
     }
 }
 
-/// A part of a picture: X,Y,W,H.
+/// An area of an image: X,Y,W,H.
 fn area(text: &str) -> Result<Area, String> {
     let numbers: Result<Vec<usize>, _> = text.split(',').map(str::parse).collect();
     match numbers.as_deref() {

@@ -1,11 +1,11 @@
-//! The models that a command runs side by side, and what to call them.
+//! The models that a command compares, and their labels.
 
 use anyhow::Result;
 use srfilter::weights::{LoadOverrides, Model};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A model and the name that tells it from the others.
+/// A model with a unique label.
 pub(crate) struct Candidate {
     pub(crate) label: String,
     pub(crate) model: Arc<Model>,
@@ -28,20 +28,20 @@ pub(crate) fn open_files(files: &[PathBuf], hints: &LoadOverrides) -> Result<Vec
     files.iter().map(open).collect()
 }
 
-/// Leaves out repeated models, and names each: where two have one name, by
-/// their files too.
+/// Removes duplicates and labels each model by its name, with its file if two
+/// models share a name.
 pub(crate) fn named(models: impl IntoIterator<Item = Arc<Model>>) -> Vec<Candidate> {
-    let mut kept: Vec<Arc<Model>> = Vec::new();
+    let mut distinct: Vec<Arc<Model>> = Vec::new();
     for model in models {
         let same =
             |other: &Arc<Model>| other.name() == model.name() && other.origin() == model.origin();
-        if !kept.iter().any(same) {
-            kept.push(model);
+        if !distinct.iter().any(same) {
+            distinct.push(model);
         }
     }
     let label = |model: &Arc<Model>| {
         let (name, origin) = (model.name(), model.origin());
-        let others = kept.iter().filter(|other| other.name() == name);
+        let others = distinct.iter().filter(|other| other.name() == name);
         let others: Vec<&str> = others
             .map(|other| other.origin())
             .filter(|&other| other != origin)
@@ -55,10 +55,10 @@ pub(crate) fn named(models: impl IntoIterator<Item = Arc<Model>>) -> Vec<Candida
         label: label(model),
         model: Arc::clone(model),
     };
-    kept.iter().map(candidate).collect()
+    distinct.iter().map(candidate).collect()
 }
 
-/// The last parts of a path that tell it from other paths.
+/// The shortest tail of a path that differs from the other paths.
 fn tail<'a>(path: &'a str, others: &[&str]) -> &'a str {
     let cuts = path
         .rmatch_indices('/')

@@ -1,11 +1,11 @@
-//! `sr compare`: what models make of a shrunk picture, side by side.
+//! `sr compare`: the results of models, side by side.
 
 use crate::args::CompareArgs;
 use crate::candidates::{self, Candidate};
 use crate::console::Console;
 use crate::detail::{Area, busiest};
 use crate::measure::{check_size, crop};
-use crate::paths::{file_name, make_folder};
+use crate::paths::{create_folder, file_name};
 use crate::protocol::Method;
 use crate::sheet::{Panel, Sheet, zoomed_part};
 use crate::show::{Shown, nearest};
@@ -17,10 +17,10 @@ use srfilter::models::{BICUBIC, Scales};
 use srfilter::weights::Model;
 use std::path::{Path, PathBuf};
 
-/// The models that are on every sheet whose scale they have weights for.
+/// The models on every sheet, if they have weights for its scale.
 const USUAL: [&str; 2] = ["srcnn", "hypersrcnn"];
 
-/// Makes the sheets that the command line asks for.
+/// Writes the sheets of the command line.
 pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     let method = args.method.method("compare", &args.compute);
     method.options.device.resolve()?;
@@ -38,10 +38,10 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     };
     let mut failed = 0;
     for task in &tasks {
-        let made = comparison
+        let result = comparison
             .write(task)
             .map_err(|e| anyhow!("{}: {e}", task.from.display()));
-        match made {
+        match result {
             Ok(line) => comparison.console.line(&line)?,
             Err(error) if folder => {
                 comparison.console.warn(&format!("skipped: {error}"));
@@ -51,23 +51,23 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         }
     }
     if failed > 0 {
-        bail!("{failed} of {} pictures were skipped", tasks.len());
+        bail!("{failed} of {} images were skipped", tasks.len());
     }
     Ok(())
 }
 
-/// The pictures to read and the sheets to write.
+/// The images to read and the sheets to write.
 fn tasks(args: &CompareArgs) -> Result<Vec<Task>> {
-    let (input, given) = (&args.input, args.output.as_deref());
+    let (input, output) = (&args.input, args.output.as_deref());
     if input.is_dir() {
-        let output = given.map_or_else(|| default_name(input, args.scale), Path::to_owned);
+        let output = output.map_or_else(|| default_name(input, args.scale), Path::to_owned);
         return folder_tasks(input, &output);
     }
-    let task = match given {
+    let task = match output {
         Some(output) => file_task(input, output)?,
         None => {
             let name = default_name(&input.with_extension(""), args.scale);
-            // The name may hold a dot, which begins no extension.
+            // A dot in the name is not the start of an extension.
             file_task(input, Path::new(&format!("{}.png", name.display())))?
         }
     };
@@ -77,7 +77,7 @@ fn tasks(args: &CompareArgs) -> Result<Vec<Task>> {
         .is_none_or(|e| !e.eq_ignore_ascii_case("png"))
     {
         let name = task.to.display();
-        bail!("a sheet is a PNG file, but {name} does not end with .png");
+        bail!("{name} does not end with .png: sheets are PNG files");
     }
     Ok(vec![task])
 }
@@ -90,7 +90,7 @@ fn default_name(input: &Path, scale: Scale) -> PathBuf {
     PathBuf::from(format!("{name}-compare-x{scale}"))
 }
 
-/// Bicubic interpolation, the usual models, and those that were named.
+/// Bicubic interpolation, the usual models and those of the command line.
 fn open(args: &CompareArgs) -> Result<Vec<Candidate>> {
     let mut models = vec![Model::builtin(BICUBIC)?];
     for name in USUAL {
@@ -110,7 +110,7 @@ fn open(args: &CompareArgs) -> Result<Vec<Candidate>> {
     Ok(candidates::named(models))
 }
 
-/// A run over all pictures.
+/// A run over all images.
 struct Comparison<'a> {
     args: &'a CompareArgs,
     method: Method,
@@ -119,19 +119,19 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    /// Makes one sheet; returns the line to print.
+    /// Writes one sheet; returns the line to print.
     fn write(&self, task: &Task) -> Result<String> {
         let name = file_name(&task.from);
         let (sheet, numbers) = self.sheet(&name, &Image::open(&task.from)?)?;
         if let Some(folder) = task.to.parent() {
-            make_folder(folder)?;
+            create_folder(folder)?;
         }
         sheet.draw()?.save(&task.to)?;
         let (from, to) = (task.from.display(), task.to.display());
         Ok(format!("{from} -> {to}  {}", numbers.join(", ")))
     }
 
-    /// The sheet of a picture, and the PSNR of each model in words.
+    /// The sheet of an image, and the PSNR of each model for printing.
     fn sheet(&self, name: &str, picture: &Image) -> Result<(Sheet, Vec<String>)> {
         let (scale, method) = (self.args.scale, &self.method);
         check_size(picture, scale, method.protocol)?;
@@ -145,7 +145,7 @@ impl Comparison<'_> {
             let compared = method.compare(&original, model, scale)?;
             let (psnr, ssim) = (compared.quality.psnr, compared.quality.ssim);
             numbers.push(format!("{label} {psnr:.2} dB"));
-            // Part and whole as they were compared, before they get colour.
+            // As they were compared, before colour is added.
             let pair = (compared.reference.clone(), compared.result.clone());
             let shown = method.show(&original, compared);
             let area = *area.get_or_insert_with(|| {
@@ -157,7 +157,7 @@ impl Comparison<'_> {
             let (part_psnr, part_ssim) = method.part(&area.of(&pair.0), &area.of(&pair.1));
             panels.push(Panel {
                 name: label.clone(),
-                picture: shown.result,
+                image: shown.result,
                 captions: [caption(psnr, Some(ssim)), caption(part_psnr, part_ssim)],
             });
         }
@@ -169,7 +169,7 @@ impl Comparison<'_> {
         Ok((sheet, numbers))
     }
 
-    /// The panels that no model made.
+    /// The panels of the original and the low-resolution image.
     fn references(&self, shown: &Shown, area: Area) -> [Panel; 2] {
         let size = (shown.original.width, shown.original.height);
         let pixels = |(width, height): (usize, usize)| format!("{width}x{height} pixels");
@@ -183,19 +183,19 @@ impl Comparison<'_> {
         [
             Panel {
                 name: "original".to_owned(),
-                picture: shown.original.clone(),
+                image: shown.original.clone(),
                 captions: [pixels(size), part],
             },
             Panel {
                 name: "low resolution".to_owned(),
-                picture: nearest(&shown.low, size),
-                captions: [pixels(low), "pixels repeated".to_owned()],
+                image: nearest(&shown.low, size),
+                captions: [pixels(low), "nearest neighbour".to_owned()],
             },
         ]
     }
 }
 
-/// Sees to it that the part to zoom lies in the picture.
+/// Ensures that the area to zoom is inside the image.
 fn check_area(area: Option<Area>, (width, height): (usize, usize)) -> Result<()> {
     let Some(Area {
         x,
@@ -211,7 +211,7 @@ fn check_area(area: Option<Area>, (width, height): (usize, usize)) -> Result<()>
     };
     if !inside(x, w, width) || !inside(y, h, height) {
         bail!(
-            "--crop {x},{y},{w},{h} reaches beyond the {width}x{height} pixels that are compared"
+            "--crop {x},{y},{w},{h} exceeds the image, which is compared at {width}x{height} pixels"
         );
     }
     Ok(())
@@ -226,11 +226,11 @@ fn whole((width, height): (usize, usize)) -> Area {
     }
 }
 
-/// What stands under a panel.
+/// The caption of a panel.
 fn caption(psnr: f64, ssim: Option<f64>) -> String {
     let psnr = match psnr.is_finite() {
         true => format!("PSNR {psnr:.2} dB"),
-        false => "no difference".to_owned(),
+        false => "identical".to_owned(),
     };
     match ssim {
         Some(ssim) => format!("{psnr}, SSIM {ssim:.4}"),

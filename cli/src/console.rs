@@ -1,4 +1,4 @@
-//! What the commands print while they run.
+//! The output of the commands while they run.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// A console for that many steps; a single one gets no bar.
+    /// A console for `steps` steps; a single step has no bar.
     pub(crate) fn new(steps: usize) -> Self {
         if steps < 2 {
             let bar = ProgressBar::hidden();
@@ -35,13 +35,13 @@ impl Console {
 
     /// Prints a line to standard error.
     pub(crate) fn warn(&self, text: &str) {
-        // A warning that nobody can read stops nothing.
+        // A warning that cannot be printed is no error.
         let _ = self
             .bar
             .suspend(|| writeln!(io::stderr().lock(), "sr: {text}"));
     }
 
-    /// Begins the next step.
+    /// Starts the next step.
     pub(crate) fn step(&self, what: String) {
         if !self.bar.message().is_empty() {
             self.bar.inc(1);

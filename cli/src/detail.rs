@@ -1,8 +1,8 @@
-//! Where in a picture there is something to see.
+//! Finds the area of an image where two versions differ most.
 
 use srfilter::frame::Image;
 
-/// A part of a picture, in pixels.
+/// An area of an image, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Area {
     pub(crate) x: usize,
@@ -12,14 +12,14 @@ pub(crate) struct Area {
 }
 
 impl Area {
-    /// That part of a picture.
-    pub(crate) fn of(&self, picture: &Image) -> Image {
-        picture.crop(self.x, self.y, self.width, self.height)
+    /// Crops an image to the area.
+    pub(crate) fn of(&self, image: &Image) -> Image {
+        image.crop(self.x, self.y, self.width, self.height)
     }
 }
 
 /// The area of (width, height) pixels, or as much of it as there is, where two
-/// pictures of one size and kind differ most: by the sum of squared differences.
+/// images of one size and kind differ most: by the sum of squared differences.
 pub(crate) fn busiest(a: &Image, b: &Image, (width, height): (usize, usize)) -> Area {
     let (width, height) = (width.min(a.width), height.min(a.height));
     let sums = summed_differences(a, b);
@@ -37,7 +37,7 @@ pub(crate) fn busiest(a: &Image, b: &Image, (width, height): (usize, usize)) -> 
             }
         }
     }
-    // Where nothing differs, the middle is as good as any other place.
+    // Identical images: the centre.
     let (x, y) = match best.0 {
         0 => ((a.width - width) / 2, (a.height - height) / 2),
         _ => (best.1, best.2),

@@ -1,12 +1,12 @@
-//! `sr evaluate`: how near models come to pictures that were shrunk.
+//! `sr evaluate`: PSNR and SSIM of models on downscaled images.
 
 use crate::args::{EvaluateArgs, refuse};
 use crate::candidates::{self, Candidate};
 use crate::console::Console;
 use crate::html;
-use crate::html::gallery::{Gallery, Place};
+use crate::html::gallery::{Gallery, GalleryKey};
 use crate::measure::{Compared, check_size, crop};
-use crate::paths::{file_name, make_folder};
+use crate::paths::{create_folder, file_name};
 use crate::pictures;
 use crate::protocol::{Method, Protocol};
 use crate::quality::Quality;
@@ -19,14 +19,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The folder of a data set and its pictures.
+/// The folder of a data set and its images.
 struct DataSet {
     folder: PathBuf,
     name: String,
     pictures: Vec<PathBuf>,
 }
 
-/// Measures what the command line names.
+/// Measures the models of the command line.
 pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
     let method = args.method.method("evaluate", &args.compute);
     method.options.device.resolve()?;
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
     let session = Session::new(args, method, &candidates, &sets, !outputs.to_stdout());
     let mut gallery = args.html.is_some().then(Gallery::default);
     let mut reports = Vec::new();
-    session.begin(&candidates)?;
+    session.print_head(&candidates)?;
     for candidate in &candidates {
         for &scale in &args.scale {
             for set in &sets {
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
     outputs.write(&reports, gallery.as_ref())
 }
 
-/// The models that the command line names.
+/// The models of the command line.
 fn open(args: &EvaluateArgs) -> Result<Vec<Candidate>> {
     let hints = args.file.hints();
     let models: Vec<Arc<Model>> = match (args.model.as_slice(), args.weights.as_slice()) {
@@ -62,8 +62,7 @@ fn open(args: &EvaluateArgs) -> Result<Vec<Candidate>> {
             .collect::<Result<_>>()?,
         _ => refuse(
             "evaluate",
-            "with --weights, --model can only say what a single file holds; \
-             give --weights once for each file and no --model",
+            "--model goes with a single --weights file; for several files, leave --model out",
         ),
     };
     Ok(candidates::named(models))
@@ -77,7 +76,7 @@ struct Outputs<'a> {
 }
 
 impl<'a> Outputs<'a> {
-    /// The files that the command line names.
+    /// The output files of the command line.
     fn new(args: &'a EvaluateArgs) -> Result<Self> {
         let outputs = Self {
             json: args.json.as_deref(),
@@ -89,11 +88,14 @@ impl<'a> Outputs<'a> {
             if paths[..i].contains(path) {
                 refuse(
                     "evaluate",
-                    "two of --json, --csv and --html have the same FILE",
+                    "two of --json, --csv and --html name the same FILE",
                 );
             }
             if path.is_dir() {
-                bail!("cannot write {}: it is a folder", path.display());
+                bail!(
+                    "cannot write {}: it is a folder; name a file",
+                    path.display()
+                );
             }
         }
         Ok(outputs)
@@ -108,14 +110,14 @@ impl<'a> Outputs<'a> {
         self.paths().any(is_stdout)
     }
 
-    /// Makes the folders.
+    /// Creates the folders.
     fn prepare(&self) -> Result<()> {
         self.paths()
             .filter_map(Path::parent)
-            .try_for_each(make_folder)
+            .try_for_each(create_folder)
     }
 
-    /// Writes what was measured.
+    /// Writes the results.
     fn write(&self, reports: &[Report], gallery: Option<&Gallery>) -> Result<()> {
         if let Some(path) = self.json {
             write(path, serde_json::to_string_pretty(reports)? + "\n")?;
@@ -141,14 +143,14 @@ fn write(path: &Path, text: String) -> Result<()> {
     std::fs::write(path, text).map_err(|e| anyhow!("cannot write {}: {e}", path.display()))
 }
 
-/// Finds the pictures of all folders, and sees to it that all can be measured
-/// before the first is.
+/// Finds the images of all folders, and checks that all can be measured before
+/// the first one is.
 fn data_sets(args: &EvaluateArgs, protocol: Protocol) -> Result<Vec<DataSet>> {
     let mut sets: Vec<DataSet> = Vec::new();
     for folder in &args.data {
         if !folder.is_dir() {
             let problem = match folder.exists() {
-                true => "is not a folder",
+                true => "is not a folder: name a folder of images",
                 false => "does not exist",
             };
             bail!("--data {} {problem}", folder.display());
@@ -156,7 +158,9 @@ fn data_sets(args: &EvaluateArgs, protocol: Protocol) -> Result<Vec<DataSet>> {
         let name = folder.canonicalize().map(|path| file_name(&path));
         let name = name.unwrap_or_else(|_| file_name(folder));
         if args.save.is_some() && sets.iter().any(|set| set.name == name) {
-            bail!("two data folders are named {name}, and --save would mix their pictures");
+            bail!(
+                "two data folders are named {name}, and --save would mix their images: rename one"
+            );
         }
         let pictures = pictures::find(folder)?;
         for picture in &pictures {
@@ -172,7 +176,7 @@ fn data_sets(args: &EvaluateArgs, protocol: Protocol) -> Result<Vec<DataSet>> {
     Ok(sets)
 }
 
-/// Decodes a picture whole: one that is broken must not end an evaluation
+/// Decodes an image completely, so that a broken one does not end an evaluation
 /// after hours.
 fn check_picture(path: &Path, scales: &[Scale], protocol: Protocol) -> Result<()> {
     let picture = Image::open(path)?;
@@ -222,8 +226,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Prints what is measured, and the table's head.
-    fn begin(&self, candidates: &[Candidate]) -> Result<()> {
+    /// Prints the models, the protocol and the table's head.
+    fn print_head(&self, candidates: &[Candidate]) -> Result<()> {
         if !self.print {
             return Ok(());
         }
@@ -270,10 +274,10 @@ impl<'a> Session<'a> {
                 .map_err(|e| anyhow!("{shown}: {e}"))?;
             if let Some(folder) = self.save {
                 let scale = scale.to_string().replace('/', "-");
-                let place = folder
+                let target = folder
                     .join(candidate.file_label())
                     .join(format!("x{scale}"));
-                save(&place.join(&set.name).join(name), &compared)?;
+                save(&target.join(&set.name).join(name), &compared)?;
             }
             report.add(ImageQuality {
                 name: shown.clone(),
@@ -282,15 +286,15 @@ impl<'a> Session<'a> {
             if let (true, true, Some(image)) = (self.print, self.verbose, report.images.last()) {
                 self.console.line(&self.table.image(&report, image))?;
             }
-            // What no network made is the bicubic picture, which is there anyway.
+            // Without a network the result is the bicubic image, which is shown anyway.
             if let (Some(gallery), false) = (gallery.as_mut(), model.cascade(scale).is_empty()) {
-                let place = Place {
+                let key = GalleryKey {
                     data: report.data.clone(),
                     scale,
                     image: shown,
                 };
                 let pictures = self.method.show(&original, compared);
-                gallery.add(place, &candidate.label, &pictures);
+                gallery.add(key, &candidate.label, &pictures);
             }
         }
         if self.print {
@@ -300,10 +304,10 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Writes the pictures beside each other, under names made from `name`.
+/// Writes the images to one folder, under names derived from `name`.
 fn save(name: &Path, compared: &Compared) -> Result<()> {
     if let Some(folder) = name.parent() {
-        make_folder(folder)?;
+        create_folder(folder)?;
     }
     compared.low.save(name.with_extension("lr.png"))?;
     compared.bicubic.save(name.with_extension("bicubic.png"))?;

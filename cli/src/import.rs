@@ -1,4 +1,4 @@
-//! `sr import`: weights files of other projects.
+//! `sr import`: converts weights files of other projects.
 
 use crate::args::ImportArgs;
 use crate::paths::file_name;
@@ -8,7 +8,7 @@ use srfilter::weights::{Card, Checkpoint, Model, ParsedCheckpoint, TensorInfo};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Lists a file's tensors, or makes a file of ours of them.
+/// Lists a file's tensors, or converts it.
 pub(crate) fn run(args: &ImportArgs) -> Result<()> {
     let file = Checkpoint::open(&args.weights)?;
     let mut out = io::stdout().lock();
@@ -21,19 +21,19 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
     writeln!(out, "found {}", found(&contents)?)?;
     let to = match &args.out {
         Some(path) => path.clone(),
-        None => beside(&args.weights)?,
+        None => default_output(&args.weights)?,
     };
     if !args.force && to.exists() {
-        bail!("{} exists already; --force replaces it", to.display());
+        bail!("{} already exists; --force overwrites it", to.display());
     }
     if same(&args.weights, &to) {
         bail!(
-            "{} is the file that is read; write to another",
+            "{} is the input; choose another file with --out",
             to.display()
         );
     }
     let card = Card {
-        training_data: format!("not known: imported from {}", file_name(&args.weights)),
+        training_data: format!("unknown: imported from {}", file_name(&args.weights)),
         recipe_sha256: String::new(),
         quality: "not measured".to_owned(),
         architecture: contents.architecture,
@@ -41,14 +41,14 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
     };
     let mut tensors: Vec<_> = contents.tensors.into_iter().collect();
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    // Whether it is whole shows before anything is written.
+    // Checks that the file is complete before anything is written.
     Model::open_with(&args.weights, None, &args.file.hints())?;
     Checkpoint::save(&to, &tensors, &card)?;
     writeln!(out, "wrote {}", to.display())?;
     Ok(())
 }
 
-/// One line for each tensor.
+/// One line per tensor.
 fn list(tensors: &[TensorInfo], out: &mut impl Write) -> Result<()> {
     let width = |column: fn(&TensorInfo) -> usize| tensors.iter().map(column).max().unwrap_or(0);
     let (name, dtype) = (width(|t| t.name.len()), width(|t| t.dtype.len()));
@@ -63,7 +63,7 @@ fn list(tensors: &[TensorInfo], out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-/// What a file holds, in a line.
+/// A summary of the contents.
 fn found(contents: &ParsedCheckpoint) -> Result<String> {
     let ParsedCheckpoint {
         architecture,
@@ -73,7 +73,7 @@ fn found(contents: &ParsedCheckpoint) -> Result<String> {
     let config = serde_json::to_value(architecture)?;
     let weights: usize = tensors.values().map(|tensor| tensor.elem_count()).sum();
     let scales = match scales {
-        Scales::Any => "any scale (--trained-scale says which)".to_owned(),
+        Scales::Any => "any scale (limit it with --trained-scale)".to_owned(),
         list => format!("x{list}"),
     };
     Ok(format!(
@@ -85,9 +85,14 @@ fn found(contents: &ParsedCheckpoint) -> Result<String> {
 }
 
 /// NAME.safetensors in the current folder.
-fn beside(input: &Path) -> Result<PathBuf> {
+fn default_output(input: &Path) -> Result<PathBuf> {
     let stem = input.file_stem();
-    let stem = stem.ok_or_else(|| anyhow!("{} has no name to write to", input.display()))?;
+    let stem = stem.ok_or_else(|| {
+        anyhow!(
+            "cannot derive a file name from {}; name one with --out",
+            input.display()
+        )
+    })?;
     Ok(PathBuf::from(stem).with_added_extension("safetensors"))
 }
 

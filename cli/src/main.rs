@@ -1,11 +1,10 @@
-//! `sr`: enlarges pictures with srfilter's models and measures how well.
+//! `sr`: upscales images with srfilter's models, and evaluates the models.
 
 mod args;
 mod candidates;
 mod compare;
 mod console;
 mod detail;
-mod enlarge;
 mod evaluate;
 mod html;
 mod import;
@@ -21,14 +20,15 @@ mod show;
 mod tasks;
 mod text;
 mod upscale;
+mod upscale_image;
 
 use args::{Args, Command};
 use clap::Parser;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// Planes and tensors come and go by the megabyte: mimalloc hands their pages
-/// on where the system's allocator returns them to the kernel each time.
+/// Planes and tensors are allocated by the megabyte: mimalloc reuses their pages,
+/// which the system's allocator returns to the kernel each time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -44,14 +44,14 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nothing is left to do where standard error is closed too.
+            // Nothing can be reported if standard error is closed.
             let _ = writeln!(io::stderr(), "sr: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Whether the reader of our output, such as `head`, has seen enough.
+/// Whether the reader of our output, such as `head`, has closed it.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<io::Error>()

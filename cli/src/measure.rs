@@ -1,8 +1,8 @@
-//! Shrinks pictures, has models enlarge them again, and compares.
+//! Downscales images, upscales them with models, and compares.
 
-use crate::enlarge::enlarge;
 use crate::protocol::{Method, Protocol};
 use crate::quality::Quality;
+use crate::upscale_image::upscale_image;
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
 use srfilter::engine::{FrameSpec, UpscaleSpec, Upscaler};
@@ -16,18 +16,17 @@ use std::sync::Arc;
 /// The smallest side that SSIM is defined for, in pixels.
 const SSIM_SIDE: usize = 11;
 
-/// What a protocol compared: 8-bit pictures.
+/// The compared images, 8 bit.
 pub(crate) struct Compared {
     pub(crate) quality: Quality,
-    /// What the others were compared with: luma, or RGB.
+    /// The reference: luma or RGB of the original.
     pub(crate) reference: Image,
     pub(crate) low: Image,
     pub(crate) bicubic: Image,
     pub(crate) result: Image,
 }
 
-/// Pixels that are left out on each side: results near the edge depend on
-/// what a method takes to lie beyond it.
+/// Border in pixels that is not measured, as results there depend on the padding.
 fn shaved(scale: Scale, protocol: Protocol) -> usize {
     match protocol {
         Protocol::Y => scale.factor().ceil() as usize,
@@ -35,39 +34,39 @@ fn shaved(scale: Scale, protocol: Protocol) -> usize {
     }
 }
 
-/// Sees to it that a picture is large enough to be measured.
+/// Ensures that an image is large enough to be measured.
 ///
 /// # Errors
 ///
-/// One that is not.
-pub(crate) fn check_size(picture: &Image, scale: Scale, protocol: Protocol) -> Result<()> {
-    let &Image { width, height, .. } = picture;
+/// An image that is too small.
+pub(crate) fn check_size(image: &Image, scale: Scale, protocol: Protocol) -> Result<()> {
+    let &Image { width, height, .. } = image;
     let whole = scale.num() as usize;
     let least = (SSIM_SIDE + 2 * shaved(scale, protocol)).next_multiple_of(whole);
     if width < least || height < least {
         bail!(
-            "{width}x{height} pixels are too few to measure scale {scale}: \
-             each side needs {least}"
+            "{width}x{height} pixels are too small to measure scale {scale}: \
+             each side must have at least {least}"
         );
     }
     Ok(())
 }
 
 /// The upper left part whose sides, divided by the scale, are whole numbers.
-pub(crate) fn crop(picture: &Image, scale: Scale) -> Image {
+pub(crate) fn crop(image: &Image, scale: Scale) -> Image {
     let whole = scale.num() as usize;
     let side = |length: usize| length - length % whole;
-    picture.crop(0, 0, side(picture.width), side(picture.height))
+    image.crop(0, 0, side(image.width), side(image.height))
 }
 
-/// Width and height of the shrunk picture.
-fn shrunk(picture: &Image, scale: Scale) -> (usize, usize) {
+/// Width and height of the downscaled image.
+fn downscaled_size(image: &Image, scale: Scale) -> (usize, usize) {
     let side = |length: usize| length / scale.num() as usize * scale.den() as usize;
-    (side(picture.width), side(picture.height))
+    (side(image.width), side(image.height))
 }
 
 impl Method {
-    /// Shrinks a picture, enlarges it again and compares.
+    /// Downscales an image, upscales it again and compares.
     pub(crate) fn compare(
         &self,
         original: &Image,
@@ -80,12 +79,15 @@ impl Method {
         }
     }
 
-    /// Protocol y. A luma network gets shrunk luma, and luma is 8-bit as
-    /// SRCNN's authors have it; an RGB network gets shrunk RGB, and luma of the
+    /// Protocol y. A luma network gets downscaled luma, and luma is 8-bit as
+    /// SRCNN's authors have it; an RGB network gets downscaled RGB, and luma of the
     /// results is not rounded, as is usual for such networks. Bicubic
     /// interpolation goes the same way, so that the two can be compared.
     fn compare_luma(&self, original: &Image, model: &Arc<Model>, scale: Scale) -> Result<Compared> {
-        let (size, low_size) = ((original.width, original.height), shrunk(original, scale));
+        let (size, low_size) = (
+            (original.width, original.height),
+            downscaled_size(original, scale),
+        );
         let (shrink, grow) = (
             Resampler::resize(size, low_size),
             Resampler::resize(low_size, size),
@@ -94,25 +96,25 @@ impl Method {
             Channels::Luma => eight_bit_luma(original),
             Channels::Rgb => original.to_rgb(),
         };
-        let shrunk = planes(&original)
+        let downscaled_size = planes(&original)
             .into_iter()
             .map(|plane| self.rounded(shrink.apply(&plane)));
-        let low: Vec<Vec<f64>> = shrunk.collect();
+        let low: Vec<Vec<f64>> = downscaled_size.collect();
         let bicubic: Vec<Vec<f64>> = low.iter().map(|plane| grow.apply(plane)).collect();
-        let made = self.run_planes(&low, low_size, size, model, scale)?;
-        let (bicubic, result) = (picture(&bicubic, size), picture(&made, size));
+        let result = self.run_planes(&low, low_size, size, model, scale)?;
+        let (bicubic, result) = (image(&bicubic, size), image(&result, size));
         let border = shaved(scale, self.protocol);
         let quality = |result| complete(luma_quality(&original, result, border));
         Ok(Compared {
             quality: Quality::new(quality(&result)?, quality(&bicubic)?),
             reference: original,
-            low: picture(&low, low_size),
+            low: image(&low, low_size),
             bicubic,
             result,
         })
     }
 
-    /// What the model makes of planes of one size at another.
+    /// Upscales planes with the model.
     fn run_planes(
         &self,
         low: &[Vec<f64>],
@@ -135,19 +137,19 @@ impl Method {
         };
         let mut upscaler = Upscaler::new(Arc::clone(model), job, &self.options)?;
         let narrow = |plane: &Vec<f64>| plane.iter().map(|&v| v as f32).collect();
-        let made = upscaler.process_planes(&low.iter().map(narrow).collect::<Vec<_>>())?;
+        let result = upscaler.process_planes(&low.iter().map(narrow).collect::<Vec<_>>())?;
         let wide = |plane: Vec<f32>| plane.into_iter().map(f64::from).collect();
-        Ok(made.into_iter().map(wide).collect())
+        Ok(result.into_iter().map(wide).collect())
     }
 
     /// Protocol rgb, as HyperSRCNN's authors measure.
     fn compare_rgb(&self, original: &Image, model: &Arc<Model>, scale: Scale) -> Result<Compared> {
-        let (width, height) = shrunk(original, scale);
+        let (width, height) = downscaled_size(original, scale);
         let low = pillow(original, width, height);
         let bicubic = pillow(&low, original.width, original.height);
         let result = match model.cascade(scale).is_empty() {
             true => bicubic.clone(),
-            false => enlarge(&low, model, scale, &self.options)?,
+            false => upscale_image(&low, model, scale, &self.options)?,
         };
         Ok(Compared {
             quality: Quality::new(
@@ -170,7 +172,7 @@ impl Method {
         }
     }
 
-    /// Rounds shrunk samples where the method does.
+    /// Rounds downscaled samples where the method does.
     pub(crate) fn rounded(&self, mut plane: Vec<f64>) -> Vec<f64> {
         if self.round {
             plane.iter_mut().for_each(|v| *v = f64::from(to_u8(*v)));
@@ -199,24 +201,24 @@ fn rgb_quality(a: &Image, b: &Image) -> (f64, Option<f64>) {
     (psnr, sum.map(|sum| sum / a.len() as f64))
 }
 
-/// PSNR and SSIM where there is both.
+/// PSNR and SSIM; an error if SSIM is not defined.
 fn complete((psnr, ssim): (f64, Option<f64>)) -> Result<(f64, f64)> {
     let ssim = ssim
         .ok_or_else(|| anyhow!("too small for SSIM, which needs {SSIM_SIDE}x{SSIM_SIDE} pixels"))?;
     Ok((psnr, ssim))
 }
 
-/// The channels of a picture.
-fn planes(picture: &Image) -> Vec<Vec<f64>> {
+/// The channels of an image.
+fn planes(image: &Image) -> Vec<Vec<f64>> {
     let channel = |i: usize| {
-        let samples = picture.data.iter().skip(i).step_by(picture.channels);
+        let samples = image.data.iter().skip(i).step_by(image.channels);
         samples.map(|&v| f64::from(v)).collect()
     };
-    (0..picture.channels).map(channel).collect()
+    (0..image.channels).map(channel).collect()
 }
 
-/// A picture of rounded planes.
-fn picture(planes: &[Vec<f64>], (width, height): (usize, usize)) -> Image {
+/// An image of rounded planes.
+fn image(planes: &[Vec<f64>], (width, height): (usize, usize)) -> Image {
     let mut out = Image::new(width, height, planes.len());
     for (i, plane) in planes.iter().enumerate() {
         let targets = out.data.iter_mut().skip(i).step_by(planes.len());
@@ -225,20 +227,20 @@ fn picture(planes: &[Vec<f64>], (width, height): (usize, usize)) -> Image {
     out
 }
 
-/// A picture's luma, rounded. A grey picture is its own luma: what the test
+/// An image's luma, rounded. A grey image is its own luma: what the test
 /// sets hold of those was never in studio range.
 fn eight_bit_luma(original: &Image) -> Image {
     match original.channels {
         1 => original.clone(),
-        _ => picture(&[original.luma()], (original.width, original.height)),
+        _ => image(&[original.luma()], (original.width, original.height)),
     }
 }
 
 /// Luma of what was compared, which is luma already where it has one channel.
-fn luma(picture: &Image) -> Vec<f64> {
-    match picture.channels {
-        1 => picture.data.iter().map(|&v| f64::from(v)).collect(),
-        _ => picture.luma(),
+fn luma(image: &Image) -> Vec<f64> {
+    match image.channels {
+        1 => image.data.iter().map(|&v| f64::from(v)).collect(),
+        _ => image.luma(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `sr models`: the table of models, what they cost, how long they take.
+//! `sr models`: the table of models, their costs and their speed.
 
 use crate::args::{ModelsArgs, refuse};
 use anyhow::{Result, anyhow};
@@ -16,17 +16,17 @@ use std::time::{Duration, Instant};
 /// The scales that costs are shown for.
 const COSTED: [u32; 4] = [2, 3, 4, 8];
 
-/// The scale that networks are timed at, where they have it.
+/// The scale that networks are timed at, if they have it.
 const TIMED: Scale = Scale::whole(4);
 
-/// How long a network is run again and again for its best time.
+/// How long a network is run repeatedly for its best time.
 const TIMING: Duration = Duration::from_secs(1);
 
 /// One model, as `--json` prints it.
 #[derive(Serialize)]
 struct Entry {
     name: &'static str,
-    /// `None`: takes pictures of any kind.
+    /// `None`: takes images of any kind.
     channels: Option<Channels>,
     /// `None`: depends on the weights file.
     scales: Option<Scales>,
@@ -34,7 +34,7 @@ struct Entry {
     built_in: bool,
     /// Weights of the network for the first of `costs`.
     params: usize,
-    /// Multiplications with an addition for each pixel that it makes.
+    /// Multiply-accumulates per output pixel.
     mac_per_output_pixel: f64,
     costs: Vec<Costs>,
     /// Of `--time`: by the side of the result in pixels.
@@ -43,7 +43,7 @@ struct Entry {
     summary: &'static str,
 }
 
-/// What the network for one scale takes.
+/// Costs of the network for one scale.
 #[derive(Serialize)]
 struct Costs {
     scale: Scale,
@@ -51,7 +51,7 @@ struct Costs {
     mac_per_output_pixel: f64,
 }
 
-/// How long a network takes for a picture.
+/// Time of a network.
 #[derive(Serialize)]
 struct Timed {
     scale: Scale,
@@ -93,8 +93,7 @@ impl Entry {
         ]
     }
 
-    /// Measures how long the network takes for a result of `side` x `side`
-    /// pixels at most.
+    /// Measures the time for an output of at most `side` x `side` pixels.
     fn time(&mut self, side: usize, options: &UpscaleOptions) -> Result<()> {
         if self.channels.is_none() {
             return Ok(());
@@ -105,7 +104,7 @@ impl Entry {
         };
         let model = match self.built_in {
             true => Model::builtin(self.name)?,
-            // What the weights are does not matter for the time.
+            // The time does not depend on the weights.
             false => Model::with_random_weights(self.name, scale)?,
         };
         let ms = best_time(&model, scale, side, options)
@@ -115,7 +114,7 @@ impl Entry {
     }
 }
 
-/// What the networks for the scales that there can be one for take.
+/// The costs at each scale that the architecture supports.
 fn costs(architecture: &Architecture) -> Vec<Costs> {
     let cost = |scale| {
         let cost = architecture.cost(scale).ok()?;
@@ -157,7 +156,7 @@ fn best_time(
         upscaler.process(&input.frame()?, &mut output.frame_mut()?)?;
         Ok(start.elapsed())
     };
-    // The first run makes room and weights; where it is long, that is little of it.
+    // The first run allocates and prepares weights; little of a long run.
     let start = Instant::now();
     let mut best = run()?;
     while start.elapsed() < TIMING {
@@ -169,17 +168,17 @@ fn best_time(
 /// Prints the table.
 pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
     if args.time.contains(&0) {
-        refuse("models", "--time takes sides of at least 1 pixel");
+        refuse("models", "--time needs sides of at least 1 pixel");
     }
     for name in &args.model {
         models::find(name)?;
     }
-    let wanted =
+    let selected =
         |model: &&ModelInfo| args.model.is_empty() || args.model.iter().any(|n| n == model.name);
-    let rows = MODELS.iter().filter(wanted);
+    let rows = MODELS.iter().filter(selected);
     let mut entries: Vec<Entry> = rows.map(Entry::new).collect::<Result<_>>()?;
     let options = args.compute.options();
-    let place = options.device.resolve()?;
+    let device = options.device.resolve()?;
     for entry in &mut entries {
         for &side in &args.time {
             entry.time(side, &options)?;
@@ -195,8 +194,8 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
         print(&times(&entries, &args.time), &mut out)?;
         writeln!(
             out,
-            "\nThe shortest of the runs of a second, on {}.",
-            place.name()
+            "\nFastest run within one second, on {}.",
+            device.name()
         )?;
         return Ok(());
     }
@@ -216,7 +215,7 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
         writeln!(
             out,
             "\nModels with weights from 'a file' need --weights FILE; \
-             'cargo run --release --bin train' makes one."
+             'cargo run --release --bin train' creates one."
         )?;
     }
     Ok(())

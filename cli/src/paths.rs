@@ -11,8 +11,8 @@ pub(crate) fn file_name(path: &Path) -> String {
     }
 }
 
-/// Makes a folder and those above it.
-pub(crate) fn make_folder(folder: &Path) -> Result<()> {
+/// Creates a folder and its parents.
+pub(crate) fn create_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)
-        .map_err(|e| anyhow!("cannot make the folder {}: {e}", folder.display()))
+        .map_err(|e| anyhow!("cannot create the folder {}: {e}", folder.display()))
 }

@@ -14,11 +14,7 @@ pub(crate) fn extensions() -> String {
 pub(crate) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
     let found = image_files::find(folder)?;
     if found.is_empty() {
-        bail!(
-            "there are no pictures ({}) in {}",
-            extensions(),
-            folder.display()
-        );
+        bail!("found no images ({}) in {}", extensions(), folder.display());
     }
     let relative = found.iter().map(|path| path.strip_prefix(folder));
     Ok(relative

@@ -1,30 +1,30 @@
-//! How results are measured.
+//! Evaluation protocols.
 
 use clap::ValueEnum;
 use serde::Serialize;
 use srfilter::engine::UpscaleOptions;
 
-/// How pictures are shrunk, and what is compared.
+/// How images are downscaled and results measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Protocol {
-    /// PSNR and SSIM of BT.601 studio luma, but for edges as wide as the scale; shrunk by MATLAB's
-    /// bicubic
+    /// PSNR and SSIM of BT.601 studio luma without a border of ceil(scale) pixels;
+    /// downscaling by MATLAB's bicubic
     Y,
-    /// PSNR and SSIM (scikit-image's) of RGB; shrunk by Pillow's bicubic
+    /// PSNR and SSIM (scikit-image's) of RGB; downscaling by Pillow's bicubic
     Rgb,
 }
 
-/// How to measure.
+/// A protocol with its options.
 pub(crate) struct Method {
     pub(crate) protocol: Protocol,
-    /// Whether shrunk pictures are rounded to 8 bits.
+    /// Whether low-resolution images are rounded to 8 bits.
     pub(crate) round: bool,
     pub(crate) options: UpscaleOptions,
 }
 
 impl Method {
-    /// The method in a line.
+    /// One line for tables and sheets.
     pub(crate) fn describe(&self) -> &'static str {
         match (self.protocol, self.round) {
             (Protocol::Y, true) => "protocol y: luma, low resolution rounded to 8 bits",

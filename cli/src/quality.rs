@@ -1,9 +1,9 @@
-//! How near results come to the original.
+//! PSNR and SSIM of results.
 
 use serde::Serialize;
 
 /// Quality of a model and of bicubic interpolation, against the original.
-/// PSNR in dB, infinite where there is no difference (null in JSON).
+/// PSNR in dB, infinite for identical images (null in JSON).
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Quality {
     pub(crate) psnr: f64,
@@ -23,13 +23,13 @@ impl Quality {
         }
     }
 
-    /// How many dB the model is nearer to the original than bicubic
-    /// interpolation; not finite where one of them differs nowhere.
+    /// Gain in PSNR over bicubic interpolation, in dB; not finite if one of them
+    /// is identical to the original.
     pub(crate) fn gain(&self) -> f64 {
         self.psnr - self.bicubic_psnr
     }
 
-    /// The mean over pictures.
+    /// The mean over images.
     pub(crate) fn mean(all: impl ExactSizeIterator<Item = Self>) -> Self {
         let share = 1.0 / all.len() as f64;
         all.fold(Self::default(), |sum, one| Self {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 use srfilter::Scale;
 
-/// Quality on one picture.
+/// Quality on one image.
 #[derive(Debug, Serialize)]
 pub(crate) struct ImageQuality {
     pub(crate) name: String,
@@ -23,7 +23,7 @@ pub(crate) struct Report {
     /// The data folder's name.
     #[serde(skip)]
     pub(crate) set: String,
-    /// The protocol in a line.
+    /// The protocol, as a line.
     #[serde(skip)]
     pub(crate) method: &'static str,
     pub(crate) model: String,
@@ -31,14 +31,14 @@ pub(crate) struct Report {
     pub(crate) scale: Scale,
     pub(crate) data: String,
     pub(crate) protocol: Protocol,
-    /// Whether the shrunk pictures had 8-bit samples.
+    /// Whether the low-resolution images were rounded to 8 bits.
     pub(crate) rounded: bool,
     pub(crate) mean: Quality,
     pub(crate) images: Vec<ImageQuality>,
 }
 
 impl Report {
-    /// Adds a picture's quality; the mean follows.
+    /// Adds an image's quality; the mean follows.
     pub(crate) fn add(&mut self, image: ImageQuality) {
         self.images.push(image);
         self.mean = Quality::mean(self.images.iter().map(|image| image.quality));
@@ -61,11 +61,11 @@ struct Row<'a> {
     bicubic_ssim: f64,
 }
 
-/// The results as CSV: a line for each model, scale and picture.
+/// The results as CSV: a line for each model, scale and image.
 ///
 /// # Errors
 ///
-/// None that is known of: it is written to memory.
+/// None in practice: it is written to memory.
 pub(crate) fn csv(reports: &[Report]) -> Result<String> {
     let mut out = csv::Writer::from_writer(Vec::new());
     for report in reports {
@@ -127,7 +127,7 @@ impl Table {
         format!("{}\n{titles}", top.trim_end())
     }
 
-    /// The row of one picture.
+    /// The row of one image.
     pub(crate) fn image(&self, report: &Report, image: &ImageQuality) -> String {
         self.row(report, &image.name, &image.quality)
     }

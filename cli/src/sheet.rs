@@ -1,4 +1,4 @@
-//! The sheet of `sr compare`: pictures side by side, whole and zoomed.
+//! The sheet of `sr compare`: images side by side, whole and zoomed.
 
 use crate::detail::Area;
 use crate::show::nearest;
@@ -10,10 +10,10 @@ use srfilter::frame::resample::pillow;
 /// Narrowest and widest column, in pixels.
 const COLUMN: (usize, usize) = (256, 400);
 
-/// How many times as high as wide a panel may be, in halves.
+/// Maximum height of a panel, in halves of its width.
 const TALLEST: usize = 3;
 
-/// How many pixels of the sheet a zoomed pixel is to have on each side.
+/// Side of a zoomed pixel, in pixels of the sheet.
 const ZOOM: usize = 4;
 
 /// Space at the sheet's edges and between columns, in pixels.
@@ -36,20 +36,20 @@ const MARK: Rgb = [255, 64, 32];
 pub(crate) struct Panel {
     pub(crate) name: String,
     /// RGB, as large as those of all panels.
-    pub(crate) picture: Image,
-    /// What to write under the whole picture and under its part.
+    pub(crate) image: Image,
+    /// Captions of the whole image and of the zoomed area.
     pub(crate) captions: [String; 2],
 }
 
-/// A picture and what was made of it.
+/// An image and its results.
 pub(crate) struct Sheet {
     pub(crate) title: String,
     pub(crate) panels: Vec<Panel>,
-    /// The part that is zoomed.
+    /// The area that is zoomed.
     pub(crate) area: Area,
 }
 
-/// Width and height of the part to zoom, for a picture of that width.
+/// Width and height of the area to zoom, for an image of this width.
 pub(crate) fn zoomed_part(width: usize) -> (usize, usize) {
     let side = column(width) / ZOOM;
     (side, side)
@@ -67,14 +67,14 @@ impl Sheet {
     /// A font that cannot be read; it is built in.
     pub(crate) fn draw(&self) -> Result<Image> {
         let pen = Pen::new()?;
-        let column = column(self.panels.first().map_or(0, |p| p.picture.width));
+        let column = column(self.panels.first().map_or(0, |p| p.image.width));
         let limit = (column, column * TALLEST / 2);
         let rows: Vec<[Image; 2]> = self
             .panels
             .iter()
             .map(|panel| {
-                let whole = self.marked(shrink(&panel.picture, limit), panel.picture.width);
-                [whole, zoom(&self.area.of(&panel.picture), limit)]
+                let whole = self.marked(shrink(&panel.image, limit), panel.image.width);
+                [whole, zoom(&self.area.of(&panel.image), limit)]
             })
             .collect();
         let height = |row: usize| rows.iter().map(|pair| pair[row].height).max().unwrap_or(0);
@@ -87,8 +87,8 @@ impl Sheet {
         pen.write(&mut sheet, (GAP, GAP), &title, TITLE, INK);
         for (i, (panel, pair)) in self.panels.iter().zip(&rows).enumerate() {
             let left = GAP + i * (column + GAP);
-            for (row, picture) in pair.iter().enumerate() {
-                paste(&mut sheet, picture, (left, tops[row]));
+            for (row, image) in pair.iter().enumerate() {
+                paste(&mut sheet, image, (left, tops[row]));
                 let under = tops[row] + height(row) + 6;
                 let line = |text: &str, size| pen.fitted(text, size, column as f32);
                 let name = line(&panel.name, NAME);
@@ -101,7 +101,7 @@ impl Sheet {
         Ok(sheet)
     }
 
-    /// The whole picture, shown from `width` pixels, with a frame around the part.
+    /// The whole image, shown from `width` pixels, with a frame around the part.
     fn marked(&self, mut whole: Image, width: usize) -> Image {
         let shown = |length: usize| length * whole.width / width;
         let Area { x, y, .. } = self.area;
@@ -124,43 +124,43 @@ impl Sheet {
     }
 }
 
-/// The picture, made smaller where it does not fit.
-fn shrink(picture: &Image, (width, height): (usize, usize)) -> Image {
-    if picture.width <= width && picture.height <= height {
-        return picture.clone();
+/// The image, downscaled if it is too large.
+fn shrink(image: &Image, (width, height): (usize, usize)) -> Image {
+    if image.width <= width && image.height <= height {
+        return image.clone();
     }
-    let narrow = picture.width * height > picture.height * width;
+    let narrow = image.width * height > image.height * width;
     let (w, h) = match narrow {
-        true => (width, (picture.height * width / picture.width).max(1)),
-        false => ((picture.width * height / picture.height).max(1), height),
+        true => (width, (image.height * width / image.width).max(1)),
+        false => ((image.width * height / image.height).max(1), height),
     };
-    pillow(picture, w, h)
+    pillow(image, w, h)
 }
 
-/// The picture, its pixels repeated as often as the limit allows.
-fn zoom(picture: &Image, limit: (usize, usize)) -> Image {
-    let times = (limit.0 / picture.width).min(limit.1 / picture.height);
+/// The image, its pixels repeated as often as the limit allows.
+fn zoom(image: &Image, limit: (usize, usize)) -> Image {
+    let times = (limit.0 / image.width).min(limit.1 / image.height);
     match times {
-        0 => shrink(picture, limit),
-        _ => nearest(picture, (picture.width * times, picture.height * times)),
+        0 => shrink(image, limit),
+        _ => nearest(image, (image.width * times, image.height * times)),
     }
 }
 
-fn fill(picture: &mut Image, color: Rgb) {
-    let pixels = picture.data.chunks_exact_mut(3);
+fn fill(image: &mut Image, color: Rgb) {
+    let pixels = image.data.chunks_exact_mut(3);
     pixels.for_each(|pixel| pixel.copy_from_slice(&color));
 }
 
-fn set(picture: &mut Image, (x, y): (usize, usize), color: Rgb) {
-    if x < picture.width && y < picture.height {
-        let start = (y * picture.width + x) * 3;
-        picture.data[start..start + 3].copy_from_slice(&color);
+fn set(image: &mut Image, (x, y): (usize, usize), color: Rgb) {
+    if x < image.width && y < image.height {
+        let start = (y * image.width + x) * 3;
+        image.data[start..start + 3].copy_from_slice(&color);
     }
 }
 
-/// Copies an RGB picture into another, where it has to fit.
-fn paste(sheet: &mut Image, picture: &Image, (left, top): (usize, usize)) {
-    for (y, row) in picture.data.chunks_exact(picture.width * 3).enumerate() {
+/// Copies an RGB image into another, where it has to fit.
+fn paste(sheet: &mut Image, image: &Image, (left, top): (usize, usize)) {
+    for (y, row) in image.data.chunks_exact(image.width * 3).enumerate() {
         let start = ((top + y) * sheet.width + left) * 3;
         sheet.data[start..start + row.len()].copy_from_slice(row);
     }
@@ -173,11 +173,11 @@ mod tests {
     /// A sheet of two panels, grey ones of that size.
     fn sheet(width: usize, height: usize, area: Area) -> Image {
         let panel = |value| {
-            let mut picture = Image::new(width, height, 3);
-            fill(&mut picture, [value; 3]);
+            let mut image = Image::new(width, height, 3);
+            fill(&mut image, [value; 3]);
             Panel {
                 name: format!("grey {value}"),
-                picture,
+                image,
                 captions: ["whole".to_owned(), "part".to_owned()],
             }
         };
@@ -189,9 +189,9 @@ mod tests {
         sheet.draw().unwrap()
     }
 
-    /// How often a colour is in the picture.
-    fn count(picture: &Image, color: Rgb) -> usize {
-        let pixels = picture.data.chunks_exact(3);
+    /// How often a colour is in the image.
+    fn count(image: &Image, color: Rgb) -> usize {
+        let pixels = image.data.chunks_exact(3);
         pixels.filter(|pixel| *pixel == color).count()
     }
 

@@ -1,23 +1,23 @@
-//! Compared pictures as people look at them: in colour, all of one size.
+//! Compared images for display: in colour, all of one size.
 
 use crate::measure::Compared;
 use crate::protocol::Method;
 use srfilter::frame::resample::Resampler;
 use srfilter::frame::{Color, Image, YuvToRgb};
 
-/// RGB pictures of one comparison.
+/// RGB images of one comparison.
 pub(crate) struct Shown {
     pub(crate) original: Image,
-    /// The shrunk picture in its own size.
+    /// The low-resolution image.
     pub(crate) low: Image,
     pub(crate) bicubic: Image,
     pub(crate) result: Image,
 }
 
 impl Method {
-    /// The pictures of a comparison in colour. Where luma alone was compared,
-    /// chroma is that of the original, shrunk and enlarged by bicubic
-    /// interpolation: what a viewer of the model's result would see.
+    /// The images of a comparison in colour. If luma alone was compared, chroma is
+    /// that of the original, downscaled and upscaled by bicubic interpolation,
+    /// as in the element's output.
     pub(crate) fn show(&self, original: &Image, compared: Compared) -> Shown {
         let Compared {
             low,
@@ -49,17 +49,17 @@ impl Method {
 }
 
 /// Whether red, green and blue are the same everywhere.
-fn is_grey(picture: &Image) -> bool {
-    let mut pixels = picture.data.chunks_exact(picture.channels);
+fn is_grey(image: &Image) -> bool {
+    let mut pixels = image.data.chunks_exact(image.channels);
     pixels.all(|p| p[0] == p[1] && p[1] == p[2])
 }
 
-/// The colour differences of an RGB picture, BT.601 in studio range.
-fn chroma(picture: &Image) -> [Vec<f64>; 2] {
+/// The colour differences of an RGB image, BT.601 in studio range.
+fn chroma(image: &Image) -> [Vec<f64>; 2] {
     let conversion = YuvToRgb::new(Color::default());
-    let yuv = picture
+    let yuv = image
         .data
-        .chunks_exact(picture.channels)
+        .chunks_exact(image.channels)
         .map(|p| conversion.yuv([p[0], p[1], p[2]].map(f32::from)));
     yuv.map(|[_, u, v]| (f64::from(u), f64::from(v)))
         .unzip()
@@ -79,15 +79,15 @@ fn colored(luma: &Image, [u, v]: &[Vec<f64>; 2]) -> Image {
     out
 }
 
-/// A picture of that size whose pixels are those of `picture` nearest to them.
-pub(crate) fn nearest(picture: &Image, (width, height): (usize, usize)) -> Image {
-    let mut out = Image::new(width, height, picture.channels);
-    let rows = out.data.chunks_exact_mut((width * picture.channels).max(1));
+/// An image of that size whose pixels are those of `image` nearest to them.
+pub(crate) fn nearest(image: &Image, (width, height): (usize, usize)) -> Image {
+    let mut out = Image::new(width, height, image.channels);
+    let rows = out.data.chunks_exact_mut((width * image.channels).max(1));
     for (y, row) in rows.enumerate() {
-        let from = y * picture.height / height * picture.width;
-        for (x, pixel) in row.chunks_exact_mut(picture.channels).enumerate() {
-            let start = (from + x * picture.width / width) * picture.channels;
-            pixel.copy_from_slice(&picture.data[start..start + picture.channels]);
+        let from = y * image.height / height * image.width;
+        for (x, pixel) in row.chunks_exact_mut(image.channels).enumerate() {
+            let start = (from + x * image.width / width) * image.channels;
+            pixel.copy_from_slice(&image.data[start..start + image.channels]);
         }
     }
     out
@@ -99,27 +99,27 @@ mod tests {
 
     #[test]
     fn luma_and_chroma_make_the_colour_again() {
-        let mut picture = Image::new(16, 16, 3);
-        for (i, v) in picture.data.iter_mut().enumerate() {
+        let mut image = Image::new(16, 16, 3);
+        for (i, v) in image.data.iter_mut().enumerate() {
             *v = (40 + i * 5 % 170) as u8;
         }
         let mut luma = Image::new(16, 16, 1);
-        for (to, from) in luma.data.iter_mut().zip(picture.luma()) {
+        for (to, from) in luma.data.iter_mut().zip(image.luma()) {
             *to = (from + 0.5) as u8;
         }
-        let again = colored(&luma, &chroma(&picture));
-        for (a, b) in again.data.iter().zip(&picture.data) {
+        let again = colored(&luma, &chroma(&image));
+        for (a, b) in again.data.iter().zip(&image.data) {
             assert!(a.abs_diff(*b) <= 1, "{b} became {a}");
         }
     }
 
     #[test]
     fn nearest_repeats_pixels() {
-        let mut picture = Image::new(2, 2, 1);
-        picture.data = vec![1, 2, 3, 4];
-        let large = nearest(&picture, (4, 4));
+        let mut image = Image::new(2, 2, 1);
+        image.data = vec![1, 2, 3, 4];
+        let large = nearest(&image, (4, 4));
         let expected = [1, 1, 2, 2, 1, 1, 2, 2, 3, 3, 4, 4, 3, 3, 4, 4];
         assert_eq!(large.data, expected);
-        assert_eq!(nearest(&large, (2, 2)), picture);
+        assert_eq!(nearest(&large, (2, 2)), image);
     }
 }

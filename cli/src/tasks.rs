@@ -1,4 +1,4 @@
-//! Which picture is read and which file written for it.
+//! Input and output files.
 
 use crate::paths::file_name;
 use crate::pictures;
@@ -7,18 +7,18 @@ use srfilter::image_files;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// A picture to read and the file to write.
+/// An image to read and the file to write.
 pub(crate) struct Task {
     pub(crate) from: PathBuf,
     pub(crate) to: PathBuf,
 }
 
-/// What to do with one picture: a file is written to `output`, or into it
-/// where that is a folder.
+/// The task for one image, which is written to `output`, or into it if it is a
+/// folder.
 ///
 /// # Errors
 ///
-/// A picture that does not exist, or a name that cannot be written to.
+/// An image that does not exist, or a name that cannot be written to.
 pub(crate) fn file_task(input: &Path, output: &Path) -> Result<Task> {
     if !input.exists() {
         bail!("cannot find {}: no such file or folder", input.display());
@@ -34,13 +34,13 @@ pub(crate) fn file_task(input: &Path, output: &Path) -> Result<Task> {
     if !image_files::is_image(&to) {
         let known = pictures::extensions();
         bail!(
-            "cannot tell a picture format from the name {}: end it with one of {known}",
+            "cannot derive an image format from the name {}: use one of the extensions {known}",
             to.display()
         );
     }
     if resolve(&to)? == resolve(input)? {
         bail!(
-            "{} is both IN and OUT; choose another name to write to",
+            "{} is both input and output; choose another output file",
             input.display()
         );
     }
@@ -48,29 +48,29 @@ pub(crate) fn file_task(input: &Path, output: &Path) -> Result<Task> {
     Ok(Task { from, to })
 }
 
-/// What to do with all pictures of a folder, as PNG files in another.
+/// The tasks for all images of a folder, which are written as PNG files.
 ///
 /// # Errors
 ///
-/// Folders that lie in each other, or pictures that would share a name.
+/// An output folder inside the input folder, or images that would share a name.
 pub(crate) fn folder_tasks(input: &Path, output: &Path) -> Result<Vec<Task>> {
     if output.is_file() {
         let (input, output) = (input.display(), output.display());
-        bail!("{output} is a file, but {input} is a folder; name a folder to write to");
+        bail!("{output} is a file, but {input} is a folder; choose an output folder");
     }
     if resolve(output)?.starts_with(resolve(input)?) {
         let (input, output) = (input.display(), output.display());
         bail!(
-            "{output} is, or lies in, the folder {input} that is read; \
-             choose a folder elsewhere to write to"
+            "the output folder {output} must not be inside the input folder {input}; \
+             choose another output folder"
         );
     }
     let mut tasks: Vec<Task> = Vec::new();
-    let mut taken = HashMap::new();
+    let mut outputs = HashMap::new();
     for name in pictures::find(input)? {
         let from = input.join(&name);
         let to = output.join(name.with_extension("png"));
-        if let Some(other) = taken.insert(to.clone(), from.clone()) {
+        if let Some(other) = outputs.insert(to.clone(), from.clone()) {
             let (other, from, to) = (other.display(), from.display(), to.display());
             bail!("{other} and {from} would both be written to {to}; rename one of them");
         }
@@ -79,7 +79,7 @@ pub(crate) fn folder_tasks(input: &Path, output: &Path) -> Result<Vec<Task>> {
     Ok(tasks)
 }
 
-/// Sees to it that nothing is replaced.
+/// Ensures that no file is overwritten.
 ///
 /// # Errors
 ///
@@ -94,13 +94,13 @@ pub(crate) fn refuse_existing(tasks: &[Task]) -> Result<()> {
         more => format!(" (and {more} more)"),
     };
     let name = first.to.display();
-    bail!("{name}{others} exists already; --force replaces it");
+    bail!("{name}{others} already exists; --force overwrites it");
 }
 
-/// The true path of a file that need not exist yet, so that two names of one
-/// file are known to be the same.
+/// The canonical path of a file that may not exist yet, to detect two names of
+/// one file.
 fn resolve(path: &Path) -> Result<PathBuf> {
-    let bad = |e| anyhow!("cannot make sense of the path {}: {e}", path.display());
+    let bad = |e| anyhow!("cannot resolve the path {}: {e}", path.display());
     let absolute = std::path::absolute(path).map_err(bad)?;
     for ancestor in absolute.ancestors() {
         if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), absolute.strip_prefix(ancestor)) {

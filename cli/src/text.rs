@@ -1,4 +1,4 @@
-//! Words in pictures.
+//! Text in images.
 
 use ab_glyph::{Font, FontRef, PxScale, ScaleFont};
 use anyhow::{Result, anyhow};
@@ -34,9 +34,9 @@ impl Pen {
         if self.width(text, size) <= width {
             return text.to_owned();
         }
-        let mut kept = text.to_owned();
-        while kept.pop().is_some() {
-            let cut = format!("{}…", kept.trim_end());
+        let mut shortened = text.to_owned();
+        while shortened.pop().is_some() {
+            let cut = format!("{}…", shortened.trim_end());
             if self.width(&cut, size) <= width {
                 return cut;
             }
@@ -44,8 +44,8 @@ impl Pen {
         String::new()
     }
 
-    /// Writes a line of `size` pixels' height into an RGB picture, its upper
-    /// left corner at (x, y). What lies outside is not drawn.
+    /// Writes a line of `size` pixels' height into an RGB image, its upper
+    /// left corner at (x, y). Parts outside the image are not drawn.
     pub(crate) fn write(
         &self,
         canvas: &mut Image,
@@ -78,7 +78,7 @@ impl Pen {
         }
     }
 
-    /// Where each letter begins, and where the line ends.
+    /// The position of each letter, and the width of the line.
     fn places(&self, text: &str, size: f32) -> (Vec<(char, f32)>, f32) {
         let font = self.font.as_scaled(PxScale::from(size));
         let (mut x, mut last) = (0.0, None);

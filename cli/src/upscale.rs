@@ -1,10 +1,10 @@
-//! `sr upscale`: pictures in, larger pictures out.
+//! `sr upscale`: images in, larger images out.
 
 use crate::args::UpscaleArgs;
 use crate::console::Console;
-use crate::enlarge::enlarge;
-use crate::paths::{file_name, make_folder};
+use crate::paths::{create_folder, file_name};
 use crate::tasks::{Task, file_task, folder_tasks, refuse_existing};
+use crate::upscale_image::upscale_image;
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
 use srfilter::engine::UpscaleOptions;
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Enlarges what the command line names.
+/// Upscales the images of the command line.
 pub(crate) fn run(args: &UpscaleArgs) -> Result<()> {
     let folder = args.input.is_dir();
     let tasks = if folder {
@@ -26,16 +26,16 @@ pub(crate) fn run(args: &UpscaleArgs) -> Result<()> {
         refuse_existing(&tasks)?;
     }
     let options = args.compute.options();
-    let place = options.device.resolve()?;
+    let device = options.device.resolve()?;
     let (name, file) = (args.model.as_deref(), args.weights.as_deref());
     let model = Model::load(name, file, &args.file.hints())?;
     let console = Console::new(tasks.len());
-    console.line(&plan(&model, args.scale, place.name()))?;
+    console.line(&plan(&model, args.scale, device.name()))?;
     let start = Instant::now();
     let mut failed = 0;
     for task in &tasks {
         console.step(file_name(&task.from));
-        match enlarge_file(task, &model, args.scale, &options) {
+        match upscale_file(task, &model, args.scale, &options) {
             Ok(line) => console.line(&line)?,
             Err(error) if folder => {
                 console.warn(&format!("skipped: {error}"));
@@ -46,15 +46,15 @@ pub(crate) fn run(args: &UpscaleArgs) -> Result<()> {
     }
     if folder {
         let (done, seconds) = (tasks.len() - failed, start.elapsed().as_secs_f64());
-        console.line(&format!("{done} pictures in {seconds:.2} s"))?;
+        console.line(&format!("{done} images in {seconds:.2} s"))?;
     }
     if failed > 0 {
-        bail!("{failed} of {} pictures were skipped", tasks.len());
+        bail!("{failed} of {} images were skipped", tasks.len());
     }
     Ok(())
 }
 
-/// What will run, in a line.
+/// A line that says what will run.
 fn plan(model: &Model, scale: Scale, device: &str) -> String {
     let stages = model.cascade(scale);
     let reached = stages
@@ -76,31 +76,31 @@ fn plan(model: &Model, scale: Scale, device: &str) -> String {
     )
 }
 
-/// Reads, enlarges and writes one picture; returns the line to print.
-fn enlarge_file(
+/// Reads, upscales and writes one image; returns the line to print.
+fn upscale_file(
     task: &Task,
     model: &Arc<Model>,
     scale: Scale,
     options: &UpscaleOptions,
 ) -> Result<String> {
-    let picture = Image::open(&task.from)?;
-    if picture.channels == 4 && is_jpeg(&task.to) {
+    let image = Image::open(&task.from)?;
+    if image.channels == 4 && is_jpeg(&task.to) {
         let name = task.to.display();
-        bail!("{name}: JPEG cannot keep this picture's transparency; write to .png or .webp");
+        bail!("{name}: JPEG has no transparency, which this image needs; write to .png or .webp");
     }
     let start = Instant::now();
-    let result = enlarge(&picture, model, scale, options)
+    let result = upscale_image(&image, model, scale, options)
         .map_err(|e| anyhow!("{}: {e}", task.from.display()))?;
     let seconds = start.elapsed().as_secs_f64();
     if let Some(folder) = task.to.parent() {
-        make_folder(folder)?;
+        create_folder(folder)?;
     }
     result.save(&task.to)?;
     Ok(format!(
         "{} {}x{} -> {} {}x{}  {seconds:.2} s",
         task.from.display(),
-        picture.width,
-        picture.height,
+        image.width,
+        image.height,
         task.to.display(),
         result.width,
         result.height

@@ -9,13 +9,13 @@ use srfilter::frame::Image;
 use srfilter::models::Channels;
 use std::process::Command;
 
-/// Where things stand on a sheet of small pictures: see `sheet.rs`.
+/// Where things stand on a sheet of small images: see `sheet.rs`.
 const GAP: usize = 16;
 const COLUMN: usize = 256;
 const TOP: usize = 53;
 const CAPTION: usize = 58;
 
-/// The whole pictures of a sheet, of that size.
+/// The whole images of a sheet, of that size.
 fn panels(sheet: &Image, (width, height): (usize, usize)) -> Vec<Image> {
     assert_eq!((sheet.width - GAP) % (COLUMN + GAP), 0);
     let count = (sheet.width - GAP) / (COLUMN + GAP);
@@ -25,7 +25,7 @@ fn panels(sheet: &Image, (width, height): (usize, usize)) -> Vec<Image> {
         .collect()
 }
 
-/// How many values a picture has.
+/// How many values an image has.
 fn values(picture: &Image) -> usize {
     let mut seen = picture.data.clone();
     seen.sort_unstable();
@@ -87,7 +87,7 @@ fn a_sheet_has_a_panel_for_each_model() {
             assert_eq!(shown, pixel, "{x},{y}");
         }
     }
-    // The frame around the part, on the whole picture.
+    // The frame around the part, on the whole image.
     let frame = panels[0].crop(10, 20, 64, 48);
     assert_eq!(frame.data[..3], frame.data[frame.data.len() - 3..]);
     assert_ne!(frame.crop(0, 0, 1, 1), part.crop(0, 0, 1, 1));
@@ -189,7 +189,7 @@ fn the_rest_of_a_folder_is_made_where_one_fails() {
             "broken.png",
             "tiny.png",
             "9x9",
-            "2 of 4 pictures were skipped",
+            "2 of 4 images were skipped",
         ],
     );
     assert!(desk.exists("out/a.png") && desk.exists("out/below/c.png"));
@@ -216,7 +216,7 @@ fn names_its_sheet_after_picture_and_scale() {
     let again = run();
     assert_eq!(again.status.code(), Some(1));
     let message = String::from_utf8(again.stderr).unwrap();
-    assert!(message.contains("exists already"), "{message}");
+    assert!(message.contains("already exists"), "{message}");
 }
 
 #[test]
@@ -239,6 +239,6 @@ fn refuses_what_cannot_be_compared() {
     let jpeg = desk.path("out.jpg");
     sr(["compare", &input, "-s", "2", "-o", &jpeg]).fails(1, &["out.jpg", ".png"]);
     let args = ["compare", &input, "-s", "2", "-o", &input, "--force"];
-    sr(args).fails(1, &["both IN and OUT"]);
+    sr(args).fails(1, &["both input and output"]);
     assert!(!desk.exists("out.png"));
 }

@@ -21,7 +21,7 @@ fn number(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
-/// Two pictures in a folder named `set`.
+/// Two images in a folder named `set`.
 fn small_set(desk: &Desk) -> String {
     desk.draw("set/a.png", (37, 41), 3);
     desk.draw("set/below/b.png", (40, 34), 1);
@@ -94,7 +94,7 @@ fn measures_luma_and_rgb_networks_by_both_protocols() {
     }
 }
 
-/// Networks at the input's resolution get the shrunk picture itself.
+/// Networks at the input's resolution get the downscaled image itself.
 #[test]
 fn measures_networks_at_the_inputs_resolution() {
     let desk = Desk::new();
@@ -179,7 +179,7 @@ fn refuses_what_cannot_be_measured() {
     bicubic(&["-s", "2", "--data", &desk.path("set/a.png")]).fails(1, &["not a folder"]);
     bicubic(&["-s", "16", "--data", &set]).fails(1, &["a.png", "37x41", "48"]);
     std::fs::create_dir(desk.path("empty")).unwrap();
-    bicubic(&["-s", "2", "--data", &desk.path("empty")]).fails(1, &["no pictures"]);
+    bicubic(&["-s", "2", "--data", &desk.path("empty")]).fails(1, &["no images"]);
     sr(["evaluate", "-m", "bicubic,srgna", "-s", "2", "--data", &set]).fails(1, &["srgna"]);
     std::fs::write(desk.path("set/broken.png"), b"\x89PNG\r\n\x1a\nxx").unwrap();
     bicubic(&["-s", "2", "--data", &set]).fails(1, &["broken.png"]);
@@ -192,7 +192,8 @@ fn refuses_flags_that_do_not_go_together() {
     let weights = desk.weights("w.safetensors", Channels::Luma);
     let evaluate = |rest: &[&str]| sr(["evaluate", "-s", "2", "--data", &set].iter().chain(rest));
     evaluate(&["-w", &weights, "-m", "srcnn,bicubic"]).fails(2, &["--weights", "--model"]);
-    evaluate(&["-w", &weights, "-w", &weights, "-m", "srcnn"]).fails(2, &["single file"]);
+    evaluate(&["-w", &weights, "-w", &weights, "-m", "srcnn"])
+        .fails(2, &["a single --weights file"]);
     evaluate(&["--no-round", "--protocol", "rgb", "-m", "bicubic"]).fails(2, &["--no-round"]);
     evaluate(&["--save", &desk.path("s"), "--data", &set, "-m", "bicubic"]).fails(1, &["set"]);
 }
@@ -219,7 +220,7 @@ fn evaluate_bicubic_check_values() {
     }
 }
 
-/// The same where RGB is shrunk and luma taken of the result, as RGB networks are measured.
+/// The same where RGB is downscaled and luma taken of the result, as RGB networks are measured.
 #[test]
 fn evaluate_bicubic_check_values_of_rgb() {
     let Some(data) = shared("") else { return };
@@ -244,7 +245,7 @@ fn evaluate_bicubic_check_values_of_rgb() {
     }
 }
 
-/// The published SRCNN, whose code does not round the shrunk picture, to 0.02 dB.
+/// The published SRCNN, whose code does not round the downscaled image, to 0.02 dB.
 #[test]
 fn evaluate_official_srcnn() {
     let Some(data) = shared("") else { return };

@@ -71,9 +71,9 @@ fn becomes_a_file_that_says_what_it_is() {
     ])
     .ok();
     // Not twice, and never onto itself.
-    sr(["import", &theirs, "--out", &ours]).fails(1, &["exists already", "--force"]);
+    sr(["import", &theirs, "--out", &ours]).fails(1, &["already exists", "--force"]);
     sr(["import", &theirs, "--out", &ours, "--force"]).ok();
-    sr(["import", &theirs, "--out", &theirs, "--force"]).fails(1, &["is the file that is read"]);
+    sr(["import", &theirs, "--out", &theirs, "--force"]).fails(1, &["is the input"]);
 }
 
 #[test]

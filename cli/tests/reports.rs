@@ -42,7 +42,7 @@ fn evaluate(desk: &Desk, args: &[&str]) -> Written {
     }
 }
 
-/// A set of four pictures, one of them with a nasty name.
+/// A set of four images, one of them with a nasty name.
 fn set(desk: &Desk) -> String {
     desk.draw("set/a.png", (150, 120), 3);
     desk.draw("set/below/b.png", (40, 34), 1);
@@ -51,7 +51,7 @@ fn set(desk: &Desk) -> String {
     desk.path("set")
 }
 
-/// The page without what its pictures hold, which may read like anything.
+/// The page without what its images hold, which may read like anything.
 fn without_pictures(html: &str) -> String {
     let mut parts = html.split("data:image/png;base64,");
     let mut text = parts.next().unwrap().to_owned();
@@ -170,7 +170,7 @@ fn the_page_is_whole_and_loads_nothing() {
     }
     let version = env!("CARGO_PKG_VERSION");
     for fact in [
-        "4 pictures",
+        "4 images",
         &set,
         &weights,
         "protocol y",
@@ -179,7 +179,7 @@ fn the_page_is_whole_and_loads_nothing() {
     ] {
         assert!(text.contains(fact), "no {fact}");
     }
-    // A box and a dot for each picture.
+    // A box and a dot for each image.
     assert_eq!(text.matches("<rect class=\"box\"").count(), 1);
     assert_eq!(text.matches("<circle").count(), 4);
     // The most, the least and the median gain, each with a slider.
@@ -231,7 +231,7 @@ fn bicubic_alone_has_a_table_and_no_pictures() {
     }
 }
 
-/// No difference is infinite: a plot or a choice of pictures has to bear it.
+/// No difference is infinite: a plot or a choice of images has to bear it.
 #[test]
 fn flat_pictures_do_not_break_the_page() {
     let desk = Desk::new();

@@ -146,7 +146,7 @@ fn enlarges_a_tree_and_keeps_its_paths() {
     std::fs::write(desk.path("in/notes.txt"), "no picture").unwrap();
     let (input, output) = (desk.path("in"), desk.path("out"));
     let run = sr(["upscale", &input, &output, "-m", "bicubic"]).ok();
-    assert!(run.stdout.contains("2 pictures in"), "{}", run.stdout);
+    assert!(run.stdout.contains("2 images in"), "{}", run.stdout);
     assert_eq!(desk.open("out/b.png").width, 24);
     assert_eq!(desk.open("out/deep/er/a.png").height, 24);
     let again = sr(["upscale", &input, &output, "-m", "bicubic"]);
@@ -166,7 +166,7 @@ fn a_broken_picture_in_a_folder_is_skipped_and_named() {
         "-m",
         "bicubic",
     ]);
-    run.fails(1, &["broken.png", "1 of 2 pictures were skipped"]);
+    run.fails(1, &["broken.png", "1 of 2 images were skipped"]);
     assert_eq!(desk.open("out/good.png").width, 24);
     let run = sr([
         "upscale",
@@ -185,10 +185,11 @@ fn never_replaces_its_input_nor_other_files_unasked() {
     let before = std::fs::read(&input).unwrap();
     let same = desk.path("./in.png");
     for output in [&input, &same] {
-        sr(["upscale", &input, output, "-m", "bicubic", "--force"]).fails(1, &["both IN and OUT"]);
+        sr(["upscale", &input, output, "-m", "bicubic", "--force"])
+            .fails(1, &["both input and output"]);
     }
     let folder = desk.path("");
-    sr(["upscale", &input, &folder, "-m", "bicubic", "-f"]).fails(1, &["both IN and OUT"]);
+    sr(["upscale", &input, &folder, "-m", "bicubic", "-f"]).fails(1, &["both input and output"]);
     assert_eq!(std::fs::read(&input).unwrap(), before);
     let other = desk.draw("other.png", (3, 3), 3);
     sr(["upscale", &input, &other, "-m", "bicubic"]).fails(1, &["other.png", "--force"]);
@@ -208,7 +209,7 @@ fn refuses_folders_that_cannot_work() {
         desk.path("in/deep/er"),
     ] {
         let run = sr(["upscale", &input, &output, "-m", "bicubic", "-f"]);
-        run.fails(1, &["folder elsewhere"]);
+        run.fails(1, &["another output folder"]);
     }
     sr(["upscale", &input, &picture, "-m", "bicubic"]).fails(1, &["is a file"]);
     desk.draw("in/a.jpg", (12, 14), 3);
@@ -222,7 +223,7 @@ fn refuses_folders_that_cannot_work() {
         "-m",
         "bicubic",
     ]);
-    run.fails(1, &["no pictures", "empty"]);
+    run.fails(1, &["no images", "empty"]);
     let run = sr([
         "upscale",
         &desk.path("missing"),

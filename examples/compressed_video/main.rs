@@ -1,7 +1,6 @@
-//! What a model does for real streams: clips are made half as large, encoded
-//! as H.264 at several qualities, decoded, and enlarged again by the element;
-//! PSNR and SSIM of luma against the clip, beside those of bicubic
-//! interpolation.
+//! Measures a model on compressed video: clips are downscaled by 2, encoded as
+//! H.264 at several qualities, decoded, and upscaled by the element. Prints PSNR
+//! and SSIM of luma against the clip, next to those of bicubic interpolation.
 //!
 //! ```sh
 //! cargo run --release --example compressed_video -- MODEL|FILE.safetensors CLIP...
@@ -13,10 +12,10 @@ use anyhow::{Context, Result, bail, ensure};
 use measure::{Clip, Quality, measure};
 use std::path::Path;
 
-/// Constant rate factors of x264, whose default is 23: good, middling, poor.
+/// Constant rate factors of x264, whose default is 23: good, medium and poor quality.
 const QUALITIES: [u32; 3] = [20, 26, 32];
 
-/// Frames of each clip that are enlarged.
+/// Frames of each clip that are upscaled.
 const FRAMES: usize = 12;
 
 fn main() -> Result<()> {
@@ -37,13 +36,17 @@ fn main() -> Result<()> {
         None => format!("model={model}"),
     };
 
-    let label = Path::new(&model).file_stem().context("a model is named")?;
+    let label = Path::new(&model)
+        .file_stem()
+        .context("the model has no name")?;
     let label = label.display();
     println!("PSNR in dB and SSIM of luma, x2, {FRAMES} frames of each clip");
     let (mut gains, mut worse) = (Vec::new(), 0);
     for path in &clips {
         let clip = Clip::open(Path::new(path))?;
-        let name = Path::new(path).file_name().context("a clip is a file")?;
+        let name = Path::new(path)
+            .file_name()
+            .context("the clip is not a file")?;
         let (width, height) = clip.size();
         println!("{} {width}x{height}", name.display());
         for crf in QUALITIES {

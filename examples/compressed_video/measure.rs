@@ -1,5 +1,4 @@
-//! Clips made half as large, encoded as H.264, decoded, and enlarged again by
-//! the element.
+//! Clips downscaled by 2, encoded as H.264, decoded, and upscaled by the element.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use gst::prelude::*;
@@ -9,16 +8,16 @@ use srfilter::frame::to_u8;
 use srfilter::metrics;
 use std::path::Path;
 
-/// How much smaller the clip becomes.
+/// Factor of the downscaling.
 const SCALE: usize = 2;
 
-/// Sides of a clip are cut to multiples of it: then no row of the small one has padding.
+/// Sides of a clip are cropped to multiples of it, so that no low-resolution row has padding.
 const EVEN: usize = 8 * SCALE;
 
-/// The most frames of a clip that are encoded.
+/// Maximum frames of a clip that are encoded.
 const LONGEST: usize = 300;
 
-/// How often a pipeline that makes no frames is asked whether it failed.
+/// How often a pipeline without output is checked for errors.
 const LOOK: gst::ClockTime = gst::ClockTime::from_mseconds(200);
 
 /// Frames of I420, rows without padding.
@@ -38,7 +37,7 @@ pub(crate) struct Quality {
     pub(crate) ssim: f64,
 }
 
-/// What was measured.
+/// The results of a clip.
 #[derive(Debug, Clone)]
 pub(crate) struct Measured {
     /// Of bicubic interpolation.
@@ -47,14 +46,14 @@ pub(crate) struct Measured {
     pub(crate) model: Quality,
 }
 
-/// Whether H.264 can be encoded and decoded here.
+/// Whether H.264 can be encoded and decoded on this machine.
 pub(crate) fn has_codec() -> bool {
     let has = |element| gst::ElementFactory::find(element).is_some();
     has("x264enc") && has("avdec_h264")
 }
 
-/// Enlarges what an encoder of that constant rate factor leaves of the clip,
-/// and compares some of the frames, evenly spread, with the clip's.
+/// Encodes the clip at a constant rate factor, upscales some frames, evenly
+/// spaced, and compares them with the clip's.
 pub(crate) fn measure(clip: &Clip, crf: u32, element: &str, frames: usize) -> Result<Measured> {
     let codec = format!("x264enc threads=1 pass=qual quantizer={crf} ! avdec_h264");
     let streamed = clip.small().through(&codec)?;
@@ -70,8 +69,8 @@ pub(crate) fn measure(clip: &Clip, crf: u32, element: &str, frames: usize) -> Re
         .collect();
     let (wanted, streamed) = (clip.only(&chosen), streamed.only(&chosen));
     let enlarged = |element: &str| -> Result<Quality> {
-        let made = streamed.through(&format!("srfilter qos=false scale={SCALE} {element}"))?;
-        wanted.quality(&made)
+        let other = streamed.through(&format!("srfilter qos=false scale={SCALE} {element}"))?;
+        wanted.quality(&other)
     };
     Ok(Measured {
         bicubic: enlarged("model=bicubic")?,
@@ -80,7 +79,7 @@ pub(crate) fn measure(clip: &Clip, crf: u32, element: &str, frames: usize) -> Re
 }
 
 impl Clip {
-    /// Decodes a file, and cuts its sides to whole multiples of 16.
+    /// Decodes a file, and crops its sides to multiples of 16.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let pipeline = Playing::launch(
             "filesrc name=file ! decodebin ! videoconvert ! video/x-raw,format=I420 ! \
@@ -148,7 +147,7 @@ impl Clip {
         }
     }
 
-    /// What comes out of some elements.
+    /// The output of some elements.
     fn through(&self, elements: &str) -> Result<Self> {
         let (width, height) = self.size;
         let pipeline = Playing::launch(&format!(
@@ -159,7 +158,7 @@ impl Clip {
             self.rate.denom()
         ))?;
         let source: gst_app::AppSrc = pipeline.element("source")?;
-        // All is queued before anything is taken.
+        // All frames are queued before any output is read.
         source.set_max_bytes(0);
         let run = || -> Result<Self> {
             pipeline.0.set_state(gst::State::Playing)?;
@@ -179,13 +178,13 @@ impl Clip {
         run().with_context(|| format!("in {elements}"))
     }
 
-    /// How near another clip's frames come.
-    fn quality(&self, made: &Self) -> Result<Quality> {
+    /// PSNR and SSIM of another clip's frames.
+    fn quality(&self, other: &Self) -> Result<Quality> {
         ensure!(
-            self.size == made.size && self.frames.len() == made.frames.len(),
-            "{} frames of {:?} were made of {} of {:?}",
-            made.frames.len(),
-            made.size,
+            self.size == other.size && self.frames.len() == other.frames.len(),
+            "expected {2} frames of {3:?}, got {0} of {1:?}",
+            other.frames.len(),
+            other.size,
             self.frames.len(),
             self.size
         );
@@ -196,11 +195,11 @@ impl Clip {
             metrics::shave(&samples, width, SCALE)
         };
         let mut sum = Quality::default();
-        for (wanted, made) in self.frames.iter().zip(&made.frames) {
-            let ((wanted, width), (made, _)) = (luma(wanted), luma(made));
-            sum.psnr += metrics::psnr(&wanted, &made);
+        for (wanted, other) in self.frames.iter().zip(&other.frames) {
+            let ((wanted, width), (other, _)) = (luma(wanted), luma(other));
+            sum.psnr += metrics::psnr(&wanted, &other);
             sum.ssim +=
-                metrics::ssim(&wanted, &made, width).context("frames too small for SSIM")?;
+                metrics::ssim(&wanted, &other, width).context("frames too small for SSIM")?;
         }
         let count = self.frames.len() as f64;
         Ok(Quality {
@@ -210,7 +209,7 @@ impl Clip {
     }
 }
 
-/// Where the three planes of an I420 frame begin, and their sizes.
+/// Offsets and sizes of the three planes of an I420 frame.
 fn planes((width, height): (usize, usize)) -> impl Iterator<Item = (usize, (usize, usize))> {
     let half = (width.div_ceil(2), height.div_ceil(2));
     let (luma, chroma) = (width * height, half.0 * half.1);
@@ -230,19 +229,19 @@ impl Drop for Playing {
 impl Playing {
     fn launch(description: &str) -> Result<Self> {
         let pipeline = gst::parse::launch(description)?.downcast();
-        Ok(Self(pipeline.map_err(|_| anyhow!("this is no pipeline"))?))
+        Ok(Self(pipeline.map_err(|_| anyhow!("not a pipeline"))?))
     }
 
     fn element<T: IsA<gst::Element>>(&self, name: &str) -> Result<T> {
-        let element = self.0.by_name(name).context("an element is lost")?;
+        let element = self.0.by_name(name).context("missing element")?;
         element
             .downcast()
-            .map_err(|e| anyhow!("{} is of another kind", e.name()))
+            .map_err(|e| anyhow!("{} has another type", e.name()))
     }
 
-    /// Fails where the pipeline did.
+    /// Returns the error of the pipeline, if any.
     fn check(&self) -> Result<()> {
-        let bus = self.0.bus().context("a pipeline has a bus")?;
+        let bus = self.0.bus().context("the pipeline has no bus")?;
         match bus.pop_filtered(&[gst::MessageType::Error]) {
             Some(message) => match message.view() {
                 gst::MessageView::Error(error) => Err(anyhow!("{}", error.error())),
@@ -252,7 +251,7 @@ impl Playing {
         }
     }
 
-    /// Plays to the end, and takes at most so many frames.
+    /// Plays to the end, and returns at most `count` frames.
     fn collect(&self, most: usize) -> Result<Clip> {
         let sink: gst_app::AppSink = self.element("sink")?;
         self.0.set_state(gst::State::Playing)?;
@@ -265,9 +264,9 @@ impl Playing {
                     false => continue,
                 }
             };
-            let info = sample.caps().context("a frame without caps")?;
+            let info = sample.caps().context("frame without caps")?;
             let info = gst_video::VideoInfo::from_caps(info)?;
-            let buffer = sample.buffer().context("a sample without a frame")?;
+            let buffer = sample.buffer().context("sample without buffer")?;
             let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)?;
             let clip = clip.get_or_insert_with(|| Clip {
                 size: (info.width() as usize, info.height() as usize),
@@ -277,13 +276,13 @@ impl Playing {
             clip.frames.push(dense(&frame, clip.size)?);
         }
         self.check()?;
-        let clip = clip.context("no frame came out")?;
+        let clip = clip.context("no output frame")?;
         ensure!(clip.rate.numer() > 0, "it has no frame rate");
         Ok(clip)
     }
 }
 
-/// A frame without what pads its rows.
+/// A frame without the padding of its rows.
 fn dense(
     frame: &gst_video::VideoFrameRef<&gst::BufferRef>,
     size: (usize, usize),

@@ -1,4 +1,4 @@
-//! Parts of pictures before and after, and what shows them with a slider.
+//! Details of images before and after, with a slider.
 
 use super::section::{Section, distinct};
 use super::tables::{decibel, signed};
@@ -16,44 +16,44 @@ use srfilter::frame::Image;
 use srfilter::models::BICUBIC;
 use std::collections::HashMap;
 
-/// Sides of the parts, in pixels of the large picture.
+/// Sides of the details, in pixels of the original.
 const SIDES: (usize, usize) = (128, 96);
 
-/// How long all the page's pictures may be together, in bytes of base64.
+/// Maximum size of all images of a page, in bytes of base64.
 const BUDGET: usize = 8 << 20;
 
-/// What was compared where.
+/// The data set, scale and image of a detail.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Place {
+pub(crate) struct GalleryKey {
     /// The data set's folder.
     pub(crate) data: String,
     pub(crate) scale: Scale,
-    /// The picture's name.
+    /// The image's name.
     pub(crate) image: String,
 }
 
-/// The same part of the original and of what was made of it.
+/// The same detail of the original and of the results.
 struct Shot {
     area: Area,
-    /// The part by what made it, original and references first.
+    /// The detail by label, the original and references first.
     parts: Vec<(String, Image)>,
 }
 
-/// A part of every picture that was measured.
+/// A detail of every image.
 #[derive(Default)]
 pub(crate) struct Gallery {
-    shots: HashMap<Place, Shot>,
+    shots: HashMap<GalleryKey, Shot>,
 }
 
 /// The figures of the page.
 pub(super) struct Viewers {
     /// For each section and each scale.
     pub(super) of_sections: Vec<Vec<(Scale, Vec<Markup>)>>,
-    /// How many there was no room for.
+    /// Number of figures beyond the size limit.
     pub(super) left_out: usize,
 }
 
-/// A picture to show, and why.
+/// An image to show, and why.
 struct Choice<'a> {
     image: &'a ImageQuality,
     /// The model whose gain decided.
@@ -62,10 +62,10 @@ struct Choice<'a> {
 }
 
 impl Gallery {
-    /// Keeps a part of what a model made. The first model of a place decides
-    /// which part: where it differs most from bicubic interpolation.
-    pub(crate) fn add(&mut self, place: Place, label: &str, shown: &Shown) {
-        let shot = self.shots.entry(place).or_insert_with(|| {
+    /// Adds a detail of a result. The first model of an image decides on its
+    /// area: where it differs most from bicubic interpolation.
+    pub(crate) fn add(&mut self, key: GalleryKey, label: &str, shown: &Shown) {
+        let shot = self.shots.entry(key).or_insert_with(|| {
             let size = (shown.original.width, shown.original.height);
             let area = busiest(&shown.result, &shown.bicubic, SIDES);
             let part = |name: &str, picture| (name.to_owned(), area.of(picture));
@@ -82,21 +82,21 @@ impl Gallery {
         shot.parts.push((label.to_owned(), part));
     }
 
-    /// The pictures with the most, the least and the median gain of every
-    /// section and scale, as far as the page has room.
+    /// The images with the largest, smallest and median gain of every section and
+    /// scale, within the size limit.
     pub(super) fn viewers(&self, sections: &[Section]) -> Result<Viewers> {
         let mut viewers = Viewers {
             of_sections: Vec::new(),
             left_out: 0,
         };
-        let mut wanted = Vec::new();
+        let mut selected = Vec::new();
         for (s, section) in sections.iter().enumerate() {
             let scales = section.scales();
             for (at, &scale) in scales.iter().enumerate() {
                 let report = section.at(scale).find(|r| r.label != BICUBIC);
                 let choices = report.map(choose).unwrap_or_default();
                 let numbered = choices.into_iter().enumerate();
-                wanted.extend(numbered.map(|(rank, choice)| (rank, s, at, choice)));
+                selected.extend(numbered.map(|(rank, choice)| (rank, s, at, choice)));
             }
             let empty = |scale| (scale, Vec::new());
             viewers
@@ -104,9 +104,9 @@ impl Gallery {
                 .push(scales.into_iter().map(empty).collect());
         }
         // The first choice of every section and scale comes before any second one.
-        wanted.sort_by_key(|&(rank, ..)| rank);
+        selected.sort_by_key(|&(rank, ..)| rank);
         let mut room = BUDGET;
-        for (_, s, at, choice) in wanted {
+        for (_, s, at, choice) in selected {
             let (scale, figures) = &mut viewers.of_sections[s][at];
             let Some(figure) = self.figure(&sections[s], *scale, &choice)? else {
                 continue;
@@ -125,16 +125,16 @@ impl Gallery {
         Ok(viewers)
     }
 
-    /// One picture with its slider.
+    /// One image with its slider.
     fn figure(&self, section: &Section, scale: Scale, choice: &Choice) -> Result<Option<Markup>> {
         let Choice { image, model, why } = choice;
         let data = section.reports.first().map(|r| r.data.clone());
-        let place = Place {
+        let key = GalleryKey {
             data: data.unwrap_or_default(),
             scale,
             image: image.name.clone(),
         };
-        let Some(shot) = self.shots.get(&place) else {
+        let Some(shot) = self.shots.get(&key) else {
             return Ok(None);
         };
         let parts: Vec<(&str, String)> = shot
@@ -143,7 +143,7 @@ impl Gallery {
             .map(|(name, part)| Ok((name.as_str(), data_uri(part)?)))
             .collect::<Result<_>>()?;
         let area = &shot.area;
-        // The last model begins on the right: the newest, as people list them.
+        // The last model is initially on the right: the newest, as people list them.
         let right = parts.last().map_or(BICUBIC, |(name, _)| *name);
         let class = |name: &str| match name {
             BICUBIC => "left",
@@ -179,7 +179,7 @@ impl Gallery {
         }))
     }
 
-    /// A part's name, and the whole picture's PSNR.
+    /// A part's name, and the whole image's PSNR.
     fn title(&self, section: &Section, scale: Scale, image: &ImageQuality, name: &str) -> String {
         let psnr = match name {
             BICUBIC => Some(image.quality.bicubic_psnr),
@@ -195,7 +195,7 @@ impl Gallery {
     }
 }
 
-/// The pictures with the most, the least and the median gain.
+/// The images with the most, the least and the median gain.
 fn choose(report: &Report) -> Vec<Choice<'_>> {
     let images = report.images.iter();
     let mut images: Vec<_> = images.filter(|i| i.quality.gain().is_finite()).collect();
@@ -217,7 +217,7 @@ fn choose(report: &Report) -> Vec<Choice<'_>> {
     places.into_iter().map(choice).collect()
 }
 
-/// A picture as a part of a page.
+/// An image as a part of a page.
 fn data_uri(picture: &Image) -> Result<String> {
     let mut png = Vec::new();
     let color = match picture.channels {

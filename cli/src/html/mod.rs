@@ -1,4 +1,4 @@
-//! The results of `sr evaluate` as one web page that needs nothing else.
+//! The results of `sr evaluate` as one self-contained web page.
 
 pub(crate) mod gallery;
 mod plot;
@@ -14,7 +14,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use section::{Section, distinct};
 use srfilter::Scale;
 
-/// Lets the page load nothing but what is in it.
+/// The page loads no other resources.
 const POLICY: &str =
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 
@@ -22,7 +22,7 @@ const POLICY: &str =
 ///
 /// # Errors
 ///
-/// A picture that cannot be encoded.
+/// An image that cannot be encoded.
 pub(crate) fn page(reports: &[Report], gallery: &Gallery) -> Result<String> {
     let sections = Section::all(reports);
     let viewers = gallery.viewers(&sections)?;
@@ -38,7 +38,7 @@ pub(crate) fn page(reports: &[Report], gallery: &Gallery) -> Result<String> {
             }
             body {
                 header {
-                    h1 { "Super-resolution, measured" }
+                    h1 { "Super-resolution evaluation" }
                     (measured(reports, &sections))
                 }
                 main {
@@ -48,10 +48,10 @@ pub(crate) fn page(reports: &[Report], gallery: &Gallery) -> Result<String> {
                 }
                 footer {
                     @if viewers.left_out > 0 {
-                        p { (viewers.left_out) " more comparisons were left out to keep this page small." }
+                        p { (viewers.left_out) " more comparisons were omitted to limit the size of this page." }
                     }
                     p {
-                        "PSNR in dB and SSIM are means over the pictures of a set; the best of a column is "
+                        "PSNR in dB and SSIM are means over the images of a set; the best of a column is "
                         strong.best { "marked" } ". Gain is the PSNR above that of bicubic interpolation."
                     }
                 }
@@ -67,7 +67,7 @@ fn titles<'a>(sections: &[Section<'a>]) -> Vec<&'a str> {
     sections.iter().filter_map(first).collect()
 }
 
-/// What was measured, how, when and with what.
+/// Models, data, method, date and command.
 fn measured(reports: &[Report], sections: &[Section]) -> Markup {
     let models = distinct(
         reports
@@ -88,13 +88,13 @@ fn measured(reports: &[Report], sections: &[Section]) -> Markup {
             dd { ul {
                 @for section in sections {
                     @if let Some(report) = section.reports.first() {
-                        li { b { (report.set) } ", " (report.images.len()) " pictures in " code { (report.data) } }
+                        li { b { (report.set) } ", " (report.images.len()) " images in " code { (report.data) } }
                     }
                 }
             } }
             dt { "Method" }
             dd { (method) }
-            dt { "Made by" }
+            dt { "Created by" }
             dd { "sr " (env!("CARGO_PKG_VERSION")) ", " (now.strftime("%Y-%m-%d %H:%M UTC").to_string()) }
             dt { "Command" }
             dd { code { (command_line(std::env::args())) } }
@@ -102,7 +102,7 @@ fn measured(reports: &[Report], sections: &[Section]) -> Markup {
     }
 }
 
-/// The command that made the page, as a shell takes it.
+/// The command line, quoted for a shell.
 fn command_line(args: impl Iterator<Item = String>) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,=:+".contains(c);
     let quoted = args
@@ -122,7 +122,7 @@ fn part(section: &Section, viewers: &[(Scale, Vec<Markup>)]) -> Markup {
         section {
             h2 { (set) }
             (tables::means(section))
-            h3 { "Picture by picture" }
+            h3 { "Image by image" }
             div.plots {
                 @for scale in section.scales() { (plot::gains(section, scale)) }
             }

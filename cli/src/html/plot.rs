@@ -11,7 +11,7 @@ use std::ops::Range;
 /// Width of the drawing in its own units, about pixels on a screen.
 const WIDTH: f64 = 350.0;
 
-/// What is left free on both sides.
+/// Margin on both sides.
 const MARGIN: f64 = 16.0;
 
 /// Height of a model's row: its name above its box.
@@ -47,7 +47,7 @@ pub(super) fn gains(section: &Section, scale: Scale) -> Markup {
     }
 }
 
-/// The gains of a report's pictures and their names, ascending; pictures
+/// The gains of a report's images and their names, ascending; images
 /// where a PSNR is infinite have none.
 fn sorted_gains(report: &Report) -> Vec<(f64, &str)> {
     let gains = report
@@ -59,7 +59,7 @@ fn sorted_gains(report: &Report) -> Vec<(f64, &str)> {
     gains
 }
 
-/// A name, a box and a dot for each picture.
+/// A name, a box and a dot for each image.
 fn row(label: &str, gains: &[(f64, &str)], axis: &Axis, top: f64) -> Markup {
     let values: Vec<f64> = gains.iter().map(|(gain, _)| *gain).collect();
     let (middle, half) = (top + 33.0, 9.0);
@@ -77,12 +77,12 @@ fn row(label: &str, gains: &[(f64, &str)], axis: &Axis, top: f64) -> Markup {
                 }
             }
         } @else {
-            text.none x=(MARGIN + 5.0) y=(middle) { "no picture has a finite gain" }
+            text.none x=(MARGIN + 5.0) y=(middle) { "no image has a finite gain" }
         }
     }
 }
 
-/// Five numbers that say how values are spread.
+/// The five numbers of a box plot.
 struct Spread {
     low: f64,
     q1: f64,
@@ -113,7 +113,7 @@ impl Spread {
     }
 }
 
-/// The value below which a share of the ascending values lies, interpolated.
+/// Quantile of ascending values, interpolated.
 fn quantile(values: &[f64], share: f64) -> Option<f64> {
     let place = share * values.len().checked_sub(1)? as f64;
     let (below, above) = (place.floor() as usize, place.ceil() as usize);

@@ -1,9 +1,9 @@
-//! What a section of the page shows.
+//! A section of the page.
 
 use crate::report::Report;
 use srfilter::Scale;
 
-/// The reports of one data set: what a section of the page shows.
+/// The reports of one data set, which a section of the page shows.
 pub(super) struct Section<'a> {
     pub(super) reports: Vec<&'a Report>,
 }

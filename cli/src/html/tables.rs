@@ -16,8 +16,7 @@ struct Row<'a> {
     cells: Vec<(Pair, Option<f64>)>,
 }
 
-/// Means of all models at all scales; bicubic interpolation is there whether
-/// it was asked for or not.
+/// Means of all models at all scales, always with bicubic interpolation.
 pub(super) fn means(section: &Section) -> Markup {
     let scales = section.scales();
     let rows = rows(section, &scales);
@@ -90,7 +89,7 @@ fn bicubic(quality: &Quality) -> Pair {
     (quality.bicubic_psnr, quality.bicubic_ssim)
 }
 
-/// All pictures, folded away.
+/// All images, collapsed.
 pub(super) fn images(section: &Section) -> Markup {
     html! {
         @for scale in section.scales() {
@@ -100,7 +99,7 @@ pub(super) fn images(section: &Section) -> Markup {
                 div.scroll { table {
                     thead {
                         tr {
-                            th rowspan="2" scope="col" { "picture" }
+                            th rowspan="2" scope="col" { "image" }
                             th.group colspan="2" scope="colgroup" { (BICUBIC) }
                             @for report in networks(&reports) {
                                 th.group colspan="2" scope="colgroup" { (report.label) }

@@ -1,4 +1,4 @@
-//! Runs `sr`, draws pictures, makes weights files.
+//! Runs `sr`, draws images, makes weights files.
 
 #![allow(dead_code)] // Each test program uses a part of this.
 
@@ -70,7 +70,7 @@ impl Desk {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// Writes a smooth picture of that size, with folders as needed.
+    /// Writes a smooth image of that size, with folders as needed.
     pub(crate) fn draw(
         &self,
         name: &str,
@@ -119,7 +119,7 @@ impl Desk {
     }
 
     /// Writes an ESPCN of ours for x2 and x3 that adds nothing to the bicubic
-    /// picture.
+    /// image.
     pub(crate) fn empty_espcn(&self, name: &str) -> String {
         let config = espcn::Config {
             width: 2,

@@ -1,4 +1,4 @@
-//! One picture through a model.
+//! Upscaling of one image.
 
 use anyhow::Result;
 use srfilter::Scale;
@@ -7,22 +7,22 @@ use srfilter::frame::{Color, Image};
 use srfilter::weights::Model;
 use std::sync::Arc;
 
-/// The picture, `scale` times as wide and high.
-pub(crate) fn enlarge(
-    picture: &Image,
+/// The image at `scale` times its width and height.
+pub(crate) fn upscale_image(
+    image: &Image,
     model: &Arc<Model>,
     scale: Scale,
     options: &UpscaleOptions,
 ) -> Result<Image> {
     let shape = FrameSpec {
-        format: picture.format(),
-        size: (picture.width, picture.height),
+        format: image.format(),
+        size: (image.width, image.height),
         color: Color::default(),
     };
     let job = UpscaleSpec::scaled(shape, scale);
     let (width, height) = job.output;
     let mut upscaler = Upscaler::new(Arc::clone(model), job, options)?;
-    let mut result = Image::new(width, height, picture.channels);
-    upscaler.process(&picture.frame()?, &mut result.frame_mut()?)?;
+    let mut result = Image::new(width, height, image.channels);
+    upscaler.process(&image.frame()?, &mut result.frame_mut()?)?;
     Ok(result)
 }
