@@ -177,6 +177,18 @@ fn train(args: Args) -> Result<Outcome> {
     }
 }
 
+/// An error and its causes in one line. Some errors state their cause themselves.
+fn message(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut text, cause| {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text += if text.is_empty() { "" } else { ": " };
+            text += &cause;
+        }
+        text
+    })
+}
+
 fn main() -> ExitCode {
     if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
         // candle's own threads spin while they wait: with one of them a step
@@ -188,8 +200,25 @@ fn main() -> ExitCode {
         Ok(Outcome::Finished) => ExitCode::SUCCESS,
         Ok(Outcome::Stopped) => INTERRUPTED.into(),
         Err(error) => {
-            eprintln!("train: {error:#}");
+            eprintln!("train: {}", message(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_stated_once() {
+        let error = srfilter::weights::Checkpoint::open("/no/such/file").unwrap_err();
+        let error = anyhow::Error::new(error).context("cannot start");
+        let text = message(&error);
+        assert!(
+            text.starts_with("cannot start: cannot read /no/such/file: "),
+            "{text}"
+        );
+        assert_eq!(text.matches("os error").count(), 1, "{text}");
     }
 }

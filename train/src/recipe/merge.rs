@@ -58,9 +58,16 @@ pub(super) fn merge(base: &mut Table, over: &Table) {
     }
 }
 
-/// TOML errors end with a line break.
+/// The error in one line: TOML's name the section in a line of its own.
 pub(super) fn one_line(error: toml::de::Error) -> anyhow::Error {
-    anyhow::anyhow!("{}", error.to_string().trim().replace('\n', " "))
+    anyhow::anyhow!(
+        "{}",
+        error
+            .to_string()
+            .trim()
+            .replace("\nin ", ", in ")
+            .replace('\n', " ")
+    )
 }
 
 /// Renames keys from their earlier names to the present ones.

@@ -112,6 +112,19 @@ pub enum ScheduleKind {
     Plateau,
 }
 
+impl ScheduleKind {
+    /// The name in recipes.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Constant => "constant",
+            Self::Cosine => "cosine",
+            Self::Step => "step",
+            Self::Milestones => "milestones",
+            Self::Plateau => "plateau",
+        }
+    }
+}
+
 /// The keys as recipes hold them: side by side with the others of `[train]`.
 #[derive(Deserialize)]
 struct Keys {
@@ -159,8 +172,9 @@ impl TryFrom<Keys> for Schedule {
         ];
         match unused.into_iter().find(|(_, present)| *present) {
             Some((name, _)) => Err(format!(
-                "{name} has no meaning with schedule {kind:?}: leave it out, or choose another \
-                 schedule"
+                "{name} has no meaning with the schedule {}: leave it out, or choose another \
+                 schedule",
+                kind.name()
             )),
             None => Ok(schedule),
         }
