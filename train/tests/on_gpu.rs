@@ -25,8 +25,8 @@ testing::emulated! {
 }
 
 fn gpu() -> Device {
-    let place = DeviceChoice::Cuda(0).resolve().unwrap();
-    place.candle_device().clone()
+    let device = DeviceChoice::Cuda(0).resolve().unwrap();
+    device.candle_device().clone()
 }
 
 fn table(text: &str) -> toml::Table {
@@ -58,7 +58,7 @@ fn begin(flags: &Overrides) -> (Recipe, Arc<Dataset>) {
     (recipe, Arc::new(dataset))
 }
 
-/// What some steps come to: the reports' numbers, and what is deployed.
+/// The results of some steps: the metrics, and the weights for a weights file.
 fn trained(
     device: &Device,
     (recipe, dataset): &(Recipe, Arc<Dataset>),
@@ -70,10 +70,10 @@ fn trained(
         numbers.extend([report.loss, report.gradient_norm]);
         numbers.extend(report.discriminator_loss);
     }
-    let deployed = trainer.deployed().unwrap().tensors;
+    let network = trainer.reparameterized().unwrap().tensors;
     let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    let deployed = deployed.iter().map(|(n, t)| (n.clone(), values(t)));
-    (numbers, deployed.collect())
+    let tensors = network.iter().map(|(n, t)| (n.clone(), values(t)));
+    (numbers, tensors.collect())
 }
 
 /// Sees to it that the first steps are the CPU's.
