@@ -8,7 +8,7 @@ use crate::measure::{check_size, crop};
 use crate::paths::{create_folder, file_name};
 use crate::protocol::Method;
 use crate::sheet::{Panel, Sheet, zoomed_part};
-use crate::show::{Shown, nearest};
+use crate::show::{DisplayImages, nearest};
 use crate::tasks::{Task, file_task, folder_tasks, refuse_existing};
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
@@ -170,7 +170,7 @@ impl Comparison<'_> {
     }
 
     /// The panels of the original and the low-resolution image.
-    fn references(&self, shown: &Shown, area: Area) -> [Panel; 2] {
+    fn references(&self, shown: &DisplayImages, area: Area) -> [Panel; 2] {
         let size = (shown.original.width, shown.original.height);
         let pixels = |(width, height): (usize, usize)| format!("{width}x{height} pixels");
         let part = format!(

@@ -163,7 +163,7 @@ impl Method {
         })
     }
 
-    /// PSNR and SSIM of a part of what was compared, to its edges; no SSIM
+    /// PSNR and SSIM of a part of the compared images, to its edges; no SSIM
     /// where the part is too small for one.
     pub(crate) fn part(&self, reference: &Image, result: &Image) -> (f64, Option<f64>) {
         match self.protocol {
@@ -236,7 +236,7 @@ fn eight_bit_luma(original: &Image) -> Image {
     }
 }
 
-/// Luma of what was compared, which is luma already where it has one channel.
+/// Luma of a compared image, which is luma already if it has one channel.
 fn luma(image: &Image) -> Vec<f64> {
     match image.channels {
         1 => image.data.iter().map(|&v| f64::from(v)).collect(),
@@ -244,7 +244,7 @@ fn luma(image: &Image) -> Vec<f64> {
     }
 }
 
-/// Rounds to nearest, halves up, and clamps to what 8 bits hold.
+/// Rounds to nearest, halves up, and clamps to 0..=255.
 fn to_u8(value: f64) -> u8 {
     // `as` saturates.
     (value + 0.5) as u8

@@ -6,7 +6,7 @@ use srfilter::frame::resample::Resampler;
 use srfilter::frame::{Color, Image, YuvToRgb};
 
 /// RGB images of one comparison.
-pub(crate) struct Shown {
+pub(crate) struct DisplayImages {
     pub(crate) original: Image,
     /// The low-resolution image.
     pub(crate) low: Image,
@@ -18,7 +18,7 @@ impl Method {
     /// The images of a comparison in colour. If luma alone was compared, chroma is
     /// that of the original, downscaled and upscaled by bicubic interpolation,
     /// as in the element's output.
-    pub(crate) fn show(&self, original: &Image, compared: Compared) -> Shown {
+    pub(crate) fn show(&self, original: &Image, compared: Compared) -> DisplayImages {
         let Compared {
             low,
             bicubic,
@@ -27,7 +27,7 @@ impl Method {
         } = compared;
         let original = original.to_rgb();
         if low.channels > 1 || is_grey(&original) {
-            return Shown {
+            return DisplayImages {
                 original,
                 low: low.to_rgb(),
                 bicubic: bicubic.to_rgb(),
@@ -39,7 +39,7 @@ impl Method {
         let grow = Resampler::resize(low_size, size);
         let small = chroma(&original).map(|plane| self.rounded(shrink.apply(&plane)));
         let large = small.each_ref().map(|plane| grow.apply(plane));
-        Shown {
+        DisplayImages {
             low: colored(&low, &small),
             bicubic: colored(&bicubic, &large),
             result: colored(&result, &large),

@@ -26,7 +26,7 @@ impl Pen {
 
     /// Width of a line in pixels, at a height of `size` pixels.
     pub(crate) fn width(&self, text: &str, size: f32) -> f32 {
-        self.places(text, size).1
+        self.layout(text, size).1
     }
 
     /// The text, cut short with an ellipsis where it is wider than `width` pixels.
@@ -56,12 +56,12 @@ impl Pen {
     ) {
         let scale = PxScale::from(size);
         let baseline = y as f32 + self.font.as_scaled(scale).ascent();
-        for (letter, left) in self.places(text, size).0 {
-            let place = ab_glyph::point(x as f32 + left, baseline);
+        for (letter, left) in self.layout(text, size).0 {
+            let position = ab_glyph::point(x as f32 + left, baseline);
             let glyph = self
                 .font
                 .glyph_id(letter)
-                .with_scale_and_position(scale, place);
+                .with_scale_and_position(scale, position);
             let Some(outline) = self.font.outline_glyph(glyph) else {
                 continue;
             };
@@ -79,18 +79,18 @@ impl Pen {
     }
 
     /// The position of each letter, and the width of the line.
-    fn places(&self, text: &str, size: f32) -> (Vec<(char, f32)>, f32) {
+    fn layout(&self, text: &str, size: f32) -> (Vec<(char, f32)>, f32) {
         let font = self.font.as_scaled(PxScale::from(size));
         let (mut x, mut last) = (0.0, None);
-        let mut places = Vec::new();
+        let mut layout = Vec::new();
         for letter in text.chars() {
             let id = font.glyph_id(letter);
             x += last.map_or(0.0, |last| font.kern(last, id));
-            places.push((letter, x));
+            layout.push((letter, x));
             x += font.h_advance(id);
             last = Some(id);
         }
-        (places, x)
+        (layout, x)
     }
 }
 

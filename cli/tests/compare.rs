@@ -1,4 +1,4 @@
-//! `sr compare` as its users see it.
+//! `sr compare` from the command line.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests may fail like tests.
 
@@ -9,7 +9,7 @@ use srfilter::frame::Image;
 use srfilter::models::Channels;
 use std::process::Command;
 
-/// Where things stand on a sheet of small images: see `sheet.rs`.
+/// The layout of a sheet of small images: see `sheet.rs`.
 const GAP: usize = 16;
 const COLUMN: usize = 256;
 const TOP: usize = 53;
@@ -94,7 +94,7 @@ fn a_sheet_has_a_panel_for_each_model() {
 }
 
 #[test]
-fn pictures_keep_their_colour_and_grey_stays_grey() {
+fn images_keep_their_colour_and_grey_stays_grey() {
     let desk = Desk::new();
     for (channels, colorful) in [(3, true), (1, false)] {
         let input = desk.draw("in.png", (96, 64), channels);
@@ -176,7 +176,7 @@ fn models_without_weights_at_the_scale_are_left_out() {
 }
 
 #[test]
-fn the_rest_of_a_folder_is_made_where_one_fails() {
+fn one_failure_in_a_folder_does_not_stop_the_rest() {
     let desk = Desk::new();
     desk.draw("set/a.png", (48, 40), 3);
     desk.draw("set/below/c.jpg", (40, 48), 3);
@@ -194,14 +194,14 @@ fn the_rest_of_a_folder_is_made_where_one_fails() {
     );
     assert!(desk.exists("out/a.png") && desk.exists("out/below/c.png"));
     assert!(!desk.exists("out/broken.png") && !desk.exists("out/tiny.png"));
-    // Nothing is replaced unasked, and nothing is written before that is known.
+    // Without --force no file is overwritten, and none is written.
     std::fs::remove_file(desk.path("out/a.png")).unwrap();
     sr(["compare", &set, "-s", "2", "-o", &out]).fails(1, &["c.png", "exists", "--force"]);
     assert!(!desk.exists("out/a.png"));
 }
 
 #[test]
-fn names_its_sheet_after_picture_and_scale() {
+fn names_its_sheet_after_image_and_scale() {
     let desk = Desk::new();
     desk.draw("in.v2.png", (48, 40), 3);
     let run = || {

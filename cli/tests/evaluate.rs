@@ -1,4 +1,4 @@
-//! `sr evaluate` as its users see it, and the numbers that it must give.
+//! `sr evaluate` from the command line, and reference numbers.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests may fail like tests.
 
@@ -10,7 +10,7 @@ use srfilter::models::Channels;
 use std::path::Path;
 use testing::shared;
 
-/// Runs `sr evaluate` and reads what it reports.
+/// Runs `sr evaluate` and parses its report.
 fn evaluate(args: &[&str]) -> Vec<Value> {
     let all = ["evaluate", "--json", "-"].iter().chain(args);
     let run = sr(all).ok();
@@ -94,9 +94,9 @@ fn measures_luma_and_rgb_networks_by_both_protocols() {
     }
 }
 
-/// Networks at the input's resolution get the downscaled image itself.
+/// Post-upsampling networks get the low-resolution image.
 #[test]
-fn measures_networks_at_the_inputs_resolution() {
+fn measures_post_upsampling_networks() {
     let desk = Desk::new();
     let set = small_set(&desk);
     let weights = desk.empty_espcn("espcn.safetensors");
@@ -130,7 +130,7 @@ fn no_difference_is_null() {
 }
 
 #[test]
-fn prints_a_table_and_writes_json_and_pictures() {
+fn prints_a_table_and_writes_json_and_images() {
     let desk = Desk::new();
     let set = small_set(&desk);
     let weights = desk.weights("w.safetensors", Channels::Luma);
@@ -220,7 +220,7 @@ fn evaluate_bicubic_check_values() {
     }
 }
 
-/// The same where RGB is downscaled and luma taken of the result, as RGB networks are measured.
+/// The same with RGB downscaled and luma of the result measured, as for RGB networks.
 #[test]
 fn evaluate_bicubic_check_values_of_rgb() {
     let Some(data) = shared("") else { return };
@@ -262,7 +262,7 @@ fn evaluate_official_srcnn() {
 }
 
 #[test]
-fn a_picture_that_is_cut_short_is_refused_before_anything_is_measured() {
+fn an_image_that_is_cut_short_is_refused_before_anything_is_measured() {
     let desk = Desk::new();
     let set = small_set(&desk);
     let last = desk.path("set/z.png");

@@ -1,4 +1,4 @@
-//! `sr import`: files of other projects become ours, or are listed.
+//! `sr import`: files of other projects are converted or listed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -35,7 +35,7 @@ const SRCNN: [(&str, &[usize]); 6] = [
 ];
 
 #[test]
-fn becomes_a_file_that_says_what_it_is() {
+fn the_result_describes_itself() {
     let desk = Desk::new();
     let theirs = foreign(&desk, "theirs.safetensors", &SRCNN);
     let ours = desk.path("ours.safetensors");
@@ -70,7 +70,7 @@ fn becomes_a_file_that_says_what_it_is() {
         "3",
     ])
     .ok();
-    // Not twice, and never onto itself.
+    // Not twice without --force, and never onto the input.
     sr(["import", &theirs, "--out", &ours]).fails(1, &["already exists", "--force"]);
     sr(["import", &theirs, "--out", &ours, "--force"]).ok();
     sr(["import", &theirs, "--out", &theirs, "--force"]).fails(1, &["is the input"]);

@@ -1,4 +1,4 @@
-//! What `sr evaluate` writes: CSV, JSON and a web page that agree.
+//! The outputs of `sr evaluate`: CSV, JSON and a web page that agree.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests may fail like tests.
 
@@ -19,7 +19,7 @@ const ESCAPED: &str = "&lt;img src=x onerror='alert(1)'&gt;&amp;&quot;.png";
 /// Elements of HTML that have no end.
 const VOID: [&str; 3] = ["meta", "img", "input"];
 
-/// What one run wrote.
+/// The outputs of one run.
 struct Written {
     json: Vec<Value>,
     csv: Vec<HashMap<String, String>>,
@@ -51,8 +51,8 @@ fn set(desk: &Desk) -> String {
     desk.path("set")
 }
 
-/// The page without what its images hold, which may read like anything.
-fn without_pictures(html: &str) -> String {
+/// The page without image data, which may contain any text.
+fn without_images(html: &str) -> String {
     let mut parts = html.split("data:image/png;base64,");
     let mut text = parts.next().unwrap().to_owned();
     for part in parts {
@@ -61,7 +61,7 @@ fn without_pictures(html: &str) -> String {
     text
 }
 
-/// Sees to it that every element ends where it has to.
+/// Asserts that every element is closed in order.
 fn assert_well_formed(html: &str) {
     let mut open: Vec<&str> = Vec::new();
     let mut rest = html.strip_prefix("<!DOCTYPE html>").unwrap();
@@ -90,7 +90,7 @@ fn assert_well_formed(html: &str) {
     assert!(open.is_empty(), "{open:?} never end");
 }
 
-/// The cells of the rows that begin with this text, without marks.
+/// The cells of the rows that start with this text, without markup.
 fn rows(html: &str, head: &str) -> Vec<Vec<String>> {
     let start = format!("<th scope=\"row\">{head}</th>");
     let rows = html.split(&start).skip(1);
@@ -158,7 +158,7 @@ fn the_page_is_whole_and_loads_nothing() {
     let set = set(&desk);
     let weights = desk.weights("w.safetensors", Channels::Luma);
     let html = evaluate(&desk, &["-w", &weights, "-s", "2", "--data", &set]).html;
-    let text = without_pictures(&html);
+    let text = without_images(&html);
     assert_well_formed(&text);
     assert!(
         !text.contains("<img src=x"),
@@ -190,7 +190,7 @@ fn the_page_is_whole_and_loads_nothing() {
 }
 
 #[test]
-fn the_pages_pictures_are_parts_of_what_was_compared() {
+fn the_pages_images_are_parts_of_what_was_compared() {
     let desk = Desk::new();
     desk.draw("set/a.png", (150, 120), 3);
     let weights = desk.weights("w.safetensors", Channels::Rgb);
@@ -220,7 +220,7 @@ fn the_pages_pictures_are_parts_of_what_was_compared() {
 }
 
 #[test]
-fn bicubic_alone_has_a_table_and_no_pictures() {
+fn bicubic_alone_has_a_table_and_no_images() {
     let desk = Desk::new();
     let set = set(&desk);
     let html = evaluate(&desk, &["-m", "bicubic", "-s", "2", "--data", &set]).html;
@@ -231,9 +231,9 @@ fn bicubic_alone_has_a_table_and_no_pictures() {
     }
 }
 
-/// No difference is infinite: a plot or a choice of images has to bear it.
+/// Identical images have an infinite PSNR, which plots and choices must handle.
 #[test]
-fn flat_pictures_do_not_break_the_page() {
+fn flat_images_do_not_break_the_page() {
     let desk = Desk::new();
     std::fs::create_dir(desk.path("set")).unwrap();
     Image::new(40, 40, 1)
@@ -242,7 +242,7 @@ fn flat_pictures_do_not_break_the_page() {
     let weights = desk.empty_espcn("espcn.safetensors");
     let set = desk.path("set");
     let written = evaluate(&desk, &["-w", &weights, "-s", "2", "--data", &set]);
-    assert_well_formed(&without_pictures(&written.html));
+    assert_well_formed(&without_images(&written.html));
     assert!(written.html.contains("∞") && !written.html.contains("NaN"));
     assert_eq!(written.csv[0]["psnr"], "inf");
 }

@@ -1,4 +1,4 @@
-//! `sr upscale` and `sr models` as their users see them.
+//! `sr upscale` and `sr models` from the command line.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests may fail like tests.
 
@@ -9,7 +9,7 @@ use srfilter::models::Channels;
 use testing::shared;
 
 #[test]
-fn enlarges_a_file() {
+fn upscales_a_file() {
     let desk = Desk::new();
     let weights = desk.weights("w.safetensors", Channels::Luma);
     let (input, output) = (desk.draw("in.png", (24, 18), 3), desk.path("out.png"));
@@ -139,7 +139,7 @@ fn output_name_says_the_format() {
 }
 
 #[test]
-fn enlarges_a_tree_and_keeps_its_paths() {
+fn upscales_a_tree_and_keeps_its_paths() {
     let desk = Desk::new();
     desk.draw("in/b.png", (12, 14), 3);
     desk.draw("in/deep/er/a.jpg", (10, 12), 3);
@@ -155,7 +155,7 @@ fn enlarges_a_tree_and_keeps_its_paths() {
 }
 
 #[test]
-fn a_broken_picture_in_a_folder_is_skipped_and_named() {
+fn a_broken_image_in_a_folder_is_skipped_and_named() {
     let desk = Desk::new();
     desk.draw("in/good.png", (12, 14), 3);
     std::fs::write(desk.path("in/broken.png"), b"\x89PNG\r\n\x1a\nxx").unwrap();
@@ -179,7 +179,7 @@ fn a_broken_picture_in_a_folder_is_skipped_and_named() {
 }
 
 #[test]
-fn never_replaces_its_input_nor_other_files_unasked() {
+fn never_overwrites_its_input_nor_other_files_without_force() {
     let desk = Desk::new();
     let input = desk.draw("in.png", (12, 14), 3);
     let before = std::fs::read(&input).unwrap();
@@ -265,7 +265,7 @@ fn refuses_models_and_weights_that_cannot_work() {
 }
 
 #[test]
-fn refuses_command_lines_that_make_no_sense() {
+fn refuses_invalid_command_lines() {
     for (args, word) in [
         (&["upscale", "in.png"][..], "OUT"),
         (&["upscale", "a.png", "b.png", "--scale", "0"], "no scale"),
@@ -332,7 +332,7 @@ fn runs_the_published_network_for_drawn_video() {
     sr(["upscale", &input, &output, "-s", "4", "-w", weights]).ok();
     let [low, high] = ["in.png", "out.png"].map(|name| desk.open(name));
     assert_eq!((high.width, high.height), (4 * 29, 4 * 23));
-    // The middle of every square is near the pixel that it was made from.
+    // The centre of every square is close to its source pixel.
     let mut off = 0.0;
     for (i, &value) in low.data.iter().enumerate() {
         let (pixel, channel) = (i / 3, i % 3);
@@ -341,7 +341,7 @@ fn runs_the_published_network_for_drawn_video() {
         off += (f64::from(made) - f64::from(value)).abs() / low.data.len() as f64;
     }
     assert!(off < 16.0, "off by {off} of 255 on the whole");
-    // A scale that the file does not have is reached by it and made smaller.
+    // Other scales run at the scale of the file and are downscaled.
     let run = sr(["upscale", &input, &output, "-s", "3", "-w", weights, "-f"]).ok();
     assert!(
         run.stdout.contains("network x4, resampled to x3"),

@@ -15,7 +15,7 @@ pub mod run;
 pub mod trainer;
 
 /// FNV-1a, 64 bit: a hash that stays the same on every machine and in every
-/// version, so that seeds and held-back images do too.
+/// version, so that seeds and the validation split do too.
 pub fn fnv(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

@@ -1,4 +1,4 @@
-//! Adversarial training: who moves when, and what a run keeps.
+//! Adversarial training: the order of updates, and resuming.
 
 #![allow(clippy::unwrap_used)]
 
@@ -57,7 +57,7 @@ fn bits(tensors: &HashMap<String, Tensor>) -> Bits {
     named.map(|(name, t)| (name.clone(), bits(t))).collect()
 }
 
-/// What optimisers move: no statistics, no vectors.
+/// The trained parameters: no statistics, no vectors.
 fn learnt(player: &NetworkState) -> Bits {
     let mut bits = bits(&player.parameters);
     bits.retain(|name, _| player.moments.contains_key(name));
@@ -115,13 +115,13 @@ fn the_generators_gradients_leave_the_discriminator_alone() {
         let (fake, real) = (image(0.1), image(0.6));
         let before = learnt(&adversary.state().unwrap());
 
-        // The generator's term: its gradient reaches the image, and nothing moves.
+        // The generator's loss: its gradient reaches the image, and nothing changes.
         let gradients = adversary.generator_loss(&fake).unwrap().backward().unwrap();
         let slope = gradients.get(&fake).unwrap().abs().unwrap();
         assert!(slope.sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.0);
         assert_eq!(learnt(&adversary.state().unwrap()), before);
 
-        // The discriminator's: it stops at the images, and every weight moves.
+        // The discriminator's loss: it stops at the images, and every weight changes.
         let loss = adversary.discriminator_loss(&real, &fake).unwrap();
         let gradients = loss.backward().unwrap();
         assert!(gradients.get(&fake).is_none() && gradients.get(&real).is_none());
@@ -132,10 +132,9 @@ fn the_generators_gradients_leave_the_discriminator_alone() {
     }
 }
 
-/// The generator goes first, and the discriminator judges what the generator
-/// made before it moved.
+/// The generator is updated first, and the discriminator on its output before that.
 #[test]
-fn the_discriminator_judges_the_pictures_of_the_same_step() {
+fn the_discriminator_trains_on_the_images_of_the_same_step() {
     for discriminator in [SRGAN, UNET] {
         let (recipe, dataset) = begin(&flags(discriminator));
         let batch = BatchSampler::new(&recipe)
@@ -153,7 +152,7 @@ fn the_discriminator_judges_the_pictures_of_the_same_step() {
             let adversary = Adversary::new(&recipe, settings, None, &Device::Cpu)
                 .unwrap()
                 .unwrap();
-            // The vectors of its norms have moved once by then.
+            // The vectors of its norms have been updated once by then.
             adversary.generator_loss(&fake).unwrap();
             let loss = adversary
                 .discriminator_loss(&tensor(&batch[0].target, 16), &fake)
@@ -173,7 +172,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// On one tiny image the generator learns it by heart.
+/// The generator overfits one tiny image.
 #[test]
 fn the_generator_learns_a_batch() {
     for discriminator in [SRGAN, UNET] {
@@ -184,13 +183,13 @@ fn the_generator_learns_a_batch() {
     }
 }
 
-/// And the discriminator learns to tell, of a generator that hardly moves.
+/// The discriminator learns to tell, with a generator that hardly changes.
 #[test]
 fn the_discriminator_learns_a_batch() {
     for discriminator in [SRGAN, UNET] {
         let mut flags = flags(discriminator);
         flags
-            // Too narrow to let the image pass: what it makes is easily told.
+            // Too narrow for the image: its output is easily told.
             .set("model", "config", Some(table("width = 4\nblocks = 2")))
             .set("train", "lr", Some(1e-7))
             .set("train", "schedule", Some("constant"))
@@ -252,9 +251,9 @@ fn features_alone_teach_a_network() {
     );
 }
 
-/// SRGAN goes on from SRResNet: the state of that run, batch statistics and all.
+/// SRGAN starts from the state of an SRResNet run, with its batch statistics.
 #[test]
-fn a_generator_begins_with_what_another_run_learnt() {
+fn a_generator_starts_from_the_state_of_another_run() {
     let mut first = flags(SRGAN);
     first.set("model", "name", Some("srresnet"));
     let mut recipe = Recipe::resolve(None, &first).unwrap();

@@ -1,5 +1,5 @@
-//! Gradients that candle lacks or gets wrong, against differences. Those of
-//! pooling and resampling are tested beside their code in the library.
+//! Gradients that candle lacks or gets wrong, against finite differences. Those
+//! of pooling and resampling are tested in the library.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +8,7 @@ use srfilter::nn::LayerNorm;
 use srfilter_train::gan::unet;
 use srfilter_train::params::{ParamStore, Vars};
 
-/// Small, so that few leaky ReLUs turn over within it.
+/// Small, so that few leaky ReLUs change sides within it.
 const STEP: f32 = 1.0 / 4096.0;
 
 fn noise(count: usize) -> Vec<f32> {
@@ -16,7 +16,7 @@ fn noise(count: usize) -> Vec<f32> {
     (0..count).map(noise).collect()
 }
 
-/// Compares gradients of some elements of every variable with differences.
+/// Compares gradients of some elements of every variable with finite differences.
 fn check(vars: &Vars, within: f64, loss: impl Fn() -> Tensor) {
     let gradients = loss().backward().unwrap();
     let value = || f64::from(loss().to_scalar::<f32>().unwrap());
@@ -60,8 +60,8 @@ fn layer_norms_have_gradients() {
     });
 }
 
-/// With the vectors held still, as they are in use, the norm itself depends on
-/// the weights, and so does its gradient.
+/// With constant vectors, as in inference, the norm depends on the weights, and so
+/// does its gradient.
 #[test]
 fn spectral_norms_have_gradients() {
     let store = ParamStore::random(1);

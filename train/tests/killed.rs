@@ -1,5 +1,4 @@
-//! A run that is killed again and again, at any moment, ends as one that
-//! never was.
+//! A run that is killed repeatedly, at any moment, ends as one that was not.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
@@ -17,11 +16,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// How often the run is killed.
 const KILLS: usize = 20;
 
-/// The longest that a run lives, in milliseconds: some are killed while they
-/// begin, most while they train, validate or write.
+/// Maximum lifetime of a run in milliseconds: some are killed while they start,
+/// most while they train, validate or write.
 const LIFE: u64 = 500;
 
-/// Steps taken after the last kill.
+/// Steps after the last kill.
 const REST: u64 = 10;
 
 /// So small that hundreds of steps pass between two kills, with a checkpoint
@@ -53,14 +52,14 @@ fn train(out: &Path, arguments: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
-/// Goes on with the run in the folder, if there is one, else begins it.
-fn go_on(out: &Path, recipe: &Path, arguments: &[&str]) -> Child {
+/// Resumes the run in the folder, if there is one, else starts it.
+fn start_or_resume(out: &Path, recipe: &Path, arguments: &[&str]) -> Child {
     let recipe = recipe.to_str().unwrap();
-    let given = match out.join("recipe.toml").exists() {
+    let base = match out.join("recipe.toml").exists() {
         true => vec!["--resume"],
         false => vec!["--recipe", recipe],
     };
-    train(out, &[&given, arguments].concat())
+    train(out, &[&base, arguments].concat())
 }
 
 fn finish(child: Child) {
@@ -93,9 +92,9 @@ fn twenty_kills_change_no_bit() {
     let recipe = dir.path().join("recipe.toml");
     std::fs::write(&recipe, RECIPE).unwrap();
     for kill in 0..KILLS {
-        let mut child = go_on(&broken, &recipe, &[]);
+        let mut child = start_or_resume(&broken, &recipe, &[]);
         std::thread::sleep(Duration::from_millis(rng.random_range(0..LIFE)));
-        // Nobody but the test may end it: a run that fails has ended before.
+        // Only the kill may end it: a run that fails has ended before.
         assert!(child.try_wait().unwrap().is_none(), "{}", {
             let output = child.wait_with_output().unwrap();
             format!(
@@ -110,8 +109,8 @@ fn twenty_kills_change_no_bit() {
     println!("{reached} steps in {KILLS} lives");
     assert!(reached > 0);
     let steps = (reached + REST).to_string();
-    finish(go_on(&broken, &recipe, &["--steps", &steps]));
-    finish(go_on(&whole, &recipe, &["--steps", &steps]));
+    finish(start_or_resume(&broken, &recipe, &["--steps", &steps]));
+    finish(start_or_resume(&whole, &recipe, &["--steps", &steps]));
 
     let [a, b] = [&broken, &whole].map(|out| state(out));
     assert_eq!((a.step, b.step), (reached + REST, reached + REST));

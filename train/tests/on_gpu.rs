@@ -33,7 +33,7 @@ fn table(text: &str) -> toml::Table {
     toml::from_str(text).unwrap()
 }
 
-/// A small network on a drawn image.
+/// A small network on a synthetic image.
 fn flags(name: &str, config: &str) -> Overrides {
     let mut flags = Overrides::default();
     flags
@@ -76,7 +76,7 @@ fn trained(
     (numbers, tensors.collect())
 }
 
-/// Sees to it that the first steps are the CPU's.
+/// Asserts that the first steps equal those on the CPU.
 fn check(name: &str, flags: &Overrides) {
     assert!(std::env::var_os(emulated::CHILD).is_some());
     let begun = begin(flags);
@@ -90,8 +90,8 @@ fn check(name: &str, flags: &Overrides) {
     assert_eq!(numbers.len(), expected.len());
     assert!(tensors.keys().eq(result.keys()), "{name}");
     for (tensor, expected) in &tensors {
-        // Adam's first steps are as long for a gradient of nothing as for any
-        // other: some elements may go the other way.
+        // Adam's first steps have the same length for a gradient of rounding errors
+        // as for any other: some elements may have the opposite sign.
         let apart: Vec<f32> = (expected.iter().zip(&result[tensor]))
             .map(|(a, b)| (a - b).abs())
             .collect();
@@ -149,8 +149,8 @@ fn adversaries_child() {
     }
 }
 
-/// The CPU's part of a step is what it asks of the driver: with small batches
-/// that is what takes time. Of SRResNet, with 10 convolutions.
+/// With small batches, driver calls dominate the time of a step. An SRResNet with
+/// 10 convolutions.
 #[test]
 fn steps_ask_little_of_the_driver() {
     let asked = |steps: &str| {
@@ -195,7 +195,7 @@ fn steps_child() {
     }
 }
 
-/// A run stops, goes on on the GPU as if it had not, and also on the CPU.
+/// A stopped run resumes on the GPU bit for bit, and also on the CPU.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn runs_child() {

@@ -19,10 +19,10 @@ use srfilter_train::recipe::{Loss, OptimizerKind};
 use std::collections::BTreeMap;
 use std::process::Command;
 
-/// Set in the processes that take the steps.
+/// Set in the child processes.
 const CHILD: &str = "SRFILTER_TRAINING_STEPS";
 
-/// Begins each line that a child prints.
+/// Prefix of each line that a child prints.
 const MARK: &str = "bits:";
 
 /// Images (N, channels, side, side) of numbers from 0 to 1.
@@ -47,7 +47,7 @@ fn hash<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> u64 {
     })
 }
 
-/// Takes two steps and prints the bits of losses, gradients and parameters.
+/// Runs two steps and prints the bits of losses, gradients and parameters.
 fn train(name: &str, vars: &Vars, kind: OptimizerKind, loss: impl Fn() -> Tensor) {
     let mut learnt = vars.clone();
     learnt.retain(|name, _| !BatchNorm::is_statistic(name) && !unet::is_vector(name));
@@ -156,7 +156,7 @@ fn train_discriminators() {
     });
 }
 
-/// What a process at that level with so many threads prints.
+/// The output of a process at this level with this number of threads.
 fn bits(level: Level, threads: usize) -> Vec<String> {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "training_has_the_same_bits_everywhere"])

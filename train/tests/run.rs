@@ -88,7 +88,7 @@ fn a_resumed_run_equals_an_uninterrupted_one_bit_for_bit() {
     assert_eq!((resumed.step, straight.step), (20, 20));
 }
 
-/// Without the residual too: the network begins by passing the image on.
+/// Also without the residual: the network is initialised as the identity.
 #[test]
 fn the_loss_falls_in_sixty_steps() {
     let mut flags = small(60);
@@ -175,9 +175,9 @@ fn small_espcn(steps: u32) -> Overrides {
     flags
 }
 
-/// Few steps on one tiny image: the network learns it by heart.
+/// A few steps on one tiny image: the network overfits it.
 #[test]
-fn a_network_at_the_inputs_resolution_learns_a_batch() {
+fn a_post_upsampling_network_learns_a_batch() {
     let mut flags = small_espcn(150);
     flags
         .set("data", "drawn", Some(1))
@@ -194,7 +194,7 @@ fn a_network_at_the_inputs_resolution_learns_a_batch() {
     assert!(last < 0.7 * first, "{first} {last} {losses:?}");
 }
 
-/// The hypernetwork makes the weights of a small network at three scales, all
+/// The hypernetwork generates the weights of a small network at three scales, all
 /// of them in every step.
 #[test]
 fn a_hypernetwork_learns_a_batch() {
@@ -284,7 +284,7 @@ fn networks_on_rgb_learn_a_batch() {
         ("srresnet", SMALL_SRRESNET, 60),
         ("compact", "width = 8\ndepth = 2", 60),
         ("hdsrnet", "width = 8", 60),
-        // Its features at eight times the size take a while.
+        // Its features at eight times the size are slow.
         ("lapan", "width = 16\nchained = true", 12),
         (
             "drct",
@@ -299,8 +299,8 @@ fn networks_on_rgb_learn_a_batch() {
     }
 }
 
-/// Statistics of batches are saved with the parameters, no optimiser moves
-/// them, and what is deployed has them folded in.
+/// Batch statistics are saved with the parameters, are not optimised, and are
+/// folded into the deployed network.
 #[test]
 fn statistics_of_batches_resume_and_deploy() {
     let mut trainer = rgb_trainer("srresnet", SMALL_SRRESNET, None);
@@ -381,9 +381,10 @@ fn heads_out_of_turn_resume_bit_for_bit() {
     assert_eq!(resumed.generator.moments, straight.generator.moments);
 }
 
-/// The average follows by its definition, is what is written, and resumes.
+/// The moving average follows its definition, is written to weights files, and
+/// resumes.
 #[test]
-fn the_average_of_the_weights_is_what_is_written() {
+fn the_average_of_the_weights_is_written() {
     const DECAY: f32 = 0.75;
     let mut flags = small(9);
     flags.set("train", "ema", Some(f64::from(DECAY)));
@@ -417,7 +418,7 @@ fn the_average_of_the_weights_is_what_is_written() {
     let [a, b] = [&trainer, &resumed].map(|t| weights(&t.reparameterized().unwrap().tensors));
     assert_eq!(a, b);
 
-    // Another run begins with the average.
+    // Another run starts from the average.
     flags.set("model", "init", Some(path.to_str().unwrap()));
     let recipe = Recipe::resolve(None, &flags).unwrap();
     let next = Trainer::new(&recipe, &dataset, None).unwrap();
@@ -474,7 +475,7 @@ fn a_scale_starts_from_the_matching_tensors_of_another() {
     assert_eq!(x4["body.6.weight"].len(), 4 * x2["body.6.weight"].len());
 }
 
-/// Plain descent with momentum trains too, if slowly.
+/// SGD with momentum also trains, if slowly.
 #[test]
 fn gradient_descent_lowers_the_loss() {
     let mut flags = small(60);
@@ -549,9 +550,10 @@ fn a_damaged_state_is_refused_by_name() {
     assert!(error.contains("state.safetensors"), "{error}");
 }
 
-/// What a hypernetwork makes for a scale is trained on alone, and made again.
+/// The network that a hypernetwork generates for a scale is trained further, and a
+/// hypernetwork fitted to it.
 #[test]
-fn a_hypernetwork_gives_networks_and_takes_them_back() {
+fn a_hypernetwork_generates_networks_and_is_fitted_to_them() {
     let dir = tempfile::tempdir().unwrap();
     let config = |text: &str| Some(toml::from_str::<toml::Table>(text).unwrap());
     let target = "kernels = [5, 3, 3]\nwidths = [6, 4]\nresidual = true\nborder = \"replicate\"";
@@ -607,7 +609,7 @@ fn a_hypernetwork_gives_networks_and_takes_them_back() {
             result.into_iter().collect()
         };
         assert!(furthest(&at(trainer.network()), expected.tensors()) < 1e-5);
-        // The steps in between did something, and began where it was.
+        // The steps in between changed it.
         let apart = furthest(&at(first.as_ref()), expected.tensors());
         assert!(apart > 1e-4 && apart < 0.1, "{apart}");
     }
@@ -658,7 +660,7 @@ fn a_run_starts_from_a_weights_file() {
 }
 
 #[test]
-fn a_training_that_diverges_keeps_the_last_state() {
+fn a_training_that_diverges_leaves_the_last_state() {
     let dir = tempfile::tempdir().unwrap();
     let mut flags = small(400);
     flags
@@ -710,7 +712,7 @@ fn factors_for_no_parameter_are_refused() {
     );
 }
 
-/// The binary: interrupted by a signal it saves, says how to go on, and can.
+/// The binary, interrupted by a signal, saves, says how to resume, and can.
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_can_resume() {
@@ -762,7 +764,7 @@ fn an_interrupted_run_can_resume() {
     assert!(errors.contains(&format!("from step {step}")), "{errors}");
 }
 
-/// A rehearsal says what a run takes and leaves the folder alone.
+/// A dry run reports the needs of a run and writes nothing.
 #[test]
 fn a_dry_run_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -788,7 +790,7 @@ fn a_dry_run_leaves_nothing() {
     assert!(!out.exists());
 }
 
-/// One command for networks that serve one scale each; what is begun goes on.
+/// One command for networks of one scale each; started runs resume.
 #[test]
 fn each_scale_has_a_run_of_its_own() {
     let dir = tempfile::tempdir().unwrap();

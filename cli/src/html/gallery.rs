@@ -4,7 +4,7 @@ use super::section::{Section, distinct};
 use super::tables::{decibel, signed};
 use crate::detail::{Area, busiest};
 use crate::report::{ImageQuality, Report};
-use crate::show::{Shown, nearest};
+use crate::show::{DisplayImages, nearest};
 use anyhow::Result;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -33,7 +33,7 @@ pub(crate) struct GalleryKey {
 }
 
 /// The same detail of the original and of the results.
-struct Shot {
+struct Detail {
     area: Area,
     /// The detail by label, the original and references first.
     parts: Vec<(String, Image)>,
@@ -42,7 +42,7 @@ struct Shot {
 /// A detail of every image.
 #[derive(Default)]
 pub(crate) struct Gallery {
-    shots: HashMap<GalleryKey, Shot>,
+    details: HashMap<GalleryKey, Detail>,
 }
 
 /// The figures of the page.
@@ -64,12 +64,12 @@ struct Choice<'a> {
 impl Gallery {
     /// Adds a detail of a result. The first model of an image decides on its
     /// area: where it differs most from bicubic interpolation.
-    pub(crate) fn add(&mut self, key: GalleryKey, label: &str, shown: &Shown) {
-        let shot = self.shots.entry(key).or_insert_with(|| {
+    pub(crate) fn add(&mut self, key: GalleryKey, label: &str, shown: &DisplayImages) {
+        let detail = self.details.entry(key).or_insert_with(|| {
             let size = (shown.original.width, shown.original.height);
             let area = busiest(&shown.result, &shown.bicubic, SIDES);
             let part = |name: &str, picture| (name.to_owned(), area.of(picture));
-            Shot {
+            Detail {
                 area,
                 parts: vec![
                     part("original", &shown.original),
@@ -78,8 +78,8 @@ impl Gallery {
                 ],
             }
         });
-        let part = shot.area.of(&shown.result);
-        shot.parts.push((label.to_owned(), part));
+        let part = detail.area.of(&shown.result);
+        detail.parts.push((label.to_owned(), part));
     }
 
     /// The images with the largest, smallest and median gain of every section and
@@ -134,15 +134,15 @@ impl Gallery {
             scale,
             image: image.name.clone(),
         };
-        let Some(shot) = self.shots.get(&key) else {
+        let Some(detail) = self.details.get(&key) else {
             return Ok(None);
         };
-        let parts: Vec<(&str, String)> = shot
+        let parts: Vec<(&str, String)> = detail
             .parts
             .iter()
             .map(|(name, part)| Ok((name.as_str(), data_uri(part)?)))
             .collect::<Result<_>>()?;
-        let area = &shot.area;
+        let area = &detail.area;
         // The last model is initially on the right: the newest, as people list them.
         let right = parts.last().map_or(BICUBIC, |(name, _)| *name);
         let class = |name: &str| match name {

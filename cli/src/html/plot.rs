@@ -33,7 +33,7 @@ pub(super) fn gains(section: &Section, scale: Scale) -> Markup {
                 figcaption { "Gain over bicubic at x" (scale) " in dB" }
                 svg viewBox=(format!("0 0 {WIDTH} {height}")) role="img" aria-label=(format!("box plots at x{scale}")) {
                     @for tick in axis.ticks() {
-                        @let x = axis.place(tick);
+                        @let x = axis.position(tick);
                         @let zero = if tick == 0.0 { "zero" } else { "grid" };
                         line class=(zero) x1=(x) x2=(x) y1="0" y2=(bottom) {}
                         text.tick x=(x) y=(bottom + 20.0) { (axis.name(tick)) }
@@ -66,13 +66,13 @@ fn row(label: &str, gains: &[(f64, &str)], axis: &Axis, top: f64) -> Markup {
     html! {
         text.label x=(MARGIN + 5.0) y=(top + 16.0) { (label) }
         @if let Some(spread) = Spread::of(&values) {
-            @let [low, q1, median, q3, high] = spread.all().map(|v| axis.place(v));
+            @let [low, q1, median, q3, high] = spread.all().map(|v| axis.position(v));
             line.whisker x1=(low) x2=(q1) y1=(middle) y2=(middle) {}
             line.whisker x1=(q3) x2=(high) y1=(middle) y2=(middle) {}
             rect.box x=(q1) y=(middle - half) width=(round(q3 - q1)) height=(2.0 * half) rx="2" {}
             line.median x1=(median) x2=(median) y1=(middle - half) y2=(middle + half) {}
             @for (gain, name) in gains {
-                circle cx=(axis.place(*gain)) cy=(middle) r="3" {
+                circle cx=(axis.position(*gain)) cy=(middle) r="3" {
                     title { (name) ": " (signed(*gain)) " dB" }
                 }
             }
@@ -115,9 +115,9 @@ impl Spread {
 
 /// Quantile of ascending values, interpolated.
 fn quantile(values: &[f64], share: f64) -> Option<f64> {
-    let place = share * values.len().checked_sub(1)? as f64;
-    let (below, above) = (place.floor() as usize, place.ceil() as usize);
-    let part = place - place.floor();
+    let position = share * values.len().checked_sub(1)? as f64;
+    let (below, above) = (position.floor() as usize, position.ceil() as usize);
+    let part = position - position.floor();
     Some(values[below] * (1.0 - part) + values[above] * part)
 }
 
@@ -141,7 +141,7 @@ impl Axis {
         }
     }
 
-    fn place(&self, value: f64) -> f64 {
+    fn position(&self, value: f64) -> f64 {
         let share = (value - self.range.start) / (self.range.end - self.range.start);
         round(MARGIN + share * (WIDTH - 2.0 * MARGIN))
     }
@@ -195,11 +195,11 @@ mod tests {
             axis.ticks().collect::<Vec<_>>(),
             [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
         );
-        assert_eq!(axis.place(0.0), MARGIN);
-        assert_eq!(axis.place(2.5), WIDTH - MARGIN);
+        assert_eq!(axis.position(0.0), MARGIN);
+        assert_eq!(axis.position(2.5), WIDTH - MARGIN);
         assert_eq!(axis.name(1.5), "+1.5");
         let axis = Axis::new([-0.03].into_iter());
         assert_eq!(axis.name(-0.03), "-0.03");
-        assert_eq!(Axis::new(std::iter::empty()).place(0.0), MARGIN);
+        assert_eq!(Axis::new(std::iter::empty()).position(0.0), MARGIN);
     }
 }

@@ -39,11 +39,11 @@ impl<'a> Section<'a> {
 
 /// The values without repetitions, in the order of their first appearance.
 pub(super) fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
-    let mut seen = Vec::new();
+    let mut distinct_values = Vec::new();
     for value in values {
-        if !seen.contains(&value) {
-            seen.push(value);
+        if !distinct_values.contains(&value) {
+            distinct_values.push(value);
         }
     }
-    seen
+    distinct_values
 }

@@ -1,4 +1,4 @@
-//! Runs `sr`, draws images, makes weights files.
+//! Runs `sr`, draws images, writes weights files.
 
 #![allow(dead_code)] // Each test program uses a part of this.
 
@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// What a run of `sr` left behind.
+/// The results of a run of `sr`.
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
@@ -19,15 +19,15 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Sees to it that the run succeeded.
+    /// Asserts that the run succeeded.
     #[track_caller]
     pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
         self
     }
 
-    /// Sees to it that the run failed with that status and a message that
-    /// holds all of these words.
+    /// Asserts that the run failed with this status and a message that contains
+    /// these words.
     #[track_caller]
     pub(crate) fn fails(self, code: i32, words: &[&str]) -> Self {
         assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
@@ -57,7 +57,7 @@ pub(crate) fn sr<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Run {
     }
 }
 
-/// A folder that vanishes, with files for a test.
+/// A temporary folder with files for a test.
 pub(crate) struct Desk(tempfile::TempDir);
 
 impl Desk {
@@ -90,7 +90,7 @@ impl Desk {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Writes a small SRCNN of ours for x2: close to the identity, not quite.
+    /// Writes a small SRCNN for x2 that is close to the identity.
     pub(crate) fn weights(&self, name: &str, channels: Channels) -> String {
         let config = srcnn::Config {
             channels,
@@ -118,8 +118,7 @@ impl Desk {
         path
     }
 
-    /// Writes an ESPCN of ours for x2 and x3 that adds nothing to the bicubic
-    /// image.
+    /// Writes an ESPCN for x2 and x3 whose residual is zero.
     pub(crate) fn empty_espcn(&self, name: &str) -> String {
         let config = espcn::Config {
             width: 2,

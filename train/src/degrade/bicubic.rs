@@ -33,7 +33,7 @@ pub struct Plane<'a> {
     pub data: &'a [u8],
     /// Distance between rows.
     pub stride: usize,
-    /// Width and height that count: whole multiples of the scale's numerator.
+    /// Width and height that are used: multiples of the scale's numerator.
     pub size: (usize, usize),
 }
 

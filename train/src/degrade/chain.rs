@@ -160,7 +160,7 @@ fn gaussian_noise(image: &mut Raster, sigma: f32, grey: bool, rng: &mut ChaCha8R
     image.clamp();
 }
 
-/// Adds what counting photons would, times `strength`, and clips.
+/// Adds shot noise times `strength`, and clips.
 fn poisson_noise(image: &mut Raster, strength: f32, grey: bool, rng: &mut ChaCha8Rng) {
     let mut clean = image.clone();
     if let ([r, g, b], true) = (clean.planes.as_slice(), grey) {
@@ -245,8 +245,8 @@ fn jpeg(image: &Raster, quality: u8) -> Result<Raster> {
     })
 }
 
-/// What SRCNN's seed does: a faint blur of 3x3, then every so manyth sample
-/// by OpenCV's bicubic without antialiasing; 8 bit.
+/// The degradation of `Ling1304/SRCNN-Implementation`: a slight 3x3 blur, then
+/// OpenCV's bicubic without antialiasing; 8 bit.
 pub fn opencv(large: &Raster, size: (usize, usize)) -> Raster {
     /// OpenCV's standard deviation for a side of 3.
     const SIGMA: f64 = 0.8;

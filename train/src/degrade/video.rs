@@ -159,7 +159,7 @@ impl Codecs {
         let last = pipeline::last_frame(codec, strength, clip)?;
         let sizes: Vec<_> = images.iter().map(|(_, size)| **size).collect();
         let planes = images.first().map_or(0, |(large, _)| large.planes.len());
-        Sheet::seen(&last, planes).cut(&sizes)
+        Sheet::from_frame(&last, planes).cut(&sizes)
     }
 }
 
@@ -178,7 +178,7 @@ fn places(sizes: &[(usize, usize)]) -> (usize, (usize, usize)) {
 }
 
 impl Sheet {
-    /// Lays images side by side; their edges fill what is left.
+    /// Arranges images side by side; their edges fill the gaps.
     fn of(images: &[Raster]) -> Self {
         let sizes: Vec<_> = images.iter().map(|p| p.size).collect();
         let (columns, place) = places(&sizes);
@@ -254,8 +254,8 @@ impl Sheet {
         }
     }
 
-    /// What a frame shows: its luma, or red, green and blue.
-    fn seen(frame: &Frame, planes: usize) -> Self {
+    /// The luma of a frame, or its red, green and blue.
+    fn from_frame(frame: &Frame, planes: usize) -> Self {
         let (width, height) = frame.size;
         let floats = |plane: &Vec<u8>| plane.iter().map(|&v| f32::from(v)).collect::<Vec<_>>();
         let luma = floats(&frame.planes[0]);
@@ -320,7 +320,7 @@ mod pipeline {
                 .map_err(|e| anyhow!("{} is of another kind", e.name()))
         }
 
-        /// What the pipeline says went wrong.
+        /// The error of the pipeline.
         fn problem(&self) -> String {
             let message = self
                 .0
@@ -459,12 +459,12 @@ mod tests {
             drawing(0, Channels::Rgb).resized((64, 64), crate::degrade::raster::Resize::Area);
         let smooth = bicubically(&soft, (128, 128));
         let sheet = Sheet::of(std::slice::from_ref(&smooth));
-        let seen = Sheet::seen(&sheet.frame(), 3);
-        assert!(distance(&seen.0, &smooth) < 0.02);
+        let from_frame = Sheet::from_frame(&sheet.frame(), 3);
+        assert!(distance(&from_frame.0, &smooth) < 0.02);
         let luma = drawing(0, Channels::Luma).crop(0, 0, 64, 64);
         let sheet = Sheet::of(std::slice::from_ref(&luma));
         assert_eq!(sheet.frame().planes[1], vec![NEUTRAL; 32 * 32]);
-        assert!(distance(&Sheet::seen(&sheet.frame(), 1).0, &luma) < 1e-3);
+        assert!(distance(&Sheet::from_frame(&sheet.frame(), 1).0, &luma) < 1e-3);
     }
 
     /// By real codecs, where there are any.

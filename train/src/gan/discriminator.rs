@@ -1,4 +1,4 @@
-//! What the discriminators have in common.
+//! The common interface of the discriminators.
 
 use candle_core::Tensor;
 

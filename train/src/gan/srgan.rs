@@ -31,13 +31,13 @@ const LAYERS: [(usize, usize); 8] = [
 ];
 
 /// Side of the input of the fully connected layers: no pooling for 96x96 images.
-const SEEN: usize = 6;
+const POOLED: usize = 6;
 
 /// Shape of the discriminator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Side of the first kernel: 3 as in the paper, 9 as in one of the seeds.
+    /// Side of the first kernel: 3 as in the paper, 9 as in one of the implementations.
     pub first_kernel: usize,
     /// Channels of the first convolution.
     pub width: usize,
@@ -129,11 +129,11 @@ impl Discriminator {
             false => ["fc1", "fc2"],
             true => ["third_block.1", "third_block.3"],
         };
-        let seen = LAYERS[LAYERS.len() - 1].0 * width * SEEN * SEEN;
+        let pooled = LAYERS[LAYERS.len() - 1].0 * width * POOLED * POOLED;
         Ok(Self {
             layers: layers.collect::<candle_core::Result<_>>()?,
             dense: [
-                Linear::new(&vb.pp(first), seen, hidden)?,
+                Linear::new(&vb.pp(first), pooled, hidden)?,
                 Linear::new(&vb.pp(second), hidden, 1)?,
             ],
         })
@@ -163,9 +163,9 @@ impl Discriminator {
     ///
     /// A tensor of another shape.
     pub fn forward(&self, x: &Tensor, training: bool) -> candle_core::Result<Tensor> {
-        let seen = adaptive_average2d(&self.features(x, training)?, (SEEN, SEEN))?;
+        let pooled = adaptive_average2d(&self.features(x, training)?, (POOLED, POOLED))?;
         let [first, second] = &self.dense;
-        let hidden = leaky_relu(&first.forward(&seen.flatten_from(1)?)?, SLOPE)?;
+        let hidden = leaky_relu(&first.forward(&pooled.flatten_from(1)?)?, SLOPE)?;
         second.forward(&hidden)
     }
 }

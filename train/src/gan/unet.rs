@@ -1,4 +1,4 @@
-//! Real-ESRGAN's discriminator, which Real-DRCT takes too: a U-Net with
+//! Real-ESRGAN's discriminator, which Real-DRCT uses, too: a U-Net with
 //! spectral normalisation and a logit for every pixel.
 //!
 //! Xintao Wang et al., "Real-ESRGAN: Training Real-World Blind
@@ -83,7 +83,7 @@ impl Spectral {
         })
     }
 
-    /// The weights divided by their norm. In training the vectors move.
+    /// The weights divided by their norm. In training the vectors are updated.
     fn normalised(&self, training: bool) -> candle_core::Result<Tensor> {
         let matrix = self.weight.flatten_from(1)?;
         // Copies: the graph of an earlier use may still need the old ones.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Prefix of the names of event files, by which TensorBoard finds them.
 pub const PREFIX: &str = "events.out.tfevents.";
 
-/// What the first record of a file says.
+/// The content of the first record of a file.
 const VERSION: &str = "brain.Event:2";
 
 /// CRC-32C's polynomial, bits reversed.
@@ -133,7 +133,7 @@ fn now() -> Duration {
         .unwrap_or_default()
 }
 
-/// Names and values of what a line of the log has to show.
+/// Names and values of the scalars of an event.
 fn scalars(event: &Event) -> Vec<(String, f64)> {
     match event {
         Event::Train {

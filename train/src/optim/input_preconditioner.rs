@@ -154,7 +154,7 @@ impl InputPreconditioner {
         };
         let shape = kernels.shape();
         let elements = root.dim(0)?;
-        // What a hypernetwork's matrix holds for each element of a kernel comes last.
+        // In a hypernetwork's matrix the elements of a kernel are the rows.
         let per_element = match shape.rank() {
             2 => shape.dims()[1],
             _ => 1,
@@ -299,8 +299,8 @@ mod tests {
         assert_eq!(still.unwrap().to_vec2::<f32>().unwrap()[1], [0.0, 1.0, 0.0]);
     }
 
-    /// Layers with dilation, and the heads of a hypernetwork, find theirs;
-    /// layers in groups and biases stay as they are.
+    /// Dilated layers and the heads of a hypernetwork are preconditioned;
+    /// grouped layers and biases are not.
     #[test]
     fn layers_are_found() {
         let var = |shape: &[usize]| Var::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
