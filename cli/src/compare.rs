@@ -132,10 +132,10 @@ impl Comparison<'_> {
     }
 
     /// The sheet of an image, and the PSNR of each model for printing.
-    fn sheet(&self, name: &str, picture: &Image) -> Result<(Sheet, Vec<String>)> {
+    fn sheet(&self, name: &str, image: &Image) -> Result<(Sheet, Vec<String>)> {
         let (scale, method) = (self.args.scale, &self.method);
-        check_size(picture, scale, method.protocol)?;
-        let original = crop(picture, scale);
+        check_size(image, scale, method.protocol)?;
+        let original = crop(image, scale);
         let size = (original.width, original.height);
         let mut area = self.args.crop;
         check_area(area, size)?;

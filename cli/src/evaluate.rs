@@ -5,9 +5,9 @@ use crate::candidates::{self, Candidate};
 use crate::console::Console;
 use crate::html;
 use crate::html::gallery::{Gallery, GalleryKey};
+use crate::images;
 use crate::measure::{Compared, check_size, crop};
 use crate::paths::{create_folder, file_name};
-use crate::pictures;
 use crate::protocol::{Method, Protocol};
 use crate::quality::Quality;
 use crate::report::{self, ImageQuality, Report, Table};
@@ -23,7 +23,7 @@ use std::sync::Arc;
 struct DataSet {
     folder: PathBuf,
     name: String,
-    pictures: Vec<PathBuf>,
+    images: Vec<PathBuf>,
 }
 
 /// Measures the models of the command line.
@@ -162,15 +162,15 @@ fn data_sets(args: &EvaluateArgs, protocol: Protocol) -> Result<Vec<DataSet>> {
                 "two data folders are named {name}, and --save would mix their images: rename one"
             );
         }
-        let pictures = pictures::find(folder)?;
-        for picture in &pictures {
-            check_picture(&folder.join(picture), &args.scale, protocol)?;
+        let images = images::find(folder)?;
+        for image in &images {
+            check_image(&folder.join(image), &args.scale, protocol)?;
         }
         let folder = folder.clone();
         sets.push(DataSet {
             folder,
             name,
-            pictures,
+            images,
         });
     }
     Ok(sets)
@@ -178,10 +178,10 @@ fn data_sets(args: &EvaluateArgs, protocol: Protocol) -> Result<Vec<DataSet>> {
 
 /// Decodes an image completely, so that a broken one does not end an evaluation
 /// after hours.
-fn check_picture(path: &Path, scales: &[Scale], protocol: Protocol) -> Result<()> {
-    let picture = Image::open(path)?;
+fn check_image(path: &Path, scales: &[Scale], protocol: Protocol) -> Result<()> {
+    let image = Image::open(path)?;
     for &scale in scales {
-        check_size(&picture, scale, protocol).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+        check_size(&image, scale, protocol).map_err(|e| anyhow!("{}: {e}", path.display()))?;
     }
     Ok(())
 }
@@ -205,13 +205,13 @@ impl<'a> Session<'a> {
         sets: &[DataSet],
         print: bool,
     ) -> Self {
-        let pictures = || sets.iter().flat_map(|set| &set.pictures);
+        let images = || sets.iter().flat_map(|set| &set.images);
         let shown = if args.verbose { usize::MAX } else { 0 };
-        let names: Vec<String> = pictures()
+        let names: Vec<String> = images()
             .take(shown)
             .map(|p| p.display().to_string())
             .collect();
-        let steps = pictures().count() * candidates.len() * args.scale.len();
+        let steps = images().count() * candidates.len() * args.scale.len();
         Self {
             method,
             save: args.save.as_deref(),
@@ -263,7 +263,7 @@ impl<'a> Session<'a> {
             mean: Quality::default(),
             images: Vec::new(),
         };
-        for name in &set.pictures {
+        for name in &set.images {
             let shown = name.display().to_string();
             self.console
                 .step(format!("{} x{scale} {shown}", candidate.label));
@@ -293,8 +293,8 @@ impl<'a> Session<'a> {
                     scale,
                     image: shown,
                 };
-                let pictures = self.method.show(&original, compared);
-                gallery.add(key, &candidate.label, &pictures);
+                let images = self.method.show(&original, compared);
+                gallery.add(key, &candidate.label, &images);
             }
         }
         if self.print {

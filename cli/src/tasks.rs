@@ -1,7 +1,7 @@
 //! Input and output files.
 
+use crate::images;
 use crate::paths::file_name;
-use crate::pictures;
 use anyhow::{Result, anyhow, bail};
 use srfilter::image_files;
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ pub(crate) fn file_task(input: &Path, output: &Path) -> Result<Task> {
         output.to_owned()
     };
     if !image_files::is_image(&to) {
-        let known = pictures::extensions();
+        let known = images::extensions();
         bail!(
             "cannot derive an image format from the name {}: use one of the extensions {known}",
             to.display()
@@ -67,7 +67,7 @@ pub(crate) fn folder_tasks(input: &Path, output: &Path) -> Result<Vec<Task>> {
     }
     let mut tasks: Vec<Task> = Vec::new();
     let mut outputs = HashMap::new();
-    for name in pictures::find(input)? {
+    for name in images::find(input)? {
         let from = input.join(&name);
         let to = output.join(name.with_extension("png"));
         if let Some(other) = outputs.insert(to.clone(), from.clone()) {

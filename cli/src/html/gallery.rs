@@ -68,7 +68,7 @@ impl Gallery {
         let detail = self.details.entry(key).or_insert_with(|| {
             let size = (shown.original.width, shown.original.height);
             let area = busiest(&shown.result, &shown.bicubic, SIDES);
-            let part = |name: &str, picture| (name.to_owned(), area.of(picture));
+            let part = |name: &str, image| (name.to_owned(), area.of(image));
             Detail {
                 area,
                 parts: vec![
@@ -218,17 +218,17 @@ fn choose(report: &Report) -> Vec<Choice<'_>> {
 }
 
 /// An image as a part of a page.
-fn data_uri(picture: &Image) -> Result<String> {
+fn data_uri(image: &Image) -> Result<String> {
     let mut png = Vec::new();
-    let color = match picture.channels {
+    let color = match image.channels {
         1 => ExtendedColorType::L8,
         _ => ExtendedColorType::Rgb8,
     };
     PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::Adaptive)
         .write_image(
-            &picture.data,
-            u32::try_from(picture.width)?,
-            u32::try_from(picture.height)?,
+            &image.data,
+            u32::try_from(image.width)?,
+            u32::try_from(image.height)?,
             color,
         )?;
     Ok(format!(
