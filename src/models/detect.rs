@@ -1,6 +1,6 @@
-//! Finds the architecture of a file without metadata.
+//! What is found in files without metadata.
 
-use super::{Architecture, Scales, Shapes};
+use super::network::{Scales, Shapes};
 
 /// What a file without metadata was found to hold.
 #[derive(Debug)]
@@ -41,16 +41,4 @@ pub(super) fn without_prefix(shapes: &Shapes) -> (Shapes, String) {
         before.push_str(prefix);
     }
     (shapes, before)
-}
-
-impl Architecture {
-    /// Finds the architecture from names and shapes of tensors.
-    pub(crate) fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
-        let (shapes, prefix) = without_prefix(shapes);
-        let mut found = Self::detect_bare(&shapes)?;
-        for (theirs, _) in &mut found.renames {
-            theirs.insert_str(0, &prefix);
-        }
-        Some(found)
-    }
 }

@@ -18,8 +18,8 @@
 use crate::chain::{Chain, ChainLayer};
 use crate::models::detect::Detected;
 use crate::models::{
-    Architecture, ArchitectureConfig, BoxedScaleNetwork, Channels, Network, Reparameterized,
-    ScaleNetwork, Scales, Shapes, Upsampling,
+    ArchitectureConfig, BoxedScaleNetwork, Channels, Network, ScaleNetwork, Scales, Shapes,
+    Upsampling,
 };
 use crate::nn::{Bicubic, Conv, pytorch_uniform};
 use crate::ops::{Activation, Border, ConvSpec};
@@ -98,6 +98,13 @@ impl Config {
 }
 
 impl ArchitectureConfig for Config {
+    fn reparameterized(&self) -> Self {
+        Self {
+            reparam: false,
+            ..self.clone()
+        }
+    }
+
     fn channels(&self) -> Channels {
         Channels::Luma
     }
@@ -379,7 +386,7 @@ impl Network for Espcn {
         }))
     }
 
-    fn reparameterized(&self) -> Result<Option<Reparameterized>> {
+    fn reparameterized(&self) -> Result<Option<Vec<(String, Tensor)>>> {
         if !self.config.reparam {
             return Ok(None);
         }
@@ -395,14 +402,7 @@ impl Network for Espcn {
         for (factor, head, _) in &self.heads {
             tensors.extend(named(head_name(*factor), head));
         }
-        let config = Config {
-            reparam: false,
-            ..self.config.clone()
-        };
-        Ok(Some(Reparameterized {
-            architecture: Architecture::Espcn(config),
-            tensors: tensors.into_iter().flatten().collect(),
-        }))
+        Ok(Some(tensors.into_iter().flatten().collect()))
     }
 }
 
@@ -555,13 +555,11 @@ mod tests {
         let scales = Scales::list([2, 5].map(Scale::whole));
         let trained = network(tensors(&scales), &reparam(), &scales);
         let deployed = trained.reparameterized().unwrap().unwrap();
-        let Architecture::Espcn(config) = &deployed.architecture else {
-            panic!("{:?}", deployed.architecture);
-        };
+        let config = &reparam().reparameterized();
         assert!(!config.reparam);
-        let names: Vec<_> = deployed.tensors.iter().map(|t| t.0.as_str()).collect();
+        let names: Vec<_> = deployed.iter().map(|t| t.0.as_str()).collect();
         assert_eq!(names.len(), 2 * (1 + 3 + 2), "{names:?}");
-        let plain = network(deployed.tensors.into_iter().collect(), config, &Scales::Any);
+        let plain = network(deployed.into_iter().collect(), config, &Scales::Any);
         assert_eq!(plain.scales(), &scales);
         assert!(plain.reparameterized().unwrap().is_none());
         let x = (noise(&[1, 1, 11, 8], 1.0, 3) + 0.5).unwrap();

@@ -2,8 +2,8 @@
 //! `mod`, one row of [`Architecture`] and one row of [`MODELS`] for each
 //! model, and nowhere else.
 
-use super::detect::Detected;
-use super::{Channels, Network, Scales, Shapes, Upsampling};
+use super::detect::{Detected, without_prefix};
+use super::network::{Channels, Network, Scales, Shapes, Upsampling};
 use crate::ops::Border;
 use crate::{Error, Result, Scale};
 use candle_nn::VarBuilder;
@@ -30,7 +30,7 @@ pub mod srcnn;
 pub mod srresnet;
 
 /// What the configuration of a network tells of it, and builds.
-pub(crate) trait ArchitectureConfig: Sized {
+pub(crate) trait ArchitectureConfig: Clone {
     /// The planes in and out.
     fn channels(&self) -> Channels;
 
@@ -57,6 +57,12 @@ pub(crate) trait ArchitectureConfig: Sized {
     /// identity; `false` where they stay.
     fn identity_init(&self, _name: &str, _values: &mut [f32]) -> bool {
         false
+    }
+
+    /// The configuration of the network in a weights file, without the layers
+    /// that only training has.
+    fn reparameterized(&self) -> Self {
+        self.clone()
     }
 
     /// The architecture whose weights it generates, if it is a hypernetwork.
@@ -100,9 +106,17 @@ macro_rules! architectures {
                 }
             }
 
+            /// The architecture in a weights file, without the layers that only
+            /// training has.
+            pub fn reparameterized(&self) -> Self {
+                match self {
+                    $(Self::$variant(config) => Self::$variant(config.reparameterized()),)+
+                }
+            }
+
             /// The first architecture, in the order of the rows, that has
             /// these tensors.
-            pub(super) fn detect_bare(shapes: &Shapes) -> Option<Detected<Self>> {
+            fn detect_bare(shapes: &Shapes) -> Option<Detected<Self>> {
                 let detectors = [
                     $(|shapes: &Shapes| -> Option<Detected<Self>> {
                         let found = <$module::Config as ArchitectureConfig>::detect(shapes)?;
@@ -130,6 +144,16 @@ architectures! {
 }
 
 impl Architecture {
+    /// Finds the architecture from names and shapes of tensors.
+    pub(crate) fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
+        let (shapes, prefix) = without_prefix(shapes);
+        let mut found = Self::detect_bare(&shapes)?;
+        for (theirs, _) in &mut found.renames {
+            theirs.insert_str(0, &prefix);
+        }
+        Some(found)
+    }
+
     /// The architecture that a hypernetwork generates weights of; `None` for all others.
     pub fn generated_architecture(&self) -> Option<Self> {
         with_config!(self, config => config.generated_architecture())

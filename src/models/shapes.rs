@@ -1,7 +1,8 @@
 //! The tensors that networks ask for, by names and shapes alone.
 
 use super::detect::without_prefix;
-use super::{Architecture, MODELS, Scales, Shapes};
+use super::network::{Scales, Shapes};
+use super::registry::{Architecture, MODELS};
 use crate::{Result, Scale};
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;

@@ -15,8 +15,8 @@
 use crate::chain::{Chain, ChainLayer};
 use crate::models::detect::Detected;
 use crate::models::{
-    Architecture, ArchitectureConfig, BoxedScaleNetwork, Channels, Network, Reparameterized,
-    ScaleNetwork, Scales, Shapes, Upsampling, single_scale,
+    ArchitectureConfig, BoxedScaleNetwork, Channels, Network, ScaleNetwork, Scales, Shapes,
+    Upsampling, single_scale,
 };
 use crate::nn::{BatchNorm, Conv, pytorch_uniform};
 use crate::ops::{Border, ConvSpec};
@@ -270,6 +270,13 @@ impl Plan {
 }
 
 impl ArchitectureConfig for Config {
+    fn reparameterized(&self) -> Self {
+        Self {
+            norm: false,
+            ..self.clone()
+        }
+    }
+
     fn channels(&self) -> Channels {
         Channels::Rgb
     }
@@ -447,14 +454,11 @@ impl Network for SrResNet {
         Ok(Box::new(Training(self.clone())))
     }
 
-    fn reparameterized(&self) -> Result<Option<Reparameterized>> {
+    fn reparameterized(&self) -> Result<Option<Vec<(String, Tensor)>>> {
         if !self.config.norm {
             return Ok(None);
         }
-        let config = Config {
-            norm: false,
-            ..self.config.clone()
-        };
+        let config = self.config.reparameterized();
         let chain = self.folded()?;
         let shuffles = chain.layers.iter().filter(|link| link.shuffle > 1).count();
         let mut tensors = Vec::new();
@@ -465,10 +469,7 @@ impl Network for SrResNet {
             let slope = plan.slope.zip(link.slope);
             tensors.extend(slope.map(|(name, slope)| (format!("{name}.weight"), slope)));
         }
-        Ok(Some(Reparameterized {
-            architecture: Architecture::SrResNet(config),
-            tensors,
-        }))
+        Ok(Some(tensors))
     }
 }
 
@@ -627,14 +628,8 @@ mod tests {
     fn what_is_deployed_does_what_was_trained() {
         let (network, _) = small(4);
         let deployed = network.reparameterized().unwrap().unwrap();
-        let Architecture::SrResNet(config) = &deployed.architecture else {
-            panic!("{:?}", deployed.architecture);
-        };
-        let vb = VarBuilder::from_tensors(
-            deployed.tensors.into_iter().collect(),
-            DType::F32,
-            &Device::Cpu,
-        );
+        let config = &network.config.reparameterized();
+        let vb = VarBuilder::from_tensors(deployed.into_iter().collect(), DType::F32, &Device::Cpu);
         let plain = SrResNet::new(&vb, config, network.scales()).unwrap();
         assert!(!config.norm && plain.reparameterized().unwrap().is_none());
         let x = noise(&[1, 3, 6, 5], 9);

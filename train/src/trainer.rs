@@ -12,7 +12,7 @@ use crate::recipe::{Model, Recipe};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
-use srfilter::models::{Architecture, Network, Reparameterized, Scales};
+use srfilter::models::{Architecture, Network, Scales};
 use srfilter::nn::BatchNorm;
 use srfilter::ops::{Border, backward, record_convs};
 use srfilter::weights::{Checkpoint, LoadOverrides};
@@ -46,6 +46,15 @@ struct ForwardOutput {
     real: Tensor,
     /// Factor of the loss.
     weight: f64,
+}
+
+/// What a network in training comes down to when its training is over.
+#[derive(Debug, Clone)]
+pub struct Reparameterized {
+    /// Architecture and configuration.
+    pub architecture: Architecture,
+    /// The weights by name.
+    pub tensors: Vec<(String, Tensor)>,
 }
 
 /// A network in training.
@@ -264,11 +273,10 @@ impl Trainer {
     /// A computation that fails.
     pub fn reparameterized(&self) -> Result<Reparameterized> {
         let vars = self.ema.as_ref().map_or(&self.vars, Ema::vars);
-        let same = || Reparameterized {
-            architecture: self.architecture.clone(),
-            tensors: tensors(vars).collect(),
-        };
-        Ok(self.network().reparameterized()?.unwrap_or_else(same))
+        Ok(Reparameterized {
+            architecture: self.architecture.reparameterized(),
+            tensors: (self.network().reparameterized()?).unwrap_or_else(|| tensors(vars).collect()),
+        })
     }
 
     /// The parameters by name.

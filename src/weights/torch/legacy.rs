@@ -2,7 +2,7 @@
 //! the object, the keys of its storages), then the storages.
 
 use super::pickle::{self, Object, Value};
-use super::{Result, Storage, Storages};
+use super::storage::{Result, Storage, Storages};
 use std::collections::HashMap;
 use std::ops::Range;
 

@@ -8,14 +8,12 @@ mod kind;
 mod legacy;
 mod pickle;
 mod state;
+mod storage;
 mod zip;
 
 use candle_core::{Device, Tensor};
-use kind::Kind;
 use std::collections::HashMap;
-
-/// What goes wrong while reading, without the file's name.
-type Result<T> = std::result::Result<T, String>;
+use storage::{Result, Storage, Storages, View};
 
 /// How many times more values the tensors may have than the storages behind
 /// them: some share one.
@@ -27,31 +25,6 @@ pub(super) struct Contents {
     pub(super) form: String,
     /// Name, type in the file, and values.
     pub(super) tensors: Vec<(String, &'static str, Tensor)>,
-}
-
-/// Some values that tensors are parts of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Storage {
-    key: String,
-    kind: Kind,
-    /// Number of values.
-    len: usize,
-}
-
-/// A tensor as a file describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct View {
-    storage: Storage,
-    /// The first value.
-    offset: usize,
-    shape: Vec<usize>,
-    strides: Vec<usize>,
-}
-
-/// Where the values are.
-trait Storages {
-    /// The bytes of a storage, as many as it has.
-    fn bytes(&mut self, storage: &Storage) -> Result<&[u8]>;
 }
 
 /// Whether bytes begin as the files that [`read`] reads.

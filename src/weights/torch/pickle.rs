@@ -6,7 +6,7 @@
 //! depth matter, and a value is made at most once for each byte read.
 
 use super::kind::Kind;
-use super::{Result, Storage, View};
+use super::storage::{Result, Storage, View};
 use std::collections::HashMap;
 
 /// Steps of a pickle at most. Each makes one value at most, and puts it or

@@ -1,7 +1,7 @@
 //! Finds the network's tensors among all that was saved.
 
 use super::pickle::{Id, MAX_NAMED, Object, Value};
-use super::{Result, View};
+use super::storage::{Result, View};
 use std::collections::HashSet;
 
 /// The names that training scripts save a network under, best first: what an

@@ -1,7 +1,7 @@
 //! The zip form: `NAME/data.pkl`, and `NAME/data/KEY` for each storage.
 
 use super::pickle::{self, Object};
-use super::{Result, Storage, Storages};
+use super::storage::{Result, Storage, Storages};
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
 use zip::ZipArchive;

@@ -2,6 +2,7 @@
 
 mod overlapped;
 mod pooled;
+mod tile_size;
 mod tiled;
 mod view;
 
@@ -14,6 +15,7 @@ use crate::models::{BoxedScaleNetwork, Upsampling};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::sync::Arc;
+use tile_size::{batch, pooled_tile, starts};
 use view::{View, ViewRows};
 
 /// Fewest rows of a tile, in halos: thinner ones would compute more halo than
@@ -81,10 +83,10 @@ impl NetworkStage {
                 let thinnest = (MIN_HALOS * network.halo()).min(side).max(1);
                 (side, height.div_ceil(bands).max(thinnest))
             }
-            _ => pooled::tile(&network, view.size(), tiling),
+            _ => pooled_tile(&network, view.size(), tiling),
         };
         let batch = match on_gpu {
-            true => overlapped::batch(&network, tile, tiling.memory),
+            true => batch(&network, tile, tiling.memory),
             false => 1,
         };
         Self {
@@ -149,7 +151,7 @@ impl NetworkStage {
         }
         let (width, height) = self.view.size();
         if self.overlap > 0 {
-            let count = |len, tile| overlapped::starts(len, tile, self.overlap).len();
+            let count = |len, tile| starts(len, tile, self.overlap).len();
             return count(width, self.tile.0) * count(height, self.tile.1);
         }
         width.div_ceil(self.tile.0) * height.div_ceil(self.tile.1)

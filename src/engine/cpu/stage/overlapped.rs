@@ -3,31 +3,11 @@
 //! code of DRCT does. An approximation.
 
 use super::NetworkStage;
+use super::tile_size::starts;
 use crate::Result;
 use crate::frame::MAX_VALUE;
-use crate::models::BoxedScaleNetwork;
 use crate::ops;
 use candle_core::Tensor;
-
-/// First samples of tiles that overlap by at least `overlap`: the last one
-/// ends with the picture.
-pub(super) fn starts(len: usize, tile: usize, overlap: usize) -> Vec<usize> {
-    let step = tile.saturating_sub(overlap).max(1);
-    let last = len.saturating_sub(tile);
-    (0..last).step_by(step).chain([last]).collect()
-}
-
-/// Tiles that fit so many bytes at once. candle's kernels count elements in 32
-/// bits.
-pub(super) fn batch(
-    network: &BoxedScaleNetwork,
-    (width, height): (usize, usize),
-    memory: u64,
-) -> usize {
-    let values = (network.working_set().max(1) * width * height) as u64;
-    let most = (memory / size_of::<f32>() as u64).min(u32::MAX.into());
-    usize::try_from(most / values).unwrap_or(usize::MAX).max(1)
-}
 
 impl NetworkStage {
     /// Computes the tiles, some at a time, and their means.

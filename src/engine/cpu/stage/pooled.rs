@@ -2,34 +2,10 @@
 //! each mean.
 
 use super::NetworkStage;
-use crate::engine::tiling::{SMALLEST, TilingOptions};
-use crate::models::{BoxedScaleNetwork, PartialOutput};
+use crate::models::PartialOutput;
 use crate::ops;
 use crate::{Error, Result};
 use candle_core::Tensor;
-
-/// Width and height of a tile: the whole picture, where that fits the memory,
-/// since every mean takes a pass.
-pub(super) fn tile(
-    network: &BoxedScaleNetwork,
-    size: (usize, usize),
-    tiling: &TilingOptions,
-) -> (usize, usize) {
-    let halo = 2 * network.halo();
-    let bytes = network.working_set().max(1) * size_of::<f32>();
-    let fits = usize::try_from(tiling.memory).unwrap_or(usize::MAX) / bytes;
-    if tiling.tile_size == 0 && size.0 * size.1 <= fits {
-        return size;
-    }
-    let limit = match tiling.tile_size {
-        0 => usize::MAX,
-        side => side,
-    };
-    let within =
-        |side: usize, len: usize| side.saturating_sub(halo).max(SMALLEST).min(limit).min(len);
-    let columns = within(fits.isqrt(), size.0);
-    (columns, within(fits / (columns + halo), size.1))
-}
 
 impl NetworkStage {
     /// The means over the picture that the network takes; none where it runs
