@@ -5,10 +5,12 @@
 //! of that: from one convolution to the next nothing is turned around. Sums
 //! are of `f32`. cuDNN's names of what it computes by are cached by the sizes.
 
+use super::errors::{cudnn_error, is_unsupported};
 use super::layers::{self, ChannelArgs, ChannelOp, DeviceSlice};
 use crate::ops::context::stash_variable_grad;
 use crate::ops::spec::{Border, ConvGeometry};
 use candle_core::cuda_backend::CudaDType;
+use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::cudnn::{result, sys};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DeviceRepr};
 use candle_core::{
@@ -98,7 +100,7 @@ pub(in crate::ops) fn conv2d(
 /// `None` where cuDNN does not do a convolution of that kind.
 fn unless_refused(made: Result<Tensor>) -> Result<Option<Tensor>> {
     match made {
-        Err(error) if error.to_string().contains("CUDNN_STATUS_NOT_SUPPORTED") => Ok(None),
+        Err(error) if is_unsupported(&error) => Ok(None),
         made => made.map(Some),
     }
 }
@@ -151,7 +153,7 @@ impl Convolution {
                                 handle, plan.x, plan.w, plan.conv, plan.y, algorithm,
                             )
                         };
-                        let bytes = bytes.map_err(Error::wrap)?;
+                        let bytes = bytes.map_err(cudnn_error)?;
                         plan.forward.set(Some(bytes));
                         bytes
                     }
@@ -181,7 +183,7 @@ impl Convolution {
                         target,
                     )
                 }
-                .map_err(Error::wrap)
+                .map_err(cudnn_error)
             },
         )?;
         Ok((CudaStorage::wrap_cuda_slice(made, device.clone()), shape))
@@ -224,7 +226,7 @@ impl Convolution {
                                 found.as_mut_ptr().cast(),
                             )
                         }
-                        .map_err(Error::wrap)?;
+                        .map_err(cudnn_error)?;
                         // SAFETY: all descriptors are alive.
                         let bytes = |algorithm| unsafe {
                             result::get_convolution_backward_data_workspace_size(
@@ -259,7 +261,7 @@ impl Convolution {
                         pointer(&made),
                     )
                 }
-                .map_err(Error::wrap)
+                .map_err(cudnn_error)
             },
         )?;
         Ok(layers::tensor(
@@ -305,7 +307,7 @@ impl Convolution {
                                 found.as_mut_ptr().cast(),
                             )
                         }
-                        .map_err(Error::wrap)?;
+                        .map_err(cudnn_error)?;
                         // SAFETY: all descriptors are alive.
                         let bytes = |algorithm| unsafe {
                             result::get_convolution_backward_filter_workspace_size(
@@ -340,7 +342,7 @@ impl Convolution {
                         pointer(&made),
                     )
                 }
-                .map_err(Error::wrap)
+                .map_err(cudnn_error)
             },
         )?;
         Ok(layers::tensor(
@@ -445,9 +447,9 @@ impl Workspace {
 
 impl Handle {
     fn new(stream: Arc<CudaStream>) -> Result<Self> {
-        let raw = result::create_handle().map_err(Error::wrap)?;
+        let raw = result::create_handle().map_err(cudnn_error)?;
         // SAFETY: the handle was just made, and keeps the stream.
-        unsafe { result::set_stream(raw, stream.cu_stream().cast()) }.map_err(Error::wrap)?;
+        unsafe { result::set_stream(raw, stream.cu_stream().cast()) }.map_err(cudnn_error)?;
         Ok(Self {
             raw,
             stream,
@@ -464,7 +466,7 @@ impl Handle {
     ) -> Result<R> {
         let stream = device.cuda_stream();
         // Of this thread, too.
-        stream.context().bind_to_thread().map_err(Error::wrap)?;
+        stream.context().bind_to_thread().w()?;
         let mut handles = HANDLES.lock().unwrap_or_else(PoisonError::into_inner);
         let handle = match handles.entry(stream.cu_stream() as usize) {
             Entry::Occupied(entry) => entry.into_mut(),
@@ -509,7 +511,7 @@ impl Plan {
             of_images: Cell::new(None),
             of_weights: Cell::new(None),
         };
-        plan.describe(geometry, kind, exact).map_err(Error::wrap)?;
+        plan.describe(geometry, kind, exact).map_err(cudnn_error)?;
         Ok(plan)
     }
 

@@ -20,6 +20,24 @@ pub(crate) fn is_out_of_memory(error: &Error) -> bool {
     }
 }
 
+/// An error of cuDNN with its status.
+#[cfg(feature = "cudnn")]
+pub(super) fn cudnn_error(error: CudnnError) -> Error {
+    Error::Cuda(Box::new(error))
+}
+
+/// Whether cuDNN says that it does not do what was asked for: statuses 3000 to
+/// 3999 (cuDNN 9, `cudnnStatus_t`).
+#[cfg(feature = "cudnn")]
+pub(super) fn is_unsupported(error: &Error) -> bool {
+    match error {
+        Error::WithBacktrace { inner, .. } | Error::Context { inner, .. } => is_unsupported(inner),
+        Error::Cuda(error) => (error.downcast_ref::<CudnnError>())
+            .is_some_and(|&CudnnError(status)| (3000..4000).contains(&(status as u32))),
+        _ => false,
+    }
+}
+
 fn out_of_memory(error: &(dyn StdError + Send + Sync + 'static)) -> bool {
     #[cfg(feature = "cudnn")]
     if let Some(CudnnError(status)) = error.downcast_ref::<CudnnError>() {
