@@ -86,7 +86,7 @@ pub(super) fn check(
     Ok(networks)
 }
 
-/// Whether so many samples in f32, and what goes with them, fit the memory of
+/// Whether a number of samples in f32, and the tiles in work, fit the memory of
 /// a device. `remedies` says what else helps than a smaller scale or input.
 fn fits(samples: u64, device: &ComputeDevice, what: &str, remedies: &str) -> Result<()> {
     match device.free_memory() {

@@ -217,11 +217,11 @@ impl FramePlan {
     /// Lets the last network write its result to the output's samples, where
     /// nothing else is done to it. For backends that can.
     pub(super) fn write_through(&mut self, network: usize) {
-        let position = |wanted: fn(&Step, usize) -> bool| {
-            self.steps.iter().position(|step| wanted(step, network))
-        };
-        let run = position(|step, i| matches!(step, Step::Network { index, .. } if *index == i));
-        let write = position(|step, _| matches!(step, Step::Write { .. }));
+        let is_network =
+            |step: &Step| matches!(step, Step::Network { index, .. } if *index == network);
+        let run = self.steps.iter().position(is_network);
+        let is_write = |step: &Step| matches!(step, Step::Write { .. });
+        let write = self.steps.iter().position(is_write);
         let (Some(run), Some(write)) = (run, write) else {
             return;
         };
@@ -487,4 +487,103 @@ fn sources(planes: Planes) -> Vec<Option<Source>> {
         resampling: None,
     };
     (0..planes.count).map(|index| Some(source(index))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::FrameSpec;
+    use crate::frame::PixelFormat;
+    use crate::{Result, Scale};
+
+    const SIZE: Size = (6, 4);
+
+    fn plan(format: PixelFormat, channels: Channels, networks: &[(usize, Size)]) -> FramePlan {
+        let spec = UpscaleSpec::scaled(FrameSpec::new(format, SIZE.0, SIZE.1), Scale::whole(4));
+        let network = |&(factor, output): &(usize, Size)| NetworkSpec {
+            upsampling: Upsampling::Post(factor),
+            output,
+        };
+        let networks: Vec<_> = networks.iter().map(network).collect();
+        FramePlan::of_frames(&spec, channels, &networks)
+    }
+
+    /// Reads every set only after it was written, and no buffer that another
+    /// set has overwritten since.
+    fn check_buffers(plan: &FramePlan) -> Result<(), String> {
+        let (buffer_of, sizes) = plan.assign_buffers();
+        let mut owner = vec![None; sizes.len()];
+        for step in &plan.steps {
+            let (read, written) = match step {
+                Step::Read { to, .. } => (vec![], vec![to.set]),
+                Step::Resample { from, to, .. } => (vec![from.set], vec![to.set]),
+                Step::LumaOfRgb { rgb, luma } => (vec![rgb.set], vec![luma.set]),
+                Step::Network { from, to, .. } => match to {
+                    NetworkOutput::Planes(to) => (vec![from.set], vec![to.set]),
+                    NetworkOutput::Components(_) => (vec![from.set], vec![]),
+                },
+                Step::Convert { .. } | Step::MergeLuma { .. } | Step::Write { .. } => {
+                    (step.sets(), vec![])
+                }
+            };
+            for set in read {
+                if owner[buffer_of[set]] != Some(set) {
+                    return Err(format!("{step:?} reads set {set}: {buffer_of:?}"));
+                }
+            }
+            for set in written {
+                let planes = plan.sets[set];
+                assert!(sizes[buffer_of[set]] >= planes.count * planes.samples());
+                owner[buffer_of[set]] = Some(set);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn buffers_are_shared_and_never_overwritten_before_their_last_use() {
+        let cascade = [(2, (12, 8)), (2, (24, 16))];
+        for &format in PixelFormat::ALL {
+            for channels in [Channels::Luma, Channels::Rgb] {
+                for networks in [&cascade[..0], &cascade[1..], &cascade[..1], &cascade] {
+                    let mut plan = plan(format, channels, networks);
+                    check_buffers(&plan).unwrap();
+                    plan.write_through(networks.len().saturating_sub(1));
+                    check_buffers(&plan).unwrap();
+                }
+            }
+        }
+        let plan = plan(PixelFormat::Rgb, Channels::Rgb, &[(2, (12, 8)); 3]);
+        assert!(plan.assign_buffers().1.len() < plan.sets.len());
+    }
+
+    #[test]
+    fn only_a_result_that_nothing_changes_is_written_through() {
+        for (format, channels, output, components) in [
+            (PixelFormat::I420, Channels::Luma, (24, 16), Some(vec![0])),
+            (
+                PixelFormat::Bgra,
+                Channels::Rgb,
+                (24, 16),
+                Some(vec![0, 1, 2]),
+            ),
+            // Resampled, converted or merged.
+            (PixelFormat::I420, Channels::Luma, (12, 8), None),
+            (PixelFormat::Y444, Channels::Rgb, (24, 16), None),
+            (PixelFormat::Gray8, Channels::Rgb, (24, 16), None),
+            (PixelFormat::Rgb, Channels::Luma, (24, 16), None),
+        ] {
+            let mut plan = plan(format, channels, &[(4, output)]);
+            plan.write_through(0);
+            let found = plan.steps.iter().find_map(|step| match step {
+                Step::Network { to, .. } => Some(to.clone()),
+                _ => None,
+            });
+            let found = match found {
+                Some(NetworkOutput::Components(components)) => Some(components),
+                _ => None,
+            };
+            assert_eq!(found, components, "{format:?} {channels:?} {output:?}");
+        }
+    }
 }

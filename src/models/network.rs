@@ -20,7 +20,7 @@ pub type BoxedScaleNetwork = Box<dyn ScaleNetwork>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Channels {
-    /// Y alone; chroma is resampled beside the network.
+    /// Y; chroma is resampled.
     #[default]
     Luma,
     /// Red, green and blue.

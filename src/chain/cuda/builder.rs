@@ -72,28 +72,28 @@ impl Builder {
         (0..from.count).try_for_each(|i| self.resample_plane(resampler, from.plane(i), to.plane(i)))
     }
 
-    fn resample_plane(&mut self, resampler: &Resampler, from: Planes, made: Planes) -> Result<()> {
+    fn resample_plane(&mut self, resampler: &Resampler, from: Planes, to: Planes) -> Result<()> {
         let (columns, rows) = resampler.axes();
-        let between = self.planes(1, (from.size.0, made.size.1))?;
+        let between = self.planes(1, (from.size.0, to.size.1))?;
         let down = self.axis(rows, from, between)?;
         self.program.resample_rows(down)?;
-        let across = self.axis(columns, between, made)?;
+        let across = self.axis(columns, between, to)?;
         Ok(self.program.resample_columns(across)?)
     }
 
-    fn axis(&mut self, axis: &ResampleAxis, from: Planes, made: Planes) -> Result<Resample> {
+    fn axis(&mut self, axis: &ResampleAxis, from: Planes, to: Planes) -> Result<Resample> {
         let (starts, weights, taps) = axis.tables();
         let starts = self.gpu.upload(starts)?;
         let weights = self.gpu.upload(weights)?;
         Ok(Resample {
             source: from.address,
-            dst: made.address,
+            dst: to.address,
             starts: self.program.keep(starts),
             weights: self.program.keep(weights),
             taps: taps as i32,
             source_width: from.size.0 as i32,
-            width: made.size.0 as i32,
-            height: made.size.1 as i32,
+            width: to.size.0 as i32,
+            height: to.size.1 as i32,
         })
     }
 }

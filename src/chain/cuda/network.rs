@@ -444,7 +444,7 @@ fn copies(half: Option<Half>) -> usize {
 
 fn picture(whole: &[Option<Picture>], boundary: usize) -> Result<Picture> {
     whole[boundary].ok_or_else(|| {
-        crate::Error::Internal(format!("boundary {boundary} of a chain is kept nowhere"))
+        crate::Error::Internal(format!("boundary {boundary} of a chain has no buffer"))
     })
 }
 

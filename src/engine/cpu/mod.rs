@@ -31,7 +31,7 @@ pub(super) struct CpuBackend {
     pool: Arc<ThreadPool>,
     stages: Vec<NetworkStage>,
     frames: Program,
-    /// For so many planes.
+    /// The program for a number of planes, once it is known.
     planes: Option<(usize, PlaneProgram)>,
 }
 
@@ -56,8 +56,8 @@ impl CpuBackend {
     ) -> Result<Self> {
         let stages = stages(&model, &spec, &options, &device, &networks)?;
         let mut plan = FramePlan::of_frames(&spec, model.channels(), &networks);
-        if let Some(last) = stages.iter().rposition(NetworkStage::is_fused) {
-            plan.write_through(last);
+        if stages.last().is_some_and(NetworkStage::is_fused) {
+            plan.write_through(stages.len() - 1);
         }
         Ok(Self {
             pool: pool(options.threads)?,

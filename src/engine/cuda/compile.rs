@@ -156,13 +156,13 @@ impl<'a> Compiler<'a> {
         let Some(stage) = self.stages.get(index) else {
             return Err(Error::Internal(format!("there is no network {index}")));
         };
-        let seen = match stage.enlarged {
+        let input = match stage.enlarged {
             Some(size) => self
                 .builder
                 .resample(&Resampler::resize(from.size, size), from)?,
             None => from,
         };
-        stage.network.add(self.builder, seen, to)
+        stage.network.add(self.builder, input, to)
     }
 
     fn write(&mut self, sources: &[Option<frame_plan::Source>]) -> Result<()> {

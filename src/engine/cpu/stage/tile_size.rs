@@ -11,7 +11,7 @@ pub(super) fn starts(len: usize, tile: usize, overlap: usize) -> Vec<usize> {
     (0..last).step_by(step).chain([last]).collect()
 }
 
-/// Tiles that fit so many bytes at once. candle's kernels count elements in 32
+/// The number of tiles that fit `memory` bytes at once. candle's kernels count elements in 32
 /// bits.
 pub(super) fn batch(
     network: &BoxedScaleNetwork,
