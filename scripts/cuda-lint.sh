@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Clippy and rustdoc over the code of the features `cuda` and `cudnn`. srfilter's own kernels
 # are compiled for real; in place of nvcc for candle's, which nothing links here,
-# scripts/lint-nvcc writes empty files.
+# scripts/nvcc-stub writes empty files.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin
@@ -11,7 +11,7 @@ target=${CARGO_TARGET_DIR:-target}
 toolkit=$target/cuda-toolkit
 scripts/cuda-toolkit.sh "$toolkit"
 . "$toolkit/env.sh"
-export NVCC=$PWD/scripts/lint-nvcc CARGO_TARGET_DIR=$target/cuda-lint
+export NVCC=$PWD/scripts/nvcc-stub CARGO_TARGET_DIR=$target/cuda-lint
 features=srfilter/cudnn,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda
 # For release: there build scripts and macros are not optimised.
 cargo clippy --release --workspace --all-targets --features "$features" -- -D warnings

@@ -13,7 +13,7 @@ scripts/setup.sh g++ python3-venv xz-utils gstreamer1.0-plugins-bad
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 scripts/cuda-toolkit.sh "$target/cuda-toolkit"
 . "$target/cuda-toolkit/env.sh"
-# As in scripts/cuda-test.sh, to share the build.
+# A folder of its own: candle is compiled with other features.
 export CARGO_TARGET_DIR=$target/cuda
 features=srfilter/cudnn,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda
 cargo build --release --workspace --features "$features"

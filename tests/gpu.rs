@@ -525,7 +525,7 @@ fn overlap_child() {
         }
         if waiting.len() == 2 {
             let third = upscaler.submit(&input).unwrap_err().to_string();
-            assert!(third.contains("finish one first"), "{third}");
+            assert!(third.contains("receive one first"), "{third}");
             let first = waiting.pop_front().unwrap();
             made.push(first.finished(&mut upscaler));
         }
