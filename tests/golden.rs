@@ -7,7 +7,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
-use srfilter::chain::Chain;
+use srfilter::chain::{Chain, Epilogue};
 use srfilter::frame::resample::{Resampler, pillow};
 use srfilter::frame::{Image, Ycbcr256, to_u8};
 use srfilter::metrics;
@@ -317,7 +317,7 @@ fn srresnet(golden: &Golden) -> Result<()> {
     golden.check_tensor("output", &centered(output)?)?;
     let begin = |links: usize| Chain {
         layers: chain.layers[..links].to_vec(),
-        tanh: false,
+        epilogue: Epilogue::default(),
         ..chain.clone()
     };
     let third = 1 + chain

@@ -6,7 +6,7 @@ use candle_core::{Device, Module, Tensor, Var};
 use candle_nn::PReLU;
 use gst::prelude::*;
 use srfilter::Scale;
-use srfilter::chain::{Chain, ChainExecutor, ChainLayer, ChainOptions, PackedChain};
+use srfilter::chain::{Chain, ChainExecutor, ChainLayer, ChainOptions, Epilogue, PackedChain};
 use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::{Color, FrameMut, FrameRef, PixelFormat};
 use srfilter::nn::Conv;
@@ -124,7 +124,10 @@ fn chain(layers: &[Layer], weights: &Weights) -> Result<Chain> {
         }
     }
     Ok(Chain {
-        tanh: layers.last() == Some(&Layer::Tanh),
+        epilogue: Epilogue {
+            tanh: layers.last() == Some(&Layer::Tanh),
+            ..Epilogue::default()
+        },
         layers: links,
         ..Chain::default()
     })

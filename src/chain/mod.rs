@@ -18,4 +18,4 @@ pub use cpu::{ChainExecutor, PackedChain};
 #[cfg(feature = "cuda")]
 pub use cuda::CudaChainExecutor;
 pub use precision::Precision;
-pub use spec::{Chain, ChainLayer, ChainOptions};
+pub use spec::{Chain, ChainLayer, ChainOptions, Epilogue};

@@ -1,5 +1,5 @@
-//! A chain, layer by layer: what the fused engine's results are measured by,
-//! and what training differentiates.
+//! A chain, layer by layer: the reference for the fused executors, and what
+//! training differentiates.
 
 use super::{Chain, ChainLayer};
 use crate::nn::Bicubic;
@@ -8,12 +8,12 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::ops::pixel_shuffle;
 
 impl Chain {
-    /// How many times as wide and as high as its input the result is.
+    /// Width of the result in widths of the input.
     pub fn factor(&self) -> usize {
         self.layers.iter().map(|link| link.shuffle).product()
     }
 
-    /// How far beyond a result its input reaches, in samples of the input.
+    /// Samples of the input beyond an area that its result depends on.
     pub fn halo(&self) -> usize {
         let back = |reach: usize, link: &ChainLayer| {
             let side = link.conv.weight.dims().last().copied().unwrap_or(1);
@@ -42,8 +42,8 @@ impl Chain {
         self.forward_with(x, |_, y| Ok(y))
     }
 
-    /// As [`Chain::forward`]; `after` sees (and may change) what the
-    /// convolution of each link makes, before all that follows it.
+    /// As [`Chain::forward`]; `after` gets, and may change, the output of each
+    /// convolution before what follows it.
     ///
     /// # Errors
     ///
@@ -57,63 +57,63 @@ impl Chain {
             let rest = self.layers.iter().skip(link);
             rest.into_iter().any(|link| link.skip == Some(boundary))
         };
-        let mut kept: Vec<Option<Tensor>> = vec![None; self.layers.len()];
-        let mut y = self.enter(x)?;
+        let mut skips: Vec<Option<Tensor>> = vec![None; self.layers.len()];
+        let mut y = self.preprocess(x)?;
         for (i, link) in self.layers.iter().enumerate() {
             if added_after(i, i) {
-                kept[i] = Some(y.clone());
+                skips[i] = Some(y.clone());
             }
             y = after(i, link.conv.forward(&y)?)?;
             if let Some(slope) = &link.slope {
                 y = prelu(&y, slope)?;
             }
             if let Some(skip) = link.skip {
-                let Some(other) = kept.get(skip).cloned().flatten() else {
+                let Some(other) = skips.get(skip).cloned().flatten() else {
                     bail!("link {i} of a chain adds boundary {skip}, which is not before it")
                 };
                 y = (y + other)?;
                 if !added_after(skip, i + 1) {
-                    kept[skip] = None;
+                    skips[skip] = None;
                 }
             }
             if link.shuffle > 1 {
                 y = pixel_shuffle(&y, link.shuffle)?;
             }
         }
-        self.leave(x, y)
+        self.postprocess(x, y)
     }
 
-    /// What the first convolution sees.
-    fn enter(&self, x: &Tensor) -> Result<Tensor> {
-        let x = match self.shift {
+    /// The input of the first convolution.
+    fn preprocess(&self, x: &Tensor) -> Result<Tensor> {
+        let x = match self.input_mean {
             0.0 => x.clone(),
-            shift => (x - f64::from(shift))?,
+            mean => (x - f64::from(mean))?,
         };
-        if self.input.is_empty() {
+        if self.input_affine.is_empty() {
             return Ok(x);
         }
         let plane = |value: fn(&(f32, f32)) -> f32| {
-            let values: Vec<f32> = self.input.iter().map(value).collect();
-            Tensor::from_vec(values, (1, self.input.len(), 1, 1), x.device())
+            let values: Vec<f32> = self.input_affine.iter().map(value).collect();
+            Tensor::from_vec(values, (1, self.input_affine.len(), 1, 1), x.device())
         };
         x.broadcast_mul(&plane(|p| p.0)?)?
             .broadcast_add(&plane(|p| p.1)?)
     }
 
-    /// What becomes of the last link's result.
-    fn leave(&self, x: &Tensor, mut y: Tensor) -> Result<Tensor> {
+    /// The [`Epilogue`](super::Epilogue).
+    fn postprocess(&self, x: &Tensor, mut y: Tensor) -> Result<Tensor> {
         let factor = self.factor();
-        if self.base {
+        if self.epilogue.residual_bicubic {
             y = match factor {
                 1 => (y + x)?,
                 _ => (y + self.enlarged(x, factor)?)?,
             };
         }
-        if self.nearest {
+        if self.epilogue.residual_nearest {
             let (_, _, height, width) = x.dims4()?;
             y = (y + repeated(x, (height, width), factor)?)?;
         }
-        match self.tanh {
+        match self.epilogue.tanh {
             true => (tanh(&y)? + 1.0)? * 0.5,
             false => Ok(y),
         }
@@ -123,7 +123,7 @@ impl Chain {
     fn enlarged(&self, x: &Tensor, factor: usize) -> Result<Tensor> {
         let border = |link: &ChainLayer| link.conv.spec.border;
         if self.layers.iter().any(|link| border(link) == Border::Valid) {
-            bail!("a chain that eats its border adds no enlarged input")
+            bail!("a chain without padding cannot add its enlarged input")
         }
         let (batch, planes, height, width) = x.dims4()?;
         let x = x.reshape((batch * planes, 1, height, width))?;

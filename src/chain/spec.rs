@@ -9,18 +9,38 @@ use candle_core::Tensor;
 pub struct Chain {
     /// The convolutions.
     pub layers: Vec<ChainLayer>,
-    /// Subtracted from every sample before the first convolution.
-    pub shift: f32,
-    /// Whether the input, enlarged to the size of the result, is added to it.
-    pub base: bool,
-    /// What each plane that comes in is multiplied by and what is then added,
-    /// after `shift`: borders of zeros are zeros of what this makes. Empty
-    /// where samples stay as they are.
-    pub input: Vec<(f32, f32)>,
-    /// Whether the input, every sample repeated to a square, is added.
-    pub nearest: bool,
-    /// Whether the result `y` becomes `(tanh(y) + 1) / 2`, after all additions.
+    /// Subtracted from every sample of the input.
+    pub input_mean: f32,
+    /// Scale and offset of each plane of the input, after `input_mean`; zero
+    /// padding comes after both. Empty: none.
+    pub input_affine: Vec<(f32, f32)>,
+    /// What follows the last layer.
+    pub epilogue: Epilogue,
+}
+
+/// What follows the last layer of a [`Chain`], in this order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Epilogue {
+    /// Adds the input, enlarged bicubically where the chain enlarges.
+    pub residual_bicubic: bool,
+    /// Adds the input, enlarged by nearest neighbour.
+    pub residual_nearest: bool,
+    /// The result `y` becomes `(tanh(y) + 1) / 2`.
     pub tanh: bool,
+}
+
+impl Chain {
+    /// Scale and offset of each of `planes` input planes, `input_mean`
+    /// included.
+    pub(crate) fn combined_affine(&self, planes: usize) -> Vec<(f32, f32)> {
+        let mean = self.input_mean;
+        match self.input_affine.as_slice() {
+            [] => vec![(1.0, -mean); planes],
+            affine => (affine.iter())
+                .map(|&(scale, offset)| (scale, offset - scale * mean))
+                .collect(),
+        }
+    }
 }
 
 /// One convolution of a [`Chain`] and what follows it, in this order.

@@ -6,7 +6,7 @@
 //! `body.0`, `body.2` and so on are the convolutions, `body.1`, `body.3` the
 //! slopes between them.
 
-use crate::chain::{Chain, ChainLayer};
+use crate::chain::{Chain, ChainLayer, Epilogue};
 use crate::models::detect::Detected;
 use crate::models::{
     ArchitectureConfig, BoxedScaleNetwork, Channels, Network, Scales, Shapes, single_scale,
@@ -145,7 +145,10 @@ impl Compact {
             scales: Scales::list([scale]),
             chain: Chain {
                 layers: (0..=last).map(link).collect::<candle_core::Result<_>>()?,
-                nearest: true,
+                epilogue: Epilogue {
+                    residual_nearest: true,
+                    ..Epilogue::default()
+                },
                 ..Chain::default()
             },
         })

@@ -15,7 +15,7 @@
 //! seen: a step costs hardly more, and borders of zeros stay exact.
 //! [`Network::reparameterized`] is the merged network.
 
-use crate::chain::{Chain, ChainLayer};
+use crate::chain::{Chain, ChainLayer, Epilogue};
 use crate::models::detect::Detected;
 use crate::models::{
     ArchitectureConfig, BoxedScaleNetwork, Channels, Network, ScaleNetwork, Scales, Shapes,
@@ -438,8 +438,11 @@ impl ScaleNetwork for ScaledEspcn {
         });
         Ok(Some(Chain {
             layers,
-            shift: MIDDLE as f32,
-            base: true,
+            input_mean: MIDDLE as f32,
+            epilogue: Epilogue {
+                residual_bicubic: true,
+                ..Epilogue::default()
+            },
             ..Chain::default()
         }))
     }

@@ -8,7 +8,7 @@
 //! `Ling1304/SRCNN-Implementation` (`patch_extraction`, `nonLinear_map`,
 //! `reconstruction`).
 
-use crate::chain::{Chain, ChainLayer};
+use crate::chain::{Chain, ChainLayer, Epilogue};
 use crate::models::detect::Detected;
 use crate::models::{
     ArchitectureConfig, BoxedScaleNetwork, Channels, Network, ScaleNetwork, Scales, Shapes,
@@ -306,7 +306,10 @@ impl ScaleNetwork for Srcnn {
     fn chain(&self) -> candle_core::Result<Option<Chain>> {
         Ok(Some(Chain {
             layers: self.layers.iter().cloned().map(ChainLayer::from).collect(),
-            base: self.config.residual,
+            epilogue: Epilogue {
+                residual_bicubic: self.config.residual,
+                ..Epilogue::default()
+            },
             ..Chain::default()
         }))
     }

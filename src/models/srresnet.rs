@@ -12,7 +12,7 @@
 //! Batch normalisation is trained ([`Config::norm`]) and folded into the
 //! convolutions of the network that runs: [`Network::reparameterized`].
 
-use crate::chain::{Chain, ChainLayer};
+use crate::chain::{Chain, ChainLayer, Epilogue};
 use crate::models::detect::Detected;
 use crate::models::{
     ArchitectureConfig, BoxedScaleNetwork, Channels, Network, ScaleNetwork, Scales, Shapes,
@@ -402,12 +402,15 @@ impl SrResNet {
             norm.map(|name| BatchNorm::new(&vb.pp(name), plan.channels.1))
                 .transpose()
         });
-        let input = IMAGENET.map(|(mean, spread)| (1.0 / spread, -mean / spread));
+        let affine = IMAGENET.map(|(mean, spread)| (1.0 / spread, -mean / spread));
         Ok(Self {
             chain: Chain {
                 layers: links.collect::<candle_core::Result<_>>()?,
-                input: input.to_vec(),
-                tanh: true,
+                input_affine: affine.to_vec(),
+                epilogue: Epilogue {
+                    tanh: true,
+                    ..Epilogue::default()
+                },
                 ..Chain::default()
             },
             norms: norms.collect::<candle_core::Result<_>>()?,

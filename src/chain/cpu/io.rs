@@ -1,23 +1,22 @@
-//! Where an executor's planes come from and go to.
+//! The input and the destination of an executor's planes.
 
 use crate::frame::{FrameMut, MAX_VALUE, to_u8};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Where the planes of a plan come from. Samples are in the network's units:
-/// 0 to 1.
+/// The input planes of an executor, samples of 0 to 1.
 pub(crate) trait Source: Sync {
     /// Samples of a row of an input plane.
     fn row(&self, plane: usize, y: usize, x: Range<usize>, out: &mut [f32]);
 
-    /// Adds the enlarged input to a row of a result's plane, for networks that
-    /// enlarge.
-    fn add_base(&self, plane: usize, y: usize, x: Range<usize>, out: &mut [f32]);
+    /// Adds the bicubically enlarged input to a row of a plane of the result, for
+    /// networks that enlarge.
+    fn add_bicubic(&self, plane: usize, y: usize, x: Range<usize>, out: &mut [f32]);
 }
 
-/// Where the planes of a result go, from many threads at a time.
+/// The destination of the planes of a result, from many threads at a time.
 pub(crate) trait Sink: Sync {
-    /// Takes a part of a row of a plane, from column `x` on.
+    /// Stores a part of a row of a plane, from column `x` on.
     ///
     /// # Safety
     ///
@@ -43,7 +42,7 @@ impl Source for Planes<'_> {
         out.copy_from_slice(self.part(plane, y, x));
     }
 
-    fn add_base(&self, _: usize, _: usize, _: Range<usize>, _: &mut [f32]) {
+    fn add_bicubic(&self, _: usize, _: usize, _: Range<usize>, _: &mut [f32]) {
         debug_assert!(false, "checked by `ChainExecutor::run`");
     }
 }
@@ -52,7 +51,7 @@ impl Source for Planes<'_> {
 pub(crate) struct PlanesOut<'a> {
     planes: Vec<(*mut f32, usize)>,
     pub(super) width: usize,
-    /// What values are multiplied by, and then clamped to from zero.
+    /// The scale of values, and the most that they may be; none: stored as they are.
     peak: Option<f32>,
     borrowed: PhantomData<&'a mut [f32]>,
 }
@@ -62,7 +61,7 @@ pub(crate) struct PlanesOut<'a> {
 unsafe impl Sync for PlanesOut<'_> {}
 
 impl<'a> PlanesOut<'a> {
-    /// Takes values as they are. Planes of that width.
+    /// Stores values as they are. Planes of that width.
     pub(super) fn new(planes: &'a mut [&mut [f32]], width: usize) -> Self {
         let planes = planes.iter_mut();
         Self {
@@ -73,7 +72,7 @@ impl<'a> PlanesOut<'a> {
         }
     }
 
-    /// Takes values of 0 to 1 as 0 to 255, clamped.
+    /// Stores values of 0 to 1 as 0 to 255, clamped.
     pub(crate) fn clamped(planes: &'a mut [&mut [f32]], width: usize) -> Self {
         Self {
             peak: Some(MAX_VALUE),

@@ -1,11 +1,13 @@
 //! Fused chains on the CPU.
 
+mod epilogue;
+mod executor;
 mod io;
 pub(crate) mod kernels;
+mod layout;
 mod pack;
-mod plan;
 mod task;
 
+pub use executor::ChainExecutor;
 pub(crate) use io::{PlanesOut, SamplesOut, Sink, Source};
 pub use pack::PackedChain;
-pub use plan::ChainExecutor;

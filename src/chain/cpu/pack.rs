@@ -1,10 +1,10 @@
 //! A chain with its weights in the order of the fused loops.
 
-use super::kernels::{FEW, GROUP};
+use super::kernels::{GROUP, MAX_DOT_CHANNELS};
 use crate::Result;
 use crate::chain::segment::{self, LayerShape};
 use crate::chain::winograd::{Tables, Variant};
-use crate::chain::{Chain, ChainLayer};
+use crate::chain::{Chain, ChainLayer, Epilogue};
 use crate::ops::{Activation, Border};
 use candle_core::{DType, Tensor};
 
@@ -14,22 +14,16 @@ const LARGE: usize = 9;
 /// A network's layers, ready to run on frames of any size.
 #[derive(Debug)]
 pub struct PackedChain {
-    pub(crate) layers: Vec<Layer>,
+    pub(crate) layers: Vec<PackedLayer>,
     /// Planes in.
     pub(crate) planes: usize,
     /// Planes out.
     pub(crate) outputs: usize,
-    /// The last pixel shuffle, done as the rows leave.
+    /// The last pixel shuffle, done as rows are emitted.
     pub(crate) shuffle: usize,
-    /// What every sample of each plane that comes in is multiplied by, and
-    /// what is then added.
-    pub(crate) input: Vec<(f32, f32)>,
-    /// Whether the input, every sample repeated to a square, is added.
-    pub(crate) nearest: bool,
-    /// Whether the result `y` becomes `(tanh(y) + 1) / 2`.
-    pub(crate) tanh: bool,
-    /// Whether the input, enlarged, is added.
-    pub(crate) base: bool,
+    /// Scale and offset of each plane of the input.
+    pub(crate) input_affine: Vec<(f32, f32)>,
+    pub(crate) epilogue: Epilogue,
 }
 
 impl PackedChain {
@@ -44,7 +38,7 @@ impl PackedChain {
         };
         let planes = first.conv.weight.dim(1)?;
         let border = first.conv.spec.border;
-        let (mut inputs, mut layers) = ((planes, planes), Vec::<Layer>::new());
+        let (mut inputs, mut layers) = ((planes, planes), Vec::<PackedLayer>::new());
         for (i, link) in chain.layers.iter().enumerate() {
             let is_last = i + 1 == chain.layers.len();
             let sizes_fit = link.skip.is_none_or(|skip| {
@@ -52,7 +46,7 @@ impl PackedChain {
                 skip > 0 && skip <= i && between.iter().all(|layer| layer.shuffle == 1)
             });
             let few = is_last && link.skip.is_some();
-            let Some(layer) = Layer::new(link, inputs, i == 0, is_last)? else {
+            let Some(layer) = PackedLayer::new(link, inputs, i == 0, is_last)? else {
                 return Ok(None);
             };
             let same = layer.border == border;
@@ -69,39 +63,17 @@ impl PackedChain {
             planes,
             outputs: inputs.0,
             shuffle: last.shuffle,
-            input: match chain.input.as_slice() {
-                [] => vec![(1.0, -chain.shift); planes],
-                input => input
-                    .iter()
-                    .map(|&(scale, offset)| (scale, offset - scale * chain.shift))
-                    .collect(),
-            },
-            nearest: chain.nearest,
-            tanh: chain.tanh,
-            base: chain.base,
+            input_affine: chain.combined_affine(planes),
+            epilogue: chain.epilogue,
         };
-        let adds = packed.base || packed.nearest;
-        let base_fits = !packed.base || packed.skips_fit_base();
-        // Beyond a valid border there is nothing to enlarge.
-        let nearest_fits = !packed.nearest || border != Border::Valid;
-        let fits = packed.input.len() == planes && base_fits && nearest_fits;
-        Ok((fits && (!adds || packed.outputs == planes)).then_some(packed))
-    }
-
-    fn skips_fit_base(&self) -> bool {
-        self.factor() > 1 || self.adds_input()
-    }
-
-    /// Whether the input itself is added to the result, from the rows at hand:
-    /// the whole chain is one segment then.
-    pub(crate) fn adds_input(&self) -> bool {
-        self.base && self.factor() == 1 && self.layers.iter().all(|l| l.skip.is_none())
+        let fits = packed.input_affine.len() == planes && packed.epilogue_fits(border);
+        Ok(fits.then_some(packed))
     }
 
     /// Values that the whole frames between segments hold for each sample of a
     /// plane of the input.
     pub(crate) fn buffer_floats(&self) -> usize {
-        let shape = |layer: &Layer| LayerShape {
+        let shape = |layer: &PackedLayer| LayerShape {
             skip: layer.skip,
             shuffle: layer.shuffle,
             stored: layer.stored(),
@@ -118,22 +90,22 @@ impl PackedChain {
 
 /// How a layer is computed.
 #[derive(Debug)]
-pub(crate) enum Method {
+pub(crate) enum ConvAlgorithm {
     /// A 9 x 9 kernel on planes: nine 3 x 3 kernels of F(6x6, 3x3).
-    Windows,
-    /// Tiles of Winograd's.
+    Split9x9,
+    /// Winograd's minimal filtering, in tiles.
     Winograd(Variant),
     /// Every result one sum.
     Direct,
     /// Every result one sum along the vectors, to few channels.
-    Dots,
-    /// The same with Winograd's points down the columns, of several kernels
-    /// one below the other.
-    Columns(Variant),
+    DotProduct,
+    /// The same in Winograd's domain down the columns, for large kernels as
+    /// several ones, one below the other.
+    WinogradColumns(Variant),
 }
 
-impl Method {
-    /// The method for a layer: a fixed rule of its shape.
+impl ConvAlgorithm {
+    /// The algorithm for a layer: a fixed rule of its shape.
     fn of(
         kernel: usize,
         (inputs, outputs): (usize, usize),
@@ -143,12 +115,12 @@ impl Method {
         // What comes in and goes out lies in whole groups.
         let fewest = inputs.min(outputs.next_multiple_of(GROUP));
         let grouped = !first;
-        let dots = last && grouped && outputs <= FEW && !shuffled;
+        let is_dot = last && grouped && outputs <= MAX_DOT_CHANNELS && !shuffled;
         match kernel {
-            3 | LARGE if dots => Self::Columns(Variant::F6x3),
-            5 if dots => Self::Columns(Variant::F6x5),
-            _ if dots => Self::Dots,
-            LARGE if first && outputs >= 2 * GROUP => Self::Windows,
+            3 | LARGE if is_dot => Self::WinogradColumns(Variant::F6x3),
+            5 if is_dot => Self::WinogradColumns(Variant::F6x5),
+            _ if is_dot => Self::DotProduct,
+            LARGE if first && outputs >= 2 * GROUP => Self::Split9x9,
             3 if grouped && fewest > GROUP => Self::Winograd(Variant::F6x3),
             3 if grouped && fewest == GROUP => Self::Winograd(Variant::F4x3),
             5 if grouped && fewest > GROUP => Self::Winograd(Variant::F6x5),
@@ -158,10 +130,10 @@ impl Method {
     }
 }
 
-/// A layer that is ready to run.
+/// A layer with its weights in the order of its algorithm.
 #[derive(Debug)]
-pub(crate) struct Layer {
-    pub(crate) method: Method,
+pub(crate) struct PackedLayer {
+    pub(crate) algorithm: ConvAlgorithm,
     pub(crate) tables: Tables,
     pub(crate) kernel: usize,
     pub(crate) border: Border,
@@ -173,12 +145,18 @@ pub(crate) struct Layer {
     pub(crate) skip: Option<usize>,
     pub(crate) weights: Vec<f32>,
     pub(crate) bias: Vec<f32>,
-    /// What the negative values of each channel are multiplied by; none where
-    /// they become 0.
+    /// PReLU's slope of each channel; none for ReLU.
     pub(crate) slope: Option<Vec<f32>>,
 }
 
-impl Layer {
+impl ConvAlgorithm {
+    /// Whether results are dense lines by channel, not pixels of all channels.
+    pub(crate) fn writes_lines(&self) -> bool {
+        matches!(self, Self::DotProduct | Self::WinogradColumns(_))
+    }
+}
+
+impl PackedLayer {
     /// Rows and columns beyond a result that it depends on.
     pub(crate) fn pad(&self) -> usize {
         self.kernel / 2
@@ -186,10 +164,12 @@ impl Layer {
 
     /// Rows, and columns of a tile, that are computed together.
     pub(crate) fn step(&self) -> usize {
-        match self.method {
-            Method::Windows => Variant::F6x3.outputs(),
-            Method::Winograd(variant) | Method::Columns(variant) => variant.outputs(),
-            Method::Direct | Method::Dots => 1,
+        match self.algorithm {
+            ConvAlgorithm::Split9x9 => Variant::F6x3.outputs(),
+            ConvAlgorithm::Winograd(variant) | ConvAlgorithm::WinogradColumns(variant) => {
+                variant.outputs()
+            }
+            ConvAlgorithm::Direct | ConvAlgorithm::DotProduct => 1,
         }
     }
 
@@ -227,19 +207,18 @@ impl Layer {
             return Ok(None);
         }
         let shuffled = link.shuffle > 1;
-        let method = Method::of(height, (inputs.1, outputs), (first, last), shuffled);
+        let algorithm = ConvAlgorithm::of(height, (inputs.1, outputs), (first, last), shuffled);
         // The last layer's squares are laid out when its rows leave the plan.
         let shuffle = if last { 1 } else { link.shuffle };
-        let exact = matches!(method, Method::Dots | Method::Columns(_));
-        let order = Order::new(outputs, shuffle, exact);
-        if shuffle > 1 && !matches!(method, Method::Winograd(_)) {
+        let order = ChannelOrder::new(outputs, shuffle, algorithm.writes_lines());
+        if shuffle > 1 && !matches!(algorithm, ConvAlgorithm::Winograd(_)) {
             return Ok(None);
         }
         let values = |tensor: &Tensor| {
             let tensor = tensor.to_dtype(DType::F32)?;
             tensor.flatten_all()?.to_vec1::<f32>()
         };
-        let kernel = Kernel {
+        let packed = LayerWeights {
             weights: values(&link.conv.weight)?,
             inputs: depth,
             side: height,
@@ -263,12 +242,14 @@ impl Layer {
             return Ok(None);
         }
         Ok(Some(Self {
-            tables: match method {
-                Method::Windows => Variant::F6x3.tables(),
-                Method::Winograd(variant) | Method::Columns(variant) => variant.tables(),
-                Method::Direct | Method::Dots => Tables::default(),
+            tables: match algorithm {
+                ConvAlgorithm::Split9x9 => Variant::F6x3.tables(),
+                ConvAlgorithm::Winograd(variant) | ConvAlgorithm::WinogradColumns(variant) => {
+                    variant.tables()
+                }
+                ConvAlgorithm::Direct | ConvAlgorithm::DotProduct => Tables::default(),
             },
-            weights: kernel.pack(&method, inputs.1),
+            weights: packed.pack(&algorithm, inputs.1),
             kernel: height,
             border: spec.border,
             inputs: inputs.1,
@@ -277,19 +258,19 @@ impl Layer {
             skip: link.skip,
             bias: order.arrange(&bias, 0.0),
             slope: slope.map(|slope| order.arrange(&slope, 1.0)),
-            method,
+            algorithm,
         }))
     }
 }
 
-/// Where each output channel is stored.
-struct Order {
+/// Where each output channel is stored in a pixel.
+struct ChannelOrder {
     channels: usize,
     stored: usize,
     shuffle: usize,
 }
 
-impl Order {
+impl ChannelOrder {
     fn new(channels: usize, shuffle: usize, exact: bool) -> Self {
         let area = shuffle * shuffle;
         let stored = match exact {
@@ -305,7 +286,7 @@ impl Order {
 
     /// The place of a channel: all channels of a square's first pixel, then of
     /// its second, and so on.
-    fn assign_buffers(&self, channel: usize) -> usize {
+    fn position(&self, channel: usize) -> usize {
         let area = self.shuffle * self.shuffle;
         channel % area * (self.stored / area) + channel / area
     }
@@ -313,44 +294,44 @@ impl Order {
     fn arrange(&self, values: &[f32], rest: f32) -> Vec<f32> {
         let mut out = vec![rest; self.stored];
         for (channel, &value) in values.iter().enumerate() {
-            out[self.assign_buffers(channel)] = value;
+            out[self.position(channel)] = value;
         }
         out
     }
 }
 
-/// The weights of a layer as the network holds them.
-struct Kernel<'a> {
+/// The weights of a layer in the network's order.
+struct LayerWeights<'a> {
     weights: Vec<f32>,
     inputs: usize,
     side: usize,
-    order: &'a Order,
+    order: &'a ChannelOrder,
 }
 
-impl Kernel<'_> {
+impl LayerWeights<'_> {
     /// One weight for every output channel, where it is stored.
     fn tap(&self, input: usize, y: usize, x: usize, mut put: impl FnMut(usize, f32)) {
         let area = self.side * self.side;
         for channel in 0..self.order.channels {
             let at = (channel * self.inputs + input) * area + y * self.side + x;
-            put(self.order.assign_buffers(channel), self.weights[at]);
+            put(self.order.position(channel), self.weights[at]);
         }
     }
 
     /// The weights as the method's loop takes them; `stored` values of a pixel
     /// come in.
-    fn pack(&self, method: &Method, stored: usize) -> Vec<f32> {
+    fn pack(&self, algorithm: &ConvAlgorithm, stored: usize) -> Vec<f32> {
         let (side, outputs) = (self.side, self.order.stored);
         let known = |input: usize| input < self.inputs;
-        match method {
-            Method::Winograd(variant) => {
+        match algorithm {
+            ConvAlgorithm::Winograd(variant) => {
                 variant.transform_weights(stored, outputs, |input, y, x, values| {
                     if known(input) {
                         self.tap(input, y, x, |place, w| values[place] = f64::from(w));
                     }
                 })
             }
-            Method::Windows => {
+            ConvAlgorithm::Split9x9 => {
                 // The small kernel (row, column) of each plane is an input channel.
                 let side = LARGE / 3;
                 let inputs = side * side * stored;
@@ -376,7 +357,7 @@ impl Kernel<'_> {
                 }
                 out
             }
-            Method::Direct => {
+            ConvAlgorithm::Direct => {
                 let mut out = vec![0.0; side * side * stored * outputs];
                 let taps = out.chunks_exact_mut(outputs).enumerate();
                 for (at, values) in taps {
@@ -387,7 +368,7 @@ impl Kernel<'_> {
                 }
                 out
             }
-            Method::Dots => {
+            ConvAlgorithm::DotProduct => {
                 let row = side * side * stored;
                 let mut out = vec![0.0; outputs * row];
                 for at in 0..row {
@@ -400,7 +381,7 @@ impl Kernel<'_> {
                 }
                 out
             }
-            Method::Columns(variant) => self.columns(*variant, stored),
+            ConvAlgorithm::WinogradColumns(variant) => self.columns(*variant, stored),
         }
     }
 

@@ -47,7 +47,7 @@ impl Builder {
 
     /// Uninitialised planes.
     pub(crate) fn planes(&mut self, count: usize, size: (usize, usize)) -> Result<Planes> {
-        let address = self.program.room::<f32>(count * size.0 * size.1)?;
+        let address = self.program.alloc::<f32>(count * size.0 * size.1)?;
         Ok(Planes {
             address,
             count,

@@ -1,8 +1,10 @@
 //! Fused chains on NVIDIA's GPUs.
 
 mod builder;
+mod epilogue;
 mod executor;
 mod network;
+mod pack;
 
 pub(crate) use builder::{Builder, Planes};
 pub use executor::CudaChainExecutor;

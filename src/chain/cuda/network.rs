@@ -1,25 +1,20 @@
-//! A chain of convolutions as calls of the GPU's kernels.
+//! A chain of convolutions as launches of the GPU's kernels.
 //!
-//! The chain is cut where the plan of the CPU is: whole pictures lie between
-//! segments. Inside a segment the picture runs in bands of rows, which keep the
-//! whole GPU busy and take no more memory than that; a result depends on no
-//! band.
+//! The chain is divided into the segments of the CPU's executor: whole frames
+//! lie between them. A segment runs in bands of rows, high enough to keep the
+//! whole GPU busy; the result does not depend on the bands.
 
 use super::builder::{Builder, Planes};
+use super::epilogue::epilogue_args;
+use super::pack::{Layer, copies, pack_layer};
 use crate::Result;
 use crate::chain::segment::{assign_buffers, split_segments};
-use crate::chain::{Chain, ChainLayer};
-use crate::frame::resample::Resampler;
+use crate::chain::{Chain, Epilogue};
+use crate::ops::Border;
 use crate::ops::cuda::{
-    CHUNK, Convolve, DeviceBuffer, Enter, Gpu, HALF_TILE, Half, MOST_PLANES, PLAIN_CHANNELS,
-    Program, WIDEST_FIRST,
+    Convolve, DeviceBuffer, Enter, Gpu, HALF_TILE, Half, MOST_PLANES, Program, WIDEST_FIRST,
 };
-use crate::ops::{Activation, Border};
-use candle_core::{DType, Tensor};
 use std::ops::Range;
-
-/// Channels that the tensor cores make at once.
-const GROUP: usize = 8;
 
 /// Tiles of a band for each of the GPU's multiprocessors, which work on one or
 /// two of them at a time: that few are idle while the last ones are done.
@@ -33,46 +28,20 @@ pub(crate) struct Network {
     planes: (usize, usize),
     factor: usize,
     border: Border,
-    input: Vec<(f32, f32)>,
-    base: bool,
-    nearest: bool,
-    tanh: bool,
+    input_affine: Vec<(f32, f32)>,
+    epilogue: Epilogue,
 }
 
-struct Layer {
-    weights: DeviceBuffer,
-    bias: DeviceBuffer,
-    /// None where values stay as they are.
-    slope: Option<DeviceBuffer>,
-    kernel: usize,
-    /// Channels as stored.
-    inputs: usize,
-    outputs: usize,
-    shuffle: usize,
-    skip: Option<usize>,
-}
-
-impl Layer {
-    fn pad(&self) -> usize {
-        self.kernel / 2
-    }
-
-    /// Channels of a pixel that goes out, as stored.
-    fn stored(&self) -> usize {
-        self.outputs / (self.shuffle * self.shuffle)
-    }
-}
-
-/// A picture between layers, or some of its rows.
+/// The frame between two layers, or some of its rows.
 #[derive(Debug, Clone, Copy)]
-struct Picture {
+struct LayerFrame {
     address: u64,
     size: (usize, usize),
     row0: usize,
     rows: usize,
 }
 
-/// Rows that each layer of a segment makes for one band, before the shuffle.
+/// Rows that each layer of a segment computes for one band, before the shuffle.
 type Band = Vec<Range<usize>>;
 
 impl Network {
@@ -98,7 +67,7 @@ impl Network {
         for (i, link) in chain.layers.iter().enumerate() {
             let inputs = layers.last().map_or(planes * copies(half), Layer::stored);
             let is_last = i + 1 == chain.layers.len();
-            layers.push(layer(gpu, link, inputs, (i == 0, is_last), half)?);
+            layers.push(pack_layer(gpu, link, inputs, (i == 0, is_last), half)?);
         }
         let outputs = last.conv.weight.dim(0)? / (last.shuffle * last.shuffle);
         Ok(Some(Self {
@@ -107,17 +76,8 @@ impl Network {
             planes: (planes, outputs),
             factor: chain.factor(),
             border,
-            input: match chain.input.as_slice() {
-                [] => vec![(1.0, -chain.shift); planes],
-                input => {
-                    let shifted =
-                        |&(scale, offset): &(f32, f32)| (scale, offset - scale * chain.shift);
-                    input.iter().map(shifted).collect()
-                }
-            },
-            base: chain.base,
-            nearest: chain.nearest,
-            tanh: chain.tanh,
+            input_affine: chain.combined_affine(planes),
+            epilogue: chain.epilogue,
         }))
     }
 
@@ -131,12 +91,12 @@ impl Network {
         self.planes.1
     }
 
-    /// How many times as wide and as high as its input the result is.
+    /// Width of the result in widths of the input.
     pub(crate) fn factor(&self) -> usize {
         self.factor
     }
 
-    /// Lets a program keep the weights for as long as it lives.
+    /// Moves the weights into a program, which holds them as long as it lives.
     pub(crate) fn give_weights_to(self, program: &mut Program) {
         for layer in self.layers {
             let all = [Some(layer.weights), Some(layer.bias), layer.slope];
@@ -146,37 +106,26 @@ impl Network {
         }
     }
 
-    /// Adds the calls that compute the planes `dst` from the planes `seen`.
+    /// Adds the launches that compute the planes `dst` from the planes `input`.
     ///
     /// # Errors
     ///
     /// No memory left.
-    pub(crate) fn add(&self, builder: &mut Builder, seen: Planes, dst: Planes) -> Result<()> {
-        let base = match (self.base, self.factor) {
-            (false, _) => 0,
-            (true, 1) => seen.address,
-            (true, _) => {
-                let enlarges = Resampler::resize(seen.size, dst.size);
-                builder.resample(&enlarges, seen)?.address
-            }
-        };
+    pub(crate) fn add(&self, builder: &mut Builder, input: Planes, dst: Planes) -> Result<()> {
         let end = Convolve {
-            base,
-            nearest: if self.nearest { seen.address } else { 0 },
-            nearest_factor: self.factor as i32,
-            tanh: self.tanh.into(),
+            epilogue: epilogue_args(self.epilogue, builder, (input, dst), self.factor)?,
             planes: self.planes.1 as i32,
             ..Convolve::default()
         };
-        let entered = self.enter(builder, seen)?;
-        let sizes = self.sizes(entered.size);
+        let first = self.preprocess(builder, input)?;
+        let sizes = self.sizes(first.size);
         let skips: Vec<_> = self.layers.iter().map(|layer| layer.skip).collect();
         let segments = split_segments(&skips);
         let frames = assign_buffers(&skips, &segments, |_| false);
         let buffers = self.buffers(builder, &frames, &sizes)?;
-        let mut whole: Vec<Option<Picture>> = (frames.iter().zip(&sizes))
+        let mut whole: Vec<Option<LayerFrame>> = (frames.iter().zip(&sizes))
             .map(|(frame, &size)| {
-                frame.map(|frame| Picture {
+                frame.map(|frame| LayerFrame {
                     address: buffers[frame],
                     size,
                     row0: 0,
@@ -184,9 +133,9 @@ impl Network {
                 })
             })
             .collect();
-        whole[0] = Some(entered);
+        whole[0] = Some(first);
         // The last layer writes planes: where, the kernel takes from their size.
-        whole[self.layers.len()] = Some(Picture {
+        whole[self.layers.len()] = Some(LayerFrame {
             address: dst.address,
             size: dst.size,
             row0: 0,
@@ -198,30 +147,30 @@ impl Network {
         Ok(())
     }
 
-    /// What the first layer sees, with the edge repeated where the network
-    /// eats its border.
-    fn enter(&self, builder: &mut Builder, seen: Planes) -> Result<Picture> {
+    /// The input of the first layer, with the edge repeated where the network
+    /// has no padding.
+    fn preprocess(&self, builder: &mut Builder, input: Planes) -> Result<LayerFrame> {
         let edge = match self.border {
             Border::Valid => self.layers.iter().map(Layer::pad).sum(),
             _ => 0,
         };
-        let (width, height) = seen.size;
+        let (width, height) = input.size;
         let size = (width + 2 * edge, height + 2 * edge);
         let planes = copies(self.half) * self.planes.0;
         let mut enter = Enter {
-            planes: seen.address,
-            dst: self.room(builder, planes * size.0 * size.1)?,
+            planes: input.address,
+            dst: self.alloc(builder, planes * size.0 * size.1)?,
             width: width as i32,
             height: height as i32,
             count: self.planes.0 as i32,
             edge: edge as i32,
             ..Enter::default()
         };
-        for (plane, &(scale, offset)) in self.input.iter().enumerate() {
+        for (plane, &(scale, offset)) in self.input_affine.iter().enumerate() {
             (enter.scale[plane], enter.offset[plane]) = (scale, offset);
         }
         builder.program.enter(self.half, enter)?;
-        Ok(Picture {
+        Ok(LayerFrame {
             address: enter.dst,
             size,
             row0: 0,
@@ -230,9 +179,9 @@ impl Network {
     }
 
     /// Width and height of every boundary between layers.
-    fn sizes(&self, entered: (usize, usize)) -> Vec<(usize, usize)> {
-        let mut sizes = vec![entered];
-        let mut size = entered;
+    fn sizes(&self, input: (usize, usize)) -> Vec<(usize, usize)> {
+        let mut sizes = vec![input];
+        let mut size = input;
         for layer in &self.layers {
             let lost = match self.border {
                 Border::Valid => layer.kernel - 1,
@@ -247,7 +196,7 @@ impl Network {
         sizes
     }
 
-    /// Memory for the pictures between segments.
+    /// Memory for the frames between segments.
     fn buffers(
         &self,
         builder: &mut Builder,
@@ -261,32 +210,32 @@ impl Network {
                 most[frame] = most[frame].max(layer.stored() * size.0 * size.1);
             }
         }
-        let rooms = most.into_iter().map(|values| self.room(builder, values));
-        rooms.collect()
+        let buffers = most.into_iter().map(|values| self.alloc(builder, values));
+        buffers.collect()
     }
 
     fn value_size(&self) -> usize {
         self.half.map_or(size_of::<f32>(), |_| size_of::<u16>())
     }
 
-    /// Room for values between layers.
-    fn room(&self, builder: &mut Builder, values: usize) -> Result<u64> {
-        Ok(builder.program.room::<u8>(values * self.value_size())?)
+    /// Memory for values between layers.
+    fn alloc(&self, builder: &mut Builder, values: usize) -> Result<u64> {
+        Ok(builder.program.alloc::<u8>(values * self.value_size())?)
     }
 
-    /// The rows that the layers of a segment make for some rows of its result,
+    /// The rows that the layers of a segment compute for some rows of its result,
     /// before their shuffles.
     fn band(&self, segment: &Range<usize>, sizes: &[(usize, usize)], rows: Range<usize>) -> Band {
         let mut band = vec![rows];
         for l in (segment.start + 1..segment.end).rev() {
             let (layer, before) = (&self.layers[l], &self.layers[l - 1]);
-            let made = band.last().cloned().unwrap_or_default();
+            let output = band.last().cloned().unwrap_or_default();
             let pad = match self.border {
                 Border::Valid => 0,
                 _ => layer.pad(),
             };
-            let first = made.start.saturating_sub(pad);
-            let end = (made.end + layer.kernel - 1 - pad).min(sizes[l].1);
+            let first = output.start.saturating_sub(pad);
+            let end = (output.end + layer.kernel - 1 - pad).min(sizes[l].1);
             band.push(first / before.shuffle..end.div_ceil(before.shuffle));
         }
         band.reverse();
@@ -303,8 +252,8 @@ impl Network {
             .collect()
     }
 
-    /// Values of the two pictures that the hidden layers of a segment make by
-    /// turns, each of the one before, for the band that takes most.
+    /// Values of the two frames that the hidden layers of a segment alternate
+    /// between, for the largest band.
     fn hidden(
         &self,
         segment: &Range<usize>,
@@ -326,7 +275,7 @@ impl Network {
         builder: &mut Builder,
         segment: &Range<usize>,
         sizes: &[(usize, usize)],
-        whole: &[Option<Picture>],
+        whole: &[Option<LayerFrame>],
         end: &Convolve,
     ) -> Result<()> {
         let height = (sizes[segment.end].1 / self.layers[segment.end - 1].shuffle).max(1);
@@ -341,20 +290,20 @@ impl Network {
                     .next_multiple_of(HALF_TILE.1)
                     .min(height)
             }
-            asked => asked.min(height),
+            rows => rows.min(height),
         };
         let smaller = |rows: usize| (rows / 2).next_multiple_of(HALF_TILE.1);
         let (bands, hidden) = loop {
             let bands = self.bands(segment, sizes, rows);
             let values = self.hidden(segment, sizes, &bands);
             let sizes = values.map(|count| count * self.value_size());
-            let rooms = sizes
+            let buffers = sizes
                 .iter()
                 .map(|&bytes| builder.gpu.alloc_uninit::<u8>(bytes));
-            match rooms.collect::<candle_core::Result<Vec<_>>>() {
-                Ok(rooms) => {
+            match buffers.collect::<candle_core::Result<Vec<_>>>() {
+                Ok(buffers) => {
                     let keep = |memory| builder.program.keep(memory);
-                    break (bands, rooms.into_iter().map(keep).collect::<Vec<_>>());
+                    break (bands, buffers.into_iter().map(keep).collect::<Vec<_>>());
                 }
                 // Less memory than that takes.
                 Err(_) if smaller(rows) < rows => rows = smaller(rows),
@@ -362,29 +311,29 @@ impl Network {
             }
         };
         for band in &bands {
-            let mut source = picture(whole, segment.start)?;
+            let mut source = frame_at(whole, segment.start)?;
             for (l, rows) in segment.clone().zip(band) {
                 let layer = &self.layers[l];
-                let made = match l + 1 < segment.end {
-                    true => Picture {
+                let output = match l + 1 < segment.end {
+                    true => LayerFrame {
                         address: hidden[(l - segment.start) % 2],
                         size: sizes[l + 1],
                         row0: rows.start * layer.shuffle,
                         rows: rows.len() * layer.shuffle,
                     },
-                    false => picture(whole, l + 1)?,
+                    false => frame_at(whole, l + 1)?,
                 };
-                let skip = layer.skip.map(|skip| picture(whole, skip)).transpose()?;
+                let skip = layer.skip.map(|skip| frame_at(whole, skip)).transpose()?;
                 let rest = match l + 1 == self.layers.len() {
                     true => *end,
                     false => Convolve::default(),
                 };
-                let call = self.call(l, rows, (source, made, skip), rest);
+                let call = self.call(l, rows, (source, output, skip), rest);
                 match self.half {
                     Some(half) => builder.program.convolve_half(half, l == 0, call)?,
                     None => builder.program.convolve_plain(call)?,
                 }
-                source = made;
+                source = output;
             }
         }
         Ok(())
@@ -394,7 +343,7 @@ impl Network {
         &self,
         l: usize,
         rows: &Range<usize>,
-        (source, made, skip): (Picture, Picture, Option<Picture>),
+        (source, output, skip): (LayerFrame, LayerFrame, Option<LayerFrame>),
         rest: Convolve,
     ) -> Convolve {
         let layer = &self.layers[l];
@@ -405,7 +354,7 @@ impl Network {
         let address = |memory: &DeviceBuffer| memory.address();
         Convolve {
             source: source.address,
-            dst: made.address,
+            dst: output.address,
             weights: layer.weights.address(),
             bias: layer.bias.address(),
             slope: layer.slope.as_ref().map_or(0, address),
@@ -417,134 +366,24 @@ impl Network {
             border: (self.border == Border::Replicate).into(),
             source_width: source.size.0 as i32,
             source_height: source.size.1 as i32,
-            width: (made.size.0 / layer.shuffle) as i32,
-            height: (made.size.1 / layer.shuffle) as i32,
+            width: (output.size.0 / layer.shuffle) as i32,
+            height: (output.size.1 / layer.shuffle) as i32,
             source_row0: source.row0 as i32,
             source_rows: source.rows as i32,
-            dst_row0: made.row0 as i32,
+            dst_row0: output.row0 as i32,
             skip_row0: 0,
             row0: rows.start as i32,
             rows: rows.len() as i32,
             shuffle: layer.shuffle as i32,
             source_plane: source.rows as i32,
-            dst_plane: made.rows as i32,
+            dst_plane: output.rows as i32,
             ..rest
         }
     }
 }
 
-/// How many planes each plane that comes in becomes: of bfloat16 what it holds
-/// and what it loses.
-fn copies(half: Option<Half>) -> usize {
-    match half {
-        Some(Half::Bf16) => 2,
-        _ => 1,
-    }
-}
-
-fn picture(whole: &[Option<Picture>], boundary: usize) -> Result<Picture> {
+fn frame_at(whole: &[Option<LayerFrame>], boundary: usize) -> Result<LayerFrame> {
     whole[boundary].ok_or_else(|| {
         crate::Error::Internal(format!("boundary {boundary} of a chain has no buffer"))
-    })
-}
-
-/// A link's weights, as the kernels take them, on the GPU.
-fn layer(
-    gpu: &Gpu,
-    link: &ChainLayer,
-    inputs: usize,
-    (first, last): (bool, bool),
-    half: Option<Half>,
-) -> Result<Layer> {
-    let values = |tensor: &Tensor| -> Result<Vec<f32>> {
-        Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
-    };
-    let (channels, depth, kernel, _) = link.conv.weight.dims4()?;
-    let area = link.shuffle * link.shuffle;
-    // Channels lie in multiples of what the next layer takes at once, all of a
-    // square's first pixel first; the last layer's stay as they are.
-    let each = match (last, half) {
-        (false, Some(_)) => (channels / area).next_multiple_of(CHUNK),
-        _ => channels / area,
-    };
-    let outputs = if last { channels } else { each * area };
-    let place = |channel: usize| match last {
-        true => channel,
-        false => channel % area * each + channel / area,
-    };
-    let weights = values(&link.conv.weight)?;
-    let taps = kernel * kernel;
-    let groups = outputs.div_ceil(GROUP);
-    let steps = match first {
-        true => inputs * kernel,
-        false => inputs.div_ceil(CHUNK) * taps,
-    };
-    let count = match half {
-        Some(_) => steps * groups * GROUP * CHUNK,
-        None => outputs.next_multiple_of(PLAIN_CHANNELS) * inputs * taps,
-    };
-    let mut packed = vec![0f32; count];
-    let copies = if first { copies(half) } else { 1 };
-    let all = (0..copies).flat_map(|copy| weights.iter().enumerate().map(move |w| (copy, w)));
-    for (copy, (at, &weight)) in all {
-        let (channel, tap) = (place(at / taps / depth), at % taps);
-        let input = copy * depth + at / taps % depth;
-        let position = match half {
-            None => {
-                let group = channel / PLAIN_CHANNELS * inputs + input;
-                (group * taps + tap) * PLAIN_CHANNELS + channel % PLAIN_CHANNELS
-            }
-            Some(_) => {
-                let (step, product) = match first {
-                    true => (input * kernel + tap / kernel, tap % kernel),
-                    false => (input / CHUNK * taps + tap, input % CHUNK),
-                };
-                // Where the tensor cores take them: the lane of the channel
-                // and of two products, its first or second pair.
-                let lane = channel % GROUP * 4 + product % 8 / 2;
-                let within = product / 8 * 2 + product % 2;
-                ((step * groups + channel / GROUP) * 32 + lane) * 4 + within
-            }
-        };
-        packed[position] = weight;
-    }
-    let arranged = |values: &[f32], rest: f32| {
-        let mut out = vec![rest; outputs.next_multiple_of(PLAIN_CHANNELS)];
-        for (channel, &value) in values.iter().enumerate() {
-            out[place(channel)] = value;
-        }
-        out
-    };
-    let bias = match &link.conv.bias {
-        Some(bias) => values(bias)?,
-        None => vec![0.0; channels],
-    };
-    let relu = link.conv.spec.activation == Activation::Relu;
-    let slope = match (&link.slope, relu) {
-        (Some(slope), _) => Some(values(slope)?),
-        (None, true) => Some(vec![0.0]),
-        (None, false) => None,
-    };
-    let slope = slope.map(|slope| match slope.as_slice() {
-        &[one] => arranged(&vec![one; channels], 1.0),
-        each => arranged(each, 1.0),
-    });
-    let slope = slope.map(|slope| gpu.upload(&slope)).transpose()?;
-    let weights = match half {
-        None => gpu.upload(&packed)?,
-        Some(half) => {
-            let bits: Vec<u16> = packed.iter().map(|&value| half.bits(value)).collect();
-            gpu.upload(&bits)?
-        }
-    };
-    Ok(Layer {
-        weights,
-        bias: gpu.upload(&arranged(&bias, 0.0))?,
-        slope,
-        kernel,
-        inputs,
-        outputs,
-        shuffle: link.shuffle,
-        skip: link.skip,
     })
 }

@@ -70,7 +70,7 @@ impl<'a> Compiler<'a> {
                 (Some(&(_, address)), _) | (None, Some(address)) => address,
                 (None, None) => {
                     let samples = sizes.get(buffer).copied().unwrap_or(0);
-                    let address = builder.program.room::<f32>(samples)?;
+                    let address = builder.program.alloc::<f32>(samples)?;
                     if let Some(slot) = buffers.get_mut(buffer) {
                         *slot = Some(address);
                     }

@@ -1,9 +1,11 @@
-// Convolutions of stride 1 with what follows them in a chain (src/nn).
+// Convolutions of stride 1 with what follows them in a chain (src/chain).
 //
 // f32: planes, one multiplication and addition after the other.
 // f16 and bf16: products on the tensor cores, sums in f32. Between layers a
 // pixel's channels lie together (NHWC), in multiples of 16; the first layer
 // reads planes, the last one writes planes.
+
+#include "epilogue.cuh"
 
 // What lies around the image.
 enum Border {
@@ -18,8 +20,7 @@ struct Convolve {
     uint64_t bias;     // f32 for each channel, as stored.
     uint64_t slope;    // f32 for each channel, as stored; null: values stay.
     uint64_t skip;     // What is added: like `dst`, from row skip_row0 on; or null.
-    uint64_t base;     // f32 planes of the final size that are added to the result; or null.
-    uint64_t nearest;  // f32 planes of 0 to 255 whose samples are added as squares; or null.
+    Epilogue epilogue; // The last layer.
     int32_t inputs;    // Channels that come in, as stored.
     int32_t outputs;   // Channels of the convolution, as stored.
     int32_t kernel;    // Side.
@@ -32,8 +33,6 @@ struct Convolve {
     int32_t row0, rows;                   // What to compute, before the shuffle.
     int32_t shuffle;   // Side of the squares that channels become.
     int32_t planes;    // The last layer: planes of the result, else 0.
-    int32_t tanh;      // The last layer: whether y becomes (tanh(y) + 1) / 2.
-    int32_t nearest_factor;
     int32_t chunk;     // f32: input channels that shared memory holds at once.
     int32_t source_plane, dst_plane;     // Rows of a plane, where planes are apart.
 };
@@ -44,27 +43,24 @@ SAME_OFFSET(Convolve, weights, 16);
 SAME_OFFSET(Convolve, bias, 24);
 SAME_OFFSET(Convolve, slope, 32);
 SAME_OFFSET(Convolve, skip, 40);
-SAME_OFFSET(Convolve, base, 48);
-SAME_OFFSET(Convolve, nearest, 56);
-SAME_OFFSET(Convolve, inputs, 64);
-SAME_OFFSET(Convolve, outputs, 68);
-SAME_OFFSET(Convolve, kernel, 72);
-SAME_OFFSET(Convolve, pad, 76);
-SAME_OFFSET(Convolve, border, 80);
-SAME_OFFSET(Convolve, source_width, 84);
-SAME_OFFSET(Convolve, source_height, 88);
-SAME_OFFSET(Convolve, width, 92);
-SAME_OFFSET(Convolve, height, 96);
-SAME_OFFSET(Convolve, source_row0, 100);
-SAME_OFFSET(Convolve, source_rows, 104);
-SAME_OFFSET(Convolve, dst_row0, 108);
-SAME_OFFSET(Convolve, skip_row0, 112);
-SAME_OFFSET(Convolve, row0, 116);
-SAME_OFFSET(Convolve, rows, 120);
-SAME_OFFSET(Convolve, shuffle, 124);
-SAME_OFFSET(Convolve, planes, 128);
-SAME_OFFSET(Convolve, tanh, 132);
-SAME_OFFSET(Convolve, nearest_factor, 136);
+SAME_OFFSET(Convolve, epilogue, 48);
+SAME_OFFSET(Convolve, inputs, 72);
+SAME_OFFSET(Convolve, outputs, 76);
+SAME_OFFSET(Convolve, kernel, 80);
+SAME_OFFSET(Convolve, pad, 84);
+SAME_OFFSET(Convolve, border, 88);
+SAME_OFFSET(Convolve, source_width, 92);
+SAME_OFFSET(Convolve, source_height, 96);
+SAME_OFFSET(Convolve, width, 100);
+SAME_OFFSET(Convolve, height, 104);
+SAME_OFFSET(Convolve, source_row0, 108);
+SAME_OFFSET(Convolve, source_rows, 112);
+SAME_OFFSET(Convolve, dst_row0, 116);
+SAME_OFFSET(Convolve, skip_row0, 120);
+SAME_OFFSET(Convolve, row0, 124);
+SAME_OFFSET(Convolve, rows, 128);
+SAME_OFFSET(Convolve, shuffle, 132);
+SAME_OFFSET(Convolve, planes, 136);
 SAME_OFFSET(Convolve, chunk, 140);
 SAME_OFFSET(Convolve, source_plane, 144);
 SAME_OFFSET(Convolve, dst_plane, 148);
@@ -87,14 +83,7 @@ CALLED void store_output(const Convolve& a, int channel, int y, int x, float val
     y = y * a.shuffle + part / a.shuffle;
     x = x * a.shuffle + part % a.shuffle;
     size_t at = ((size_t)plane * height + y) * width + x;
-    if (a.base) value += reinterpret_cast<const float*>(a.base)[at] / 255.0f;
-    if (a.nearest) {
-        int columns = width / a.nearest_factor;
-        size_t rows = height / a.nearest_factor;
-        size_t source = ((size_t)plane * rows + y / a.nearest_factor) * columns + x / a.nearest_factor;
-        value += reinterpret_cast<const float*>(a.nearest)[source] / 255.0f;
-    }
-    if (a.tanh) value = (tanhf(value) + 1.0f) * 0.5f;
+    value = apply_epilogue(a.epilogue, value, plane, y, x, width, height);
     reinterpret_cast<float*>(a.dst)[at] = fminf(fmaxf(value * 255.0f, 0.0f), 255.0f);
 }
 

@@ -86,12 +86,12 @@ impl Program {
         address
     }
 
-    /// Room for `count` values of T, for as long as the program lives.
+    /// Uninitialised device memory for `count` values, held by the program.
     ///
     /// # Errors
     ///
     /// As [`Gpu::alloc_uninit`].
-    pub(crate) fn room<T>(&mut self, count: usize) -> Result<u64> {
+    pub(crate) fn alloc<T>(&mut self, count: usize) -> Result<u64> {
         let memory = self.gpu.alloc_uninit::<T>(count)?;
         Ok(self.keep(memory))
     }

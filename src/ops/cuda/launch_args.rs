@@ -89,6 +89,16 @@ pub(crate) struct Enter {
 /// The most planes that a network takes.
 pub(crate) const MOST_PLANES: usize = 4;
 
+/// The epilogue of a chain; `epilogue.cuh` says what the fields are.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct EpilogueArgs {
+    pub(crate) residual: u64,
+    pub(crate) nearest: u64,
+    pub(crate) nearest_factor: i32,
+    pub(crate) tanh: i32,
+}
+
 /// A convolution and what follows it; `convolve.cu` says what the fields are.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -99,8 +109,7 @@ pub(crate) struct Convolve {
     pub(crate) bias: u64,
     pub(crate) slope: u64,
     pub(crate) skip: u64,
-    pub(crate) base: u64,
-    pub(crate) nearest: u64,
+    pub(crate) epilogue: EpilogueArgs,
     pub(crate) inputs: i32,
     pub(crate) outputs: i32,
     pub(crate) kernel: i32,
@@ -118,8 +127,6 @@ pub(crate) struct Convolve {
     pub(crate) rows: i32,
     pub(crate) shuffle: i32,
     pub(crate) planes: i32,
-    pub(crate) tanh: i32,
-    pub(crate) nearest_factor: i32,
     pub(crate) chunk: i32,
     pub(crate) source_plane: i32,
     pub(crate) dst_plane: i32,
@@ -153,4 +160,5 @@ mirrored!(Bytes, 32, bytes: 0, plane: 8, stride: 16, step: 20, width: 24, height
 mirrored!(Resample, 48, source: 0, dst: 8, starts: 16, weights: 24, taps: 32, source_width: 36, width: 40, height: 44);
 mirrored!(Colors, 56, planes: 0, other: 8, samples: 16, change: 24, weights: 28, luma_base: 40, luma_gain: 44, chroma_gain: 48, rgb_per_luma: 52);
 mirrored!(Enter, 64, planes: 0, dst: 8, width: 16, height: 20, count: 24, edge: 28, scale: 32, offset: 48);
-mirrored!(Convolve, 152, source: 0, dst: 8, weights: 16, bias: 24, slope: 32, skip: 40, base: 48, nearest: 56, inputs: 64, outputs: 68, kernel: 72, pad: 76, border: 80, source_width: 84, source_height: 88, width: 92, height: 96, source_row0: 100, source_rows: 104, dst_row0: 108, skip_row0: 112, row0: 116, rows: 120, shuffle: 124, planes: 128, tanh: 132, nearest_factor: 136, chunk: 140, source_plane: 144, dst_plane: 148);
+mirrored!(Convolve, 152, source: 0, dst: 8, weights: 16, bias: 24, slope: 32, skip: 40, epilogue: 48, inputs: 72, outputs: 76, kernel: 80, pad: 84, border: 88, source_width: 92, source_height: 96, width: 100, height: 104, source_row0: 108, source_rows: 112, dst_row0: 116, skip_row0: 120, row0: 124, rows: 128, shuffle: 132, planes: 136, chunk: 140, source_plane: 144, dst_plane: 148);
+mirrored!(EpilogueArgs, 24, residual: 0, nearest: 8, nearest_factor: 16, tanh: 20);

@@ -1,109 +1,72 @@
 //! The kernels of fused chains at every level.
 
-use super::Loops;
+use super::{
+    Conv9x9, DotProduct, GROUP, InputTransform, Kernels, Matmul, OutputTransform, WindowTransform,
+    WinogradColumns, conv9x9, few_channels, matmul, winograd,
+};
 use crate::cpu_level::{Level, UnknownLevel};
+#[cfg(test)]
+use crate::ops::cpu::simd::probe;
 use crate::ops::cpu::simd::{self, Vector};
 
-impl Loops {
-    /// The loops of a level, if this machine can run them.
+impl Kernels {
+    /// The kernels of a level, if this machine can run them.
     pub(crate) fn of(level: Level) -> Result<&'static Self, UnknownLevel> {
         Ok(match level.checked()? {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => &avx2::LOOPS,
+            Level::Avx2 => &avx2::KERNELS,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => &avx512::LOOPS,
+            Level::Avx512 => &avx512::KERNELS,
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => &neon::LOOPS,
-            _ => &scalar::LOOPS,
+            Level::Neon => &neon::KERNELS,
+            _ => &scalar::KERNELS,
         })
     }
 }
 
-/// Makes the `LOOPS` of a level: `vectors` to a group of channels, tiles of
-/// `pixels` by `groups` in products, `one` pixels in sums along vectors, or
-/// `three` of three channels.
-macro_rules! loops {
+/// The [`Kernels`] of a level: `vectors` hold a group of channels; products take
+/// tiles of `pixels` by `groups`, sums along vectors `one` pixels, or `three` of
+/// three channels.
+macro_rules! kernels {
     ($level:ident, $vector:ty, [$($enable:meta)?],
      [$vectors:literal, $pixels:literal, $groups:literal, $one:literal, $three:literal]) => {
-        pub(in crate::chain::cpu) static LOOPS: crate::chain::cpu::kernels::Loops =
-            crate::chain::cpu::kernels::Loops {
-                level: crate::cpu_level::Level::$level,
-                matmul,
-                to_points,
-                from_points,
-                windows,
-                nines,
-                dots,
-                columns,
-            };
+        pub(super) static KERNELS: Kernels = Kernels {
+            level: Level::$level,
+            matmul,
+            input_transform,
+            output_transform,
+            transform_windows,
+            conv9x9,
+            dot_product,
+            winograd_columns,
+        };
 
-        const _: () = assert!(<$vector as Vector>::LANES * $vectors == crate::chain::cpu::kernels::GROUP);
+        const _: () = assert!(<$vector as Vector>::LANES * $vectors == GROUP);
 
+        kernels! { @functions $level, [$($enable)?],
+            matmul(Matmul) = matmul::matmul::<$vector, $vectors, $pixels, $groups>;
+            input_transform(InputTransform) = winograd::input_transform::<$vector>;
+            output_transform(OutputTransform) = winograd::output_transform::<$vector>;
+            transform_windows(WindowTransform) = conv9x9::transform_windows::<$vector>;
+            conv9x9(Conv9x9) = conv9x9::conv9x9::<$vector, $vectors>;
+            dot_product(DotProduct) = few_channels::dot_product::<$vector, $vectors, $one, $three>;
+            winograd_columns(WinogradColumns)
+                = few_channels::winograd_columns::<$vector, $vectors, $one, $three>;
+        }
+    };
+    (@functions $level:ident, $enable:tt, $($name:ident($args:ident) = $kernel:expr;)*) => {
+        $(kernels! { @function $level, $enable, $name, $args, $kernel })*
+    };
+    (@function $level:ident, [$($enable:meta)?], $name:ident, $args:ident, $kernel:expr) => {
         /// # Safety
         ///
-        /// The level is available, and the pointers are good: so for all below.
+        /// Operands in memory, the level's instructions among them.
         $(#[$enable])?
-        unsafe fn matmul(a: &crate::chain::cpu::kernels::Matmul<'_>) {
+        unsafe fn $name(a: &$args<'_>) {
             #[cfg(test)]
-            crate::ops::cpu::simd::probe::ran(crate::cpu_level::Level::$level);
-            // SAFETY: the caller's promise, here and below.
-            unsafe { crate::chain::cpu::kernels::matmul::<$vector, $vectors, $pixels, $groups>(a) }
-        }
-
-        /// # Safety
-        ///
-        /// As above.
-        $(#[$enable])?
-        unsafe fn to_points(a: &crate::chain::cpu::kernels::ToPoints<'_>) {
-            // SAFETY: as above.
-            unsafe { crate::chain::cpu::kernels::to_points::<$vector>(a) }
-        }
-
-        /// # Safety
-        ///
-        /// As above.
-        $(#[$enable])?
-        unsafe fn from_points(a: &crate::chain::cpu::kernels::FromPoints<'_>) {
-            // SAFETY: as above.
-            unsafe { crate::chain::cpu::kernels::from_points::<$vector>(a) }
-        }
-
-        /// # Safety
-        ///
-        /// As above.
-        $(#[$enable])?
-        unsafe fn windows(a: &crate::chain::cpu::kernels::Windows<'_>) {
-            // SAFETY: as above.
-            unsafe { crate::chain::cpu::kernels::windows::<$vector>(a) }
-        }
-
-        /// # Safety
-        ///
-        /// As above.
-        $(#[$enable])?
-        unsafe fn nines(a: &crate::chain::cpu::kernels::Nines<'_>) {
-            #[cfg(test)]
-            crate::ops::cpu::simd::probe::ran(crate::cpu_level::Level::$level);
-            // SAFETY: as above.
-            unsafe { crate::chain::cpu::kernels::nines::<$vector, $vectors>(a) }
-        }
-
-        /// # Safety
-        ///
-        /// As above.
-        $(#[$enable])?
-        unsafe fn dots(a: &crate::chain::cpu::kernels::Dots<'_>) {
-            // SAFETY: as above.
-            unsafe { crate::chain::cpu::kernels::dots::<$vector, $vectors, $one, $three>(a) }
-        }
-
-        /// # Safety
-        ///
-        /// As above.
-        $(#[$enable])?
-        unsafe fn columns(a: &crate::chain::cpu::kernels::Columns<'_>) {
-            // SAFETY: as above.
-            unsafe { crate::chain::cpu::kernels::columns::<$vector, $vectors, $one, $three>(a) }
+            probe::ran(Level::$level);
+            // SAFETY: operands in memory.
+            unsafe { $kernel(a) }
         }
     };
 }
@@ -111,14 +74,14 @@ macro_rules! loops {
 pub(super) mod scalar {
     use super::*;
 
-    loops!(Plain, simd::scalar::Lanes, [], [2, 4, 1, 4, 1]);
+    kernels!(Plain, simd::scalar::Lanes, [], [2, 4, 1, 4, 1]);
 }
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx2 {
     use super::*;
 
-    loops!(
+    kernels!(
         Avx2,
         simd::x86::avx2::Lanes,
         [target_feature(enable = "avx2,fma")],
@@ -130,7 +93,7 @@ pub(super) mod avx2 {
 pub(super) mod avx512 {
     use super::*;
 
-    loops!(
+    kernels!(
         Avx512,
         simd::x86::avx512::Lanes,
         [target_feature(enable = "avx512f")],
@@ -142,7 +105,7 @@ pub(super) mod avx512 {
 pub(super) mod neon {
     use super::*;
 
-    loops!(
+    kernels!(
         Neon,
         simd::neon::Lanes,
         [target_feature(enable = "neon")],

@@ -112,7 +112,7 @@ impl NetworkStage {
         packed: Arc<PackedChain>,
         options: &UpscaleOptions,
     ) -> Result<()> {
-        let enlarges = packed.base && packed.factor() > 1;
+        let enlarges = packed.epilogue.residual_bicubic && packed.factor() > 1;
         let residual = enlarges.then(|| Resampler::resize(self.view.size(), self.size()));
         let options = ChainOptions {
             tile_size: options.tile_size,

@@ -69,7 +69,7 @@ impl Source for ViewRows<'_> {
         out.iter_mut().for_each(|value| *value /= MAX_VALUE);
     }
 
-    fn add_base(&self, plane: usize, y: usize, x: Range<usize>, out: &mut [f32]) {
+    fn add_bicubic(&self, plane: usize, y: usize, x: Range<usize>, out: &mut [f32]) {
         let Some(resampler) = self.residual else {
             return;
         };

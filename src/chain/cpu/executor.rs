@@ -9,9 +9,10 @@
 //! bits depend neither on how the frame is divided nor on the threads.
 
 use super::io::{Planes, PlanesOut, Sink, Source};
-use super::kernels::Loops;
-use super::pack::{Layer, PackedChain};
-use super::task::{self, Beside, Memory, Region, Rows, Shape, Task};
+use super::kernels::Kernels;
+use super::layout::{BoundaryLayout, Region, ring_floats};
+use super::pack::{PackedChain, PackedLayer};
+use super::task::Task;
 use crate::chain::segment::{assign_buffers, split_segments};
 use crate::chain::{Chain, ChainOptions};
 use crate::threads::pool;
@@ -22,43 +23,43 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes of rings that a task may have: what the second-level cache holds
-/// beside weights and points.
-const RINGS: usize = 3 << 19;
+/// next to weights and transformed tiles.
+const RING_BYTES: usize = 3 << 19;
 
-/// Columns that a strip has at least; narrower ones mostly compute what lies beyond their sides.
-const NARROWEST: usize = 64;
+/// Columns that a strip has at least; narrower ones mostly compute halos.
+const MIN_STRIP: usize = 64;
 
 /// Rows that a band has at least.
-const SHORTEST: usize = 36;
+const MIN_BAND: usize = 36;
 
-/// A packed network for frames of one size.
+/// A packed network for inputs of one size.
 #[derive(Debug)]
 pub struct ChainExecutor {
     packed: Arc<PackedChain>,
-    loops: &'static Loops,
+    kernels: &'static Kernels,
     pool: Arc<ThreadPool>,
     size: (usize, usize),
-    shapes: Vec<Shape>,
+    layouts: Vec<BoundaryLayout>,
     /// The regions of each segment, in order.
     segments: Vec<Vec<Region>>,
-    /// The frames that boundaries are kept in, where they are.
+    /// The buffer of each boundary that whole frames are stored at.
     frames: Vec<Option<usize>>,
     buffers: Vec<Vec<f32>>,
-    /// Rows beside the regions of segments that write over what they read.
-    beside: Vec<f32>,
+    /// The halo rows of segments that overwrite what they read.
+    halos: Vec<f32>,
     zeros: Vec<f32>,
-    memories: Vec<Mutex<Memory>>,
-    /// The rows of the boundaries that are kept, while a frame is computed.
-    rows: Vec<Option<Rows>>,
+    /// The memory of each thread.
+    workspaces: Vec<Mutex<Vec<f32>>>,
 }
 
 impl ChainExecutor {
-    /// A plan for inputs of `size` (width, height); `None` if the network is
-    /// no chain that can be fused.
+    /// An executor for inputs of `size` (width, height); `None` if the chain
+    /// cannot be fused.
     ///
     /// # Errors
     ///
-    /// A level or a number of threads that cannot be had, tensors that cannot be read.
+    /// An instruction set or a number of threads that this machine lacks, tensors
+    /// that cannot be read.
     pub fn new(
         chain: &Chain,
         size: (usize, usize),
@@ -69,7 +70,7 @@ impl ChainExecutor {
             .transpose()
     }
 
-    /// A plan for a packed network.
+    /// An executor for a packed network.
     ///
     /// # Errors
     ///
@@ -82,41 +83,42 @@ impl ChainExecutor {
         let level = crate::cpu_level::level().map_err(|e| Error::Setting(e.to_string()))?;
         let pool = pool(options.threads)?;
         let threads = pool.current_num_threads();
-        let shapes = task::shapes(&packed.layers, size);
+        let layouts = BoundaryLayout::of_chain(&packed.layers, size);
         let mut segments = Vec::new();
         let cuts = split_segments(&skips(&packed.layers));
         let divisions: Vec<_> = cuts
             .iter()
-            .map(|layers| division(&packed, layers, &shapes, options.tile_size, threads))
+            .map(|layers| division(&packed, layers, &layouts, options.tile_size, threads))
             .collect();
         let frames = assign_buffers(&skips(&packed.layers), &cuts, |i| {
-            let bands = divisions[i].0 >= shapes[cuts[i].end].size().0;
-            bands && reads_ahead(&packed.layers[cuts[i].clone()])
+            let is_bands = divisions[i].0 >= layouts[cuts[i].end].size().0;
+            is_bands && can_run_in_place(&packed.layers[cuts[i].clone()])
         });
-        let mut beside = 0;
+        let mut halo_floats = 0;
         for (layers, &(strip, band)) in cuts.iter().zip(&divisions) {
-            let (w, h) = shapes[layers.end].size();
-            let over = frames[layers.start].is_some() && frames[layers.start] == frames[layers.end];
+            let (w, h) = layouts[layers.end].size();
+            let in_place =
+                frames[layers.start].is_some() && frames[layers.start] == frames[layers.end];
             let mut regions = Vec::new();
-            let mut kept = 0;
+            let mut floats = 0;
             for y in (0..h).step_by(band) {
                 for x in (0..w).step_by(strip) {
                     let area = (x..(x + strip).min(w), y..(y + band).min(h));
-                    let mut region = Region::new(&packed, &shapes, layers, area);
-                    if over {
-                        kept += region.keep_beside(&shapes[layers.start], kept);
+                    let mut region = Region::new(&packed, &layouts, layers, area);
+                    if in_place {
+                        floats += region.copy_halo(&layouts[layers.start], floats);
                     }
                     regions.push(region);
                 }
             }
-            beside = beside.max(kept);
+            halo_floats = halo_floats.max(floats);
             segments.push(regions);
         }
         let mut buffers: Vec<Vec<f32>> = Vec::new();
-        for (shape, frame) in shapes.iter().zip(&frames) {
+        for (layout, frame) in layouts.iter().zip(&frames) {
             if let &Some(frame) = frame {
                 buffers.resize_with(buffers.len().max(frame + 1), Vec::new);
-                let len = shape.frame_len().max(buffers[frame].len());
+                let len = layout.frame_len().max(buffers[frame].len());
                 buffers[frame].resize(len, 0.0);
             }
         }
@@ -124,24 +126,23 @@ impl ChainExecutor {
             let regions = segments.iter().flatten();
             regions.map(measure).max().unwrap_or(0)
         };
-        let floats = largest(|region| region.floats);
+        let floats = largest(|region| region.workspace);
         let zeros = vec![0.0; largest(|region| region.longest)];
-        let memories = (0..threads)
-            .map(|_| Mutex::new(Memory::new(floats)))
+        let workspaces = (0..threads)
+            .map(|_| Mutex::new(vec![0.0; floats]))
             .collect();
         Ok(Self {
-            loops: Loops::of(level).map_err(|e| Error::Setting(e.to_string()))?,
+            kernels: Kernels::of(level).map_err(|e| Error::Setting(e.to_string()))?,
             packed,
             pool,
             size,
-            shapes,
+            layouts,
             segments,
             frames,
             buffers,
-            beside: vec![0.0; beside],
+            halos: vec![0.0; halo_floats],
             zeros,
-            memories,
-            rows: Vec::new(),
+            workspaces,
         })
     }
 
@@ -151,15 +152,17 @@ impl ChainExecutor {
         (self.size.0 * factor, self.size.1 * factor)
     }
 
-    /// Bytes that the plan holds beside the frames.
+    /// Bytes that the executor holds, without the planes of input and result.
     pub fn memory(&self) -> usize {
         let buffers: usize = self.buffers.iter().map(Vec::len).sum();
-        let each = |memory: &Mutex<Memory>| {
-            let memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
-            memory.floats()
+        let len = |workspace: &Mutex<Vec<f32>>| {
+            workspace
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .len()
         };
-        let memories: usize = self.memories.iter().map(each).sum();
-        (buffers + self.beside.len() + memories) * size_of::<f32>()
+        let workspaces: usize = self.workspaces.iter().map(len).sum();
+        (buffers + self.halos.len() + workspaces) * size_of::<f32>()
     }
 
     /// The number of regions that a frame is computed in.
@@ -172,17 +175,17 @@ impl ChainExecutor {
     ///
     /// # Errors
     ///
-    /// Planes of the wrong number or size; a network that adds its enlarged
-    /// input, which these planes do not tell how to enlarge.
+    /// Planes of the wrong number or size; a network that adds its bicubically
+    /// enlarged input, which planes alone do not define.
     pub fn run(&mut self, input: &[&[f32]], output: &mut [&mut [f32]]) -> Result<()> {
         let (w, h) = self.size;
         let (ow, oh) = self.output_size();
         let fits = input.len() == self.packed.planes && output.len() == self.packed.outputs;
         let filled = input.iter().all(|plane| plane.len() == w * h)
             && output.iter().all(|plane| plane.len() == ow * oh);
-        if !fits || !filled || (self.packed.base && self.packed.factor() > 1) {
+        if !fits || !filled || (self.packed.epilogue.residual_bicubic && self.packed.factor() > 1) {
             return Err(Error::Frame(format!(
-                "the plan takes {} planes of {w}x{h} samples and makes {} of {ow}x{oh}",
+                "the chain takes {} planes of {w}x{h} samples and returns {} of {ow}x{oh}",
                 self.packed.planes, self.packed.outputs
             )));
         }
@@ -197,52 +200,58 @@ impl ChainExecutor {
 
     /// Runs the network from `source` to `sink`.
     pub(crate) fn process(&mut self, source: &dyn Source, sink: &dyn Sink) {
-        let mut frames = std::mem::take(&mut self.rows);
-        frames.clear();
-        for (shape, frame) in self.shapes.iter().zip(&self.frames) {
-            let buffer = frame.and_then(|frame| self.buffers.get_mut(frame));
-            frames.push(buffer.map(|buffer| shape.frame(buffer.as_mut_ptr())));
-        }
-        let beside = Beside(self.beside.as_mut_ptr());
-        let this = &*self;
-        self.pool.install(|| {
-            for regions in &this.segments {
-                for region in regions {
-                    region.save_beside(&frames, beside);
-                }
-                regions.par_iter().for_each(|region| {
+        let Self {
+            packed,
+            kernels,
+            pool,
+            layouts,
+            segments,
+            buffers,
+            halos,
+            zeros,
+            workspaces,
+            ..
+        } = self;
+        let frames: Vec<_> = (layouts.iter().zip(&self.frames))
+            .map(|(layout, frame)| frame.map(|frame| layout.frame(&mut buffers[frame])))
+            .collect();
+        pool.install(|| {
+            for regions in &*segments {
+                let halos: Vec<_> = (regions.iter())
+                    .map(|region| region.save_halo_rows(&frames, halos))
+                    .collect();
+                regions.par_iter().zip(&halos).for_each(|(region, &halo)| {
                     let worker = rayon::current_thread_index().unwrap_or(0);
-                    let mut memory = this.memories[worker]
+                    let mut workspace = workspaces[worker]
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner);
                     Task {
-                        packed: &this.packed,
-                        loops: this.loops,
-                        shapes: &this.shapes,
+                        packed,
+                        kernels,
+                        layouts,
                         frames: &frames,
-                        beside,
-                        zeros: &this.zeros,
+                        halo,
+                        zeros,
                         region,
                         source,
                         sink,
                     }
-                    .run(&mut memory);
+                    .run(&mut workspace);
                 });
             }
         });
-        self.rows = frames;
     }
 }
 
 /// The boundaries that the layers add.
-fn skips(layers: &[Layer]) -> Vec<Option<usize>> {
+fn skips(layers: &[PackedLayer]) -> Vec<Option<usize>> {
     layers.iter().map(|layer| layer.skip).collect()
 }
 
-/// Whether a segment, row by row, reads what it is about to write over before
-/// it does: the first layer is ahead of the last by what the others reach.
-fn reads_ahead(layers: &[Layer]) -> bool {
-    let later: usize = layers[1..].iter().map(Layer::pad).sum();
+/// Whether a segment, row by row, reads what it overwrites before it does: the
+/// first layer is ahead of the last by the padding of the others.
+fn can_run_in_place(layers: &[PackedLayer]) -> bool {
+    let later: usize = layers[1..].iter().map(PackedLayer::pad).sum();
     layers.len() > 1 && later >= layers[0].pad() && layers.iter().all(|l| l.shuffle == 1)
 }
 
@@ -250,7 +259,7 @@ fn reads_ahead(layers: &[Layer]) -> bool {
 fn division(
     packed: &PackedChain,
     layers: &Range<usize>,
-    shapes: &[Shape],
+    layouts: &[BoundaryLayout],
     tile: usize,
     threads: usize,
 ) -> (usize, usize) {
@@ -258,12 +267,12 @@ fn division(
     // Every layer's tiles end at the end of such a step.
     let step: usize = 12 * chain.iter().map(|layer| layer.shuffle).product::<usize>();
     let round = |value: usize| value.next_multiple_of(step);
-    let (width, height) = shapes[layers.end].size();
+    let (width, height) = layouts[layers.end].size();
     if tile > 0 {
         return (round(tile), round(tile));
     }
-    let column = task::ring_floats(packed, layers) * size_of::<f32>();
-    let widest = (RINGS / column.max(1)).max(NARROWEST);
+    let column = ring_floats(packed, layers) * size_of::<f32>();
+    let widest = (RING_BYTES / column.max(1)).max(MIN_STRIP);
     // As many strips as fit the cache, then as many for each thread.
     let strips = width.div_ceil(widest);
     let even = strips.next_multiple_of(threads);
@@ -271,10 +280,10 @@ fn division(
     let strips = match strips {
         // Bands of whole rows may be written over the input.
         1 if adds_own => 1,
-        _ if width / even >= NARROWEST => even,
+        _ if width / even >= MIN_STRIP => even,
         _ => strips,
     };
-    let bands = threads.div_ceil(strips).min(height.div_ceil(SHORTEST));
+    let bands = threads.div_ceil(strips).min(height.div_ceil(MIN_BAND));
     (round(width.div_ceil(strips)), round(height.div_ceil(bands)))
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::chain::ChainLayer;
+use crate::chain::{ChainLayer, Epilogue};
 use crate::cpu_level::Level;
 use crate::nn::Conv;
 use crate::ops::{Activation, Border, ConvSpec};
@@ -43,19 +43,19 @@ fn link(
     })
 }
 
-/// What the plan makes of a drawn picture, and the most that it may be off.
+/// The output for a synthetic image, and the largest error allowed.
 fn run(network: &Chain, size: (usize, usize), options: &ChainOptions) -> Vec<f32> {
-    let mut plan = ChainExecutor::new(network, size, options).unwrap().unwrap();
-    let planes = plan.packed.planes;
+    let mut executor = ChainExecutor::new(network, size, options).unwrap().unwrap();
+    let planes = executor.packed.planes;
     let input = picture(planes, size);
     let inputs: Vec<&[f32]> = input.chunks_exact(size.0 * size.1).collect();
-    let (ow, oh) = plan.output_size();
-    let mut output = vec![f32::NAN; plan.packed.outputs * ow * oh];
+    let (ow, oh) = executor.output_size();
+    let mut output = vec![f32::NAN; executor.packed.outputs * ow * oh];
     for _ in 0..2 {
         // The second run begins with what the first left in the memory.
         output.fill(f32::NAN);
         let mut outputs: Vec<&mut [f32]> = output.chunks_exact_mut(ow * oh).collect();
-        plan.run(&inputs, &mut outputs).unwrap();
+        executor.run(&inputs, &mut outputs).unwrap();
     }
     output
 }
@@ -104,8 +104,11 @@ fn chains() -> Vec<(&'static str, Chain)> {
         ..Chain::default()
     };
     let residual = Chain {
-        shift: 0.5,
-        base: true,
+        input_mean: 0.5,
+        epilogue: Epilogue {
+            residual_bicubic: true,
+            ..Epilogue::default()
+        },
         ..srcnn(1, 5, Replicate)
     };
     let prelu = |mut link: ChainLayer, slopes: usize| {
@@ -133,8 +136,11 @@ fn chains() -> Vec<(&'static str, Chain)> {
             prelu(shuffle(same(64, 256, 3), 2), 256),
             same(64, 3, 9),
         ],
-        input: vec![(4.4, -2.1), (4.5, -2.0), (4.3, -1.8)],
-        tanh: true,
+        input_affine: vec![(4.4, -2.1), (4.5, -2.0), (4.3, -1.8)],
+        epilogue: Epilogue {
+            tanh: true,
+            ..Epilogue::default()
+        },
         ..Chain::default()
     };
     let luma = Chain {
@@ -158,8 +164,11 @@ fn chains() -> Vec<(&'static str, Chain)> {
             link(1, 16, 5, Zero, Relu),
             shuffle(link(16, 4, 3, Zero, Linear), 2),
         ],
-        shift: 0.5,
-        base: false,
+        input_mean: 0.5,
+        epilogue: Epilogue {
+            residual_bicubic: false,
+            ..Epilogue::default()
+        },
         ..Chain::default()
     };
     let compact = Chain {
@@ -168,7 +177,10 @@ fn chains() -> Vec<(&'static str, Chain)> {
             prelu(same(32, 32, 3), 32),
             shuffle(same(32, 12, 3), 2),
         ],
-        nearest: true,
+        epilogue: Epilogue {
+            residual_nearest: true,
+            ..Epilogue::default()
+        },
         ..Chain::default()
     };
     let odd = Chain {
@@ -207,20 +219,20 @@ fn chains() -> Vec<(&'static str, Chain)> {
 const SIZES: [(usize, usize); 4] = [(75, 52), (13, 7), (1, 1), (130, 20)];
 
 #[test]
-fn the_plan_computes_what_the_layers_compute() {
+fn fused_chains_match_the_layers() {
     for (name, network) in chains() {
         for size in SIZES {
-            let (made, expected) = (
+            let (output, expected) = (
                 run(&network, size, &ChainOptions::default()),
                 reference(&network, size),
             );
-            assert_eq!(made.len(), expected.len(), "{name} {size:?}");
+            assert_eq!(output.len(), expected.len(), "{name} {size:?}");
             let largest = expected.iter().fold(0f32, |max, v| max.max(v.abs()));
-            for (i, (made, expected)) in made.iter().zip(&expected).enumerate() {
-                let off = (made - expected).abs();
+            for (i, (output, expected)) in output.iter().zip(&expected).enumerate() {
+                let off = (output - expected).abs();
                 assert!(
                     off <= 2e-5 * largest,
-                    "{name} {size:?}: {made} for {expected} at {i}"
+                    "{name} {size:?}: {output} for {expected} at {i}"
                 );
             }
         }
@@ -273,10 +285,10 @@ fn levels_agree_to_the_bit() {
                 threads: 7,
                 ..ChainOptions::default()
             };
-            let mut plan = ChainExecutor::new(&network, size, &options)
+            let mut executor = ChainExecutor::new(&network, size, &options)
                 .unwrap()
                 .unwrap();
-            let pool = Arc::clone(&plan.pool);
+            let pool = Arc::clone(&executor.pool);
             let ran = || {
                 let mut levels = pool
                     .broadcast(|_| crate::ops::cpu::simd::probe::take())
@@ -284,14 +296,14 @@ fn levels_agree_to_the_bit() {
                 levels.dedup();
                 levels
             };
-            plan.loops = Loops::of(level).unwrap();
-            let input = picture(plan.packed.planes, size);
+            executor.kernels = Kernels::of(level).unwrap();
+            let input = picture(executor.packed.planes, size);
             let inputs: Vec<&[f32]> = input.chunks_exact(size.0 * size.1).collect();
-            let (ow, oh) = plan.output_size();
-            let mut output = vec![0.0; plan.packed.outputs * ow * oh];
+            let (ow, oh) = executor.output_size();
+            let mut output = vec![0.0; executor.packed.outputs * ow * oh];
             let mut outputs: Vec<&mut [f32]> = output.chunks_exact_mut(ow * oh).collect();
             ran();
-            plan.run(&inputs, &mut outputs).unwrap();
+            executor.run(&inputs, &mut outputs).unwrap();
             assert_eq!(ran(), [level], "{name}");
             output
         };
@@ -316,15 +328,15 @@ fn nan_stays_nan() {
         let expected = reference_of(&network, size, input.clone());
         assert!(expected.iter().any(|v| v.is_nan()), "{name}");
         let at = |level: Level| {
-            let mut plan = ChainExecutor::new(&network, size, &ChainOptions::default())
+            let mut executor = ChainExecutor::new(&network, size, &ChainOptions::default())
                 .unwrap()
                 .unwrap();
-            plan.loops = Loops::of(level).unwrap();
+            executor.kernels = Kernels::of(level).unwrap();
             let inputs: Vec<&[f32]> = input.chunks_exact(size.0 * size.1).collect();
-            let (ow, oh) = plan.output_size();
-            let mut output = vec![0.0; plan.packed.outputs * ow * oh];
+            let (ow, oh) = executor.output_size();
+            let mut output = vec![0.0; executor.packed.outputs * ow * oh];
             let mut outputs: Vec<&mut [f32]> = output.chunks_exact_mut(ow * oh).collect();
-            plan.run(&inputs, &mut outputs).unwrap();
+            executor.run(&inputs, &mut outputs).unwrap();
             output
         };
         let plain = at(Level::Plain);
@@ -347,7 +359,7 @@ fn nan_stays_nan() {
 }
 
 #[test]
-fn what_a_plan_cannot_do_is_told() {
+fn what_cannot_be_fused_is_refused() {
     let strided = {
         let mut link = link(1, 8, 3, Border::Zero, Activation::None);
         link.conv.spec.stride = 2;
@@ -363,11 +375,11 @@ fn what_a_plan_cannot_do_is_told() {
             .is_none()
     );
     let (_, network) = chains().swap_remove(0);
-    let mut plan = ChainExecutor::new(&network, (8, 8), &options)
+    let mut executor = ChainExecutor::new(&network, (8, 8), &options)
         .unwrap()
         .unwrap();
     let (short, mut out) = ([0.0; 63], [0.0; 64]);
-    let error = plan
+    let error = executor
         .run(&[&short], &mut [&mut out])
         .unwrap_err()
         .to_string();
@@ -379,14 +391,14 @@ fn memory_is_bounded() {
     for (name, network) in chains() {
         let factor = PackedChain::of_chain(&network).unwrap().unwrap().factor();
         let size = (1280 / factor, 720 / factor);
-        let plan = ChainExecutor::new(&network, size, &ChainOptions::default())
+        let executor = ChainExecutor::new(&network, size, &ChainOptions::default())
             .unwrap()
             .unwrap();
-        let mib = plan.memory() >> 20;
+        let mib = executor.memory() >> 20;
         assert!(mib < 40, "{name}: {mib} MiB");
         // What `Upscaler::check` counts beforehand: the most that the tower
         // takes, where its regions are not as wide as the frame.
         let frames = if name == "tower" { 3 * 64 } else { 0 };
-        assert_eq!(plan.packed.buffer_floats(), frames, "{name}");
+        assert_eq!(executor.packed.buffer_floats(), frames, "{name}");
     }
 }

@@ -1,0 +1,227 @@
+//! Matrix products over pixels: convolutions whose every result is one sum,
+//! and the products of Winograd's transformed tiles.
+
+#![expect(
+    clippy::needless_range_loop,
+    reason = "plain counters over registers unroll and read alike"
+)]
+
+use super::epilogue::{BiasActivation, bias_activation};
+use super::{GROUP, base_pointers};
+use crate::ops::cpu::simd::Vector;
+use std::hint::black_box;
+
+/// Products of pixels and a matrix: a convolution whose every result is one
+/// sum, or one point of Winograd's.
+pub(crate) struct Matmul<'a> {
+    /// Where the inputs of the first pixel lie, in runs.
+    pub(crate) runs: &'a [*const f32],
+    /// Length of a run.
+    pub(crate) len: usize,
+    /// Distance of the inputs of neighbouring pixels.
+    pub(crate) step: usize,
+    /// By run, input, then channel.
+    pub(crate) weights: *const f32,
+    /// Channels out, whole groups.
+    pub(crate) channels: usize,
+    /// Number of pixels.
+    pub(crate) pixels: usize,
+    /// Results of the first pixel.
+    pub(crate) out: *mut f32,
+    /// Distance of the results of neighbouring pixels.
+    pub(crate) out_step: usize,
+    /// What follows each sum; nothing in Winograd's domain.
+    pub(crate) activation: Option<BiasActivation>,
+    /// Added to the results of the first pixel and on, if not null.
+    pub(crate) skip: *const f32,
+    /// How many products, and how far apart their operands lie.
+    pub(crate) batch: BatchStrides,
+}
+
+/// Strides between the matrices of a batch of products, in floats.
+#[derive(Clone, Copy)]
+pub(crate) struct BatchStrides {
+    pub(crate) count: usize,
+    pub(crate) input: usize,
+    pub(crate) weights: usize,
+    pub(crate) out: usize,
+}
+
+impl BatchStrides {
+    pub(crate) const SINGLE: Self = Self {
+        count: 1,
+        input: 0,
+        weights: 0,
+        out: 0,
+    };
+}
+
+/// `G` groups of channels of `P` pixels at a time; a group is `W` vectors.
+///
+/// # Safety
+///
+/// Operands in memory, and the instructions of `V` are enabled.
+#[inline(always)]
+pub(super) unsafe fn matmul<V: Vector, const W: usize, const P: usize, const G: usize>(
+    a: &Matmul<'_>,
+) {
+    let square = a.len == GROUP && a.channels == GROUP && a.runs.len() == 1;
+    if W == 1 && square && a.pixels >= PIXELS16 && a.activation.is_none() {
+        // SAFETY: there are as many inputs as channels, and enough pixels.
+        return unsafe { matmul16::<V>(a) };
+    }
+    // SAFETY: pixels, channels and repeats stay below their numbers.
+    unsafe {
+        for i in 0..a.batch.count {
+            let mut channel = 0;
+            while channel < a.channels {
+                let wide = G == 2 && channel + 2 * GROUP <= a.channels;
+                let mut pixel = 0;
+                while pixel < a.pixels {
+                    let at = (i, channel, pixel);
+                    let left = a.pixels - pixel;
+                    pixel += match wide {
+                        true if left >= P => pixels::<V, W, P, G>(a, at),
+                        true => rest::<V, W, G>(a, at, left),
+                        false if left >= P => pixels::<V, W, P, 1>(a, at),
+                        false => rest::<V, W, 1>(a, at, left),
+                    };
+                }
+                channel += if wide { 2 * GROUP } else { GROUP };
+            }
+        }
+    }
+}
+
+/// Pixels that [`matmul16`] takes at a time.
+const PIXELS16: usize = 8;
+
+/// One group of channels to one, where a vector holds a group: all weights
+/// stay in registers. The last pixels overlap those before, so that there are
+/// always as many.
+#[inline(always)]
+unsafe fn matmul16<V: Vector>(a: &Matmul<'_>) {
+    // SAFETY: operands in memory.
+    unsafe {
+        for i in 0..a.batch.count {
+            let mut weights = [V::splat(0.0); GROUP];
+            for k in 0..GROUP {
+                weights[k] = V::load(a.weights.add(i * a.batch.weights + k * GROUP));
+            }
+            let mut pixel = 0;
+            while pixel < a.pixels {
+                pixel = pixel.min(a.pixels - PIXELS16);
+                let input = a.runs[0].add(i * a.batch.input + pixel * a.step);
+                let mut rows = [input; PIXELS16];
+                for p in 0..PIXELS16 {
+                    rows[p] = black_box(input.add(p * a.step));
+                }
+                let mut sums = [V::splat(0.0); PIXELS16];
+                // Too long for the compiler to unroll by itself.
+                macro_rules! products {
+                    ($($k:literal)+) => {$(
+                        for p in 0..PIXELS16 {
+                            let value = V::splat(*rows[p].add($k));
+                            sums[p] = sums[p].mul_add(value, weights[$k]);
+                        }
+                    )+};
+                }
+                products!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+                let out = a.out.add(i * a.batch.out + pixel * a.out_step);
+                for p in 0..PIXELS16 {
+                    sums[p].store(out.add(p * a.out_step));
+                }
+                pixel += PIXELS16;
+            }
+        }
+    }
+}
+
+/// The rest of a row of pixels, after the last block.
+#[inline(always)]
+unsafe fn rest<V: Vector, const W: usize, const G: usize>(
+    a: &Matmul<'_>,
+    at: (usize, usize, usize),
+    left: usize,
+) -> usize {
+    // SAFETY: operands in memory.
+    unsafe {
+        match left {
+            1 => pixels::<V, W, 1, G>(a, at),
+            2 => pixels::<V, W, 2, G>(a, at),
+            3 => pixels::<V, W, 3, G>(a, at),
+            4 => pixels::<V, W, 4, G>(a, at),
+            5 => pixels::<V, W, 5, G>(a, at),
+            6 => pixels::<V, W, 6, G>(a, at),
+            7 => pixels::<V, W, 7, G>(a, at),
+            8 => pixels::<V, W, 8, G>(a, at),
+            9 => pixels::<V, W, 9, G>(a, at),
+            10 => pixels::<V, W, 10, G>(a, at),
+            _ => pixels::<V, W, 11, G>(a, at),
+        }
+    }
+}
+
+/// The products of a block of pixels and channels, at (batch, channel,
+/// pixel); returns `P`.
+#[inline(always)]
+unsafe fn pixels<V: Vector, const W: usize, const P: usize, const G: usize>(
+    a: &Matmul<'_>,
+    (i, channel, pixel): (usize, usize, usize),
+) -> usize {
+    // SAFETY: operands in memory.
+    unsafe {
+        let mut sums = [[[V::splat(0.0); W]; G]; P];
+        let mut weights = a.weights.add(i * a.batch.weights + channel);
+        for &run in a.runs {
+            let input = run.add(i * a.batch.input + pixel * a.step);
+            let mut bases = base_pointers::<P>(input, a.step);
+            for _ in 0..a.len {
+                let mut row = [[V::splat(0.0); W]; G];
+                for g in 0..G {
+                    for w in 0..W {
+                        row[g][w] = V::load(weights.add(g * GROUP + w * V::LANES));
+                    }
+                }
+                weights = weights.add(a.channels);
+                for p in 0..P {
+                    let value = V::splat(*bases[p / 3].add(p % 3 * a.step));
+                    for g in 0..G {
+                        for w in 0..W {
+                            sums[p][g][w] = sums[p][g][w].mul_add(value, row[g][w]);
+                        }
+                    }
+                }
+                for three in &mut bases {
+                    *three = three.add(1);
+                }
+            }
+        }
+        let out = a.out.add(i * a.batch.out + pixel * a.out_step + channel);
+        for p in 0..P {
+            for g in 0..G {
+                for w in 0..W {
+                    let at = g * GROUP + w * V::LANES;
+                    sums[p][g][w].store(out.add(p * a.out_step + at));
+                }
+            }
+        }
+        if let Some(activation) = &a.activation {
+            for p in 0..P {
+                for g in 0..G {
+                    for w in 0..W {
+                        let at = g * GROUP + w * V::LANES;
+                        let out = out.add(p * a.out_step + at);
+                        let mut sum = bias_activation::<V>(V::load(out), activation, channel + at);
+                        if !a.skip.is_null() {
+                            let pixel = (pixel + p) * a.out_step;
+                            sum = sum.add(V::load(a.skip.add(pixel + channel + at)));
+                        }
+                        sum.store(out);
+                    }
+                }
+            }
+        }
+        P
+    }
+}
