@@ -204,7 +204,7 @@ pub fn cudnn() -> Result<(), Error> {
         let version =
             unsafe { library.get::<unsafe extern "C" fn() -> usize>(b"cudnnGetCudartVersion") };
         let version = version.map_err(|_| broken("cudnnGetCudartVersion"))?;
-        // SAFETY: as above.
+        // SAFETY: the signature is that of cudnn_version.h; it takes nothing.
         let found = unsafe { version() };
         if found / 1000 != VERSION as usize / 1000 {
             return Err(Error::Missing {

@@ -42,7 +42,7 @@ pub fn conv2d(
     } else {
         #[cfg(feature = "cudnn")]
         if let Some(made) =
-            super::cuda::dnn::conv2d(&geometry, images, weights, bias, context::allow_tf32())?
+            super::cuda::cudnn::conv2d(&geometry, images, weights, bias, context::allow_tf32())?
         {
             return Ok(made);
         }

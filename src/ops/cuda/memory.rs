@@ -134,15 +134,15 @@ unsafe impl Sync for PinnedBuffer {}
 
 impl AsRef<[u8]> for PinnedBuffer {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: the memory is ours and filled, and no copy to it is under
-        // way: those that begin are waited for by whoever began them.
+        // SAFETY: *idle memory*: it is ours and filled, and no copy to it is
+        // under way: who begins one waits for it.
         unsafe { std::slice::from_raw_parts(self.start, self.bytes) }
     }
 }
 
 impl AsMut<[u8]> for PinnedBuffer {
     fn as_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `as_ref`, and nobody else reaches it.
+        // SAFETY: idle memory, borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.bytes) }
     }
 }
@@ -224,8 +224,8 @@ impl PinnedStaging {
         self.stream.context().bind_to_thread().w()?;
         self.copies = true;
         let (to, stream) = (to.address, self.stream.cu_stream());
-        // SAFETY: the memory there is large enough, as just checked. The bytes
-        // here stay as they are until the copy is done: `bytes` and `drop` wait.
+        // SAFETY: the device memory is large enough, as just checked, and the
+        // bytes stay as they are until the copy is done: `bytes` and `drop` wait.
         unsafe { result::memcpy_htod_async(to, self.memory.as_ref(), stream) }.w()
     }
 
@@ -239,7 +239,8 @@ impl PinnedStaging {
         self.stream.context().bind_to_thread().w()?;
         self.copies = true;
         let (from, stream) = (from.address, self.stream.cu_stream());
-        // SAFETY: as in `send`, and nobody reads the bytes meanwhile.
+        // SAFETY: the device memory is large enough, and nobody reads or frees the
+        // bytes before the copy is done: `bytes` and `drop` wait.
         unsafe { result::memcpy_dtoh_async(self.memory.as_mut(), from, stream) }.w()
     }
 

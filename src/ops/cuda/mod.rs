@@ -3,9 +3,9 @@
 //! A job's calls run in the order of its stream. What the kernels take is laid
 //! out in `frames.cu` and `convolve.cu`; the structures here are the same.
 
-mod device;
 #[cfg(feature = "cudnn")]
-pub(in crate::ops) mod dnn;
+pub(in crate::ops) mod cudnn;
+mod device;
 mod errors;
 mod graph;
 mod launch_args;
