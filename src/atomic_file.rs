@@ -1,10 +1,10 @@
-//! Files that are replaced whole or not at all.
+//! Atomic replacement of files.
 
 use std::io::{Result, Write};
 use std::path::Path;
 
-/// Writes `bytes` to `path`: whatever happens meanwhile, the file holds either
-/// its former contents or all of `bytes`.
+/// Writes `bytes` to `path` atomically: at any time the file holds either its
+/// former contents or all of `bytes`.
 ///
 /// The bytes go to a temporary file of a unique name in the same folder, reach
 /// the disk, and then take the file's name.

@@ -1,4 +1,4 @@
-//! Which instruction set the kernels run on.
+//! The instruction set that the kernels use.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 /// The environment variable that forces a [`Level`].
 pub const LEVEL_VARIABLE: &str = "SRFILTER_CPU";
 
-/// An instruction set that there are kernels for.
+/// An instruction set with its own kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Level {
@@ -21,7 +21,7 @@ pub enum Level {
     Neon,
 }
 
-/// A level was asked for that this machine or this crate does not have.
+/// The requested level is unknown, or not available on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no CPU level `{asked}` on this machine; valid: {}", names(&Level::available()))]
 pub struct UnknownLevel {
@@ -54,7 +54,7 @@ impl Level {
         }
     }
 
-    /// The name that [`LEVEL_VARIABLE`] knows the level by.
+    /// The name in [`LEVEL_VARIABLE`].
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",

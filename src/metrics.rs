@@ -5,18 +5,18 @@
 /// Largest sample value.
 const PEAK: f64 = 255.0;
 
-/// Constants that keep SSIM finite where a picture is flat (Wang et al. 2004).
+/// Constants that keep SSIM finite where an image is flat (Wang et al. 2004).
 const C1: f64 = (0.01 * PEAK) * (0.01 * PEAK);
 const C2: f64 = (0.03 * PEAK) * (0.03 * PEAK);
 
-/// Peak signal-to-noise ratio in dB over all samples given; infinite for equal planes.
+/// Peak signal-to-noise ratio in dB over all samples; infinite for equal planes.
 pub fn psnr(a: &[f64], b: &[f64]) -> f64 {
     let error: f64 = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum();
     10.0 * libm::log10(PEAK * PEAK * a.len().min(b.len()) as f64 / error)
 }
 
 /// Mean structural similarity of two planes of `width` samples a row: 11 x 11
-/// Gaussian window of sigma 1.5, windows that lie wholly inside (Wang et al.,
+/// Gaussian window of sigma 1.5, windows fully inside the image (Wang et al.,
 /// "Image Quality Assessment", IEEE TIP 13(4), 2004). `None` below 11 x 11.
 pub fn ssim(a: &[f64], b: &[f64], width: usize) -> Option<f64> {
     const SIDE: usize = 11;
@@ -31,8 +31,8 @@ pub fn ssim(a: &[f64], b: &[f64], width: usize) -> Option<f64> {
     mean_ssim(a, b, width, &window, 1.0)
 }
 
-/// As [`ssim`], with both planes extended by their mirror image (edge sample not
-/// doubled) so that the mean is over every sample, as torchmetrics has it since
+/// As [`ssim`], with both planes padded by reflection (edge sample not
+/// repeated), so that the mean is over every sample, as in torchmetrics since
 /// version 1.5. `None` below 11 x 11.
 pub fn ssim_reflect(a: &[f64], b: &[f64], width: usize) -> Option<f64> {
     const REACH: usize = 5;
@@ -88,7 +88,7 @@ fn mean_ssim(a: &[f64], b: &[f64], width: usize, window: &[f64], unbias: f64) ->
     Some(values.sum::<f64>() / mean_a.len() as f64)
 }
 
-/// Separable filter over all windows that lie wholly inside.
+/// Separable filter over all windows fully inside the plane.
 fn filter(plane: &[f64], width: usize, window: &[f64]) -> Vec<f64> {
     let inner = width + 1 - window.len();
     let rows: Vec<f64> = plane
@@ -112,8 +112,8 @@ pub fn shave(plane: &[f64], width: usize, border: usize) -> (Vec<f64>, usize) {
     let height = plane.len().checked_div(width).unwrap_or(0);
     let inner = width.saturating_sub(2 * border);
     let rows = height.saturating_sub(2 * border);
-    let kept = plane.chunks_exact(width.max(1)).skip(border).take(rows);
-    let samples = kept.flat_map(|row| row.iter().skip(border).take(inner));
+    let rows = plane.chunks_exact(width.max(1)).skip(border).take(rows);
+    let samples = rows.flat_map(|row| row.iter().skip(border).take(inner));
     (samples.copied().collect(), inner)
 }
 

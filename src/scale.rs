@@ -1,9 +1,9 @@
-//! The factor of an enlargement, as an exact fraction.
+//! The upscaling factor, as an exact fraction.
 
 use crate::{Error, Result};
 use std::{cmp::Ordering, fmt, str::FromStr};
 
-/// A positive fraction in lowest terms, the factor of width and height.
+/// The factor of width and height: a positive fraction in lowest terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scale {
     num: u32,
@@ -11,17 +11,17 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// The scale that changes nothing.
+    /// The factor 1.
     pub const ONE: Self = Self { num: 1, den: 1 };
 
-    /// The largest factor that is served.
+    /// The largest supported factor.
     pub const MAX: Self = Self { num: 16, den: 1 };
 
     /// The fraction `num / den`.
     ///
     /// # Errors
     ///
-    /// A zero on either side.
+    /// `num` or `den` is zero.
     pub fn new(num: u32, den: u32) -> Result<Self> {
         if num == 0 || den == 0 {
             return Err(Error::Setting(format!(
@@ -35,7 +35,7 @@ impl Scale {
         })
     }
 
-    /// A whole factor; zero is taken as one.
+    /// An integer factor; zero counts as one.
     pub const fn whole(num: u32) -> Self {
         Self {
             num: if num == 0 { 1 } else { num },
@@ -53,7 +53,7 @@ impl Scale {
         self.den
     }
 
-    /// The factor as a real number.
+    /// The factor as a floating-point number.
     pub fn factor(self) -> f64 {
         f64::from(self.num) / f64::from(self.den)
     }
@@ -65,7 +65,7 @@ impl Scale {
         usize::try_from(scaled).unwrap_or(usize::MAX).max(1)
     }
 
-    /// The product of two factors, or `None` where it does not fit.
+    /// The product of two factors, or `None` on overflow.
     pub fn checked_mul(self, other: Self) -> Option<Self> {
         let num = u64::from(self.num) * u64::from(other.num);
         let den = u64::from(self.den) * u64::from(other.den);
@@ -80,7 +80,7 @@ impl Scale {
 impl TryFrom<u32> for Scale {
     type Error = Error;
 
-    /// A whole factor.
+    /// An integer factor.
     fn try_from(factor: u32) -> Result<Self> {
         Self::new(factor, 1)
     }

@@ -1,11 +1,11 @@
-//! Thread pools, shared by all that compute.
+//! Shared thread pools.
 
 use crate::{Error, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-/// A pool of that many threads (0: one for each core), shared by all upscalers.
+/// The pool of `threads` threads (0: one for each core), shared by all upscalers.
 pub(crate) fn pool(threads: usize) -> Result<Arc<ThreadPool>> {
     static POOLS: LazyLock<Mutex<HashMap<usize, Arc<ThreadPool>>>> = LazyLock::new(Mutex::default);
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! Colour: matrices, ranges, chroma positions.
 
-/// How much red and blue weigh in luma (ITU-R recommendations).
+/// Matrix coefficients: the weights of red, green and blue in luma.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Matrix {
@@ -30,7 +30,7 @@ impl Matrix {
     }
 }
 
-/// Which 8-bit values black and white have.
+/// Quantisation range: the 8-bit values of black and white.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Range {
     /// Luma 16 to 235, chroma 16 to 240 (studio range).
@@ -40,12 +40,12 @@ pub enum Range {
     Full,
 }
 
-/// Where halved chroma samples lie in relation to the luma samples they belong to.
+/// Position of subsampled chroma relative to luma.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Siting {
-    /// On the left luma column, rather than between two.
+    /// On the left luma column, else between two columns.
     pub left: bool,
-    /// On the upper luma row, rather than between two.
+    /// On the upper luma row, else between two rows.
     pub top: bool,
 }
 
@@ -59,14 +59,14 @@ impl Default for Siting {
     }
 }
 
-/// What a frame's samples mean.
+/// Colorimetry of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Color {
     /// Weights of red and blue in luma.
     pub matrix: Matrix,
     /// Values of black and white.
     pub range: Range,
-    /// Position of halved chroma.
+    /// Position of subsampled chroma.
     pub siting: Siting,
 }
 
@@ -136,13 +136,13 @@ impl YuvToRgb {
     }
 }
 
-/// The luma on which the super-resolution literature measures and trains:
-/// BT.601 studio range of 8-bit RGB, as MATLAB's `rgb2ycbcr` has it.
+/// The luma that the super-resolution literature trains and measures on:
+/// BT.601 studio range of 8-bit RGB, as MATLAB's `rgb2ycbcr` computes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Luma601;
 
 impl Luma601 {
-    /// What a step of luma is worth in R, G and B.
+    /// Change of R, G and B for a change of luma by 1.
     pub const RGB_PER_LUMA: f32 = 255.0 / 219.0;
 
     /// Luma, 16 to 235, of red, green and blue, 0 to 255.
@@ -153,8 +153,8 @@ impl Luma601 {
 }
 
 /// Y'CbCr of published luma models (yjn870/SRCNN-pytorch and others): BT.601
-/// studio range with coefficients rounded to 1/256 of 8-bit values, so that it
-/// differs from [`Luma601`] in the third decimal. Values are not rounded.
+/// studio range with coefficients rounded to 1/256, which differs from
+/// [`Luma601`] in the third decimal. Values are not rounded.
 #[derive(Debug, Clone, Copy)]
 pub struct Ycbcr256;
 

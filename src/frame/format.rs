@@ -1,9 +1,9 @@
-//! The sample layouts that a frame can have.
+//! Pixel formats: the sample layouts of a frame.
 
 /// The largest value of an 8-bit sample.
 pub const MAX_VALUE: f32 = 255.0;
 
-/// What the components of a format mean.
+/// The colour model of a format's components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// One component: luma.
@@ -14,12 +14,12 @@ pub enum Family {
     Rgb,
 }
 
-/// Where the 8-bit samples of one component lie.
+/// Layout of the 8-bit samples of one component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Component {
-    /// Index of the plane that holds it.
+    /// Index of its plane.
     pub plane: usize,
-    /// Bytes before its first sample in a row.
+    /// Byte offset of the first sample in a row.
     pub offset: usize,
     /// Bytes from one sample to the next.
     pub step: usize,
@@ -30,7 +30,7 @@ pub struct Component {
 }
 
 impl Component {
-    /// Width and height in samples for a frame of the given size in pixels.
+    /// Width and height in samples for a frame of `width` x `height` pixels.
     pub const fn size(&self, width: usize, height: usize) -> (usize, usize) {
         (width.div_ceil(self.sub_x), height.div_ceil(self.sub_y))
     }
@@ -67,15 +67,15 @@ macro_rules! formats {
         }
 
         impl PixelFormat {
-            /// Every format, in the order in which an element should offer them.
+            /// Every format, in order of preference in caps.
             pub const ALL: &'static [Self] = &[$(Self::$name,)+];
 
-            /// The name that GStreamer's caps use.
+            /// The name in GStreamer's caps.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)+ }
             }
 
-            /// What the components mean.
+            /// The colour model.
             pub const fn family(self) -> Family {
                 match self { $(Self::$name => Family::$family,)+ }
             }
@@ -90,7 +90,7 @@ macro_rules! formats {
                 match self { $(Self::$name => const { &[$($component),+] },)+ }
             }
 
-            /// The byte that carries nothing, in formats that have one.
+            /// The padding byte of formats that have one.
             pub const fn padding(self) -> Option<Component> {
                 match self { $(Self::$name => $padding,)+ }
             }
@@ -138,12 +138,12 @@ formats! {
 }
 
 impl PixelFormat {
-    /// The format of that name in GStreamer's caps.
+    /// The format by its name in GStreamer's caps.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|f| f.name() == name)
     }
 
-    /// How many planes a frame of this format has.
+    /// Number of planes.
     pub fn planes(self) -> usize {
         self.components()
             .iter()
@@ -152,7 +152,7 @@ impl PixelFormat {
             .unwrap_or(0)
     }
 
-    /// Bytes of a row of `plane` that carry samples, and its number of rows.
+    /// Bytes a row of `plane`, without padding, and its number of rows.
     pub fn plane_size(self, plane: usize, width: usize, height: usize) -> (usize, usize) {
         self.components()
             .iter()

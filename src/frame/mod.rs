@@ -13,7 +13,7 @@ pub use picture::Image;
 
 use crate::{Error, Result};
 
-/// The most planes that a format has.
+/// The largest number of planes of a format.
 const MAX_PLANES: usize = 3;
 
 /// A frame to read: borrowed planes with their strides.
@@ -92,7 +92,7 @@ impl<'a> FrameRef<'a> {
         self.read_rows(component, 0, out);
     }
 
-    /// Reads as many rows of one component as `out` has, from row `first` on.
+    /// Fills `out` with rows of one component, starting at row `first`.
     pub(crate) fn read_rows(&self, component: &Component, first: usize, out: &mut [f32]) {
         let (width, _) = component.size(self.width, self.height);
         let (data, stride) = self.planes[component.plane];
@@ -179,7 +179,7 @@ fn check(
     }
     if planes.len() != format.planes() {
         return Err(Error::Frame(format!(
-            "{} has {} planes, {} were given",
+            "{} has {} planes, got {}",
             format.name(),
             format.planes(),
             planes.len()
@@ -201,7 +201,7 @@ fn check(
     Ok(())
 }
 
-/// Rounds to nearest and clamps to what an 8-bit sample holds.
+/// Rounds to the nearest 8-bit sample value, 0 to 255.
 #[inline]
 pub fn to_u8(value: f32) -> u8 {
     // `as` saturates and maps NaN to 0; halves round up, as MATLAB rounds.
@@ -212,25 +212,25 @@ pub fn to_u8(value: f32) -> u8 {
 pub(crate) fn round(values: &[f32], out: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
-        // SAFETY: the instructions are there.
+        // SAFETY: the CPU has AVX2.
         return unsafe { round_avx2(values, out) };
     }
-    round_anywhere(values, out);
+    round_generic(values, out);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn round_avx2(values: &[f32], out: &mut [u8]) {
-    round_anywhere(values, out);
+    round_generic(values, out);
 }
 
 #[inline(always)]
-#[expect(clippy::manual_clamp, reason = "it would leave NaN as it is")]
-fn round_anywhere(values: &[f32], out: &mut [u8]) {
+#[expect(clippy::manual_clamp, reason = "clamp would pass NaN through")]
+fn round_generic(values: &[f32], out: &mut [u8]) {
     for (sample, &value) in out.iter_mut().zip(values) {
-        // What `to_u8` does, in a form that becomes vectors.
+        // As `to_u8`, in a form that vectorises.
         let value = (value + 0.5).max(0.0).min(255.0);
-        // SAFETY: the value is a number from 0 to 255.
+        // SAFETY: the value is finite, from 0 to 255.
         *sample = unsafe { value.to_int_unchecked::<i32>() } as u8;
     }
 }
@@ -249,11 +249,11 @@ mod tests {
                 .copied()
                 .chain(format.padding())
                 .collect();
-            let mut seen = std::collections::HashSet::new();
+            let mut bytes = std::collections::HashSet::new();
             for component in &all {
                 assert!(component.offset < component.step);
                 assert!(
-                    seen.insert((component.plane, component.offset)),
+                    bytes.insert((component.plane, component.offset)),
                     "{format:?}"
                 );
             }

@@ -8,10 +8,10 @@
 use super::Image;
 use std::ops::Range;
 
-/// The longest period of weights that is looked for.
+/// The longest period of repeating weights that is searched for.
 const MAX_PERIOD: usize = 8;
 
-/// Source samples that are taken together where weights repeat.
+/// Source samples processed together where weights repeat.
 const LANES: usize = 16;
 
 /// Support of the kernel on either side, in samples.
@@ -29,8 +29,8 @@ fn keys(x: f64) -> f64 {
     }
 }
 
-/// Samples along one axis of a picture: their number and where they lie.
-/// Positions are in any unit that both grids of an [`ResampleAxis`] share.
+/// Sample positions along one axis of an image, in any unit that both grids of
+/// a [`ResampleAxis`] share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SampleGrid {
     /// Number of samples.
@@ -42,7 +42,7 @@ pub struct SampleGrid {
 }
 
 impl SampleGrid {
-    /// `len` samples that divide a length of 1 evenly.
+    /// `len` evenly spaced samples over a length of 1.
     pub fn unit(len: usize) -> Self {
         let spacing = 1.0 / len as f64;
         Self {
@@ -52,8 +52,8 @@ impl SampleGrid {
         }
     }
 
-    /// Samples that each stand for `sub` of `full` pixels which divide a
-    /// length of 1: on the first of them (`cosited`), or in their middle.
+    /// Samples for every `sub` of `full` pixels over a length of 1: on the
+    /// first pixel of each group (`cosited`), or in its middle.
     pub fn subsampled(full: usize, sub: usize, cosited: bool) -> Self {
         let pixel = 1.0 / full as f64;
         let first = if cosited { 1.0 } else { sub as f64 };
@@ -65,24 +65,24 @@ impl SampleGrid {
     }
 }
 
-/// The weights that make every sample of one axis from those of another.
+/// The weights that resample one axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResampleAxis {
     source: usize,
     taps: usize,
     starts: Vec<u32>,
-    /// Whether no start is before the last one.
+    /// Whether `starts` is sorted.
     ascending: bool,
     weights: Vec<f64>,
     weights_f32: Vec<f32>,
-    /// The targets whose weights repeat, and after how many of them they do:
-    /// each time one source sample further on.
+    /// The output samples whose weights repeat, and their period, which
+    /// advances by one source sample.
     repeats: Option<(Range<usize>, usize)>,
 }
 
 impl ResampleAxis {
-    /// The weights from `source` to `target`: antialiased where the target is
-    /// coarser, mirrored at the border.
+    /// The weights from `source` to `target`: antialiased when shrinking,
+    /// mirrored at the border.
     pub fn new(source: SampleGrid, target: SampleGrid) -> Self {
         let step = target.spacing / source.spacing;
         let stretch = step.max(1.0);
@@ -104,7 +104,7 @@ impl ResampleAxis {
         }
         let repeats = repeats(&starts, &weights, taps);
         if let Some((range, period)) = &repeats {
-            // Equal but for rounding; from here on to the bit.
+            // They are equal up to rounding: make them equal to the bit.
             let end = range.start + period;
             for i in end..range.end {
                 let like = range.start + (i - range.start) % period;
@@ -127,24 +127,24 @@ impl ResampleAxis {
         Self::new(SampleGrid::unit(source), SampleGrid::unit(target))
     }
 
-    /// Number of samples made.
+    /// Number of output samples.
     pub fn len(&self) -> usize {
         self.starts.len()
     }
 
-    /// Whether no sample is made.
+    /// Whether there are no output samples.
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }
 
-    /// First source sample of every target sample, and the weights of it and
-    /// those after it, as many for each.
+    /// First source sample of every output sample, the weights, and the number
+    /// of weights (taps) for each.
     #[cfg(feature = "cuda")]
     pub(crate) fn tables(&self) -> (&[u32], &[f32], usize) {
         (&self.starts, &self.weights_f32, self.taps)
     }
 
-    /// The source samples that `range` of the target samples are made from.
+    /// The source samples that the output samples in `range` depend on.
     fn footprint(&self, range: &Range<usize>) -> Range<usize> {
         let starts = &self.starts[range.clone()];
         let (first, last) = match starts {
@@ -158,7 +158,7 @@ impl ResampleAxis {
     }
 }
 
-/// The longest range from the middle out in which weights repeat.
+/// The longest range around the middle in which weights repeat, and the period.
 fn repeats(starts: &[u32], weights: &[f64], taps: usize) -> Option<(Range<usize>, usize)> {
     const ROUNDING: f64 = 1e-8;
     let row = |i: usize| &weights[i * taps..][..taps];
@@ -174,19 +174,19 @@ fn repeats(starts: &[u32], weights: &[f64], taps: usize) -> Option<(Range<usize>
     })
 }
 
-/// Positions that fall on a sample, or halfway, miss it by rounding: removes
-/// what is below 2^-32 of a sample.
+/// Rounds to 2^-32 of a sample, so that positions on a sample or halfway
+/// between two are exact.
 fn snap(position: f64) -> f64 {
     const STEPS: f64 = (1u64 << 32) as f64;
     (position * STEPS).round() / STEPS
 }
 
-/// Samples on either side of the nearest one that an enlarged sample is made of.
+/// Taps on either side of the nearest sample when upscaling.
 pub(crate) const PHASE_REACH: usize = 2;
 
-/// The weights that enlarge a row by a whole factor: for each of the `factor`
-/// samples that take a sample's place, those of the samples from
-/// [`PHASE_REACH`] before that one to as many after it.
+/// The weights that upscale a row by an integer factor: for each of the
+/// `factor` phases of a sample, those of the samples from [`PHASE_REACH`]
+/// before it to [`PHASE_REACH`] after it.
 pub(crate) fn phases(factor: usize) -> impl Iterator<Item = [f64; 2 * PHASE_REACH + 1]> {
     (0..factor).map(move |i| {
         let center = snap((i as f64 + 0.5) / factor as f64 - 0.5);
@@ -196,7 +196,7 @@ pub(crate) fn phases(factor: usize) -> impl Iterator<Item = [f64; 2 * PHASE_REAC
     })
 }
 
-/// First source index and normalised weights of one target sample.
+/// First source index and normalised weights of one output sample.
 fn window(center: f64, stretch: f64, len: usize) -> (usize, Vec<f64>) {
     let reach = SUPPORT * stretch;
     let low = (center - reach).floor() as i64;
@@ -224,14 +224,14 @@ fn window(center: f64, stretch: f64, len: usize) -> (usize, Vec<f64>) {
     (first, weights)
 }
 
-/// Index into a row that continues by its mirror image (edge sample doubled).
+/// Index into a row extended by reflection (edge sample repeated).
 pub(crate) fn mirror(i: i64, len: usize) -> usize {
     let len = len as i64;
     let i = i.rem_euclid(2 * len);
     (if i < len { i } else { 2 * len - 1 - i }) as usize
 }
 
-/// A part of a picture: columns and rows, in samples.
+/// A rectangle of an image, in samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region {
     /// Columns.
@@ -241,7 +241,7 @@ pub struct Region {
 }
 
 impl Region {
-    /// A whole picture.
+    /// All of a `width` x `height` image.
     pub fn all(width: usize, height: usize) -> Self {
         Self {
             x: 0..width,
@@ -250,7 +250,7 @@ impl Region {
     }
 }
 
-/// The number types that can be resampled.
+/// Sample types that can be resampled.
 pub trait Sample:
     Copy + Send + Sync + Default + std::ops::Mul<Output = Self> + std::ops::AddAssign
 {
@@ -283,7 +283,7 @@ impl Resampler {
         Self { x, y }
     }
 
-    /// From one size (width, height) to another over the same picture.
+    /// Resizes an image from one size (width, height) to another.
     pub fn resize(from: (usize, usize), to: (usize, usize)) -> Self {
         Self::new(
             ResampleAxis::resize(from.0, to.0),
@@ -291,20 +291,20 @@ impl Resampler {
         )
     }
 
-    /// What resamples the columns, and what the rows.
+    /// The weights of columns and of rows.
     #[cfg(feature = "cuda")]
     pub(crate) fn axes(&self) -> (&ResampleAxis, &ResampleAxis) {
         (&self.x, &self.y)
     }
 
-    /// Width and height made.
+    /// Width and height of the output.
     pub fn size(&self) -> (usize, usize) {
         (self.x.len(), self.y.len())
     }
 
-    /// Computes a region of the result from the dense plane `source` into
-    /// rows of `out` that are `stride` samples apart. A sample's value depends
-    /// neither on the region nor on anything else but the source.
+    /// Computes a region of the output from the dense plane `source` into
+    /// rows of `out` that are `stride` samples apart. A sample's value does
+    /// not depend on the region.
     pub fn region<T: Sample>(&self, source: &[T], region: &Region, out: &mut [T], stride: usize) {
         let columns = self.x.footprint(&region.x);
         let mut line = vec![T::default(); columns.len()];
@@ -314,7 +314,7 @@ impl Resampler {
         }
     }
 
-    /// Computes columns of one row; `line` is room to work in.
+    /// Computes columns of one row; `line` is scratch space.
     pub(crate) fn row(
         &self,
         source: &[f32],
@@ -323,20 +323,20 @@ impl Resampler {
         line: &mut Vec<f32>,
         out: &mut [f32],
     ) {
-        // The same sums in the same order, with wider vectors: Rust neither
-        // fuses nor reorders them.
+        // The same sums in the same order in wider vectors: Rust neither fuses
+        // nor reorders floating-point operations.
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f") {
-                // SAFETY: the instructions are there, here and below.
+                // SAFETY: the CPU has AVX-512F.
                 return unsafe { self.row_avx512(source, row, columns, line, out) };
             }
             if is_x86_feature_detected!("avx2") {
-                // SAFETY: as above.
+                // SAFETY: the CPU has AVX2.
                 return unsafe { self.row_avx2(source, row, columns, line, out) };
             }
         }
-        self.row_anywhere(source, row, columns, line, out);
+        self.row_generic(source, row, columns, line, out);
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -349,7 +349,7 @@ impl Resampler {
         line: &mut Vec<f32>,
         out: &mut [f32],
     ) {
-        self.row_anywhere(source, row, columns, line, out);
+        self.row_generic(source, row, columns, line, out);
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -362,11 +362,11 @@ impl Resampler {
         line: &mut Vec<f32>,
         out: &mut [f32],
     ) {
-        self.row_anywhere(source, row, columns, line, out);
+        self.row_generic(source, row, columns, line, out);
     }
 
     #[inline(always)]
-    fn row_anywhere(
+    fn row_generic(
         &self,
         source: &[f32],
         row: usize,
@@ -374,13 +374,13 @@ impl Resampler {
         line: &mut Vec<f32>,
         out: &mut [f32],
     ) {
-        let seen = self.x.footprint(&columns);
-        line.resize(seen.len(), 0.0);
-        self.vertical(source, row, &seen, line);
-        self.horizontal(line, seen.start, columns, out);
+        let footprint = self.x.footprint(&columns);
+        line.resize(footprint.len(), 0.0);
+        self.vertical(source, row, &footprint, line);
+        self.horizontal(line, footprint.start, columns, out);
     }
 
-    /// The whole result.
+    /// The complete output from the dense plane `source`.
     pub fn apply<T: Sample>(&self, source: &[T]) -> Vec<T> {
         let (width, height) = self.size();
         let mut out = vec![T::default(); width * height];
@@ -460,7 +460,7 @@ impl Resampler {
         self.one_by_one(line, first, column, &mut out[column - columns.start..]);
     }
 
-    /// The targets from `column` on.
+    /// The output samples from `column` on.
     #[inline(always)]
     fn one_by_one<T: Sample>(&self, line: &[T], first: usize, column: usize, out: &mut [T]) {
         let taps = self.x.taps;
@@ -475,7 +475,7 @@ impl Resampler {
         }
     }
 
-    /// The targets of [`LANES`] source samples, `P` for each.
+    /// The output samples of [`LANES`] source samples, `P` for each.
     #[inline(always)]
     fn together<T: Sample, const P: usize>(
         &self,
@@ -494,8 +494,8 @@ impl Resampler {
         }
     }
 
-    /// [`LANES`] targets from one on, a period apart, which have the same
-    /// weights. Sums as [`Resampler::one_by_one`] does.
+    /// [`LANES`] output samples of equal weights, a period apart, starting at
+    /// `target`. Sums in the order of [`Resampler::one_by_one`].
     #[inline(always)]
     fn phase<T: Sample>(&self, (line, first): (&[T], usize), target: usize) -> [T; LANES] {
         let taps = self.x.taps;
@@ -513,26 +513,26 @@ impl Resampler {
 }
 
 /// Resizes as Pillow's `Image.resize(size, BICUBIC)` does, bit for bit.
-pub fn pillow(picture: &Image, width: usize, height: usize) -> Image {
-    let channels = picture.channels;
-    let narrow = pillow_rows(picture, width);
-    // The vertical pass is the horizontal one on the transposed picture.
+pub fn pillow(image: &Image, width: usize, height: usize) -> Image {
+    let channels = image.channels;
+    let narrow = pillow_rows(image, width);
+    // The vertical pass is the horizontal one on the transposed image.
     let tall = pillow_rows(&transpose(&narrow), height);
     debug_assert_eq!(tall.channels, channels);
     transpose(&tall)
 }
 
-/// Fixed-point bits of Pillow's weights: 32 less 8 for the sample, 2 for overshoot.
+/// Fixed-point bits of Pillow's weights: 32 - 8 for the sample - 2 for overshoot.
 const PILLOW_BITS: u32 = 22;
 
-fn pillow_rows(picture: &Image, width: usize) -> Image {
-    if width == picture.width {
-        return picture.clone();
+fn pillow_rows(image: &Image, width: usize) -> Image {
+    if width == image.width {
+        return image.clone();
     }
-    let channels = picture.channels;
-    let windows = pillow_windows(picture.width, width);
-    let mut out = Image::new(width, picture.height, channels);
-    let rows = picture.data.chunks_exact(picture.width * channels);
+    let channels = image.channels;
+    let windows = pillow_windows(image.width, width);
+    let mut out = Image::new(width, image.height, channels);
+    let rows = image.data.chunks_exact(image.width * channels);
     for (source, target) in rows.zip(out.data.chunks_exact_mut(width * channels)) {
         for (pixel, (first, weights)) in target.chunks_exact_mut(channels).zip(&windows) {
             for (channel, value) in pixel.iter_mut().enumerate() {
@@ -567,14 +567,14 @@ fn pillow_windows(source: usize, target: usize) -> Vec<(usize, Vec<i32>)> {
         .collect()
 }
 
-fn transpose(picture: &Image) -> Image {
-    let channels = picture.channels;
-    let mut out = Image::new(picture.height, picture.width, channels);
-    for y in 0..picture.height {
-        for x in 0..picture.width {
-            let from = (y * picture.width + x) * channels;
-            let to = (x * picture.height + y) * channels;
-            out.data[to..to + channels].copy_from_slice(&picture.data[from..from + channels]);
+fn transpose(image: &Image) -> Image {
+    let channels = image.channels;
+    let mut out = Image::new(image.height, image.width, channels);
+    for y in 0..image.height {
+        for x in 0..image.width {
+            let from = (y * image.width + x) * channels;
+            let to = (x * image.height + y) * channels;
+            out.data[to..to + channels].copy_from_slice(&image.data[from..from + channels]);
         }
     }
     out
@@ -597,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn regions_equal_the_whole() {
+    fn regions_equal_the_full_output() {
         let source: Vec<f32> = ramp(23, 17).iter().map(|&v| v as f32).collect();
         for to in [(46, 34), (35, 26), (11, 8), (1, 1), (23, 300)] {
             let resampler = Resampler::resize((23, 17), to);
@@ -615,7 +615,7 @@ mod tests {
         }
     }
 
-    /// Where weights repeat, the fast way computes what the slow one does.
+    /// The fast path for repeating weights equals the general one.
     #[test]
     fn repeating_weights_change_nothing() {
         let source: Vec<f32> = (0..150).map(|i| ((i * 37) % 101) as f32).collect();
@@ -634,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn tiny_pictures_keep_their_level() {
+    fn tiny_images_keep_their_level() {
         for len in 1..5 {
             for target in [1, 2, 3, 17] {
                 let out =
@@ -644,7 +644,7 @@ mod tests {
         }
     }
 
-    /// A straight line stays one where no border is near, wherever chroma lies.
+    /// Away from the border a linear ramp stays one for every chroma siting.
     #[test]
     fn siting_keeps_positions() {
         for cosited in [false, true] {
@@ -662,9 +662,9 @@ mod tests {
     }
 
     #[test]
-    fn pillow_keeps_flat_pictures() {
-        let mut picture = Image::new(9, 7, 3);
-        picture.data.fill(201);
-        assert!(pillow(&picture, 4, 15).data.iter().all(|&v| v == 201));
+    fn pillow_keeps_flat_images() {
+        let mut image = Image::new(9, 7, 3);
+        image.data.fill(201);
+        assert!(pillow(&image, 4, 15).data.iter().all(|&v| v == 201));
     }
 }
