@@ -6,7 +6,7 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_main};
 use srfilter::cpu_level::Level;
 use srfilter::ops::{Activation, ConvSpec, conv2d_at};
 
-/// Side of the kernel, input and output channels.
+/// Size of the kernel, input and output channels.
 type Layer = (usize, usize, usize);
 
 const LAYERS: [Layer; 5] = [

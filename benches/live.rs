@@ -14,7 +14,7 @@ use gst::prelude::*;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Input sizes of the table, each enlarged twofold.
+/// Input sizes of the table, each upscaled twofold.
 const SIZES: [(u32, u32); 4] = [(320, 180), (640, 360), (960, 540), (1280, 720)];
 
 /// Frames a second of the live source.
@@ -51,7 +51,7 @@ fn main() -> Result<()> {
     live(seconds)
 }
 
-/// Enlarges planes of gray twofold with `videoscale` and with the element, by
+/// Upscales planes of gray twofold with `videoscale` and with the element, by
 /// kernels of four taps each.
 fn planes() -> Result<()> {
     let gray = |(width, height): (u32, u32)| {

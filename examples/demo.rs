@@ -235,7 +235,7 @@ fn measure(dir: &Path) -> Result<()> {
     let (mut ours, mut plain) = (0.0, 0.0);
     let mut middle = None;
     for n in 0..FRAMES {
-        let enlarged = bicubic(&low[n * frame / 4..][..frame / 4])?;
+        let upscaled = bicubic(&low[n * frame / 4..][..frame / 4])?;
         let luma = |bytes: &[u8]| -> Vec<f64> {
             bytes[..WIDTH * HEIGHT]
                 .iter()
@@ -244,9 +244,9 @@ fn measure(dir: &Path) -> Result<()> {
         };
         let (wanted, made) = (&high[n * frame..][..frame], &out[n * frame..][..frame]);
         ours += metrics::psnr(&luma(wanted), &luma(made)) / FRAMES as f64;
-        plain += metrics::psnr(&luma(wanted), &luma(&enlarged)) / FRAMES as f64;
+        plain += metrics::psnr(&luma(wanted), &luma(&upscaled)) / FRAMES as f64;
         if n == FRAMES / 3 {
-            middle = Some(before_after(&enlarged, made)?);
+            middle = Some(before_after(&upscaled, made)?);
         }
     }
     if let Some(image) = middle {

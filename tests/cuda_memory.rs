@@ -168,20 +168,20 @@ fn foreign_child() {
     let samples = other.samples(FRAMES);
     let features = samples[0].caps().unwrap().features(0).unwrap();
     assert!(features.contains("memory:CUDAMemory"));
-    let enlarge = Playing::launch(
+    let upscale = Playing::launch(
         "appsrc name=source format=time ! srfilter name=sr device=cuda:0 qos=false model=espcn ! \
          cudadownload ! appsink name=sink sync=false",
     );
-    let source_element: gst_app::AppSrc = enlarge.0.by_name("source").unwrap().downcast().unwrap();
+    let source_element: gst_app::AppSrc = upscale.0.by_name("source").unwrap().downcast().unwrap();
     source_element.set_caps(samples[0].caps_owned().as_ref());
-    enlarge.start();
+    upscale.start();
     for sample in &samples {
         source_element
             .push_buffer(sample.buffer_owned().unwrap())
             .unwrap();
     }
-    let made: Vec<_> = enlarge.samples(FRAMES).iter().map(bytes).collect();
-    assert_eq!(enlarge.stats("memory"), "system");
+    let made: Vec<_> = upscale.samples(FRAMES).iter().map(bytes).collect();
+    assert_eq!(upscale.stats("memory"), "system");
 
     let plain = Playing::launch(&format!(
         "{} ! srfilter name=sr device=cuda:0 qos=false model=espcn ! \

@@ -165,7 +165,7 @@ fn cubic(t: f64) -> f64 {
 }
 
 /// Positions in source samples for target samples. Sample i of a grid that is
-/// coarser than the picture by `sub` covers pixels sub i to sub i + sub - 1 and
+/// coarser than the image by `sub` covers pixels sub i to sub i + sub - 1 and
 /// lies on the first of them (`cosited`) or in their middle.
 fn positions(
     (from, from_sub, from_cosited): (usize, usize, bool),
@@ -184,7 +184,7 @@ fn positions(
         .collect()
 }
 
-/// One component resampled from one picture size to another.
+/// One component resampled from one image size to another.
 fn resample(
     grid: &Grid,
     from: (usize, usize),
@@ -339,7 +339,7 @@ impl Reference<'_> {
         resample(&components[i], self.from, self.to, [sub, sub], siting)
     }
 
-    fn enlarge(&self, grid: &Grid) -> Grid {
+    fn upscale(&self, grid: &Grid) -> Grid {
         let one = [(1, 1); 2];
         resample(grid, self.from, self.to, one, self.color.siting)
     }
@@ -359,7 +359,7 @@ impl Reference<'_> {
                         .collect(),
                     ..planes[0].clone()
                 };
-                let better = net.run(&[self.enlarge(&luma(input))]).remove(0);
+                let better = net.run(&[self.upscale(&luma(input))]).remove(0);
                 let before = luma(&out);
                 for plane in &mut out[..3] {
                     for i in 0..plane.v.len() {
@@ -395,8 +395,8 @@ impl Reference<'_> {
                 zip3(&planes, |yuv| to_rgb(color, yuv))
             }
         };
-        let enlarged: Vec<Grid> = planes.iter().map(|p| self.enlarge(p)).collect();
-        let made = net.run(&enlarged);
+        let upscaled: Vec<Grid> = planes.iter().map(|p| self.upscale(p)).collect();
+        let made = net.run(&upscaled);
         if self.rgb {
             out[..3].clone_from_slice(&made);
             return;

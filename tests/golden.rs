@@ -121,7 +121,7 @@ fn golden_training_is_checked_elsewhere() {
 }
 
 /// An 8-bit image, (height, width, channels).
-fn picture(golden: &Golden, tensor: &str) -> Result<Image> {
+fn image(golden: &Golden, tensor: &str) -> Result<Image> {
     let (shape, values) = golden.get(tensor)?;
     let &[height, width, channels] = shape.as_slice() else {
         bail!("{tensor} is no image: {shape:?}");
@@ -134,7 +134,7 @@ fn picture(golden: &Golden, tensor: &str) -> Result<Image> {
     })
 }
 
-fn check_picture(golden: &Golden, tensor: &str, got: &Image) -> Result<()> {
+fn check_image(golden: &Golden, tensor: &str, got: &Image) -> Result<()> {
     let values: Vec<f64> = got.data.iter().map(|&v| f64::from(v)).collect();
     golden.check(tensor, &values)
 }
@@ -214,7 +214,7 @@ mod gpu {
                 let (_, tall, wide) = expected.dims3()?;
                 let expected = expected.flatten_all()?.to_vec1::<f32>()?;
                 // A network that eats its border makes the middle of what the
-                // GPU makes, where the picture's edge goes on.
+                // GPU makes, where the image's edge goes on.
                 let factor = network.upsampling().factor();
                 let whole = (width * factor, height * factor);
                 let (left, top) = ((whole.0 - wide) / 2, (whole.1 - tall) / 2);
@@ -287,7 +287,7 @@ fn hypernetwork(golden: &Golden) -> Result<()> {
 /// Mean and standard deviation of R, G and B by which SRResNets normalise.
 const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
-/// The picture that a normalised tensor is of.
+/// The image that a normalised tensor is of.
 fn denormalised(x: &Tensor) -> Result<Tensor> {
     let [mean, spread] = IMAGENET;
     let plane = |values: [f32; 3]| Tensor::new(&values, &Device::Cpu)?.reshape((1, 3, 1, 1));
@@ -304,7 +304,7 @@ fn scale_of(network: &dyn Network) -> Result<Scale> {
 }
 
 /// SRResNet or the generator of SRGAN. The vectors are of what it makes of
-/// normalised pictures, and go from -1 to 1.
+/// normalised images, and go from -1 to 1.
 fn srresnet(golden: &Golden) -> Result<()> {
     let (architecture, network) = published(golden, &LoadOverrides::default())?;
     let scale = scale_of(network.as_ref())?;
@@ -565,7 +565,7 @@ fn pillow_bicubic(golden: &Golden) -> Result<()> {
         let Some(step) = Step::parse(name) else {
             continue;
         };
-        let source = picture(golden, step.source)?;
+        let source = image(golden, step.source)?;
         let (width, height, scale) = (source.width, source.height, step.scale);
         let down = |source: &Image| pillow(source, width / scale, height / scale);
         let result = match step.operation.as_str() {
@@ -573,7 +573,7 @@ fn pillow_bicubic(golden: &Golden) -> Result<()> {
             "up" => pillow(&source, width * scale, height * scale),
             _ => pillow(&down(&source), width, height),
         };
-        check_picture(golden, name, &result)?;
+        check_image(golden, name, &result)?;
     }
     Ok(())
 }
@@ -583,7 +583,7 @@ fn matlab_bicubic(golden: &Golden) -> Result<()> {
         let Some(step) = Step::parse(name) else {
             continue;
         };
-        let source = picture(golden, step.source)?;
+        let source = image(golden, step.source)?;
         let (size, scale) = ((source.width, source.height), step.scale);
         let small = (size.0.div_ceil(scale), size.1.div_ceil(scale));
         let resize = |samples: &[f64], from, to| channelwise(samples, source.channels, from, to);
@@ -634,7 +634,7 @@ fn rounded(samples: &[f64]) -> Vec<f64> {
 }
 
 fn image_metrics(golden: &Golden) -> Result<()> {
-    let (a, b) = (picture(golden, "a")?, picture(golden, "b")?);
+    let (a, b) = (image(golden, "a")?, image(golden, "b")?);
     golden.check("y_float_a", &a.luma())?;
     golden.check("y_u8_a", &rounded(&a.luma()))?;
     let pixels = a.data.as_chunks::<3>().0.iter();
@@ -673,9 +673,9 @@ fn mean_ssim(a: &Image, b: &Image, ssim: fn(&[f64], &[f64], usize) -> Option<f64
     Some(values?.iter().sum::<f64>() / a.channels as f64)
 }
 
-fn channels(picture: &Image) -> Vec<Vec<f64>> {
-    let channel = |i| picture.data.iter().skip(i).step_by(picture.channels);
-    (0..picture.channels)
+fn channels(image: &Image) -> Vec<Vec<f64>> {
+    let channel = |i| image.data.iter().skip(i).step_by(image.channels);
+    (0..image.channels)
         .map(|i| channel(i).map(|&v| f64::from(v)).collect())
         .collect()
 }

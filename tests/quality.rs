@@ -1,4 +1,4 @@
-//! What the built-in weights do for pictures.
+//! What the built-in weights do for images.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -12,8 +12,8 @@ use srfilter::metrics;
 use srfilter::models::{self, Channels, Scales, Upsampling};
 use srfilter::weights::Model;
 
-/// Pictures to measure on: one that is drawn here, and one of Set5 where it is there.
-fn pictures() -> Vec<Image> {
+/// Images to measure on: one that is drawn here, and one of Set5 where it is there.
+fn images() -> Vec<Image> {
     let real = common::shared("test/Set5/butterfly.png");
     let real = real.map(|path| Image::open(path).unwrap().crop(0, 0, 240, 240));
     [Some(drawn()), real].into_iter().flatten().collect()
@@ -21,8 +21,8 @@ fn pictures() -> Vec<Image> {
 
 /// Leaves of one colour with sharp edges.
 fn drawn() -> Image {
-    let mut picture = Image::new(240, 240, 3);
-    for (i, pixel) in picture.data.chunks_exact_mut(3).enumerate() {
+    let mut image = Image::new(240, 240, 3);
+    for (i, pixel) in image.data.chunks_exact_mut(3).enumerate() {
         let (mut value, n) = (0.0, 3);
         for sub in 0..n * n {
             let x = (i % 240) as f64 + (sub % n) as f64 / n as f64;
@@ -33,12 +33,12 @@ fn drawn() -> Image {
         }
         pixel.fill(value as u8);
     }
-    picture
+    image
 }
 
 /// PSNR at `scale` of the weights that were made for another one.
-fn psnr(model: &Model, picture: &Image, scale: u32, weights_for: u32) -> f64 {
-    let (luma, width, height) = (picture.luma(), picture.width, picture.height);
+fn psnr(model: &Model, image: &Image, scale: u32, weights_for: u32) -> f64 {
+    let (luma, width, height) = (image.luma(), image.width, image.height);
     let scale = scale as usize;
     let small = (width / scale, height / scale);
     let low: Vec<f64> = Resampler::resize((width, height), small)
@@ -46,8 +46,8 @@ fn psnr(model: &Model, picture: &Image, scale: u32, weights_for: u32) -> f64 {
         .into_iter()
         .map(|v| v.round())
         .collect();
-    let enlarged = Resampler::resize(small, (width, height)).apply(&low);
-    let samples: Vec<f32> = enlarged.iter().map(|v| (v / 255.0) as f32).collect();
+    let upscaled = Resampler::resize(small, (width, height)).apply(&low);
+    let samples: Vec<f32> = upscaled.iter().map(|v| (v / 255.0) as f32).collect();
     let x = Tensor::from_vec(samples, (1, 1, height, width), &Device::Cpu).unwrap();
     let network = model.for_scale(Scale::whole(weights_for)).unwrap();
     let y = network.forward(&x).unwrap().flatten_all().unwrap();
@@ -69,8 +69,8 @@ fn psnr(model: &Model, picture: &Image, scale: u32, weights_for: u32) -> f64 {
 #[test]
 fn the_hypernetwork_conditions_on_the_scale() {
     let model = Model::builtin("hypersrcnn").unwrap();
-    for picture in pictures() {
-        let psnr = |scale, weights_for| psnr(&model, &picture, scale, weights_for);
+    for image in images() {
+        let psnr = |scale, weights_for| psnr(&model, &image, scale, weights_for);
         let (own, others) = (psnr(2, 2), psnr(2, 4));
         println!("x2 with weights for x2: {own:.2} dB, for x4: {others:.2} dB");
         assert!(own - others >= 1.0, "{own:.2} dB and {others:.2} dB");
@@ -80,7 +80,7 @@ fn the_hypernetwork_conditions_on_the_scale() {
     }
 }
 
-/// A picture's luma made `scale` times smaller, whole numbers, with its size.
+/// An image's luma made `scale` times smaller, whole numbers, with its size.
 fn shrunk(luma: &[f64], size: (usize, usize), scale: Scale) -> (Vec<f32>, (usize, usize)) {
     let small = (
         (size.0 as f64 / scale.factor()) as usize,
@@ -131,9 +131,9 @@ fn the_fused_engine_is_as_exact_as_the_layers() {
                 "{} runs fused",
                 row.name
             );
-            for picture in pictures() {
-                let size = (picture.width, picture.height);
-                let luma = picture.luma();
+            for image in images() {
+                let size = (image.width, image.height);
+                let luma = image.luma();
                 let (low, small) = shrunk(&luma, size, scale);
                 let shape = FrameSpec {
                     format: PixelFormat::Gray8,
@@ -151,7 +151,7 @@ fn the_fused_engine_is_as_exact_as_the_layers() {
                 assert_eq!(fused.len(), direct.len());
                 let off = fused.iter().zip(&direct).map(|(a, b)| (a - b).abs());
                 let off = off.fold(0.0, f32::max);
-                // Against the picture that this size shows.
+                // Against the image that this size shows.
                 let wanted = Resampler::resize(size, job.output).apply(&luma);
                 let quality = |made: &[f32]| {
                     let made: Vec<f64> = made.iter().map(|&v| f64::from(v).round()).collect();

@@ -208,9 +208,9 @@ fn rgb_networks_do_in_any_tiles_what_they_do_alone() {
     }
 }
 
-/// Pictures that are smaller than a window or a kernel.
+/// Images that are smaller than a window or a kernel.
 #[test]
-fn rgb_networks_take_the_smallest_pictures() {
+fn rgb_networks_take_the_smallest_images() {
     let dir = tempfile::tempdir().unwrap();
     for (architecture, factor, _) in rgb_networks() {
         let model = rgb_model(dir.path(), &architecture, factor);

@@ -10,20 +10,20 @@ use srfilter::models::{Architecture, BoxedScaleNetwork, Channels, Scales, drct, 
 use srfilter::ops::Border;
 use srfilter::weights::{LoadOverrides, Model};
 
-fn noise_picture(width: usize, height: usize) -> Image {
-    let mut picture = Image::new(width, height, 3);
+fn noise_image(width: usize, height: usize) -> Image {
+    let mut image = Image::new(width, height, 3);
     let mut next = common::noise(3);
-    picture
+    image
         .data
         .iter_mut()
         .for_each(|v| *v = (next() * 256.0) as u8);
-    picture
+    image
 }
 
 /// The output, and the number of tiles that it took.
 fn run(file: &std::path::Path, scale: &str, options: UpscaleOptions) -> (Vec<u8>, usize) {
     let model = Model::open_with(file, None, &LoadOverrides::default()).unwrap();
-    let input = noise_picture(41, 33);
+    let input = noise_image(41, 33);
     let shape = FrameSpec {
         format: PixelFormat::Rgb,
         size: (input.width, input.height),
@@ -117,7 +117,7 @@ fn a_tile_without_its_halo_would_differ() {
 }
 
 fn the_halo_counts(network: &BoxedScaleNetwork) {
-    let picture = |edge: f32| {
+    let image = |edge: f32| {
         let (side, halo) = (21, network.halo());
         let factor = network.upsampling().factor();
         let mut samples = vec![0.5f32; side * side];
@@ -129,10 +129,10 @@ fn the_halo_counts(network: &BoxedScaleNetwork) {
         let rows = y.get(0).unwrap().get(0).unwrap().to_vec2::<f32>().unwrap();
         rows[factor * (side / 2)][factor * (side / 2)]
     };
-    assert_ne!(picture(0.5), picture(0.9));
+    assert_ne!(image(0.5), image(0.9));
 }
 
-/// Networks that take means over the picture, small, and sides of a picture:
+/// Networks that take means over the image, small, and sides of an image:
 /// odd, and larger than a tile.
 fn pooling() -> [(Architecture, (usize, usize)); 3] {
     let lapan = |chained| Architecture::Lapan(lapan::Config { width: 16, chained });
@@ -144,10 +144,10 @@ fn pooling() -> [(Architecture, (usize, usize)); 3] {
     ]
 }
 
-/// In passes over tiles they make what they make of the whole picture, but
-/// for the rounding of the means. The picture's sides are odd.
+/// In passes over tiles they make what they make of the whole image, but
+/// for the rounding of the means. The image's sides are odd.
 #[test]
-fn means_are_taken_over_the_whole_picture() {
+fn means_are_taken_over_the_whole_image() {
     let dir = tempfile::tempdir().unwrap();
     for (i, (architecture, size)) in pooling().into_iter().enumerate() {
         let file = dir.path().join(format!("{i}.safetensors"));
@@ -197,7 +197,7 @@ fn means_are_taken_over_the_whole_picture() {
     }
 }
 
-/// A network that sees whole pictures, asked to see overlapping tiles: each
+/// A network that sees whole images, asked to see overlapping tiles: each
 /// sample is the mean of those of the tiles that it lies in.
 #[test]
 fn overlapping_tiles_are_averaged() {
@@ -274,7 +274,7 @@ fn overlapping_tiles_are_averaged() {
     let off = off.fold(0.0, f32::max);
     assert!(off < 1e-3, "off by {off}");
 
-    // It is another picture than the whole one, and not far from it.
+    // It is another image than the whole one, and not far from it.
     let mut upscaler = Upscaler::new(model, job, &UpscaleOptions::default()).unwrap();
     let whole = upscaler.process_planes(&planes).unwrap();
     assert_eq!(upscaler.tiles(), 1);

@@ -24,7 +24,7 @@ const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(120);
 /// Runs a work once: leaves what came out, and says how long it took.
 pub(crate) type Job = Box<dyn FnMut(&mut Vec<f32>) -> Result<Duration>>;
 
-/// Runs a network on a picture: dense planes in, dense planes out.
+/// Runs a network on an image: dense planes in, dense planes out.
 type Run = Box<dyn FnMut(&[f32], &mut [f32]) -> Result<()>>;
 
 /// Whose convolution.
@@ -62,7 +62,7 @@ pub(crate) fn job(work: &Work, engine: &str, weights: &Weights) -> Result<Job> {
 }
 
 fn timed(work: &Work, mut run: Run) -> Job {
-    let input = work.picture();
+    let input = work.image();
     let count = work.output.iter().product();
     Box::new(move |output| {
         output.resize(count, 0.0);
@@ -202,12 +202,12 @@ fn forward(
     Ok(x)
 }
 
-/// The work's weights, the last layer's such that the picture's values before
+/// The work's weights, the last layer's such that the image's values before
 /// the last activation are 0 to 1.
 pub(crate) fn weights(work: &Work) -> Result<Weights> {
     let mut weights = work.draw()?;
     let last = work.last().context("a network without weights")?;
-    let x = Tensor::from_vec(work.picture(), &work.input, &Device::Cpu)?;
+    let x = Tensor::from_vec(work.image(), &work.input, &Device::Cpu)?;
     let y = forward(&work.layers[..=last], &weights, Convolution::Ours, x)?.flatten_all()?;
     let (low, high) = (y.min(0)?.to_scalar::<f32>()?, y.max(0)?.to_scalar::<f32>()?);
     let gain = 1.0 / f64::from(high - low);
@@ -220,7 +220,7 @@ pub(crate) fn weights(work: &Work) -> Result<Weights> {
     Ok(weights)
 }
 
-/// Forward and backward pass towards the picture itself; the gradients come out.
+/// Forward and backward pass towards the image itself; the gradients come out.
 fn training(work: &Work, weights: &Weights, convolution: Convolution) -> Result<Job> {
     let mut names: Vec<_> = weights.keys().collect();
     names.sort();
@@ -232,7 +232,7 @@ fn training(work: &Work, weights: &Weights, convolution: Convolution) -> Result<
         .iter()
         .map(|(name, var)| (name.clone(), var.as_tensor().clone()));
     let tracked: Weights = tracked.collect();
-    let x = Tensor::from_vec(work.picture(), &work.input, &Device::Cpu)?;
+    let x = Tensor::from_vec(work.image(), &work.input, &Device::Cpu)?;
     let layers = work.layers.clone();
     Ok(Box::new(move |output| {
         let start = Instant::now();
@@ -265,10 +265,10 @@ impl Frame {
         }
     }
 
-    /// The work's picture, its chroma the negative.
+    /// The work's image, its chroma the negative.
     fn of(work: &Work) -> Self {
         let [_, _, height, width] = work.input;
-        let luma = work.picture();
+        let luma = work.image();
         let byte = |value: f32| (value * 255.0).round() as u8;
         let rows = luma.chunks(width).step_by(2);
         let halved = rows.flat_map(|row| row.iter().step_by(2));

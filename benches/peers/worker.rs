@@ -1,4 +1,4 @@
-//! Our side of `run.sh`: makes weights and pictures, runs our engine and
+//! Our side of `run.sh`: makes weights and images, runs our engine and
 //! candle's own on them.
 //!
 //! `worker FOLDER` reads commands from standard input, one a line, and answers
@@ -13,7 +13,7 @@
 //! | `drop` | forgets all that was loaded |
 //! | `peak THREADS` | the GMAC/s that so many threads can do at most |
 //!
-//! Pictures are files of raw little-endian `f32`.
+//! Images are files of raw little-endian `f32`.
 
 mod engines;
 mod peak;
@@ -56,7 +56,7 @@ impl Worker {
     }
 
     fn make(&self, work: &Work) -> Result<()> {
-        write(&self.file(work.name, "input"), &work.picture())?;
+        write(&self.file(work.name, "input"), &work.image())?;
         let weights = match work.kind {
             Kind::Frames(_) => Weights::new(),
             Kind::Network | Kind::Training => engines::weights(work)?,

@@ -1,4 +1,4 @@
-//! The works: which networks, on which pictures, with which weights.
+//! The works: which networks, on which images, with which weights.
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
@@ -12,14 +12,14 @@ pub(crate) const CANDLE: &str = "candle";
 /// The GStreamer element around our engine.
 pub(crate) const ELEMENT: &str = "element";
 
-/// How much the works on frames enlarge.
+/// How much the works on frames upscale.
 pub(crate) const ENLARGED: u32 = 2;
 
 /// What each of the engines does in a work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
-    /// A picture goes through a network.
+    /// An image goes through a network.
     Network,
     /// Forward and backward pass of a batch; what comes out are the gradients.
     Training,
@@ -27,7 +27,7 @@ pub(crate) enum Kind {
     Frames(&'static str),
 }
 
-/// A step of a network. Convolutions keep the size of the picture, with zeros
+/// A step of a network. Convolutions keep the size of the image, with zeros
 /// around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
@@ -38,7 +38,7 @@ pub(crate) enum Layer {
         inputs: usize,
         outputs: usize,
     },
-    /// A transposed convolution that enlarges by `stride`: weights (inputs,
+    /// A transposed convolution that upscales by `stride`: weights (inputs,
     /// outputs, kernel, kernel), and a bias.
     Deconv {
         kernel: usize,
@@ -54,7 +54,7 @@ pub(crate) enum Layer {
     Prelu { slopes: usize },
     /// PyTorch's PixelShuffle.
     Shuffle { factor: usize },
-    /// Lays the picture on a stack.
+    /// Lays the image on a stack.
     Push,
     /// Takes one from there and adds it.
     Add,
@@ -85,7 +85,7 @@ pub(crate) struct Work {
 pub(crate) type Weights = HashMap<String, Tensor>;
 
 impl Work {
-    /// A network that everybody runs on a picture.
+    /// A network that everybody runs on an image.
     fn network(
         name: &'static str,
         engines: &[&'static str],
@@ -172,9 +172,9 @@ impl Work {
         found.with_context(|| format!("there is no work {name}"))
     }
 
-    /// A picture of edges, gradients and grain, another one in every plane;
+    /// An image of edges, gradients and grain, another one in every plane;
     /// values 0 to 1.
-    pub(crate) fn picture(&self) -> Vec<f32> {
+    pub(crate) fn image(&self) -> Vec<f32> {
         let [images, channels, height, width] = self.input;
         let mut random = Random(1);
         let mut values = Vec::with_capacity(images * channels * height * width);
@@ -252,15 +252,15 @@ impl Work {
 /// The shape that comes out, and the number of multiplications on the way.
 fn follow(kind: Kind, input: [usize; 4], layers: &[Layer]) -> ([usize; 4], usize) {
     let [images, mut channels, mut height, mut width] = input;
-    let enlarges = |layer: &Layer| matches!(layer, Layer::Shuffle { .. });
-    if matches!(kind, Kind::Frames(_)) && !layers.iter().any(enlarges) {
-        // The network sees the enlarged frame.
+    let upscales = |layer: &Layer| matches!(layer, Layer::Shuffle { .. });
+    if matches!(kind, Kind::Frames(_)) && !layers.iter().any(upscales) {
+        // The network sees the upscaled frame.
         let factor = ENLARGED as usize;
         (height, width) = (factor * height, factor * width);
     }
     let (mut sum, mut first) = (0, 0);
     for &layer in layers {
-        let (enlarged, products) = match layer {
+        let (upscaled, products) = match layer {
             Layer::Conv {
                 kernel,
                 inputs,
@@ -289,7 +289,7 @@ fn follow(kind: Kind, input: [usize; 4], layers: &[Layer]) -> ([usize; 4], usize
             first = products;
         }
         sum += products;
-        (height, width) = (enlarged * height, enlarged * width);
+        (height, width) = (upscaled * height, upscaled * width);
     }
     let products = match kind {
         // Every layer goes forward and back to its weights, all but the first

@@ -98,7 +98,7 @@ fn an_unknown_file_is_refused_with_the_nearest_match_and_listed() {
         "lacks Block.conv1.0.weight [64, 3, 3, 3]",
         " more; ",
         "conv2.0.weight [64, 64, 5, 5] for [64, 64, 3, 3]",
-        "has besides odd [7]",
+        "also has odd [7]",
     ];
     run.fails(1, &words);
     let listed = sr(["import", &hdsr, "--list"]).ok().stdout;

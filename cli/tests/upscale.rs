@@ -247,7 +247,7 @@ fn refuses_models_and_weights_that_cannot_work() {
     };
     upscale(&["--model", "srgna"]).fails(1, &["srgna", "hypersrcnn", "bicubic"]);
     upscale(&["--weights", &desk.path("none.safetensors")]).fails(1, &["none.safetensors"]);
-    upscale(&["--weights", &input]).fails(1, &["in.png", "PNG picture"]);
+    upscale(&["--weights", &input]).fails(1, &["in.png", "PNG image"]);
     let rgb = desk.weights("rgb.safetensors", Channels::Rgb);
     upscale(&["--weights", &rgb, "--model", "srcnn"]).fails(1, &["luma srcnn", "rgb srcnn"]);
     upscale(&["--weights", &rgb, "--device", "cuda:7"]).fails(1, &["cuda:7"]);

@@ -68,13 +68,13 @@ pub(crate) fn measure(clip: &Clip, crf: u32, element: &str, frames: usize) -> Re
         .map(|i| (2 * i + 1) * count / (2 * frames))
         .collect();
     let (wanted, streamed) = (clip.only(&chosen), streamed.only(&chosen));
-    let enlarged = |element: &str| -> Result<Quality> {
+    let upscaled = |element: &str| -> Result<Quality> {
         let other = streamed.through(&format!("srfilter qos=false scale={SCALE} {element}"))?;
         wanted.quality(&other)
     };
     Ok(Measured {
-        bicubic: enlarged("model=bicubic")?,
-        model: enlarged(element)?,
+        bicubic: upscaled("model=bicubic")?,
+        model: upscaled(element)?,
     })
 }
 

@@ -148,7 +148,7 @@ fn equal_sizes_pass_through_untouched() {
 }
 
 #[test]
-fn regions_crops_and_overlays_move_with_the_picture() {
+fn regions_crops_and_overlays_move_with_the_image() {
     let mut h = harness((2, 1));
     h.set_src_caps(caps(VideoFormat::Gray8, 20, 10));
     let mut input = buffer(VideoFormat::Gray8, 20, 10, 9);

@@ -57,7 +57,7 @@ pub(super) struct Resampling {
 }
 
 impl Resampling {
-    /// From one size to another over the same picture.
+    /// From one size to another over the same image.
     fn resize(from: Size, to: Size) -> Self {
         Self {
             columns: [from.0, to.0].map(SampleGrid::unit),
@@ -139,7 +139,7 @@ pub(super) enum Step {
     },
     /// BT.601 studio luma ([`crate::frame::Luma601`]) of R, G and B.
     LumaOfRgb { rgb: Planes, luma: Planes },
-    /// A network of the cascade, with the enlargement of its input where it
+    /// A network of the cascade, with the upscaling of its input where it
     /// is a pre-upsampling one. The result is clamped to 0 to 255.
     Network {
         index: usize,
@@ -420,13 +420,13 @@ impl<'a> Draft<'a> {
         let luma = self.set(1, self.spec.input.size);
         self.steps.push(Step::LumaOfRgb { rgb, luma });
         let luma = self.networks(luma);
-        let enlarged = self.set(3, self.spec.output);
-        self.resample(self.direct(0), rgb, enlarged);
+        let upscaled = self.set(3, self.spec.output);
+        self.resample(self.direct(0), rgb, upscaled);
         self.steps.push(Step::MergeLuma {
-            rgb: enlarged,
+            rgb: upscaled,
             luma,
         });
-        sources(enlarged)
+        sources(upscaled)
     }
 
     fn rgb(&mut self) -> Vec<Option<Source>> {

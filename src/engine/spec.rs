@@ -54,12 +54,12 @@ pub struct UpscaleSpec {
     /// Width and height that go out. Where `scale` leads to another size, the
     /// network's result is resampled.
     pub output: (usize, usize),
-    /// The factor that the network is to enlarge by.
+    /// The factor that the network is to upscale by.
     pub scale: Scale,
 }
 
 impl UpscaleSpec {
-    /// Enlarging by `scale` to the size that it leads to.
+    /// Upscaling by `scale` to the size that it leads to.
     pub fn scaled(input: FrameSpec, scale: Scale) -> Self {
         Self {
             input,

@@ -6,18 +6,18 @@ use crate::models::ScaleNetwork;
 use crate::{Error, Result};
 use candle_core::Device;
 
-/// Side of a tile in samples, unless asked for: hidden layers of 64 channels
+/// Size of a tile in samples, unless asked for: hidden layers of 64 channels
 /// then take about 20 MiB a thread, and the halo costs an eighth.
 pub(super) const TILE: usize = 256;
 
-/// Side of the smallest tile of a network that takes means over the picture.
+/// Size of the smallest tile of a network that takes means over the image.
 pub(super) const SMALLEST: usize = 16;
 
 /// Bytes that tiles may take where a device does not say how much is free.
 const UNKNOWN_MEMORY: u64 = 2 << 30;
 
 /// Width and height of the smallest tile, with its halo, of a network that
-/// takes means over the picture.
+/// takes means over the image.
 pub(super) fn smallest_pooled_tile(
     network: &dyn ScaleNetwork,
     (width, height): (usize, usize),
@@ -37,7 +37,7 @@ pub(super) struct TilingOptions {
     /// Threads to keep busy.
     pub(super) threads: usize,
     /// Bytes for the hidden layers of a network that takes means over the
-    /// picture, or, on a GPU, that runs in overlapping tiles.
+    /// image, or, on a GPU, that runs in overlapping tiles.
     pub(super) memory: u64,
     /// Samples that the tiles of a whole-frame network overlap by, to be
     /// averaged there; 0: it runs on whole frames.
@@ -47,7 +47,7 @@ pub(super) struct TilingOptions {
 }
 
 impl TilingOptions {
-    /// Side of the tiles of a whole-frame network; `None` where it runs on
+    /// Size of the tiles of a whole-frame network; `None` where it runs on
     /// whole frames.
     pub(super) fn overlapped_tile(&self) -> Option<usize> {
         let tile = match self.tile_size {

@@ -1,10 +1,10 @@
-//! SRVGGNetCompact: plain convolutions at the input's resolution and one pixel
-//! shuffle, added to the input with every sample repeated.
+//! SRVGGNetCompact: convolutions at the input's resolution and a pixel shuffle,
+//! added to the input upscaled by nearest neighbour.
 //!
 //! Xintao Wang et al., Real-ESRGAN, `xinntao/Real-ESRGAN`, where
-//! `realesr-animevideov3` is of this form (BSD-3-Clause). Key names as there:
-//! `body.0`, `body.2` and so on are the convolutions, `body.1`, `body.3` the
-//! slopes between them.
+//! `realesr-animevideov3` has this architecture (BSD-3-Clause). Parameter names
+//! as there: `body.0`, `body.2` and so on are the convolutions, `body.1`,
+//! `body.3` the PReLU slopes between them.
 
 use crate::chain::{Chain, ChainLayer, Epilogue};
 use crate::models::detect::Detected;
@@ -18,20 +18,20 @@ use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
 
-/// Side of every kernel.
+/// Size of every kernel.
 const KERNEL: usize = 3;
 
 /// The largest factor: the last layer's channels grow by its square.
 const MAX_FACTOR: u32 = 8;
 
-/// First slope of a PReLU, as in PyTorch.
+/// Initial slope of a PReLU, as in PyTorch.
 const SLOPE: f64 = 0.25;
 
-/// Standard deviation of the last layer's first weights, small so that
-/// training starts near the repeated input.
+/// Standard deviation of the last layer's initial weights, small so that
+/// training starts near the nearest-neighbour upscaling.
 const LAST_LAYER_STDEV: f64 = 1e-3;
 
-/// Shape of an SRVGGNetCompact.
+/// Configuration of an SRVGGNetCompact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -65,7 +65,7 @@ impl ArchitectureConfig for Config {
     }
 }
 
-/// Finds the configuration in the tensors of a file that does not state it.
+/// Infers the configuration from tensor names and shapes.
 fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let shape = |i: usize| {
         let shape = shapes.get(&format!("body.{i}.weight"))?;
@@ -74,7 +74,7 @@ fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let convs = (0..).take_while(|i| shape(2 * i).is_some()).count();
     let [width, planes, ..] = shape(0)?;
     let [outputs, inputs, ..] = shape(2 * convs.checked_sub(1)?)?;
-    // Weight and bias of each convolution, the slopes in between.
+    // Weight and bias of each convolution, and the slopes in between.
     let is_all = shapes.len() == 3 * convs - 1;
     let factor = (2..=MAX_FACTOR).find(|&r| planes * (r * r) as usize == outputs)?;
     let fits = planes == Channels::Rgb.count() && inputs == width && convs >= 2 && is_all;
@@ -100,14 +100,14 @@ impl Compact {
     ///
     /// # Errors
     ///
-    /// A tensor that is missing or has another shape, a scale that is no whole
-    /// number from 2 to 8.
+    /// A tensor that is missing or has the wrong shape, a scale that is not an
+    /// integer from 2 to 8.
     pub fn new(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Self> {
         let scale = single_scale(scales, "an SRVGGNetCompact")?;
         let known = scale.den() == 1 && (2..=MAX_FACTOR).contains(&scale.num());
         if !known || config.width == 0 {
             return Err(Error::Setting(format!(
-                "an SRVGGNetCompact enlarges by 2 to {MAX_FACTOR} with layers that are not \
+                "an SRVGGNetCompact upscales by 2 to {MAX_FACTOR} with layers that are not \
                  empty, not by {scale} with width {}",
                 config.width
             )));
@@ -128,7 +128,7 @@ impl Compact {
                     )?
                 });
             }
-            // He et al. 2015, for layers that a ReLU follows.
+            // He et al. 2015, for layers before a ReLU.
             let stdev = (2.0 / (inputs * KERNEL * KERNEL) as f64).sqrt();
             let slope = vb.pp(format!("body.{}", 2 * i + 1));
             Ok(ChainLayer {
@@ -209,7 +209,7 @@ mod tests {
         values.into_iter().map(f64::from).collect()
     }
 
-    /// The network as loops: planes of `size` (width, height) in and out.
+    /// The network as plain loops: planes of `size` (width, height) in and out.
     fn plain(
         map: &VarMap,
         depth: usize,
@@ -224,7 +224,7 @@ mod tests {
             let of = |i: usize, part: &str| values(&data[&format!("body.{i}.{part}")]);
             let (weight, bias) = (of(2 * layer, "weight"), of(2 * layer, "bias"));
             let slope = (layer <= depth).then(|| of(2 * layer + 1, "weight"));
-            let mut made = Vec::new();
+            let mut output = Vec::new();
             for (c, &bias) in bias.iter().enumerate() {
                 let mut plane = vec![bias; area];
                 for (at, sum) in plane.iter_mut().enumerate() {
@@ -242,9 +242,9 @@ mod tests {
                         *sum *= slope[c];
                     }
                 }
-                made.push(plane);
+                output.push(plane);
             }
-            x = made;
+            x = output;
         }
         let wide = factor * width;
         let sample = |at: usize| {
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn does_what_plain_loops_do() {
+    fn equals_plain_loops() {
         let config = Config { width: 5, depth: 2 };
         for (factor, size) in [(2, (7, 5)), (3, (4, 9)), (4, (1, 3))] {
             let (network, map) = network(&config, factor);
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_of_weights_are_the_published_ones() {
+    fn parameter_counts_are_the_published_ones() {
         for (scale, count) in [(2, 600_652), (4, 621_424)] {
             let (_, map) = network(&Config::default(), scale);
             let data = map.data().lock().unwrap();

@@ -1,14 +1,14 @@
-//! What is found in files without metadata.
+//! Detection of architectures in files without metadata.
 
 use super::network::{Scales, Shapes};
 
-/// What a file without metadata was found to hold.
+/// The network detected in a file without metadata.
 #[derive(Debug)]
 pub(crate) struct Detected<T> {
     pub(crate) config: T,
-    /// The file's name and ours for every tensor.
+    /// The file's name and the native name of every tensor.
     pub(crate) renames: Vec<(String, String)>,
-    /// The scales, where the shapes tell them.
+    /// The scales, if the shapes determine them.
     pub(crate) scales: Option<Scales>,
 }
 
@@ -22,10 +22,10 @@ impl<T> Detected<T> {
     }
 }
 
-/// What training scripts leave before all names of a checkpoint.
+/// Prefixes that training scripts put before all names of a checkpoint.
 const PREFIXES: [&str; 5] = ["module.", "net.", "generator.", "model.", "_orig_mod."];
 
-/// The tensors without what training scripts left before all names, and that.
+/// The tensors without the common prefix of training scripts, and that prefix.
 pub(super) fn without_prefix(shapes: &Shapes) -> (Shapes, String) {
     let (mut shapes, mut before) = (shapes.clone(), String::new());
     let shared = |shapes: &Shapes| {

@@ -3,13 +3,13 @@
 //!
 //! Chih-Chung Hsu, Chia-Ming Lee, Yi-Shiuan Chou, "DRCT: Saving Image
 //! Super-resolution away from Information Bottleneck", CVPR workshops 2024,
-//! <https://arxiv.org/abs/2404.00722>; `ming053l/DRCT`, with its key names.
-//! Real-DRCT is the same network, trained on degraded pictures.
+//! <https://arxiv.org/abs/2404.00722>; `ming053l/DRCT`, with its parameter names.
+//! Real-DRCT is the same network, trained on degraded images.
 //!
-//! Windows lie on a grid that begins at the picture's corner, and every group
-//! reaches one further: the network runs on whole frames. Pictures are
-//! continued by their mirror image to whole windows, as in the published test
-//! code.
+//! Windows lie on a grid that starts at the image's corner, and every group
+//! widens the receptive field by a window: the network runs on whole frames.
+//! Images are padded by reflection to multiples of the window's size, as in the
+//! published test code.
 
 use crate::models::detect::Detected;
 use crate::models::hdsrnet::DIV2K_MEAN;
@@ -27,10 +27,10 @@ use candle_core::Tensor;
 use candle_nn::{VarBuilder, ops::pixel_shuffle};
 use serde::{Deserialize, Serialize};
 
-/// The scales that there can be a network for, and their pixel shuffles.
+/// The supported scales and their pixel shuffles.
 const FACTORS: [(u32, &[usize]); 3] = [(2, &[2]), (3, &[3]), (4, &[2, 2])];
 
-/// Side of the kernels.
+/// Size of the kernels.
 const KERNEL: usize = 3;
 
 /// Channels before the pixel shuffles.
@@ -39,19 +39,19 @@ const FEATURES: usize = 64;
 /// Swin blocks of a group.
 const BLOCKS: usize = 5;
 
-/// Side of a window at most: its masks grow with the fourth power.
+/// Largest size of a window: its masks grow with the fourth power.
 const MAX_WINDOW: usize = 64;
 
-/// Slope between the blocks of a group.
+/// Leaky ReLU slope between the blocks of a group.
 const DENSE_SLOPE: f64 = 0.2;
 
-/// Slope before the pixel shuffles.
+/// Leaky ReLU slope before the pixel shuffles.
 const FEATURES_SLOPE: f64 = 0.01;
 
-/// What a group's result is multiplied by before its input is added.
+/// Residual scaling of a group.
 const RESIDUAL: f64 = 0.2;
 
-/// Shape of a DRCT.
+/// Configuration of a DRCT.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -59,14 +59,14 @@ pub struct Config {
     pub width: usize,
     /// Number of groups.
     pub groups: usize,
-    /// Heads of a group's first block; the others have as many as divide
-    /// their channels well.
+    /// Heads of a group's first block; the others have the largest number below
+    /// it that suits their channels.
     pub heads: usize,
-    /// Side of a window.
+    /// Size of a window.
     pub window: usize,
     /// Channels that each block of a group adds.
     pub growth: usize,
-    /// How many times wider the perceptrons of a group's first three blocks are.
+    /// Expansion of the MLPs in a group's first three blocks.
     pub mlp_ratio: usize,
 }
 
@@ -104,7 +104,7 @@ impl Config {
         )))
     }
 
-    /// Sizes of a group's block; `None` where heads do not divide channels.
+    /// Sizes of a group's block; `None` if the heads do not divide the channels.
     fn plan(&self, block: usize) -> Option<BlockPlan> {
         let width = self.width + block * self.growth;
         let rest = width.checked_rem(self.heads)?;
@@ -118,7 +118,7 @@ impl Config {
         let last = block + 1 == BLOCKS;
         (width > 0 && width.is_multiple_of(heads)).then_some(BlockPlan {
             spec,
-            // The last two blocks have narrow perceptrons.
+            // The last two blocks have narrow MLPs.
             hidden: if block < 3 {
                 self.mlp_ratio * width
             } else {
@@ -150,7 +150,7 @@ impl ArchitectureConfig for Config {
     }
 }
 
-/// Finds the configuration in the tensors of a file that does not state it.
+/// Infers the configuration from tensor names and shapes.
 fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let shape = |name: &str| shapes.get(name).map(Vec::as_slice);
     let &[width, 3, KERNEL, KERNEL] = shape("conv_first.weight")? else {
@@ -175,7 +175,7 @@ fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let (factor, _) = FACTORS.into_iter().find(|(_, shuffles)| {
         shuffles.len() == steps && outputs == FEATURES * shuffles[0].pow(2)
     })?;
-    // Index and mask of the windows follow from their size.
+    // Index and mask of the windows are computed from their size.
     let is_weight = |name: &&String| {
         !name.ends_with(".relative_position_index") && !name.ends_with(".attn_mask")
     };
@@ -187,7 +187,7 @@ fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     })
 }
 
-/// A Swin block: attention within windows, then a perceptron.
+/// A Swin block: window attention, then an MLP.
 #[derive(Debug, Clone)]
 struct SwinBlock {
     norms: [LayerNorm; 2],
@@ -222,7 +222,7 @@ impl SwinBlock {
     }
 }
 
-/// Five Swin blocks, each of which sees what all before it made.
+/// Five densely connected Swin blocks.
 #[derive(Debug, Clone)]
 struct Group {
     blocks: Vec<(SwinBlock, Linear)>,
@@ -248,12 +248,12 @@ impl Group {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let mut dense = x.clone();
         for (i, (block, adjust)) in self.blocks.iter().enumerate() {
-            let made = adjust.forward(&block.forward(&dense)?)?;
+            let output = adjust.forward(&block.forward(&dense)?)?;
             if i + 1 == self.blocks.len() {
-                return (made * RESIDUAL)? + x;
+                return (output * RESIDUAL)? + x;
             }
             let last = dense.rank() - 1;
-            dense = Tensor::cat(&[&dense, &leaky_relu(&made, DENSE_SLOPE)?], last)?;
+            dense = Tensor::cat(&[&dense, &leaky_relu(&output, DENSE_SLOPE)?], last)?;
         }
         Ok(dense)
     }
@@ -273,7 +273,7 @@ pub struct Drct {
     groups: Vec<Group>,
     after_body: Conv,
     before_upsample: Conv,
-    /// Convolutions and the pixel shuffles after them.
+    /// Convolutions, each with the factor of its pixel shuffle.
     upsample: Vec<(Conv, usize)>,
     last: Conv,
 }
@@ -283,7 +283,7 @@ impl Drct {
     ///
     /// # Errors
     ///
-    /// A tensor that is missing or has another shape, sizes that do not fit
+    /// A tensor that is missing or has the wrong shape, sizes that do not fit
     /// each other, a scale other than 2, 3 or 4.
     pub fn new(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Self> {
         config.check()?;
@@ -291,7 +291,7 @@ impl Drct {
         let known = FACTORS.iter().find(|(f, _)| Scale::whole(*f) == scale);
         let Some((factor, shuffles)) = known else {
             return Err(Error::Setting(format!(
-                "a DRCT enlarges by 2, 3 or 4, not by {scale}"
+                "a DRCT upscales by 2, 3 or 4, not by {scale}"
             )));
         };
         let (width, planes) = (config.width, Channels::Rgb.count());
@@ -320,20 +320,20 @@ impl Drct {
         })
     }
 
-    /// The network, which shows what lies between its layers: `groupN`
-    /// (N, H, W, C), and `body`, what the last convolution of the body makes.
-    /// For comparing with other implementations.
+    /// The forward pass, which reports intermediate tensors: `groupN`
+    /// (N, H, W, C) and `body`, the output of the body's last convolution. For
+    /// comparison with other implementations.
     ///
     /// # Errors
     ///
-    /// A tensor of another shape.
+    /// A tensor of the wrong shape.
     pub fn trace(
         &self,
         x: &Tensor,
         mut show: impl FnMut(&str, &Tensor) -> candle_core::Result<()>,
     ) -> candle_core::Result<Tensor> {
         let (_, _, height, width) = x.dims4()?;
-        let x = mirrored_to(x, self.config.window)?.broadcast_sub(&self.mean)?;
+        let x = reflect_pad(x, self.config.window)?.broadcast_sub(&self.mean)?;
         let shallow = self.first.forward(&x)?;
         let [before, after] = &self.norms;
         let mut tokens = before.forward(&shallow.permute((0, 2, 3, 1))?.contiguous()?)?;
@@ -364,17 +364,17 @@ fn conv(vb: &VarBuilder, (inputs, outputs): (usize, usize)) -> candle_core::Resu
     })
 }
 
-/// Continues (N, C, H, W) to the right and down by its mirror image, until
-/// both sides are multiples of `window`.
-fn mirrored_to(x: &Tensor, window: usize) -> candle_core::Result<Tensor> {
+/// Pads (N, C, H, W) by reflection to the right and bottom, to multiples of
+/// `window`.
+fn reflect_pad(x: &Tensor, window: usize) -> candle_core::Result<Tensor> {
     let mut x = x.clone();
     for dim in [2, 3] {
         let len = x.dim(dim)?;
-        let wanted = len.next_multiple_of(window);
-        if wanted > len {
+        let padded = len.next_multiple_of(window);
+        if padded > len {
             // The edge itself is not repeated.
             let period = (2 * len).saturating_sub(2).max(1);
-            let index = (0..wanted).map(|i| (i % period).min(period - i % period) as u32);
+            let index = (0..padded).map(|i| (i % period).min(period - i % period) as u32);
             let index = index.map(|i| i.min(len as u32 - 1));
             x = x.index_select(&Tensor::from_iter(index, x.device())?, dim)?;
         }
@@ -403,7 +403,7 @@ impl ScaleNetwork for Drct {
     }
 
     fn halo(&self) -> usize {
-        // One window for each block of attention, and the convolutions.
+        // One window for each attention block, and the convolutions.
         BLOCKS * self.config.groups * self.config.window + self.upsample.len() + 4
     }
 
@@ -428,8 +428,8 @@ impl ScaleNetwork for Drct {
 
     fn working_set(&self) -> usize {
         let widest = self.config.width + (BLOCKS - 1) * self.config.growth;
-        // What is dense, its norm, queries, keys and values, and their order
-        // by windows; at the end, a shuffle's two sides.
+        // The dense features, their norm, queries, keys and values, and their
+        // copies in window order; at the end, input and output of a shuffle.
         let body = 10 * widest + 2 * self.config.width;
         body.max(FEATURES * (2 * self.factor * self.factor + 2))
     }
@@ -446,7 +446,7 @@ mod tests {
     use candle_nn::VarMap;
 
     #[test]
-    fn counts_of_weights_are_the_published_ones() {
+    fn parameter_counts_are_the_published_ones() {
         for (config, scale, count) in [
             (Config::default(), 2, 13_991_867),
             (Config::default(), 3, 14_176_507),

@@ -1,18 +1,17 @@
-//! ESPCN, deep and narrow: convolutions at the input's resolution, whose last
-//! one makes the `r * r` samples of every enlarged pixel (pixel shuffle); they
-//! are added to the bicubically enlarged picture.
+//! ESPCN, deep and narrow: convolutions at the input's resolution and a pixel
+//! shuffle, added to the bicubically upscaled image.
 //!
 //! Wenzhe Shi et al., "Real-Time Single Image and Video Super-Resolution Using
 //! an Efficient Sub-Pixel Convolutional Neural Network", CVPR 2016,
-//! <https://arxiv.org/abs/1609.05158>. Ours has more and narrower layers, ReLU,
-//! one trunk for all scales, and a last layer (head) for each of x2 to x8.
-//! Fractions run at the next whole scale and are then made smaller.
+//! <https://arxiv.org/abs/1609.05158>. This one has more and narrower layers,
+//! ReLU, one trunk for all scales, and a last layer (head) for each of x2 to
+//! x8. Fractional scales run at the next integer scale, followed by a downscale.
 //!
 //! With [`Config::reparam`] the 3x3 layers are trained as sums of several
 //! branches, after Xindong Zhang, Hui Zeng, Lei Zhang, "Edge-oriented
 //! Convolution Block for Real-time Super Resolution on Mobile Devices", ACM
-//! Multimedia 2021. The branches are merged as kernels, before any picture is
-//! seen: a step costs hardly more, and borders of zeros stay exact.
+//! Multimedia 2021. The branches are merged as kernels in every forward pass:
+//! a training step costs hardly more, and zero padding stays exact.
 //! [`Network::reparameterized`] is the merged network.
 
 use crate::chain::{Chain, ChainLayer, Epilogue};
@@ -29,37 +28,37 @@ use candle_nn::{Init, VarBuilder, ops::pixel_shuffle};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
-/// The factors that there can be a head for.
+/// The factors that a head can have.
 const FACTORS: RangeInclusive<u32> = 2..=8;
 
-/// Side of the first kernel.
+/// Size of the first kernel.
 const FIRST_KERNEL: usize = 5;
 
-/// Side of all other kernels.
+/// Size of all other kernels.
 const KERNEL: usize = 3;
 
-/// The middle of the samples' range, subtracted before the first layer: zeros
-/// beyond the border are then grey.
+/// The middle of the samples' range, subtracted before the first layer, so that
+/// zero padding is grey.
 const MIDDLE: f64 = 0.5;
 
-/// Standard deviation of a head's first weights, small so that training
-/// starts near the bicubic picture.
+/// Standard deviation of a head's initial weights, small so that training
+/// starts near the bicubic image.
 const HEAD_STDEV: f64 = 1e-3;
 
-/// How many times as many channels as the layer an expanding branch has inside.
+/// Channels inside an expanding branch for each channel of the layer.
 const EXPANSION: usize = 2;
 
-/// The kernels of the edge branches: Sobel in both directions, Laplace.
+/// The kernels of the edge branches: Sobel in both directions, Laplacian.
 const EDGES: [[f32; KERNEL * KERNEL]; 3] = [
     [1.0, 0.0, -1.0, 2.0, 0.0, -2.0, 1.0, 0.0, -1.0],
     [1.0, 2.0, 1.0, 0.0, 0.0, 0.0, -1.0, -2.0, -1.0],
     [0.0, 1.0, 0.0, 1.0, -4.0, 1.0, 0.0, 1.0, 0.0],
 ];
 
-/// Standard deviation of an edge branch's first factors.
+/// Standard deviation of an edge branch's initial factors.
 const EDGE_STDEV: f64 = 1e-3;
 
-/// Shape of an ESPCN.
+/// Configuration of an ESPCN.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -91,7 +90,7 @@ impl Config {
         }
     }
 
-    /// The scales that there can be heads for.
+    /// The scales that heads can have.
     fn scales() -> Scales {
         Scales::list(FACTORS.map(Scale::whole))
     }
@@ -122,7 +121,7 @@ impl ArchitectureConfig for Config {
     }
 }
 
-/// Finds the configuration in the tensors of a file that does not state it.
+/// Infers the configuration from tensor names and shapes.
 fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let shape = |name: &str| shapes.get(name).map(Vec::as_slice);
     let &[width, 1, FIRST_KERNEL, FIRST_KERNEL] = shape("first.weight")? else {
@@ -143,30 +142,30 @@ fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     })
 }
 
-/// The factor of a head, if there can be one for that scale.
+/// The factor of the head for a scale, if it can have one.
 fn factor(scale: Scale) -> Option<u32> {
     (scale.den() == 1 && FACTORS.contains(&scale.num())).then_some(scale.num())
 }
 
-/// Prefix of a head's names.
+/// Prefix of a head's parameter names.
 fn head_name(factor: u32) -> String {
     format!("heads.{factor}")
 }
 
-/// The branches that are added to a 3x3 kernel (C, C, 3, 3).
+/// The branches of a 3x3 layer, merged into its kernel (C, C, 3, 3).
 #[derive(Debug, Clone)]
 struct Branches {
-    /// (2 C, C): the 1x1 convolution of the branch that widens and narrows.
+    /// (2 C, C): the 1x1 convolution of the expanding branch.
     expand: Tensor,
     /// (C, 2 C, 3, 3): the convolution after it.
     reduce: Tensor,
     /// (3, C, C): the 1x1 convolutions before the edge kernels.
     mix: Tensor,
-    /// (3, C): what the edge kernels are multiplied by.
+    /// (3, C): the scale of the edge kernels.
     strength: Tensor,
     /// (3, 9): the edge kernels.
     edges: Tensor,
-    /// (C, C, 3, 3): the kernel that changes nothing.
+    /// (C, C, 3, 3): the identity kernel.
     identity: Tensor,
 }
 
@@ -198,10 +197,10 @@ impl Branches {
         })
     }
 
-    /// `kernel` with all branches added: one kernel that does what they do.
+    /// `kernel` with all branches merged into it.
     fn merged(&self, kernel: &Tensor) -> candle_core::Result<Tensor> {
         let (outputs, inner, height, width) = self.reduce.dims4()?;
-        // (O, taps, 2 C) x (2 C, I): the 1x1 convolution, taken into the 3x3 one.
+        // (O, taps, 2 C) x (2 C, I): the 1x1 convolution merged into the 3x3 one.
         let expanded = self
             .reduce
             .reshape((outputs, inner, height * width))?
@@ -236,7 +235,7 @@ impl Layer {
         let width = config.width;
         let inputs = width * KERNEL * KERNEL;
         let init = match config.reparam {
-            // The identity beside it already passes everything on.
+            // The identity branch already passes the input on.
             true => pytorch_uniform(inputs),
             false => he(inputs),
         };
@@ -248,7 +247,7 @@ impl Layer {
         })
     }
 
-    /// The one convolution that it comes down to.
+    /// The layer as one convolution.
     fn merged(&self) -> candle_core::Result<Conv> {
         let weight = match &self.branches {
             Some(branches) => branches.merged(&self.weight)?,
@@ -258,7 +257,7 @@ impl Layer {
     }
 }
 
-/// He et al. 2015, for layers that a ReLU follows.
+/// He et al. 2015, for layers before a ReLU.
 fn he(inputs: usize) -> Init {
     let stdev = (2.0 / inputs as f64).sqrt();
     Init::Randn { mean: 0.0, stdev }
@@ -290,13 +289,12 @@ pub struct Espcn {
 
 impl Espcn {
     /// Reads (or, in training, creates) the weights: `first`, `body.0` and so
-    /// on, and `heads.R` for every scale R of `scales`; of any scale, for all
-    /// that `vb` has.
+    /// on, and `heads.R` for every scale R of `scales`; with [`Scales::Any`],
+    /// for all heads in `vb`.
     ///
     /// # Errors
     ///
-    /// A tensor that is missing or has another shape, a scale that there is
-    /// no head for.
+    /// A tensor that is missing or has the wrong shape, a scale without a head.
     pub fn new(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Self> {
         let width = config.width;
         if width == 0 {
@@ -336,7 +334,7 @@ impl Espcn {
         })
     }
 
-    /// The 3x3 layers as plain convolutions.
+    /// The 3x3 layers as single convolutions.
     fn merged_body(&self) -> candle_core::Result<Vec<Conv>> {
         self.body.iter().map(Layer::merged).collect()
     }
@@ -348,15 +346,15 @@ fn factors(vb: &VarBuilder, scales: &Scales) -> Result<Vec<u32>> {
         let has = |&f: &u32| vb.contains_tensor(&format!("{}.weight", head_name(f)));
         return Ok(FACTORS.filter(has).collect());
     };
-    let whole = |&scale: &Scale| {
+    let to_factor = |&scale: &Scale| {
         factor(scale).ok_or_else(|| {
             let (least, most) = (FACTORS.start(), FACTORS.end());
             Error::Setting(format!(
-                "an ESPCN has heads for whole scales from {least} to {most}, not for {scale}"
+                "an ESPCN has heads for integer scales from {least} to {most}, not for {scale}"
             ))
         })
     };
-    list.iter().map(whole).collect()
+    list.iter().map(to_factor).collect()
 }
 
 impl Network for Espcn {
@@ -369,8 +367,8 @@ impl Network for Espcn {
     }
 
     fn for_scale(&self, scale: Scale) -> Result<BoxedScaleNetwork> {
-        let wanted = factor(scale);
-        let head = self.heads.iter().find(|(f, ..)| Some(*f) == wanted);
+        let factor = factor(scale);
+        let head = self.heads.iter().find(|(f, ..)| Some(*f) == factor);
         let (factor, head, base) = head.ok_or_else(|| {
             let scales = &self.scales;
             Error::Setting(format!(
@@ -486,7 +484,7 @@ mod tests {
         }
     }
 
-    /// All tensors of [`reparam`] as noise, so large that every branch counts.
+    /// All tensors of [`reparam`] as noise, large enough that every branch counts.
     fn tensors(scales: &Scales) -> HashMap<String, Tensor> {
         let map = VarMap::new();
         let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
@@ -508,7 +506,7 @@ mod tests {
         Espcn::new(&vb, config, scales).unwrap()
     }
 
-    /// A layer's branches, each as convolutions of the picture.
+    /// A layer with each branch computed as separate convolutions.
     fn branch_by_branch(x: &Tensor, layer: &Layer) -> Tensor {
         let branches = layer.branches.as_ref().unwrap();
         let plain = |weight: &Tensor| {
@@ -540,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn merged_branches_do_what_the_branches_do() {
+    fn merged_branches_equal_separate_ones() {
         let scales = Scales::list([Scale::whole(2)]);
         let network = network(tensors(&scales), &reparam(), &scales);
         let x = noise(&[2, WIDTH, 9, 7], 2.0, 5);
@@ -554,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_deployed_does_what_was_trained() {
+    fn the_reparameterized_network_equals_the_trained_one() {
         let scales = Scales::list([2, 5].map(Scale::whole));
         let trained = network(tensors(&scales), &reparam(), &scales);
         let deployed = trained.reparameterized().unwrap().unwrap();

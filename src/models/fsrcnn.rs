@@ -1,17 +1,16 @@
 //! FSRCNN: convolutions at the input's resolution, most of them on few
-//! channels, and a transposed convolution that enlarges.
+//! channels, and a transposed convolution that upscales.
 //!
 //! Chao Dong, Chen Change Loy, Xiaoou Tang, "Accelerating the Super-Resolution
 //! Convolutional Neural Network", ECCV 2016, <https://arxiv.org/abs/1608.00367>.
-//! Key names as in the public port `yjn870/FSRCNN-pytorch`: `first_part`
+//! Parameter names as in the public port `yjn870/FSRCNN-pytorch`: `first_part`
 //! extracts features, `mid_part` shrinks, maps and expands them, `last_part`
 //! is the transposed convolution.
 //!
 //! A transposed convolution of stride `r` computes each of the `r * r` phases
-//! of the output by a convolution of its own at the input's resolution, from
+//! of the output as a separate convolution at the input's resolution, from
 //! every `r`-th tap. It therefore runs as one convolution with `r * r` outputs
-//! and a pixel shuffle, borders included: what it does not scatter beyond the
-//! edge is what a border of zeros adds.
+//! and a pixel shuffle; with zero padding the borders are the same, too.
 
 use crate::chain::{Chain, ChainLayer};
 use crate::models::detect::Detected;
@@ -26,22 +25,22 @@ use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
-/// The factors that the network is defined for here.
+/// The supported factors.
 const FACTORS: RangeInclusive<u32> = 2..=4;
 
-/// Side of the first kernel.
+/// Size of the first kernel.
 const FIRST_KERNEL: usize = 5;
 
-/// Side of the mapping kernels.
+/// Size of the mapping kernels.
 const KERNEL: usize = 3;
 
-/// Side of the transposed convolution's kernel.
+/// Size of the transposed convolution's kernel.
 const LAST_KERNEL: usize = 9;
 
-/// First slope of a PReLU, as in PyTorch.
+/// Initial slope of a PReLU, as in PyTorch.
 const SLOPE: f64 = 0.25;
 
-/// Standard deviation of the transposed convolution's first weights.
+/// Standard deviation of the transposed convolution's initial weights.
 const LAST_STDEV: f64 = 1e-3;
 
 /// Shape of an FSRCNN: d, s and m of the paper.
@@ -71,7 +70,7 @@ impl Default for Config {
 type LayerSizes = (String, String, usize, [usize; 2]);
 
 impl Config {
-    /// The layers before the last one.
+    /// All layers but the last one.
     fn layers(&self) -> Vec<LayerSizes> {
         let Self { width, shrunk, .. } = *self;
         let mut sizes = vec![(1, [width, shrunk])];
@@ -96,7 +95,7 @@ impl ArchitectureConfig for Config {
         Ok(Box::new(Fsrcnn::new(vb, self, &scales)?))
     }
 
-    /// The shapes do not tell the scale.
+    /// The shapes do not determine the scale.
     fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
         let shape = |name: &str| shapes.get(name).map(Vec::as_slice);
         let &[width, 1, FIRST_KERNEL, FIRST_KERNEL] = shape("first_part.0.weight")? else {
@@ -140,16 +139,16 @@ pub struct Fsrcnn {
 
 impl Fsrcnn {
     /// Reads (or, in training, creates) the weights for the one scale of
-    /// `scales`. Weights of any scale, from files that do not tell theirs, are
-    /// used for the scale that is asked for.
+    /// `scales`. With [`Scales::Any`], of files that do not state their scale,
+    /// the weights are used for every requested scale.
     ///
     /// # Errors
     ///
-    /// A tensor that is missing or has another shape, a scale other than 2, 3
+    /// A tensor that is missing or has the wrong shape, a scale other than 2, 3
     /// and 4.
     pub fn new(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Self> {
         if config.width == 0 || config.shrunk == 0 {
-            let problem = format!("an FSRCNN has layers that are not empty, not {config:?}");
+            let problem = format!("the layers of an FSRCNN must not be empty: {config:?}");
             return Err(Error::Setting(problem));
         }
         let scales = match scales {
@@ -161,7 +160,7 @@ impl Fsrcnn {
             }
         };
         let layer = |(conv, slope, side, [inputs, outputs]): LayerSizes| {
-            // He et al. 2015, for layers that a PReLU follows.
+            // He et al. 2015, for layers before a PReLU.
             let stdev = (2.0 / (inputs * side * side) as f64).sqrt();
             let init = Init::Randn { mean: 0.0, stdev };
             let shape = (outputs, inputs, side, side);
@@ -198,21 +197,22 @@ fn factor(scale: Scale) -> Result<usize> {
     }
     let (least, most) = (FACTORS.start(), FACTORS.end());
     Err(Error::Setting(format!(
-        "an FSRCNN enlarges by whole factors of {least} to {most}, not by {scale}"
+        "an FSRCNN upscales by integer factors from {least} to {most}, not by {scale}"
     )))
 }
 
-/// The convolution that, before a pixel shuffle of `factor`, computes what a
-/// transposed convolution with that stride and the kernel (channels, 1, 9, 9)
-/// does. Gradients flow back into the kernel.
+/// The convolution that, followed by a pixel shuffle of `factor`, equals the
+/// transposed convolution with that stride and the kernel (channels, 1, 9, 9).
+/// Gradients flow back into the kernel.
 fn subpixel(weight: &Tensor, factor: usize) -> candle_core::Result<Tensor> {
     let channels = weight.dim(0)?;
     let (middle, area) = (LAST_KERNEL / 2, LAST_KERNEL * LAST_KERNEL);
-    // How far the last phase of a pixel looks ahead, the first looks behind.
+    // Radius of the kernel: how far the last phase of a pixel reaches ahead and
+    // the first one back.
     let reach = middle.div_ceil(factor);
     let side = 2 * reach + 1;
-    // The transposed kernel's tap, if any, that weighs the input `at - reach`
-    // pixels away for the phase.
+    // The transposed kernel's tap, if any, for a phase and the input pixel at
+    // offset `at - reach`.
     let tap = |phase: usize, at: usize| {
         let tap = (phase + middle + factor * reach).checked_sub(factor * at)?;
         (tap < LAST_KERNEL).then_some(tap)
@@ -223,7 +223,7 @@ fn subpixel(weight: &Tensor, factor: usize) -> candle_core::Result<Tensor> {
             let row = tap(phase / factor, at / side);
             let column = tap(phase % factor, at % side);
             let both = row.zip(column);
-            // Beyond the kernel's taps follows a zero.
+            // Index `area`, after the kernel's taps, holds a zero.
             taps.push(both.map_or(area, |(y, x)| y * LAST_KERNEL + x) as u32);
         }
     }
@@ -286,13 +286,13 @@ mod tests {
         apart.max(0).unwrap().to_scalar().unwrap()
     }
 
-    /// candle's transposed convolution, as the published code calls PyTorch's.
+    /// candle's transposed convolution, with the parameters of the published code.
     fn transposed(x: &Tensor, weight: &Tensor, factor: usize) -> Tensor {
         x.conv_transpose2d(weight, LAST_KERNEL / 2, factor - 1, factor, 1)
             .unwrap()
     }
 
-    /// To the edges, of pictures that are smaller than the kernel too.
+    /// Up to the edges, also for images smaller than the kernel.
     #[test]
     fn the_last_layer_is_the_transposed_convolution() {
         let channels = 3;
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn it_has_the_published_number_of_weights() {
+    fn parameter_count_is_the_published_one() {
         let map = VarMap::new();
         let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
         let scales = Scales::list([Scale::whole(2)]);
@@ -336,7 +336,7 @@ mod tests {
         let data = map.data().lock().unwrap();
         let count: usize = data.values().map(|var| var.elem_count()).sum();
         assert_eq!(count, 12_809);
-        // Of the input's resolution: 2 + 4 * 1 + 2.
+        // At the input's resolution: 2 + 4 * 1 + 2.
         assert_eq!(network.for_scale(Scale::whole(2)).unwrap().halo(), 8);
     }
 

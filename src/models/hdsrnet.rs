@@ -1,18 +1,18 @@
-//! HDSRNet: two branches of sixteen layers, one of them with convolutions
-//! whose kernels depend on the picture, multiplied and then enlarged.
+//! HDSRNet: two branches of sixteen layers, one of them with dynamic
+//! convolutions, whose product is upscaled by pixel shuffle.
 //!
 //! Chunwei Tian et al., "Heterogeneous dynamic super-resolution network",
 //! <https://arxiv.org/abs/2402.15704>; `hellloxiaotian/HDSRNet`, class
-//! `DDYCNNSR`, with its key names. The published code anneals nothing: the
-//! temperature of the attention is 40 in training and in use.
+//! `DDYCNNSR`, with its parameter names. The published code anneals nothing: the
+//! temperature of the attention is 40 in training and inference.
 //!
-//! The attention pools over the whole picture: where that is computed in
-//! parts, each of the five means takes a pass over all of them.
+//! The attention pools over the whole image: on tiles, each of the five means
+//! takes a pass over all tiles.
 
 use crate::models::detect::Detected;
 use crate::models::{
     ArchitectureConfig, BoxedScaleNetwork, Channels, Network, PartialOutput, Pool, ScaleNetwork,
-    Scales, Shapes, Upsampling, mean_of, run_parts, single_scale, upsampling, whole,
+    Scales, Shapes, Upsampling, complete, mean_of, run_parts, single_scale, upsampling,
 };
 use crate::nn::{Conv, DynamicConv, DynamicSpec, conv_no_bias, pytorch_uniform};
 use crate::ops::{Activation, Border, ConvSpec};
@@ -21,13 +21,13 @@ use candle_core::Tensor;
 use candle_nn::{VarBuilder, ops::pixel_shuffle};
 use serde::{Deserialize, Serialize};
 
-/// The scales that there can be a network for, and their pixel shuffles.
+/// The supported scales and their pixel shuffles.
 const FACTORS: [(u32, &[usize]); 3] = [(2, &[2]), (3, &[3]), (4, &[2, 2])];
 
-/// Side of every kernel.
+/// Size of every kernel.
 const KERNEL: usize = 3;
 
-/// Layers of the lower branch; the second half adds the first half's results.
+/// Layers of the lower branch; the second half adds the first half's outputs.
 const LAYERS: usize = 16;
 
 /// Blocks of the upper branch: dilated, dynamic, plain.
@@ -36,19 +36,19 @@ const BLOCKS: usize = 5;
 /// Number of kernels that a dynamic convolution mixes.
 const KERNELS: usize = 4;
 
-/// How many times fewer channels there are inside the attention.
+/// Channel reduction factor inside the attention.
 const SQUEEZE: usize = 4;
 
 /// Temperature of the attention's softmax.
 const TEMPERATURE: f64 = 40.0;
 
-/// Range of the samples that the network computes with.
+/// Largest sample value inside the network.
 const RANGE: f64 = 255.0;
 
 /// Mean of R, G and B over DIV2K, for samples 0 to 1.
 pub(super) const DIV2K_MEAN: [f32; 3] = [0.4488, 0.4371, 0.4040];
 
-/// Shape of an HDSRNet.
+/// Configuration of an HDSRNet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -57,7 +57,7 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// The published one: 1,818,496, 2,003,136 and 1,966,208 weights at x2,
+    /// The published configuration: 1,818,496, 2,003,136 and 1,966,208 weights at x2,
     /// x3, x4.
     fn default() -> Self {
         Self { width: 64 }
@@ -78,7 +78,7 @@ impl ArchitectureConfig for Config {
     }
 }
 
-/// Finds the configuration in the tensors of a file that does not state it.
+/// Infers the configuration from tensor names and shapes.
 fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let shape = |name: &str| shapes.get(name).map(Vec::as_slice);
     let &[width, 3, KERNEL, KERNEL] = shape("conv1.0.weight")? else {
@@ -92,7 +92,7 @@ fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let (factor, _) = FACTORS
         .into_iter()
         .find(|(_, shuffles)| shuffles.len() == steps && outputs == width * shuffles[0].pow(2))?;
-    // The shift by the mean is no weight: it is frozen, and always the same.
+    // The mean shift is constant, not a weight.
     let learnt = shapes.keys().filter(|name| !name.contains("_mean."));
     Some(Detected {
         config: Config { width },
@@ -114,7 +114,7 @@ pub struct HdsrNet {
     /// The first layer of the heterogeneous branch.
     first: Conv,
     blocks: Vec<Block>,
-    /// Convolutions and the pixel shuffles after them.
+    /// Convolutions, each with the factor of its pixel shuffle.
     upsample: Vec<(Conv, usize)>,
     last: Conv,
 }
@@ -144,13 +144,13 @@ impl HdsrNet {
     ///
     /// # Errors
     ///
-    /// A tensor that is missing or has another shape, a scale other than 2, 3 or 4.
+    /// A tensor that is missing or has the wrong shape, a scale other than 2, 3 or 4.
     pub fn new(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Self> {
         let scale = single_scale(scales, "an HDSRNet")?;
         let known = FACTORS.iter().find(|(f, _)| Scale::whole(*f) == scale);
         let Some((factor, shuffles)) = known else {
             return Err(Error::Setting(format!(
-                "an HDSRNet enlarges by 2, 3 or 4, not by {scale}"
+                "an HDSRNet upscales by 2, 3 or 4, not by {scale}"
             )));
         };
         let (width, planes) = (config.width, Channels::Rgb.count());
@@ -168,7 +168,7 @@ impl HdsrNet {
         };
         let lower = (0..LAYERS).map(|i| {
             let inputs = if i == 0 { planes } else { width };
-            // The ReLU after the last one stands by itself.
+            // The ReLU after the last convolution is separate.
             let spec = if i + 1 == LAYERS {
                 ConvSpec::default()
             } else {
@@ -220,22 +220,22 @@ impl HdsrNet {
         })
     }
 
-    /// The network, which shows what lies between its layers: `lower` (what
-    /// that branch's last convolution makes), `attentionN`, `upper`. For
-    /// comparing with other implementations.
+    /// The forward pass, which reports intermediate tensors: `lower`
+    /// (the output of that branch's last convolution), `attentionN`, `upper`.
+    /// For comparison with other implementations.
     ///
     /// # Errors
     ///
-    /// A tensor of another shape.
+    /// A tensor of the wrong shape.
     pub fn trace(
         &self,
         x: &Tensor,
         mut show: impl FnMut(&str, &Tensor) -> candle_core::Result<()>,
     ) -> candle_core::Result<Tensor> {
-        whole(self.run(x, &mut mean_of, &mut show)?)
+        complete(self.run(x, &mut mean_of, &mut show)?)
     }
 
-    /// The network, as far as `pool` knows the means.
+    /// The forward pass, up to the first mean that `pool` does not know.
     fn run(
         &self,
         x: &Tensor,
@@ -269,22 +269,22 @@ impl HdsrNet {
         mut show: impl FnMut(&str, &Tensor) -> candle_core::Result<()>,
     ) -> candle_core::Result<Tensor> {
         let (down, up) = self.lower.split_at(LAYERS / 2 + 1);
-        let mut kept: Vec<Tensor> = Vec::new();
+        let mut skips: Vec<Tensor> = Vec::new();
         let mut y = x.clone();
         for conv in down {
             y = conv.forward(&y)?;
-            kept.push(y.clone());
+            skips.push(y.clone());
         }
-        kept.pop();
+        skips.pop();
         for conv in up {
-            if let Some(other) = kept.pop() {
-                y = (y + other)?;
+            if let Some(skip) = skips.pop() {
+                y = (y + skip)?;
             }
             y = conv.forward(&y)?;
         }
         show("lower", &y)?;
         let y = y.relu()?;
-        match kept.pop() {
+        match skips.pop() {
             Some(first) => y + first,
             None => Ok(y),
         }
@@ -334,8 +334,9 @@ impl ScaleNetwork for HdsrNet {
     }
 
     fn working_set(&self) -> usize {
-        // The lower branch keeps what it adds. A shuffle's two sides are as
-        // large as the result, and so is what the last convolution pads.
+        // The lower branch keeps its skip connections. Input and output of a
+        // pixel shuffle and the last convolution's padded input have the
+        // output's size.
         self.width * (LAYERS / 2 + 5).max(3 * self.factor * self.factor + 2)
     }
 
@@ -355,7 +356,7 @@ mod tests {
     use candle_nn::VarMap;
 
     #[test]
-    fn counts_of_weights_are_the_published_ones() {
+    fn parameter_counts_are_the_published_ones() {
         for (scale, count) in [(2, 1_818_496), (3, 2_003_136), (4, 1_966_208)] {
             let map = VarMap::new();
             let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 /// Parameters by name.
 pub type Parameters = Vec<(String, Tensor)>;
 
-/// A network that generates the weights of another one for a scale.
+/// A network that generates the weights of another network for a scale.
 pub trait HyperNetwork {
     /// The generated network's weights for one of its scales.
     ///
@@ -16,13 +16,13 @@ pub trait HyperNetwork {
     /// A scale that it has no weights for.
     fn generate_weights(&self, scale: Scale) -> Result<Parameters>;
 
-    /// The hypernetwork's own parameters with which it generates the `targets`,
-    /// weights of the generated network for some scales: from scratch, or
-    /// changed from what they are as little as that takes.
+    /// Parameters with which the hypernetwork generates `targets`, the weights
+    /// of the generated network for some scales: from scratch, or by the
+    /// smallest change of its present parameters.
     ///
     /// # Errors
     ///
-    /// Weights that do not fit, a scale that is not the network's.
+    /// Weights of the wrong shape, a scale that the network does not support.
     fn fit_generator(
         &self,
         targets: &[(Scale, &HashMap<String, Tensor>)],

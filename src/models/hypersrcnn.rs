@@ -1,17 +1,17 @@
-//! HyperSRCNN: a hypernetwork that makes the weights of an SRCNN for the
-//! wanted scale.
+//! HyperSRCNN: a hypernetwork that generates the weights of an SRCNN for the
+//! requested scale.
 //!
 //! After David Kurtenbach, `davidkurtenb/Hyper-Super-Resolution` (2025). Two
 //! embeddings of the scale exist:
 //!
 //! * [`Embedding::Table`], the published one: four learnt rows for x2, x4,
 //!   x8 and x16, an RGB target, 17.8 million weights;
-//! * [`Embedding::Continuous`], ours: log2(scale) goes through two narrow
-//!   layers, so that every scale above 1 up to 16 has weights, fractions
-//!   too, and the file stays small.
+//! * [`Embedding::Continuous`], this project's: log2(scale) goes through two
+//!   narrow layers, so that every scale above 1 up to 16 has weights, including
+//!   fractional ones, and the file stays small.
 //!
-//! Nothing depends on the picture: the target's weights are made once for a
-//! scale and then used as those of any SRCNN.
+//! The weights do not depend on the image: they are generated once for a scale
+//! and then used as those of any SRCNN.
 
 use crate::models::detect::Detected;
 use crate::models::{
@@ -26,35 +26,35 @@ use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
-/// The scales that rows of the published embedding table stand for.
+/// The scales of the rows of the published embedding table.
 const TABLE_SCALES: [u32; 4] = [2, 4, 8, 16];
 
-/// Middle of log2(scale) over the scales in common use, subtracted so that
-/// the first layer sees both signs.
+/// Middle of log2(scale) over the scales in common use, subtracted to centre
+/// the first layer's input.
 const LOG2_CENTER: f64 = 1.5;
 
-/// How much a head's matrix is drawn narrower than the weights that it adds
-/// to: all scales start from nearly the same target.
+/// Spread of a head's initial matrix relative to that of the target's weights:
+/// all scales start from nearly the same target.
 const HEAD_SPREAD: f64 = 0.3;
 
-/// How steep the hyperbolic tangents between given scales are, in units of the
-/// distance between the scales: nine tenths of a step lie between them.
+/// Slope of the tanh steps between fitted scales, in units of the distance
+/// between the scales: 90 % of a step lies between them.
 const STEEPNESS: f64 = 3.0;
 
-/// A pivot this small a share of the first one makes a matrix as good as singular.
+/// Smallest pivot, relative to the first one, of a matrix that can be inverted.
 const SINGULAR: f64 = 1e-9;
 
 /// How the scale enters the hypernetwork.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Embedding {
-    /// One learnt row of that many numbers for each of x2, x4, x8, x16; ReLU between layers.
+    /// A learnt row of this length for each of x2, x4, x8, x16; ReLU between layers.
     Table(usize),
     /// log2(scale); tanh between layers, which interpolates smoothly.
     Continuous,
 }
 
-/// Shape of a HyperSRCNN.
+/// Configuration of a HyperSRCNN.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -62,7 +62,7 @@ pub struct Config {
     pub embedding: Embedding,
     /// Widths of the two hidden layers.
     pub hidden: [usize; 2],
-    /// The network whose weights are made.
+    /// The network whose weights are generated.
     pub target: srcnn::Config,
 }
 
@@ -91,7 +91,7 @@ impl Config {
         }
     }
 
-    /// The scales that it has weights for.
+    /// The supported scales.
     fn scales(&self) -> Scales {
         match self.embedding {
             Embedding::Table(_) => Scales::list(TABLE_SCALES.map(Scale::whole)),
@@ -130,7 +130,7 @@ impl ArchitectureConfig for Config {
     }
 }
 
-/// Finds the configuration in the tensors of a file that does not state it.
+/// Infers the configuration from tensor names and shapes.
 fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let dims = |name: &str| shapes.get(name).cloned();
     let (hidden1, hidden2) = (dims("hidden1.weight")?, dims("hidden2.weight")?);
@@ -185,7 +185,7 @@ impl Linear {
         })
     }
 
-    /// PyTorch's own: uniform within 1 / sqrt(inputs).
+    /// PyTorch's default: uniform within 1 / sqrt(inputs).
     fn default_init(inputs: usize) -> [Init; 2] {
         let bound = 1.0 / (inputs as f64).sqrt();
         [Init::Uniform {
@@ -217,7 +217,7 @@ impl HyperSrcnn {
     ///
     /// # Errors
     ///
-    /// A tensor that is missing or has another shape.
+    /// A tensor that is missing or has the wrong shape.
     pub fn new(vb: &VarBuilder, config: &Config) -> Result<Self> {
         let [first, second] = config.hidden;
         let (table, inputs) = match config.embedding {
@@ -248,7 +248,7 @@ impl HyperSrcnn {
         })
     }
 
-    /// What the heads see of a scale.
+    /// The heads' input for a scale.
     fn features(&self, scale: Scale) -> Result<Tensor> {
         let [first, second] = &self.hidden;
         let Some(table) = &self.table else {
@@ -256,7 +256,7 @@ impl HyperSrcnn {
             let x = Tensor::new(&[log2], first.weight.device())?;
             let x = tanh(&first.forward(&x)?)?;
             let x = tanh(&second.forward(&x)?)?;
-            // Keeps the step that all features together make independent of their number.
+            // Makes the size of a training step independent of the number of features.
             return Ok((x / (self.config.hidden[1] as f64).sqrt())?);
         };
         let row = TABLE_SCALES
@@ -273,10 +273,10 @@ impl HyperSrcnn {
         Ok(second.forward(&x)?.relu()?)
     }
 
-    /// The same with heads of zeros and, where the scale enters as a number,
-    /// hidden layers that are steps between the given scales: what they make in
-    /// between then lies between what they make for the neighbours.
-    fn stepping(&self, scales: &[Scale]) -> Result<Self> {
+    /// The network with zeroed heads and, with [`Embedding::Continuous`], hidden
+    /// layers that step between these scales: weights for a scale in between
+    /// then lie between those of its neighbours.
+    fn with_step_features(&self, scales: &[Scale]) -> Result<Self> {
         let zeros = |layer: &Linear| -> candle_core::Result<Linear> {
             Ok(Linear {
                 weight: layer.weight.zeros_like()?,
@@ -286,18 +286,20 @@ impl HyperSrcnn {
         let pair =
             |[weight, bias]: &[Linear; 2]| candle_core::Result::Ok([zeros(weight)?, zeros(bias)?]);
         let [first, second, third] = &self.heads;
-        let mut made = Self {
+        let mut network = Self {
             heads: [pair(first)?, pair(second)?, pair(third)?],
             ..self.clone()
         };
-        let mut places: Vec<f64> = (scales.iter()).map(|s| libm::log2(s.factor())).collect();
-        places.sort_by(f64::total_cmp);
-        let gaps: Vec<[f64; 2]> = (places.windows(2)).map(|pair| [pair[0], pair[1]]).collect();
+        let mut positions: Vec<f64> = (scales.iter()).map(|s| libm::log2(s.factor())).collect();
+        positions.sort_by(f64::total_cmp);
+        let gaps: Vec<[f64; 2]> = (positions.windows(2))
+            .map(|pair| [pair[0], pair[1]])
+            .collect();
         if self.table.is_some() || gaps.is_empty() {
-            return Ok(made);
+            return Ok(network);
         }
         let [width, steps] = self.config.hidden;
-        // More units than gaps: the same steps again, half as steep.
+        // Units beyond the number of gaps repeat the steps, half as steep each time.
         let step = |unit: usize| {
             let [low, high] = gaps[unit % gaps.len()];
             let slope = STEEPNESS / (high - low) / f64::from(1 << (unit / gaps.len()).min(8));
@@ -311,7 +313,7 @@ impl HyperSrcnn {
         let picked: Vec<f32> = (0..steps * width)
             .map(|i| f32::from(u8::from(i / width == i % width)))
             .collect();
-        made.hidden = [
+        network.hidden = [
             Linear {
                 weight: column(&|unit| step(unit).0)?.unsqueeze(1)?,
                 bias: column(&|unit| step(unit).1)?,
@@ -321,35 +323,36 @@ impl HyperSrcnn {
                 bias: self.hidden[1].bias.zeros_like()?,
             },
         ];
-        Ok(made)
+        Ok(network)
     }
 
-    /// The hidden layers, and the heads that make given weights for some
-    /// scales, changed as little as that takes.
+    /// The parameters with which the network generates `targets`, weights for
+    /// some scales: the heads, changed as little as possible, and the hidden
+    /// layers as they are.
     fn fitted(
         &self,
-        wanted: &[(Scale, &HashMap<String, Tensor>)],
+        targets: &[(Scale, &HashMap<String, Tensor>)],
     ) -> Result<Vec<(String, Tensor)>> {
-        let features: Vec<Tensor> = (wanted.iter())
+        let features: Vec<Tensor> = (targets.iter())
             .map(|&(scale, _)| self.features(scale))
             .collect::<Result<_>>()?;
         let features = Tensor::stack(&features, 0)?.to_dtype(DType::F64)?;
-        // The biases are heads of a feature that is always 1.
+        // A bias is the weight of a constant feature 1.
         let inverse = inverse(&(features.matmul(&features.t()?)? + 1.0)?)?;
         let heads = (1..).zip(&self.heads).flat_map(|(layer, [weight, bias])| {
             let name = |part| (format!("conv{layer}.{part}"), format!("conv{layer}_{part}"));
             [(name("weight"), weight), (name("bias"), bias)]
         });
-        let mut made = Vec::new();
+        let mut parameters = Vec::new();
         for (name, layer) in ["hidden1", "hidden2"].into_iter().zip(&self.hidden) {
             let Linear { weight, bias } = layer;
             for (part, tensor) in [("weight", weight), ("bias", bias)] {
-                // Not the parameter itself, which it is to be written to.
-                made.push((format!("{name}.{part}"), tensor.copy()?));
+                // A copy, as the caller writes it to the parameter itself.
+                parameters.push((format!("{name}.{part}"), tensor.copy()?));
             }
         }
         for ((name, head), now) in heads {
-            let rows = wanted.iter().map(|(scale, tensors)| {
+            let rows = targets.iter().map(|(scale, tensors)| {
                 let tensor = tensors.get(&name).ok_or_else(|| {
                     Error::weights(&format!("the weights for x{scale}"), format!("no {name}"))
                 })?;
@@ -364,13 +367,13 @@ impl HyperSrcnn {
             let bias = (bias + shares.sum(0)?)?;
             for (part, tensor) in [("weight", matrix), ("bias", bias)] {
                 let name = format!("weight_generators.{head}.{part}");
-                made.push((name, tensor.to_dtype(DType::F32)?));
+                parameters.push((name, tensor.to_dtype(DType::F32)?));
             }
         }
-        Ok(made)
+        Ok(parameters)
     }
 
-    /// Makes the SRCNN for one scale. Gradients flow back into the hypernetwork.
+    /// Generates the SRCNN for one scale. Gradients flow back into the hypernetwork.
     ///
     /// # Errors
     ///
@@ -390,7 +393,7 @@ impl HyperSrcnn {
     }
 }
 
-/// The inverse of a small positive definite matrix, by Gauss and Jordan.
+/// The inverse of a small positive definite matrix, by Gauss-Jordan elimination.
 fn inverse(matrix: &Tensor) -> Result<Tensor> {
     let n = matrix.dim(0)?;
     let mut rows = matrix.to_vec2::<f64>()?;
@@ -400,16 +403,16 @@ fn inverse(matrix: &Tensor) -> Result<Tensor> {
     for i in 0..n {
         let pivot = rows[i][i];
         if pivot.abs() < SINGULAR * rows[0][0].abs().max(f64::MIN_POSITIVE) {
-            let problem = "the features of the scales are too alike to make different weights";
+            let problem = "the features of the scales are too similar to fit different weights";
             return Err(Error::Setting(problem.to_owned()));
         }
         rows[i].iter_mut().for_each(|value| *value /= pivot);
-        let own = rows[i].clone();
+        let pivot_row = rows[i].clone();
         for (_, row) in rows.iter_mut().enumerate().filter(|(j, _)| *j != i) {
             let factor = row[i];
             row.iter_mut()
-                .zip(&own)
-                .for_each(|(value, own)| *value -= factor * own);
+                .zip(&pivot_row)
+                .for_each(|(value, pivot)| *value -= factor * pivot);
         }
     }
     let values: Vec<f64> = rows.into_iter().flat_map(|row| row[n..].to_vec()).collect();
@@ -477,7 +480,7 @@ impl HyperNetwork for HyperSrcnn {
     ) -> Result<Parameters> {
         let scales: Vec<Scale> = targets.iter().map(|&(scale, _)| scale).collect();
         match from_scratch {
-            true => self.stepping(&scales)?.fitted(targets),
+            true => self.with_step_features(&scales)?.fitted(targets),
             false => self.fitted(targets),
         }
     }
@@ -494,9 +497,9 @@ mod tests {
         HyperSrcnn::new(&vb, config).unwrap()
     }
 
-    /// Heads that were fitted to SRCNNs make these, and tell what they make.
+    /// Heads fitted to SRCNNs generate those SRCNNs.
     #[test]
-    fn it_can_begin_by_making_given_networks() {
+    fn it_can_be_fitted_to_networks() {
         for (config, scales) in [
             (
                 Config {
@@ -509,29 +512,31 @@ mod tests {
         ] {
             let tensors: Vec<HashMap<String, Tensor>> = (scales.iter())
                 .map(|_| {
-                    let drawn = network(&config, &VarMap::new())
+                    let random = network(&config, &VarMap::new())
                         .generate(Scale::whole(2))
                         .unwrap();
-                    drawn.tensors().into_iter().collect()
+                    random.tensors().into_iter().collect()
                 })
                 .collect();
-            let wanted = scales.iter().map(|&s| Scale::whole(s)).zip(&tensors);
-            let wanted: Vec<_> = wanted.collect();
+            let targets = scales.iter().map(|&s| Scale::whole(s)).zip(&tensors);
+            let targets: Vec<_> = targets.collect();
             let map = VarMap::new();
-            let made = network(&config, &map).fit_generator(&wanted, true).unwrap();
-            assert_eq!(made.len(), 16);
-            for (name, tensor) in &made {
+            let parameters = network(&config, &map)
+                .fit_generator(&targets, true)
+                .unwrap();
+            assert_eq!(parameters.len(), 16);
+            for (name, tensor) in &parameters {
                 map.data().lock().unwrap()[name].set(tensor).unwrap();
             }
             let fitted = network(&config, &map);
-            for &(scale, tensors) in &wanted {
+            for &(scale, tensors) in &targets {
                 for (name, got) in fitted.generate_weights(scale).unwrap() {
-                    let apart = (got - &tensors[&name]).unwrap().abs().unwrap();
-                    let apart = apart.flatten_all().unwrap().max(0).unwrap();
-                    assert!(apart.to_scalar::<f32>().unwrap() < 1e-4, "{name} x{scale}");
+                    let error = (got - &tensors[&name]).unwrap().abs().unwrap();
+                    let error = error.flatten_all().unwrap().max(0).unwrap();
+                    assert!(error.to_scalar::<f32>().unwrap() < 1e-4, "{name} x{scale}");
                 }
             }
-            // What it makes between two scales lies between theirs.
+            // Weights for a scale in between lie between those of its neighbours.
             if let Embedding::Continuous = config.embedding {
                 for (name, got) in fitted.generate_weights("5/2".parse().unwrap()).unwrap() {
                     let [a, b] = [0, 1].map(|i| &tensors[i][&name]);
@@ -543,11 +548,11 @@ mod tests {
                     }
                 }
             }
-            // What it makes already needs no change.
-            for (name, again) in fitted.fit_generator(&wanted, false).unwrap() {
-                let apart = (again - map.data().lock().unwrap()[&name].as_tensor()).unwrap();
-                let apart = apart.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
-                assert!(apart.to_scalar::<f32>().unwrap() < 1e-3, "{name}");
+            // A second fit changes nothing.
+            for (name, refitted) in fitted.fit_generator(&targets, false).unwrap() {
+                let error = (refitted - map.data().lock().unwrap()[&name].as_tensor()).unwrap();
+                let error = error.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+                assert!(error.to_scalar::<f32>().unwrap() < 1e-3, "{name}");
             }
         }
     }

@@ -1,19 +1,19 @@
 //! The 12-block multi-resolution network: features at eight, four and two
-//! times the input's resolution, residual blocks that enlarge and shrink, and
-//! channel attention. Its result is twice as large as the input.
+//! times the input's resolution, residual blocks that upscale and downscale,
+//! and channel attention. Its scale is 2.
 //!
 //! Gianpiero Tulipani, `GianpieroTulipani/image_super_resolution`, class
-//! `LaplacianPyramidAttentionNetwork`, with its key names. In the published
-//! code all blocks of a stage take the same input and so do the same; its
-//! text means each to take what the one before left over ([`Config::chained`]).
+//! `LaplacianPyramidAttentionNetwork`, with its parameter names. In the published
+//! code all blocks of a stage have the same input, and so the same output; its
+//! text feeds each the residual of the one before ([`Config::chained`]).
 //!
-//! The attention pools over the whole picture: where that is computed in
-//! parts, each of the means takes a pass over all of them.
+//! The attention pools over the whole image: on tiles, each of the means takes
+//! a pass over all tiles.
 
 use crate::models::detect::Detected;
 use crate::models::{
     ArchitectureConfig, BoxedScaleNetwork, Channels, Network, PartialOutput, Pool, ScaleNetwork,
-    Scales, Shapes, Upsampling, mean_of, run_parts, whole,
+    Scales, Shapes, Upsampling, complete, mean_of, run_parts,
 };
 use crate::nn::{Conv, pytorch_uniform};
 use crate::ops::{Activation, Border, ConvSpec, sigmoid};
@@ -22,32 +22,32 @@ use candle_core::{Module, Tensor};
 use candle_nn::{ConvTranspose2d, ConvTranspose2dConfig, VarBuilder};
 use serde::{Deserialize, Serialize};
 
-/// The factor of the result.
+/// The upscaling factor.
 const FACTOR: usize = 2;
 
-/// Side of all kernels that do not enlarge.
+/// Size of all kernels that do not upscale.
 const KERNEL: usize = 3;
 
 /// Channels of the first layer for each channel of the others.
 const EXPANSION: usize = 4;
 
-/// How many times fewer channels there are inside the attention.
+/// Channel reduction factor inside the attention.
 const SQUEEZE: usize = 16;
 
-/// How often a block applies its convolution.
+/// Applications of a block's convolution.
 const REPEATS: usize = 3;
 
 /// The stages: factor of their features, number of blocks.
 const STAGES: [(usize, usize); 3] = [(8, 2), (4, 4), (2, 6)];
 
-/// Shape of the network.
+/// Configuration of the network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Channels of the features, a multiple of 16.
     pub width: usize,
-    /// Whether each block of a stage takes what the one before left over,
-    /// instead of all the same.
+    /// Whether each block of a stage takes the residual of the one before as
+    /// input, instead of the stage's input.
     pub chained: bool,
 }
 
@@ -62,7 +62,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The scales that there are weights for.
+    /// The supported scales.
     fn scales() -> Scales {
         Scales::list([Scale::whole(FACTOR as u32)])
     }
@@ -90,7 +90,7 @@ impl ArchitectureConfig for Config {
     }
 }
 
-/// Finds the configuration in the tensors of a file that does not state it.
+/// Infers the configuration from tensor names and shapes.
 fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let width = *shapes.get("conv2.weight")?.first()?;
     let expected = [EXPANSION * width, Channels::Rgb.count(), KERNEL, KERNEL];
@@ -109,7 +109,7 @@ fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     })
 }
 
-/// A convolution that keeps the size, or makes it `stride` times smaller.
+/// A convolution of any stride.
 #[derive(Debug, Clone)]
 struct Down {
     conv: Conv,
@@ -123,7 +123,7 @@ impl Down {
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        // Our own convolution has strides up to 2.
+        // `ops::conv2d` supports strides up to 2.
         let y = x.conv2d(&self.conv.weight, KERNEL / 2, self.stride, 1, 1)?;
         match &self.conv.bias {
             Some(bias) => y.broadcast_add(&bias.reshape((1, bias.elem_count(), 1, 1))?),
@@ -149,7 +149,7 @@ fn conv(
     })
 }
 
-/// A transposed convolution that enlarges by `factor`.
+/// A transposed convolution that upscales by `factor`.
 fn up(vb: &VarBuilder, width: usize, factor: usize) -> candle_core::Result<ConvTranspose2d> {
     let kernel = factor + 2;
     let init = pytorch_uniform(width * kernel * kernel);
@@ -163,7 +163,7 @@ fn up(vb: &VarBuilder, width: usize, factor: usize) -> candle_core::Result<ConvT
     Ok(ConvTranspose2d::new(weight, Some(bias), config))
 }
 
-/// Enlarges, and passes on what that loses.
+/// Upscales features and refines the residual of the upscaling.
 #[derive(Debug, Clone)]
 struct Block {
     up: ConvTranspose2d,
@@ -188,7 +188,8 @@ impl Block {
         })
     }
 
-    /// The enlarged features, and the rest; as far as `pool` knows the mean.
+    /// The upscaled features and the residual; `None` if `pool` does not know
+    /// the mean.
     fn forward(
         &self,
         x: &Tensor,
@@ -210,7 +211,7 @@ impl Block {
     }
 }
 
-/// Some blocks at one resolution, and what joins their results.
+/// The blocks of one resolution, and the convolution that joins their outputs.
 #[derive(Debug, Clone)]
 struct Stage {
     factor: usize,
@@ -239,8 +240,8 @@ impl Stage {
         })
     }
 
-    /// The joined features before their ReLU, and what is left over; as far
-    /// as `pool` knows the means.
+    /// The joined features before their ReLU, and the residual; `None` if `pool`
+    /// does not know a mean.
     fn forward(
         &self,
         x: &Tensor,
@@ -251,7 +252,7 @@ impl Stage {
         let (outputs, inputs, ..) = weight.dims4()?;
         let part = inputs / self.blocks;
         if !chained {
-            // All blocks make the same: one convolution by the sum of their kernels.
+            // All blocks have the same output: sum the kernels that join them.
             let shape = (outputs, self.blocks, part, KERNEL, KERNEL);
             let joined = Conv {
                 weight: weight.reshape(shape)?.sum(1)?,
@@ -264,19 +265,19 @@ impl Stage {
         }
         let (mut sum, mut rest): (Option<Tensor>, _) = (None, x.clone());
         for i in 0..self.blocks {
-            let Some((up, left)) = self.block.forward(&rest, pool)? else {
+            let Some((up, residual)) = self.block.forward(&rest, pool)? else {
                 return Ok(None);
             };
-            rest = left;
+            rest = residual;
             let part = Conv {
                 weight: weight.narrow(1, i * part, part)?,
                 bias: self.compression.bias.clone().filter(|_| i == 0),
                 spec: self.compression.spec,
             };
-            let made = part.forward(&up)?;
+            let term = part.forward(&up)?;
             sum = Some(match sum {
-                Some(sum) => (sum + made)?,
-                None => made,
+                Some(sum) => (sum + term)?,
+                None => term,
             });
         }
         let sum =
@@ -302,7 +303,7 @@ impl Lapan {
     ///
     /// # Errors
     ///
-    /// A tensor that is missing or has another shape, a width that is no
+    /// A tensor that is missing or has the wrong shape, a width that is not a
     /// multiple of 16.
     pub fn new(vb: &VarBuilder, config: &Config) -> Result<Self> {
         let width = config.width;
@@ -337,22 +338,22 @@ impl Lapan {
         })
     }
 
-    /// The network, which shows what lies between its layers: `up_8x`, and
-    /// `compressed_Nx` before its ReLU. For comparing with other
+    /// The forward pass, which reports intermediate tensors: `up_8x`, and
+    /// `compressed_Nx` before its ReLU. For comparison with other
     /// implementations.
     ///
     /// # Errors
     ///
-    /// A tensor of another shape.
+    /// A tensor of the wrong shape.
     pub fn trace(
         &self,
         x: &Tensor,
         show: impl FnMut(&str, &Tensor) -> candle_core::Result<()>,
     ) -> candle_core::Result<Tensor> {
-        whole(self.run(x, &mut mean_of, show)?)
+        complete(self.run(x, &mut mean_of, show)?)
     }
 
-    /// The network, as far as `pool` knows the means.
+    /// The forward pass, up to the first mean that `pool` does not know.
     fn run(
         &self,
         x: &Tensor,
@@ -380,7 +381,7 @@ impl Lapan {
         self.reconstruction.forward(&y).map(Some)
     }
 
-    /// Blocks of each stage that differ.
+    /// Number of distinct blocks of a stage.
     fn distinct(&self, blocks: usize) -> usize {
         if self.config.chained { blocks } else { 1 }
     }
@@ -407,7 +408,7 @@ impl ScaleNetwork for Lapan {
     }
 
     fn halo(&self) -> usize {
-        // The extractor, the blocks after each other, the last layers.
+        // The feature extractor, the blocks in sequence, the last layers.
         3 + self.global_pools() * (2 + REPEATS) + 2
     }
 
@@ -442,8 +443,8 @@ impl ScaleNetwork for Lapan {
     }
 
     fn working_set(&self) -> usize {
-        // The features at eight times the size: a sum, what is enlarged (and
-        // padded), what is joined; chained blocks add to what the others joined.
+        // Features at eight times the size: the sum, upscaled and padded
+        // features, joined features; for chained blocks also their partial sum.
         let maps = if self.config.chained { 5 } else { 4 };
         let [(largest, _), ..] = STAGES;
         maps * self.config.width * largest * largest
@@ -465,7 +466,7 @@ mod tests {
     use candle_nn::VarMap;
 
     #[test]
-    fn counts_of_weights_are_the_published_ones() {
+    fn parameter_counts_are_the_published_ones() {
         let map = VarMap::new();
         let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
         let network = Lapan::new(&vb, &Config::default()).unwrap();
@@ -486,9 +487,9 @@ mod tests {
         assert!(error.contains("multiple of 16, not 20"), "{error}");
     }
 
-    /// The first block of a stage sees the same either way; those after it do not.
+    /// The first block of a stage has the same input either way, the others do not.
     #[test]
-    fn chained_blocks_take_what_is_left_over() {
+    fn chained_blocks_take_the_residual() {
         let map = VarMap::new();
         let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
         let width = SQUEEZE;

@@ -1,6 +1,6 @@
-//! The networks, and the table of their names and facts.
+//! The networks and their registry.
 //!
-//! A network is one file in this folder, with a configuration that implements
+//! A network is one file in this folder, whose configuration implements
 //! `ArchitectureConfig`, and its rows in `registry.rs`.
 
 mod detect;
@@ -13,7 +13,7 @@ pub use hypernetwork::{HyperNetwork, Parameters};
 pub use network::{
     BoxedScaleNetwork, Channels, Network, PartialOutput, ScaleNetwork, Scales, Shapes, Upsampling,
 };
-use network::{Pool, mean_of, run_parts, single_scale, upsampling, whole};
+use network::{Pool, complete, mean_of, run_parts, single_scale, upsampling};
 pub use registry::*;
 pub use shapes::Cost;
 pub(crate) use shapes::nearest;

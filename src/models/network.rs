@@ -1,4 +1,4 @@
-//! What a network is to the rest of the crate.
+//! The traits of networks.
 
 use super::hypernetwork::HyperNetwork;
 use crate::chain::Chain;
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Names and shapes of the tensors of a file.
+/// Tensor shapes by name.
 pub type Shapes = BTreeMap<String, Vec<usize>>;
 
 /// A network that is ready for one scale.
 pub type BoxedScaleNetwork = Box<dyn ScaleNetwork>;
 
-/// The planes that a network takes and gives.
+/// The planes of a network's input and output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Channels {
@@ -59,7 +59,7 @@ impl fmt::Display for Channels {
 pub enum Scales {
     /// Every scale above 1 up to [`Scale::MAX`].
     Any,
-    /// Some scales, ascending.
+    /// These scales, ascending.
     List(Vec<Scale>),
 }
 
@@ -72,7 +72,7 @@ impl Scales {
         Self::List(scales)
     }
 
-    /// The smallest scale at or above `wish`, else the largest there is.
+    /// The smallest scale at or above `wish`, else the largest one.
     pub fn nearest(&self, wish: Scale) -> Option<Scale> {
         match self {
             Self::Any => Some(wish.min(Scale::MAX)),
@@ -99,14 +99,14 @@ impl fmt::Display for Scales {
 /// The resolution that a network works at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upsampling {
-    /// The output's: it improves a picture that bicubic interpolation enlarged.
+    /// Pre-upsampling: its input is bicubically upscaled to the output's size.
     Pre,
-    /// The input's: its result is that many times as wide and as high.
+    /// Post-upsampling: its output is larger than its input by this factor.
     Post(usize),
 }
 
 impl Upsampling {
-    /// How many times as wide and as high as its input a network's result is.
+    /// Factor from the size of the network's input to that of its output.
     pub const fn factor(self) -> usize {
         match self {
             Self::Pre => 1,
@@ -115,7 +115,7 @@ impl Upsampling {
     }
 }
 
-/// A network of any number of scales. One definition serves inference and training.
+/// A network for one or more scales, defined once for inference and training.
 pub trait Network: Send + Sync {
     /// The planes in and out.
     fn channels(&self) -> Channels;
@@ -130,8 +130,8 @@ pub trait Network: Send + Sync {
     /// A scale that it has no weights for.
     fn for_scale(&self, scale: Scale) -> Result<BoxedScaleNetwork>;
 
-    /// The network for one of those scales as it is trained: with layers that
-    /// look at the whole batch, where there are any.
+    /// The network for one of its scales as it is trained: with batch
+    /// normalisation, if it has any.
     ///
     /// # Errors
     ///
@@ -140,15 +140,14 @@ pub trait Network: Send + Sync {
         self.for_scale(scale)
     }
 
-    /// The network as one that generates other networks' weights; `None` for
-    /// all but hypernetworks.
+    /// The network as a hypernetwork, if it is one.
     fn as_hypernetwork(&self) -> Option<&dyn HyperNetwork> {
         None
     }
 
-    /// The weights by name for a weights file, where layers of the network in
-    /// training are folded there; `None` where it is the same. The architecture
-    /// that they are for: [`Architecture::reparameterized`](super::Architecture::reparameterized).
+    /// The weights by name for a weights file, with training-only layers
+    /// folded; `None` if there are none. They are for
+    /// [`Architecture::reparameterized`](super::Architecture::reparameterized).
     ///
     /// # Errors
     ///
@@ -160,39 +159,36 @@ pub trait Network: Send + Sync {
 
 /// A network for one scale.
 pub trait ScaleNetwork: Send + Sync {
-    /// The resolution of its input.
+    /// The resolution that it works at.
     fn upsampling(&self) -> Upsampling;
 
-    /// How far beyond an output sample its input reaches, in input samples.
+    /// Radius of the receptive field, in input samples.
     fn halo(&self) -> usize;
 
-    /// What it takes to lie beyond the edge. With [`Border::Valid`] the result
-    /// lacks what [`ScaleNetwork::halo`] samples of the input on each side
-    /// would make.
+    /// The padding at the edges. With [`Border::Valid`] the output is smaller
+    /// by [`ScaleNetwork::halo`] input samples on each side.
     fn border(&self) -> Border;
 
-    /// Whether it must see the whole picture at once, because a part of it
-    /// looks at all samples.
+    /// Whether it needs the whole image at once and cannot run on tiles.
     fn whole_frame(&self) -> bool {
         false
     }
 
-    /// How many means over the whole picture it takes, each of what it made
-    /// with those before. It runs on parts of a picture all the same:
+    /// Number of global average poolings, each of which depends on those
+    /// before. The network runs on tiles nevertheless:
     /// [`ScaleNetwork::forward_part`].
     fn global_pools(&self) -> usize {
         0
     }
 
-    /// How many values it holds at once for each sample of a plane of its
-    /// input, at most: what a network that sees the whole picture, or takes
-    /// means over it, needs.
+    /// Peak number of values in memory for each input sample of a plane, for
+    /// networks that need the whole image or pool over it.
     fn working_set(&self) -> usize {
         0
     }
 
-    /// Multiplications, each with an addition, for each sample of a plane of
-    /// its input; without those that it needs once a picture.
+    /// Multiply-accumulate operations (MACs) for each input sample of a plane,
+    /// without those needed once for an image.
     fn macs(&self) -> u64 {
         let chain = self.chain().ok().flatten();
         chain.map_or(0, |chain| chain.macs())
@@ -207,68 +203,68 @@ pub trait ScaleNetwork: Send + Sync {
         Ok(None)
     }
 
-    /// (N, C, H, W) in, sample values 0 to 1; not clamped. The result is
+    /// (N, C, H, W) in, sample values 0 to 1; not clamped. The output is
     /// [`Upsampling::factor`] times as wide and as high.
     ///
     /// # Errors
     ///
-    /// A tensor of another shape.
+    /// A tensor of the wrong shape.
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor>;
 
-    /// As [`ScaleNetwork::forward`] on a part of a picture, given the first
-    /// few of its means, (N, C) each: what to take the next one of, or, where
-    /// there is none, the result.
+    /// As [`ScaleNetwork::forward`] on a part of an image, with the first
+    /// `means` of the whole image, (N, C) each: the tensor to pool next, or the
+    /// output if all means are known.
     ///
     /// # Errors
     ///
-    /// A tensor of another shape.
+    /// A tensor of the wrong shape.
     fn forward_part(&self, x: &Tensor, _means: &[Tensor]) -> candle_core::Result<PartialOutput> {
         self.forward(x).map(PartialOutput::Complete)
     }
 }
 
-/// What a network makes of a part of a picture.
+/// Output of a network for a part of an image.
 #[derive(Debug)]
 pub enum PartialOutput {
-    /// (N, C, H, W), of which the next mean is to be taken; as many times as
-    /// wide and as high as the input as H and W are.
+    /// The tensor whose mean over the whole image is needed next, (N, C, H, W);
+    /// H and W are multiples of the input's.
     NeedsMean(Tensor),
-    /// The result.
+    /// The output.
     Complete(Tensor),
 }
 
-/// The mean of each channel of (N, C, H, W), as (N, C); `None` where it is not
-/// known, which ends the computation.
+/// Global average pooling, (N, C, H, W) to (N, C); `None` if the mean is not
+/// known yet, which ends the computation.
 pub(super) type Pool<'a> = dyn FnMut(&Tensor) -> candle_core::Result<Option<Tensor>> + 'a;
 
-/// The means of what is there: the picture is.
+/// The channel means of a whole image.
 pub(super) fn mean_of(x: &Tensor) -> candle_core::Result<Option<Tensor>> {
     x.flatten_from(2)?.mean(D::Minus1).map(Some)
 }
 
-/// Runs a network as far as the means are known.
+/// Runs a network up to the first mean that is not known.
 pub(super) fn run_parts(
     means: &[Tensor],
     run: impl FnOnce(&mut Pool<'_>) -> candle_core::Result<Option<Tensor>>,
 ) -> candle_core::Result<PartialOutput> {
-    let (mut means, mut asked) = (means.iter(), None);
-    let made = run(&mut |x| {
+    let (mut means, mut pending) = (means.iter(), None);
+    let output = run(&mut |x| {
         let mean = means.next().cloned();
         if mean.is_none() {
-            asked = Some(x.clone());
+            pending = Some(x.clone());
         }
         Ok(mean)
     })?;
-    match (made, asked) {
-        (Some(made), _) => Ok(PartialOutput::Complete(made)),
-        (None, Some(asked)) => Ok(PartialOutput::NeedsMean(asked)),
-        (None, None) => candle_core::bail!("a network ended before its result"),
+    match (output, pending) {
+        (Some(output), _) => Ok(PartialOutput::Complete(output)),
+        (None, Some(pending)) => Ok(PartialOutput::NeedsMean(pending)),
+        (None, None) => candle_core::bail!("a network ended without output"),
     }
 }
 
-/// A network that took every mean that it asked for must have ended.
-pub(super) fn whole(made: Option<Tensor>) -> candle_core::Result<Tensor> {
-    made.ok_or_else(|| candle_core::Error::Msg("a network ended before its result".to_owned()))
+/// The output of a network that ran with all means.
+pub(super) fn complete(output: Option<Tensor>) -> candle_core::Result<Tensor> {
+    output.ok_or_else(|| candle_core::Error::Msg("a network ended without output".to_owned()))
 }
 
 impl ScaleNetwork for Chain {
@@ -299,33 +295,33 @@ impl ScaleNetwork for Chain {
 }
 
 impl Scales {
-    /// Whether `scale` is the one that a network has weights for.
+    /// Checks that `scale` is the only scale of the list.
     pub(super) fn expect(&self, scale: Scale, what: &str) -> Result<()> {
         if *self == Self::list([scale]) {
             return Ok(());
         }
         Err(Error::Setting(format!(
-            "{what} enlarges by {self}, not by {scale}"
+            "{what} upscales by {self}, not by {scale}"
         )))
     }
 }
 
-/// Multiplications of convolutions with pixel shuffles after them, and how
-/// many samples of a result they make of one.
+/// MACs of convolutions with pixel shuffles after them, and the number of
+/// output samples, both for each input sample.
 pub(super) fn upsampling(layers: &[(Conv, usize)]) -> (u64, u64) {
     let step = |(macs, area): (u64, u64), (conv, shuffle): &(Conv, usize)| {
-        let more = (shuffle * shuffle) as u64;
-        (macs + area * conv.macs(), area * more)
+        let factor = (shuffle * shuffle) as u64;
+        (macs + area * conv.macs(), area * factor)
     };
     layers.iter().fold((0, 1), step)
 }
 
-/// The one scale of a network that has weights for no other.
+/// The scale of a network for a single scale.
 pub(super) fn single_scale(scales: &Scales, what: &str) -> Result<Scale> {
     match scales {
         Scales::List(list) if list.len() == 1 => Ok(list[0]),
         _ => Err(Error::Setting(format!(
-            "{what} is made for one scale, not for {scales}"
+            "{what} has a single scale, not {scales}"
         ))),
     }
 }

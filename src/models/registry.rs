@@ -1,6 +1,6 @@
-//! Every architecture and every model: a network is registered here, by one
-//! `mod`, one row of [`Architecture`] and one row of [`MODELS`] for each
-//! model, and nowhere else.
+//! The registry of architectures and models. A network is registered only
+//! here: one `mod`, one row of [`Architecture`] and one row of [`MODELS`] for
+//! each model.
 
 use super::detect::{Detected, without_prefix};
 use super::network::{Channels, Network, Scales, Shapes, Upsampling};
@@ -9,7 +9,7 @@ use crate::{Error, Result, Scale};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
-// The files lie next to this one: declared here, a network needs no other edit.
+// Declared here and not in `mod.rs`, so that a network needs no other edit.
 #[path = "compact.rs"]
 pub mod compact;
 #[path = "drct.rs"]
@@ -29,7 +29,7 @@ pub mod srcnn;
 #[path = "srresnet.rs"]
 pub mod srresnet;
 
-/// What the configuration of a network tells of it, and builds.
+/// The configuration of a network, from which it is built.
 pub(crate) trait ArchitectureConfig: Clone {
     /// The planes in and out.
     fn channels(&self) -> Channels;
@@ -39,13 +39,13 @@ pub(crate) trait ArchitectureConfig: Clone {
         Upsampling::Post(scale.factor().ceil() as usize)
     }
 
-    /// The scales, where the configuration determines them; `None` where they
-    /// depend on what the weights were trained for.
+    /// The scales, if the configuration determines them; `None` if they depend
+    /// on the weights.
     fn scales(&self) -> Option<Scales> {
         None
     }
 
-    /// The border of every convolution, where it can be chosen.
+    /// The border of all convolutions, if it can be chosen.
     fn border_mut(&mut self) -> Option<&mut Border> {
         None
     }
@@ -54,13 +54,13 @@ pub(crate) trait ArchitectureConfig: Clone {
     fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>>;
 
     /// Changes a parameter's initial values so that training starts from the
-    /// identity; `false` where they stay.
+    /// identity. Returns whether it changed them.
     fn identity_init(&self, _name: &str, _values: &mut [f32]) -> bool {
         false
     }
 
-    /// The configuration of the network in a weights file, without the layers
-    /// that only training has.
+    /// The configuration of the network in a weights file, without
+    /// training-only layers.
     fn reparameterized(&self) -> Self {
         self.clone()
     }
@@ -70,7 +70,7 @@ pub(crate) trait ArchitectureConfig: Clone {
         None
     }
 
-    /// Finds the configuration in the tensors of a file that does not state it.
+    /// Infers the configuration from tensor names and shapes.
     fn detect(shapes: &Shapes) -> Option<Detected<Self>>;
 }
 
@@ -96,7 +96,7 @@ macro_rules! architectures {
         }
 
         impl Architecture {
-            /// The names of those that [`Architecture::detect`] finds.
+            /// The names of the architectures that can be detected.
             pub(crate) const DETECTED: &[&str] = &[$(stringify!($module)),+];
 
             /// The architecture's name.
@@ -106,16 +106,15 @@ macro_rules! architectures {
                 }
             }
 
-            /// The architecture in a weights file, without the layers that only
-            /// training has.
+            /// The architecture in a weights file, without training-only layers.
             pub fn reparameterized(&self) -> Self {
                 match self {
                     $(Self::$variant(config) => Self::$variant(config.reparameterized()),)+
                 }
             }
 
-            /// The first architecture, in the order of the rows, that has
-            /// these tensors.
+            /// The first architecture, in the order of the rows, with these
+            /// tensors.
             fn detect_bare(shapes: &Shapes) -> Option<Detected<Self>> {
                 let detectors = [
                     $(|shapes: &Shapes| -> Option<Detected<Self>> {
@@ -154,7 +153,7 @@ impl Architecture {
         Some(found)
     }
 
-    /// The architecture that a hypernetwork generates weights of; `None` for all others.
+    /// The architecture whose weights a hypernetwork generates; `None` for all others.
     pub fn generated_architecture(&self) -> Option<Self> {
         with_config!(self, config => config.generated_architecture())
     }
@@ -169,45 +168,45 @@ impl Architecture {
         with_config!(self, config => config.upsampling(scale))
     }
 
-    /// The scales, where the architecture says them; `None` where they depend
-    /// on what the weights were trained for.
+    /// The scales, if the architecture determines them; `None` if they depend
+    /// on the weights.
     pub fn scales(&self) -> Option<Scales> {
         with_config!(self, config => config.scales())
     }
 
-    /// The border of every convolution, where it can be chosen.
+    /// The border of all convolutions, if it can be chosen.
     pub fn border_mut(&mut self) -> Option<&mut Border> {
         with_config!(self, config => config.border_mut())
     }
 
     /// Reads the weights from `vb` (or creates them, in training). `scales`
-    /// are those of the file, for networks whose weights do not tell.
+    /// are those of the file, for networks whose weights do not determine them.
     ///
     /// # Errors
     ///
-    /// A tensor that is missing or has another shape.
+    /// A tensor that is missing or has the wrong shape.
     pub fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>> {
         with_config!(self, config => config.build(vb, scales))
     }
 
-    /// Changes the freshly drawn values of a parameter so that the network
-    /// begins by passing its input on, where it does not add it anyway.
-    /// Returns whether it did.
+    /// Changes the random initial values of a parameter so that training starts
+    /// from the identity, in networks without a global residual. Returns
+    /// whether it changed them.
     pub fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
         with_config!(self, config => config.identity_init(name, values))
     }
 }
 
-/// A row of the table: a model that can be asked for by name.
+/// A model of the registry.
 #[derive(Debug)]
 pub struct ModelInfo {
     /// The name.
     pub name: &'static str,
     /// One line for lists.
     pub summary: &'static str,
-    /// What `train --model NAME` trains; `None` where there is nothing to train.
+    /// The architecture; `None` for a model without a network.
     pub architecture: fn() -> Option<Architecture>,
-    /// The weights that ship, as safetensors files.
+    /// The built-in weights: names and contents of safetensors files.
     pub built_in: &'static [(&'static str, &'static [u8])],
 }
 
@@ -271,7 +270,7 @@ pub static MODELS: &[ModelInfo] = &[
     },
     ModelInfo {
         name: "espcn-video",
-        summary: "ESPCN on luma for real streams: trained on what video encoders leave",
+        summary: "ESPCN on luma for real streams: trained on compressed video",
         architecture: || Some(Architecture::Espcn(espcn::Config::default())),
         built_in: files!("espcn-video/weights.safetensors"),
     },
@@ -289,7 +288,7 @@ pub static MODELS: &[ModelInfo] = &[
     },
     ModelInfo {
         name: "srgan",
-        summary: "SRGAN on RGB: the network of srresnet, for weights that a GAN trained",
+        summary: "SRGAN on RGB: the network of srresnet, for GAN-trained weights",
         architecture: || Some(Architecture::SrResNet(srresnet::Config::default())),
         built_in: &[],
     },
@@ -325,13 +324,13 @@ pub static MODELS: &[ModelInfo] = &[
     },
     ModelInfo {
         name: "realdrct-mse",
-        summary: "Real-DRCT on RGB: the network of drct, for weights that undo degradations",
+        summary: "Real-DRCT on RGB: the network of drct, for real-world degradations",
         architecture: || Some(Architecture::Drct(drct::Config::default())),
         built_in: &[],
     },
     ModelInfo {
         name: "realdrct-gan",
-        summary: "Real-DRCT on RGB: the same, for weights that a GAN trained",
+        summary: "Real-DRCT on RGB: the same, for GAN-trained weights",
         architecture: || Some(Architecture::Drct(drct::Config::default())),
         built_in: &[],
     },
@@ -346,20 +345,20 @@ pub static MODELS: &[ModelInfo] = &[
 /// The model without a network.
 pub const BICUBIC: &str = "bicubic";
 
-/// The model that is used when none is asked for.
+/// The default model.
 pub const DEFAULT: &str = "hypersrcnn";
 
-/// The table's names, separated by commas.
+/// The names of all models, separated by commas.
 pub fn names() -> String {
     let names: Vec<_> = MODELS.iter().map(|model| model.name).collect();
     names.join(", ")
 }
 
-/// The row of that name.
+/// The model by its name.
 ///
 /// # Errors
 ///
-/// A name that is not in the table.
+/// An unknown name.
 pub fn find(name: &str) -> Result<&'static ModelInfo> {
     MODELS
         .iter()
@@ -376,8 +375,8 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_the_default_exists() {
-        let mut seen = std::collections::HashSet::new();
-        assert!(MODELS.iter().all(|model| seen.insert(model.name)));
+        let mut names = std::collections::HashSet::new();
+        assert!(MODELS.iter().all(|model| names.insert(model.name)));
         assert!(find(DEFAULT).is_ok() && find(BICUBIC).is_ok());
         let error = find("srgna").unwrap_err().to_string();
         assert!(

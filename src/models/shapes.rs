@@ -1,4 +1,4 @@
-//! The tensors that networks ask for, by names and shapes alone.
+//! Names and shapes of the tensors of each architecture, without weights.
 
 use super::detect::without_prefix;
 use super::network::{Scales, Shapes};
@@ -11,17 +11,17 @@ use std::cmp::Reverse;
 use std::fmt::Write;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-/// Scales that a file of one scale may be for.
+/// Scales of single-scale files.
 const SCALES: [u32; 4] = [2, 3, 4, 8];
 
-/// Tensors of each sort that a description names.
-const SHOWN: usize = 4;
+/// Tensors of each kind that a description lists.
+const MAX_LISTED: usize = 4;
 
-/// Gives zeros without memory behind them, and writes down what was asked for.
+/// Records the requested shapes and returns zeros that take no memory.
 #[derive(Clone, Default)]
-struct Asked(Arc<Mutex<Shapes>>);
+struct ShapeRecorder(Arc<Mutex<Shapes>>);
 
-impl SimpleBackend for Asked {
+impl SimpleBackend for ShapeRecorder {
     fn get(
         &self,
         shape: Shape,
@@ -30,8 +30,8 @@ impl SimpleBackend for Asked {
         dtype: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.insert(name.to_owned(), shape.dims().to_vec());
+        let mut shapes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shapes.insert(name.to_owned(), shape.dims().to_vec());
         Tensor::zeros((), dtype, device)?.broadcast_as(shape)
     }
 
@@ -45,40 +45,40 @@ impl SimpleBackend for Asked {
 }
 
 impl Architecture {
-    /// Names and shapes of the tensors that a network for `scales` has.
+    /// Names and shapes of the tensors of a network for `scales`.
     ///
     /// # Errors
     ///
     /// As [`Architecture::build`].
     pub fn shapes(&self, scales: Scales) -> Result<Shapes> {
-        let asked = Asked::default();
-        let vb = VarBuilder::from_backend(Box::new(asked.clone()), DType::F32, Device::Cpu);
+        let recorder = ShapeRecorder::default();
+        let vb = VarBuilder::from_backend(Box::new(recorder.clone()), DType::F32, Device::Cpu);
         self.build(&vb, scales)?;
-        let mut shapes = asked.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shapes = recorder.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(std::mem::take(&mut shapes))
     }
 }
 
-/// What a network takes, whatever its weights are.
+/// Size and computational cost of a network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
-    /// Number of weights, without what only normalises.
+    /// Number of weights, without running statistics.
     pub weights: usize,
-    /// Multiplications, each with an addition, for each pixel of the result.
+    /// Multiply-accumulate operations (MACs) for each output pixel.
     pub macs: f64,
 }
 
 impl Architecture {
-    /// What the network for a scale takes.
+    /// The cost of the network for a scale.
     ///
     /// # Errors
     ///
-    /// A scale that there is no such network for.
+    /// A scale that the network does not support.
     pub fn cost(&self, scale: Scale) -> Result<Cost> {
-        let asked = Asked::default();
-        let vb = VarBuilder::from_backend(Box::new(asked.clone()), DType::F32, Device::Cpu);
+        let recorder = ShapeRecorder::default();
+        let vb = VarBuilder::from_backend(Box::new(recorder.clone()), DType::F32, Device::Cpu);
         let network = self.build(&vb, Scales::list([scale]))?.for_scale(scale)?;
-        let shapes = asked.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shapes = recorder.0.lock().unwrap_or_else(PoisonError::into_inner);
         let learnt = shapes
             .iter()
             .filter(|(name, _)| !name.contains(".running_"));
@@ -92,14 +92,13 @@ impl Architecture {
     }
 }
 
-/// Every model at every scale that it can be built for, once for each set of
-/// shapes: what it is called, and they.
+/// Label and tensor shapes of every model at every scale, without duplicates.
 static KNOWN: LazyLock<Vec<(String, Shapes)>> = LazyLock::new(|| {
     let mut known: Vec<(String, Shapes)> = Vec::new();
-    let mut seen = Vec::new();
+    let mut visited = Vec::new();
     for model in MODELS {
         let architecture = (model.architecture)();
-        let Some(architecture) = architecture.filter(|a| !seen.contains(a)) else {
+        let Some(architecture) = architecture.filter(|a| !visited.contains(a)) else {
             continue;
         };
         for scale in SCALES.map(Scale::whole) {
@@ -109,13 +108,13 @@ static KNOWN: LazyLock<Vec<(String, Shapes)>> = LazyLock::new(|| {
                 .filter(|new| known.iter().all(|(_, old)| old != new));
             known.extend(new.map(|shapes| (format!("{} x{scale}", model.name), shapes)));
         }
-        seen.push(architecture);
+        visited.push(architecture);
     }
     known
 });
 
-/// The model whose tensors have the most names in common with a file's, and
-/// how they differ, in words; `None` where none has any.
+/// The model that shares the most tensor names with a file, and a description
+/// of the differences; `None` if no model shares any.
 pub(crate) fn nearest(file: &Shapes) -> Option<String> {
     let (file, _) = without_prefix(file);
     let alike = |shapes: &Shapes| {
@@ -125,7 +124,7 @@ pub(crate) fn nearest(file: &Shapes) -> Option<String> {
             .filter(|&(name, shape)| file.get(name) == Some(shape));
         (names.count(), same.count(), Reverse(shapes.len()))
     };
-    // Of equals the first.
+    // Ties go to the first.
     let best = KNOWN
         .iter()
         .rev()
@@ -134,7 +133,7 @@ pub(crate) fn nearest(file: &Shapes) -> Option<String> {
     (names > 0).then(|| format!("{name}: {}", differences(shapes, &file)))
 }
 
-/// How a file's tensors differ from those that were expected.
+/// Describes how a file's tensors differ from the expected ones.
 fn differences(expected: &Shapes, file: &Shapes) -> String {
     let missing = expected
         .iter()
@@ -149,17 +148,17 @@ fn differences(expected: &Shapes, file: &Shapes) -> String {
         Some(format!("{name} {found:?} for {shape:?}"))
     });
     let parts = [
-        some("lacks", missing.collect()),
-        some("has other shapes of", changed.collect()),
-        some("has besides", others.collect()),
+        list("lacks", missing.collect()),
+        list("has other shapes of", changed.collect()),
+        list("also has", others.collect()),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     parts.join("; ")
 }
 
-/// The first of some names.
-fn some(what: &str, names: Vec<String>) -> Option<String> {
-    let rest = names.len().saturating_sub(SHOWN);
+/// Lists the first names and the number of the others.
+fn list(what: &str, names: Vec<String>) -> Option<String> {
+    let rest = names.len().saturating_sub(MAX_LISTED);
     let mut text = format!("it {what} {}", names[..names.len() - rest].join(", "));
     if rest > 0 {
         // Writing to a string does not fail.

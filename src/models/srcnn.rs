@@ -1,9 +1,9 @@
-//! SRCNN: three convolutions on a picture that bicubic interpolation has
-//! already enlarged.
+//! SRCNN: three convolutions on an image that bicubic interpolation has
+//! already upscaled.
 //!
 //! Chao Dong, Chen Change Loy, Kaiming He, Xiaoou Tang, "Image
 //! Super-Resolution Using Deep Convolutional Networks", IEEE TPAMI 38(2),
-//! 2016, <https://arxiv.org/abs/1501.00092>. Key names as in the public
+//! 2016, <https://arxiv.org/abs/1501.00092>. Parameter names as in the public
 //! ports `yjn870/SRCNN-pytorch` (`conv1`, `conv2`, `conv3`) and
 //! `Ling1304/SRCNN-Implementation` (`patch_extraction`, `nonLinear_map`,
 //! `reconstruction`).
@@ -21,29 +21,29 @@ use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
 
-/// Names of the layers in our files.
+/// Names of the layers in native files.
 const LAYERS: [&str; 3] = ["conv1", "conv2", "conv3"];
 
 /// Names of the layers in the files of Ling1304/SRCNN-Implementation.
 const LING_LAYERS: [&str; 3] = ["patch_extraction", "nonLinear_map", "reconstruction"];
 
-/// Standard deviation of the last layer's first weights, small so that
-/// training starts near zero (or near the enlarged picture, with `residual`).
+/// Standard deviation of the last layer's initial weights, small so that
+/// training starts near zero (or near the upscaled image, with `residual`).
 const LAST_LAYER_STDEV: f64 = 1e-3;
 
-/// Shape of an SRCNN.
+/// Configuration of an SRCNN.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Planes in and out.
     pub channels: Channels,
-    /// Kernel sides of the three layers.
+    /// Kernel sizes of the three layers.
     pub kernels: [usize; 3],
     /// Channels after the first and the second layer.
     pub widths: [usize; 2],
-    /// What lies beyond the picture's edge in every layer.
+    /// Padding of every layer.
     pub border: Border,
-    /// Whether the enlarged picture is added to the result.
+    /// Whether the input, the upscaled image, is added to the output.
     pub residual: bool,
 }
 
@@ -69,7 +69,7 @@ impl Config {
         }
     }
 
-    /// Kernels of an even side have no middle, and empty layers no meaning.
+    /// Refuses even kernel sizes and empty layers.
     fn check(&self) -> Result<()> {
         let odd = self.kernels.iter().all(|kernel| kernel % 2 == 1);
         if odd && self.widths.iter().all(|&width| width > 0) {
@@ -93,22 +93,22 @@ impl Config {
         ]
     }
 
-    /// How a weight of that layer is drawn before training.
+    /// Initialisation of a layer's weight for training.
     pub(super) fn init(&self, layer: usize) -> Init {
         let [_, inputs, kernel, _] = self.weight_shapes()[layer];
         let stdev = match layer {
-            // He et al. 2015, for layers that a ReLU follows.
+            // He et al. 2015, for layers before a ReLU.
             0 | 1 => (2.0 / (inputs * kernel * kernel) as f64).sqrt(),
             _ => LAST_LAYER_STDEV,
         };
         Init::Randn { mean: 0.0, stdev }
     }
 
-    /// Makes the first channels of every layer pass the picture on, which is
-    /// never negative and so goes through the ReLUs: training then begins at
-    /// the enlarged picture and bears a learning rate several times higher.
-    /// For the freshly drawn parameter of that name; returns whether it
-    /// changed.
+    /// Makes the first channels of every layer pass the image on unchanged (it
+    /// is never negative, so ReLU keeps it): training then starts from the
+    /// upscaled image and tolerates a learning rate several times higher.
+    /// `values` are the random initial values of the named parameter. Returns
+    /// whether it changed them.
     fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
         let stem = name.strip_suffix(".weight");
         let Some(layer) = LAYERS.iter().position(|&layer| Some(layer) == stem) else {
@@ -168,7 +168,7 @@ impl ArchitectureConfig for Config {
     }
 }
 
-/// Finds the configuration in the tensors of a file that does not state it.
+/// Infers the configuration from tensor names and shapes.
 fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let names = [LAYERS, LING_LAYERS]
         .into_iter()
@@ -210,7 +210,7 @@ impl Srcnn {
     ///
     /// # Errors
     ///
-    /// A tensor that is missing or has another shape.
+    /// A tensor that is missing or has the wrong shape.
     pub fn new(vb: &VarBuilder, config: &Config, scales: Scales) -> Result<Self> {
         config.check()?;
         let shapes = config.weight_shapes();
@@ -229,7 +229,7 @@ impl Srcnn {
         })
     }
 
-    /// An SRCNN of given tensors: weight and bias of each layer.
+    /// An SRCNN from tensors: weight and bias of each layer.
     ///
     /// # Errors
     ///
@@ -263,7 +263,7 @@ impl Srcnn {
         })
     }
 
-    /// The weights under the names of our files.
+    /// The weights by their names in native files.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
         let named = LAYERS.iter().zip(&self.layers);
         named

@@ -3,11 +3,11 @@
 //!
 //! Christian Ledig et al., "Photo-Realistic Single Image Super-Resolution
 //! Using a Generative Adversarial Network", CVPR 2017,
-//! <https://arxiv.org/abs/1609.04802>. Key names as in
+//! <https://arxiv.org/abs/1609.04802>. Parameter names as in
 //! `sgrvinod/a-PyTorch-Tutorial-to-Super-Resolution`; those of
 //! `vuniem131104/Super-Resolution-With-Pytorch`, whose third convolution is
-//! 9x9 instead of 3x3, are read too. Both take RGB normalised by the mean and
-//! spread of ImageNet and end in tanh.
+//! 9x9 instead of 3x3, are supported too. Both take RGB normalised by the mean
+//! and standard deviation of ImageNet and end in tanh.
 //!
 //! Batch normalisation is trained ([`Config::norm`]) and folded into the
 //! convolutions of the network that runs: [`Network::reparameterized`].
@@ -25,32 +25,32 @@ use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
 
-/// The scales that there can be a network for, and their pixel shuffles by two.
+/// The supported scales and their pixel shuffles by two.
 const FACTORS: [(u32, usize); 3] = [(2, 1), (4, 2), (8, 3)];
 
-/// Side of the first and the last kernel.
+/// Size of the first and the last kernel.
 const OUTER_KERNEL: usize = 9;
 
-/// Side of the kernels in between, but for the third convolution's.
+/// Size of all other kernels but the third convolution's.
 const KERNEL: usize = 3;
 
-/// First slope of a PReLU, as in PyTorch.
+/// Initial slope of a PReLU, as in PyTorch.
 const SLOPE: f64 = 0.25;
 
 /// Mean and standard deviation of R, G and B over ImageNet.
 const IMAGENET: [(f32, f32); 3] = [(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)];
 
-/// Factor of what adds to the picture in a network whose training begins.
-const QUIET: f32 = 0.1;
+/// Factor of the initial weights that add to the image.
+const RESIDUAL_INIT: f32 = 0.1;
 
-/// With it, `tanh` is nearest to passing values from -1 to 1 as they are.
+/// Gain with which `tanh` comes closest to the identity from -1 to 1.
 const TANH_GAIN: f32 = 1.25;
 
-/// Bilinear weights of the sample before, the sample and the one after it in
-/// the first and in the second half of the sample.
+/// Bilinear weights of the previous, the current and the next sample, for the
+/// first and the second half of a sample.
 const HALVES: [[f32; KERNEL]; 2] = [[0.25, 0.75, 0.0], [0.0, 0.75, 0.25]];
 
-/// Shape of an SRResNet.
+/// Configuration of an SRResNet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -58,7 +58,7 @@ pub struct Config {
     pub width: usize,
     /// Number of residual blocks.
     pub blocks: usize,
-    /// Side of the third convolution's kernel, the one after the blocks.
+    /// Size of the third convolution's kernel, the one after the blocks.
     pub third_kernel: usize,
     /// Whether there is batch normalisation, as in training.
     pub norm: bool,
@@ -88,16 +88,16 @@ impl Config {
         )))
     }
 
-    /// Changes the first values of a parameter in training so that the network
-    /// begins by letting the picture pass, bilinearly enlarged: R, G and B and
-    /// their negatives, whose PReLUs differ by a multiple of them, take the
-    /// first six channels, and all else adds little. Whether it did.
+    /// Changes the initial values of a parameter so that training starts close
+    /// to bilinear upscaling: the first six channels carry R, G, B and their
+    /// negatives (the difference of their PReLUs is a multiple of the value),
+    /// and all other weights add little. Returns whether it changed them.
     fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
         let (width, planes) = (self.width, Channels::Rgb.count());
         if width < 2 * planes {
             return false;
         }
-        // What a value is of the difference of the two that stand for it.
+        // A value as a share of the difference of the two channels that carry it.
         let share = 1.0 / (1.0 + SLOPE as f32);
         let block_end = match self.norm {
             true => "1.weight",
@@ -105,7 +105,7 @@ impl Config {
         };
         let after_blocks = name == format!("conv_block2.conv_block.{block_end}");
         if after_blocks || name.ends_with(&format!(".conv_block2.conv_block.{block_end}")) {
-            values.iter_mut().for_each(|value| *value *= QUIET);
+            values.iter_mut().for_each(|value| *value *= RESIDUAL_INIT);
             return true;
         }
         let kernel = match name {
@@ -124,7 +124,7 @@ impl Config {
             }
             "conv_block1.conv_block.0.bias" => values[..2 * planes].fill(0.0),
             "conv_block3.conv_block.0.weight" => {
-                values.iter_mut().for_each(|value| *value *= QUIET);
+                values.iter_mut().for_each(|value| *value *= RESIDUAL_INIT);
                 for (plane, (_, spread)) in IMAGENET.into_iter().enumerate() {
                     let filter = &mut values[plane * width * area..][..width * area];
                     for (from, sign) in signed {
@@ -147,12 +147,12 @@ impl Config {
                     for (output, filter) in filters.enumerate() {
                         filter.fill(0.0);
                         let (channel, half) = (output / 4, [output / 2 % 2, output % 2]);
-                        let own = signed[channel / planes].1;
+                        let own_sign = signed[channel / planes].1;
                         for (from, sign) in signed {
                             let taps = &mut filter[(from + channel % planes) * area..][..area];
                             for (at, tap) in taps.iter_mut().enumerate() {
                                 let (y, x) = (HALVES[half[0]][at / 3], HALVES[half[1]][at % 3]);
-                                *tap = own * sign * share * y * x;
+                                *tap = own_sign * sign * share * y * x;
                             }
                         }
                     }
@@ -165,7 +165,7 @@ impl Config {
         true
     }
 
-    /// The layers for that many pixel shuffles, in order.
+    /// The layers for a number of pixel shuffles, in order.
     fn plans(&self, shuffles: usize) -> Vec<Plan> {
         let width = self.width;
         let same = |conv: String, norm: Option<String>| Plan {
@@ -188,7 +188,7 @@ impl Config {
                 ..same(format!("{first}.0"), Some(format!("{first}.1")))
             });
             plans.push(Plan {
-                // What came into the block.
+                // The block's input.
                 skip: Some(plans.len() - 1),
                 ..same(format!("{second}.0"), Some(format!("{second}.1")))
             });
@@ -218,7 +218,7 @@ impl Config {
     }
 }
 
-/// A convolution and what follows it: names of the tensors and sizes.
+/// A convolution and the layers after it: tensor names and sizes.
 struct Plan {
     conv: String,
     norm: Option<String>,
@@ -294,7 +294,7 @@ impl ArchitectureConfig for Config {
     }
 }
 
-/// Finds the configuration in the tensors of a file that does not state it.
+/// Infers the configuration from tensor names and shapes.
 fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let renames: Vec<(String, String)> = shapes
         .keys()
@@ -325,7 +325,7 @@ fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     })
 }
 
-/// Our name for a tensor of either project; `None` for any other.
+/// The native name of a tensor of either project; `None` for any other.
 fn our_name(name: &str) -> Option<String> {
     const OURS: [&str; 5] = [
         "conv_block1.",
@@ -376,7 +376,7 @@ pub struct SrResNet {
     config: Config,
     scales: Scales,
     chain: Chain,
-    /// What normalises the result of each link's convolution.
+    /// Batch normalisation of the output of each layer's convolution.
     norms: Vec<Option<BatchNorm>>,
 }
 
@@ -385,15 +385,13 @@ impl SrResNet {
     ///
     /// # Errors
     ///
-    /// A tensor that is missing or has another shape, a scale other than 2, 4 or 8.
+    /// A tensor that is missing or has the wrong shape, a scale other than 2, 4 or 8.
     pub fn new(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Self> {
         config.check()?;
-        let wanted = single_scale(scales, "an SRResNet")?;
-        let known = FACTORS.iter().find(|(f, _)| Scale::whole(*f) == wanted);
+        let scale = single_scale(scales, "an SRResNet")?;
+        let known = FACTORS.iter().find(|(f, _)| Scale::whole(*f) == scale);
         let &(_, shuffles) = known.ok_or_else(|| {
-            Error::Setting(format!(
-                "an SRResNet enlarges by 2, 4 or 8, not by {wanted}"
-            ))
+            Error::Setting(format!("an SRResNet upscales by 2, 4 or 8, not by {scale}"))
         })?;
         let plans = config.plans(shuffles);
         let links = plans.iter().map(|plan| plan.link(vb));
@@ -414,7 +412,7 @@ impl SrResNet {
                 ..Chain::default()
             },
             norms: norms.collect::<candle_core::Result<_>>()?,
-            scales: Scales::list([wanted]),
+            scales: Scales::list([scale]),
             config: config.clone(),
         })
     }
@@ -476,7 +474,7 @@ impl Network for SrResNet {
     }
 }
 
-/// The network as it is trained: normalised by the batch.
+/// The network in training, with normalisation by the batch's statistics.
 #[derive(Debug)]
 struct Training(SrResNet);
 
@@ -519,10 +517,10 @@ mod tests {
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
     }
 
-    /// A network whose path was opened is close to bilinear enlargement, away
-    /// from the borders.
+    /// With identity initialisation the network is close to bilinear upscaling
+    /// away from the borders.
     #[test]
-    fn training_begins_with_the_picture() {
+    fn training_starts_near_bilinear_upscaling() {
         for (norm, scale) in [(false, 2), (false, 4), (true, 2)] {
             let config = Config {
                 width: 16,
@@ -544,7 +542,7 @@ mod tests {
                 }
             }
             assert!(opened >= 8);
-            // A ramp to the right, another one down, and a level.
+            // A horizontal ramp, a vertical one, and a constant.
             let side = 24;
             let samples = (0..3 * side * side).map(|i| {
                 let (plane, y, x) = (i / (side * side), i / side % side, i % side);
@@ -552,19 +550,19 @@ mod tests {
             });
             let x = Tensor::from_iter(samples, &Device::Cpu).unwrap();
             let x = x.reshape((1, 3, side, side)).unwrap();
-            let made = network.training_network(Scale::whole(scale)).unwrap();
-            let made = made.forward(&x).unwrap();
+            let output = network.training_network(Scale::whole(scale)).unwrap();
+            let output = output.forward(&x).unwrap();
             let expected = crate::ops::upsample_bilinear2d(&x, scale as usize).unwrap();
-            let apart = (made - expected).unwrap().abs().unwrap();
+            let error = (output - expected).unwrap().abs().unwrap();
             let (edge, inner) = (8 * scale as usize, 8 * scale as usize);
-            let apart = apart.narrow(2, edge, inner).unwrap();
-            let apart = apart.narrow(3, edge, inner).unwrap().max_all().unwrap();
-            let apart = apart.to_scalar::<f32>().unwrap();
-            assert!(apart < 0.12, "norm {norm}, x{scale}: {apart}");
+            let error = error.narrow(2, edge, inner).unwrap();
+            let error = error.narrow(3, edge, inner).unwrap().max_all().unwrap();
+            let error = error.to_scalar::<f32>().unwrap();
+            assert!(error < 0.12, "norm {norm}, x{scale}: {error}");
         }
     }
 
-    /// A small network whose tensors are all noise, and those tensors.
+    /// A small network with random tensors, and those tensors.
     fn small(scale: u32) -> (SrResNet, VarMap) {
         let config = Config {
             width: 6,
@@ -581,7 +579,7 @@ mod tests {
             let data = map.data().lock().unwrap();
             let shape = data[name].dims();
             let noise = noise(shape, i);
-            // Weights so small that tanh does not saturate.
+            // Small weights, so that tanh does not saturate.
             let fan_in: usize = shape[1..].iter().product();
             let noise = match name.ends_with("running_var") {
                 true => noise + 0.5,
@@ -628,7 +626,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_deployed_does_what_was_trained() {
+    fn the_reparameterized_network_equals_the_trained_one() {
         let (network, _) = small(4);
         let deployed = network.reparameterized().unwrap().unwrap();
         let config = &network.config.reparameterized();
@@ -647,7 +645,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_of_weights_are_the_published_ones() {
+    fn parameter_counts_are_the_published_ones() {
         for (scale, third_kernel, count) in [
             (2, 3, 1_401_749),
             (4, 3, 1_549_462),

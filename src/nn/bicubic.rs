@@ -1,30 +1,30 @@
-//! Bicubic enlargement as convolutions.
+//! Bicubic upscaling as convolutions.
 
 use super::Conv;
 use crate::frame::resample::{PHASE_REACH, mirror, phases};
 use crate::ops::{Activation, Border, ConvSpec};
 use candle_core::{Device, Result, Tensor};
 
-/// Enlarges one plane by a whole factor, as [`Resampler`] does (Keys cubic,
-/// a = -0.5, mirrored border), on tensors: with gradients, on any device, and
-/// with the same result for a sample in any part of a picture that holds its
-/// surroundings of 2 samples.
+/// Upscales one plane by a whole factor, as [`Resampler`] does (Keys cubic,
+/// a = -0.5, mirrored border), on tensors: differentiable, on any device, and
+/// with the same result for a sample in every crop that holds its 2 neighbours
+/// on each side.
 ///
 /// [`Resampler`]: crate::frame::resample::Resampler
 #[derive(Debug, Clone)]
 pub struct Bicubic {
-    /// Makes the rows between rows.
+    /// Interpolates rows.
     down: Conv,
-    /// Makes the columns between columns, of each of those.
+    /// Interpolates columns of each of those.
     across: Conv,
 }
 
 impl Bicubic {
-    /// Enlargement by `factor`.
+    /// Upscaling by `factor`.
     ///
     /// # Errors
     ///
-    /// A device without memory.
+    /// The device is out of memory.
     pub fn new(factor: usize, device: &Device) -> Result<Self> {
         let taps: Vec<f32> = phases(factor).flatten().map(|w| w as f32).collect();
         let count = 2 * PHASE_REACH + 1;
@@ -48,19 +48,19 @@ impl Bicubic {
         })
     }
 
-    /// (N, 1, H, W) in, (N, r * r, H, W) out: the enlarged picture as pixel
-    /// shuffle takes it, channel `i * r + j` for row i, column j of each block.
+    /// (N, 1, H, W) in, (N, r * r, H, W) out: the upscaled image before a pixel
+    /// shuffle, channel `i * r + j` for row i, column j of each block.
     ///
     /// # Errors
     ///
-    /// A tensor of another shape.
+    /// A tensor of the wrong shape.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let x = mirrored(&mirrored(x, 2)?, 3)?;
         self.across.forward(&self.down.forward(&x)?)
     }
 }
 
-/// Continues a dimension at both ends by its mirror image.
+/// Pads a dimension by reflection at both ends (edge sample repeated).
 fn mirrored(x: &Tensor, dim: usize) -> Result<Tensor> {
     let (len, reach) = (x.dim(dim)?, PHASE_REACH as i64);
     let indices = (-reach..len as i64 + reach).map(|i| mirror(i, len) as u32);
@@ -74,7 +74,7 @@ mod tests {
     use crate::frame::resample::Resampler;
     use candle_nn::ops::pixel_shuffle;
 
-    fn enlarged(samples: &[f32], (width, height): (usize, usize), factor: usize) -> Vec<f32> {
+    fn upscaled(samples: &[f32], (width, height): (usize, usize), factor: usize) -> Vec<f32> {
         let x = Tensor::from_slice(samples, (1, 1, height, width), &Device::Cpu).unwrap();
         let y = Bicubic::new(factor, &Device::Cpu).unwrap();
         let y = pixel_shuffle(&y.forward(&x).unwrap(), factor).unwrap();
@@ -92,7 +92,7 @@ mod tests {
                 let samples = samples(width * height);
                 let to = (factor * width, factor * height);
                 let expected = Resampler::resize((width, height), to).apply(&samples);
-                let got = enlarged(&samples, (width, height), factor);
+                let got = upscaled(&samples, (width, height), factor);
                 for (got, expected) in got.iter().zip(&expected) {
                     assert!((got - expected).abs() < 1e-6, "x{factor} {width}x{height}");
                 }
@@ -101,16 +101,16 @@ mod tests {
     }
 
     #[test]
-    fn is_the_same_in_any_part() {
+    fn is_the_same_in_any_crop() {
         let (size, factor) = (16, 3);
-        let whole = samples(size * size);
-        let made = enlarged(&whole, (size, size), factor);
-        // Columns 4 to 16, all rows: those from column 6 on have their surroundings.
-        let rows = whole.chunks_exact(size);
+        let full = samples(size * size);
+        let output = upscaled(&full, (size, size), factor);
+        // Columns 4 to 16, all rows: those from column 6 on have all neighbours.
+        let rows = full.chunks_exact(size);
         let part: Vec<f32> = rows.flat_map(|row| row[4..].to_vec()).collect();
-        let made_part = enlarged(&part, (size - 4, size), factor);
-        let rows = made.chunks_exact(factor * size);
-        for (row, part) in rows.zip(made_part.chunks_exact(factor * (size - 4))) {
+        let part_output = upscaled(&part, (size - 4, size), factor);
+        let rows = output.chunks_exact(factor * size);
+        for (row, part) in rows.zip(part_output.chunks_exact(factor * (size - 4))) {
             assert_eq!(row[factor * 6..], part[factor * 2..]);
         }
     }

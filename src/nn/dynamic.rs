@@ -10,25 +10,25 @@ use candle_nn::{Init, VarBuilder};
 pub struct DynamicSpec {
     /// Channels in and out.
     pub channels: usize,
-    /// Side of the kernels.
+    /// Size of the kernels.
     pub kernel: usize,
-    /// Number of kernels that are mixed.
+    /// Number of kernels in the mixture.
     pub kernels: usize,
     /// Channels inside the attention.
     pub squeezed: usize,
-    /// What the attention's logits are divided by before the softmax.
+    /// Temperature of the attention's softmax.
     pub temperature: f64,
 }
 
-/// A convolution whose kernel is a mixture of several, mixed for each sample
-/// of the batch by the means of its channels over the whole picture.
+/// A convolution whose kernel is a mixture of several, weighted for each image
+/// of the batch by its channel means (global average pooling).
 ///
 /// Yinpeng Chen et al., "Dynamic Convolution: Attention over Convolution
 /// Kernels", CVPR 2020, <https://arxiv.org/abs/1912.03458>.
 #[derive(Debug, Clone)]
 pub struct DynamicConv {
     spec: DynamicSpec,
-    /// (kernels, out, in, side, side).
+    /// (kernels, out, in, size, size).
     weight: Tensor,
     /// (kernels, out).
     bias: Tensor,
@@ -44,7 +44,7 @@ impl DynamicConv {
     ///
     /// # Errors
     ///
-    /// A tensor that is missing or has another shape.
+    /// A tensor that is missing or has the wrong shape.
     pub fn new(vb: &VarBuilder, spec: DynamicSpec) -> Result<Self> {
         let DynamicSpec {
             channels,
@@ -53,7 +53,7 @@ impl DynamicConv {
             squeezed,
             ..
         } = spec;
-        // He's uniform for the kernels, his normal by outputs for the attention.
+        // He uniform for the kernels, He normal (fan-out) for the attention.
         let fan_in = (channels * kernel * kernel) as f64;
         let up = (6.0 / fan_in).sqrt();
         let normal = |stdev| Init::Randn { mean: 0.0, stdev };
@@ -73,29 +73,29 @@ impl DynamicConv {
         })
     }
 
-    /// The share of each kernel, (N, kernels), by the means of the channels of
-    /// the whole picture, (N, C).
+    /// The weight of each kernel, (N, kernels), from the image's channel means,
+    /// (N, C).
     ///
     /// # Errors
     ///
-    /// A tensor of another shape.
+    /// A tensor of the wrong shape.
     pub fn attention(&self, means: &Tensor) -> Result<Tensor> {
         let squeezed = means.matmul(&self.squeeze.t()?)?.relu()?;
         let logits = squeezed.matmul(&self.expand.t()?)?;
         softmax(&(logits / self.spec.temperature)?)
     }
 
-    /// Multiplications for each sample of a plane.
+    /// MACs for each sample of a plane.
     pub fn macs(&self) -> u64 {
         (self.weight.elem_count() / self.spec.kernels) as u64
     }
 
-    /// (N, C, H, W) in and out, with the shares that
-    /// [`DynamicConv::attention`] gives.
+    /// (N, C, H, W) in and out, with the weights from
+    /// [`DynamicConv::attention`].
     ///
     /// # Errors
     ///
-    /// A tensor of another shape.
+    /// A tensor of the wrong shape.
     pub fn forward(&self, x: &Tensor, attention: &Tensor) -> Result<Tensor> {
         let (batch, ..) = x.dims4()?;
         let DynamicSpec {
@@ -119,7 +119,7 @@ impl DynamicConv {
     }
 }
 
-/// A convolution without bias, drawn as PyTorch does.
+/// A convolution without bias, initialised as PyTorch does.
 pub(crate) fn conv_no_bias(
     vb: &VarBuilder,
     (inputs, outputs): (usize, usize),

@@ -1,4 +1,4 @@
-//! Layers that more than one network uses.
+//! Layers shared by several networks.
 
 mod bicubic;
 mod dynamic;
@@ -28,7 +28,7 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// Multiplications for each sample of a plane of the result.
+    /// MACs for each output sample of a plane.
     pub fn macs(&self) -> u64 {
         self.weight.elem_count() as u64
     }
@@ -37,13 +37,13 @@ impl Conv {
     ///
     /// # Errors
     ///
-    /// Shapes that do not fit.
+    /// Shapes that do not match.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         conv2d(x, &self.weight, self.bias.as_ref(), self.spec)
     }
 }
 
-/// PyTorch's own first values: uniform within 1 / sqrt(inputs).
+/// PyTorch's default initialisation: uniform within 1 / sqrt(inputs).
 pub fn pytorch_uniform(inputs: usize) -> Init {
     let up = 1.0 / (inputs as f64).sqrt();
     Init::Uniform { lo: -up, up }

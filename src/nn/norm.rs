@@ -8,14 +8,14 @@ use candle_nn::{Init, VarBuilder};
 /// Added to variances, as PyTorch does.
 const EPS: f64 = 1e-5;
 
-/// How much of a batch enters the running statistics, as in PyTorch.
+/// Weight of a batch in the running statistics, as in PyTorch.
 const MOMENTUM: f64 = 0.1;
 
 /// Names of the running statistics.
 const STATISTICS: [&str; 2] = ["running_mean", "running_var"];
 
 /// Normalises every channel of (N, C, H, W): in training by mean and variance
-/// of the batch, in use by those of the batches that were seen in training.
+/// of the batch, in inference by the running statistics of training.
 ///
 /// Sergey Ioffe, Christian Szegedy, "Batch Normalization: Accelerating Deep
 /// Network Training by Reducing Internal Covariate Shift", ICML 2015.
@@ -32,7 +32,7 @@ impl BatchNorm {
     ///
     /// # Errors
     ///
-    /// A tensor that is missing or has another shape.
+    /// A tensor that is missing or has the wrong shape.
     pub fn new(vb: &VarBuilder, channels: usize) -> Result<Self> {
         let get = |name, first| vb.get_with_hints(channels, name, Init::Const(first));
         let [mean, variance] = STATISTICS;
@@ -43,40 +43,40 @@ impl BatchNorm {
         })
     }
 
-    /// Whether a tensor of that name is a running statistic, which no
-    /// optimiser changes.
+    /// Whether the named tensor is a running statistic, which the optimiser
+    /// does not update.
     pub fn is_statistic(name: &str) -> bool {
         let last = name.rsplit('.').next();
         last.is_some_and(|last| STATISTICS.contains(&last))
     }
 
-    /// The layer in training. Moves the running statistics, where they are
-    /// variables.
+    /// The forward pass in training. Updates the running statistics if they
+    /// are variables.
     ///
     /// # Errors
     ///
-    /// A tensor of another shape.
+    /// A tensor of the wrong shape.
     pub fn train(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, _, height, width) = x.dims4()?;
         let count = batch * height * width;
-        let (made, [mean, variance]) = ops::batch_norm(x, &self.weight, &self.bias, EPS)?;
+        let (output, [mean, variance]) = ops::batch_norm(x, &self.weight, &self.bias, EPS)?;
         let unbiased = count as f64 / (count.max(2) - 1) as f64;
-        let seen = [(mean, MOMENTUM), (variance, MOMENTUM * unbiased)];
-        let mut moves = Vec::new();
-        for (running, (seen, taken)) in self.running.iter().zip(seen) {
+        let batch = [(mean, MOMENTUM), (variance, MOMENTUM * unbiased)];
+        let mut updates = Vec::new();
+        for (running, (statistic, weight)) in self.running.iter().zip(batch) {
             if running.is_variable() {
-                moves.push((Var::from_tensor(running)?, seen, taken));
+                updates.push((Var::from_tensor(running)?, statistic, weight));
             }
         }
-        ops::lerp_in_place(1.0 - MOMENTUM, &moves)?;
-        Ok(made)
+        ops::lerp_in_place(1.0 - MOMENTUM, &updates)?;
+        Ok(output)
     }
 
-    /// The convolution that does what `conv` and then this layer do in use.
+    /// `conv` with this layer folded into it, as in inference.
     ///
     /// # Errors
     ///
-    /// Shapes that do not fit.
+    /// Shapes that do not match.
     pub fn folded(&self, conv: &Conv) -> Result<Conv> {
         let [mean, variance] = &self.running;
         let factor = (&self.weight / (variance + EPS)?.sqrt()?)?;

@@ -1,4 +1,4 @@
-//! Layers of window transformers, on (N, H, W, C).
+//! Layers of window transformers, on (N, H, W, C) tensors.
 
 use super::pytorch_uniform;
 use crate::ops::softmax;
@@ -8,17 +8,17 @@ use candle_nn::{Init, VarBuilder, ops};
 /// Added to variances, as PyTorch does.
 const EPS: f32 = 1e-5;
 
-/// Standard deviation of the first weights of linear layers and of the table.
+/// Standard deviation of the initial weights of linear layers and of the table.
 const STDEV: f64 = 0.02;
 
-/// What is added to the logit of a pair that must not see each other.
-const APART: f32 = -100.0;
+/// Added to the logit of a masked pair.
+const MASKED: f32 = -100.0;
 
-/// Bytes for the logits of windows that are computed together, unless those of
-/// one take more. Whatever the frame, attention holds a few times as much.
+/// Bytes for the logits of a batch of windows, at least one window. Attention
+/// needs a few times as much, whatever the frame's size.
 const LOGITS: usize = 32 << 20;
 
-/// Negative values times `slope`.
+/// Leaky ReLU: multiplies negative values by `slope`.
 ///
 /// # Errors
 ///
@@ -42,7 +42,7 @@ impl LayerNorm {
     ///
     /// # Errors
     ///
-    /// A tensor that is missing or has another shape.
+    /// A tensor that is missing or has the wrong shape.
     pub fn new(vb: &VarBuilder, channels: usize) -> Result<Self> {
         Ok(Self {
             weight: vb.get_with_hints(channels, "weight", Init::Const(1.0))?,
@@ -54,10 +54,10 @@ impl LayerNorm {
     ///
     /// # Errors
     ///
-    /// A tensor of another shape.
+    /// A tensor of the wrong shape.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let x = x.contiguous()?;
-        // candle's fast one has no gradient, and does not say so.
+        // candle's fast layer norm has no gradient and reports no error.
         if x.track_op() || self.weight.track_op() {
             ops::layer_norm_slow(&x, &self.weight, &self.bias, EPS)
         } else {
@@ -66,7 +66,7 @@ impl LayerNorm {
     }
 }
 
-/// A fully connected layer of every pixel's channels.
+/// A fully connected layer on the channels of every pixel.
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// (out, in).
@@ -80,7 +80,7 @@ impl Linear {
     ///
     /// # Errors
     ///
-    /// A tensor that is missing or has another shape.
+    /// A tensor that is missing or has the wrong shape.
     pub fn new(vb: &VarBuilder, inputs: usize, outputs: usize) -> Result<Self> {
         let init = Init::Randn {
             mean: 0.0,
@@ -106,7 +106,7 @@ impl Linear {
         })
     }
 
-    /// Multiplications for each pixel.
+    /// MACs for each pixel.
     pub fn macs(&self) -> u64 {
         self.weight.elem_count() as u64
     }
@@ -115,7 +115,7 @@ impl Linear {
     ///
     /// # Errors
     ///
-    /// A tensor of another shape.
+    /// A tensor of the wrong shape.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (outputs, inputs) = self.weight.dims2()?;
         let mut shape = x.dims().to_vec();
@@ -134,17 +134,17 @@ impl Linear {
 pub struct WindowSpec {
     /// Channels in and out.
     pub width: usize,
-    /// Heads, which divide the channels.
+    /// Number of heads, a divisor of `width`.
     pub heads: usize,
-    /// Side of a window in pixels.
+    /// Size of a window in pixels.
     pub window: usize,
-    /// How far right and down the windows are shifted, in pixels.
+    /// Shift of the windows to the right and down, in pixels.
     pub shift: usize,
 }
 
-/// Self-attention within windows that do not overlap, with a learnt bias for
-/// every offset of two pixels. Shifted windows wrap around the edges, where
-/// pixels from opposite sides do not see each other.
+/// Self-attention within non-overlapping windows, with a learnt relative
+/// position bias. Shifted windows wrap around the edges, where attention
+/// between pixels from opposite sides is masked.
 ///
 /// Ze Liu et al., "Swin Transformer: Hierarchical Vision Transformer using
 /// Shifted Windows", ICCV 2021, <https://arxiv.org/abs/2103.14030>.
@@ -157,11 +157,11 @@ pub struct WindowAttention {
     table: Tensor,
     /// (pixels * pixels) of a window: the row of the table for query and key.
     offsets: Tensor,
-    /// (4, pixels, pixels): what is added to the logits inside the picture, in
+    /// (4, pixels, pixels): the masks added to the logits inside the image, in
     /// the last column of windows, in the last row, in both.
     masks: Tensor,
-    /// Windows that are computed together.
-    together: usize,
+    /// Windows in a batch.
+    batch: usize,
 }
 
 impl WindowAttention {
@@ -170,7 +170,7 @@ impl WindowAttention {
     ///
     /// # Errors
     ///
-    /// A tensor that is missing or has another shape.
+    /// A tensor that is missing or has the wrong shape.
     pub fn new(vb: &VarBuilder, spec: WindowSpec) -> Result<Self> {
         let WindowSpec {
             width,
@@ -198,7 +198,7 @@ impl WindowAttention {
             pairs().map(move |(query, key)| {
                 let apart = (kind & 1 > 0 && wraps(query % window, key % window))
                     || (kind & 2 > 0 && wraps(query / window, key / window));
-                if apart { APART } else { 0.0 }
+                if apart { MASKED } else { 0.0 }
             })
         });
         let (offsets, masks): (Vec<_>, Vec<_>) = (offsets.collect(), masks.collect());
@@ -208,23 +208,23 @@ impl WindowAttention {
             table: vb.get_with_hints((side * side, heads), "relative_position_bias_table", init)?,
             offsets: Tensor::from_vec(offsets, pixels * pixels, vb.device())?,
             masks: Tensor::from_vec(masks, (4, pixels, pixels), vb.device())?,
-            together: (LOGITS / (heads * pixels * pixels * size_of::<f32>())).max(1),
+            batch: (LOGITS / (heads * pixels * pixels * size_of::<f32>())).max(1),
             spec,
         })
     }
 
-    /// Multiplications for each pixel: each looks at all of its window twice,
-    /// for the logits and by them.
+    /// MACs for each pixel: each attends to its window twice, for the logits
+    /// and for their weighted sum.
     pub fn macs(&self) -> u64 {
         let pairs = 2 * self.spec.width * self.spec.window * self.spec.window;
         self.qkv.macs() + self.proj.macs() + pairs as u64
     }
 
-    /// (N, H, W, C) in and out; H and W are multiples of the window's side.
+    /// (N, H, W, C) in and out; H and W are multiples of the window's size.
     ///
     /// # Errors
     ///
-    /// A tensor of another shape.
+    /// A tensor of the wrong shape.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let WindowSpec { window, shift, .. } = self.spec;
         let (batch, height, width, channels) = x.dims4()?;
@@ -236,9 +236,9 @@ impl WindowAttention {
             .reshape((batch * rows * columns, window * window, channels))?;
         let bias = self.bias()?;
         let count = batch * rows * columns;
-        let made = (0..count).step_by(self.together).map(|first| {
-            let some = self.together.min(count - first);
-            let kinds = (first..first + some).map(|i| {
+        let outputs = (0..count).step_by(self.batch).map(|first| {
+            let len = self.batch.min(count - first);
+            let kinds = (first..first + len).map(|i| {
                 let (row, column) = (i / columns % rows, i % columns);
                 u32::from(column + 1 == columns) + 2 * u32::from(row + 1 == rows)
             });
@@ -247,17 +247,17 @@ impl WindowAttention {
                 Some(kinds) => Some(self.masks.index_select(&kinds, 0)?),
                 None => None,
             };
-            self.attend(&windows.narrow(0, first, some)?, &bias, mask)
+            self.attend(&windows.narrow(0, first, len)?, &bias, mask)
         });
-        let made = Tensor::cat(&made.collect::<Result<Vec<_>>>()?, 0)?;
-        let made = made
+        let output = Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)?;
+        let output = output
             .reshape((batch * rows, columns, window, window * channels))?
             .transpose(1, 2)?
             .reshape((batch, height, width, channels))?;
-        rolled(&made, -(shift as i32))
+        rolled(&output, -(shift as i32))
     }
 
-    /// (heads, pixels, pixels): what is added to the logits.
+    /// (heads, pixels, pixels): the relative position bias of the logits.
     fn bias(&self) -> Result<Tensor> {
         let pixels = self.spec.window * self.spec.window;
         self.table
@@ -267,7 +267,7 @@ impl WindowAttention {
             .contiguous()
     }
 
-    /// Some windows, (N, pixels, C) in and out.
+    /// Attention within a batch of windows, (N, pixels, C) in and out.
     fn attend(&self, x: &Tensor, bias: &Tensor, mask: Option<Tensor>) -> Result<Tensor> {
         let WindowSpec { width, heads, .. } = self.spec;
         let (count, pixels, _) = x.dims3()?;
@@ -286,8 +286,8 @@ impl WindowAttention {
             Some(mask) => logits.broadcast_add(&mask.unsqueeze(1)?)?,
             None => logits,
         };
-        let made = softmax(&logits)?.matmul(&part(2)?)?.transpose(1, 2)?;
-        self.proj.forward(&made.reshape((count, pixels, width))?)
+        let output = softmax(&logits)?.matmul(&part(2)?)?.transpose(1, 2)?;
+        self.proj.forward(&output.reshape((count, pixels, width))?)
     }
 }
 
@@ -305,9 +305,9 @@ mod tests {
     use candle_core::{DType, Device};
     use candle_nn::VarMap;
 
-    /// However many windows are computed together, each is as if alone.
+    /// The result does not depend on the number of windows in a batch.
     #[test]
-    fn windows_do_not_see_each_other() {
+    fn windows_are_independent_of_their_batch() {
         let map = VarMap::new();
         let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
         for shift in [0, 2] {
@@ -319,27 +319,27 @@ mod tests {
             };
             let mut attention = WindowAttention::new(&vb, spec).unwrap();
             let x = Tensor::randn(0f32, 1.0, (1, 12, 8, 6), &Device::Cpu).unwrap();
-            let mut made = |together| {
-                attention.together = together;
-                let made = attention.forward(&x).unwrap();
-                made.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            let mut output = |batch| {
+                attention.batch = batch;
+                let output = attention.forward(&x).unwrap();
+                output.flatten_all().unwrap().to_vec1::<f32>().unwrap()
             };
-            let all = made(6);
-            for together in [1, 4, 100] {
-                let off = made(together)
+            let expected = output(6);
+            for batch in [1, 4, 100] {
+                let errors = output(batch)
                     .into_iter()
-                    .zip(&all)
+                    .zip(&expected)
                     .map(|(a, b)| (a - b).abs());
-                let off = off.fold(0.0, f32::max);
-                assert!(off < 1e-5, "{together} together, shift {shift}: {off}");
+                let error = errors.fold(0.0, f32::max);
+                assert!(error < 1e-5, "batch {batch}, shift {shift}: {error}");
             }
         }
     }
 
     #[test]
-    fn the_logits_that_are_there_at_once_fit_their_budget() {
+    fn the_logits_of_a_batch_fit_their_budget() {
         let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
-        for (window, together) in [(16, 21), (8, 341), (64, 1)] {
+        for (window, batch) in [(16, 21), (8, 341), (64, 1)] {
             let spec = WindowSpec {
                 width: 180,
                 heads: 6,
@@ -347,7 +347,7 @@ mod tests {
                 shift: 0,
             };
             let attention = WindowAttention::new(&vb, spec).unwrap();
-            assert_eq!(attention.together, together);
+            assert_eq!(attention.batch, batch);
         }
     }
 }

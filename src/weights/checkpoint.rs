@@ -31,7 +31,7 @@ pub struct Card {
     pub architecture: Architecture,
     /// The scales that the weights are for.
     pub scales: Scales,
-    /// The pictures that they were trained on.
+    /// The images that they were trained on.
     pub training_data: String,
     /// SHA-256 of the recipe that trained them, in hexadecimal.
     pub recipe_sha256: String,
@@ -426,7 +426,7 @@ fn is_finite(tensor: &Tensor) -> Result<bool> {
 fn describe(bytes: &[u8]) -> String {
     let kind = match bytes {
         [] => return "an empty file".to_owned(),
-        [0x89, b'P', b'N', b'G', ..] => "a PNG picture",
+        [0x89, b'P', b'N', b'G', ..] => "a PNG image",
         [0x89, b'H', b'D', b'F', ..] => "an HDF5 file",
         _ => "something else, or a part of one",
     };

@@ -243,7 +243,7 @@ impl Model {
         &self.scales
     }
 
-    /// The networks that enlarge by `target` when run one after the other:
+    /// The networks that upscale by `target` when run one after the other:
     /// one where a native scale is at or above it, else the two that pass it
     /// by the least, else the largest first. Their product may pass `target`;
     /// the rest is to be resampled.

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 #[allow(unused_imports)] // As above: not every test uses both.
 pub use testing::{noise, shared};
 
-/// A small SRCNN whose weights are noise that keeps pictures recognisable.
+/// A small SRCNN whose weights are noise that keeps images recognisable.
 pub fn small_srcnn(channels: Channels, border: Border) -> srcnn::Config {
     srcnn::Config {
         channels,
@@ -38,7 +38,7 @@ fn noise_weights_for(
 ) -> Vec<(String, Tensor)> {
     let spread = match architecture {
         Architecture::Srcnn(_) | Architecture::HyperSrcnn(_) => 0.8,
-        // Deep: each layer would leave less of the picture.
+        // Deep: each layer would leave less of the image.
         _ => 3.0,
     };
     let source = NoiseSource(Arc::new(Mutex::new(Noise {

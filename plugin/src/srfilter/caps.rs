@@ -135,7 +135,7 @@ fn exact(s: &gst::StructureRef, scale: Scale, inverse: bool) -> Option<gst::Stru
     Some(s)
 }
 
-/// A structure that admits any size, and any pixel shape that keeps the picture's.
+/// A structure that admits any size, and any pixel shape that keeps the image's.
 fn any_size(s: &gst::StructureRef) -> gst::Structure {
     let mut s = s.to_owned();
     for field in ["width", "height"] {
@@ -184,7 +184,7 @@ pub(super) fn keep_on_host(caps: &mut gst::Caps) {
 }
 
 /// Picks sizes of the other pad: those that the factor leads to, or the nearest
-/// allowed ones that keep the picture's shape.
+/// allowed ones that keep the image's shape.
 pub(super) fn fixate(
     direction: gst::PadDirection,
     caps: &gst::Caps,
@@ -280,7 +280,7 @@ impl PixelShape {
         f64::from(self.0.numer()) / f64::from(self.0.denom())
     }
 
-    /// Sets the pixel shape with which a picture of another size looks the same.
+    /// Sets the pixel shape with which an image of another size looks the same.
     fn keep(&self, s: &mut gst::StructureRef, from: (i32, i32), to: (i32, i32)) {
         let product = |a: i32, b: i32, c: i32| i128::from(a) * i128::from(b) * i128::from(c);
         let numer = product(self.0.numer(), from.0, to.1);
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn fixating_keeps_the_pictures_shape() {
+    fn fixating_keeps_the_aspect_ratio() {
         gst::init().unwrap();
         let input = gst::Caps::builder("video/x-raw")
             .field("width", 640)

@@ -34,7 +34,7 @@ pub(super) fn transform(
         return Outcome::Done;
     }
     if meta.has_tag::<tags::Orientation>() && meta.tags_contain_only(&["video", "orientation"]) {
-        // In units of the picture, valid at any size.
+        // In units of the image, valid at any size.
         let _ = meta.transform(out, &gst::meta::MetaTransformCopy::new(..));
         return Outcome::Done;
     }

@@ -9,10 +9,10 @@ use crate::frame::{Component, Luma601, PixelFormat, YuvToRgb};
 use crate::ops::cuda::{Bytes, ColorChange, Colors};
 use crate::{Error, Result};
 
-/// A network and the size that its input is enlarged to first.
+/// A network and the size that its input is upscaled to first.
 pub(super) struct Stage {
     pub(super) network: Network,
-    pub(super) enlarged: Option<(usize, usize)>,
+    pub(super) upscaled: Option<(usize, usize)>,
 }
 
 /// Bytes of a row of a plane that carry samples, and its rows.
@@ -156,7 +156,7 @@ impl<'a> Compiler<'a> {
         let Some(stage) = self.stages.get(index) else {
             return Err(Error::Internal(format!("there is no network {index}")));
         };
-        let input = match stage.enlarged {
+        let input = match stage.upscaled {
             Some(size) => self
                 .builder
                 .resample(&Resampler::resize(from.size, size), from)?,

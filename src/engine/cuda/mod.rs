@@ -76,7 +76,7 @@ impl CudaBackend {
             };
             stages.push(Stage {
                 network: on_gpu,
-                enlarged: match network.upsampling {
+                upscaled: match network.upsampling {
                     Upsampling::Pre => Some(network.output),
                     Upsampling::Post(_) => None,
                 },

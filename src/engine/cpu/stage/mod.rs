@@ -19,7 +19,7 @@ use tile_size::{batch, pooled_tile, starts};
 use view::{View, ViewRows};
 
 /// Fewest rows of a tile, in halos: thinner ones would compute more halo than
-/// picture.
+/// image.
 const MIN_HALOS: usize = 8;
 
 /// A network with the resampling around it, for planes of one size.
@@ -44,7 +44,7 @@ pub(super) struct NetworkStage {
 /// A network as one fused chain.
 struct Fused {
     executor: ChainExecutor,
-    /// Enlarges the view, to be added to the result.
+    /// Upscales the view, to be added to the result.
     residual: Option<Resampler>,
 }
 
@@ -60,7 +60,7 @@ impl NetworkStage {
     ) -> Self {
         let upsampling = network.upsampling();
         let view = match upsampling {
-            Upsampling::Pre => View::Enlarged(Box::new(Resampler::resize(from, to))),
+            Upsampling::Pre => View::Upscaled(Box::new(Resampler::resize(from, to))),
             Upsampling::Post(_) => View::Input(from),
         };
         let (width, height) = view.size();
@@ -112,8 +112,8 @@ impl NetworkStage {
         packed: Arc<PackedChain>,
         options: &UpscaleOptions,
     ) -> Result<()> {
-        let enlarges = packed.epilogue.residual_bicubic && packed.factor() > 1;
-        let residual = enlarges.then(|| Resampler::resize(self.view.size(), self.size()));
+        let upscales = packed.epilogue.residual_bicubic && packed.factor() > 1;
+        let residual = upscales.then(|| Resampler::resize(self.view.size(), self.size()));
         let options = ChainOptions {
             tile_size: options.tile_size,
             threads: options.threads,
@@ -129,7 +129,7 @@ impl NetworkStage {
         (width * self.factor, height * self.factor)
     }
 
-    /// Side of the tiles in samples of the view; `None` where they cannot be
+    /// Size of the tiles in samples of the view; `None` where they cannot be
     /// smaller.
     pub(super) fn tile_size(&self) -> Option<usize> {
         let side = self.tile.0.max(self.tile.1);

@@ -1,5 +1,5 @@
 //! Whole-frame networks in overlapping tiles, each computed as if it were the
-//! whole picture; their mean is taken where they overlap, as the published test
+//! whole image; their mean is taken where they overlap, as the published test
 //! code of DRCT does. An approximation.
 
 use super::NetworkStage;

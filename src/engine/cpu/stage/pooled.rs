@@ -1,4 +1,4 @@
-//! Networks that take means over the whole picture: a pass over all tiles for
+//! Networks that take means over the whole image: a pass over all tiles for
 //! each mean.
 
 use super::NetworkStage;
@@ -8,8 +8,8 @@ use crate::{Error, Result};
 use candle_core::Tensor;
 
 impl NetworkStage {
-    /// The means over the picture that the network takes; none where it runs
-    /// on the whole picture.
+    /// The means over the image that the network takes; none where it runs
+    /// on the whole image.
     pub(super) fn means(&self, input: &[&[f32]]) -> Result<Vec<Tensor>> {
         let mut means = Vec::new();
         if self.tiles() == 1 {

@@ -4,7 +4,7 @@ use crate::engine::tiling::{SMALLEST, TilingOptions};
 use crate::models::BoxedScaleNetwork;
 
 /// First samples of tiles that overlap by at least `overlap`: the last one
-/// ends with the picture.
+/// ends with the image.
 pub(super) fn starts(len: usize, tile: usize, overlap: usize) -> Vec<usize> {
     let step = tile.saturating_sub(overlap).max(1);
     let last = len.saturating_sub(tile);
@@ -23,7 +23,7 @@ pub(super) fn batch(
     usize::try_from(most / values).unwrap_or(usize::MAX).max(1)
 }
 
-/// Width and height of a tile of a network that takes means over the picture: all
+/// Width and height of a tile of a network that takes means over the image: all
 /// of it, where that fits the memory,
 /// since every mean takes a pass.
 pub(super) fn pooled_tile(

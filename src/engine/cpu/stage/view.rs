@@ -10,8 +10,8 @@ use std::ops::Range;
 pub(super) enum View {
     /// The stage's input: width and height.
     Input((usize, usize)),
-    /// The input, enlarged to the size of the result.
-    Enlarged(Box<Resampler>),
+    /// The input, upscaled to the size of the result.
+    Upscaled(Box<Resampler>),
 }
 
 impl View {
@@ -19,7 +19,7 @@ impl View {
     pub(super) fn size(&self) -> (usize, usize) {
         match self {
             Self::Input(size) => *size,
-            Self::Enlarged(resampler) => resampler.size(),
+            Self::Upscaled(resampler) => resampler.size(),
         }
     }
 
@@ -30,7 +30,7 @@ impl View {
                 let rows = y.clone().map(|row| &plane[row * width..][x.clone()]);
                 rows.flatten().copied().collect()
             }
-            Self::Enlarged(resampler) => {
+            Self::Upscaled(resampler) => {
                 let mut part = vec![0.0; x.len() * y.len()];
                 let region = Region {
                     x: x.clone(),
@@ -46,7 +46,7 @@ impl View {
 /// The input of a fused chain, row by row: values 0 to 1.
 pub(super) struct ViewRows<'a> {
     pub(super) view: &'a View,
-    /// Enlarges the view, for chains that add it to their result.
+    /// Upscales the view, for chains that add it to their result.
     pub(super) residual: Option<&'a Resampler>,
     pub(super) planes: &'a [&'a [f32]],
 }
@@ -62,7 +62,7 @@ impl Source for ViewRows<'_> {
         let plane = self.planes[plane];
         match self.view {
             View::Input((width, _)) => out.copy_from_slice(&plane[y * width..][x]),
-            View::Enlarged(resampler) => LINES.with_borrow_mut(|(line, _)| {
+            View::Upscaled(resampler) => LINES.with_borrow_mut(|(line, _)| {
                 resampler.row(plane, y, x, line, out);
             }),
         }
