@@ -179,7 +179,7 @@ fn files_that_are_something_else_are_described() {
     for (bytes, words) in [
         (&b""[..], "empty"),
         (&b"\x89PNG\r\n\x1a\n"[..], "PNG"),
-        (&b"just some words in a file"[..], "something else"),
+        (&b"just some words in a file"[..], "unknown"),
     ] {
         std::fs::write(&path, bytes).unwrap();
         let text = refusal(&path);

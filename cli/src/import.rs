@@ -13,7 +13,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
     let file = Checkpoint::open(&args.weights)?;
     let mut out = io::stdout().lock();
     let (name, tensors) = (args.weights.display(), file.listing());
-    writeln!(out, "{name}: {}, {} tensors", file.form(), tensors.len())?;
+    writeln!(out, "{name}: {}, {} tensors", file.format(), tensors.len())?;
     if args.list {
         return list(tensors, &mut out);
     }

@@ -1,4 +1,4 @@
-//! One weights file.
+//! Weights files.
 
 use super::torch;
 use crate::models::{Architecture, Network, Scales, Shapes, nearest};
@@ -12,26 +12,26 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
-/// Key and value that mark a file as one of ours.
+/// Key and value that mark a native file.
 const FORMAT: (&str, &str) = ("format", "srfilter");
 
-/// Bytes of a file at most: the largest network here has 110 MB.
+/// Largest file in bytes; the largest known network has 110 MB.
 const MAX_FILE: u64 = 2 << 30;
 
-/// Widths, depths and kernels at most.
+/// Largest width, depth and kernel size in metadata.
 const MAX_SIZE: f64 = 4096.0;
 
-/// Characters of a file's own words that an error repeats.
+/// Characters of metadata that an error quotes.
 const MAX_SHOWN: usize = 200;
 
-/// What a weights file of ours says about itself, in safetensors metadata.
+/// The model card of a native weights file, in its safetensors metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Card {
     /// Architecture and configuration.
     pub architecture: Architecture,
     /// The scales that the weights are for.
     pub scales: Scales,
-    /// The images that they were trained on.
+    /// The training set.
     pub training_data: String,
     /// SHA-256 of the recipe that trained them, in hexadecimal.
     pub recipe_sha256: String,
@@ -39,35 +39,35 @@ pub struct Card {
     pub quality: String,
 }
 
-/// What cannot be told from a file that has no metadata of ours.
+/// Settings that a file without a card does not determine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadOverrides {
-    /// Border of the convolutions; [`Border::Zero`] unless given or the file's
-    /// own metadata says "replicate".
+    /// Border of the convolutions; by default [`Border::Zero`], or
+    /// [`Border::Replicate`] if the file's metadata contains "replicate".
     pub border: Option<Border>,
-    /// The scales that the weights are for; any scale that is asked for unless given.
+    /// The scales that the weights are for; by default any.
     pub scales: Option<Vec<Scale>>,
 }
 
-/// A tensor of a file, as lists show it.
+/// Name, type and shape of a tensor in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// The type of its values in the file, such as F32.
     pub dtype: String,
-    /// Its shape.
+    /// The shape.
     pub shape: Vec<usize>,
 }
 
-/// What a file was found to hold.
+/// The contents of a weights file.
 #[derive(Debug, Clone)]
 pub struct ParsedCheckpoint {
     /// Architecture and configuration.
     pub architecture: Architecture,
     /// The scales that it is for.
     pub scales: Scales,
-    /// The weights by the names that the architecture has for them.
+    /// The weights by their native names.
     pub tensors: HashMap<String, Tensor>,
 }
 
@@ -77,13 +77,13 @@ impl ParsedCheckpoint {
     ///
     /// # Errors
     ///
-    /// Tensors that are missing or have other shapes.
+    /// Tensors that are missing or have the wrong shape.
     pub(super) fn build(&self, origin: &str, device: &Device) -> Result<Box<dyn Network>> {
         let vb = VarBuilder::from_tensors(self.tensors.clone(), DType::F32, device);
         let network = self.architecture.build(&vb, self.scales.clone());
         network.map_err(|e| {
             let problem = format!(
-                "does not hold the {} that it should: {}",
+                "does not hold the expected {}: {}",
                 self.architecture.name(),
                 first_line(&e.to_string())
             );
@@ -96,19 +96,19 @@ impl ParsedCheckpoint {
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     origin: String,
-    form: String,
+    format: String,
     listing: Vec<TensorInfo>,
     tensors: HashMap<String, Tensor>,
     metadata: HashMap<String, String>,
 }
 
 impl Checkpoint {
-    /// Reads a safetensors file, or a checkpoint of PyTorch (`.pth`, `.pt`,
-    /// `.pkl`): no code that such a file holds or names is run.
+    /// Reads a safetensors file or a PyTorch checkpoint (`.pth`, `.pt`,
+    /// `.pkl`). Never runs code from the file.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, is none of these or not whole, or holds
+    /// A file that cannot be read, is of another format, truncated, or holds
     /// values that are not finite.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -119,7 +119,7 @@ impl Checkpoint {
         Self::from_bytes(&path.display().to_string(), &bytes)
     }
 
-    /// Reads the bytes of such a file; `origin` names them in errors.
+    /// Reads a file from memory; `origin` names it in errors.
     ///
     /// # Errors
     ///
@@ -127,14 +127,14 @@ impl Checkpoint {
     pub fn from_bytes(origin: &str, bytes: &[u8]) -> Result<Self> {
         let mut file = Self {
             origin: origin.to_owned(),
-            form: "safetensors".to_owned(),
+            format: "safetensors".to_owned(),
             listing: Vec::new(),
             tensors: HashMap::new(),
             metadata: HashMap::new(),
         };
-        if torch::begins(bytes) {
+        if torch::looks_like_torch(bytes) {
             let contents = torch::read(bytes).map_err(|e| Error::weights(origin, e))?;
-            file.form = contents.form;
+            file.format = contents.format;
             for (name, dtype, tensor) in contents.tensors {
                 file.add(&name, dtype, tensor)?;
             }
@@ -147,7 +147,7 @@ impl Checkpoint {
     fn add_safetensors(&mut self, bytes: &[u8]) -> Result<()> {
         let bad = |e: safetensors::SafeTensorError| {
             let problem = format!(
-                "expected a safetensors file or a checkpoint of PyTorch, found {}: {e}",
+                "expected a safetensors file or a PyTorch checkpoint, found {}: {e}",
                 describe(bytes)
             );
             Error::weights(&self.origin, problem)
@@ -156,9 +156,10 @@ impl Checkpoint {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(bad)?;
         for (name, view) in file.iter() {
             let dtype = view.dtype().to_string();
-            let made = tensor(view);
-            let made = made.map_err(|e| Error::weights(&self.origin, format!("{name}: {e}")))?;
-            self.add(name, &dtype, made)?;
+            let tensor = tensor(view);
+            let tensor =
+                tensor.map_err(|e| Error::weights(&self.origin, format!("{name}: {e}")))?;
+            self.add(name, &dtype, tensor)?;
         }
         self.metadata = header.metadata().clone().unwrap_or_default();
         Ok(())
@@ -183,12 +184,12 @@ impl Checkpoint {
         &self.origin
     }
 
-    /// Its form, and where in it the tensors were.
-    pub fn form(&self) -> &str {
-        &self.form
+    /// The file's format, and the path of the tensors in it.
+    pub fn format(&self) -> &str {
+        &self.format
     }
 
-    /// All tensors, in the file's order where it has one.
+    /// All tensors, in the file's order if it has one.
     pub fn listing(&self) -> &[TensorInfo] {
         &self.listing
     }
@@ -203,11 +204,11 @@ impl Checkpoint {
         &self.metadata
     }
 
-    /// What a file of ours says about itself; `None` for other files.
+    /// The card of a native file; `None` for other files.
     ///
     /// # Errors
     ///
-    /// Metadata of ours that cannot be understood.
+    /// A card with invalid contents.
     pub fn card(&self) -> Result<Option<Card>> {
         if self.metadata.get(FORMAT.0).map(String::as_str) != Some(FORMAT.1) {
             return Ok(None);
@@ -215,7 +216,7 @@ impl Checkpoint {
         let text = |key: &str| self.metadata.get(key).map(String::as_str).unwrap_or("");
         let architecture = architecture(text("architecture")).map_err(|e| {
             let found: String = text("architecture").chars().take(MAX_SHOWN).collect();
-            let problem = format!("its metadata names no known architecture: {e}; found {found}");
+            let problem = format!("unknown architecture in the metadata: {e}; found {found}");
             Error::weights(&self.origin, problem)
         })?;
         Ok(Some(Card {
@@ -233,27 +234,27 @@ impl Checkpoint {
         }
         let scales: Result<Vec<Scale>> = text.split(',').map(|s| s.trim().parse()).collect();
         scales.map(Scales::list).map_err(|e| {
-            let problem = format!("its metadata's scales cannot be read: {e}");
+            let problem = format!("invalid scales in the metadata: {e}");
             Error::weights(&self.origin, problem)
         })
     }
 
-    /// Builds the network that the file holds.
+    /// Builds the file's network.
     ///
     /// # Errors
     ///
-    /// Metadata that does not fit the tensors, or tensors of no known architecture.
+    /// Metadata that does not match the tensors, or an unknown architecture.
     pub fn network(&self, hints: &LoadOverrides) -> Result<(Architecture, Box<dyn Network>)> {
         let contents = self.contents(hints)?;
         let network = contents.build(&self.origin, &Device::Cpu)?;
         Ok((contents.architecture, network))
     }
 
-    /// What the file says, or its tensors tell, that it holds.
+    /// The file's contents, according to its card or detected from its tensors.
     ///
     /// # Errors
     ///
-    /// Metadata that cannot be understood, or tensors of no known architecture.
+    /// Invalid metadata, or an unknown architecture.
     pub fn contents(&self, hints: &LoadOverrides) -> Result<ParsedCheckpoint> {
         if let Some(empty) = self.listing.iter().find(|t| t.shape.contains(&0)) {
             let problem = format!("tensor {} {:?} is empty", empty.name, empty.shape);
@@ -269,7 +270,7 @@ impl Checkpoint {
         }
     }
 
-    /// Tells the architecture from names and shapes.
+    /// Detects the architecture from names and shapes.
     fn detect(&self, hints: &LoadOverrides) -> Result<ParsedCheckpoint> {
         let shapes: Shapes = self
             .tensors
@@ -277,7 +278,7 @@ impl Checkpoint {
             .map(|(name, tensor)| (name.clone(), tensor.dims().to_vec()))
             .collect();
         let detected = Architecture::detect(&shapes).ok_or_else(|| {
-            let nearest = nearest(&shapes).unwrap_or("none is near".to_owned());
+            let nearest = nearest(&shapes).unwrap_or("none".to_owned());
             let problem = format!(
                 "expected the tensors of a known architecture ({}), found {}. Nearest: {nearest}",
                 Architecture::DETECTED.join(", "),
@@ -295,8 +296,8 @@ impl Checkpoint {
             .is_some()
             .then(|| Scales::list(hinted.copied()));
         let scales = match (detected.scales, hinted) {
-            (Some(told), Some(hinted)) if told != hinted => {
-                let problem = format!("its tensors are for scale {told}, not for {hinted}");
+            (Some(detected), Some(hinted)) if detected != hinted => {
+                let problem = format!("its tensors are for scale {detected}, not for {hinted}");
                 return Err(Error::weights(&self.origin, problem));
             }
             (Some(scales), _) | (None, Some(scales)) => scales,
@@ -322,8 +323,7 @@ impl Checkpoint {
         }
     }
 
-    /// Writes a weights file of ours. An existing file is replaced only when
-    /// the new one is whole.
+    /// Writes a native weights file, atomically.
     ///
     /// # Errors
     ///
@@ -349,12 +349,11 @@ impl Checkpoint {
     }
 }
 
-/// The architecture that metadata describe, with sizes whose products are no
-/// surprise.
+/// Parses the architecture in metadata; refuses implausible sizes.
 fn architecture(text: &str) -> serde_json::Result<Architecture> {
     let value: serde_json::Value = serde_json::from_str(text)?;
-    if let Some(absurd) = largest(&value).filter(|&number| number > MAX_SIZE) {
-        return Err(serde::de::Error::custom(format!("{absurd} is absurd")));
+    if let Some(large) = largest(&value).filter(|&number| number > MAX_SIZE) {
+        return Err(serde::de::Error::custom(format!("{large} is too large")));
     }
     serde_json::from_value(value)
 }
@@ -370,22 +369,23 @@ fn largest(value: &serde_json::Value) -> Option<f64> {
     numbers.into_iter().reduce(f64::max)
 }
 
-/// Reads a file if it begins as weights files do; else only its beginning, to
-/// be refused: it may be a film, or a device without an end.
+/// Reads a file if it starts like a weights file, else only its first bytes: it
+/// may be a video, or an endless device.
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    const BEGINNING: u64 = 16;
+    const HEADER: u64 = 16;
     let mut file = std::fs::File::open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
         return Err(std::io::ErrorKind::IsADirectory.into());
     }
     let mut bytes = Vec::new();
-    (&mut file).take(BEGINNING).read_to_end(&mut bytes)?;
+    (&mut file).take(HEADER).read_to_end(&mut bytes)?;
     let header = bytes.first_chunk().map(|n| u64::from_le_bytes(*n));
-    let fits = header.is_some_and(|header| header < metadata.len()) || torch::begins(&bytes);
+    let fits =
+        header.is_some_and(|header| header < metadata.len()) || torch::looks_like_torch(&bytes);
     if metadata.is_file() && fits {
         if metadata.len() > MAX_FILE {
-            let problem = format!("weights files have at most {} GiB", MAX_FILE >> 30);
+            let problem = format!("the limit for weights files is {} GiB", MAX_FILE >> 30);
             return Err(std::io::Error::new(
                 std::io::ErrorKind::FileTooLarge,
                 problem,
@@ -396,7 +396,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes any safetensors file, whole or not at all.
+/// Writes a safetensors file, atomically.
 fn write_safetensors(
     path: &Path,
     tensors: &[(String, Tensor)],
@@ -422,18 +422,18 @@ fn is_finite(tensor: &Tensor) -> Result<bool> {
     Ok(values.iter().all(|v| v.is_finite()))
 }
 
-/// What the bytes look like, for people who pass the wrong file.
+/// Describes a file of another format, by its first bytes.
 fn describe(bytes: &[u8]) -> String {
     let kind = match bytes {
         [] => return "an empty file".to_owned(),
         [0x89, b'P', b'N', b'G', ..] => "a PNG image",
         [0x89, b'H', b'D', b'F', ..] => "an HDF5 file",
-        _ => "something else, or a part of one",
+        _ => "an unknown or truncated file",
     };
     format!("{kind}, {} bytes", bytes.len())
 }
 
-/// The first tensors of a file with their shapes.
+/// Lists the first tensors of a file with their shapes.
 fn list(shapes: &Shapes) -> String {
     const SHOWN: usize = 6;
     let shown: Vec<_> = shapes

@@ -1,5 +1,5 @@
-//! Weights: safetensors files with metadata, files of other projects, and
-//! the set that is built in.
+//! Weights: safetensors files with metadata, checkpoints of other projects, and
+//! the built-in weights.
 
 mod checkpoint;
 mod model;

@@ -1,4 +1,4 @@
-//! A model that is ready to run: one or more networks of one family.
+//! Models with weights: one or more networks of one family.
 
 use super::{Checkpoint, LoadOverrides, ParsedCheckpoint};
 use crate::chain::PackedChain;
@@ -12,26 +12,25 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many scales of a continuous model keep their made weights.
+/// Number of scales whose generated weights are cached.
 const CACHED_SCALES: usize = 16;
 
-/// A model with its weights. Cheap to share; the weights of a scale are made
-/// once and kept.
+/// A model with its weights. Cheap to share; networks are cached by scale.
 pub struct Model {
     name: String,
     origin: String,
-    /// What the networks were built from, to build them on other devices.
+    /// The files' contents, to build the networks on other devices.
     contents: Vec<ParsedCheckpoint>,
     device: Device,
     networks: Vec<Box<dyn Network>>,
     channels: Channels,
     scales: Scales,
     ready: Mutex<HashMap<Scale, Ready>>,
-    /// The same on other devices than the CPU.
-    elsewhere: Mutex<HashMap<DeviceLocation, Arc<Model>>>,
+    /// The model on devices other than the CPU.
+    copies: Mutex<HashMap<DeviceLocation, Arc<Model>>>,
 }
 
-/// A network for one scale, and its weights as the fused plan takes them.
+/// A network for one scale, and its weights packed for the fused chain.
 #[derive(Clone)]
 struct Ready {
     network: Arc<BoxedScaleNetwork>,
@@ -48,16 +47,16 @@ impl std::fmt::Debug for Model {
     }
 }
 
-/// Built-in models by their place in the table: parsed once a process.
+/// Built-in models in the order of the registry, parsed once per process.
 static BUILT_IN: [OnceCell<Arc<Model>>; models::MODELS.len()] =
     [const { OnceCell::new() }; models::MODELS.len()];
 
 impl Model {
-    /// A model of the table with its built-in weights.
+    /// A model with its built-in weights.
     ///
     /// # Errors
     ///
-    /// An unknown name, or a model that ships without weights.
+    /// An unknown name, or a model without built-in weights.
     pub fn builtin(name: &str) -> Result<Arc<Self>> {
         let model = models::find(name)?;
         let place = models::MODELS.iter().position(|m| m.name == name);
@@ -84,20 +83,21 @@ impl Model {
         }
     }
 
-    /// The network of a file.
+    /// The model in a weights file.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read or holds no network.
+    /// A file that cannot be read or holds no known network.
     pub fn open(path: impl AsRef<Path>) -> Result<Arc<Self>> {
         Self::open_with(path, None, &LoadOverrides::default())
     }
 
-    /// The network of a file. With `model`, the file must hold that model's architecture.
+    /// The model in a weights file. With `model`, the file must hold that
+    /// model's architecture.
     ///
     /// # Errors
     ///
-    /// A file that holds no network, or not the one that was asked for.
+    /// A file that holds no known network, or another one than `model`.
     pub fn open_with(
         path: impl AsRef<Path>,
         model: Option<&str>,
@@ -115,13 +115,11 @@ impl Model {
         Self::new(&name, checkpoint.origin(), vec![contents], &Device::Cpu).map(Arc::new)
     }
 
-    /// A model of the table for one scale with weights that no training has
-    /// seen, for measuring how long it takes.
+    /// A model for one scale with random weights, to measure its speed.
     ///
     /// # Errors
     ///
-    /// An unknown name, a model without weights, a scale that there is no such
-    /// network for.
+    /// An unknown name, a model without weights, an unsupported scale.
     pub fn with_random_weights(name: &str, scale: Scale) -> Result<Arc<Self>> {
         let architecture = (models::find(name)?.architecture)()
             .ok_or_else(|| Error::Setting(format!("model {name} has no weights")))?;
@@ -141,9 +139,9 @@ impl Model {
         Self::new(name, "untrained", vec![contents], &Device::Cpu).map(Arc::new)
     }
 
-    /// The model that `model` and `weights` ask for, as properties and flags
-    /// do: a file if one is given, else built-in weights; [`models::DEFAULT`]
-    /// if neither is.
+    /// The model selected by the properties or flags `model` and `weights`: the
+    /// weights file if set, else the built-in weights of `model`, by default
+    /// [`models::DEFAULT`].
     ///
     /// # Errors
     ///
@@ -163,22 +161,19 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// A device without the memory for them.
+    /// The device is out of memory.
     pub(crate) fn to_device(self: &Arc<Self>, device: &Device) -> Result<Arc<Self>> {
         if device.is_cpu() {
             return Ok(Arc::clone(self));
         }
-        let mut elsewhere = self
-            .elsewhere
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(there) = elsewhere.get(&device.location()) {
-            return Ok(Arc::clone(there));
+        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(model) = copies.get(&device.location()) {
+            return Ok(Arc::clone(model));
         }
-        let there = Self::new(&self.name, &self.origin, self.contents.clone(), device)?;
-        let there = Arc::new(there);
-        elsewhere.insert(device.location(), Arc::clone(&there));
-        Ok(there)
+        let model = Self::new(&self.name, &self.origin, self.contents.clone(), device)?;
+        let model = Arc::new(model);
+        copies.insert(device.location(), Arc::clone(&model));
+        Ok(model)
     }
 
     fn new(
@@ -219,7 +214,7 @@ impl Model {
             channels,
             scales,
             ready: Mutex::default(),
-            elsewhere: Mutex::default(),
+            copies: Mutex::default(),
         })
     }
 
@@ -233,7 +228,7 @@ impl Model {
         &self.origin
     }
 
-    /// The planes that its networks take.
+    /// The planes of its networks' input and output.
     pub fn channels(&self) -> Channels {
         self.channels
     }
@@ -243,15 +238,15 @@ impl Model {
         &self.scales
     }
 
-    /// The networks that upscale by `target` when run one after the other:
-    /// one where a native scale is at or above it, else the two that pass it
-    /// by the least, else the largest first. Their product may pass `target`;
-    /// the rest is to be resampled.
+    /// The scales of the networks to run in sequence for `target`: one if a
+    /// native scale reaches it, else the two with the smallest sufficient
+    /// product, else the largest first. If their product exceeds `target`, the
+    /// output is to be downscaled.
     pub fn cascade(&self, target: Scale) -> Vec<Scale> {
         let mut stages = Vec::new();
         let mut reached = Scale::ONE;
         while reached < target {
-            // What is left to do, rounded up where it does not fit a fraction.
+            // The remaining factor, or the largest one on overflow.
             let left = Scale::new(target.num(), target.den())
                 .ok()
                 .and_then(|t| t.checked_mul(Scale::new(reached.den(), reached.num()).ok()?))
@@ -272,8 +267,8 @@ impl Model {
         stages
     }
 
-    /// The first of the two native scales whose product is `left`, or passes
-    /// it by the least, where one alone does not reach it.
+    /// The first of the two native scales with the smallest product of at least
+    /// `left`; `None` if one alone reaches it.
     fn pair(&self, left: Scale) -> Option<Scale> {
         let Scales::List(list) = &self.scales else {
             return None;
@@ -294,12 +289,12 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// A scale that no network has weights for.
+    /// A scale without weights.
     pub fn for_scale(&self, scale: Scale) -> Result<Arc<BoxedScaleNetwork>> {
         Ok(self.ready(scale)?.network)
     }
 
-    /// That network packed for the fused plan, if the plan covers it.
+    /// The network packed for the fused chain, if it can run there.
     ///
     /// # Errors
     ///
@@ -320,7 +315,7 @@ impl Model {
             Error::Setting(format!("{name} has weights for {scales}, not for {scale}"))
         })?;
         let network = network.for_scale(scale)?;
-        // The fused plan is the CPU's.
+        // The packed chain is only for the CPU.
         let chain = match self.device.is_cpu() {
             true => network.chain()?,
             false => None,
@@ -329,31 +324,31 @@ impl Model {
             Some(chain) => PackedChain::of_chain(&chain)?,
             None => None,
         };
-        let made = Ready {
+        let entry = Ready {
             packed: packed.map(Arc::new),
             network: Arc::new(network),
         };
         if ready.len() >= CACHED_SCALES {
             ready.clear();
         }
-        ready.insert(scale, made.clone());
-        Ok(made)
+        ready.insert(scale, entry.clone());
+        Ok(entry)
     }
 }
 
-/// Whether a file's architecture is the one of the named model.
+/// Checks that a file's architecture is the one of the named model.
 fn expect(checkpoint: &Checkpoint, found: &Architecture, name: &str) -> Result<()> {
     let model = models::find(name)?;
     let Some(expected) = (model.architecture)() else {
-        let problem = format!("model {name} takes no weights");
+        let problem = format!("model {name} has no network to load weights into");
         return Err(Error::weights(checkpoint.origin(), problem));
     };
-    // The published hypernetwork ships as the SRCNNs that it made.
+    // The published hypernetwork is built in as its generated SRCNNs.
     let family = |a: &Architecture| (a.name(), a.channels());
-    let made = matches!(&expected, Architecture::HyperSrcnn(config)
+    let generated = matches!(&expected, Architecture::HyperSrcnn(config)
         if matches!(config.embedding, Embedding::Table(_))
             && family(found) == ("srcnn", config.target.channels));
-    if family(found) == family(&expected) || made {
+    if family(found) == family(&expected) || generated {
         return Ok(());
     }
     let problem = format!(
@@ -366,8 +361,8 @@ fn expect(checkpoint: &Checkpoint, found: &Architecture, name: &str) -> Result<(
     Err(Error::weights(checkpoint.origin(), problem))
 }
 
-/// The table's name for an architecture: of the row that is equal, else of the
-/// first one of its kind.
+/// The name of the model with an equal architecture, else of the first model
+/// with the same kind of network.
 fn name_of(architecture: &Architecture) -> String {
     let find = |same: fn(&Architecture, &Architecture) -> bool| {
         let is_it = |row: &&models::ModelInfo| {
@@ -386,7 +381,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cascades_pass_the_wish_by_the_least() {
+    fn cascades_have_the_smallest_sufficient_product() {
         let stages = |native: &[u32], target: &str| -> Vec<String> {
             let loaded = Model {
                 scales: Scales::list(native.iter().copied().map(Scale::whole)),

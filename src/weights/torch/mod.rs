@@ -1,10 +1,10 @@
-//! Checkpoints of PyTorch: what `torch.save` writes, in its zip form and in
-//! the older one of pickles after each other.
+//! PyTorch checkpoints, as `torch.save` writes them: the zip format, and the
+//! legacy format, a sequence of pickles.
 //!
-//! A pickle is a program. [`pickle`] follows it without running anything it
-//! names; sizes that a file states are held against what it really has.
+//! A pickle is a program. [`pickle`] interprets it without calling any function
+//! it names; stated sizes are checked against the file's.
 
-mod kind;
+mod dtype;
 mod legacy;
 mod pickle;
 mod state;
@@ -15,44 +15,44 @@ use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use storage::{Result, Storage, Storages, View};
 
-/// How many times more values the tensors may have than the storages behind
-/// them: some share one.
+/// Limit for the number of values in tensors relative to their storages, which
+/// tensors may share.
 const SHARING: usize = 2;
 
 /// The tensors of a file.
 pub(super) struct Contents {
-    /// Its form, and where in it the tensors were.
-    pub(super) form: String,
+    /// The file's format, and the path of the tensors in it.
+    pub(super) format: String,
     /// Name, type in the file, and values.
     pub(super) tensors: Vec<(String, &'static str, Tensor)>,
 }
 
-/// Whether bytes begin as the files that [`read`] reads.
-pub(super) fn begins(bytes: &[u8]) -> bool {
-    // The length of a safetensors header, which may begin like a pickle.
+/// Whether the first bytes are those of a PyTorch checkpoint.
+pub(super) fn looks_like_torch(bytes: &[u8]) -> bool {
+    // The length of a safetensors header, whose first bytes may look like a pickle.
     let header = matches!(bytes, [_, _, _, _, 0, 0, 0, 0, b'{', ..]);
     !header && matches!(bytes, [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..])
 }
 
-/// Reads a file.
+/// Reads a checkpoint.
 pub(super) fn read(bytes: &[u8]) -> Result<Contents> {
     let mut zipped;
-    let mut plain;
-    let (form, object, storages): (_, _, &mut dyn Storages) = match bytes {
+    let mut legacy;
+    let (format, object, storages): (_, _, &mut dyn Storages) = match bytes {
         [b'P', b'K', ..] => {
             zipped = zip::Archive::open(bytes)?;
             ("torch zip archive", zipped.object()?, &mut zipped)
         }
         _ => {
             let (object, storages) = legacy::open(bytes)?;
-            plain = storages;
-            ("legacy torch pickle", object, &mut plain)
+            legacy = storages;
+            ("legacy torch pickle", object, &mut legacy)
         }
     };
     let found = state::find(&object)?;
-    let form = match found.path.is_empty() {
-        true => form.to_owned(),
-        false => format!("{form}, '{}'", found.path.join(".")),
+    let format = match found.path.is_empty() {
+        true => format.to_owned(),
+        false => format!("{format}, '{}'", found.path.join(".")),
     };
     let mut budget = Budget::new(&found.views);
     let mut tensors = Vec::new();
@@ -61,13 +61,13 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents> {
             .take(&view)
             .and_then(|()| view.tensor(storages))
             .map_err(|e| format!("{name}: {e}"))?;
-        tensors.push((name, view.storage.kind.name(), tensor));
+        tensors.push((name, view.storage.dtype.name(), tensor));
     }
-    Ok(Contents { form, tensors })
+    Ok(Contents { format, tensors })
 }
 
-/// How many values there may still be: tensors that overlap would otherwise
-/// make much of little.
+/// Number of values that may still be read: overlapping tensors could otherwise
+/// expand a small file without limit.
 struct Budget(usize);
 
 impl Budget {
@@ -93,10 +93,10 @@ impl Budget {
 impl View {
     /// The number of values.
     fn count(&self) -> Result<usize> {
-        // Empty sides do not make the others right.
-        let mut sides = self.shape.iter().map(|&side| side.max(1));
-        let product = sides.try_fold(1usize, usize::checked_mul);
-        let product = product.ok_or_else(|| format!("its shape {:?} is absurd", self.shape))?;
+        // An empty dimension must not hide an overflow of the others.
+        let mut dims = self.shape.iter().map(|&dim| dim.max(1));
+        let product = dims.try_fold(1usize, usize::checked_mul);
+        let product = product.ok_or_else(|| format!("its shape {:?} is too large", self.shape))?;
         Ok(if self.shape.contains(&0) { 0 } else { product })
     }
 
@@ -105,57 +105,57 @@ impl View {
         if self.shape.contains(&0) {
             return Some(self.offset);
         }
-        let sides = self.shape.iter().zip(&self.strides);
-        let last = sides
+        let dims = self.shape.iter().zip(&self.strides);
+        let last = dims
             .into_iter()
-            .try_fold(self.offset, |last, (side, stride)| {
-                last.checked_add(stride.checked_mul(side - 1)?)
+            .try_fold(self.offset, |last, (dim, stride)| {
+                last.checked_add(stride.checked_mul(dim - 1)?)
             });
         last?.checked_add(1)
     }
 
-    /// Whether the values follow each other in the storage.
+    /// Whether the values are contiguous in the storage.
     fn is_dense(&self) -> bool {
         let mut step = 1;
-        let mut sides = self.shape.iter().zip(&self.strides).rev();
-        sides.all(|(&side, &stride)| {
-            let fits = side == 1 || stride == step;
-            step *= side;
-            fits
+        let mut dims = self.shape.iter().zip(&self.strides).rev();
+        dims.all(|(&dim, &stride)| {
+            let dense = dim == 1 || stride == step;
+            step *= dim;
+            dense
         })
     }
 
-    /// Where in the storage value `i` of the tensor is.
-    fn place(&self, mut i: usize) -> usize {
-        let sides = self.shape.iter().zip(&self.strides).rev();
-        sides.fold(self.offset, |at, (&side, &stride)| {
-            let along = i % side;
-            i /= side;
+    /// Index in the storage of value `i` of the tensor.
+    fn index(&self, mut i: usize) -> usize {
+        let dims = self.shape.iter().zip(&self.strides).rev();
+        dims.fold(self.offset, |at, (&dim, &stride)| {
+            let along = i % dim;
+            i /= dim;
             at + along * stride
         })
     }
 
     fn tensor(&self, storages: &mut dyn Storages) -> Result<Tensor> {
         let count = self.count()?;
-        let Storage { kind, len, .. } = self.storage;
+        let Storage { dtype, len, .. } = self.storage;
         let end = self.end().filter(|&end| end <= len);
         let end = end.ok_or_else(|| {
             format!(
-                "its values lie beyond the {len} that are stored ({:?})",
-                self.shape
+                "its shape {:?} exceeds its storage of {len} values",
+                self.shape,
             )
         })?;
         let bytes = storages.bytes(&self.storage)?;
-        let size = kind.size();
+        let size = dtype.size();
         let values = if count == 0 || self.is_dense() {
-            kind.values(&bytes[self.offset * size..end * size])
+            dtype.values(&bytes[self.offset * size..end * size])
         } else {
             let mut gathered = Vec::with_capacity(count * size);
             for i in 0..count {
-                let at = self.place(i);
+                let at = self.index(i);
                 gathered.extend_from_slice(&bytes[at * size..(at + 1) * size]);
             }
-            kind.values(&gathered)
+            dtype.values(&gathered)
         };
         Tensor::from_vec(values, self.shape.as_slice(), &Device::Cpu).map_err(|e| e.to_string())
     }

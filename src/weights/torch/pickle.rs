@@ -1,30 +1,30 @@
-//! A machine for pickles that runs nothing: it keeps the names of classes and
-//! functions as text, knows by heart what a few functions of torch make, and
-//! refuses to call any other.
+//! An interpreter for pickles that runs no code: classes and functions are only
+//! names, the results of a few functions of PyTorch are built in, and a call of
+//! any other is refused.
 //!
-//! Values live side by side and name each other by number: neither cycles nor
-//! depth matter, and a value is made at most once for each byte read.
+//! Values are in one list and refer to each other by index, so that cycles and
+//! deep nesting are harmless. Each byte read creates at most one value.
 
-use super::kind::Kind;
+use super::dtype::StorageDtype;
 use super::storage::{Result, Storage, View};
 use std::collections::HashMap;
 
-/// Steps of a pickle at most. Each makes one value at most, and puts it or
-/// another one into one place.
+/// Largest number of steps of a pickle. Each creates and stores at most one
+/// value.
 const MAX_STEPS: usize = 1 << 22;
 
-/// Named values of a dictionary that are looked at.
+/// Largest number of named values of a dictionary that are read.
 pub(super) const MAX_NAMED: usize = 1 << 16;
 
-/// Bytes of a class's or a function's name at most.
+/// Longest name of a class or a function, in bytes.
 const MAX_NAME: usize = 256;
 
-/// Dimensions of a tensor at most.
+/// Largest number of dimensions of a tensor.
 const MAX_RANK: usize = 8;
 
-/// Functions whose results do not matter for weights: numbers, paths and
-/// settings that training left beside them.
-const UNREAD: [&str; 14] = [
+/// Functions whose results are ignored: numbers, paths and settings that
+/// training saves with the weights.
+const IGNORED: [&str; 14] = [
     "_codecs.encode",
     "argparse.Namespace",
     "builtins.frozenset",
@@ -41,10 +41,10 @@ const UNREAD: [&str; 14] = [
     "torch.device",
 ];
 
-/// Place of a value.
+/// Index of a value.
 pub(super) type Id = usize;
 
-/// A value, as far as it matters here.
+/// A value, as far as it is needed for weights.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Bool(bool),
@@ -58,13 +58,13 @@ pub(super) enum Value {
     Global(Box<str>),
     Storage(Box<Storage>),
     Tensor(Box<View>),
-    /// An instance of some class, with its attributes.
+    /// An instance of a class, with its attributes.
     Instance(Option<Id>),
     /// Anything else.
     Other,
 }
 
-/// What a pickle describes.
+/// The object in a pickle.
 #[derive(Debug)]
 pub(super) struct Object {
     values: Vec<Value>,
@@ -74,12 +74,12 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// The number of bytes that the pickle took.
+    /// Length of the pickle in bytes.
     pub(super) const fn len(&self) -> usize {
         self.len
     }
 
-    /// What it describes.
+    /// The top-level value.
     pub(super) const fn root(&self) -> Id {
         self.root
     }
@@ -97,7 +97,7 @@ impl Object {
         }
     }
 
-    /// A text.
+    /// The contents of a string.
     pub(super) fn text(&self, id: Id) -> Option<&str> {
         match self.value(id) {
             Value::Text(text) => Some(text),
@@ -105,8 +105,8 @@ impl Object {
         }
     }
 
-    /// Named values of a dictionary or, of an instance, its attributes: as
-    /// many as a network may have.
+    /// The named values of a dictionary or the attributes of an instance, at
+    /// most [`MAX_NAMED`].
     pub(super) fn named(&self, id: Id) -> impl Iterator<Item = (&str, Id)> {
         let dict = match self.value(id) {
             Value::Instance(Some(state)) => self.value(*state),
@@ -132,7 +132,7 @@ impl Object {
     }
 }
 
-/// Reads the pickle that `bytes` begin with.
+/// Reads the pickle at the start of `bytes`.
 pub(super) fn read(bytes: &[u8]) -> Result<Object> {
     let mut machine = Machine {
         bytes,
@@ -145,7 +145,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Object> {
     };
     let root = machine
         .run()
-        .map_err(|e| format!("its pickle cannot be read at byte {}: {e}", machine.at))?;
+        .map_err(|e| format!("invalid pickle at byte {}: {e}", machine.at))?;
     Ok(Object {
         root,
         len: machine.at,
@@ -159,7 +159,7 @@ struct Machine<'a> {
     at: usize,
     values: Vec<Value>,
     stack: Vec<Id>,
-    /// Heights of the stack.
+    /// Stack heights at the marks.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
     storages: HashMap<String, Storage>,
@@ -189,7 +189,7 @@ impl<'a> Machine<'a> {
                 let top = self.top()?;
                 self.stack.push(top);
             }
-            b'q' | b'r' | b'h' | b'j' | 0x94 => self.remember(opcode)?,
+            b'q' | b'r' | b'h' | b'j' | 0x94 => self.memo(opcode)?,
             b'N' => self.push(Value::Other),
             0x88 => self.push(Value::Bool(true)),
             0x89 => self.push(Value::Bool(false)),
@@ -216,15 +216,15 @@ impl<'a> Machine<'a> {
             b'c' | 0x93 => self.global(opcode)?,
             b'R' | 0x81 | 0x92 | b'b' | b'Q' => self.build(opcode)?,
             _ => {
-                let problem = "is none of those that torch.save writes";
+                let problem = "is not one that torch.save writes";
                 return Err(format!("opcode 0x{opcode:02x} {problem}"));
             }
         }
         Ok(())
     }
 
-    /// The memo: what was made before and is used again.
-    fn remember(&mut self, opcode: u8) -> Result<()> {
+    /// Stores values in the memo and loads them from it.
+    fn memo(&mut self, opcode: u8) -> Result<()> {
         let key = match opcode {
             b'q' | b'h' => self.take().map(|[b]| u32::from(b))?,
             b'r' | b'j' => self.take().map(u32::from_le_bytes)?,
@@ -232,7 +232,7 @@ impl<'a> Machine<'a> {
         };
         if matches!(opcode, b'h' | b'j') {
             let known = self.memo.get(&key).copied();
-            let known = known.ok_or_else(|| format!("nothing is remembered as {key}"))?;
+            let known = known.ok_or_else(|| format!("the memo has no entry {key}"))?;
             self.stack.push(known);
         } else {
             let top = self.top()?;
@@ -256,7 +256,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Text, and bytes, which are not looked at.
+    /// Strings, and byte strings, which are ignored.
     fn string(&mut self, opcode: u8) -> Result<()> {
         let len = self.length(opcode)?;
         let bytes = self.slice(len)?;
@@ -267,7 +267,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The length that the opcode's text, bytes or number begins with.
+    /// The length prefix of the opcode's string, bytes or number.
     fn length(&mut self, opcode: u8) -> Result<usize> {
         let len = match opcode {
             b'U' | b'C' | 0x8c | 0x8a => self.take().map(|[b]| u64::from(b))?,
@@ -291,7 +291,7 @@ impl<'a> Machine<'a> {
         match &mut self.values[target] {
             Value::List(list) => list.extend(items),
             Value::Dict(dict) => dict.extend(pairs(&items)?),
-            // What a class of its own makes of items does not matter.
+            // Items of user-defined classes are ignored.
             Value::Instance(_) | Value::Other => {}
             _ => return Err("only lists and dictionaries have items".to_owned()),
         }
@@ -307,15 +307,15 @@ impl<'a> Machine<'a> {
             (module, name)
         };
         if module.len() + name.len() > MAX_NAME {
-            return Err("a class's name is absurdly long".to_owned());
+            return Err("a class's name is too long".to_owned());
         }
         self.push(Value::Global(format!("{module}.{name}").into()));
         Ok(())
     }
 
-    /// Calls, new instances and their attributes, things stored elsewhere.
+    /// Calls, new instances and their attributes, persistent ids.
     fn build(&mut self, opcode: u8) -> Result<()> {
-        let made = match opcode {
+        let value = match opcode {
             b'R' => {
                 let (args, function) = (self.pop()?, self.pop()?);
                 self.call(function, args)?
@@ -329,8 +329,8 @@ impl<'a> Machine<'a> {
                 Value::Instance(None)
             }
             b'Q' => {
-                let what = self.pop()?;
-                self.stored(what)?
+                let id = self.pop()?;
+                self.persistent(id)?
             }
             _ => {
                 let state = self.pop()?;
@@ -341,15 +341,15 @@ impl<'a> Machine<'a> {
                 return Ok(());
             }
         };
-        self.push(made);
+        self.push(value);
         Ok(())
     }
 
-    /// What a function makes of its arguments.
+    /// The result of a known function.
     fn call(&mut self, function: Id, args: Id) -> Result<Value> {
         let args = self.list(args)?.to_vec();
         let name = self.name(function)?;
-        if UNREAD.contains(&name) {
+        if IGNORED.contains(&name) {
             return Ok(match name.ends_with("._reconstructor") {
                 true => Value::Instance(None),
                 false => Value::Other,
@@ -363,11 +363,11 @@ impl<'a> Machine<'a> {
                 let items = self.list(*items)?.iter();
                 let pair = |&item: &Id| match self.list(item)? {
                     &[key, value] => Ok((key, value)),
-                    _ => Err("an item of a dictionary is no pair".to_owned()),
+                    _ => Err("an item of a dictionary is not a pair".to_owned()),
                 };
                 Ok(Value::Dict(items.map(pair).collect::<Result<_>>()?))
             }
-            ("torch.Size", [sides]) => Ok(Value::List(self.list(*sides)?.to_vec())),
+            ("torch.Size", [dims]) => Ok(Value::List(self.list(*dims)?.to_vec())),
             (
                 "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
                 &[storage, offset, shape, strides, ..],
@@ -377,26 +377,25 @@ impl<'a> Machine<'a> {
                 &[tensor, ..],
             ) => match &self.values[tensor] {
                 Value::Tensor(view) => Ok(Value::Tensor(view.clone())),
-                _ => Err("a parameter is no tensor".to_owned()),
+                _ => Err("a parameter is not a tensor".to_owned()),
             },
             _ => Err(format!(
-                "it asks for {name} to be called, which no file of weights needs: nothing of it \
-                 was run"
+                "it would call {name}, which no weights file needs: no code of it was run"
             )),
         }
     }
 
     fn tensor(&self, storage: Id, offset: Id, shape: Id, strides: Id) -> Result<Value> {
         let Value::Storage(storage) = &self.values[storage] else {
-            return Err("a tensor is not made of a storage".to_owned());
+            return Err("a tensor has no storage".to_owned());
         };
         let sizes = |id: Id| -> Result<Vec<usize>> {
-            self.list(id)?.iter().map(|&side| self.size(side)).collect()
+            self.list(id)?.iter().map(|&size| self.size(size)).collect()
         };
         let (shape, strides) = (sizes(shape)?, sizes(strides)?);
         if shape.len() != strides.len() || shape.len() > MAX_RANK {
-            let (sides, steps) = (shape.len(), strides.len());
-            return Err(format!("a tensor of {sides} sides has {steps} strides"));
+            let (dims, steps) = (shape.len(), strides.len());
+            return Err(format!("a tensor of {dims} dimensions has {steps} strides"));
         }
         Ok(Value::Tensor(Box::new(View {
             storage: (**storage).clone(),
@@ -406,25 +405,28 @@ impl<'a> Machine<'a> {
         })))
     }
 
-    /// What a persistent id stands for: a storage, or a class with its source.
-    fn stored(&mut self, what: Id) -> Result<Value> {
-        let what = self.list(what)?.to_vec();
+    /// The value of a persistent id: a storage, or a class with its source.
+    fn persistent(&mut self, id: Id) -> Result<Value> {
+        let fields = self.list(id)?.to_vec();
         let text = |id: Id| match &self.values[id] {
             Value::Text(text) => Some(text.clone()),
             _ => None,
         };
-        match (what.first().and_then(|&id| text(id)).as_deref(), &what[..]) {
+        match (
+            fields.first().and_then(|&id| text(id)).as_deref(),
+            &fields[..],
+        ) {
             (Some("storage"), &[_, class, key, _, len, ref view @ ..]) => {
                 let class = self.name(class)?;
-                let kind = Kind::of_class(class)
-                    .ok_or_else(|| format!("values of {class} are not read"))?;
-                // Some old files have storages within storages.
+                let dtype = StorageDtype::of_class(class)
+                    .ok_or_else(|| format!("values of {class} are not supported"))?;
+                // Some old files have views of storages.
                 if view.iter().any(|&view| self.values[view] != Value::Other) {
-                    return Err("parts of storages are not read".to_owned());
+                    return Err("views of storages are not supported".to_owned());
                 }
                 let key = text(key).ok_or("a storage's key is not text")?;
                 let storage = Storage {
-                    kind,
+                    dtype,
                     key: key.into(),
                     len: self.size(len)?,
                 };
@@ -456,7 +458,7 @@ impl<'a> Machine<'a> {
         items.last().copied().ok_or("its stack is empty".to_owned())
     }
 
-    /// What was pushed since the last mark.
+    /// Pops the values above the last mark.
     fn pop_mark(&mut self) -> Result<Vec<Id>> {
         let mark = self.marks.pop().ok_or("it lacks a mark")?;
         Ok(self.stack.split_off(mark))
@@ -486,7 +488,9 @@ impl<'a> Machine<'a> {
 
     fn size(&self, id: Id) -> Result<usize> {
         match self.values[id] {
-            Value::Int(value) => usize::try_from(value).map_err(|_| format!("{value} is no size")),
+            Value::Int(value) => {
+                usize::try_from(value).map_err(|_| format!("{value} is not a size"))
+            }
             _ => Err("expected a number".to_owned()),
         }
     }
@@ -495,14 +499,14 @@ impl<'a> Machine<'a> {
         let rest = &self.bytes[self.at..];
         let bytes = rest.first_chunk().copied();
         self.at += N.min(rest.len());
-        bytes.ok_or("the file ends within it".to_owned())
+        bytes.ok_or("unexpected end of file".to_owned())
     }
 
     fn slice(&mut self, len: usize) -> Result<&'a [u8]> {
         let rest = &self.bytes[self.at..];
         let slice = rest.get(..len);
         let slice = slice
-            .ok_or_else(|| format!("{len} bytes should follow, the file has {}", rest.len()))?;
+            .ok_or_else(|| format!("expected {len} more bytes, the file has {}", rest.len()))?;
         self.at += len;
         Ok(slice)
     }
@@ -517,7 +521,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Little-endian, in two's complement; large ones do not matter.
+/// A little-endian integer in two's complement; large ones are ignored.
 fn long(bytes: &[u8]) -> Value {
     const WIDTH: usize = size_of::<i64>();
     if bytes.len() > WIDTH {

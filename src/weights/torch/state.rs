@@ -1,11 +1,11 @@
-//! Finds the network's tensors among all that was saved.
+//! Finds the network's tensors in the saved object.
 
 use super::pickle::{Id, MAX_NAMED, Object, Value};
 use super::storage::{Result, View};
 use std::collections::HashSet;
 
-/// The names that training scripts save a network under, best first: what an
-/// exponential mean made of the weights is the better network.
+/// The keys under which training scripts save a network, in order of
+/// preference: an exponential moving average (EMA) of the weights is better.
 const WRAPPERS: [&str; 14] = [
     "params_ema",
     "ema_state_dict",
@@ -23,24 +23,24 @@ const WRAPPERS: [&str; 14] = [
     "model",
 ];
 
-/// How deep networks are looked for, and modules within modules.
+/// Deepest nesting of dictionaries and of modules.
 const MAX_DEPTH: usize = 32;
 
-/// Things beside each other that may be the network, at most.
-const MAX_CHOICE: usize = 1 << 8;
+/// Largest number of candidates for the network in a dictionary.
+const MAX_CANDIDATES: usize = 1 << 8;
 
-/// Modules of a network, and all that they name, at most.
+/// Largest number of modules of a network and of their attributes.
 const MAX_MODULES: usize = 1 << 18;
 
-/// Bytes of a tensor's name at most.
+/// Longest name of a tensor, in bytes.
 const MAX_NAME: usize = 512;
 
-/// Names that an error lists.
-const SHOWN: usize = 8;
+/// Number of names in an error.
+const MAX_LISTED: usize = 8;
 
 /// The tensors of a network.
 pub(super) struct Found {
-    /// The names that led there.
+    /// The keys from the top-level object to the network.
     pub(super) path: Vec<String>,
     pub(super) views: Vec<(String, View)>,
 }
@@ -60,15 +60,15 @@ pub(super) fn find(object: &Object) -> Result<Found> {
             false => of_dict(object, at)?,
         };
         if views.is_empty() {
-            return Err(nothing(object, at));
+            return Err(no_tensors(object, at));
         }
         return Ok(Found { path, views });
     }
-    Err("its dictionaries are nested absurdly deep".to_owned())
+    Err("its dictionaries are nested too deeply".to_owned())
 }
 
-/// What lies in one of the [`WRAPPERS`], or in the one dictionary there is
-/// that has tensors, where the value itself has none.
+/// Of a value without tensors: the contents of one of the [`WRAPPERS`], or the
+/// only dictionary with tensors.
 fn wrapped(object: &Object, at: Id) -> Option<(&str, Id)> {
     if module(object, at) {
         return None;
@@ -87,13 +87,13 @@ fn wrapped(object: &Object, at: Id) -> Option<(&str, Id)> {
     }
     let mut others = object
         .named(at)
-        .take(MAX_CHOICE)
+        .take(MAX_CANDIDATES)
         .filter(|&(_, id)| module(object, id) || object.named(id).any(is_tensor));
     let only = others.next()?;
     others.next().is_none().then_some(only)
 }
 
-/// Whether a value is a whole `torch.nn.Module`.
+/// Whether a value is a `torch.nn.Module`.
 fn module(object: &Object, id: Id) -> bool {
     matches!(object.value(id), Value::Instance(_)) && object.item(id, "_parameters").is_some()
 }
@@ -106,27 +106,27 @@ fn of_dict(object: &Object, at: Id) -> Result<Vec<(String, View)>> {
     Ok(views.list)
 }
 
-/// The tensors of a module and of those within it, as `state_dict` names them.
+/// The tensors of a module and of its submodules, named as in a `state_dict`.
 fn of_module(object: &Object, at: Id) -> Result<Vec<(String, View)>> {
     let mut views = Views::default();
     let mut todo = vec![(String::new(), at, 0)];
-    let mut seen = 0;
+    let mut visited = 0;
     while let Some((prefix, at, depth)) = todo.pop() {
         let part = |name: &str| {
             let id = object.item(at, name).into_iter();
             id.flat_map(|id| object.named(id))
         };
-        seen += 1 + object.named(at).count() + part("_modules").count();
+        visited += 1 + object.named(at).count() + part("_modules").count();
         for (name, id) in part("_parameters").chain(part("_buffers")) {
-            seen += 1;
+            visited += 1;
             views.add(format!("{prefix}{name}"), object.value(id))?;
         }
-        if depth > MAX_DEPTH || seen > MAX_MODULES || prefix.len() > MAX_NAME {
-            return Err("its modules are nested absurdly deep".to_owned());
+        if depth > MAX_DEPTH || visited > MAX_MODULES || prefix.len() > MAX_NAME {
+            return Err("its modules are nested too deeply".to_owned());
         }
         let first = todo.len();
         todo.extend(part("_modules").map(|(name, id)| (format!("{prefix}{name}."), id, depth + 1)));
-        // The last comes off first.
+        // The last one is popped first.
         todo[first..].reverse();
     }
     Ok(views.list)
@@ -145,7 +145,7 @@ impl Views {
             return Ok(());
         };
         if name.len() > MAX_NAME || self.list.len() == MAX_NAMED {
-            return Err("its tensors are absurdly many, or their names absurdly long".to_owned());
+            return Err("it has too many tensors, or their names are too long".to_owned());
         }
         if !self.names.insert(name.clone()) {
             return Err(format!("it has two tensors {name}"));
@@ -155,14 +155,15 @@ impl Views {
     }
 }
 
-fn nothing(object: &Object, at: Id) -> String {
-    let names: Vec<&str> = object.named(at).map(|(name, _)| name).take(SHOWN).collect();
+fn no_tensors(object: &Object, at: Id) -> String {
+    let names = object.named(at).map(|(name, _)| name);
+    let names: Vec<&str> = names.take(MAX_LISTED).collect();
     let found = match names.is_empty() {
-        true => "nothing that has names".to_owned(),
+        true => "no named values".to_owned(),
         false => names.join(", "),
     };
     format!(
-        "it has no tensors where they are looked for ({}); it has {found}",
+        "it has no tensors under any known key ({}); it has {found}",
         WRAPPERS.join(", ")
     )
 }

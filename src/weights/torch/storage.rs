@@ -1,31 +1,31 @@
-//! What a file says of its tensors, and where their values lie.
+//! Storages, and tensors as views of them.
 
-use super::kind::Kind;
+use super::dtype::StorageDtype;
 
-/// What goes wrong while reading, without the file's name.
+/// A problem with a file, without the file's name.
 pub(super) type Result<T> = std::result::Result<T, String>;
 
-/// Some values that tensors are parts of.
+/// An array of values that tensors are views of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Storage {
     pub(super) key: String,
-    pub(super) kind: Kind,
+    pub(super) dtype: StorageDtype,
     /// Number of values.
     pub(super) len: usize,
 }
 
-/// A tensor as a file describes it.
+/// A tensor: a strided view of a storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct View {
     pub(super) storage: Storage,
-    /// The first value.
+    /// Index of the first value.
     pub(super) offset: usize,
     pub(super) shape: Vec<usize>,
     pub(super) strides: Vec<usize>,
 }
 
-/// Where the values are.
+/// Access to the values of storages.
 pub(super) trait Storages {
-    /// The bytes of a storage, as many as it has.
+    /// All bytes of a storage.
     fn bytes(&mut self, storage: &Storage) -> Result<&[u8]>;
 }

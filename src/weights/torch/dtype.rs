@@ -1,10 +1,10 @@
-//! Types of values.
+//! Value types of storages.
 
 use half::{bf16, f16};
 
-/// The type of the values of a storage.
+/// The value type of a storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum StorageDtype {
     F64,
     F32,
     F16,
@@ -17,8 +17,8 @@ pub(super) enum Kind {
     Bool,
 }
 
-impl Kind {
-    /// The type of a storage class of torch.
+impl StorageDtype {
+    /// The type of a storage class of PyTorch.
     pub(super) fn of_class(class: &str) -> Option<Self> {
         let name = class.strip_prefix("torch.")?.strip_suffix("Storage")?;
         Some(match name.strip_prefix("cuda.").unwrap_or(name) {
@@ -36,7 +36,7 @@ impl Kind {
         })
     }
 
-    /// Its name in lists, as safetensors has it.
+    /// The name of the type in safetensors.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::F64 => "F64",
@@ -62,7 +62,7 @@ impl Kind {
         }
     }
 
-    /// Little-endian values, rounded where f32 is coarser.
+    /// Decodes little-endian values, rounded to f32.
     pub(super) fn values(self, bytes: &[u8]) -> Vec<f32> {
         match self {
             Self::F64 => map(bytes, |b| f64::from_le_bytes(b) as f32),
