@@ -1,4 +1,4 @@
-//! The seam between an upscaler and what computes its frames.
+//! The interface between an upscaler and the devices that compute its frames.
 
 use crate::Result;
 use crate::chain::Precision;
@@ -13,58 +13,58 @@ pub struct DevicePlane {
     pub stride: usize,
 }
 
-/// Executes one upscale. Frames and planes have the formats and sizes that it
-/// was opened for: the caller has checked that.
+/// Computes frames of one format and size. The caller checks that frames and
+/// planes have the formats and sizes that the backend was opened for.
 ///
-/// A computation that fails is [`crate::Error::Compute`] or
-/// [`crate::Error::Internal`]; any other error is the caller's.
+/// Failures of the device are [`crate::Error::Compute`] or
+/// [`crate::Error::Internal`]; all other errors are due to the caller.
 pub(super) trait Backend: Send {
     /// Computes every sample of `output`.
     fn run(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()>;
 
-    /// Computes the networks' planes without a frame around them, values 0 to
-    /// 255; the result is clamped to that range and not rounded.
+    /// Upscales the networks' planes instead of a frame, values 0 to 255; the
+    /// output is clamped to that range and not rounded.
     fn run_planes(&mut self, planes: &[Vec<f32>]) -> Result<Vec<Vec<f32>>>;
 
-    /// Makes the next runs take less memory; whether that is possible.
+    /// Reduces the memory of later runs. Returns whether that is possible.
     fn shrink(&mut self) -> bool {
         false
     }
 
-    /// The numbers that the networks compute with.
+    /// The networks' precision.
     fn precision(&self) -> Precision;
 
-    /// The number of tiles that a frame is computed in, where it is tiled.
+    /// The number of tiles of a frame; 0 if it is not tiled.
     fn tiles(&self) -> usize {
         0
     }
 
-    /// Whether [`Backend::submit`] can start frames.
+    /// Whether [`Backend::submit`] is supported.
     fn supports_pipelining(&self) -> bool {
         false
     }
 
-    /// Starts the computation of a frame; `false` where there is no memory for
-    /// another one at a time.
+    /// Starts the computation of a frame; `false` if there is no memory for
+    /// another one in flight.
     fn submit(&mut self, _input: &FrameRef<'_>) -> Result<bool> {
         Ok(false)
     }
 
-    /// Waits for the oldest submitted frame.
+    /// Waits for the oldest frame in flight.
     fn receive(&mut self, _output: &mut FrameMut<'_>) -> Result<()> {
         Err(crate::Error::Frame("no frame was submitted".to_owned()))
     }
 
-    /// Frames that were submitted and not received.
+    /// Number of frames in flight: submitted and not received.
     fn in_flight(&self) -> usize {
         0
     }
 
-    /// Waits for the submitted frames and drops them.
+    /// Waits for the frames in flight and drops them.
     fn cancel(&mut self) {}
 
-    /// As [`Backend::run`] for frames in the GPU's memory; `false` where it
-    /// cannot be done there.
+    /// As [`Backend::run`] for frames in GPU memory; `false` if this is not
+    /// supported.
     ///
     /// # Safety
     ///

@@ -1,5 +1,4 @@
-//! Refuses work that would not fit the machine's memory, or the GPU's, before
-//! it begins.
+//! Memory checks before an upscale is prepared.
 
 use super::ComputeDevice;
 use super::frame_plan::{FramePlan, NetworkSpec};
@@ -10,13 +9,14 @@ use crate::models::Upsampling;
 use crate::weights::Model;
 use crate::{Error, Result, Scale};
 
-/// Bytes that tiles in work take, whatever the frame's size: two hidden layers
-/// of 64 channels on 272 x 272 samples for each of a few threads.
+/// Bytes for the tiles being computed, independent of the frame's size: two
+/// hidden layers of 64 channels on 272 x 272 samples for each of a few threads.
 const TILES: u64 = 256 << 20;
 
 const MIB: u64 = 1 << 20;
 
-/// Whether `model` can do `spec` on a device; the networks of its cascade.
+/// Checks that `model` can run `spec` on a device. Returns the networks of its
+/// cascade.
 ///
 /// # Errors
 ///
@@ -33,9 +33,9 @@ pub(super) fn check(
     let area = |(width, height): (usize, usize)| width as u64 * height as u64;
     let mut total_scale = Scale::ONE;
     let (mut networks, mut input) = (Vec::new(), spec.input.size);
-    // Samples inside the network that holds most at once.
+    // Peak number of samples inside a network.
     let (mut inside, mut remedies) = (0, "");
-    // Chains run on a GPU in bands of as many rows as fit.
+    // On a GPU chains run in bands of as many rows as fit the memory.
     let mut only_chains = true;
     for scale in model.cascade(spec.scale) {
         total_scale = total_scale.checked_mul(scale).unwrap_or(total_scale);
@@ -86,8 +86,8 @@ pub(super) fn check(
     Ok(networks)
 }
 
-/// Whether a number of samples in f32, and the tiles in work, fit the memory of
-/// a device. `remedies` says what else helps than a smaller scale or input.
+/// Checks that f32 samples, and the tiles being computed, fit the memory of a
+/// device. `remedies` names remedies besides a smaller scale or input.
 fn fits(samples: u64, device: &ComputeDevice, what: &str, remedies: &str) -> Result<()> {
     match device.free_memory() {
         Some(free) => fits_within(samples, (free, device.name()), what, remedies),

@@ -1,4 +1,4 @@
-//! Upscalers, option by option.
+//! The builder of upscalers.
 
 use super::{DeviceChoice, FrameSpec, Precision, UpscaleOptions, UpscaleSpec, Upscaler};
 use crate::weights::Model;
@@ -16,7 +16,7 @@ pub struct UpscalerBuilder {
 }
 
 impl Upscaler {
-    /// An upscaler of `model`, option by option.
+    /// Starts to build an upscaler of `model`.
     pub fn builder(model: Arc<Model>) -> UpscalerBuilder {
         UpscalerBuilder {
             model,
@@ -28,8 +28,8 @@ impl Upscaler {
 }
 
 impl UpscalerBuilder {
-    /// The factor, such as `2` or `Scale::new(3, 2)?`. Default: 2. One that
-    /// cannot be is an error of [`UpscalerBuilder::build`].
+    /// The factor, such as `2` or `Scale::new(3, 2)?`. Default: 2. An invalid
+    /// one is an error of [`UpscalerBuilder::build`].
     pub fn scale<S>(mut self, scale: S) -> Self
     where
         S: TryInto<Scale>,
@@ -39,9 +39,8 @@ impl UpscalerBuilder {
         self
     }
 
-    /// Width and height in pixels of the output; the network's result is
-    /// resampled where its scale leads to another size. Default: what the scale
-    /// leads to.
+    /// Width and height in pixels of the output; the network's output is
+    /// resampled to it if necessary. Default: the input's size times the scale.
     pub fn output_size(mut self, width: usize, height: usize) -> Self {
         self.output = Some((width, height));
         self
@@ -53,8 +52,7 @@ impl UpscalerBuilder {
         self
     }
 
-    /// The numbers that a GPU computes networks with. Default:
-    /// [`Precision::Auto`].
+    /// The networks' precision on a GPU. Default: [`Precision::Auto`].
     pub fn precision(mut self, precision: Precision) -> Self {
         self.options.precision = precision;
         self
@@ -72,11 +70,11 @@ impl UpscalerBuilder {
         self
     }
 
-    /// Prepares the model for frames of that format, size and colour.
+    /// Prepares the model for frames of a format, size and colorimetry.
     ///
     /// # Errors
     ///
-    /// As [`Upscaler::new`], and a scale that cannot be.
+    /// As [`Upscaler::new`], and an invalid scale.
     pub fn build(self, input: FrameSpec) -> Result<Upscaler> {
         let mut spec = UpscaleSpec::scaled(input, self.scale?);
         spec.output = self.output.unwrap_or(spec.output);

@@ -1,23 +1,23 @@
-//! Where the computation runs.
+//! The device that computes.
 
 use crate::{Error, Result};
 use candle_core::Device;
 use std::fmt;
 use std::str::FromStr;
 
-/// The device that was asked for.
+/// The requested device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
-    /// A GPU if this build has support for one and it works, else the CPU.
+    /// A GPU if this build supports it and it works, else the CPU.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// That GPU and no other device.
+    /// The GPU of this number, without fallback.
     Cuda(usize),
 }
 
-/// A device that works.
+/// An available device.
 #[derive(Debug, Clone)]
 pub struct ComputeDevice {
     device: Device,
@@ -34,7 +34,7 @@ impl ComputeDevice {
         }
     }
 
-    /// candle's name for it.
+    /// The device in candle.
     pub fn candle_device(&self) -> &Device {
         &self.device
     }
@@ -49,8 +49,8 @@ impl ComputeDevice {
         &self.name
     }
 
-    /// The GPU's number, and the context of CUDA (a `CUcontext`) that this
-    /// library computes in: the primary one. `None` for the CPU.
+    /// The GPU's number and its primary context (a `CUcontext`), in which this
+    /// library computes. `None` for the CPU.
     #[cfg(feature = "cuda")]
     pub fn context(&self) -> Option<(usize, *mut std::ffi::c_void)> {
         let device = self.device.as_cuda_device().ok()?;
@@ -59,17 +59,16 @@ impl ComputeDevice {
         Some((context.ordinal(), context.cu_ctx().cast()))
     }
 
-    /// So many bytes of the host's memory that the GPU copies from and to by
-    /// itself, all zero; `None` where there are none left, and for the CPU.
-    /// [`Upscaler`](super::Upscaler)s of this GPU take and make frames in it
-    /// without a copy by the CPU.
+    /// Allocates `bytes` bytes of zeroed pinned host memory; `None` if there is
+    /// not enough, and for the CPU. [`Upscaler`](super::Upscaler)s of this GPU
+    /// read and write frames in it without a copy by the CPU.
     #[cfg(feature = "cuda")]
     pub fn host_memory(&self, bytes: usize) -> Option<super::PinnedBuffer> {
         let device = self.device.as_cuda_device().ok()?;
         super::PinnedBuffer::new(device, bytes).ok()
     }
 
-    /// Bytes that its memory can still give, where it says so.
+    /// Free memory in bytes, if known.
     pub(super) fn free_memory(&self) -> Option<u64> {
         #[cfg(feature = "cuda")]
         if let Ok(device) = self.device.as_cuda_device() {
@@ -78,8 +77,8 @@ impl ComputeDevice {
         available()
     }
 
-    /// What would make a GPU faster at training, and at networks that are no
-    /// chains of convolutions, and is not there, in words.
+    /// Why cuDNN is not available on this GPU; it speeds up training and
+    /// networks that are not chains of convolutions.
     pub fn missing_cudnn(&self) -> Option<String> {
         if self.is_cpu() {
             return None;
@@ -90,13 +89,13 @@ impl ComputeDevice {
         Some("this build does without cuDNN (feature cudnn)".to_owned())
     }
 
-    /// Why it is the CPU although a GPU would have been welcome, in words.
+    /// Why [`DeviceChoice::Auto`] fell back to the CPU.
     pub fn fallback_reason(&self) -> Option<&str> {
         self.why.as_deref()
     }
 }
 
-/// Bytes that the system can still give, where it says so (Linux).
+/// Available system memory in bytes, if known (on Linux).
 fn available() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text
@@ -107,11 +106,11 @@ fn available() -> Option<u64> {
 }
 
 impl DeviceChoice {
-    /// The device that serves this choice.
+    /// The device of this choice.
     ///
     /// # Errors
     ///
-    /// A GPU that was asked for and cannot be used, with the reason.
+    /// A requested GPU that cannot be used, with the reason.
     pub fn resolve(self) -> Result<ComputeDevice> {
         match self {
             Self::Cpu => Ok(ComputeDevice::cpu(None)),
@@ -124,7 +123,7 @@ impl DeviceChoice {
                     "this build of srfilter has no CUDA support (feature cuda)".to_owned()
                 });
                 Error::Setting(format!(
-                    "device {self} was asked for, but {why}; or use device=auto or device=cpu"
+                    "device {self} was requested, but {why}; or use device=auto or device=cpu"
                 ))
             }),
         }
@@ -135,7 +134,7 @@ impl DeviceChoice {
 mod cuda {
     use super::ComputeDevice;
 
-    /// There is nothing to open.
+    /// Without CUDA there is no GPU.
     pub(super) fn open(_: usize) -> Result<ComputeDevice, Option<String>> {
         Err(None)
     }
@@ -151,11 +150,11 @@ mod cuda {
     use std::collections::HashMap;
     use std::sync::{Mutex, PoisonError};
 
-    /// The GPUs that were asked for so far.
+    /// The GPUs requested so far.
     static OPENED: Lazy<Mutex<HashMap<usize, Result<ComputeDevice, String>>>> =
         Lazy::new(Mutex::default);
 
-    /// Opens a GPU, once; the reason in words where it cannot be used.
+    /// Opens a GPU, once; on failure returns the reason.
     pub(super) fn open(index: usize) -> Result<ComputeDevice, Option<String>> {
         let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
         let place = opened.entry(index).or_insert_with(|| open_once(index));
@@ -164,7 +163,7 @@ mod cuda {
 
     fn open_once(index: usize) -> Result<ComputeDevice, String> {
         srfilter_cuda::load().map_err(|e| e.to_string())?;
-        // What is below a candle error's first line is where it came from.
+        // A candle error's other lines are a backtrace.
         let words = |e: candle_core::Error| {
             let text = e.to_string();
             text.lines().next().unwrap_or_default().to_owned()
@@ -184,44 +183,43 @@ mod cuda {
         })
     }
 
-    /// Bytes that the driver can still give, and those that this process keeps
-    /// for its next frames.
+    /// Free GPU memory in bytes, including what this process's pool reserves.
     pub(super) fn free(device: &CudaDevice) -> candle_core::Result<u64> {
         use sys::CUmemPool_attribute as A;
         let stream = device.cuda_stream();
         let (free, _) = stream.context().mem_get_info().w()?;
         let handle = result::device::get(stream.context().ordinal() as i32).w()?;
-        // SAFETY: the handle is the driver's own.
+        // SAFETY: the handle is valid: it comes from the driver.
         let pool = unsafe { result::device::get_default_mem_pool(handle) }.w()?;
         let of_pool = |attribute| {
             let mut bytes = 0u64;
-            // SAFETY: these attributes are 64-bit numbers, which the call writes.
+            // SAFETY: the call writes these attributes as 64-bit integers.
             unsafe { result::mem_pool::get_attribute(pool, attribute, (&raw mut bytes).cast()) }
                 .w()?;
             candle_core::Result::Ok(bytes)
         };
-        let kept = of_pool(A::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?;
+        let reserved = of_pool(A::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?;
         let used = of_pool(A::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?;
-        Ok(free as u64 + kept.saturating_sub(used))
+        Ok(free as u64 + reserved.saturating_sub(used))
     }
 
-    /// A device with one stream for all threads: candle's usual one has a
-    /// stream for each, and nothing keeps those in order.
+    /// A device with one stream for all threads: candle's default is a stream
+    /// for each thread, which are not ordered.
     fn device(index: usize) -> candle_core::Result<Device> {
         let device = Device::new_cuda_with_stream(index)?;
         let cuda = device.as_cuda_device()?;
-        // SAFETY: events would order what several streams do with the same
-        // memory. The streams of `Gpu` share none without waiting: an upload is
-        // waited for before its memory is handed out, a frame before another
-        // stream reads it, and frames wait for their stream when dropped.
+        // SAFETY: events order streams that share memory. The streams of `Gpu`
+        // share memory only after a synchronisation: an upload is complete
+        // before its memory is used, a frame before another stream reads it,
+        // and a frame's drop waits for its stream.
         unsafe { cuda.disable_event_tracking() };
         let handle = result::device::get(index as i32).w()?;
-        // SAFETY: the handle is the driver's own.
+        // SAFETY: the handle is valid: it comes from the driver.
         let pool = unsafe { result::device::get_default_mem_pool(handle) }.w()?;
-        // Memory that is free stays with the process: frames all need the same.
+        // The pool keeps freed memory: the next frame needs the same.
         let mut keep = u64::MAX;
         let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
-        // SAFETY: this attribute is a 64-bit number, which the call reads.
+        // SAFETY: the call reads this attribute as a 64-bit integer.
         unsafe { sys::cuMemPoolSetAttribute(pool, threshold, (&raw mut keep).cast()) }
             .result()
             .w()?;
@@ -277,7 +275,7 @@ mod tests {
         assert_eq!(DeviceChoice::Cpu.resolve().unwrap().name(), "cpu");
     }
 
-    /// Whether this build can use GPUs or not, on a machine without one.
+    /// On machines without a GPU, in builds with and without CUDA.
     #[test]
     fn without_a_gpu_auto_is_the_cpu_and_cuda_an_error() {
         let auto = DeviceChoice::Auto.resolve().unwrap();

@@ -1,10 +1,10 @@
-//! What is done to a frame, as data.
+//! The steps that upscale a frame, as data.
 //!
-//! A [`FramePlan`] follows from the frames, the networks' sizes and the colour
-//! format alone. It says which planes exist and which steps lead from the
-//! input's samples to the output's; how a step is computed is a backend's
-//! matter ([`super::backend::Backend`]). Planes are dense rows of f32, values 0
-//! to 255.
+//! A [`FramePlan`] depends only on the frames, the networks' sizes and the
+//! colour format. It lists the intermediate planes and the steps from the
+//! input's samples to the output's; a backend
+//! ([`super::backend::Backend`]) executes them. Planes are dense rows of f32,
+//! values 0 to 255.
 
 use super::spec::UpscaleSpec;
 use crate::frame::resample::{ResampleAxis, Resampler, SampleGrid};
@@ -29,7 +29,7 @@ impl PlaneSet {
     }
 }
 
-/// Neighbouring planes of a set.
+/// Consecutive planes of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Planes {
     /// Index into [`FramePlan::sets`].
@@ -39,7 +39,7 @@ pub(super) struct Planes {
 }
 
 impl Planes {
-    /// One of them.
+    /// A single plane.
     fn plane(self, index: usize) -> Self {
         Self {
             first: self.first + index,
@@ -86,14 +86,14 @@ impl Resampling {
         Resampler::new(axis(self.columns), axis(self.rows))
     }
 
-    /// `None` where every sample stays as it is.
+    /// `None` if it is the identity.
     fn unless_identity(self) -> Option<Self> {
         let same = |[from, to]: [SampleGrid; 2]| from == to;
         (!(same(self.columns) && same(self.rows))).then_some(self)
     }
 }
 
-/// A change of three planes in place.
+/// A colour conversion of three planes in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Conversion {
     /// Y'CbCr to R'G'B'.
@@ -102,19 +102,19 @@ pub(super) enum Conversion {
     RgbToYuv,
     /// The first plane's luma to R'G'B'.
     GrayToRgb,
-    /// R'G'B' to luma in the first plane; the others are undefined.
+    /// R'G'B' to luma in the first plane; the others are unspecified.
     RgbToGray,
 }
 
-/// Where a network's result goes.
+/// Destination of a network's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NetworkOutput {
     Planes(Planes),
-    /// To the output's samples, rounded: plane by plane these components.
+    /// The output frame's samples, rounded: the component of each plane.
     Components(Vec<usize>),
 }
 
-/// Where the samples of an output component come from.
+/// Source of an output component.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Source {
     /// One plane.
@@ -125,9 +125,9 @@ pub(super) struct Source {
 /// One step of a plan.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Step {
-    /// A component of the input frame to a plane.
+    /// Reads a component of the input frame into a plane.
     Read { component: usize, to: Planes },
-    /// Plane by plane.
+    /// Resamples plane by plane.
     Resample {
         resampling: Resampling,
         from: Planes,
@@ -139,30 +139,30 @@ pub(super) enum Step {
     },
     /// BT.601 studio luma ([`crate::frame::Luma601`]) of R, G and B.
     LumaOfRgb { rgb: Planes, luma: Planes },
-    /// A network of the cascade, with the upscaling of its input where it
-    /// is a pre-upsampling one. The result is clamped to 0 to 255.
+    /// Runs a network of the cascade, including the upscaling of the input of a
+    /// pre-upsampling network. The output is clamped to 0 to 255.
     Network {
         index: usize,
         from: Planes,
         to: NetworkOutput,
     },
-    /// Adds to R, G and B what `luma` differs from theirs by: resampling is
-    /// linear, so that this equals going through Y'CbCr, without its rounding.
+    /// Adds to R, G and B the difference of `luma` and their luma. Resampling is
+    /// linear, so this equals a conversion through Y'CbCr without its rounding.
     MergeLuma { rgb: Planes, luma: Planes },
-    /// Rounds planes to the samples of the output frame. Per component its
-    /// source; `None` where a network has written it.
+    /// Rounds planes to the output frame's samples: the source of each
+    /// component; `None` if a network has written it.
     Write { sources: Vec<Option<Source>> },
 }
 
-/// A network of a cascade for inputs of one size.
+/// A network of a cascade for one input size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NetworkSpec {
     pub(super) upsampling: Upsampling,
-    /// Width and height of its result.
+    /// Width and height of its output.
     pub(super) output: Size,
 }
 
-/// The planes and steps that lead from one frame to the other.
+/// The planes and steps from the input frame to the output frame.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct FramePlan {
     pub(super) sets: Vec<PlaneSet>,
@@ -170,52 +170,52 @@ pub(super) struct FramePlan {
 }
 
 impl FramePlan {
-    /// The plan for whole frames: the components that the networks take go
-    /// through them, all others are resampled from the input.
+    /// The plan for frames: the networks upscale their components, all others
+    /// are resampled.
     pub(super) fn of_frames(
         spec: &UpscaleSpec,
         channels: Channels,
         networks: &[NetworkSpec],
     ) -> Self {
-        let mut draft = Draft::new(spec, networks);
+        let mut builder = PlanBuilder::new(spec, networks);
         let components = spec.input.format.components();
         let family = spec.input.format.family();
         let mut sources = match (networks.is_empty(), channels, family) {
             (true, ..) => Vec::new(),
-            (_, Channels::Luma, Family::Gray | Family::Yuv) => draft.luma_of_yuv(),
-            (_, Channels::Luma, Family::Rgb) => draft.luma_of_rgb(),
-            (_, Channels::Rgb, Family::Rgb) => draft.rgb(),
-            (_, Channels::Rgb, Family::Gray) => draft.rgb_of_gray(),
-            (_, Channels::Rgb, Family::Yuv) => draft.rgb_of_yuv(),
+            (_, Channels::Luma, Family::Gray | Family::Yuv) => builder.luma_of_yuv(),
+            (_, Channels::Luma, Family::Rgb) => builder.luma_of_rgb(),
+            (_, Channels::Rgb, Family::Rgb) => builder.rgb(),
+            (_, Channels::Rgb, Family::Gray) => builder.rgb_of_gray(),
+            (_, Channels::Rgb, Family::Yuv) => builder.rgb_of_yuv(),
         };
         for component in sources.len()..components.len() {
-            let source = draft.resampled(component);
+            let source = builder.resampled(component);
             sources.push(Some(source));
         }
-        draft.steps.push(Step::Write { sources });
-        draft.finish()
+        builder.steps.push(Step::Write { sources });
+        builder.finish()
     }
 
-    /// The plan for `count` planes without a frame around them: the first set
-    /// is the input, the returned planes are the result, of the output's size.
+    /// The plan for `count` planes instead of a frame: the first set is the
+    /// input; returns the planes of the output.
     pub(super) fn of_planes(
         spec: &UpscaleSpec,
         count: usize,
         networks: &[NetworkSpec],
     ) -> (Self, Planes) {
-        let mut draft = Draft::new(spec, networks);
-        let input = draft.set(count, spec.input.size);
-        let mut output = draft.networks(input);
+        let mut builder = PlanBuilder::new(spec, networks);
+        let input = builder.set(count, spec.input.size);
+        let mut output = builder.networks(input);
         if output == input {
-            let to = draft.set(count, spec.output);
-            draft.resample(Resampling::resize(spec.input.size, spec.output), input, to);
+            let to = builder.set(count, spec.output);
+            builder.resample(Resampling::resize(spec.input.size, spec.output), input, to);
             output = to;
         }
-        (draft.finish(), output)
+        (builder.finish(), output)
     }
 
-    /// Lets the last network write its result to the output's samples, where
-    /// nothing else is done to it. For backends that can.
+    /// Makes the last network write directly to the output frame's samples, if
+    /// no step changes its output. For backends that support it.
     pub(super) fn write_through(&mut self, network: usize) {
         let is_network =
             |step: &Step| matches!(step, Step::Network { index, .. } if *index == network);
@@ -255,8 +255,8 @@ impl FramePlan {
         }
     }
 
-    /// A buffer for each set, and the number of samples of each buffer: sets
-    /// share a buffer where one is no longer used when the other begins to be.
+    /// Assigns a buffer to each set, and returns the number of samples of each
+    /// buffer. Sets whose lifetimes do not overlap share a buffer.
     pub(super) fn assign_buffers(&self) -> (Vec<usize>, Vec<usize>) {
         let uses: Vec<Vec<usize>> = self.steps.iter().map(Step::sets).collect();
         let last = |set| uses.iter().rposition(|sets| sets.contains(&set));
@@ -268,7 +268,7 @@ impl FramePlan {
                 if buffer_of[set].is_some() {
                     continue;
                 }
-                // The one that has to grow least.
+                // The closest fit.
                 let growth = |&&buffer: &&usize| samples(set).abs_diff(sizes[buffer]);
                 let buffer = free.iter().min_by_key(growth).copied();
                 let buffer = buffer.unwrap_or_else(|| {
@@ -286,14 +286,14 @@ impl FramePlan {
             ended.dedup();
             free.extend(ended);
         }
-        // Sets that no step uses need none; any index serves them.
+        // Unused sets need no buffer: any index will do.
         let buffer_of = buffer_of.into_iter().map(Option::unwrap_or_default);
         (buffer_of.collect(), sizes)
     }
 }
 
 impl Step {
-    /// The sets that it reads or writes.
+    /// The sets that the step reads or writes.
     fn sets(&self) -> Vec<usize> {
         match self {
             Self::Read { to, .. } => vec![to.set],
@@ -311,15 +311,15 @@ impl Step {
     }
 }
 
-/// A plan that grows.
-struct Draft<'a> {
+/// Builds a plan.
+struct PlanBuilder<'a> {
     spec: &'a UpscaleSpec,
     networks: &'a [NetworkSpec],
     sets: Vec<PlaneSet>,
     steps: Vec<Step>,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> PlanBuilder<'a> {
     fn new(spec: &'a UpscaleSpec, networks: &'a [NetworkSpec]) -> Self {
         Self {
             spec,
@@ -349,7 +349,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// `count` components of the input, from `first` on, which have one size.
+    /// Reads `count` components of the input of equal size, from `first` on.
     fn read(&mut self, first: usize, count: usize) -> Planes {
         let (width, height) = self.spec.input.size;
         let to = self.set(count, self.components()[first].size(width, height));
@@ -374,7 +374,7 @@ impl<'a> Draft<'a> {
         self.steps.push(Step::Convert { conversion, planes });
     }
 
-    /// All networks one after the other, then the way to the output's size.
+    /// Runs all networks in sequence, then resamples to the output's size.
     fn networks(&mut self, mut planes: Planes) -> Planes {
         for (index, network) in self.networks.iter().enumerate() {
             let to = self.set(planes.count, network.output);
@@ -394,7 +394,7 @@ impl<'a> Draft<'a> {
         planes
     }
 
-    /// From a component of the input to the same one of the output.
+    /// Resampling from a component of the input to that of the output.
     fn direct(&self, component: usize) -> Resampling {
         let component = &self.components()[component];
         let (from, to) = (self.spec.input.size, self.spec.output);
@@ -402,7 +402,7 @@ impl<'a> Draft<'a> {
         Resampling::between((component, from), (component, to), siting)
     }
 
-    /// A component of the output from that of the input.
+    /// The source of an output component resampled from the input.
     fn resampled(&mut self, component: usize) -> Source {
         Source {
             plane: self.read(component, 1),
@@ -480,7 +480,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Planes as they are.
+/// The sources of planes that need no resampling.
 fn sources(planes: Planes) -> Vec<Option<Source>> {
     let source = |index| Source {
         plane: planes.plane(index),
@@ -508,8 +508,8 @@ mod tests {
         FramePlan::of_frames(&spec, channels, &networks)
     }
 
-    /// Reads every set only after it was written, and no buffer that another
-    /// set has overwritten since.
+    /// Checks that every set is written before it is read, and not overwritten
+    /// by another set of its buffer before its last read.
     fn check_buffers(plan: &FramePlan) -> Result<(), String> {
         let (buffer_of, sizes) = plan.assign_buffers();
         let mut owner = vec![None; sizes.len()];
@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_result_that_nothing_changes_is_written_through() {
+    fn only_an_unchanged_output_is_written_through() {
         for (format, channels, output, components) in [
             (PixelFormat::I420, Channels::Luma, (24, 16), Some(vec![0])),
             (

@@ -1,11 +1,11 @@
-//! From (model, scale, device, frame shapes) to an [`Upscaler`] that makes
-//! output frames from input frames.
+//! The [`Upscaler`]: a model, a scale, a device and frame formats, ready to
+//! upscale frames.
 //!
 //! Large frames run in tiles whose halo covers the network's receptive
-//! field; results are equal bit for bit for any tile size and thread count.
-//! Networks that take means over the whole frame run in a pass over all tiles
-//! for each of them where the frame does not fit the memory: equal but for the
-//! rounding of the means. DRCT sees whole frames.
+//! field; the output is bit-identical for any tile size and thread count.
+//! Networks with global pooling run a pass over all tiles for each mean if the
+//! frame does not fit the memory: equal up to the rounding of the means. DRCT
+//! runs on whole frames.
 
 mod backend;
 mod budget;

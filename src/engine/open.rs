@@ -12,8 +12,8 @@ use crate::Result;
 use crate::weights::Model;
 use std::sync::Arc;
 
-/// Prepares an upscale on a device: all of it on a GPU where its kernels cover
-/// the networks, else frames on the host and networks on the device.
+/// Opens the backend for a device: everything runs on a GPU if its kernels
+/// support the networks, else frames on the host and networks on the device.
 ///
 /// # Errors
 ///

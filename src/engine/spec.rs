@@ -1,9 +1,9 @@
-//! What an upscaler does: the frames in and out.
+//! Input and output frames of an upscaler.
 
 use crate::frame::{Color, PixelFormat};
 use crate::{Error, Result, Scale};
 
-/// The largest side of a frame in pixels.
+/// The largest width and height of a frame in pixels.
 pub const MAX_SIDE: usize = 1 << 15;
 
 /// Format, size and colour of frames.
@@ -18,8 +18,7 @@ pub struct FrameSpec {
 }
 
 impl FrameSpec {
-    /// Frames of a format and a size in pixels, in the colour that applies
-    /// where nothing is said.
+    /// Frames of a format and a size in pixels, with default colorimetry.
     pub fn new(format: PixelFormat, width: usize, height: usize) -> Self {
         Self {
             format,
@@ -46,20 +45,20 @@ impl std::fmt::Display for FrameSpec {
     }
 }
 
-/// What is to be done to each frame.
+/// The upscaling of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UpscaleSpec {
-    /// The frames that come in.
+    /// The input frames.
     pub input: FrameSpec,
-    /// Width and height that go out. Where `scale` leads to another size, the
-    /// network's result is resampled.
+    /// Width and height of the output frames. If `scale` leads to another size,
+    /// the network's output is resampled.
     pub output: (usize, usize),
-    /// The factor that the network is to upscale by.
+    /// The network's factor.
     pub scale: Scale,
 }
 
 impl UpscaleSpec {
-    /// Upscaling by `scale` to the size that it leads to.
+    /// Upscaling by `scale`, to the input's size times `scale`.
     pub fn scaled(input: FrameSpec, scale: Scale) -> Self {
         Self {
             input,

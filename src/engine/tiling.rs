@@ -1,4 +1,4 @@
-//! How planes are divided into tiles.
+//! Division of planes into tiles.
 
 use super::{ComputeDevice, UpscaleOptions};
 use crate::chain::Precision;
@@ -6,18 +6,18 @@ use crate::models::ScaleNetwork;
 use crate::{Error, Result};
 use candle_core::Device;
 
-/// Size of a tile in samples, unless asked for: hidden layers of 64 channels
-/// then take about 20 MiB a thread, and the halo costs an eighth.
+/// Default size of a tile in samples: hidden layers of 64 channels then take
+/// about 20 MiB a thread, and the halo costs an eighth.
 pub(super) const TILE: usize = 256;
 
-/// Size of the smallest tile of a network that takes means over the image.
+/// Size of the smallest tile of a network with global pooling.
 pub(super) const SMALLEST: usize = 16;
 
-/// Bytes that tiles may take where a device does not say how much is free.
+/// Bytes for tiles if a device's free memory is unknown.
 const UNKNOWN_MEMORY: u64 = 2 << 30;
 
-/// Width and height of the smallest tile, with its halo, of a network that
-/// takes means over the image.
+/// Width and height of the smallest tile, with its halo, of a network with
+/// global pooling.
 pub(super) fn smallest_pooled_tile(
     network: &dyn ScaleNetwork,
     (width, height): (usize, usize),
@@ -26,29 +26,29 @@ pub(super) fn smallest_pooled_tile(
     (width.min(side), height.min(side))
 }
 
-/// How planes may be divided.
+/// Options of the division.
 #[derive(Debug, Clone)]
 pub(super) struct TilingOptions {
-    /// The device of the network's weights. A GPU gets tiles as large as its
-    /// memory holds, and as many at once.
+    /// The device of the network's weights. A GPU gets tiles and batches as
+    /// large as fit its memory.
     pub(super) device: Device,
-    /// Largest side of a tile in samples; 0: chosen by the engine.
+    /// Largest width and height of a tile in samples; 0: automatic.
     pub(super) tile_size: usize,
     /// Threads to keep busy.
     pub(super) threads: usize,
-    /// Bytes for the hidden layers of a network that takes means over the
-    /// image, or, on a GPU, that runs in overlapping tiles.
+    /// Bytes for the hidden layers of a network with global pooling or, on a
+    /// GPU, in overlapping tiles.
     pub(super) memory: u64,
-    /// Samples that the tiles of a whole-frame network overlap by, to be
-    /// averaged there; 0: it runs on whole frames.
+    /// Overlap in samples of the tiles of a whole-frame network; 0: it runs on
+    /// whole frames.
     pub(super) tile_overlap: usize,
-    /// Whether a GPU may round the factors of products to TF32.
+    /// Whether a GPU may compute in TF32.
     pub(super) allow_tf32: bool,
 }
 
 impl TilingOptions {
-    /// Size of the tiles of a whole-frame network; `None` where it runs on
-    /// whole frames.
+    /// Size of the tiles of a whole-frame network; `None` if it runs on whole
+    /// frames.
     pub(super) fn overlapped_tile(&self) -> Option<usize> {
         let tile = match self.tile_size {
             0 => TILE,
@@ -57,7 +57,7 @@ impl TilingOptions {
         (self.tile_overlap > 0).then_some(tile)
     }
 
-    /// What the options ask for, on a device.
+    /// The tiling according to the options, on a device.
     ///
     /// # Errors
     ///

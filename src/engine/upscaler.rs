@@ -1,4 +1,4 @@
-//! Frames in, larger frames out.
+//! The upscaler of frames.
 
 use super::backend::{Backend, DevicePlane};
 use super::budget;
@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 /// Upscales frames of one format and size.
 ///
-/// Where the device is chosen by [`DeviceChoice::Auto`] and a GPU fails, at
-/// first or at any frame, the CPU takes over: [`Upscaler::fallback_reason`].
+/// With [`DeviceChoice::Auto`] the CPU takes over if the GPU fails, at the start
+/// or at any frame: [`Upscaler::fallback_reason`].
 pub struct Upscaler {
     model: Arc<Model>,
     spec: UpscaleSpec,
@@ -37,7 +37,7 @@ impl std::fmt::Debug for Upscaler {
     }
 }
 
-/// Upscalers move from thread to thread.
+// Upscalers are `Send`.
 const _: fn() = || {
     fn is_send<T: Send>() {}
     is_send::<Upscaler>();
@@ -77,7 +77,7 @@ impl Upscaler {
         })
     }
 
-    /// The same on the CPU after the GPU failed.
+    /// The same upscaler on the CPU, after the GPU failed.
     fn without_gpu(
         model: Arc<Model>,
         spec: UpscaleSpec,
@@ -92,14 +92,14 @@ impl Upscaler {
         })
     }
 
-    /// Whether `model` can do `spec` on this machine; the size after each of
-    /// its networks.
+    /// Checks that `model` can run `spec` on this machine. Returns the size
+    /// after each of its networks.
     ///
     /// # Errors
     ///
-    /// A size that is too large, for the engine or for the memory that is
-    /// free (of the CPU's, where a GPU has not enough and need not be), tiles
-    /// that overlap by more than their size, and a device that cannot be used.
+    /// A frame that is too large for the engine or for the free memory (the
+    /// CPU's, if a GPU has too little and the CPU may take over), tiles that
+    /// overlap by more than their size, a device that cannot be used.
     pub fn check(
         model: &Model,
         spec: &UpscaleSpec,
@@ -115,12 +115,12 @@ impl Upscaler {
         Ok(networks.iter().map(|network| network.output).collect())
     }
 
-    /// The model that runs.
+    /// The model.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
     }
 
-    /// What is done to each frame.
+    /// The formats and sizes of the frames.
     pub fn spec(&self) -> &UpscaleSpec {
         &self.spec
     }
@@ -130,25 +130,24 @@ impl Upscaler {
         &self.device
     }
 
-    /// The numbers that the networks compute with: `f32` on the CPU, and on a
-    /// GPU `f32` or `tf32` where a network is no chain of convolutions.
+    /// The networks' precision: `f32` on the CPU, and on a GPU `f32` or `tf32`
+    /// if a network is not a chain of convolutions.
     pub fn precision(&self) -> Precision {
         self.backend.precision()
     }
 
-    /// Why the CPU has taken over from a GPU since this upscaler was asked
-    /// for.
+    /// Why the CPU replaced the GPU of this upscaler, if it did.
     pub fn fallback_reason(&self) -> Option<&str> {
         self.fallback_reason.as_deref()
     }
 
-    /// The native scales of the networks that run one after the other; empty
-    /// where frames are only resampled.
+    /// The native scales of the networks in the cascade; empty if frames are
+    /// only resampled.
     pub fn native_scales(&self) -> &[Scale] {
         &self.scales
     }
 
-    /// Whether the networks' result is resampled to reach the output size.
+    /// Whether the networks' output is resampled to the output size.
     pub fn resamples(&self) -> bool {
         let reached = self
             .scales
@@ -158,8 +157,7 @@ impl Upscaler {
         reached.is_none_or(|all| (all.apply(width), all.apply(height)) != self.spec.output)
     }
 
-    /// The number of tiles that a frame is computed in; 0 where a GPU computes
-    /// whole frames.
+    /// The number of tiles of a frame; 0 if a GPU computes whole frames.
     pub fn tiles(&self) -> usize {
         self.backend.tiles()
     }
@@ -168,8 +166,8 @@ impl Upscaler {
     ///
     /// # Errors
     ///
-    /// Frames of another format, size or colour than the upscaler's; a GPU
-    /// that fails and was asked for by number.
+    /// Frames whose format, size or colorimetry differ from the upscaler's; a
+    /// failure of a GPU requested by number.
     pub fn process(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()> {
         self.expect_both(input, output)?;
         self.run_with_retry(|backend| backend.run(input, output))
@@ -184,15 +182,15 @@ impl Upscaler {
         self.process(&input.frame()?, &mut output.frame_mut()?)
     }
 
-    /// As [`Upscaler::process`] for the planes that the networks take, without
-    /// a frame around them: luma, or R, G and B, dense rows of values 0 to 255
-    /// that need not be whole numbers. The result is clamped to that range and
-    /// not rounded. Where no network runs, any number of planes is resampled.
+    /// As [`Upscaler::process`] for the networks' planes instead of a frame:
+    /// luma, or R, G and B, dense rows of values 0 to 255, not necessarily
+    /// integers. The output is clamped to that range and not rounded. Without
+    /// networks, any number of planes is resampled.
     ///
     /// # Errors
     ///
-    /// Another number of planes, or planes of another size than the spec's;
-    /// as [`Upscaler::process`].
+    /// A wrong number of planes, or planes of the wrong size; as
+    /// [`Upscaler::process`].
     pub fn process_planes(&mut self, planes: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
         let (width, height) = self.spec.input.size;
         let count = match self.scales.is_empty() {
@@ -213,16 +211,16 @@ impl Upscaler {
         self.backend.supports_pipelining()
     }
 
-    /// Starts the computation of a frame, whose result [`Upscaler::receive`]
-    /// waits for: upload, computation and download of successive frames then
-    /// overlap. At most two may be in flight. Returns whether it was started:
-    /// only on a GPU whose kernels cover the networks, and that has the memory.
-    /// Otherwise [`Upscaler::process`] does it, once those in flight are
-    /// received.
+    /// Starts the computation of a frame, to be waited for by
+    /// [`Upscaler::receive`]: upload, computation and download of successive
+    /// frames then overlap. At most two frames may be in flight. Returns whether
+    /// it was started, which takes a GPU whose kernels support the networks and
+    /// enough memory. Otherwise call [`Upscaler::process`] after the frames in
+    /// flight are received.
     ///
     /// # Errors
     ///
-    /// As [`Upscaler::process`], and a third frame.
+    /// As [`Upscaler::process`], and a third frame in flight.
     pub fn submit(&mut self, input: &FrameRef<'_>) -> Result<bool> {
         self.expect_input(input)?;
         match self.backend.submit(input) {
@@ -234,8 +232,8 @@ impl Upscaler {
         }
     }
 
-    /// Waits for the frame that was submitted first, `input`. If the GPU failed
-    /// meanwhile and the CPU may take over, that computes it.
+    /// Waits for the oldest frame in flight, `input`. If the GPU fails and the
+    /// CPU may take over, the CPU computes it.
     ///
     /// # Errors
     ///
@@ -256,14 +254,14 @@ impl Upscaler {
         self.backend.cancel();
     }
 
-    /// As [`Upscaler::process`] for frames in the GPU's memory, plane by plane,
-    /// without a copy to the host; finished on return. Returns `false`, and does
-    /// nothing, where the CPU computes or a network that is no chain of
-    /// convolutions: [`Upscaler::process`] does it then.
+    /// As [`Upscaler::process`] for frames in GPU memory, plane by plane,
+    /// without a copy to the host; complete on return. Returns `false` without
+    /// effect on the CPU and for networks that are not chains of convolutions:
+    /// use [`Upscaler::process`] then.
     ///
     /// # Errors
     ///
-    /// Another number of planes; a GPU that fails and was asked for by number.
+    /// A wrong number of planes; a failure of a GPU requested by number.
     ///
     /// # Safety
     ///
@@ -275,7 +273,7 @@ impl Upscaler {
         input: &[DevicePlane],
         output: &[DevicePlane],
     ) -> Result<bool> {
-        // SAFETY: the caller's contract is the same.
+        // SAFETY: the callee has the same contract.
         match unsafe { self.backend.run_device_frame(input, output) } {
             Err(error @ Error::Compute(_)) => {
                 self.fall_back(&error)?;
@@ -285,8 +283,8 @@ impl Upscaler {
         }
     }
 
-    /// Runs on the backend. Where a GPU fails, once more: with less memory if it
-    /// had too little, else on the CPU.
+    /// Runs on the backend. If a GPU fails, tries again: with less memory if it
+    /// was out of memory, else on the CPU.
     fn run_with_retry<T>(
         &mut self,
         mut work: impl FnMut(&mut dyn Backend) -> Result<T>,
@@ -303,7 +301,7 @@ impl Upscaler {
         }
     }
 
-    /// Lets the CPU take over, if it may.
+    /// Falls back to the CPU, if allowed.
     fn fall_back(&mut self, error: &Error) -> Result<()> {
         if self.options.device != DeviceChoice::Auto {
             return Err(gpu_failed(error));
@@ -359,26 +357,26 @@ mod tests {
 
     #[test]
     fn planes_are_the_unrounded_frame() {
-        let shape = FrameSpec {
+        let spec = FrameSpec {
             format: PixelFormat::Gray8,
             size: (7, 5),
             color: Color::default(),
         };
         let model = Model::builtin(BICUBIC).unwrap();
-        let job = UpscaleSpec::scaled(shape, Scale::whole(2));
-        let mut upscaler = Upscaler::new(model, job, &UpscaleOptions::default()).unwrap();
+        let upscale = UpscaleSpec::scaled(spec, Scale::whole(2));
+        let mut upscaler = Upscaler::new(model, upscale, &UpscaleOptions::default()).unwrap();
         let samples: Vec<u8> = (0..35).map(|i| if i % 3 == 0 { 255 } else { i }).collect();
-        let frame = FrameRef::new(shape.format, (7, 5), shape.color, &[(&samples, 7)]).unwrap();
-        let mut made = [0; 14 * 10];
-        let planes = [(made.as_mut_slice(), 14)];
-        let mut output = FrameMut::new(shape.format, (14, 10), shape.color, planes).unwrap();
+        let frame = FrameRef::new(spec.format, (7, 5), spec.color, &[(&samples, 7)]).unwrap();
+        let mut upscaled = [0; 14 * 10];
+        let planes = [(upscaled.as_mut_slice(), 14)];
+        let mut output = FrameMut::new(spec.format, (14, 10), spec.color, planes).unwrap();
         upscaler.process(&frame, &mut output).unwrap();
         let plane: Vec<f32> = samples.iter().map(|&v| f32::from(v)).collect();
         let planes = upscaler.process_planes(&[plane]).unwrap();
         let in_range = |v: &f32| (0.0..=MAX_VALUE).contains(v);
         assert!(planes[0].iter().all(in_range) && planes[0].iter().any(|v| v.fract() != 0.0));
         let rounded: Vec<u8> = planes[0].iter().map(|&v| to_u8(v)).collect();
-        assert_eq!(rounded, made);
+        assert_eq!(rounded, upscaled);
         assert!(upscaler.process_planes(&[vec![0.0; 34]]).is_err());
     }
 }

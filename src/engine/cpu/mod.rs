@@ -31,11 +31,11 @@ pub(super) struct CpuBackend {
     pool: Arc<ThreadPool>,
     stages: Vec<NetworkStage>,
     frames: Program,
-    /// The program for a number of planes, once it is known.
+    /// The program for a number of planes, built on first use.
     planes: Option<(usize, PlaneProgram)>,
 }
 
-/// A program for planes without a frame around them.
+/// A program for planes instead of frames.
 struct PlaneProgram {
     program: Program,
     output: Planes,
@@ -46,7 +46,7 @@ impl CpuBackend {
     ///
     /// # Errors
     ///
-    /// Weights that do not fit the device, threads that cannot be started.
+    /// The device is out of memory, or threads cannot be started.
     pub(super) fn new(
         device: ComputeDevice,
         model: Arc<Model>,
@@ -73,7 +73,7 @@ impl CpuBackend {
     }
 }
 
-/// The networks of an upscale, one after the other.
+/// The networks of the cascade, in order.
 fn stages(
     model: &Arc<Model>,
     spec: &UpscaleSpec,
@@ -130,7 +130,7 @@ impl Backend for CpuBackend {
         self.pool.install(|| program.run(stages, None))?;
         let samples = program.buffers.planes(*output);
         let planes = samples.chunks_exact(samples.len() / count);
-        // Resampling overshoots.
+        // Bicubic resampling overshoots.
         let clamped = |plane: &[f32]| plane.iter().map(|v| v.clamp(0.0, MAX_VALUE)).collect();
         Ok(planes.map(clamped).collect())
     }

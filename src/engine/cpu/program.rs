@@ -15,14 +15,14 @@ pub(super) struct Program {
     conversion: YuvToRgb,
 }
 
-/// A step and the weights that it resamples by: one for a `Resample`, one per
-/// component for a `Write`.
+/// A step and its resamplers: one for a `Resample`, one per component for a
+/// `Write`.
 struct Step {
     step: frame_plan::Step,
     resamplers: Vec<Option<Resampler>>,
 }
 
-/// The frames of a run; `None` where there are only planes.
+/// The frames of a run; `None` for planes.
 pub(super) type Frames<'a, 'b, 'c> = Option<(&'a FrameRef<'b>, &'a mut FrameMut<'c>)>;
 
 impl Program {
@@ -191,7 +191,7 @@ impl Buffers {
         planes.first * samples..(planes.first + planes.count) * samples
     }
 
-    /// The samples of some planes, one plane after the other.
+    /// The samples of consecutive planes.
     pub(super) fn planes(&self, planes: Planes) -> &[f32] {
         &self.buffers[self.buffer_of[planes.set]][self.range(planes)]
     }
@@ -201,7 +201,7 @@ impl Buffers {
         &mut self.buffers[self.buffer_of[planes.set]][range]
     }
 
-    /// The samples of planes of two sets, the second to be written.
+    /// The samples of planes of two sets, for reading and for writing.
     fn pair(&mut self, from: Planes, to: Planes) -> Result<(&[f32], &mut [f32])> {
         let ranges = [from, to].map(|planes| self.range(planes));
         let buffers = [from, to].map(|planes| self.buffer_of[planes.set]);

@@ -1,13 +1,13 @@
-//! Samples of frames from and to planes, and the changes of planes.
+//! Reading, writing, resampling and converting samples.
 
 use crate::frame::resample::Resampler;
 use crate::frame::{Component, FrameMut, FrameRef, Luma601, round, to_u8};
 use rayon::prelude::*;
 
-/// Samples that a thread changes at a time.
+/// Samples that a thread converts at a time.
 const CHUNK: usize = 1 << 13;
 
-/// Rows that a thread works on at a time.
+/// Rows that a thread processes at a time.
 fn rows_per_band(height: usize) -> usize {
     height.div_ceil(rayon::current_num_threads()).max(1)
 }
@@ -34,7 +34,7 @@ pub(super) fn resample(resampler: &Resampler, source: &[f32], out: &mut [f32]) {
     });
 }
 
-/// Changes three neighbouring planes in place, sample by sample.
+/// Applies `f` to each sample of three consecutive planes, in place.
 pub(super) fn map_triples(planes: &mut [f32], f: impl Fn([f32; 3]) -> [f32; 3] + Sync) {
     let samples = planes.len() / 3;
     let (a, rest) = planes.split_at_mut(samples);
@@ -70,7 +70,7 @@ pub(super) fn luma_of_rgb(rgb: &[f32], luma: &mut [f32]) {
     });
 }
 
-/// Adds to R, G and B what `luma` differs from theirs by.
+/// Adds to R, G and B the difference of `luma` and their luma.
 pub(super) fn merge_luma(rgb: &mut [f32], luma: &[f32]) {
     let samples = luma.len();
     let (r, rest) = rgb.split_at_mut(samples);
@@ -89,15 +89,15 @@ pub(super) fn merge_luma(rgb: &mut [f32], luma: &[f32]) {
     });
 }
 
-/// A plane whose samples a component of a frame gets.
+/// The source plane of a frame's component.
 pub(super) struct Plane<'a> {
     pub(super) samples: &'a [f32],
-    /// From the plane to the component, where they differ.
+    /// From the plane to the component; `None` if they have the same grid.
     pub(super) resampler: Option<&'a Resampler>,
 }
 
-/// Rounds planes to the samples of a frame's components; `None` leaves a
-/// component as it is.
+/// Rounds planes to the samples of a frame's components; skips components
+/// without a plane.
 pub(super) fn write(output: &mut FrameMut<'_>, planes: &[Option<Plane<'_>>]) {
     let format = output.format();
     let (width, height) = output.size();
@@ -129,7 +129,7 @@ pub(super) fn write(output: &mut FrameMut<'_>, planes: &[Option<Plane<'_>>]) {
     }
 }
 
-/// Rows that are resampled as they are written.
+/// Scratch rows for resampling on write.
 #[derive(Default)]
 struct Workspace {
     line: Vec<f32>,

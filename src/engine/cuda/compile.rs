@@ -1,5 +1,5 @@
-//! A frame plan as calls of the GPU's kernels. What is not a network is
-//! computed as on the CPU, bit for bit (`src/ops/cuda/frames.cu`).
+//! Compiles a frame plan to kernel launches. Steps other than networks have the
+//! same results as on the CPU, bit for bit (`src/ops/cuda/frames.cu`).
 
 use crate::chain::cuda::{Builder, Network, Planes};
 use crate::engine::frame_plan::{self, Conversion, FramePlan, NetworkOutput, Step};
@@ -9,13 +9,14 @@ use crate::frame::{Component, Luma601, PixelFormat, YuvToRgb};
 use crate::ops::cuda::{Bytes, ColorChange, Colors};
 use crate::{Error, Result};
 
-/// A network and the size that its input is upscaled to first.
+/// A network, and the size that its input is upscaled to if it is a
+/// pre-upsampling one.
 pub(super) struct Stage {
     pub(super) network: Network,
     pub(super) upscaled: Option<(usize, usize)>,
 }
 
-/// Bytes of a row of a plane that carry samples, and its rows.
+/// Bytes a row of a plane, without padding, and its number of rows.
 pub(super) fn plane_size(
     format: PixelFormat,
     plane: usize,
@@ -36,23 +37,23 @@ pub(super) fn frame_length(format: PixelFormat, size: (usize, usize)) -> usize {
         .sum()
 }
 
-/// The planes of a plan in the GPU's memory.
+/// Builds the program of a plan; allocates its planes.
 pub(super) struct Compiler<'a> {
     builder: &'a mut Builder,
     spec: &'a UpscaleSpec,
     stages: &'a [Stage],
     sets: Vec<Planes>,
-    /// Addresses of the input's and the output's bytes, where there are frames.
+    /// Addresses of the input and the output frame, if there are frames.
     frames: Option<(u64, u64)>,
 }
 
 impl<'a> Compiler<'a> {
-    /// Allocates the plan's planes, but for sets that lie in memory of the
-    /// caller (`fixed`: set, address).
+    /// Allocates the plan's planes, except for sets in the caller's memory
+    /// (`fixed`: set, address).
     ///
     /// # Errors
     ///
-    /// No memory left.
+    /// The GPU is out of memory.
     pub(super) fn new(
         builder: &'a mut Builder,
         (spec, stages): (&'a UpscaleSpec, &'a [Stage]),
@@ -99,11 +100,11 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Adds the calls of a step.
+    /// Adds the kernel launches of a step.
     ///
     /// # Errors
     ///
-    /// No memory left for a network's layers.
+    /// The GPU is out of memory.
     pub(super) fn add(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::Read { component, to } => {
@@ -192,7 +193,7 @@ impl<'a> Compiler<'a> {
         self.spec.input.format.components()
     }
 
-    /// A component's samples in a frame that begins at `start`.
+    /// A component's samples in the frame at address `start`.
     fn bytes(&self, component: &Component, start: u64, size: (usize, usize), plane: u64) -> Bytes {
         let format = self.spec.input.format;
         let before: usize = (0..component.plane)

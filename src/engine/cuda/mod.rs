@@ -1,5 +1,5 @@
-//! Whole frames on a GPU: bytes are uploaded, converted, run through the
-//! networks, converted back and downloaded, without the CPU in between.
+//! Frames on a GPU: upload, colour conversion, networks, conversion back and
+//! download, without the CPU in between.
 
 mod compile;
 mod slot;
@@ -20,7 +20,7 @@ use compile::{Compiler, Stage};
 use slot::{FrameSlot, is_pinned};
 use std::collections::VecDeque;
 
-/// Frames that may be submitted before the first of them is received.
+/// Largest number of frames in flight.
 const MAX_IN_FLIGHT: usize = 2;
 
 /// An upscale on a GPU.
@@ -28,31 +28,31 @@ pub(super) struct CudaBackend {
     gpu: Gpu,
     spec: UpscaleSpec,
     precision: Precision,
-    /// Rows of a band; 0: chosen by the networks.
+    /// Rows of a band; 0: automatic.
     band_rows: usize,
     networks: Vec<NetworkSpec>,
     plan: FramePlan,
-    /// One, or two where frames are submitted before those before them are
-    /// received. Dropped, which waits, before the weights that they read.
+    /// One, or two with frames in flight. Dropped, which waits for the GPU,
+    /// before the weights that they read.
     slots: Vec<FrameSlot>,
     stages: Vec<Stage>,
     /// Slots with a frame in flight, the oldest first.
     in_flight: VecDeque<usize>,
-    /// Whether there is no memory for a second slot.
+    /// Whether there is not enough memory for a second slot.
     single_slot: bool,
-    /// Whether downloads go through staging memory, and are enqueued with the
-    /// frame.
+    /// Whether downloads go through staging memory and are enqueued together
+    /// with the frame.
     downloads: bool,
     planes: Option<(usize, PlaneProgram)>,
 }
 
 impl CudaBackend {
-    /// Prepares an upscale; `None` where the device is no GPU, or a network is
-    /// no chain of convolutions that the kernels cover.
+    /// Prepares an upscale; `None` if the device is not a GPU, or a network is
+    /// not a chain of convolutions that the kernels support.
     ///
     /// # Errors
     ///
-    /// No memory left, a GPU that is gone.
+    /// The GPU is out of memory or fails.
     pub(super) fn new(
         device: &ComputeDevice,
         model: &Model,
@@ -106,7 +106,7 @@ impl CudaBackend {
         FrameSlot::new(gpu, self.band_rows, &self.spec, &self.stages, &self.plan)
     }
 
-    /// The slot for frames that are computed at once.
+    /// The slot for synchronous frames.
     fn first_slot(&mut self) -> Result<&mut FrameSlot> {
         if !self.in_flight.is_empty() {
             let problem = "receive the submitted frames first";
@@ -154,7 +154,7 @@ impl Backend for CudaBackend {
             return Err(Error::Internal("there is no program for planes".to_owned()));
         };
         let mut result = program.run(planes.iter().flatten().copied())?;
-        // Resampling overshoots.
+        // Bicubic resampling overshoots.
         for value in result.iter_mut().flatten() {
             *value = value.clamp(0.0, MAX_VALUE);
         }
@@ -201,7 +201,7 @@ impl Backend for CudaBackend {
         let Some(index) = self.in_flight.pop_front() else {
             return Err(Error::Frame("no frame was submitted".to_owned()));
         };
-        // The next frame goes to the same kind of memory.
+        // The next frame is probably in the same kind of memory.
         self.downloads = !is_pinned(output);
         self.slots[index].receive(&self.spec, output)
     }
@@ -212,7 +212,7 @@ impl Backend for CudaBackend {
 
     fn cancel(&mut self) {
         for index in self.in_flight.drain(..) {
-            // A GPU that is gone will say so when it is used again.
+            // A failure of the GPU is reported at its next use.
             let _ = self.slots[index].synchronize();
         }
     }
@@ -230,7 +230,7 @@ impl Backend for CudaBackend {
                 format.planes()
             )));
         }
-        // SAFETY: the caller's contract; the number of planes was checked.
+        // SAFETY: the caller's contract; the number of planes is checked above.
         unsafe { self.first_slot()?.run_device_frame(&spec, input, output) }?;
         Ok(true)
     }

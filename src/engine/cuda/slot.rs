@@ -1,4 +1,4 @@
-//! One frame at a time on a GPU.
+//! A frame in flight on a GPU.
 
 use super::compile::{Compiler, Stage, frame_length, plane_size};
 use crate::Result;
@@ -9,15 +9,14 @@ use crate::engine::spec::UpscaleSpec;
 use crate::frame::{FrameMut, FrameRef};
 use crate::ops::cuda::{DeviceBuffer, Gpu, PinnedBuffer, PinnedStaging, Program, Rows};
 
-/// The program for frames of bytes, with its input and output, in the order of
-/// a stream of its own: while one slot computes, another one uploads its frame
-/// or downloads its result.
+/// The program for a frame, its input and output buffers, and a separate
+/// stream: while one slot computes, another uploads or downloads.
 pub(super) struct FrameSlot {
     gpu: Gpu,
     program: Program,
     input: (PinnedStaging, DeviceBuffer),
     output: (PinnedStaging, DeviceBuffer),
-    /// Whether the download was enqueued with the frame.
+    /// Whether the download is enqueued together with the frame.
     downloads: bool,
 }
 
@@ -26,7 +25,7 @@ impl FrameSlot {
     ///
     /// # Errors
     ///
-    /// No memory left, a GPU that is gone.
+    /// The GPU is out of memory or fails.
     pub(super) fn new(
         gpu: &Gpu,
         band_rows: usize,
@@ -52,8 +51,7 @@ impl FrameSlot {
         })
     }
 
-    /// Enqueues a frame; its download, too, where that goes through staging
-    /// memory (`download`).
+    /// Enqueues a frame, with `download` also its download to staging memory.
     pub(super) fn submit(
         &mut self,
         spec: &UpscaleSpec,
@@ -82,7 +80,7 @@ impl FrameSlot {
         Ok(())
     }
 
-    /// Uploads a frame from where it lies, if that is pinned memory.
+    /// Uploads a frame directly if it is in pinned memory. Returns whether it is.
     fn upload_pinned(&mut self, spec: &UpscaleSpec, input: &FrameRef<'_>) -> Result<bool> {
         let format = spec.input.format;
         let planes = || (0..format.planes()).map(|plane| input.plane(plane));
@@ -92,14 +90,13 @@ impl FrameSlot {
         let rows = planes().map(|(data, stride)| Rows::on_host(data.as_ptr(), stride));
         let sizes = (0..format.planes()).map(|plane| plane_size(format, plane, spec.input.size));
         let to = self.input.1.address();
-        // SAFETY: the frame's planes have their rows, the buffer was allocated
-        // for all of them, and the copies are waited for before the borrow of
-        // the frame ends.
+        // SAFETY: `FrameRef` guarantees the planes' rows, the buffer holds all
+        // of them, and the copies complete before the borrow of the frame ends.
         unsafe { self.copy_planes(rows, sizes, to, Direction::ToBuffer) }?;
         Ok(true)
     }
 
-    /// Waits for the frame and stores it in `output`.
+    /// Waits for the frame and copies it to `output`.
     pub(super) fn receive(&mut self, spec: &UpscaleSpec, output: &mut FrameMut<'_>) -> Result<()> {
         let format = spec.input.format;
         if !self.downloads {
@@ -122,7 +119,7 @@ impl FrameSlot {
         Ok(())
     }
 
-    /// Downloads the result to the pinned memory that the frame lies in.
+    /// Downloads the output directly to a frame in pinned memory.
     fn download_pinned(&mut self, spec: &UpscaleSpec, output: &mut FrameMut<'_>) -> Result<()> {
         let format = spec.input.format;
         let mut rows = Vec::new();
@@ -136,12 +133,11 @@ impl FrameSlot {
         unsafe { self.copy_planes(rows.into_iter(), sizes, from, Direction::FromBuffer) }
     }
 
-    /// Computes a frame in the GPU's memory.
+    /// Computes a frame in GPU memory.
     ///
     /// # Safety
     ///
-    /// As [`crate::Upscaler::process_device_frame`]; one plane for each of the
-    /// format's.
+    /// As [`crate::Upscaler::process_device_frame`]; as many planes as the format.
     pub(super) unsafe fn run_device_frame(
         &mut self,
         spec: &UpscaleSpec,
@@ -156,15 +152,15 @@ impl FrameSlot {
         unsafe {
             let planes = input.iter().map(rows);
             self.copy_planes(planes, sizes(spec.input.size), from, Direction::ToBuffer)?;
-            // The wait at the end of the second copy is for the program, too.
+            // The second copy waits for the program, too.
             self.program.run()?;
             let planes = output.iter().map(rows);
             self.copy_planes(planes, sizes(spec.output), to, Direction::FromBuffer)
         }
     }
 
-    /// Copies planes to or from dense planes that begin at `buffer`, and waits,
-    /// also where a copy fails: no copy is left under way on return.
+    /// Copies planes to or from dense planes at `buffer`, and waits even if a
+    /// copy fails: no copy is pending on return.
     ///
     /// # Safety
     ///
@@ -183,7 +179,7 @@ impl FrameSlot {
                 Direction::ToBuffer => (plane, dense),
                 Direction::FromBuffer => (dense, plane),
             };
-            // SAFETY: the caller's contract; waited for below.
+            // SAFETY: the caller's contract; synchronised below.
             copied = copied.and_then(|()| unsafe { self.gpu.copy_rows(from, to, size) });
             buffer += (row * rows) as u64;
         }
@@ -191,7 +187,7 @@ impl FrameSlot {
         Ok(copied?)
     }
 
-    /// Waits for everything that was enqueued.
+    /// Waits for all enqueued work.
     pub(super) fn synchronize(&self) -> Result<()> {
         Ok(self.gpu.synchronize()?)
     }
@@ -203,7 +199,7 @@ enum Direction {
     FromBuffer,
 }
 
-/// Whether a GPU can copy to all planes of a frame by itself.
+/// Whether all planes of a frame are in pinned memory.
 pub(super) fn is_pinned(output: &mut FrameMut<'_>) -> bool {
     let planes = output.format().planes();
     (0..planes).all(|plane| PinnedBuffer::contains(output.plane_mut(plane).0))
@@ -211,8 +207,8 @@ pub(super) fn is_pinned(output: &mut FrameMut<'_>) -> bool {
 
 impl Drop for FrameSlot {
     fn drop(&mut self) {
-        // The networks' weights, which a kernel may still read, belong to
-        // another stream. Nothing is to be done if the GPU is gone.
+        // A kernel may still read the networks' weights, which another stream
+        // owns. A failure of the GPU cannot be handled here.
         let _ = self.gpu.synchronize();
     }
 }

@@ -18,25 +18,25 @@ use std::sync::Arc;
 use tile_size::{batch, pooled_tile, starts};
 use view::{View, ViewRows};
 
-/// Fewest rows of a tile, in halos: thinner ones would compute more halo than
-/// image.
+/// Smallest number of rows of a tile, in halos: thinner tiles would compute
+/// more halo than image.
 const MIN_HALOS: usize = 8;
 
-/// A network with the resampling around it, for planes of one size.
+/// A network for planes of one size, with the upscaling of its input.
 pub(super) struct NetworkStage {
     network: Arc<BoxedScaleNetwork>,
     /// The device of the network's weights.
     device: Device,
     view: View,
-    /// How many times as wide and as high as its view the result is.
+    /// Factor from the size of the view to that of the output.
     factor: usize,
     /// Largest width and height of a tile, in samples of the view.
     tile: (usize, usize),
-    /// Samples that tiles overlap by, to be averaged there; 0: tiles are exact.
+    /// Overlap of averaged tiles in samples; 0: tiles are exact.
     overlap: usize,
     /// Overlapping tiles in one batch.
     batch: usize,
-    /// Whether a GPU may round the factors of products to TF32.
+    /// Whether a GPU may compute in TF32.
     allow_tf32: bool,
     fused: Option<Fused>,
 }
@@ -44,13 +44,13 @@ pub(super) struct NetworkStage {
 /// A network as one fused chain.
 struct Fused {
     executor: ChainExecutor,
-    /// Upscales the view, to be added to the result.
+    /// Upscales the view, to be added to the output.
     residual: Option<Resampler>,
 }
 
 impl NetworkStage {
-    /// A stage for planes of the size `from`. A pre-upsampling network works
-    /// at the size `to`; a post-upsampling one leads to a size of its own:
+    /// A stage for planes of the size `from`. A pre-upsampling network runs at
+    /// the size `to`; the output size of a post-upsampling one is
     /// [`NetworkStage::size`].
     pub(super) fn new(
         network: Arc<BoxedScaleNetwork>,
@@ -66,7 +66,7 @@ impl NetworkStage {
         let (width, height) = view.size();
         let on_gpu = !tiling.device.is_cpu();
         let side = match tiling.tile_size {
-            // As large as the memory allows: it shrinks where that ends.
+            // As large as possible: it shrinks when the GPU is out of memory.
             0 if on_gpu => width.max(height),
             0 => TILE,
             side => side,
@@ -102,7 +102,7 @@ impl NetworkStage {
         }
     }
 
-    /// Runs the network as a fused chain from now on.
+    /// Makes the network run as a fused chain.
     ///
     /// # Errors
     ///
@@ -123,28 +123,28 @@ impl NetworkStage {
         Ok(())
     }
 
-    /// Width and height of the result.
+    /// Width and height of the output.
     pub(super) fn size(&self) -> (usize, usize) {
         let (width, height) = self.view.size();
         (width * self.factor, height * self.factor)
     }
 
-    /// Size of the tiles in samples of the view; `None` where they cannot be
+    /// Size of the tiles in samples of the view; `None` if they cannot be
     /// smaller.
     pub(super) fn tile_size(&self) -> Option<usize> {
         let side = self.tile.0.max(self.tile.1);
-        let whole = self.network.whole_frame() && self.overlap == 0;
-        (!whole && side > SMALLEST).then_some(side)
+        let untiled = self.network.whole_frame() && self.overlap == 0;
+        (!untiled && side > SMALLEST).then_some(side)
     }
 
-    /// Halves the batch of overlapping tiles; whether that was possible.
+    /// Halves the batch of overlapping tiles. Returns whether that was possible.
     pub(super) fn halve_batch(&mut self) -> bool {
         let batch = self.batch.min(self.tiles());
         self.batch = batch.div_ceil(2);
         self.overlap > 0 && batch > 1
     }
 
-    /// The number of tiles that one run computes.
+    /// The number of tiles of a run.
     pub(super) fn tiles(&self) -> usize {
         if let Some(fused) = &self.fused {
             return fused.executor.regions();
@@ -198,8 +198,8 @@ impl NetworkStage {
         }
     }
 
-    /// The samples of a result of `batch` tiles, `planes` planes and `tile`
-    /// samples of the view, if that is what it is.
+    /// The samples of a network's output; checks its shape, for `batch` tiles of
+    /// `tile` samples of the view and `planes` planes.
     fn samples(
         &self,
         result: &Tensor,
@@ -209,7 +209,7 @@ impl NetworkStage {
         let expected = (batch, planes, tile.1 * self.factor, tile.0 * self.factor);
         if result.dims4()? != expected {
             return Err(Error::Internal(format!(
-                "a network's result has the shape {:?}, expected {expected:?}",
+                "a network's output has the shape {:?}, expected {expected:?}",
                 result.dims()
             )));
         }
@@ -225,7 +225,7 @@ mod tests {
     use crate::ops::{Border, ConvSpec, conv2d};
     use rayon::ThreadPoolBuilder;
 
-    /// A convolution whose results are each `factor` x `factor` samples.
+    /// A convolution whose output values are blocks of `factor` x `factor` samples.
     struct Blocks {
         factor: usize,
         border: Border,
@@ -277,7 +277,7 @@ mod tests {
 
     fn run(factor: usize, border: Border, tile: usize, threads: usize) -> (Vec<f32>, usize) {
         let network: BoxedScaleNetwork = Box::new(Blocks::new(factor, border));
-        let division = TilingOptions {
+        let tiling = TilingOptions {
             device: Device::Cpu,
             tile_size: tile,
             threads,
@@ -285,7 +285,7 @@ mod tests {
             tile_overlap: 0,
             allow_tf32: false,
         };
-        let mut stage = NetworkStage::new(Arc::new(network), FROM, (0, 0), &division);
+        let mut stage = NetworkStage::new(Arc::new(network), FROM, (0, 0), &tiling);
         assert_eq!(stage.size(), (factor * FROM.0, factor * FROM.1));
         let mut output = vec![0.0; stage.size().0 * stage.size().1];
         let pool = ThreadPoolBuilder::new().num_threads(threads).build();
@@ -295,30 +295,30 @@ mod tests {
     }
 
     #[test]
-    fn networks_at_the_inputs_resolution_run_in_any_tiles() {
+    fn post_upsampling_networks_run_in_any_tiles() {
         for border in [Border::Zero, Border::Replicate, Border::Valid] {
             for factor in [1, 2, 3] {
-                let (whole, count) = run(factor, border, 1000, 1);
+                let (untiled, count) = run(factor, border, 1000, 1);
                 assert_eq!(count, 1);
                 for (tile, threads) in [(1, 1), (4, 2), (5, 3), (16, 1), (22, 2)] {
                     let (tiled, count) = run(factor, border, tile, threads);
                     assert!(count > 1);
-                    assert!(tiled == whole, "{border:?} x{factor}, tile {tile}");
+                    assert!(tiled == untiled, "{border:?} x{factor}, tile {tile}");
                 }
             }
         }
     }
 
     #[test]
-    fn they_see_the_input_itself() {
+    fn post_upsampling_networks_read_the_input() {
         let samples = plane().iter().map(|v| v / MAX_VALUE).collect::<Vec<_>>();
         let x = Tensor::from_vec(samples, (1, 1, FROM.1, FROM.0), &Device::Cpu).unwrap();
-        let made = Blocks::new(2, Border::Replicate).forward(&x).unwrap();
-        let made = made.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let expected = made.iter().map(|v| (v * MAX_VALUE).clamp(0.0, MAX_VALUE));
+        let output = Blocks::new(2, Border::Replicate).forward(&x).unwrap();
+        let output = output.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let expected = output.iter().map(|v| (v * MAX_VALUE).clamp(0.0, MAX_VALUE));
         let expected: Vec<f32> = expected.collect();
         assert_eq!(run(2, Border::Replicate, 7, 2).0, expected);
-        // With the border repeated, a network that eats it makes the same.
+        // A network without padding gets a replicated border.
         assert_eq!(run(2, Border::Valid, 7, 2).0, expected);
     }
 }

@@ -1,6 +1,6 @@
-//! Whole-frame networks in overlapping tiles, each computed as if it were the
-//! whole image; their mean is taken where they overlap, as the published test
-//! code of DRCT does. An approximation.
+//! Whole-frame networks in overlapping tiles, each computed like a whole image
+//! and averaged where they overlap, as in the published test code of DRCT. An
+//! approximation.
 
 use super::NetworkStage;
 use super::tile_size::starts;
@@ -10,7 +10,7 @@ use crate::ops;
 use candle_core::Tensor;
 
 impl NetworkStage {
-    /// Computes the tiles, some at a time, and their means.
+    /// Computes the tiles in batches and averages them.
     pub(super) fn run_overlapped(&self, input: &[&[f32]], output: &mut [&mut [f32]]) -> Result<()> {
         let ((view_width, view_height), (width, _)) = (self.view.size(), self.size());
         let columns = starts(view_width, self.tile.0, self.overlap);
@@ -34,8 +34,7 @@ impl NetworkStage {
         Ok(())
     }
 
-    /// Computes the tiles with these left columns and top rows, and adds them
-    /// to `sums`.
+    /// Computes the tiles at `corners` (left, top) and adds them to `sums`.
     fn add_tiles(
         &self,
         input: &[&[f32]],
@@ -69,7 +68,7 @@ impl NetworkStage {
     }
 }
 
-/// How many tiles each column, or row, lies in.
+/// Number of tiles that cover each column (or row).
 fn coverage(starts: &[usize], tile: usize, len: usize) -> Vec<f32> {
     let mut counts = vec![0.0; len];
     for &start in starts {

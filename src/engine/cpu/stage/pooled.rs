@@ -1,5 +1,4 @@
-//! Networks that take means over the whole image: a pass over all tiles for
-//! each mean.
+//! Networks with global pooling on tiles: a pass over all tiles for each mean.
 
 use super::NetworkStage;
 use crate::models::PartialOutput;
@@ -8,8 +7,7 @@ use crate::{Error, Result};
 use candle_core::Tensor;
 
 impl NetworkStage {
-    /// The means over the image that the network takes; none where it runs
-    /// on the whole image.
+    /// The network's means over the whole image; none if there is only one tile.
     pub(super) fn means(&self, input: &[&[f32]]) -> Result<Vec<Tensor>> {
         let mut means = Vec::new();
         if self.tiles() == 1 {
@@ -27,11 +25,11 @@ impl NetworkStage {
                         self.network.forward_part(&tile.tensor, &means)
                     })?;
                     let PartialOutput::NeedsMean(part) = part else {
-                        let problem = "a network takes fewer means than it says";
+                        let problem = "a network pools less often than it declares";
                         return Err(Error::Internal(problem.to_owned()));
                     };
-                    let own = part.narrow(3, tile.skip.0, columns.len())?;
-                    add_sums(&mut sums, &own.narrow(2, tile.skip.1, rows.len())?)?;
+                    let inner = part.narrow(3, tile.skip.0, columns.len())?;
+                    add_sums(&mut sums, &inner.narrow(2, tile.skip.1, rows.len())?)?;
                 }
             }
             let area = (width * height) as f64;
@@ -42,7 +40,7 @@ impl NetworkStage {
     }
 }
 
-/// Adds the sums of the channels of (1, C, H, W) to those of other tiles.
+/// Adds the channel sums of a tile, (1, C, H, W).
 fn add_sums(sums: &mut Vec<f64>, part: &Tensor) -> Result<()> {
     let (_, channels, height, width) = part.dims4()?;
     sums.resize(channels, 0.0);

@@ -3,29 +3,28 @@
 use crate::engine::tiling::{SMALLEST, TilingOptions};
 use crate::models::BoxedScaleNetwork;
 
-/// First samples of tiles that overlap by at least `overlap`: the last one
-/// ends with the image.
+/// First samples of tiles that overlap by at least `overlap`; the last one ends
+/// at the image's edge.
 pub(super) fn starts(len: usize, tile: usize, overlap: usize) -> Vec<usize> {
     let step = tile.saturating_sub(overlap).max(1);
     let last = len.saturating_sub(tile);
     (0..last).step_by(step).chain([last]).collect()
 }
 
-/// The number of tiles that fit `memory` bytes at once. candle's kernels count elements in 32
-/// bits.
+/// The number of tiles in a batch that fits `memory` bytes, and the 32-bit
+/// element counts of candle's kernels.
 pub(super) fn batch(
     network: &BoxedScaleNetwork,
     (width, height): (usize, usize),
     memory: u64,
 ) -> usize {
     let values = (network.working_set().max(1) * width * height) as u64;
-    let most = (memory / size_of::<f32>() as u64).min(u32::MAX.into());
-    usize::try_from(most / values).unwrap_or(usize::MAX).max(1)
+    let limit = (memory / size_of::<f32>() as u64).min(u32::MAX.into());
+    usize::try_from(limit / values).unwrap_or(usize::MAX).max(1)
 }
 
-/// Width and height of a tile of a network that takes means over the image: all
-/// of it, where that fits the memory,
-/// since every mean takes a pass.
+/// Width and height of a tile of a network with global pooling: the whole image
+/// if it fits the memory, since every mean takes a pass over all tiles.
 pub(super) fn pooled_tile(
     network: &BoxedScaleNetwork,
     size: (usize, usize),

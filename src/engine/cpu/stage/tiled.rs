@@ -1,5 +1,5 @@
-//! A network in tiles whose halo covers its receptive field: the result does
-//! not depend on the tiles.
+//! Networks in tiles whose halo covers the receptive field: the output does not
+//! depend on the tiles.
 
 use super::NetworkStage;
 use crate::frame::MAX_VALUE;
@@ -10,18 +10,18 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// A tile with its halo, as a network takes it.
+/// A tile with its halo, the input of a network.
 pub(super) struct TileInput {
     /// (1, C, H, W), values 0 to 1.
     pub(super) tensor: Tensor,
-    /// Columns and rows of it that have a result.
+    /// Columns and rows of the network's output, in input samples.
     valid: (usize, usize),
-    /// How many of those come before the tile's own.
+    /// Columns and rows of those before the tile's first sample.
     pub(super) skip: (usize, usize),
 }
 
 impl NetworkStage {
-    /// Computes the tiles, in parallel where they are small.
+    /// Computes the tiles, in parallel if they are small.
     pub(super) fn run_tiled(&self, input: &[&[f32]], output: &mut [&mut [f32]]) -> Result<()> {
         let (view_width, view_height) = self.view.size();
         let (width, _) = self.size();
@@ -45,15 +45,15 @@ impl NetworkStage {
             }
             Ok(())
         };
-        // A network that takes means has tiles as large as the memory allows.
+        // With global pooling a single tile may take all of the memory.
         match means.is_empty() && self.device.is_cpu() {
             true => bands.into_par_iter().enumerate().try_for_each(run),
             false => bands.into_iter().enumerate().try_for_each(run),
         }
     }
 
-    /// Computes the tile of some columns and rows of the view and stores it
-    /// into the planes of its band.
+    /// Computes the tile of these columns and rows of the view and stores it in
+    /// the planes of its band.
     fn run_tile(
         &self,
         input: &[&[f32]],
@@ -73,7 +73,7 @@ impl NetworkStage {
             _ => self.network.forward_part(&tensor, means),
         })?;
         let PartialOutput::Complete(result) = result else {
-            let problem = "a network takes more means than it says";
+            let problem = "a network pools more often than it declares";
             return Err(Error::Internal(problem.to_owned()));
         };
         let size = (valid.0 * self.factor, valid.1 * self.factor);
@@ -91,7 +91,7 @@ impl NetworkStage {
         Ok(())
     }
 
-    /// The tile of some columns and rows of the view, with its halo.
+    /// The tile of these columns and rows of the view, with its halo.
     pub(super) fn tile_input(
         &self,
         input: &[&[f32]],
@@ -100,17 +100,17 @@ impl NetworkStage {
     ) -> Result<TileInput> {
         let (width, height) = self.view.size();
         let halo = self.network.halo();
-        let eats_border = self.network.border() == Border::Valid;
+        let unpadded = self.network.border() == Border::Valid;
         let (x, y) = (grow(columns, halo, width), grow(rows, halo, height));
         let mut samples = Vec::new();
         for plane in input {
             let mut part = self.view.region(plane, &x, &y);
-            if eats_border {
+            if unpadded {
                 part = replicate_edge(&part, (&x, &y), (columns, rows), halo);
             }
             samples.extend(part.iter().map(|v| v / MAX_VALUE));
         }
-        let (size, valid, skip) = if eats_border {
+        let (size, valid, skip) = if unpadded {
             let valid = (columns.len(), rows.len());
             ((valid.0 + 2 * halo, valid.1 + 2 * halo), valid, (0, 0))
         } else {
@@ -127,13 +127,13 @@ impl NetworkStage {
     }
 }
 
-/// A range with `halo` more on both sides, within `0..len`.
+/// A range extended by `halo` on both sides, within `0..len`.
 fn grow(range: &Range<usize>, halo: usize, len: usize) -> Range<usize> {
     range.start.saturating_sub(halo)..(range.end + halo).min(len)
 }
 
-/// Repeats the edge samples of `part`, which covers the columns and rows `have`,
-/// so that it reaches `halo` beyond the columns and rows `tile`.
+/// Replicates the edge samples of `part`, which covers the columns and rows
+/// `have`, up to `halo` beyond the columns and rows `tile`.
 fn replicate_edge(
     part: &[f32],
     have: (&Range<usize>, &Range<usize>),
@@ -141,7 +141,7 @@ fn replicate_edge(
     halo: usize,
 ) -> Vec<f32> {
     let source = |position: usize, have: &Range<usize>| {
-        // `position` counts from `halo` before 0.
+        // `position` is offset by `halo`.
         position
             .saturating_sub(halo)
             .clamp(have.start, have.end - 1)

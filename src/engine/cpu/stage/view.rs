@@ -1,4 +1,4 @@
-//! The samples that a network takes of its input planes.
+//! The network's view of a stage's input planes.
 
 use crate::chain::cpu::Source;
 use crate::frame::MAX_VALUE;
@@ -6,11 +6,11 @@ use crate::frame::resample::{Region, Resampler};
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// The planes that a network takes.
+/// The planes that a network reads.
 pub(super) enum View {
     /// The stage's input: width and height.
     Input((usize, usize)),
-    /// The input, upscaled to the size of the result.
+    /// The input, upscaled to the output size.
     Upscaled(Box<Resampler>),
 }
 
@@ -46,14 +46,13 @@ impl View {
 /// The input of a fused chain, row by row: values 0 to 1.
 pub(super) struct ViewRows<'a> {
     pub(super) view: &'a View,
-    /// Upscales the view, for chains that add it to their result.
+    /// Upscales the view, for chains with a bicubic residual.
     pub(super) residual: Option<&'a Resampler>,
     pub(super) planes: &'a [&'a [f32]],
 }
 
 thread_local! {
-    /// Workspace: a row between the two passes of resampling, and a row of the
-    /// residual.
+    /// Scratch rows: between the two passes of resampling, and of the residual.
     static LINES: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
