@@ -1,10 +1,9 @@
-//! Compiles the kernels of src/ops/cuda to PTX under the feature `cuda`.
+//! Compiles the kernels of src/ops/cuda to PTX with the feature `cuda`.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The oldest GPUs that the kernels run on (Ampere); the driver compiles them
-/// for later ones.
+/// The oldest supported GPUs (Ampere); the driver compiles the PTX for later ones.
 const ARCHITECTURE: &str = "-arch=compute_80";
 
 fn main() {

@@ -1,4 +1,4 @@
-//! Memory that elements agree on: buffer pools of a GPU, and pinned host memory.
+//! Allocation queries: buffer pools in GPU memory, and pinned host memory.
 
 use super::cuda::CudaContext;
 use super::settings::Settings;
@@ -6,7 +6,7 @@ use gst::prelude::*;
 use srfilter::engine::DeviceChoice;
 use std::sync::Arc;
 
-/// The GPU's context that the pipeline shares.
+/// The CUDA context shared with the pipeline.
 #[derive(Default)]
 pub(super) enum SharedContext {
     /// Not known before READY.
@@ -18,9 +18,9 @@ pub(super) enum SharedContext {
 }
 
 impl SharedContext {
-    /// Opens the context of the device that the settings name.
+    /// Opens the context of the device in the settings.
     pub(super) fn open(settings: &Settings) -> Self {
-        // `start` reports what is wrong with the device.
+        // `start` reports errors of the device.
         let device = settings.device.parse().and_then(DeviceChoice::resolve);
         let context = device.ok().and_then(|device| CudaContext::open(&device));
         context.map_or(Self::Unavailable, |context| Self::Open(Arc::new(context)))
@@ -34,7 +34,7 @@ impl SharedContext {
     }
 }
 
-/// Proposes an allocator of pinned memory, unless another one is named.
+/// Adds an allocator of pinned memory to the query, unless it has one.
 pub(super) fn offer_allocator(query: &mut gst::query::Allocation, allocator: &gst::Allocator) {
     match query.allocation_params().next() {
         None => query.add_allocation_param(Some(allocator), gst::AllocationParams::default()),
@@ -50,7 +50,7 @@ pub(super) fn pools_are_plain(query: &gst::query::Allocation) -> bool {
     pools.all(|pool| pool.type_() == plain)
 }
 
-/// Adds `count` buffers to what the first pool must hold.
+/// Adds `count` buffers to the minimum of the first pool.
 pub(super) fn require_more_buffers(query: &mut gst::query::Allocation, count: usize) {
     let offered = query.allocation_pools().next();
     if let Some((pool, size, least, most)) = offered {
@@ -59,7 +59,7 @@ pub(super) fn require_more_buffers(query: &mut gst::query::Allocation, count: us
     }
 }
 
-/// Proposes a pool of the GPU's memory to upstream.
+/// Proposes a pool of GPU memory to upstream.
 pub(super) fn propose_cuda_pool(
     query: &mut gst::query::Allocation,
     caps: &gst::Caps,
@@ -71,7 +71,7 @@ pub(super) fn propose_cuda_pool(
     Ok(())
 }
 
-/// Decides for a pool of this context, whatever downstream proposes.
+/// Decides for a pool of this context, regardless of downstream's proposals.
 pub(super) fn decide_cuda_pool(
     query: &mut gst::query::Allocation,
     caps: &gst::Caps,

@@ -1,4 +1,4 @@
-//! Negotiation: which sizes can follow from which.
+//! Caps negotiation: the sizes of one pad from those of the other.
 
 use gst::prelude::*;
 use srfilter::Scale;
@@ -6,13 +6,13 @@ use srfilter::Scale;
 /// Largest width and height, in pixels.
 pub(super) const MAX_SIDE: i32 = srfilter::engine::MAX_SIDE as i32;
 
-/// The factor if `scale=0/1` finds no size to derive it from.
+/// The factor for `scale=0/1` if downstream does not fix the size.
 const DEFAULT_FACTOR: Scale = Scale::whole(2);
 
 /// The value of the property `scale`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TargetScale {
-    /// The size that downstream asks for.
+    /// Derived from the size that downstream requests.
     Downstream,
     /// A factor.
     Factor(Scale),
@@ -65,9 +65,9 @@ fn forward(length: i32, scale: Scale) -> i32 {
     i32::try_from(scaled).unwrap_or(i32::MAX)
 }
 
-/// The lengths whose image under the factor lies in `low..=high`.
+/// The range of lengths that map into `low..=high`.
 fn backward(low: i32, high: i32, scale: Scale) -> Option<(i32, i32)> {
-    // `forward` never decreases: search for the first length that reaches a bound.
+    // `forward` is monotonic: binary search for the first length that reaches a bound.
     let first_reaching = |bound: i32| {
         let (mut below, mut reached) = (0, MAX_SIDE + 1);
         while reached - below > 1 {
@@ -87,7 +87,7 @@ fn backward(low: i32, high: i32, scale: Scale) -> Option<(i32, i32)> {
     (first <= last && first <= MAX_SIDE).then_some((first, last.min(MAX_SIDE)))
 }
 
-/// Maps bounds of one dimension to the other side, or `None` where nothing fits.
+/// Maps bounds of one dimension to the other pad; `None` if no length fits.
 fn map_bounds(low: i32, high: i32, scale: Scale, inverse: bool) -> Option<(i32, i32)> {
     if inverse {
         return backward(low, high, scale);
@@ -96,7 +96,7 @@ fn map_bounds(low: i32, high: i32, scale: Scale, inverse: bool) -> Option<(i32, 
     (low <= MAX_SIDE).then_some((low, high.min(MAX_SIDE)))
 }
 
-/// Maps a caps dimension (a number, a range or a list) to the other side.
+/// Maps a caps dimension (a number, a range or a list) to the other pad.
 fn map_dimension(
     value: &gst::glib::SendValue,
     scale: Scale,
@@ -123,7 +123,7 @@ fn map_dimension(
     })
 }
 
-/// A structure with its sizes mapped exactly, or `None` where none fits.
+/// A structure with its sizes mapped exactly; `None` if no size fits.
 fn exact(s: &gst::StructureRef, scale: Scale, inverse: bool) -> Option<gst::Structure> {
     let mut s = s.to_owned();
     for field in ["width", "height"] {
@@ -135,7 +135,7 @@ fn exact(s: &gst::StructureRef, scale: Scale, inverse: bool) -> Option<gst::Stru
     Some(s)
 }
 
-/// A structure that admits any size, and any pixel shape that keeps the image's.
+/// A structure that admits any size and any pixel aspect ratio.
 fn any_size(s: &gst::StructureRef) -> gst::Structure {
     let mut s = s.to_owned();
     for field in ["width", "height"] {
@@ -151,7 +151,7 @@ fn any_size(s: &gst::StructureRef) -> gst::Structure {
     s
 }
 
-/// The caps of the other pad: sizes that follow exactly first, any size second.
+/// The caps of the other pad: exactly scaled sizes first, then any size.
 pub(super) fn transform(
     direction: gst::PadDirection,
     caps: &gst::Caps,
@@ -183,8 +183,8 @@ pub(super) fn keep_on_host(caps: &mut gst::Caps) {
         .collect();
 }
 
-/// Picks sizes of the other pad: those that the factor leads to, or the nearest
-/// allowed ones that keep the image's shape.
+/// Fixates the size of the other pad: the exactly scaled one, or the nearest
+/// allowed one that keeps the display aspect ratio.
 pub(super) fn fixate(
     direction: gst::PadDirection,
     caps: &gst::Caps,
@@ -210,23 +210,23 @@ pub(super) fn fixate(
     let Some(other) = others.make_mut().structure_mut(0) else {
         return others;
     };
-    let shape = PixelShape::of(s);
-    // Where the other side pins the pixel's shape, the size has to make up for it.
+    let par = PixelAspectRatio::of(s);
+    // If the pixel aspect ratio is fixed, the size compensates for it.
     let pinned = other.get::<gst::Fraction>("pixel-aspect-ratio").is_ok();
     let stretch = match pinned {
-        true => shape.ratio() / PixelShape::of(other).ratio(),
+        true => par.ratio() / PixelAspectRatio::of(other).ratio(),
         false => 1.0,
     };
-    let (wanted_width, wanted_height) = fit(other, (width, height), factor, stretch);
-    other.fixate_field_nearest_int("width", wanted_width);
-    other.fixate_field_nearest_int("height", wanted_height);
-    if let Some(made) = size(other) {
-        shape.keep(other, (width, height), made);
+    let (target_width, target_height) = fit(other, (width, height), factor, stretch);
+    other.fixate_field_nearest_int("width", target_width);
+    other.fixate_field_nearest_int("height", target_height);
+    if let Some(fixated) = size(other) {
+        par.fixate(other, (width, height), fixated);
     }
     others
 }
 
-/// Leaves the first structure that admits the exact size, else the first.
+/// Keeps only the first structure that admits the exact size, else the first one.
 fn keep_best(others: &mut gst::Caps, exact: Option<gst::Structure>) {
     let best = exact.and_then(|exact| {
         let admits = |s: &gst::StructureRef| {
@@ -245,8 +245,8 @@ fn keep_best(others: &mut gst::Caps, exact: Option<gst::Structure>) {
     others.truncate();
 }
 
-/// The size nearest to `size` times `factor` that a structure allows, columns
-/// once more times `stretch`. A bound on one side takes the other side along.
+/// The allowed size nearest to `size` times `factor`, with the width multiplied
+/// by `stretch`. A bound on one dimension scales the other as well.
 fn fit(s: &gst::StructureRef, size: (i32, i32), factor: f64, stretch: f64) -> (i32, i32) {
     let bounds = |field| {
         let value = s.value(field).ok()?;
@@ -267,10 +267,10 @@ fn fit(s: &gst::StructureRef, size: (i32, i32), factor: f64, stretch: f64) -> (i
     (scaled(size.0), scaled(size.1))
 }
 
-/// The shape of a pixel: its width over its height.
-struct PixelShape(gst::Fraction);
+/// A pixel aspect ratio.
+struct PixelAspectRatio(gst::Fraction);
 
-impl PixelShape {
+impl PixelAspectRatio {
     fn of(s: &gst::StructureRef) -> Self {
         let ratio = s.get::<gst::Fraction>("pixel-aspect-ratio");
         Self(ratio.unwrap_or_else(|_| gst::Fraction::new(1, 1)))
@@ -280,30 +280,31 @@ impl PixelShape {
         f64::from(self.0.numer()) / f64::from(self.0.denom())
     }
 
-    /// Sets the pixel shape with which an image of another size looks the same.
-    fn keep(&self, s: &mut gst::StructureRef, from: (i32, i32), to: (i32, i32)) {
+    /// Fixates the pixel aspect ratio that keeps the display aspect ratio at
+    /// the new size.
+    fn fixate(&self, s: &mut gst::StructureRef, from: (i32, i32), to: (i32, i32)) {
         let product = |a: i32, b: i32, c: i32| i128::from(a) * i128::from(b) * i128::from(c);
         let numer = product(self.0.numer(), from.0, to.1);
         let denom = product(self.0.denom(), from.1, to.0);
-        let wanted = fraction(numer, denom).unwrap_or(self.0);
-        // A size that was rounded by less than a pixel has not changed its shape.
-        let drift = f64::from(wanted.numer()) * f64::from(self.0.denom())
-            / (f64::from(wanted.denom()) * f64::from(self.0.numer()));
+        let exact = fraction(numer, denom).unwrap_or(self.0);
+        // Rounding the size by less than a pixel does not change the ratio.
+        let drift = f64::from(exact.numer()) * f64::from(self.0.denom())
+            / (f64::from(exact.denom()) * f64::from(self.0.numer()));
         let pixel = 1.0 / f64::from(to.0.min(to.1));
-        let wanted = if (drift - 1.0).abs() <= pixel {
+        let target = if (drift - 1.0).abs() <= pixel {
             self.0
         } else {
-            wanted
+            exact
         };
         if s.has_field("pixel-aspect-ratio") {
-            s.fixate_field_nearest_fraction("pixel-aspect-ratio", wanted);
-        } else if wanted != gst::Fraction::new(1, 1) {
-            s.set("pixel-aspect-ratio", wanted);
+            s.fixate_field_nearest_fraction("pixel-aspect-ratio", target);
+        } else if target != gst::Fraction::new(1, 1) {
+            s.set("pixel-aspect-ratio", target);
         }
     }
 }
 
-/// A fraction in lowest terms, or `None` where it does not fit.
+/// A fraction in lowest terms; `None` on overflow.
 fn fraction(numer: i128, denom: i128) -> Option<gst::Fraction> {
     let (mut a, mut b) = (numer, denom);
     while b != 0 {
@@ -428,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn wide_pixels_become_square_where_asked_to() {
+    fn wide_pixels_become_square_on_request() {
         gst::init().unwrap();
         let input = gst::Caps::builder("video/x-raw")
             .field("width", 720)
@@ -448,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn downstream_decides_where_asked_to() {
+    fn downstream_decides_with_a_scale_of_zero() {
         let target = TargetScale::from_fraction(gst::Fraction::new(0, 1));
         assert_eq!(target, TargetScale::Downstream);
         assert_eq!(target.between((320, 240), (960, 480)), scale("3"));

@@ -1,5 +1,5 @@
-//! Changes of the properties and of the device while frames flow, and what the
-//! application learns of them.
+//! Changes of properties and device while streaming, and their messages to the
+//! application.
 
 use super::imp::SrFilter;
 use super::log::{CAT, lock};
@@ -11,7 +11,7 @@ use srfilter::weights::Model;
 use std::sync::Arc;
 
 impl SrFilter {
-    /// Takes over what changed in the properties since the last buffer.
+    /// Applies the changes of properties since the last buffer.
     pub(super) fn apply_settings(&self) {
         let settings = lock(&self.settings).clone();
         let loaded = {
@@ -26,7 +26,7 @@ impl SrFilter {
         }
     }
 
-    /// Switches to a model that was loaded; returns whether it runs now.
+    /// Switches to a loaded model; returns whether it runs now.
     fn apply_model(&self, settings: &Settings, loaded: srfilter::Result<Arc<Model>>) -> bool {
         if loaded.is_ok() {
             self.flush_in_flight();
@@ -48,7 +48,7 @@ impl SrFilter {
         false
     }
 
-    /// Sets the properties back to what runs, with a warning.
+    /// Reverts the properties to the running source, with a warning.
     fn revert_source(&self, requested: &Source, running: Source, error: &Error) {
         {
             let mut settings = lock(&self.settings);
@@ -67,7 +67,7 @@ impl SrFilter {
         self.obj().notify("weights");
     }
 
-    /// Takes over the target scale; returns whether it changed.
+    /// Applies the target scale; returns whether it changed.
     fn apply_scale(&self, settings: &Settings) -> bool {
         let target = settings.target();
         let running = (lock(&self.state).as_ref()).map(|state| state.target());
@@ -95,7 +95,7 @@ impl SrFilter {
         false
     }
 
-    /// Updates `stats`, and posts a message if another model runs.
+    /// Updates `stats`, and posts a message if the model changed.
     pub(super) fn publish(&self) {
         let structure = {
             let state = lock(&self.state);
@@ -115,7 +115,7 @@ impl SrFilter {
         }
     }
 
-    /// Reports that the CPU computes from now on.
+    /// Posts a warning about the fallback to the CPU.
     pub(super) fn report_cpu_fallback(&self, reason: &str) {
         gst::element_imp_warning!(
             self,
@@ -127,7 +127,7 @@ impl SrFilter {
         self.publish();
     }
 
-    /// Counts a frame that QoS dropped; the first one is reported.
+    /// Counts a frame dropped by QoS; warns about the first one.
     pub(super) fn report_drop(&self) {
         if lock(&self.shared).stats.count_drop() {
             gst::debug!(CAT, imp = self, "first frame dropped");

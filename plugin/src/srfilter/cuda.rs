@@ -1,17 +1,17 @@
-//! Frames in a GPU's memory: `memory:CUDAMemory`, by GStreamer's libgstcuda,
-//! which is found at run time.
+//! Frames in GPU memory, `memory:CUDAMemory`, through GStreamer's libgstcuda,
+//! which is loaded at run time.
 //!
-//! The element shares the CUDA context that the library computes in with the
-//! pipeline. Frames of that context stay on the GPU; frames of another context,
-//! which some other element created, are mapped into host memory.
+//! The element shares the library's CUDA context with the pipeline. Frames of
+//! that context stay on the GPU; frames of another element's context are mapped
+//! into host memory.
 //!
-//! Only functions whose signatures are the same in all releases from 1.22 on are
+//! Only functions with the same signature in all releases from 1.22 on are
 //! called. From 1.24 on memory has a stream, which is synchronized first.
 //!
 //! Invariants that the `SAFETY` comments refer to:
 //!
 //! * **Headers**: the types of [`Functions`] are those of the headers of libgstcuda.
-//! * **Layout**: a `GstCudaMemory` begins as [`CudaMemory`] does.
+//! * **Layout**: a `GstCudaMemory` starts with the fields of [`CudaMemory`].
 //! * **Live context**: `CudaContext::context` owns a reference to a `GstCudaContext`,
 //!   which exists only after `gst_cuda_load_library` succeeded.
 
@@ -31,10 +31,10 @@ use super::caps::CUDA;
 use super::log::CAT;
 use super::video;
 
-/// The library, as every release names it so far.
+/// The library's name in all releases so far.
 const LIBRARY: &str = "libgstcuda-1.0.so.0";
 
-/// `GST_MAP_CUDA`: maps to an address of the GPU instead of one of the host.
+/// `GST_MAP_CUDA`: maps to a device address instead of a host address.
 const MAP_CUDA: gst::ffi::GstMapFlags = gst::ffi::GST_MAP_FLAG_LAST << 1;
 
 /// Formats that the pools of libgstcuda support from 1.22 on.
@@ -75,7 +75,7 @@ struct Functions {
 }
 
 /// The first fields of a `GstCudaMemory`, public since 1.22: `GstMemory mem`,
-/// then `GstCudaContext *context`. libgstcuda tells no size of it.
+/// then `GstCudaContext *context`. Its total size is unknown.
 #[repr(C)]
 struct CudaMemory {
     memory: gst::ffi::GstMemory,
@@ -116,7 +116,7 @@ static FUNCTIONS: LazyLock<Option<Functions>> = LazyLock::new(|| {
                 .map(|found| *found),
         }
     };
-    // It registers types, whose code must stay loaded.
+    // It registers types, so it must stay loaded.
     std::mem::forget(library);
     Some(functions)
 });
@@ -135,13 +135,13 @@ pub(super) fn allocator(device: &ComputeDevice) -> Option<gst::Allocator> {
     super::host_memory::HostAllocator::of(device)
 }
 
-/// Whether frames of these caps lie in GPU memory.
+/// Whether frames of these caps are in GPU memory.
 pub(super) fn is_cuda(caps: &gst::CapsRef) -> bool {
     caps.features(0)
         .is_some_and(|features| features.contains(CUDA))
 }
 
-/// The CUDA context that the library computes in, as a `GstCudaContext`.
+/// The library's CUDA context as a `GstCudaContext`.
 pub(super) struct CudaContext {
     functions: &'static Functions,
     /// The `GstCudaContext`.
@@ -156,8 +156,8 @@ unsafe impl Send for CudaContext {}
 unsafe impl Sync for CudaContext {}
 
 impl CudaContext {
-    /// Shares the context of a GPU; `None` for the CPU, and where GStreamer
-    /// cannot use the GPU.
+    /// Wraps the context of a GPU; `None` for the CPU, and if GStreamer cannot
+    /// use the GPU.
     pub(super) fn open(device: &ComputeDevice) -> Option<Self> {
         let functions = FUNCTIONS.as_ref()?;
         let (ordinal, handle) = device.context()?;
@@ -187,13 +187,13 @@ impl CudaContext {
             .is_some_and(|(_, handle)| handle == self.handle.as_ptr())
     }
 
-    /// The `GstContext` that elements exchange.
+    /// The `GstContext` for other elements.
     pub(super) fn to_context(&self) -> gst::Context {
         // SAFETY: Headers and Live context; the result is an owned reference.
         unsafe { gst::Context::from_glib_full((self.functions.new_context)(self.context.as_ptr())) }
     }
 
-    /// Answers a query for the context; returns whether it was one.
+    /// Answers a context query; returns whether it was one for this context.
     pub(super) fn answer(&self, element: &gst::Element, query: &mut gst::QueryRef) -> bool {
         // SAFETY: Headers and Live context; element and query are borrowed for the call.
         let answered = unsafe {
@@ -206,7 +206,8 @@ impl CudaContext {
         answered != glib::ffi::GFALSE
     }
 
-    /// A pool with a minimum and a maximum of buffers, and the bytes of a buffer.
+    /// A pool with a minimum and a maximum number of buffers, and the size of a
+    /// buffer in bytes.
     pub(super) fn pool(
         &self,
         caps: &gst::Caps,
@@ -231,7 +232,7 @@ impl CudaContext {
         Ok((pool, size))
     }
 
-    /// Whether all of a buffer is memory of this context.
+    /// Whether all memory of a buffer belongs to this context.
     fn owns(&self, buffer: &gst::BufferRef) -> bool {
         let ours = |memory: &gst::MemoryRef| {
             let memory = memory.as_mut_ptr();
@@ -239,7 +240,7 @@ impl CudaContext {
             if unsafe { (self.functions.is_cuda_memory)(memory) } == glib::ffi::GFALSE {
                 return false;
             }
-            // SAFETY: Layout; it is CUDA memory, as was checked above.
+            // SAFETY: Layout; checked above to be CUDA memory.
             let context = unsafe { (*memory.cast::<CudaMemory>()).context };
             // SAFETY: Layout; the memory owns a reference to its context. Its class
             // is checked before it is used as a `GstCudaContext`.
@@ -250,15 +251,15 @@ impl CudaContext {
                         self.context.type_().into_glib(),
                     )
                 } != glib::ffi::GFALSE;
-            // SAFETY: Headers; `context` is a `GstCudaContext`, as was checked above.
+            // SAFETY: Headers; `context` was checked to be a `GstCudaContext`.
             is_context
                 && unsafe { (self.functions.context_get_handle)(context) } == self.handle.as_ptr()
         };
         buffer.n_memory() > 0 && buffer.iter_memories().all(ours)
     }
 
-    /// Upscales a frame in GPU memory. Returns `false`, and does nothing, for
-    /// frames of another context and if the upscaler computes elsewhere.
+    /// Upscales a frame in GPU memory. Returns `false` without effect for frames
+    /// of another context, and if the upscaler does not run on the GPU.
     pub(super) fn process(
         &self,
         upscaler: &mut Upscaler,
@@ -275,22 +276,22 @@ impl CudaContext {
             }
         }
         let flags = gst::ffi::GST_MAP_READ | MAP_CUDA;
-        // SAFETY: the flags only read, and `input` is borrowed longer than the map lives.
+        // SAFETY: the map is read-only, and `input` outlives it.
         let Some(input) = (unsafe { Mapped::new(input.as_mut_ptr(), in_info, flags) }) else {
             return Ok(false);
         };
         let flags = gst::ffi::GST_MAP_WRITE | MAP_CUDA;
-        // SAFETY: the flags write, and `output` is borrowed mutably longer than the map lives.
+        // SAFETY: the map is writable, and `output` is borrowed mutably and outlives it.
         let Some(output) = (unsafe { Mapped::new(output.as_mut_ptr(), out_info, flags) }) else {
             return Ok(false);
         };
-        // SAFETY: both frames have the negotiated caps, which the upscaler was built
-        // for, and are mapped to addresses of the context that it computes in.
+        // SAFETY: both frames have the negotiated caps of the upscaler, and are
+        // mapped to addresses of its context.
         unsafe { upscaler.process_device_frame(&input.planes(), &output.planes()) }
     }
 }
 
-/// A frame that is mapped to GPU addresses.
+/// A frame mapped to GPU addresses.
 struct Mapped<'a> {
     frame: gst_video::ffi::GstVideoFrame,
     buffer: PhantomData<&'a gst::BufferRef>,

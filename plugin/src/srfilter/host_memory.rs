@@ -19,7 +19,7 @@ impl HostAllocator {
             return None;
         }
         let allocator: Self = glib::Object::new();
-        // Set only here: cannot fail.
+        // Cannot fail: set only here.
         let _ = allocator.imp().device.set(device.clone());
         Some(allocator.upcast())
     }
@@ -47,7 +47,7 @@ mod imp {
     impl ObjectImpl for HostAllocator {}
     impl GstObjectImpl for HostAllocator {}
 
-    // SAFETY: what `alloc` returns brings its own allocator, which frees it.
+    // SAFETY: the memory from `alloc` refers to the allocator that frees it.
     unsafe impl AllocatorImpl for HostAllocator {
         unsafe fn alloc(
             &self,
@@ -68,16 +68,16 @@ mod imp {
                     let first = memory.as_ref().as_ptr() as usize + before;
                     let offset = before + (first.wrapping_neg() & align);
                     let memory = gst::Memory::from_mut_slice(memory).into_glib_ptr();
-                    // SAFETY: the memory is this function's, and as large.
+                    // SAFETY: the memory is newly allocated with this size.
                     unsafe {
                         gst::ffi::gst_memory_resize(memory, offset as isize, size);
-                        // What is around it is zero.
+                        // Prefix and padding are zeroed.
                         (*memory).mini_object.flags |= params.flags().bits();
                     }
                     memory
                 }
-                // SAFETY: GStreamer's own allocator, and parameters that live
-                // for the call, which does not change them.
+                // SAFETY: the default allocator, and parameters that live for
+                // the call, which does not change them.
                 None => unsafe {
                     let params = std::ptr::from_ref(params).cast_mut().cast();
                     gst::ffi::gst_allocator_alloc(std::ptr::null_mut(), size, params)

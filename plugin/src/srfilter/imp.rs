@@ -51,8 +51,8 @@ glib::wrapper! {
 
 /// The implementation of the element.
 ///
-/// Lock order: `settings`, then `state`, then `shared`; a lock may be skipped,
-/// never taken out of order. No lock is held while calling into GStreamer in a
+/// Lock order: `settings`, then `state`, then `shared`; locks may be skipped but
+/// not acquired out of order. No lock is held while calling into GStreamer in a
 /// way that may call back (pushing, posting, notifying, renegotiating).
 #[derive(Default)]
 pub struct SrFilter {
@@ -61,7 +61,7 @@ pub struct SrFilter {
     /// Locked by the streaming thread while a frame is computed: other threads
     /// read `shared` instead. `None` if the element is not started.
     pub(super) state: Mutex<Option<State>>,
-    /// What other threads read of the stream; locked briefly.
+    /// The stream's data for other threads; locked briefly.
     pub(super) shared: Mutex<Shared>,
 }
 
@@ -87,7 +87,7 @@ impl ObjectImpl for SrFilter {
         let playing = state == gst::State::Playing;
         let resizes = lock(&self.settings).set(name, value, playing);
         if resizes {
-            // Renegotiation reads the settings: they are not locked any more.
+            // Renegotiation reads the settings, which must be unlocked here.
             self.obj().reconfigure_src();
         }
     }
@@ -435,8 +435,8 @@ impl SrFilter {
         lock(&self.shared).cuda.get()
     }
 
-    /// Shares the context that a GPU computes in with the pipeline, before
-    /// other elements create theirs.
+    /// Shares the library's CUDA context with the pipeline, before other
+    /// elements create theirs.
     fn share_context(&self) {
         let settings = lock(&self.settings).clone();
         let shared = SharedContext::open(&settings);
@@ -450,7 +450,7 @@ impl SrFilter {
         let _ = element.post_message(message.build());
     }
 
-    /// Upscales a frame in the GPU's memory; returns whether that was possible.
+    /// Upscales a frame in GPU memory; returns whether that was possible.
     fn transform_cuda(
         &self,
         inbuf: &gst::BufferRef,
@@ -473,7 +473,7 @@ impl SrFilter {
         Ok(zero_copy)
     }
 
-    /// Calls a function with the upscaler, and measures how long it takes.
+    /// Calls a function with the upscaler, and measures its duration.
     pub(super) fn with_upscaler<T>(
         &self,
         run: impl FnOnce(&mut Upscaler) -> srfilter::Result<T>,
@@ -505,7 +505,7 @@ impl SrFilter {
     }
 }
 
-/// The error that stops the element from starting, in GStreamer's terms.
+/// A start error as a GStreamer message.
 fn error_message(error: &Error) -> gst::ErrorMessage {
     let text = error.to_string();
     match error {

@@ -1,4 +1,4 @@
-//! The debug category, and how the element locks.
+//! The debug category, and locking.
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 

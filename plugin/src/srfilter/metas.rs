@@ -1,19 +1,19 @@
-//! Metadata that refers to positions in the frame.
+//! Metadata with positions in the frame.
 
 use gst_video::VideoInfo;
 use gst_video::video_meta::{VideoMetaTransformScale, VideoOverlayCompositionMeta, tags};
 use gst_video::{VideoOverlayComposition, VideoOverlayRectangle};
 
-/// The result for one item of metadata.
+/// The result for a metadata item.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// It is on the output buffer, or cannot be scaled and is dropped.
+    /// Added to the output buffer, or dropped because it cannot be scaled.
     Done,
-    /// It does not depend on sizes: the base class decides.
+    /// Independent of sizes: the base class decides.
     Inherited,
 }
 
-/// Puts metadata on the output buffer with positions scaled to its size.
+/// Copies metadata to the output buffer with positions scaled to its size.
 pub(super) fn transform(
     meta: &gst::MetaRef<'_, gst::Meta>,
     out: &mut gst::BufferRef,
@@ -28,20 +28,20 @@ pub(super) fn transform(
     }
     let about_size = meta.has_tag::<tags::Size>();
     if about_size && meta.tags_contain_only(&["video", "size", "orientation"]) {
-        // A failure means that the metadata has no notion of scaling: it is
-        // left out, since unscaled positions would be wrong ones.
+        // Metadata that cannot be scaled is dropped: its positions would be
+        // wrong.
         let _ = meta.transform(out, &VideoMetaTransformScale::new(from, to));
         return Outcome::Done;
     }
     if meta.has_tag::<tags::Orientation>() && meta.tags_contain_only(&["video", "orientation"]) {
-        // In units of the image, valid at any size.
+        // Relative positions, valid at any size.
         let _ = meta.transform(out, &gst::meta::MetaTransformCopy::new(..));
         return Outcome::Done;
     }
     Outcome::Inherited
 }
 
-/// The overlay with its rectangles where they belong at the new size.
+/// The overlay with its rectangles scaled to the new size.
 fn scale_overlay(
     overlay: &gst_video::VideoOverlayCompositionRef,
     from: &VideoInfo,
@@ -70,7 +70,7 @@ fn scale_overlay(
     VideoOverlayComposition::new(&rectangles).ok()
 }
 
-/// Translates the position of a pointer from the output's to the input's pixels.
+/// Translates a pointer position from output to input pixels.
 pub(super) fn navigation(event: &mut gst::Event, from: &VideoInfo, to: &VideoInfo) {
     let structure = event.make_mut().structure_mut();
     for (field, from, to) in [

@@ -3,20 +3,20 @@
 use gst_video::VideoInfo;
 use srfilter::engine::{ComputeDevice, Upscaler};
 
-/// Never exists.
+/// Uninhabited.
 pub(super) enum CudaContext {}
 
-/// Nothing to add to the pad templates.
+/// No formats for the pad templates.
 pub(super) fn formats() -> Vec<gst_video::VideoFormat> {
     Vec::new()
 }
 
-/// There is no GPU to pin memory for.
+/// There is no pinned memory without a GPU.
 pub(super) fn allocator(_: &ComputeDevice) -> Option<gst::Allocator> {
     None
 }
 
-/// Whether frames of these caps lie in GPU memory.
+/// Whether frames of these caps are in GPU memory.
 pub(super) fn is_cuda(_: &gst::CapsRef) -> bool {
     false
 }

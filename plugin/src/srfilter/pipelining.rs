@@ -1,5 +1,5 @@
 //! Pipelining: upload, compute and download of successive frames overlap on a
-//! GPU, and each frame goes out when the next one has come in.
+//! GPU, and each output frame is pushed when the next input frame arrives.
 
 use super::imp::SrFilter;
 use super::log::{CAT, lock};
@@ -13,11 +13,11 @@ use gst_base::subclass::base_transform::{
 use gst_base::subclass::prelude::*;
 use gst_video::VideoFrameRef;
 
-/// Frames in flight when the first one goes out.
+/// Frames in flight when the first one is pushed.
 const PIPELINE_DEPTH: usize = 2;
 
 impl SrFilter {
-    /// Pipelines from now on, if that is possible and the property asks for it.
+    /// Enables pipelining if it is possible and the property is set.
     pub(super) fn set_pipelining(&self, possible: bool) {
         let pipelined = possible && lock(&self.settings).pipelined;
         let before = std::mem::replace(&mut lock(&self.shared).stats.pipelined, pipelined);
@@ -28,7 +28,7 @@ impl SrFilter {
         }
     }
 
-    /// Asks upstream's pool for the buffers that stay in flight.
+    /// Requires the buffers in flight from upstream's pool.
     pub(super) fn require_in_flight_buffers(&self, query: &mut gst::query::Allocation) {
         let pipelined = lock(&self.settings).pipelined;
         if pipelined {
@@ -36,7 +36,7 @@ impl SrFilter {
         }
     }
 
-    /// The latency that pipelining adds: one frame.
+    /// The added latency of pipelining: one frame.
     pub(super) fn delay(&self) -> Option<gst::ClockTime> {
         let (from, _) = {
             let shared = lock(&self.shared);
@@ -48,12 +48,12 @@ impl SrFilter {
         gst::ClockTime::SECOND.mul_div_floor(seconds.try_into().ok()?, frames)
     }
 
-    /// The output of the frame before the one that was submitted, or of that
-    /// one without pipelining.
+    /// The output of the previous frame, or of the current one without
+    /// pipelining.
     pub(super) fn next_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
         let pipelined = lock(&self.shared).stats.pipelined;
         if !pipelined {
-            // Frames that were submitted before the GPU was lost.
+            // Frames submitted before the GPU failed.
             self.push_in_flight()?;
             return self.parent_generate_output();
         }
@@ -76,7 +76,7 @@ impl SrFilter {
                 GenerateOutputSuccess::Buffer,
             ));
         }
-        // The GPU was lost, or lacks the memory for two frames.
+        // The GPU failed, or lacks the memory for two frames.
         self.push_in_flight()?;
         self.set_pipelining(false);
         let mut outbuf = self.output_buffer(&inbuf)?;
@@ -84,7 +84,7 @@ impl SrFilter {
         Ok(GenerateOutputSuccess::Buffer(outbuf))
     }
 
-    /// Returns how many frames are in flight with this one.
+    /// Returns the number of frames in flight, including this one.
     fn add_in_flight(&self, inbuf: gst::Buffer) -> usize {
         let mut state = lock(&self.state);
         state.as_mut().map_or(0, |state| {
@@ -93,7 +93,7 @@ impl SrFilter {
         })
     }
 
-    /// Pushes all frames in flight: nothing that is in order may overtake them.
+    /// Pushes all frames in flight, ahead of serialized events and queries.
     pub(super) fn push_in_flight(&self) -> Result<(), gst::FlowError> {
         while let Some(outbuf) = self.receive_first()? {
             self.obj().src_pad().push(outbuf)?;
@@ -101,8 +101,8 @@ impl SrFilter {
         Ok(())
     }
 
-    /// [`SrFilter::push_in_flight`] for callers that cannot return an error:
-    /// the next buffer meets it again.
+    /// [`SrFilter::push_in_flight`] for callers that cannot return an error; the
+    /// next buffer reports it.
     pub(super) fn flush_in_flight(&self) {
         if let Err(error) = self.push_in_flight() {
             gst::debug!(CAT, imp = self, "frames in flight were dropped: {error}");
@@ -120,7 +120,7 @@ impl SrFilter {
         }
     }
 
-    /// The output of the oldest frame in flight, if there is one.
+    /// The output of the oldest frame in flight, if any.
     fn receive_first(&self) -> Result<Option<gst::Buffer>, gst::FlowError> {
         let first = (lock(&self.state).as_mut()).and_then(|state| state.in_flight.pop_front());
         let Some(inbuf) = first else {

@@ -1,4 +1,4 @@
-//! The properties, and the values they are set to.
+//! The properties and their values.
 
 use super::caps::TargetScale;
 use gst::glib;
@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long `model` and `weights` must be unchanged before a failed load is
-/// reported and reverted: applications set one after the other.
+/// Time without changes of `model` and `weights` after which a failed load is
+/// reported and reverted: applications set them one after the other.
 const SETTLE_TIME: Duration = Duration::from_millis(100);
 
 /// The network and its weights.
@@ -29,7 +29,7 @@ impl Source {
         Model::load(self.model.as_deref(), weights, &LoadOverrides::default())
     }
 
-    /// The value of the property `model`, where `active` is the model that runs.
+    /// The value of the property `model`; `active` is the running model.
     fn model_name(&self, active: &str) -> String {
         match (&self.model, &self.weights) {
             (Some(name), _) => name.clone(),
@@ -117,7 +117,7 @@ impl Settings {
         false
     }
 
-    /// The value of a property other than `stats`; `active` is the model that runs.
+    /// The value of a property other than `stats`; `active` is the running model.
     pub(super) fn get(&self, name: &str, active: &str) -> Option<glib::Value> {
         Some(match name {
             "model" => self.source.model_name(active).to_value(),

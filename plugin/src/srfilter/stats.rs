@@ -1,5 +1,5 @@
-//! What other threads read of the stream: statistics, negotiated formats and
-//! what is shared with the pipeline.
+//! The stream's data for other threads: statistics, negotiated formats and
+//! shared contexts.
 
 use super::allocation::SharedContext;
 use super::switching::{Infos, State};
@@ -7,7 +7,7 @@ use srfilter::Scale;
 use srfilter::engine::{Precision, Upscaler};
 use std::time::Duration;
 
-/// Data that the streaming thread and others share; locked briefly.
+/// Data shared by the streaming thread and others; locked briefly.
 #[derive(Default)]
 pub(super) struct Shared {
     pub(super) stats: Stats,
@@ -35,9 +35,9 @@ pub(super) struct Stats {
     resampled: bool,
     pub(super) device: String,
     precision: Precision,
-    /// Whether the last frame stayed in the GPU's memory.
+    /// Whether the last frame stayed in GPU memory.
     pub(super) zero_copy: bool,
-    /// Whether each frame goes out when the next one has come in.
+    /// Whether successive frames are pipelined.
     pub(super) pipelined: bool,
 }
 
@@ -58,7 +58,7 @@ impl Stats {
         self.negotiations += 1;
     }
 
-    /// Copies what the state says; returns whether the model is another one.
+    /// Copies the state; returns whether the model changed.
     pub(super) fn update(&mut self, state: &State) -> bool {
         let (model, weights) = (state.model().name(), state.model().origin());
         let changed = (self.model.as_str(), self.weights.as_str()) != (model, weights);

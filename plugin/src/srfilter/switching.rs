@@ -1,4 +1,4 @@
-//! Model and scale: loading one, and switching to it between two frames.
+//! Loading models, and switching model and scale between two frames.
 
 use super::caps::TargetScale;
 use super::settings::{Settings, Source};
@@ -14,10 +14,10 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 /// The negotiated input and output formats.
 pub(super) type Infos = (VideoInfo, VideoInfo);
 
-/// Frames that were submitted to the upscaler and not received, oldest first.
+/// Input buffers of the frames in flight, oldest first.
 pub(super) type InFlightFrames = VecDeque<gst::Buffer>;
 
-/// What the streaming thread works with; locked while a frame is computed.
+/// The state of the streaming thread; locked while a frame is computed.
 pub(super) struct State {
     source: Source,
     model: Arc<Model>,
@@ -60,8 +60,8 @@ impl State {
         self.target
     }
 
-    /// The only way to another upscaler: builds it for a model, a target scale
-    /// and formats, and takes over all of them, or none if that fails.
+    /// The only place that replaces the upscaler: builds it for a model, a target
+    /// scale and formats, and adopts all of them, or none on failure.
     fn switch(
         &mut self,
         model: Arc<Model>,
@@ -77,13 +77,13 @@ impl State {
         Ok(())
     }
 
-    /// Takes over negotiated formats.
+    /// Adopts negotiated formats.
     pub(super) fn set_infos(&mut self, infos: Infos, target: TargetScale) -> srfilter::Result<()> {
         self.switch(Arc::clone(&self.model), target, Some(infos))
     }
 
-    /// Takes over another target scale. If the output size follows it,
-    /// negotiation comes next; if downstream fixes the size, this is all.
+    /// Adopts another target scale. If the output size depends on it,
+    /// renegotiation follows; if downstream fixes the size, it does not.
     pub(super) fn set_target(&mut self, target: TargetScale) -> srfilter::Result<()> {
         if let (TargetScale::Factor(scale), Some((from, _))) = (target, &self.infos) {
             let spec = UpscaleSpec::scaled(frame_spec(from)?, scale);
@@ -92,7 +92,7 @@ impl State {
         self.switch(Arc::clone(&self.model), target, self.infos.clone())
     }
 
-    /// Takes over a loaded model.
+    /// Adopts a loaded model.
     pub(super) fn set_model(&mut self, source: Source, model: Arc<Model>) -> srfilter::Result<()> {
         self.switch(model, self.target, self.infos.clone())?;
         self.source = source;
@@ -104,9 +104,9 @@ impl State {
         self.load = Load::Done(source, Err(error));
     }
 
-    /// The model that the settings ask for, once it is loaded; `None` before
-    /// that, and if it already runs. At most one load runs at a time: one that
-    /// the settings no longer ask for is discarded when it ends.
+    /// The requested model, once it is loaded; `None` before that, and if it
+    /// already runs. At most one load runs at a time; an outdated one is
+    /// discarded when it ends.
     pub(super) fn poll_load(
         &mut self,
         settings: &Settings,
@@ -139,7 +139,7 @@ impl State {
     }
 }
 
-/// The load of a model in the background.
+/// A load of a model in the background.
 #[derive(Default)]
 enum Load {
     #[default]
@@ -150,7 +150,7 @@ enum Load {
 
 impl Load {
     /// Starts a worker. It is never joined: if the element stops first, the
-    /// worker's result goes nowhere, and stopping does not wait for the disk.
+    /// result is discarded, and stopping does not wait for the disk.
     fn start(source: &Source) -> Self {
         let (sender, receiver) = channel();
         let loading = source.clone();
@@ -167,7 +167,7 @@ impl Load {
     }
 }
 
-/// What to compute; `None` if the sizes are equal.
+/// The upscaling between two formats; `None` if the sizes are equal.
 fn upscale_spec((from, to): &Infos, target: TargetScale) -> srfilter::Result<Option<UpscaleSpec>> {
     let (from_size, to_size) = ((from.width(), from.height()), (to.width(), to.height()));
     if from_size == to_size {
@@ -183,5 +183,5 @@ fn upscale_spec((from, to): &Infos, target: TargetScale) -> srfilter::Result<Opt
 
 fn frame_spec(info: &VideoInfo) -> srfilter::Result<FrameSpec> {
     let unknown = || Error::Frame(format!("format {} is not supported", info.format()));
-    video::shape(info).ok_or_else(unknown)
+    video::spec(info).ok_or_else(unknown)
 }

@@ -1,4 +1,4 @@
-//! GStreamer's description of video in the library's terms.
+//! Conversion of GStreamer's video types to the library's.
 
 use gst_video::prelude::*;
 use gst_video::{
@@ -41,8 +41,8 @@ fn color(info: &VideoInfo) -> Color {
     }
 }
 
-/// What frames of these caps look like, or `None` for a format that is not served.
-pub(super) fn shape(info: &VideoInfo) -> Option<FrameSpec> {
+/// The frame spec of these caps; `None` for an unsupported format.
+pub(super) fn spec(info: &VideoInfo) -> Option<FrameSpec> {
     Some(FrameSpec {
         format: PixelFormat::from_name(info.format().to_str())?,
         size: (info.width() as usize, info.height() as usize),
@@ -81,13 +81,13 @@ fn size<T: VideoFrameExt>(frame: &T) -> (usize, usize) {
     (frame.width() as usize, frame.height() as usize)
 }
 
-/// A stride below zero (bottom-up frames) becomes 0, which the library refuses.
+/// A negative stride (bottom-up frames) becomes 0, which the library refuses.
 fn stride(strides: &[i32], plane: u32) -> usize {
     let stride = strides.get(plane as usize).copied().unwrap_or(0);
     usize::try_from(stride).unwrap_or(0)
 }
 
-/// Picks the input's colorimetry and chroma position where a receiver lists several.
+/// Fixates the input's colorimetry and chroma site if downstream lists several.
 pub(super) fn prefer_color(input: &gst::Caps, output: &mut gst::Caps) {
     let Ok(from) = VideoInfo::from_caps(input) else {
         return;
@@ -101,8 +101,8 @@ pub(super) fn prefer_color(input: &gst::Caps, output: &mut gst::Caps) {
     }
 }
 
-/// States the input's colorimetry and chroma position in the output's caps
-/// where a receiver would otherwise guess others from the new size.
+/// Sets the input's colorimetry and chroma site in the output caps if downstream
+/// would otherwise infer others from the new size.
 pub(super) fn keep_color(input: &gst::Caps, output: &mut gst::Caps) {
     let parse = |caps: &gst::Caps| VideoInfo::from_caps(caps).ok();
     let (Some(from), Some(to)) = (parse(input), parse(output)) else {
@@ -111,14 +111,14 @@ pub(super) fn keep_color(input: &gst::Caps, output: &mut gst::Caps) {
     let Some(s) = output.make_mut().structure_mut(0) else {
         return;
     };
-    for ((field, wanted), (_, guessed)) in color_fields(&from).into_iter().zip(color_fields(&to)) {
-        if let (false, Some(wanted)) = (s.has_field(field) || wanted == guessed, wanted) {
-            s.set(field, wanted);
+    for ((field, value), (_, inferred)) in color_fields(&from).into_iter().zip(color_fields(&to)) {
+        if let (false, Some(value)) = (s.has_field(field) || value == inferred, value) {
+            s.set(field, value);
         }
     }
 }
 
-/// Colorimetry and chroma position as caps write them, where they are known.
+/// Colorimetry and chroma site as strings for caps, if known.
 fn color_fields(info: &VideoInfo) -> [(&'static str, Option<String>); 2] {
     // The bindings panic on values that GStreamer has no text for.
     let color = info.colorimetry();
