@@ -1,5 +1,5 @@
-//! What the built-in weights for real streams do for clips that an encoder has
-//! been at, through the element.
+//! The built-in weights for real streams on compressed video, through the
+//! element.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -8,7 +8,7 @@ mod measure;
 
 use measure::{Clip, has_codec, measure};
 
-/// Frames of a clip that are looked at.
+/// Frames of a clip that are measured.
 const FRAMES: usize = 3;
 
 #[test]
@@ -44,10 +44,10 @@ fn models_for_streams_are_better_than_bicubic_there() {
     }
 }
 
-/// The clip is the reference: what no encoder touched is near it, and the more
-/// the encoder takes away, the less is left.
+/// The clip is the reference: uncompressed frames are close to it, and quality
+/// falls with compression.
 #[test]
-fn the_measure_knows_good_from_bad() {
+fn quality_falls_with_compression() {
     gst::init().unwrap();
     gstsrfilter::plugin_register_static().unwrap();
     if !has_codec() {
@@ -72,7 +72,7 @@ fn the_measure_knows_good_from_bad() {
     assert_eq!(end.unwrap().type_(), gst::MessageType::Eos);
 
     let clip = Clip::open(&path).unwrap();
-    assert_eq!(clip.size(), (192, 112), "cut to whole multiples of 16");
+    assert_eq!(clip.size(), (192, 112), "cropped to multiples of 16");
     let at = |crf| measure(&clip, crf, "model=hypersrcnn", 4).unwrap();
     let (good, poor) = (at(10), at(45));
     assert!(

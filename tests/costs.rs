@@ -4,7 +4,7 @@
 use srfilter::Scale;
 use srfilter::models::{Architecture, drct, espcn, find, lapan, srcnn, srresnet};
 
-/// Weights, and multiplications a pixel of the result to that many digits.
+/// Checks the number of weights, and the MACs per output pixel to `digits` digits.
 #[track_caller]
 fn costs(architecture: &Architecture, scale: u32, weights: usize, macs: f64, digits: i32) {
     let cost = architecture.cost(Scale::whole(scale)).unwrap();
@@ -23,9 +23,9 @@ fn model(name: &str) -> Architecture {
     (find(name).unwrap().architecture)().unwrap()
 }
 
-/// Section 14, to its rounding; the counts of weights of sections 2 to 8.
+/// Section 14, up to its rounding; the parameter counts of sections 2 to 8.
 #[test]
-fn networks_cost_what_their_papers_and_codes_do() {
+fn published_networks_have_their_published_costs() {
     let srcnn = |kernels| {
         Architecture::Srcnn(srcnn::Config {
             kernels,
@@ -58,9 +58,9 @@ fn networks_cost_what_their_papers_and_codes_do() {
     costs(&model("compact"), 2, 600_652, 149.6e3, 4);
 }
 
-/// Counted here: 16 channels, six or three layers, a head.
+/// Counted by hand: 16 channels, six or three layers, a head.
 #[test]
-fn our_own_networks_cost_what_their_layers_do() {
+fn the_cost_of_an_espcn_is_that_of_its_layers() {
     let layers = |depth: usize, outputs: usize| 25 * 16 + depth * 16 * 16 * 9 + 16 * outputs * 9;
     for (architecture, depth) in [(espcn::Config::default(), 6), (espcn::Config::fast(), 3)] {
         let architecture = Architecture::Espcn(architecture);
@@ -73,9 +73,9 @@ fn our_own_networks_cost_what_their_layers_do() {
     }
 }
 
-/// Chained blocks are all computed.
+/// Chained blocks differ: all of them are computed.
 #[test]
-fn what_is_not_repeated_is_not_counted_once() {
+fn distinct_blocks_are_all_counted() {
     let lapan = |chained| {
         let config = lapan::Config {
             chained,

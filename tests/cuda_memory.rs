@@ -1,5 +1,5 @@
-//! Frames that stay in a GPU's memory from one element to the next, with
-//! GStreamer's own elements around ours, on an emulated GPU.
+//! Frames in GPU memory from one element to the next, between GStreamer's CUDA
+//! elements, on an emulated GPU.
 #![allow(clippy::unwrap_used, missing_docs)]
 #![cfg(feature = "cuda")]
 
@@ -26,10 +26,10 @@ fn without_a_gpu_nothing_is_offered() {
     emulated::run("cpu_child", &[]);
 }
 
-/// Whether GStreamer has what uploads to a GPU.
-fn is_there() -> bool {
+/// Whether GStreamer has CUDA elements.
+fn has_cuda_elements() -> bool {
     gst::init().unwrap();
-    // A bundle brings it as a plugin.
+    // A bundle has it as an installed plugin.
     if gst::ElementFactory::find("srfilter").is_none() {
         gstsrfilter::plugin_register_static().unwrap();
     }
@@ -37,10 +37,10 @@ fn is_there() -> bool {
         println!("skipped: GStreamer has no nvcodec (gst-plugins-bad)");
         return false;
     }
-    // What finds no driver that it likes has no elements.
-    let there = gst::ElementFactory::find("cudaupload").is_some();
-    assert!(there, "nvcodec refuses the GPU");
-    there
+    // nvcodec has no elements without a suitable driver.
+    let has_upload = gst::ElementFactory::find("cudaupload").is_some();
+    assert!(has_upload, "nvcodec refuses the GPU");
+    has_upload
 }
 
 struct Playing(gst::Pipeline);
@@ -61,7 +61,7 @@ impl Playing {
         self.0.set_state(gst::State::Playing).unwrap();
     }
 
-    /// The samples that come out, and what the element says about itself then.
+    /// The output samples.
     fn samples(&self, count: usize) -> Vec<gst::Sample> {
         let sink: gst_app::AppSink = self.0.by_name("sink").unwrap().downcast().unwrap();
         let pull = |_| match sink.try_pull_sample(gst::ClockTime::from_seconds(60)) {
@@ -81,7 +81,7 @@ impl Playing {
     }
 }
 
-/// The bytes of every sample of a frame, without what pads its rows.
+/// The bytes of a frame without row padding.
 fn bytes(sample: &gst::Sample) -> Vec<u8> {
     let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
     let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(sample.buffer().unwrap(), &info);
@@ -108,15 +108,15 @@ fn source(format: &str) -> String {
     )
 }
 
-/// The same bytes as through the host's memory, launched and as a graph.
+/// The same bytes as through host memory, with launches and with a graph.
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn frames_child() {
-    if !is_there() {
+    if !has_cuda_elements() {
         return;
     }
     for (format, settings) in [
-        // At odd heights planes of three overlap in libgstcuda 1.22 itself.
+        // At odd heights libgstcuda 1.22 overlaps the planes of 3-plane formats.
         ("YV12", "model=bicubic scale=2"),
         ("NV12", "model=bicubic scale=3/2"),
         ("NV12", "model=espcn"),
@@ -124,27 +124,27 @@ fn frames_child() {
         ("Y444", "model=espcn scale=3"),
         ("RGBA", "model=espcn"),
     ] {
-        let made = |before: &str, after: &str| {
+        let run = |before: &str, after: &str| {
             let playing = Playing::launch(&format!(
                 "{} ! {before} srfilter name=sr device=cuda:0 qos=false {settings} ! {after} \
                  appsink name=sink sync=false",
                 source(format)
             ));
             playing.start();
-            let made: Vec<_> = playing.samples(FRAMES).iter().map(bytes).collect();
-            (made, playing.stats("memory"), playing.stats("device"))
+            let frames: Vec<_> = playing.samples(FRAMES).iter().map(bytes).collect();
+            (frames, playing.stats("memory"), playing.stats("device"))
         };
         let cuda = "video/x-raw(memory:CUDAMemory)";
-        let (there, memory, device) = made("cudaupload !", &format!("{cuda} ! cudadownload !"));
+        let (on_gpu, memory, device) = run("cudaupload !", &format!("{cuda} ! cudadownload !"));
         assert_eq!(memory, "CUDAMemory", "{format}");
         assert!(device.starts_with("cuda:0"), "{device}");
-        let (here, memory, _) = made("", "");
+        let (on_host, memory, _) = run("", "");
         assert_eq!(memory, "system");
-        assert_ne!(there[0], there[FRAMES - 1]);
-        for (frame, (there, here)) in there.iter().zip(&here).enumerate() {
-            assert_eq!(there.len(), here.len());
-            let first = there.iter().zip(here).position(|(a, b)| a != b);
-            let of = there.len();
+        assert_ne!(on_gpu[0], on_gpu[FRAMES - 1]);
+        for (frame, (on_gpu, on_host)) in on_gpu.iter().zip(&on_host).enumerate() {
+            assert_eq!(on_gpu.len(), on_host.len());
+            let first = on_gpu.iter().zip(on_host).position(|(a, b)| a != b);
+            let of = on_gpu.len();
             assert_eq!(
                 first, None,
                 "{format} {settings}: frame {frame} of {of} bytes"
@@ -153,11 +153,11 @@ fn frames_child() {
     }
 }
 
-/// An element that made its context before ours could be offered.
+/// An element that created its context before ours was shared.
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn foreign_child() {
-    if !is_there() {
+    if !has_cuda_elements() {
         return;
     }
     let other = Playing::launch(&format!(
@@ -180,7 +180,7 @@ fn foreign_child() {
             .push_buffer(sample.buffer_owned().unwrap())
             .unwrap();
     }
-    let made: Vec<_> = upscale.samples(FRAMES).iter().map(bytes).collect();
+    let output: Vec<_> = upscale.samples(FRAMES).iter().map(bytes).collect();
     assert_eq!(upscale.stats("memory"), "system");
 
     let plain = Playing::launch(&format!(
@@ -189,15 +189,15 @@ fn foreign_child() {
         source("NV12")
     ));
     plain.start();
-    let wanted: Vec<_> = plain.samples(FRAMES).iter().map(bytes).collect();
-    assert!(made == wanted);
+    let expected: Vec<_> = plain.samples(FRAMES).iter().map(bytes).collect();
+    assert!(output == expected);
 }
 
-/// The CPU takes over, with frames still in the GPU's memory.
+/// The CPU takes over while frames are still in GPU memory.
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn lost_child() {
-    if !is_there() {
+    if !has_cuda_elements() {
         return;
     }
     let playing = Playing::launch(&format!(
@@ -218,9 +218,9 @@ fn lost_child() {
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn cpu_child() {
-    if !is_there() {
+    if !has_cuda_elements() {
         return;
     }
     let offers = |playing: &Playing, pad: &str| {
@@ -235,7 +235,7 @@ fn cpu_child() {
             assert_eq!(offers(&playing, pad), offered, "{device} {pad}");
         }
     }
-    // The device may change until it starts.
+    // The device may change until the element starts.
     let playing = Playing::launch("videotestsrc ! srfilter name=sr ! fakesink");
     playing.0.set_state(gst::State::Ready).unwrap();
     assert!(offers(&playing, "sink"));

@@ -1,6 +1,6 @@
-//! Every format in and out, padded strides and odd sizes, against a reference
-//! in f64 that is written here anew and shares no code with the library's
-//! `frame`: it has its own table of layouts, its own cubic and its own colour.
+//! Every pixel format, with padded strides and odd sizes, against an
+//! independent reference in f64, which shares no code with the library's
+//! `frame`: layouts, cubic interpolation and colour are implemented here.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// Bytes of padding at the end of every row.
 const PAD: usize = 5;
 
-/// What the padding and the space between is filled with, to see it untouched.
+/// Fill value of the padding, to check that it is not written.
 const UNTOUCHED: u8 = 0xA5;
 
 /// One component: plane, offset, step, horizontal and vertical subsampling.
@@ -121,7 +121,7 @@ impl Grid {
         self.v[fold(y, self.h) * self.w + fold(x, self.w)]
     }
 
-    /// Cubic interpolation at positions given for every output sample.
+    /// Cubic interpolation at the positions of all output samples.
     fn sample(&self, xs: &[f64], ys: &[f64], stretch: (f64, f64)) -> Self {
         let mut v = Vec::new();
         for &y in ys {
@@ -164,9 +164,9 @@ fn cubic(t: f64) -> f64 {
     }
 }
 
-/// Positions in source samples for target samples. Sample i of a grid that is
-/// coarser than the image by `sub` covers pixels sub i to sub i + sub - 1 and
-/// lies on the first of them (`cosited`) or in their middle.
+/// Positions of output samples in source samples. Sample i of a grid subsampled
+/// by `sub` covers pixels sub i to sub i + sub - 1 and lies on the first of them
+/// (`cosited`) or in their middle.
 fn positions(
     (from, from_sub, from_cosited): (usize, usize, bool),
     (to, to_sub, to_cosited): (usize, usize, bool),
@@ -313,8 +313,8 @@ fn to_yuv(color: Color, rgb: [f64; 3]) -> [f64; 3] {
 fn zip3(planes: &[Grid], f: impl Fn([f64; 3]) -> [f64; 3]) -> Vec<Grid> {
     let mut out = planes[..3].to_vec();
     for i in 0..planes[0].v.len() {
-        let made = f([planes[0].v[i], planes[1].v[i], planes[2].v[i]]);
-        (0..3).for_each(|c| out[c].v[i] = made[c]);
+        let converted = f([planes[0].v[i], planes[1].v[i], planes[2].v[i]]);
+        (0..3).for_each(|c| out[c].v[i] = converted[c]);
     }
     out
 }
@@ -323,7 +323,7 @@ fn studio_luma(rgb: [f64; 3]) -> f64 {
     16.0 + 65.481 / 255.0 * rgb[0] + 128.553 / 255.0 * rgb[1] + 24.966 / 255.0 * rgb[2]
 }
 
-/// What the frame should become.
+/// The expected output frame.
 struct Reference<'a> {
     places: &'a [Place],
     rgb: bool,
@@ -352,7 +352,8 @@ impl Reference<'_> {
                 out[0] = net.run(&[out[0].clone()]).remove(0);
             }
             Some((net, Channels::Luma)) => {
-                // Through Y'CbCr: studio luma by the network, differences kept.
+                // Through Y'CbCr: the network upscales studio luma, the colour
+                // differences are resampled.
                 let luma = |planes: &[Grid]| Grid {
                     v: (0..planes[0].v.len())
                         .map(|i| studio_luma([planes[0].v[i], planes[1].v[i], planes[2].v[i]]))
@@ -396,12 +397,12 @@ impl Reference<'_> {
             }
         };
         let upscaled: Vec<Grid> = planes.iter().map(|p| self.upscale(p)).collect();
-        let made = net.run(&upscaled);
+        let rgb = net.run(&upscaled);
         if self.rgb {
-            out[..3].clone_from_slice(&made);
+            out[..3].clone_from_slice(&rgb);
             return;
         }
-        let yuv = zip3(&made, |rgb| to_yuv(color, rgb));
+        let yuv = zip3(&rgb, |rgb| to_yuv(color, rgb));
         out[0] = yuv[0].clone();
         for i in 1..out.len() {
             let sub = (self.places[i].3, self.places[i].4);
@@ -437,50 +438,50 @@ fn check(
     let format = PixelFormat::from_name(name).unwrap();
     let mut input = Bytes::new(places, case.size);
     fill(&mut input, places, case.size);
-    let shape = FrameSpec {
+    let frame_spec = FrameSpec {
         format,
         size: case.size,
         color: case.color,
     };
-    let mut job = UpscaleSpec::scaled(shape, case.scale.parse().unwrap());
+    let mut spec = UpscaleSpec::scaled(frame_spec, case.scale.parse().unwrap());
     if let Some(pinned) = case.pinned {
-        job.output = pinned;
+        spec.output = pinned;
     }
     let planes: Vec<_> = input.0.iter().map(|(d, s)| (d.as_slice(), *s)).collect();
     let frame = FrameRef::new(format, case.size, case.color, &planes).unwrap();
-    let mut output = Bytes::new(places, job.output);
+    let mut output = Bytes::new(places, spec.output);
     let planes = output.0.iter_mut().map(|(d, s)| (d.as_mut_slice(), *s));
-    let mut target = FrameMut::new(format, job.output, case.color, planes).unwrap();
-    let mut upscaler = Upscaler::new(Arc::clone(model), job, &UpscaleOptions::default()).unwrap();
+    let mut target = FrameMut::new(format, spec.output, case.color, planes).unwrap();
+    let mut upscaler = Upscaler::new(Arc::clone(model), spec, &UpscaleOptions::default()).unwrap();
     upscaler.process(&frame, &mut target).unwrap();
 
     let reference = Reference {
         places,
         rgb: name.contains('R') && name.contains('B') && name != "GRAY8",
         from: case.size,
-        to: job.output,
+        to: spec.output,
         color: case.color,
     };
     let components: Vec<Grid> = places.iter().map(|p| input.get(p, case.size)).collect();
     let expected = reference.run(net, &components);
     for (c, (place, expected)) in places.iter().zip(&expected).enumerate() {
-        let found = output.get(place, job.output);
+        let found = output.get(place, spec.output);
         let worst = found
             .v
             .iter()
             .zip(&expected.v)
             .map(|(f, e)| (f - e.clamp(0.0, 255.0)).abs())
             .fold(0.0, f64::max);
-        // Half a step of rounding, and what f32 leaves.
+        // Half a step of rounding, and the error of f32.
         assert!(
             worst < 0.502,
             "{name} component {c}, {case:?}: off by {worst}"
         );
     }
-    check_padding(name, places, &output, job.output);
+    check_padding(name, places, &output, spec.output);
 }
 
-/// Row padding is not touched; the unused byte of RGBx and its like is 255.
+/// Row padding is not written; the unused byte of RGBx and similar formats is 255.
 fn check_padding(name: &str, places: &[Place], output: &Bytes, size: (usize, usize)) {
     for (plane, (data, stride)) in output.0.iter().enumerate() {
         let p = places.iter().find(|p| p.0 == plane).unwrap();
@@ -506,7 +507,7 @@ struct Case {
     size: (usize, usize),
     scale: &'static str,
     color: Color,
-    /// Another size than the scale leads to (bicubic only).
+    /// An output size other than the input's times the scale (bicubic only).
     pinned: Option<(usize, usize)>,
 }
 
@@ -551,7 +552,7 @@ fn cases() -> Vec<Case> {
 fn every_format_without_a_network() {
     let model = Model::builtin("bicubic").unwrap();
     let mut cases = cases();
-    // Sizes that another element asks for, down to smaller ones.
+    // Sizes fixed by downstream, including smaller ones.
     for pinned in [(40, 31), (11, 7), (16, 5)] {
         cases.push(Case {
             pinned: Some(pinned),
@@ -594,7 +595,7 @@ fn every_format_by_an_rgb_network() {
 fn every_format_by(channels: Channels) {
     let dir = tempfile::tempdir().unwrap();
     let file = common::small_file(dir.path(), channels, Border::Replicate);
-    // Any scale, so that 3/2 needs no resampling afterwards.
+    // For any scale, so that 3/2 needs no resampling afterwards.
     let hints = LoadOverrides::default();
     let model = Model::open_with(&file, None, &hints).unwrap();
     let net = Net::of(channels);

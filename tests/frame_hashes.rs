@@ -1,6 +1,6 @@
 //! Hashes of upscaled frames: every model, pixel format and kind of scale, at
-//! every CPU level. A change of the library that is to keep results keeps
-//! `tests/frame_hashes.txt`; one that changes them rewrites it with
+//! every CPU level. A change that keeps the output keeps
+//! `tests/frame_hashes.txt`; one that changes it rewrites the file with
 //! `SRFILTER_WRITE_HASHES=1 cargo test --release --workspace --test frame_hashes`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -27,7 +27,7 @@ const SIZE: (usize, usize) = (18, 13);
 /// Bytes of padding at the end of every row.
 const PADDING: usize = 3;
 
-/// Scale, and the output's size where it is pinned.
+/// Scale, and the output size if it is fixed.
 const CASES: [(&str, Option<(usize, usize)>); 4] = [
     ("2", None),
     ("3", None),
@@ -39,7 +39,7 @@ fn table() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frame_hashes.txt")
 }
 
-/// A model of the table: its built-in weights, or noise where it has none.
+/// A model with its built-in weights, or with noise if it has none.
 fn load(row: &models::ModelInfo, dir: &Path) -> Arc<Model> {
     let Some(architecture) = (row.architecture)().filter(|_| row.built_in.is_empty()) else {
         return Model::builtin(row.name).unwrap();
@@ -85,13 +85,13 @@ fn hash(model: &Arc<Model>, format: PixelFormat, case: (&str, Option<(usize, usi
             },
         },
     };
-    let shape = FrameSpec {
+    let frame_spec = FrameSpec {
         format,
         size: SIZE,
         color,
     };
-    let mut job = UpscaleSpec::scaled(shape, case.0.parse().unwrap());
-    job.output = case.1.unwrap_or(job.output);
+    let mut spec = UpscaleSpec::scaled(frame_spec, case.0.parse().unwrap());
+    spec.output = case.1.unwrap_or(spec.output);
     let planes = |size: (usize, usize)| -> Vec<(Vec<u8>, usize)> {
         let plane = |plane| {
             let (row, rows) = format.plane_size(plane, size.0, size.1);
@@ -109,14 +109,14 @@ fn hash(model: &Arc<Model>, format: PixelFormat, case: (&str, Option<(usize, usi
     }
     let input: Vec<_> = input.iter().map(|(d, s)| (d.as_slice(), *s)).collect();
     let input = FrameRef::new(format, SIZE, color, &input).unwrap();
-    let mut output = planes(job.output);
+    let mut output = planes(spec.output);
     let target = output.iter_mut().map(|(d, s)| (d.as_mut_slice(), *s));
-    let mut target = FrameMut::new(format, job.output, color, target).unwrap();
+    let mut target = FrameMut::new(format, spec.output, color, target).unwrap();
     let options = UpscaleOptions {
         device: DeviceChoice::Cpu,
         ..UpscaleOptions::default()
     };
-    let mut upscaler = Upscaler::new(Arc::clone(model), job, &options).unwrap();
+    let mut upscaler = Upscaler::new(Arc::clone(model), spec, &options).unwrap();
     upscaler.process(&input, &mut target).unwrap();
     let mut hash = Sha256::new();
     output.iter().for_each(|(data, _)| hash.update(data));
@@ -127,8 +127,8 @@ fn hash(model: &Arc<Model>, format: PixelFormat, case: (&str, Option<(usize, usi
     })
 }
 
-/// What the level computes: all, but little at [`Level::Plain`], which takes
-/// a call for every multiplication.
+/// Whether the level computes this case: everything, except at [`Level::Plain`],
+/// where every multiplication is a function call.
 fn is_covered(level: Level, row: &models::ModelInfo, format: PixelFormat, scale: &str) -> bool {
     let small = ["bicubic", "espcn-fast", "srcnn", "hypersrcnn", "srcnn-rgb"];
     let formats = [PixelFormat::Nv12, PixelFormat::Bgra];

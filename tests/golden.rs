@@ -1,6 +1,6 @@
-//! Golden vectors: numbers of the public reference implementations that ours
-//! must reproduce (`tests/golden/README.md`). Every file of them must be checked,
-//! here or in [`TRAIN_TESTS`].
+//! Golden vectors: outputs of public reference implementations to reproduce
+//! (`tests/golden/README.md`). Every file must be checked, here or in
+//! [`TRAIN_TESTS`].
 
 #![allow(clippy::unwrap_used)] // Helpers of tests may fail like tests.
 
@@ -96,7 +96,7 @@ fn golden_files_agree() {
     );
 }
 
-/// Once more with the networks that are chains on a GPU as well.
+/// The same with chains of convolutions also on a GPU.
 #[cfg(feature = "cuda")]
 #[test]
 fn golden_files_agree_on_a_gpu() {
@@ -139,8 +139,7 @@ fn check_image(golden: &Golden, tensor: &str, got: &Image) -> Result<()> {
     golden.check(tensor, &values)
 }
 
-/// The network of a file's parameters, which take the way of any file that
-/// somebody else wrote.
+/// The network of a file's parameters, loaded like any published file.
 fn published(golden: &Golden, hints: &LoadOverrides) -> Result<(Architecture, Box<dyn Network>)> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("published.safetensors");
@@ -148,8 +147,7 @@ fn published(golden: &Golden, hints: &LoadOverrides) -> Result<(Architecture, Bo
     Ok(Checkpoint::open(&path)?.network(hints)?)
 }
 
-/// A published network with one output per scale, `output_xS`, or one, `output`;
-/// its weights take the way of any file that somebody else wrote.
+/// A published network with one output per scale, `output_xS`, or one, `output`.
 fn network(golden: &Golden, border: Border) -> Result<()> {
     let hints = LoadOverrides {
         border: Some(border),
@@ -172,17 +170,17 @@ fn network(golden: &Golden, border: Border) -> Result<()> {
     Ok(())
 }
 
-/// The same on a GPU, in every precision, where this process is to use one.
+/// The same on a GPU, in every precision, if this process uses one.
 #[cfg(feature = "cuda")]
 mod gpu {
     use super::*;
     use srfilter::engine::{CudaChainExecutor, DeviceChoice, Precision};
     use srfilter::models::ScaleNetwork;
 
-    /// How far a result may be from the CPU's: of the range in f32, of a step
-    /// of 8 bits in f16, of four in bf16, whose 8 bits these networks, with
-    /// their large values between layers, use up.
-    fn most(precision: Precision) -> f32 {
+    /// Allowed difference from the CPU: one 8-bit step in f16 and tf32, four in
+    /// bf16, whose 8 bits of precision the large hidden values of these networks
+    /// use up.
+    fn tolerance(precision: Precision) -> f32 {
         match precision {
             Precision::F32 => 1e-4,
             Precision::Bf16 => 4.0 / 255.0,
@@ -206,39 +204,39 @@ mod gpu {
             let chain = network.chain()?.context("no chain")?;
             let plan = CudaChainExecutor::new(&chain, (width, height), device, precision, 0)?;
             let mut plan = plan.context("no chain that the GPU covers")?;
-            let mut apart = 0f32;
+            let mut error = 0f32;
             for image in 0..batch {
                 let planes = x.get(image)?.flatten_from(1)?.to_vec2::<f32>()?;
                 let planes: Vec<_> = planes.iter().map(Vec::as_slice).collect();
                 let expected = expected.get(image)?;
                 let (_, tall, wide) = expected.dims3()?;
                 let expected = expected.flatten_all()?.to_vec1::<f32>()?;
-                // A network that eats its border makes the middle of what the
-                // GPU makes, where the image's edge goes on.
+                // The output of a network without padding is the centre of the
+                // GPU's output, which has replicated borders.
                 let factor = network.upsampling().factor();
-                let whole = (width * factor, height * factor);
-                let (left, top) = ((whole.0 - wide) / 2, (whole.1 - tall) / 2);
-                let made = plan.run(&planes)?;
-                let rows = made
+                let size = (width * factor, height * factor);
+                let (left, top) = ((size.0 - wide) / 2, (size.1 - tall) / 2);
+                let output = plan.run(&planes)?;
+                let rows = output
                     .iter()
-                    .flat_map(|plane| plane.chunks_exact(whole.0).skip(top).take(tall));
-                let made: Vec<f32> = rows
+                    .flat_map(|plane| plane.chunks_exact(size.0).skip(top).take(tall));
+                let output: Vec<f32> = rows
                     .flat_map(|row| &row[left..left + wide])
                     .copied()
                     .collect();
                 ensure!(
-                    made.len() == expected.len(),
+                    output.len() == expected.len(),
                     "{name}: {} samples",
-                    made.len()
+                    output.len()
                 );
-                for (made, expected) in made.iter().zip(&expected) {
-                    apart = apart.max((made - expected.clamp(0.0, 1.0)).abs());
+                for (value, expected) in output.iter().zip(&expected) {
+                    error = error.max((value - expected.clamp(0.0, 1.0)).abs());
                 }
             }
-            println!("{name} on the GPU, {precision}: {apart:.2e} apart at most");
+            println!("{name} on the GPU, {precision}: error at most {error:.2e}");
             ensure!(
-                apart <= most(precision),
-                "{name} {precision}: {apart} apart"
+                error <= tolerance(precision),
+                "{name} {precision}: error {error}"
             );
         }
         Ok(())
@@ -266,14 +264,14 @@ fn hypernetwork(golden: &Golden) -> Result<()> {
         candle_core::DType::F32,
         &Device::Cpu,
     );
-    let made = hypersrcnn::HyperSrcnn::new(&vb, &hypersrcnn::Config::seed())?;
+    let hypernetwork = hypersrcnn::HyperSrcnn::new(&vb, &hypersrcnn::Config::seed())?;
     for name in golden.names() {
         let Some(rest) = name.strip_prefix("generated_x") else {
             continue;
         };
         let (scale, rest) = rest.split_once('.').context("no scale")?;
         let (tensor, what) = rest.rsplit_once('.').context("no statistic")?;
-        let tensors = made.generate(scale.parse()?)?.tensors();
+        let tensors = hypernetwork.generate(scale.parse()?)?.tensors();
         let found = tensors.iter().find(|(name, _)| name == tensor);
         let found = values(&found.with_context(|| format!("no {tensor}"))?.1)?;
         match what {
@@ -303,8 +301,8 @@ fn scale_of(network: &dyn Network) -> Result<Scale> {
     }
 }
 
-/// SRResNet or the generator of SRGAN. The vectors are of what it makes of
-/// normalised images, and go from -1 to 1.
+/// SRResNet or the generator of SRGAN. The vectors are outputs, from -1 to 1, for
+/// normalised images.
 fn srresnet(golden: &Golden) -> Result<()> {
     let (architecture, network) = published(golden, &LoadOverrides::default())?;
     let scale = scale_of(network.as_ref())?;
@@ -360,8 +358,7 @@ fn srresnet(golden: &Golden) -> Result<()> {
     Ok(())
 }
 
-/// The configuration and the weights of a file, as a network of its own type
-/// is built from them.
+/// The weights of a file, for a network of a specific type.
 fn weights(golden: &Golden) -> Result<candle_nn::VarBuilder<'static>> {
     let (tensors, f32) = (golden.state_dict()?, candle_core::DType::F32);
     Ok(candle_nn::VarBuilder::from_tensors(
@@ -371,12 +368,12 @@ fn weights(golden: &Golden) -> Result<candle_nn::VarBuilder<'static>> {
     ))
 }
 
-/// Shows a tensor to a comparison; [`srfilter`] knows only candle's errors.
+/// Converts the error of a comparison to candle's.
 fn shown(result: Result<()>) -> candle_core::Result<()> {
     result.map_err(|e| candle_core::Error::Msg(format!("{e:#}")))
 }
 
-/// HDSRNet, whose vectors go from 0 to 255.
+/// HDSRNet, whose vectors range from 0 to 255.
 fn hdsr(golden: &Golden) -> Result<()> {
     let (architecture, network) = published(golden, &LoadOverrides::default())?;
     let Architecture::HdsrNet(config) = architecture else {
@@ -407,7 +404,7 @@ fn hdsr(golden: &Golden) -> Result<()> {
     Ok(())
 }
 
-/// Every `step`-th of a dimension.
+/// Every `step`-th slice of a dimension.
 fn every(tensor: &Tensor, dim: usize, step: usize) -> candle_core::Result<Tensor> {
     let indices = (0..tensor.dim(dim)? as u32).step_by(step);
     let indices = Tensor::from_iter(indices, &Device::Cpu)?;
@@ -463,7 +460,7 @@ fn dense_transformer(golden: &Golden) -> Result<()> {
         };
         golden.check_tensor(name, &y)?;
     }
-    // Every how many tokens, and how many channels of them, are stored.
+    // The stored tokens (every `step`-th one) and their number of channels.
     let (step, channels) = if golden.name() == "drct_x4" {
         (16, 16)
     } else {
@@ -484,7 +481,7 @@ fn dense_transformer(golden: &Golden) -> Result<()> {
     Ok(())
 }
 
-/// What a network makes of overlapping tiles, averaged where they overlap.
+/// A network's output for overlapping tiles, averaged where they overlap.
 fn averaged_tiles(
     x: &Tensor,
     (tile, overlap): (usize, usize),
@@ -504,15 +501,15 @@ fn averaged_tiles(
     ];
     for top in starts(height) {
         for left in starts(width) {
-            let made = network(&x.narrow(2, top, tile)?.narrow(3, left, tile)?)?;
+            let output = network(&x.narrow(2, top, tile)?.narrow(3, left, tile)?)?;
             let place = |tensor: &Tensor| {
                 let after = |start: usize, len: usize| (len - start - tile) * factor;
                 tensor
                     .pad_with_zeros(2, top * factor, after(top, height))?
                     .pad_with_zeros(3, left * factor, after(left, width))
             };
-            sums[0] = (&sums[0] + place(&made)?)?;
-            sums[1] = (&sums[1] + place(&made.ones_like()?)?)?;
+            sums[0] = (&sums[0] + place(&output)?)?;
+            sums[1] = (&sums[1] + place(&output.ones_like()?)?)?;
         }
     }
     let [sum, count] = sums;
@@ -530,7 +527,7 @@ fn values(tensor: &Tensor) -> Result<Vec<f64>> {
     Ok(values.into_iter().map(f64::from).collect())
 }
 
-/// What a name such as `odd_down_up3` asks for.
+/// The operation of a name such as `odd_down_up3`.
 struct Step {
     source: &'static str,
     operation: String,

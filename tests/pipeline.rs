@@ -1,4 +1,4 @@
-//! Whole pipelines: real decoded video, and changes while PLAYING.
+//! Pipelines: decoded video, and changes of properties while PLAYING.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// Longest wait for a pipeline before the test fails.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(120);
 
-/// The message of another model that runs.
+/// The message about a change of model.
 const CHANGED: &str = "srfilter-model-changed";
 
 fn init() {
@@ -37,7 +37,7 @@ fn launch(description: &str) -> gst::Pipeline {
     element.downcast().unwrap()
 }
 
-/// Runs to the end of the stream; the warnings that came up.
+/// Runs to the end of the stream. Returns the warnings.
 fn run(pipeline: &gst::Pipeline) -> Vec<String> {
     pipeline.set_state(gst::State::Playing).unwrap();
     let warnings = wait(pipeline);
@@ -63,18 +63,19 @@ fn stats(element: &gst::Element) -> gst::Structure {
     element.property("stats")
 }
 
-/// Collects (caps, buffer) of every sample that an appsink gets.
+/// (caps, buffer) of every sample that an appsink receives.
 type Samples = Arc<Mutex<Vec<(VideoInfo, gst::Buffer)>>>;
 
 fn collect(pipeline: &gst::Pipeline, sink: &str) -> Samples {
     let samples = Samples::default();
     let sink = pipeline.by_name(sink).unwrap();
     let sink = sink.downcast::<gst_app::AppSink>().unwrap();
-    let kept = Arc::clone(&samples);
+    let collected = Arc::clone(&samples);
     let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
         let info = VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
-        kept.lock()
+        collected
+            .lock()
             .unwrap()
             .push((info, sample.buffer_owned().unwrap()));
         Ok(gst::FlowSuccess::Ok)
@@ -83,8 +84,8 @@ fn collect(pipeline: &gst::Pipeline, sink: &str) -> Samples {
     samples
 }
 
-/// The library's view of the caps, made without the plugin's code.
-fn shape(info: &VideoInfo) -> FrameSpec {
+/// The frame spec of the caps, without the plugin's code.
+fn frame_spec(info: &VideoInfo) -> FrameSpec {
     use gst_video::{VideoChromaSite, VideoColorMatrix, VideoColorRange};
     let site = info.chroma_site();
     FrameSpec {
@@ -109,7 +110,7 @@ fn shape(info: &VideoInfo) -> FrameSpec {
 
 /// The engine's output for a buffer, as dense rows of every plane.
 fn engine(upscaler: &mut Upscaler, info: &VideoInfo, buffer: &gst::Buffer) -> Vec<Vec<u8>> {
-    let shape = shape(info);
+    let frame_spec = frame_spec(info);
     let frame = VideoFrameRef::from_buffer_ref_readable(buffer, info).unwrap();
     let planes: Vec<_> = (0..frame.n_planes())
         .map(|p| {
@@ -117,29 +118,36 @@ fn engine(upscaler: &mut Upscaler, info: &VideoInfo, buffer: &gst::Buffer) -> Ve
             (frame.plane_data(p).unwrap(), stride)
         })
         .collect();
-    let input = FrameRef::new(shape.format, shape.size, shape.color, &planes).unwrap();
+    let input = FrameRef::new(
+        frame_spec.format,
+        frame_spec.size,
+        frame_spec.color,
+        &planes,
+    )
+    .unwrap();
     let (w, h) = upscaler.spec().output;
-    let mut out: Vec<(Vec<u8>, usize)> = (0..shape.format.planes())
+    let mut out: Vec<(Vec<u8>, usize)> = (0..frame_spec.format.planes())
         .map(|p| {
-            let (row, rows) = shape.format.plane_size(p, w, h);
+            let (row, rows) = frame_spec.format.plane_size(p, w, h);
             (vec![0; row * rows], row)
         })
         .collect();
     let planes = out.iter_mut().map(|(d, s)| (d.as_mut_slice(), *s));
-    let mut output = FrameMut::new(shape.format, (w, h), shape.color, planes).unwrap();
+    let mut output = FrameMut::new(frame_spec.format, (w, h), frame_spec.color, planes).unwrap();
     upscaler.process(&input, &mut output).unwrap();
     out.into_iter().map(|(d, _)| d).collect()
 }
 
-/// The same of a buffer that came out of a pipeline.
+/// An output buffer of a pipeline as dense rows of every plane.
 fn dense(info: &VideoInfo, buffer: &gst::Buffer) -> Vec<Vec<u8>> {
-    let shape = shape(info);
+    let frame_spec = frame_spec(info);
     let frame = VideoFrameRef::from_buffer_ref_readable(buffer, info).unwrap();
     (0..frame.n_planes())
         .map(|p| {
-            let (row, rows) = shape
-                .format
-                .plane_size(p as usize, shape.size.0, shape.size.1);
+            let (row, rows) =
+                frame_spec
+                    .format
+                    .plane_size(p as usize, frame_spec.size.0, frame_spec.size.1);
             let stride = frame.plane_stride()[p as usize] as usize;
             let data = frame.plane_data(p).unwrap().chunks(stride).take(rows);
             data.flat_map(|line| line[..row].to_vec()).collect()
@@ -147,7 +155,7 @@ fn dense(info: &VideoInfo, buffer: &gst::Buffer) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A clip to decode: a real one, or one drawn here.
+/// A clip to decode: a real one, or a synthetic one.
 fn clip(dir: &Path) -> PathBuf {
     if let Some(real) = common::shared("video/carphone_pristine.mp4") {
         return real;
@@ -162,7 +170,7 @@ fn clip(dir: &Path) -> PathBuf {
 }
 
 #[test]
-fn decoded_video_comes_out_as_the_engine_makes_it() {
+fn the_element_equals_the_engine_on_decoded_video() {
     let dir = tempfile::tempdir().unwrap();
     init();
     let clip = clip(dir.path());
@@ -190,11 +198,11 @@ fn decoded_video_comes_out_as_the_engine_makes_it() {
         assert!(before.len() >= 30, "{} frames", before.len());
         let model = Model::open_with(weights, None, &LoadOverrides::default()).unwrap();
         let scale: Scale = scale.parse().unwrap();
-        let job = UpscaleSpec::scaled(shape(&before[0].0), scale);
-        let mut upscaler = Upscaler::new(model, job, &UpscaleOptions::default()).unwrap();
+        let spec = UpscaleSpec::scaled(frame_spec(&before[0].0), scale);
+        let mut upscaler = Upscaler::new(model, spec, &UpscaleOptions::default()).unwrap();
         for ((in_info, input), (out_info, output)) in before.iter().zip(after.iter()) {
             let size = (out_info.width() as usize, out_info.height() as usize);
-            assert_eq!(size, job.output);
+            assert_eq!(size, spec.output);
             assert_eq!(output.pts(), input.pts());
             assert_eq!(output.duration(), input.duration());
             assert_eq!(out_info.format(), in_info.format());
@@ -209,7 +217,7 @@ fn decoded_video_comes_out_as_the_engine_makes_it() {
     }
 }
 
-/// One buffer through `appsrc ! BODY ! appsink` at a time.
+/// Sends one buffer at a time through `appsrc ! BODY ! appsink`.
 struct Stepper {
     pipeline: gst::Pipeline,
     source: gst_app::AppSrc,
@@ -243,7 +251,7 @@ impl Stepper {
         }
     }
 
-    /// Pushes one buffer of noise; what came out for it.
+    /// Pushes a buffer of noise. Returns it and its output.
     fn step(&mut self) -> (gst::Buffer, VideoInfo, gst::Buffer) {
         let mut buffer = gst::Buffer::with_size(self.info.size()).unwrap();
         let mut next = common::noise(self.count);
@@ -274,7 +282,7 @@ impl Stepper {
         self.sr.set_property("scale", gst::Fraction::new(num, den));
     }
 
-    /// Steps, and compares with the engine.
+    /// Steps, and compares the output with the engine's.
     fn check(&mut self, size: (u32, u32), scale: &str, model: &Arc<Model>) {
         let (input, info, output) = self.step();
         assert_eq!((info.width(), info.height()), size, "at scale {scale}");
@@ -282,13 +290,13 @@ impl Stepper {
             assert!(dense(&info, &output) == dense(&self.info, &input));
             return;
         }
-        let job = UpscaleSpec {
-            input: shape(&self.info),
+        let spec = UpscaleSpec {
+            input: frame_spec(&self.info),
             output: (size.0 as usize, size.1 as usize),
             scale: scale.parse().unwrap(),
         };
         let mut upscaler =
-            Upscaler::new(Arc::clone(model), job, &UpscaleOptions::default()).unwrap();
+            Upscaler::new(Arc::clone(model), spec, &UpscaleOptions::default()).unwrap();
         let expected = engine(&mut upscaler, &self.info, &input);
         assert!(dense(&info, &output) == expected, "at scale {scale}");
         let active: String = stats(&self.sr).get("active-model").unwrap();
@@ -356,7 +364,7 @@ fn scale_and_model_change_while_playing() {
             s.check(size, scale, &luma_model);
         }
     }
-    // 2/1 after 0/1 leads to the same caps: negotiated once less than set.
+    // 2/1 after 0/1 has the same caps: one negotiation fewer than changes.
     assert_eq!(s.negotiations(), 5);
     s.sr.set_property("weights", rgb.to_str().unwrap());
     assert_eq!(s.step_until(CHANGED), [CHANGED]);
@@ -374,7 +382,7 @@ fn scale_and_model_change_while_playing() {
 }
 
 #[test]
-fn a_change_of_model_that_fails_keeps_the_old_one() {
+fn a_failed_change_of_model_keeps_the_old_one() {
     let dir = tempfile::tempdir().unwrap();
     let weights = common::small_file(dir.path(), Channels::Luma, Border::Zero);
     let model = Model::open_with(&weights, None, &LoadOverrides::default()).unwrap();
@@ -390,13 +398,13 @@ fn a_change_of_model_that_fails_keeps_the_old_one() {
     s.check((32, 32), "2", &model);
     s.check((32, 32), "2", &model);
     assert!(s.messages().is_empty());
-    let kept: Option<String> = s.sr.property("weights");
-    assert_eq!(kept.as_deref(), weights.to_str());
+    let weights_property: Option<String> = s.sr.property("weights");
+    assert_eq!(weights_property.as_deref(), weights.to_str());
     assert_eq!(s.sr.property::<String>("model"), "srcnn");
 }
 
-/// `model` and `weights` are set one after the other: a buffer in between, for
-/// which they do not go together, takes nothing back.
+/// `model` and `weights` are set one after the other: a buffer in between, when
+/// they do not match, reverts nothing.
 #[test]
 fn two_properties_may_change_around_a_buffer() {
     let dir = tempfile::tempdir().unwrap();
@@ -414,16 +422,16 @@ fn two_properties_may_change_around_a_buffer() {
     s.check((32, 32), "2", &Model::builtin("bicubic").unwrap());
 }
 
-/// A named pipe: a load of it takes until the test writes to it, and then fails,
-/// since weights are read from regular files only.
+/// A named pipe: loading it blocks until the test writes to it, and then fails,
+/// as weights are only read from regular files.
 #[cfg(unix)]
 struct SlowFile(PathBuf);
 
 #[cfg(unix)]
 impl SlowFile {
     fn new(path: PathBuf) -> Self {
-        let made = std::process::Command::new("mkfifo").arg(&path).status();
-        assert!(made.unwrap().success());
+        let status = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(status.unwrap().success());
         Self(path)
     }
 
@@ -447,7 +455,7 @@ fn a_slow_load_does_not_stall_the_stream() {
     for _ in 0..5 {
         s.check((32, 32), "2", &model);
     }
-    // The scale changes meanwhile.
+    // The scale changes during the load.
     s.set_scale(3, 1);
     s.check((48, 48), "3", &model);
     assert!(s.messages().is_empty());
@@ -496,7 +504,7 @@ fn the_pipeline_stops_while_a_model_loads() {
     s.check((32, 32), "2", &model);
     s.pipeline.set_state(gst::State::Null).unwrap();
     assert!(s.messages().is_empty());
-    // It starts again while the old load still runs, whose result is not used.
+    // It starts again while the old load still runs, whose result is discarded.
     s.sr.set_property("weights", None::<&str>);
     s.sr.set_property("model", "bicubic");
     s.pipeline.set_state(gst::State::Playing).unwrap();
@@ -526,7 +534,7 @@ fn a_change_in_paused_takes_effect_with_the_next_buffer() {
 }
 
 #[test]
-fn a_scale_that_cannot_be_keeps_the_old_one() {
+fn an_impossible_scale_keeps_the_old_one() {
     let bicubic = Model::builtin("bicubic").unwrap();
     for pinned in ["", " ! video/x-raw,width=4200,height=8"] {
         let mut s = Stepper::new(
@@ -685,7 +693,7 @@ fn four_threads_may_hammer_the_properties() {
         stop.store(true, Ordering::Relaxed);
     });
     pipeline.send_event(gst::event::Eos::new());
-    // Warnings are right where a model and a file of another met; errors never are.
+    // Warnings are expected when a model met another model's file; errors are not.
     for warning in wait(&pipeline) {
         assert!(warning.contains("change of model failed"), "{warning}");
     }
@@ -695,8 +703,8 @@ fn four_threads_may_hammer_the_properties() {
     pipeline.set_state(gst::State::Null).unwrap();
 }
 
-/// A scale that the weights are not for is reached by the one at or above it,
-/// by several where it takes several, and by resampling; `stats` says how.
+/// A scale without weights is reached by the next larger one, a cascade, and
+/// resampling; `stats` says how.
 #[test]
 fn other_scales_are_reached_and_stats_say_how() {
     let dir = tempfile::tempdir().unwrap();
@@ -726,7 +734,7 @@ fn other_scales_are_reached_and_stats_say_how() {
     }
 }
 
-/// Every name plays decoded video, or says what it lacks.
+/// Every model plays decoded video, or says what it lacks.
 #[test]
 fn every_model_plays_or_says_what_it_lacks() {
     let dir = tempfile::tempdir().unwrap();
@@ -764,7 +772,7 @@ fn every_model_plays_or_says_what_it_lacks() {
     }
 }
 
-/// The published checkpoint for drawn video plays from its path.
+/// The published checkpoint for anime video plays from its path.
 #[test]
 fn a_published_checkpoint_plays() {
     let weights = "weights/RealESRGAN-animevideov3/realesr-animevideov3.pth";

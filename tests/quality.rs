@@ -1,4 +1,4 @@
-//! What the built-in weights do for images.
+//! Quality of the built-in weights on images.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -12,7 +12,7 @@ use srfilter::metrics;
 use srfilter::models::{self, Channels, Scales, Upsampling};
 use srfilter::weights::Model;
 
-/// Images to measure on: one that is drawn here, and one of Set5 where it is there.
+/// Test images: a synthetic one, and one of Set5 if available.
 fn images() -> Vec<Image> {
     let real = common::shared("test/Set5/butterfly.png");
     let real = real.map(|path| Image::open(path).unwrap().crop(0, 0, 240, 240));
@@ -36,7 +36,7 @@ fn drawn() -> Image {
     image
 }
 
-/// PSNR at `scale` of the weights that were made for another one.
+/// PSNR at `scale` with the weights for the scale `weights_for`.
 fn psnr(model: &Model, image: &Image, scale: u32, weights_for: u32) -> f64 {
     let (luma, width, height) = (image.luma(), image.width, image.height);
     let scale = scale as usize;
@@ -51,19 +51,19 @@ fn psnr(model: &Model, image: &Image, scale: u32, weights_for: u32) -> f64 {
     let x = Tensor::from_vec(samples, (1, 1, height, width), &Device::Cpu).unwrap();
     let network = model.for_scale(Scale::whole(weights_for)).unwrap();
     let y = network.forward(&x).unwrap().flatten_all().unwrap();
-    let made: Vec<f64> = y
+    let output: Vec<f64> = y
         .to_vec1::<f32>()
         .unwrap()
         .into_iter()
         .map(f64::from)
         .collect();
-    let made: Vec<f64> = made
+    let output: Vec<f64> = output
         .iter()
         .map(|v| (v * 255.0).round().clamp(0.0, 255.0))
         .collect();
-    let (wanted, _) = metrics::shave(&luma, width, scale);
-    let (made, _) = metrics::shave(&made, width, scale);
-    metrics::psnr(&wanted, &made)
+    let (expected, _) = metrics::shave(&luma, width, scale);
+    let (output, _) = metrics::shave(&output, width, scale);
+    metrics::psnr(&expected, &output)
 }
 
 #[test]
@@ -71,16 +71,19 @@ fn the_hypernetwork_conditions_on_the_scale() {
     let model = Model::builtin("hypersrcnn").unwrap();
     for image in images() {
         let psnr = |scale, weights_for| psnr(&model, &image, scale, weights_for);
-        let (own, others) = (psnr(2, 2), psnr(2, 4));
-        println!("x2 with weights for x2: {own:.2} dB, for x4: {others:.2} dB");
-        assert!(own - others >= 1.0, "{own:.2} dB and {others:.2} dB");
-        let (own, others) = (psnr(4, 4), psnr(4, 2));
-        println!("x4 with weights for x4: {own:.2} dB, for x2: {others:.2} dB");
-        assert!(own > others, "{own:.2} dB and {others:.2} dB");
+        let (matching, other) = (psnr(2, 2), psnr(2, 4));
+        println!("x2 with weights for x2: {matching:.2} dB, for x4: {other:.2} dB");
+        assert!(
+            matching - other >= 1.0,
+            "{matching:.2} dB and {other:.2} dB"
+        );
+        let (matching, other) = (psnr(4, 4), psnr(4, 2));
+        println!("x4 with weights for x4: {matching:.2} dB, for x2: {other:.2} dB");
+        assert!(matching > other, "{matching:.2} dB and {other:.2} dB");
     }
 }
 
-/// An image's luma made `scale` times smaller, whole numbers, with its size.
+/// An image's luma downscaled by `scale` and rounded, with its size.
 fn shrunk(luma: &[f64], size: (usize, usize), scale: Scale) -> (Vec<f32>, (usize, usize)) {
     let small = (
         (size.0 as f64 / scale.factor()) as usize,
@@ -91,27 +94,27 @@ fn shrunk(luma: &[f64], size: (usize, usize), scale: Scale) -> (Vec<f32>, (usize
     (low.iter().map(round).collect(), small)
 }
 
-/// What the layers make of it one after the other, values 0 to 255.
+/// The output of the network layer by layer, values 0 to 255.
 fn by_layers(model: &Model, scale: Scale, low: &[f32], small: (usize, usize)) -> Vec<f32> {
     let network = model.for_scale(scale).unwrap();
-    let (seen, size) = match network.upsampling() {
+    let (input, size) = match network.upsampling() {
         Upsampling::Post(_) => (low.to_vec(), small),
         Upsampling::Pre => {
             let size = (scale.apply(small.0), scale.apply(small.1));
             (Resampler::resize(small, size).apply(low), size)
         }
     };
-    let samples: Vec<f32> = seen.iter().map(|v| v / 255.0).collect();
+    let samples: Vec<f32> = input.iter().map(|v| v / 255.0).collect();
     let x = Tensor::from_vec(samples, (1, 1, size.1, size.0), &Device::Cpu).unwrap();
     let y = network.forward(&x).unwrap().flatten_all().unwrap();
     let y = y.to_vec1::<f32>().unwrap();
     y.iter().map(|v| (v * 255.0).clamp(0.0, 255.0)).collect()
 }
 
-/// Winograd's minimal filtering rounds otherwise than direct convolution does:
-/// by less than a tenth of an 8-bit step, on every network that ships.
+/// Winograd convolution rounds differently from direct convolution: by less than
+/// a tenth of an 8-bit step, for all built-in weights.
 #[test]
-fn the_fused_engine_is_as_exact_as_the_layers() {
+fn the_fused_engine_is_as_accurate_as_the_layers() {
     for row in models::MODELS {
         let ships = !row.built_in.is_empty();
         let architecture = (row.architecture)();
@@ -135,14 +138,14 @@ fn the_fused_engine_is_as_exact_as_the_layers() {
                 let size = (image.width, image.height);
                 let luma = image.luma();
                 let (low, small) = shrunk(&luma, size, scale);
-                let shape = FrameSpec {
+                let frame_spec = FrameSpec {
                     format: PixelFormat::Gray8,
                     size: small,
                     color: Color::default(),
                 };
-                let job = UpscaleSpec::scaled(shape, scale);
+                let spec = UpscaleSpec::scaled(frame_spec, scale);
                 let mut upscaler =
-                    Upscaler::new(model.clone(), job, &UpscaleOptions::default()).unwrap();
+                    Upscaler::new(model.clone(), spec, &UpscaleOptions::default()).unwrap();
                 let fused = upscaler
                     .process_planes(std::slice::from_ref(&low))
                     .unwrap()
@@ -151,11 +154,11 @@ fn the_fused_engine_is_as_exact_as_the_layers() {
                 assert_eq!(fused.len(), direct.len());
                 let off = fused.iter().zip(&direct).map(|(a, b)| (a - b).abs());
                 let off = off.fold(0.0, f32::max);
-                // Against the image that this size shows.
-                let wanted = Resampler::resize(size, job.output).apply(&luma);
-                let quality = |made: &[f32]| {
-                    let made: Vec<f64> = made.iter().map(|&v| f64::from(v).round()).collect();
-                    metrics::psnr(&wanted, &made)
+                // Against the image at this size.
+                let expected = Resampler::resize(size, spec.output).apply(&luma);
+                let quality = |output: &[f32]| {
+                    let output: Vec<f64> = output.iter().map(|&v| f64::from(v).round()).collect();
+                    metrics::psnr(&expected, &output)
                 };
                 let change = (quality(&fused) - quality(&direct)).abs();
                 println!(

@@ -1,4 +1,4 @@
-//! Networks at the input's resolution, through the engine.
+//! Post-upsampling networks in the engine.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -16,17 +16,17 @@ use std::sync::Arc;
 
 const SIZE: (usize, usize) = (37, 29);
 
-fn job(format: PixelFormat, scale: &str) -> UpscaleSpec {
-    let shape = FrameSpec {
+fn spec(format: PixelFormat, scale: &str) -> UpscaleSpec {
+    let frame_spec = FrameSpec {
         format,
         size: SIZE,
         color: Color::default(),
     };
-    UpscaleSpec::scaled(shape, scale.parse().unwrap())
+    UpscaleSpec::scaled(frame_spec, scale.parse().unwrap())
 }
 
-/// What the network by itself makes of a plane, clamped.
-fn by_hand(model: &Model, plane: &[f32], factor: u32) -> Vec<f32> {
+/// The network's output for a plane, clamped, without the engine.
+fn network_output(model: &Model, plane: &[f32], factor: u32) -> Vec<f32> {
     let samples: Vec<f32> = plane.iter().map(|v| v / 255.0).collect();
     let x = Tensor::from_vec(samples, (1, 1, SIZE.1, SIZE.0), &Device::Cpu).unwrap();
     let network = model.for_scale(Scale::whole(factor)).unwrap();
@@ -36,7 +36,7 @@ fn by_hand(model: &Model, plane: &[f32], factor: u32) -> Vec<f32> {
 }
 
 #[test]
-fn fractions_run_at_the_next_whole_scale() {
+fn fractional_scales_run_at_the_next_integer_scale() {
     let dir = tempfile::tempdir().unwrap();
     let narrow = common::espcn_file(dir.path());
     let full = dir.path().join("full.safetensors");
@@ -64,33 +64,40 @@ fn check_fractions(model: &Arc<Model>) {
         .map(|_| (next() * 256.0).floor() as f32)
         .collect();
     for (scale, factor) in [("2", 2), ("3", 3), ("5/2", 3), ("3/2", 2), ("7/3", 3)] {
-        let job = job(PixelFormat::Gray8, scale);
+        let spec = spec(PixelFormat::Gray8, scale);
         let mut upscaler =
-            Upscaler::new(Arc::clone(model), job, &UpscaleOptions::default()).unwrap();
+            Upscaler::new(Arc::clone(model), spec, &UpscaleOptions::default()).unwrap();
         assert_eq!(upscaler.native_scales(), [Scale::whole(factor)]);
         let size = (SIZE.0 * factor as usize, SIZE.1 * factor as usize);
-        assert_eq!(upscaler.resamples(), size != job.output);
-        let made = by_hand(model, &plane, factor);
-        let inside = made.iter().filter(|&&v| v > 0.0 && v < 255.0).count();
-        assert!(3 * inside > made.len(), "{inside} of {}", made.len());
+        assert_eq!(upscaler.resamples(), size != spec.output);
+        let expected_plane = network_output(model, &plane, factor);
+        let inside = expected_plane
+            .iter()
+            .filter(|&&v| v > 0.0 && v < 255.0)
+            .count();
+        assert!(
+            3 * inside > expected_plane.len(),
+            "{inside} of {}",
+            expected_plane.len()
+        );
         let expected = match upscaler.resamples() {
-            true => Resampler::resize(size, job.output).apply(&made),
-            false => made,
+            true => Resampler::resize(size, spec.output).apply(&expected_plane),
+            false => expected_plane,
         };
         let got = upscaler
             .process_planes(std::slice::from_ref(&plane))
             .unwrap();
         let expected: Vec<f32> = expected.iter().map(|v| v.clamp(0.0, 255.0)).collect();
-        // The engine adds up in another order than the layers.
+        // The engine's order of summation differs from the layers'.
         let off = got[0].iter().zip(&expected).map(|(a, b)| (a - b).abs());
         let off = off.fold(0.0, f32::max);
         assert!(off < 0.01, "x{scale}: off by {off}");
     }
 }
 
-/// Beyond the largest scale, one network after the other.
+/// Beyond the largest scale, a cascade of networks.
 #[test]
-fn larger_scales_are_reached_in_turn() {
+fn larger_scales_are_reached_by_a_cascade() {
     let dir = tempfile::tempdir().unwrap();
     let model = Model::open_with(
         common::espcn_file(dir.path()),
@@ -99,8 +106,8 @@ fn larger_scales_are_reached_in_turn() {
     )
     .unwrap();
     for (scale, native) in [("6", [3, 2]), ("9", [3, 3]), ("7/2", [2, 2])] {
-        let job = job(PixelFormat::Rgb, scale);
-        let mut upscaler = Upscaler::new(model.clone(), job, &UpscaleOptions::default()).unwrap();
+        let spec = spec(PixelFormat::Rgb, scale);
+        let mut upscaler = Upscaler::new(model.clone(), spec, &UpscaleOptions::default()).unwrap();
         assert_eq!(upscaler.native_scales(), native.map(Scale::whole));
         let mut next = common::noise(2);
         let mut input = Image::new(SIZE.0, SIZE.1, 3);
@@ -108,7 +115,7 @@ fn larger_scales_are_reached_in_turn() {
             .data
             .iter_mut()
             .for_each(|v| *v = (next() * 256.0) as u8);
-        let mut output = Image::new(job.output.0, job.output.1, 3);
+        let mut output = Image::new(spec.output.0, spec.output.1, 3);
         upscaler
             .process(&input.frame().unwrap(), &mut output.frame_mut().unwrap())
             .unwrap();
@@ -116,7 +123,7 @@ fn larger_scales_are_reached_in_turn() {
     }
 }
 
-/// Small networks of every kind on R, G and B, and whether they see whole frames.
+/// A small network of every RGB architecture, its scale, and whether it needs whole frames.
 fn rgb_networks() -> Vec<(Architecture, u32, bool)> {
     let srresnet = srresnet::Config {
         width: 6,
@@ -158,9 +165,9 @@ fn rgb_model(dir: &std::path::Path, architecture: &Architecture, factor: u32) ->
 }
 
 #[test]
-fn rgb_networks_do_in_any_tiles_what_they_do_alone() {
+fn rgb_networks_in_tiles_equal_the_network_alone() {
     let dir = tempfile::tempdir().unwrap();
-    for (architecture, factor, whole) in rgb_networks() {
+    for (architecture, factor, whole_frame) in rgb_networks() {
         let name = architecture.name();
         let model = rgb_model(dir.path(), &architecture, factor);
         let mut next = common::noise(4);
@@ -172,26 +179,26 @@ fn rgb_networks_do_in_any_tiles_what_they_do_alone() {
         let samples: Vec<f32> = planes.iter().flatten().map(|v| v / 255.0).collect();
         let x = Tensor::from_vec(samples, (1, 3, SIZE.1, SIZE.0), &Device::Cpu).unwrap();
         let network = model.for_scale(Scale::whole(factor)).unwrap();
-        assert_eq!(network.whole_frame(), whole, "{name}");
+        assert_eq!(network.whole_frame(), whole_frame, "{name}");
         let expected = network.forward(&x).unwrap().flatten_all().unwrap();
         let expected = expected.to_vec1::<f32>().unwrap();
         let least = expected.iter().copied().fold(f32::MAX, f32::min);
         assert!(
             expected.iter().any(|v| v - least > 0.02),
-            "{name} makes one colour"
+            "{name} has a flat output"
         );
-        let job = job(PixelFormat::Rgb, &factor.to_string());
+        let spec = spec(PixelFormat::Rgb, &factor.to_string());
         for tile in [0, 16] {
             let options = UpscaleOptions {
                 tile_size: tile,
                 threads: 2,
                 ..UpscaleOptions::default()
             };
-            let mut upscaler = Upscaler::new(Arc::clone(&model), job, &options).unwrap();
-            // Fused networks are divided for the threads, too.
+            let mut upscaler = Upscaler::new(Arc::clone(&model), spec, &options).unwrap();
+            // Fused networks are tiled for the threads, too.
             let divided = upscaler.tiles() > 1;
             assert!(
-                if whole {
+                if whole_frame {
                     !divided
                 } else {
                     divided || tile == 0
@@ -208,9 +215,9 @@ fn rgb_networks_do_in_any_tiles_what_they_do_alone() {
     }
 }
 
-/// Images that are smaller than a window or a kernel.
+/// Images smaller than a window or a kernel.
 #[test]
-fn rgb_networks_take_the_smallest_images() {
+fn rgb_networks_accept_the_smallest_images() {
     let dir = tempfile::tempdir().unwrap();
     for (architecture, factor, _) in rgb_networks() {
         let model = rgb_model(dir.path(), &architecture, factor);
@@ -225,19 +232,19 @@ fn rgb_networks_take_the_smallest_images() {
     }
 }
 
-/// What a network that sees whole frames would hold counts.
+/// The hidden layers of a whole-frame network count.
 #[cfg(target_os = "linux")]
 #[test]
-fn frames_that_are_too_large_to_see_whole_are_refused() {
+fn frames_too_large_for_a_whole_frame_network_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    // Where tiles would do, the error says so, and they do.
+    // If tiles would fit, the error says so, and they do.
     let input = FrameSpec {
         size: (3840, 2160),
-        ..job(PixelFormat::Rgb, "2").input
+        ..spec(PixelFormat::Rgb, "2").input
     };
-    let job = UpscaleSpec::scaled(input, Scale::whole(2));
+    let spec = UpscaleSpec::scaled(input, Scale::whole(2));
     let model = rgb_model(dir.path(), &Architecture::Drct(drct::Config::default()), 2);
-    let check = |options: &UpscaleOptions| Upscaler::check(&model, &job, options);
+    let check = |options: &UpscaleOptions| Upscaler::check(&model, &spec, options);
     let error = check(&UpscaleOptions::default()).unwrap_err().to_string();
     assert!(
         error.contains("MiB") && error.ends_with("or tiles that overlap"),

@@ -1,4 +1,4 @@
-//! Tiles and threads change nothing: results are equal bit for bit.
+//! The output does not depend on tiles and threads, bit for bit.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -20,18 +20,18 @@ fn noise_image(width: usize, height: usize) -> Image {
     image
 }
 
-/// The output, and the number of tiles that it took.
+/// The output and the number of tiles.
 fn run(file: &std::path::Path, scale: &str, options: UpscaleOptions) -> (Vec<u8>, usize) {
     let model = Model::open_with(file, None, &LoadOverrides::default()).unwrap();
     let input = noise_image(41, 33);
-    let shape = FrameSpec {
+    let frame_spec = FrameSpec {
         format: PixelFormat::Rgb,
         size: (input.width, input.height),
         color: Color::default(),
     };
-    let job = UpscaleSpec::scaled(shape, scale.parse().unwrap());
-    let mut upscaler = Upscaler::new(model, job, &options).unwrap();
-    let mut output = Image::new(job.output.0, job.output.1, 3);
+    let spec = UpscaleSpec::scaled(frame_spec, scale.parse().unwrap());
+    let mut upscaler = Upscaler::new(model, spec, &options).unwrap();
+    let mut output = Image::new(spec.output.0, spec.output.1, 3);
     upscaler
         .process(&input.frame().unwrap(), &mut output.frame_mut().unwrap())
         .unwrap();
@@ -50,14 +50,14 @@ fn tiled_equals_untiled() {
                     tile_size: tile,
                     ..UpscaleOptions::default()
                 };
-                let (whole, count) = run(&file, scale, options(1000));
+                let (untiled, count) = run(&file, scale, options(1000));
                 assert!(count <= 2, "one tile for each stage, found {count}");
                 // Output sides at x2 are 82 and 66, tiles multiples of 12.
                 for tile in [5, 13, 27, 49, 65] {
                     let (tiled, count) = run(&file, scale, options(tile));
-                    assert!(count > 1, "tile {tile} made {count} tiles");
+                    assert!(count > 1, "tile {tile} gave {count} tiles");
                     assert!(
-                        tiled == whole,
+                        tiled == untiled,
                         "{channels} {border:?} x{scale}, tile {tile}"
                     );
                 }
@@ -66,9 +66,9 @@ fn tiled_equals_untiled() {
     }
 }
 
-/// Networks at the input's resolution, whole scales and fractions.
+/// Integer and fractional scales.
 #[test]
-fn tiled_equals_untiled_at_the_inputs_resolution() {
+fn tiled_equals_untiled_for_post_upsampling_networks() {
     let dir = tempfile::tempdir().unwrap();
     let file = common::espcn_file(dir.path());
     for scale in ["2", "5/2", "3", "9/2"] {
@@ -77,13 +77,13 @@ fn tiled_equals_untiled_at_the_inputs_resolution() {
             tile_size: tile,
             ..UpscaleOptions::default()
         };
-        let (whole, count) = run(&file, scale, options(1000, 1));
+        let (untiled, count) = run(&file, scale, options(1000, 1));
         assert!(count <= 2, "one tile for each stage, found {count}");
         // The input has 41 x 33 samples, tiles multiples of 12.
         for (tile, threads) in [(5, 1), (12, 2), (20, 3), (24, 1), (30, 5), (36, 0)] {
             let (tiled, count) = run(&file, scale, options(tile, threads));
-            assert!(count > 1, "tile {tile} made {count} tiles");
-            assert!(tiled == whole, "x{scale}, tile {tile}, {threads} threads");
+            assert!(count > 1, "tile {tile} gave {count} tiles");
+            assert!(tiled == untiled, "x{scale}, tile {tile}, {threads} threads");
         }
     }
 }
@@ -105,9 +105,9 @@ fn threads_change_nothing() {
     }
 }
 
-/// The halo that tiles get is not larger than the receptive field.
+/// The halo of tiles is not larger than the receptive field.
 #[test]
-fn a_tile_without_its_halo_would_differ() {
+fn the_halo_is_not_too_large() {
     let dir = tempfile::tempdir().unwrap();
     let small = common::small_file(dir.path(), Channels::Luma, Border::Zero);
     for file in [small, common::espcn_file(dir.path())] {
@@ -121,7 +121,7 @@ fn the_halo_counts(network: &BoxedScaleNetwork) {
         let (side, halo) = (21, network.halo());
         let factor = network.upsampling().factor();
         let mut samples = vec![0.5f32; side * side];
-        // Change one sample as far from the centre as the halo reaches.
+        // Change a sample at the halo's distance from the centre.
         samples[side / 2 * side + side / 2 - halo] = edge;
         let device = candle_core::Device::Cpu;
         let x = candle_core::Tensor::from_vec(samples, (1, 1, side, side), &device).unwrap();
@@ -132,8 +132,8 @@ fn the_halo_counts(network: &BoxedScaleNetwork) {
     assert_ne!(image(0.5), image(0.9));
 }
 
-/// Networks that take means over the image, small, and sides of an image:
-/// odd, and larger than a tile.
+/// Small networks with global pooling, and the size of an image for each: odd,
+/// and larger than a tile.
 fn pooling() -> [(Architecture, (usize, usize)); 3] {
     let lapan = |chained| Architecture::Lapan(lapan::Config { width: 16, chained });
     let hdsrnet = Architecture::HdsrNet(hdsrnet::Config { width: 8 });
@@ -144,8 +144,8 @@ fn pooling() -> [(Architecture, (usize, usize)); 3] {
     ]
 }
 
-/// In passes over tiles they make what they make of the whole image, but
-/// for the rounding of the means. The image's sides are odd.
+/// In passes over tiles the output is that of the whole image up to the rounding
+/// of the means.
 #[test]
 fn means_are_taken_over_the_whole_image() {
     let dir = tempfile::tempdir().unwrap();
@@ -153,7 +153,7 @@ fn means_are_taken_over_the_whole_image() {
         let file = dir.path().join(format!("{i}.safetensors"));
         common::save(&file, architecture, Scales::list([Scale::whole(2)]), 6);
         let model = Model::open_with(&file, None, &LoadOverrides::default()).unwrap();
-        let shape = FrameSpec {
+        let frame_spec = FrameSpec {
             format: PixelFormat::Rgb,
             size,
             color: Color::default(),
@@ -171,21 +171,21 @@ fn means_are_taken_over_the_whole_image() {
                 memory_limit: memory,
                 ..UpscaleOptions::default()
             };
-            let job = UpscaleSpec::scaled(shape, Scale::whole(2));
-            let mut upscaler = Upscaler::new(model.clone(), job, &options).unwrap();
+            let spec = UpscaleSpec::scaled(frame_spec, Scale::whole(2));
+            let mut upscaler = Upscaler::new(model.clone(), spec, &options).unwrap();
             (
                 upscaler.process_planes(&planes).unwrap().concat(),
                 upscaler.tiles(),
             )
         };
-        let (whole, count) = run(0, 0);
+        let (untiled, count) = run(0, 0);
         assert_eq!(count, 1);
-        let inside = whole.iter().filter(|v| (1.0..254.0).contains(*v)).count();
+        let inside = untiled.iter().filter(|v| (1.0..254.0).contains(*v)).count();
         assert!(inside > 100, "{inside} values are not clamped");
         for (tile, memory) in [(0, 1), (13, 1 << 40)] {
             let (tiled, count) = run(tile, memory);
             assert!(count > 1, "tile {tile}, {memory} bytes");
-            let off = whole.iter().zip(&tiled).map(|(a, b)| (a - b).abs());
+            let off = untiled.iter().zip(&tiled).map(|(a, b)| (a - b).abs());
             let off = off.fold(0.0, f32::max);
             println!("{}: off by {off} of 255 in {count} tiles", model.name());
             assert!(
@@ -197,8 +197,8 @@ fn means_are_taken_over_the_whole_image() {
     }
 }
 
-/// A network that sees whole images, asked to see overlapping tiles: each
-/// sample is the mean of those of the tiles that it lies in.
+/// A whole-frame network in overlapping tiles: each sample is the mean of the
+/// tiles that cover it.
 #[test]
 fn overlapping_tiles_are_averaged() {
     const SIZE: (usize, usize) = (37, 21);
@@ -221,19 +221,19 @@ fn overlapping_tiles_are_averaged() {
         let samples = (0..SIZE.0 * SIZE.1).map(|_| (next() * 255.0) as f32);
         samples.collect::<Vec<_>>()
     });
-    let shape = FrameSpec {
+    let frame_spec = FrameSpec {
         format: PixelFormat::Rgb,
         size: SIZE,
         color: Color::default(),
     };
-    let job = UpscaleSpec::scaled(shape, two);
+    let spec = UpscaleSpec::scaled(frame_spec, two);
     let options = UpscaleOptions {
         tile_size: TILE,
         tile_overlap: 5,
         ..UpscaleOptions::default()
     };
-    let mut upscaler = Upscaler::new(model.clone(), job, &options).unwrap();
-    let made = upscaler.process_planes(&planes).unwrap();
+    let mut upscaler = Upscaler::new(model.clone(), spec, &options).unwrap();
+    let averaged = upscaler.process_planes(&planes).unwrap();
 
     // Steps of 7, the last tile at the edge.
     let (columns, rows) = ([0, 7, 14, 21, 25], [0, 7, 9]);
@@ -266,7 +266,7 @@ fn overlapping_tiles_are_averaged() {
     let expected = sums
         .iter()
         .map(|[sum, count]| (sum / count).clamp(0.0, 255.0));
-    let off = made
+    let off = averaged
         .concat()
         .into_iter()
         .zip(expected)
@@ -274,9 +274,9 @@ fn overlapping_tiles_are_averaged() {
     let off = off.fold(0.0, f32::max);
     assert!(off < 1e-3, "off by {off}");
 
-    // It is another image than the whole one, and not far from it.
-    let mut upscaler = Upscaler::new(model, job, &UpscaleOptions::default()).unwrap();
-    let whole = upscaler.process_planes(&planes).unwrap();
+    // The output differs from that of the whole image, but not much.
+    let mut upscaler = Upscaler::new(model, spec, &UpscaleOptions::default()).unwrap();
+    let untiled = upscaler.process_planes(&planes).unwrap();
     assert_eq!(upscaler.tiles(), 1);
-    assert_ne!(whole, made);
+    assert_ne!(untiled, averaged);
 }

@@ -1,4 +1,4 @@
-//! Checkpoints of PyTorch: those that are read, and those that mean harm.
+//! PyTorch checkpoints: valid and malicious ones.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -19,7 +19,7 @@ fn read(bytes: &[u8]) -> Checkpoint {
     Checkpoint::from_bytes("test.pth", bytes).unwrap()
 }
 
-/// The refusal of a file, which comes soon.
+/// The error for a file; must come quickly.
 #[track_caller]
 fn refusal(bytes: &[u8]) -> String {
     let start = Instant::now();
@@ -49,7 +49,7 @@ fn part<'a>(name: &'a str, shape: &'a [usize], strides: &'a [usize]) -> Part<'a>
     }
 }
 
-/// A file of one tensor, as it is described.
+/// A file with a single tensor.
 fn single(form: Form, stored: Stored, part: &Part<'_>) -> Vec<u8> {
     let stored = [stored];
     let pickle = Pickle::new().state(form, &stored, std::slice::from_ref(part));
@@ -158,7 +158,7 @@ fn bytes<const N: usize>(values: [[u8; N]; 2]) -> Vec<u8> {
     values.concat()
 }
 
-/// Entries stored as they are, and DEFLATED; both as PyTorch writes them.
+/// Stored entries, as PyTorch writes them, and DEFLATED ones.
 #[test]
 fn archives_may_be_compressed() {
     let stored = [Stored::floats("0", &[0.25; 300])];
@@ -172,7 +172,7 @@ fn archives_may_be_compressed() {
     }
 }
 
-/// In a dictionary of dictionaries the network is found, and said where.
+/// The network is found in nested dictionaries, and its path is reported.
 #[test]
 fn networks_are_found_in_their_wrappers() {
     let stored = [
@@ -189,7 +189,7 @@ fn networks_are_found_in_their_wrappers() {
         pickle.state(form, &stored, &[part])
     };
     for form in FORMS {
-        for (wrapper, beside) in [
+        for (wrapper, sibling) in [
             ("params_ema", "params"),
             ("params", "discriminator"),
             ("model_state_dict", "optimizer_state_dict"),
@@ -197,8 +197,8 @@ fn networks_are_found_in_their_wrappers() {
             ("state_dict", "best"),
             ("generator", "discriminator"),
         ] {
-            // What comes first in the file does not matter.
-            let pickle = Pickle::new().op(b"}(").text("epoch").int(7).text(beside);
+            // The order in the file does not matter.
+            let pickle = Pickle::new().op(b"}(").text("epoch").int(7).text(sibling);
             let pickle = state(pickle, form, other).text(wrapper);
             let pickle = state(pickle, form, best).op(b"u").done();
             let found = read(&file(form, &pickle, &stored));
@@ -206,7 +206,7 @@ fn networks_are_found_in_their_wrappers() {
             assert_eq!(found.tensors().len(), 1);
             assert!(found.format().contains(wrapper), "{}", found.format());
         }
-        // A name that nobody knows, but the only network there is.
+        // An unknown key, but the only network.
         let pickle = Pickle::new()
             .op(b"}(")
             .text("step")
@@ -225,7 +225,7 @@ fn networks_are_found_in_their_wrappers() {
     }
 }
 
-/// A whole pickled module, of a class that nobody has here.
+/// A pickled module of an unknown class.
 #[test]
 fn modules_are_read_as_their_state() {
     let stored = [Stored::floats("0", &[1.0, 2.0])];
@@ -240,7 +240,7 @@ fn modules_are_read_as_their_state() {
     };
     for form in FORMS {
         let pickle = Pickle::new().op(b"}(").text("model");
-        // The class by a persistent id, with its source, as old files have it.
+        // The class as a persistent id, with its source, as in old files.
         let pickle = pickle.op(b"(").text("module").global("models", "SRResNet");
         let pickle = pickle.text("models.py").text("import os").op(b"tQ)\x81}");
         let pickle = module(pickle, "outer", form).text("_modules").op(b"}(");
@@ -257,7 +257,7 @@ fn modules_are_read_as_their_state() {
     }
 }
 
-/// A network of ours as PyTorch would have saved it plays from its path.
+/// A network saved as by PyTorch loads from its path.
 #[test]
 fn a_checkpoint_is_a_model() {
     let dir = tempfile::tempdir().unwrap();
@@ -311,13 +311,13 @@ fn no_function_is_called() {
     }
 }
 
-/// What is not a weights file at all, but a program as any other.
+/// Pickles that are not checkpoints.
 #[test]
 fn other_pickles_are_refused() {
     let text = refusal(&Pickle::new().op(b"}").done());
     assert!(text.contains("torch.save"), "{text}");
     for opcode in 0..=255u8 {
-        // Each opcode at once, with a stack that has nothing for it.
+        // Each opcode with an empty stack.
         let _ = Checkpoint::from_bytes("any", &legacy(&[0x80, 2, opcode], &[]));
         let _ = Checkpoint::from_bytes("any", &legacy(&[0x80, 2, b'(', opcode, b'.'], &[]));
     }
@@ -326,21 +326,21 @@ fn other_pickles_are_refused() {
 #[test]
 fn every_truncation_is_refused() {
     for form in FORMS {
-        let whole = single(
+        let complete = single(
             form,
             Stored::floats("0", &[1.0, 2.0]),
             &part("x", &[2], &[1]),
         );
-        assert_eq!(values(&read(&whole), "x"), [1.0, 2.0]);
-        for len in 0..whole.len() {
-            refusal(&whole[..len]);
+        assert_eq!(values(&read(&complete), "x"), [1.0, 2.0]);
+        for len in 0..complete.len() {
+            refusal(&complete[..len]);
         }
     }
 }
 
-/// Sizes that are stated but not there.
+/// Stated sizes that exceed the file.
 #[test]
-fn absurd_sizes_are_refused() {
+fn excessive_sizes_are_refused() {
     const HUGE: usize = 1 << 40;
     for form in FORMS {
         let two = || Stored::floats("0", &[1.0, 2.0]);
@@ -348,7 +348,7 @@ fn absurd_sizes_are_refused() {
             part("x", &[HUGE], &[1]),
             part("x", &[HUGE, HUGE], &[1, 1]),
             part("x", &[0, HUGE, HUGE], &[1, 1, 1]),
-            // Many values of few.
+            // Many values from a few, with stride 0.
             part("x", &[HUGE], &[0]),
             part("x", &[5], &[0]),
             part("x", &[2], &[2]),
@@ -371,7 +371,7 @@ fn absurd_sizes_are_refused() {
             refusal(&single(form, lying, &part("x", &[len], &[1])));
         }
     }
-    // Text, and a frame of it, that would fill the memory.
+    // Strings and bytes that would exhaust the memory.
     for huge in [
         &b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f"[..],
         b"X\xff\xff\xff\xff",
@@ -381,9 +381,9 @@ fn absurd_sizes_are_refused() {
     }
 }
 
-/// A thousand tensors of the same values are a thousand times those values.
+/// A thousand tensors share one storage.
 #[test]
-fn much_is_not_made_of_little() {
+fn shared_storages_have_a_limit() {
     for form in FORMS {
         let stored = [Stored::floats("0", &[0.5; 1000])];
         let names: Vec<String> = (0..1000).map(|i| format!("x{i}")).collect();
@@ -396,7 +396,7 @@ fn much_is_not_made_of_little() {
 }
 
 #[test]
-fn bombs_do_not_go_off() {
+fn zip_bombs_are_refused() {
     // 256 MiB of zeros in a file of 260 kB.
     let len = 1 << 26;
     let bomb = Stored {
@@ -409,9 +409,9 @@ fn bombs_do_not_go_off() {
     assert!(text.contains("zip bomb"), "{text}");
 }
 
-/// Depth, width and cycles, each of which would keep a careless reader busy.
+/// Depth, width and cycles that would keep a naive reader busy.
 #[test]
-fn nesting_ends() {
+fn nesting_is_limited() {
     let deep = |open: &[u8], close: &[u8]| {
         let mut pickle = Pickle::new();
         for _ in 0..200_000 {
@@ -424,7 +424,7 @@ fn nesting_ends() {
     };
     refusal(&legacy(&deep(b"(", b"t"), &[]));
     refusal(&legacy(&deep(b"]", b"a"), &[]));
-    // Dictionaries in dictionaries under a name that leads on.
+    // Nested dictionaries under a known key.
     let mut pickle = Pickle::new().op(b"}");
     for _ in 0..1000 {
         pickle = pickle.text("model").op(b"}");
@@ -433,7 +433,7 @@ fn nesting_ends() {
     // A dictionary in itself.
     let pickle = Pickle::new().op(b"}q\x00").text("model").op(b"h\x00s");
     refusal(&legacy(&pickle.done(), &[]));
-    // Modules, each of which has the next one twice.
+    // Modules that each contain the next one twice.
     let mut pickle = Pickle::new();
     for i in 0..64u8 {
         pickle = pickle
@@ -453,7 +453,7 @@ fn nesting_ends() {
     }
     let text = refusal(&legacy(&pickle.done(), &[]));
     assert!(text.contains("too deeply"), "{text}");
-    // Without end, and without anything.
+    // Endless opcodes and marks.
     refusal(&legacy(
         &Pickle::new().op(&vec![b'N'; 5_000_000]).done(),
         &[],
@@ -464,18 +464,18 @@ fn nesting_ends() {
     ));
 }
 
-/// Archives whose directory promises what is not there.
+/// Archives with a wrong directory.
 #[test]
 fn broken_archives_are_refused() {
-    let whole = single(
+    let complete = single(
         Form::Zip,
         Stored::floats("0", &[1.0, 2.0]),
         &part("x", &[2], &[1]),
     );
-    // Whatever single byte is wrong, reading ends.
-    for at in 0..whole.len() {
+    // With any wrong byte, reading ends.
+    for at in 0..complete.len() {
         for change in [0x01, 0x80, 0xff] {
-            let mut bytes = whole.clone();
+            let mut bytes = complete.clone();
             bytes[at] ^= change;
             let _ = Checkpoint::from_bytes("changed", &bytes);
         }
@@ -505,7 +505,7 @@ fn broken_archives_are_refused() {
     assert!(text.contains("data.pkl"), "{text}");
 }
 
-/// The published files, tensor by tensor equal to their twins.
+/// Published files equal their safetensors twins, tensor by tensor.
 #[test]
 fn published_files_equal_their_twins() {
     for (theirs, twin) in [
@@ -528,9 +528,9 @@ fn published_files_equal_their_twins() {
     }
 }
 
-/// What the others are found to hold.
+/// The architectures of other published files.
 #[test]
-fn published_files_are_told() {
+fn published_files_are_detected() {
     let open = |name: &str| {
         let path = common::shared(&format!("weights/{name}"))?;
         Some(Checkpoint::open(path).unwrap())

@@ -1,4 +1,4 @@
-//! Weights files: ours, other projects', and those that are refused.
+//! Weights files: native ones, those of other projects, and invalid ones.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -17,7 +17,7 @@ fn write(path: &Path, tensors: Vec<(String, Tensor)>) {
     candle_core::safetensors::save(&map, path).unwrap();
 }
 
-/// A file of another project: no metadata.
+/// A file of another project, without metadata.
 fn foreign(dir: &Path, config: &srcnn::Config) -> PathBuf {
     let path = dir.join("foreign.safetensors");
     let architecture = Architecture::Srcnn(config.clone());
@@ -34,7 +34,7 @@ fn refusal(path: &Path) -> String {
 }
 
 #[test]
-fn our_files_say_what_they_are() {
+fn native_files_have_a_card() {
     let dir = tempfile::tempdir().unwrap();
     let path = common::small_file(dir.path(), Channels::Rgb, Border::Valid);
     let card = Checkpoint::open(&path).unwrap().card().unwrap().unwrap();
@@ -47,9 +47,9 @@ fn our_files_say_what_they_are() {
     assert_eq!(loaded.origin(), path.to_str().unwrap());
 }
 
-/// The first bytes of a pickle are those of some headers' lengths.
+/// The length of a header may look like the first bytes of a pickle.
 #[test]
-fn a_header_may_begin_like_a_pickle() {
+fn a_header_may_start_like_a_pickle() {
     let dir = tempfile::tempdir().unwrap();
     let path = common::espcn_file(dir.path());
     let bytes = std::fs::read(&path).unwrap();
@@ -65,7 +65,7 @@ fn a_header_may_begin_like_a_pickle() {
 }
 
 #[test]
-fn other_files_are_told_by_names_and_shapes() {
+fn other_files_are_detected_by_names_and_shapes() {
     let dir = tempfile::tempdir().unwrap();
     for (channels, kernels) in [(Channels::Luma, [9, 1, 5]), (Channels::Rgb, [9, 5, 5])] {
         let config = srcnn::Config {
@@ -92,10 +92,10 @@ fn other_files_are_told_by_names_and_shapes() {
     }
 }
 
-/// Where the shapes tell the scale, no flag changes it; what training scripts
-/// leave before the names does not matter.
+/// A scale determined by the shapes cannot be overridden; prefixes of training
+/// scripts are ignored.
 #[test]
-fn shapes_tell_the_scale() {
+fn shapes_determine_the_scale() {
     let dir = tempfile::tempdir().unwrap();
     let compact = Architecture::Compact(compact::Config { width: 5, depth: 2 });
     let espcn = espcn::Config {
@@ -165,7 +165,7 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
-fn files_that_are_something_else_are_described() {
+fn files_of_other_formats_are_described() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("other");
     for (bytes, words) in [
@@ -193,8 +193,8 @@ fn files_that_are_something_else_are_described() {
 #[test]
 fn every_truncation_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let whole = common::small_file(dir.path(), Channels::Luma, Border::Zero);
-    let bytes = std::fs::read(whole).unwrap();
+    let file = common::small_file(dir.path(), Channels::Luma, Border::Zero);
+    let bytes = std::fs::read(file).unwrap();
     let path = dir.path().join("cut");
     for len in (0..bytes.len()).step_by(7) {
         std::fs::write(&path, &bytes[..len]).unwrap();
@@ -239,7 +239,7 @@ fn wrong_shapes_and_unknown_architectures_are_listed() {
     write(&path, tensors);
     let text = refusal(&path);
     assert!(text.contains("32") && text.contains("31"), "{text}");
-    // Metadata of ours that promises another network than the file holds.
+    // A card whose network differs from the file's tensors.
     let config = common::small_srcnn(Channels::Luma, Border::Zero);
     let tensors = common::noise_weights(&Architecture::Srcnn(config), 1);
     let card = srfilter::weights::Card {
@@ -255,7 +255,7 @@ fn wrong_shapes_and_unknown_architectures_are_listed() {
 }
 
 #[test]
-fn a_model_and_a_file_of_another_do_not_go_together() {
+fn a_file_of_another_model_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = common::small_file(dir.path(), Channels::Luma, Border::Zero);
     assert!(Model::open_with(&path, Some("srcnn"), &LoadOverrides::default()).is_ok());
@@ -296,9 +296,9 @@ fn built_in_weights_load_and_serve_their_scales() {
     }
 }
 
-/// One set of weights for each scale, made once and kept.
+/// Weights are generated for every scale, once, and cached.
 #[test]
-fn a_hypernetwork_makes_weights_for_every_scale() {
+fn a_hypernetwork_generates_weights_for_every_scale() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hyper.safetensors");
     let architecture = Architecture::HyperSrcnn(hypersrcnn::Config::default());
@@ -326,7 +326,7 @@ fn a_hypernetwork_makes_weights_for_every_scale() {
 }
 
 proptest! {
-    /// Whatever the bytes are, reading them ends with a value or an error.
+    /// Reading arbitrary bytes ends with a value or an error.
     #[test]
     fn broken_files_never_panic(at in 0usize..4000, byte: u8, cut in 0usize..4000) {
         let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! Frames in memory that a GPU copies from and to by itself, which the element
-//! names to the elements around. Where there is no GPU, its kernels run on the
-//! CPU (`tests/cuda`); each test runs in a process of its own.
+//! Frames in pinned memory from the element's allocator, which a GPU copies
+//! directly. The tests run on an emulated GPU (`tests/cuda`), each in a child
+//! process.
 #![allow(clippy::unwrap_used, missing_docs)]
 #![cfg(feature = "cuda")]
 
@@ -16,12 +16,12 @@ testing::emulated! {
 
 const FRAMES: u8 = 3;
 
-/// The CPU copies nothing: neither what comes in nor what goes out.
+/// The CPU copies neither input nor output.
 #[test]
-fn the_gpu_copies_by_itself() {
+fn the_gpu_copies_directly() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("calls");
-    for (pipelined, fetched) in [("false", 0), ("true", 2)] {
+    for (pipelined, staged) in [("false", 0), ("true", 2)] {
         let settings = [
             ("SRFILTER_EMULATED_CALLS", path.to_str().unwrap()),
             ("SRFILTER_TEST_PIPELINED", pipelined),
@@ -34,14 +34,15 @@ fn the_gpu_copies_by_itself() {
             let of_name = lines.find(|(call, _)| *call == name);
             of_name.map_or(0, |(_, count)| count.parse().unwrap())
         };
-        // Two planes each way; those first begun do not know yet where they go.
+        // Two planes each way; the first frames in flight do not know their
+        // output buffer yet and go through staging memory.
         let frames = u32::from(FRAMES);
-        assert_eq!(count("cuMemcpy2DAsync_v2"), 4 * frames - 2 * fetched);
-        assert_eq!(count("cuMemcpyDtoHAsync_v2"), fetched);
+        assert_eq!(count("cuMemcpy2DAsync_v2"), 4 * frames - 2 * staged);
+        assert_eq!(count("cuMemcpyDtoHAsync_v2"), staged);
     }
 }
 
-/// With rows that are padded, and a size that has no halves.
+/// Padded rows, and an odd height.
 fn info() -> VideoInfo {
     let info = VideoInfo::builder(VideoFormat::Nv12, 50, 27);
     info.fps(gst::Fraction::new(25, 1)).build().unwrap()
@@ -56,15 +57,15 @@ fn harness(properties: &str) -> gst_check::Harness {
     h
 }
 
-/// The allocator that the element names to those before it.
-fn named(h: &gst_check::Harness) -> Option<gst::Allocator> {
+/// The allocator that the element proposes to upstream.
+fn proposed_allocator(h: &gst_check::Harness) -> Option<gst::Allocator> {
     let mut query = gst::query::Allocation::new(Some(&info().to_caps().unwrap()), true);
     let sink = h.element().unwrap().static_pad("sink").unwrap();
     assert!(sink.query(&mut query));
     query
         .allocation_params()
         .next()
-        .and_then(|(named, _)| named)
+        .and_then(|(allocator, _)| allocator)
 }
 
 fn frame(allocator: Option<&gst::Allocator>, number: u8) -> gst::Buffer {
@@ -81,22 +82,22 @@ fn frame(allocator: Option<&gst::Allocator>, number: u8) -> gst::Buffer {
         }
         None => gst::Buffer::with_size(size).unwrap(),
     };
-    let made = buffer.make_mut();
-    let mut bytes = made.map_writable().unwrap();
+    let writable = buffer.make_mut();
+    let mut bytes = writable.map_writable().unwrap();
     for (i, byte) in bytes.iter_mut().enumerate() {
         *byte = ((i * 37 + usize::from(number) * 11) % 200) as u8 + 20;
     }
     drop(bytes);
-    made.set_pts(gst::ClockTime::from_mseconds(40 * u64::from(number)));
+    writable.set_pts(gst::ClockTime::from_mseconds(40 * u64::from(number)));
     buffer
 }
 
-/// What comes out of frames in the element's memory, or in usual memory, and
-/// where the last one was made.
-fn made(properties: &str, by_name: bool) -> (Vec<Vec<u8>>, String) {
+/// The output for frames in pinned or in system memory, and the device of the
+/// last one.
+fn run(properties: &str, pinned_input: bool) -> (Vec<Vec<u8>>, String) {
     let mut h = harness(properties);
-    let allocator = named(&h).filter(|_| by_name);
-    assert_eq!(allocator.is_some(), by_name);
+    let allocator = proposed_allocator(&h).filter(|_| pinned_input);
+    assert_eq!(allocator.is_some(), pinned_input);
     for number in 0..FRAMES {
         h.push(frame(allocator.as_ref(), number)).unwrap();
     }
@@ -109,25 +110,25 @@ fn made(properties: &str, by_name: bool) -> (Vec<Vec<u8>>, String) {
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn frames_child() {
     let lost = std::env::var_os("SRFILTER_EMULATED_LOST").is_some();
     let device = if lost { "auto" } else { "cuda" };
-    let (cpu, _) = made("device=cpu model=espcn", false);
+    let (cpu, _) = run("device=cpu model=espcn", false);
     assert_eq!(cpu.len(), usize::from(FRAMES));
     for pipelined in [false, true] {
         let properties = format!("device={device} pipelined={pipelined} model=espcn");
-        for by_name in [true, false] {
-            if lost && !by_name {
+        for pinned_input in [true, false] {
+            if lost && !pinned_input {
                 continue;
             }
-            let (frames, device) = made(&properties, by_name);
+            let (frames, device) = run(&properties, pinned_input);
             assert_eq!(device == "cpu", lost, "{device}");
             assert_eq!(frames.len(), cpu.len());
             for (frame, cpu) in frames.iter().zip(&cpu) {
                 let pairs = frame.iter().zip(cpu);
-                let apart = pairs.filter(|(a, b)| a.abs_diff(**b) > 1).count();
-                assert!(frame.len() == cpu.len() && apart * 1000 <= cpu.len());
+                let errors = pairs.filter(|(a, b)| a.abs_diff(**b) > 1).count();
+                assert!(frame.len() == cpu.len() && errors * 1000 <= cpu.len());
             }
         }
         if lost {
@@ -137,15 +138,16 @@ fn frames_child() {
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn copies_child() {
     let pipelined = std::env::var("SRFILTER_TEST_PIPELINED").unwrap();
     let properties = format!("device=cuda model=espcn pipelined={pipelined}");
-    assert_eq!(made(&properties, true).0.len(), usize::from(FRAMES));
+    assert_eq!(run(&properties, true).0.len(), usize::from(FRAMES));
 }
 
-/// What a frame lies in where downstream answers a query in some way.
-fn made_in(answer: fn(&mut gst::query::Allocation)) -> Option<gst::Allocator> {
+/// The allocator of an output frame if downstream answers the allocation query
+/// with `answer`.
+fn output_allocator(answer: fn(&mut gst::query::Allocation)) -> Option<gst::Allocator> {
     let mut h = harness("device=cuda model=bicubic");
     let src = h.element().unwrap().static_pad("src").unwrap();
     src.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, move |_, info| {
@@ -160,22 +162,22 @@ fn made_in(answer: fn(&mut gst::query::Allocation)) -> Option<gst::Allocator> {
     h.pull().unwrap().peek_memory(0).allocator().cloned()
 }
 
-/// Downstream's allocator is used where it names one, a usual pool gets the
-/// element's, and the CPU names none.
+/// Downstream's allocator is used if it proposes one, a plain video pool gets
+/// the element's, and the CPU proposes none.
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn others_child() {
-    assert!(named(&harness("device=cpu")).is_none());
+    assert!(proposed_allocator(&harness("device=cpu")).is_none());
     let usual = || gst::Allocator::find(Some("SystemMemory")).unwrap();
-    let own = made_in(|_| {});
-    let named = made_in(|query| {
+    let pinned = output_allocator(|_| {});
+    let proposed = output_allocator(|query| {
         let allocator = gst::Allocator::find(Some("SystemMemory"));
         query.add_allocation_param(allocator.as_ref(), gst::AllocationParams::default());
     });
-    let pooled = made_in(|query| {
+    let pooled = output_allocator(|query| {
         let info = VideoInfo::from_caps(&query.get_owned().0.unwrap()).unwrap();
         let pool = gst_video::VideoBufferPool::new();
         query.add_allocation_pool(Some(&pool), info.size() as u32, 0, 0);
     });
-    assert!(named == Some(usual()) && own != named && pooled == own);
+    assert!(proposed == Some(usual()) && pinned != proposed && pooled == pinned);
 }

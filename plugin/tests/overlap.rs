@@ -1,6 +1,6 @@
-//! Frames that go out one later, on a GPU. Where there is none, its kernels run
-//! on the CPU (`tests/cuda`), and only when they are waited for; each test runs
-//! in a process of its own.
+//! Pipelining: frames are pushed one later. The tests run on an emulated GPU
+//! (`tests/cuda`), which computes only when it is waited for, each in a child
+//! process.
 #![allow(clippy::unwrap_used, missing_docs)]
 #![cfg(feature = "cuda")]
 
@@ -9,15 +9,15 @@ use gst_video::{VideoFormat, VideoInfo};
 use testing::emulated;
 
 testing::emulated! {
-    frames_go_out_one_later_in_order [emulated::LAZY] => order_child;
-    nothing_overtakes_them [emulated::LAZY] => events_child;
+    frames_are_pushed_one_later_in_order [emulated::LAZY] => order_child;
+    no_event_overtakes_frames [emulated::LAZY] => events_child;
     properties_change_between_frames [emulated::LAZY] => changes_child;
-    a_flush_forgets_them [emulated::LAZY] => flush_child;
-    gaps_are_marked_behind_them [emulated::LAZY] => gaps_child;
-    pipelines_hear_of_the_delay [emulated::LAZY] => live_child;
+    a_flush_drops_frames_in_flight [emulated::LAZY] => flush_child;
+    discontinuities_are_marked [emulated::LAZY] => gaps_child;
+    the_latency_is_reported [emulated::LAZY] => live_child;
     a_lost_gpu_loses_no_frame [emulated::LAZY, ("SRFILTER_EMULATED_LOST", "30")] => lost_child;
     little_memory_loses_no_frame [("SRFILTER_EMULATED_MEMORY", "1200000")] => lost_child;
-    the_cpu_makes_them_one_by_one [] => cpu_child;
+    the_cpu_does_not_pipeline [] => cpu_child;
 }
 
 const SIZE: (u32, u32) = (40, 24);
@@ -44,28 +44,29 @@ fn caps((width, height): (u32, u32)) -> gst::Caps {
         .build()
 }
 
-/// A frame of one value, by which it is known again.
+/// A frame of one value that identifies it.
 fn frame((width, height): (u32, u32), number: u8) -> gst::Buffer {
     let info = VideoInfo::builder(VideoFormat::Gray8, width, height);
     let mut buffer = gst::Buffer::with_size(info.build().unwrap().size()).unwrap();
-    let made = buffer.make_mut();
-    made.map_writable().unwrap().fill(20 * number);
-    made.set_pts(gst::ClockTime::from_mseconds(40 * u64::from(number)));
-    made.set_duration(gst::ClockTime::from_mseconds(40));
+    let writable = buffer.make_mut();
+    writable.map_writable().unwrap().fill(20 * number);
+    writable.set_pts(gst::ClockTime::from_mseconds(40 * u64::from(number)));
+    writable.set_duration(gst::ClockTime::from_mseconds(40));
     buffer
 }
 
-/// The numbers of the frames that came out, and how long they are.
+/// The numbers of the output frames, and their sizes in bytes.
 fn out(h: &mut gst_check::Harness) -> Vec<(u64, usize)> {
-    let made = std::iter::from_fn(|| h.try_pull());
-    made.map(|buffer| {
-        let number = buffer.pts().unwrap().mseconds() / 40;
-        let middle = buffer.map_readable().unwrap()[buffer.size() / 2];
-        let apart = u64::from(middle).abs_diff(20 * number);
-        assert!(apart <= 2, "frame {number} holds {middle}");
-        (number, buffer.size())
-    })
-    .collect()
+    let buffers = std::iter::from_fn(|| h.try_pull());
+    buffers
+        .map(|buffer| {
+            let number = buffer.pts().unwrap().mseconds() / 40;
+            let middle = buffer.map_readable().unwrap()[buffer.size() / 2];
+            let error = u64::from(middle).abs_diff(20 * number);
+            assert!(error <= 2, "frame {number} holds {middle}");
+            (number, buffer.size())
+        })
+        .collect()
 }
 
 fn stats(h: &gst_check::Harness) -> gst::Structure {
@@ -75,7 +76,7 @@ fn stats(h: &gst_check::Harness) -> gst::Structure {
 const BYTES: usize = 4 * 40 * 24;
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn order_child() {
     for model in ["bicubic", "srcnn"] {
         let mut h = harness(&format!("device=cuda pipelined=true model={model}"));
@@ -95,16 +96,16 @@ fn order_child() {
     }
 }
 
-/// Events and queries that are in order with frames find none at work.
+/// Serialized events and queries find no frame in flight.
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn events_child() {
     let mut h = harness("device=cuda pipelined=true model=bicubic");
     let mut allocation = gst::query::Allocation::new(Some(&caps(SIZE)), true);
     let sink = h.element().unwrap().static_pad("sink").unwrap();
     assert!(sink.query(&mut allocation));
-    let (_, _, least, _) = allocation.allocation_pools().next().unwrap();
-    assert_eq!(least, 2);
+    let (_, _, min_buffers, _) = allocation.allocation_pools().next().unwrap();
+    assert_eq!(min_buffers, 2);
     h.push(frame(SIZE, 1)).unwrap();
     let gap = gst::event::Gap::builder(gst::ClockTime::from_mseconds(80));
     h.push_event(gap.build());
@@ -114,7 +115,7 @@ fn events_child() {
     let sink = h.element().unwrap().static_pad("sink").unwrap();
     sink.query(&mut drain);
     assert_eq!(out(&mut h), [(3, BYTES)]);
-    // A rate that nobody knows has no time of a frame.
+    // An unknown frame rate has no frame duration.
     let unknown = caps(SIZE);
     let mut unknown = unknown.copy();
     unknown
@@ -123,7 +124,7 @@ fn events_child() {
     h.set_src_caps(unknown);
     let src = h.element().unwrap().static_pad("src").unwrap();
     src.query(&mut gst::query::Latency::new());
-    // Another size coming in.
+    // Another input size.
     h.push(frame(SIZE, 4)).unwrap();
     h.push_event(gst::event::Caps::new(&caps((20, 12))));
     assert_eq!(out(&mut h), [(4, BYTES)]);
@@ -134,7 +135,7 @@ fn events_child() {
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn changes_child() {
     let mut h = harness("device=cuda pipelined=true model=bicubic");
     let element = h.element().unwrap();
@@ -145,7 +146,7 @@ fn changes_child() {
     element.set_property("scale", gst::Fraction::new(3, 1));
     h.push(frame(SIZE, 3)).unwrap();
     assert_eq!(out(&mut h), [(2, BYTES)]);
-    // The same size as what comes in: passed through at once.
+    // The input's size: passed through immediately.
     element.set_property("scale", gst::Fraction::new(1, 1));
     h.push(frame(SIZE, 4)).unwrap();
     assert_eq!(out(&mut h), [(3, BYTES / 4 * 9), (4, BYTES / 4)]);
@@ -153,7 +154,7 @@ fn changes_child() {
     h.push(frame(SIZE, 5)).unwrap();
     h.push(frame(SIZE, 6)).unwrap();
     assert_eq!(out(&mut h), [(5, BYTES)]);
-    // A change that fails keeps what runs, and loses nothing.
+    // A failed change keeps the model, and loses no frame.
     element.set_property("model", "drct");
     h.push(frame(SIZE, 7)).unwrap();
     h.push_event(gst::event::Eos::new());
@@ -161,7 +162,7 @@ fn changes_child() {
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn flush_child() {
     let mut h = harness("device=cuda pipelined=true model=srcnn");
     for number in 1..=3 {
@@ -178,7 +179,7 @@ fn flush_child() {
     }
     h.push_event(gst::event::Eos::new());
     assert_eq!(out(&mut h), [(7, BYTES), (8, BYTES), (9, BYTES)]);
-    // One that stops with a frame at work, and starts again.
+    // It stops with a frame in flight.
     h.push_event(gst::event::FlushStart::new());
     h.push_event(gst::event::FlushStop::new(true));
     h.push_event(gst::event::Segment::new(&segment));
@@ -186,15 +187,16 @@ fn flush_child() {
     drop(h);
 }
 
-/// What comes after frames that were late, or lost upstream, says so, and not
-/// the frame at work before them.
+/// The frame after dropped or lost ones is marked as a discontinuity, not the
+/// frame in flight before them.
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn gaps_child() {
     let marked = |h: &mut gst_check::Harness| -> Vec<(u64, bool)> {
-        let made = std::iter::from_fn(|| h.try_pull());
+        let buffers = std::iter::from_fn(|| h.try_pull());
         let number = |buffer: &gst::Buffer| buffer.pts().unwrap().mseconds() / 40;
-        made.map(|b| (number(&b), b.flags().contains(gst::BufferFlags::DISCONT)))
+        buffers
+            .map(|b| (number(&b), b.flags().contains(gst::BufferFlags::DISCONT)))
             .collect()
     };
     let mut h = harness("device=cuda pipelined=true model=bicubic");
@@ -220,7 +222,7 @@ fn gaps_child() {
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn live_child() {
     element("");
     for (live, pipelined) in [(true, true), (true, false), (false, true)] {
@@ -253,9 +255,9 @@ fn live_child() {
     }
 }
 
-/// A GPU that fails while frames are at work, or has no memory for two of them.
+/// A GPU that fails with frames in flight, or has no memory for two of them.
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn lost_child() {
     let lost = std::env::var_os("SRFILTER_EMULATED_LOST").is_some();
     let mut h = harness("pipelined=true model=srcnn");
@@ -271,7 +273,7 @@ fn lost_child() {
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn cpu_child() {
     let mut h = harness("device=cpu pipelined=true model=espcn");
     h.push(frame(SIZE, 1)).unwrap();

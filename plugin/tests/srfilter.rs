@@ -1,4 +1,4 @@
-//! The element by itself: negotiation, metadata, timestamps, errors.
+//! The element alone: negotiation, metadata, timestamps, errors.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use gst::prelude::*;
@@ -14,7 +14,7 @@ fn init() {
     });
 }
 
-/// An element of the given scale that needs no weights.
+/// A bicubic element with a scale.
 fn element(scale: (i32, i32)) -> gst::Element {
     init();
     gst::ElementFactory::make("srfilter")
@@ -210,7 +210,7 @@ fn pointers_are_translated_to_the_input() {
 }
 
 #[test]
-fn colour_is_stated_where_a_receiver_would_guess_another() {
+fn colour_is_stated_if_downstream_would_infer_another() {
     let mut h = harness((2, 1));
     // 360 lines mean BT.601 to GStreamer, 720 lines BT.709.
     h.set_src_caps(caps(VideoFormat::I420, 640, 360));
@@ -274,7 +274,7 @@ fn interlaced_video_is_refused_with_the_remedy() {
     assert!(texts.iter().any(|t| t.contains("deinterlace")), "{texts:?}");
 }
 
-/// The error that a change to PAUSED posts.
+/// The error message of a change to PAUSED.
 fn start_error(set: impl Fn(&gst::Element)) -> String {
     init();
     let element = gst::ElementFactory::make("srfilter").build().unwrap();
@@ -291,7 +291,7 @@ fn start_error(set: impl Fn(&gst::Element)) -> String {
 }
 
 #[test]
-fn what_cannot_start_says_why() {
+fn start_errors_say_why() {
     let error = start_error(|e| e.set_property("model", "srgna"));
     assert!(
         error.contains("srgna") && error.contains("hypersrcnn"),
@@ -319,7 +319,7 @@ fn states_cycle() {
     }
 }
 
-/// The plugin as a file, as users load it: found, loaded, and listed.
+/// The plugin file is found, loaded and listed.
 #[test]
 fn gst_inspect_lists_the_plugin_file() {
     let deps = std::env::current_exe().unwrap();
@@ -344,7 +344,7 @@ fn gst_inspect_lists_the_plugin_file() {
     }
 }
 
-/// Whatever caps say of colour, known to GStreamer or not, frames come out.
+/// Frames pass with any colorimetry in the caps, known to GStreamer or not.
 #[test]
 fn any_colorimetry_and_chroma_site_goes_through() {
     let sites = [

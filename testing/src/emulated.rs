@@ -1,6 +1,6 @@
-//! Runs tests on an emulated GPU: `tests/cuda` compiles the kernels for the CPU,
-//! and stands in for CUDA's libraries. The program finds those once, when it
-//! first looks, so that every such test runs in a child process.
+//! Runs tests on an emulated GPU: `tests/cuda` compiles the kernels for the CPU
+//! and replaces CUDA's libraries. A process loads those only once, so every
+//! such test runs in a child process.
 
 use crate::workspace;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 /// Set in the process that uses the GPU.
 pub const CHILD: &str = "SRFILTER_GPU_TEST_CHILD";
 
-/// The modules of candle's kernels that srfilter's networks and training take,
-/// and whether their threads wait for each other.
+/// The modules of candle's kernels that srfilter uses, and whether their threads
+/// synchronise.
 const CANDLE: [(&str, bool); 9] = [
     ("affine", false),
     ("binary", false),
@@ -24,27 +24,27 @@ const CANDLE: [(&str, bool); 9] = [
     ("unary", false),
 ];
 
-/// Set where that GPU is an emulated one.
+/// Set if that GPU is emulated.
 pub const EMULATED: &str = "SRFILTER_EMULATED";
 
-/// The folder of the libraries that stand in for CUDA's, compiled once.
+/// The folder of the libraries that replace CUDA's, compiled once.
 fn libraries() -> &'static Path {
     static COMPILED: OnceLock<PathBuf> = OnceLock::new();
     COMPILED.get_or_init(|| {
         let dir = target().join("tmp/emulated-cuda");
-        // Objects under names of their own: tests run side by side.
-        let own = dir.join(std::process::id().to_string());
-        std::fs::create_dir_all(&own).unwrap();
+        // A separate folder for each process: tests run in parallel.
+        let temp = dir.join(std::process::id().to_string());
+        std::fs::create_dir_all(&temp).unwrap();
         let candle = candle_kernels();
-        let mut objects = vec![own.join("driver.o")];
+        let mut objects = vec![temp.join("driver.o")];
         compile(&["-c".into(), source("driver.cpp")], &objects[0]);
         for (module, waits) in CANDLE {
-            let object = own.join(format!("{module}.o"));
-            let names = own.join(format!("{module}.names"));
+            let object = temp.join(format!("{module}.o"));
+            let names = temp.join(format!("{module}.names"));
             let include = format!("-I{}", candle.display());
             let define = format!("-DMODULE=\"{module}.cu\"");
             let of_module = [include, define, source("candle.cpp"), "-w".into()];
-            // What the preprocessor leaves names the functions.
+            // The preprocessed source names the functions.
             compile(&[&of_module[..], &["-E".into()]].concat(), &names);
             let text = std::fs::read_to_string(&names).unwrap();
             std::fs::write(&names, functions(&text)).unwrap();
@@ -52,7 +52,7 @@ fn libraries() -> &'static Path {
                 format!("-DNAMES=\"{}\"", names.display()),
                 format!("-DWAITS={waits}"),
                 "-c".into(),
-                // Takes half as long to compile.
+                // Compiles in half the time.
                 "-O1".into(),
             ];
             compile(&[&of_module[..], &registers[..]].concat(), &object);
@@ -60,11 +60,11 @@ fn libraries() -> &'static Path {
         }
         let objects: Vec<String> = objects.iter().map(|o| o.display().to_string()).collect();
         let shared = |of: &[String], library: &str| {
-            let made = own.join("library");
-            // Modules of candle's define the same helpers.
+            let output = temp.join("library");
+            // candle's modules define the same helpers.
             let options = ["-shared".into(), "-Wl,-z,muldefs".into()];
-            compile(&[&options, of].concat(), &made);
-            std::fs::rename(made, dir.join(library)).unwrap();
+            compile(&[&options, of].concat(), &output);
+            std::fs::rename(output, dir.join(library)).unwrap();
         };
         shared(&objects, "libcuda.so.1");
         for library in [
@@ -75,7 +75,7 @@ fn libraries() -> &'static Path {
         ] {
             shared(&[source("others.cpp")], library);
         }
-        // In a folder of its own: it may be missing.
+        // In a separate folder: cuDNN is optional.
         std::fs::create_dir_all(dir.join("cudnn")).unwrap();
         for part in [
             "",
@@ -89,12 +89,12 @@ fn libraries() -> &'static Path {
             let library = format!("cudnn/libcudnn{part}.so.9");
             shared(&[source("others.cpp")], &library);
         }
-        std::fs::remove_dir_all(own).unwrap();
+        std::fs::remove_dir_all(temp).unwrap();
         dir
     })
 }
 
-/// The folder that cargo builds into: tests are `TARGET/PROFILE/deps/TEST`.
+/// Cargo's target folder: tests are `TARGET/PROFILE/deps/TEST`.
 fn target() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     test.ancestors().nth(3).expect("cargo runs it").to_owned()
@@ -108,8 +108,8 @@ fn source(name: &str) -> String {
         .to_string()
 }
 
-/// Runs the CPU's compiler.
-fn compile(arguments: &[String], made: &Path) {
+/// Runs the host compiler.
+fn compile(arguments: &[String], output: &Path) {
     let root = workspace();
     let toolkit = std::env::var("CUDA_HOME").unwrap_or_else(|_| "/usr/local/cuda".into());
     let status = Command::new("g++")
@@ -123,7 +123,7 @@ fn compile(arguments: &[String], made: &Path) {
         ])
         .args(arguments)
         .arg("-o")
-        .arg(made)
+        .arg(output)
         .status();
     assert!(status.expect("g++ runs").success());
 }
@@ -151,7 +151,7 @@ fn candle_kernels() -> PathBuf {
     Path::new(manifest).parent().unwrap().join("src")
 }
 
-/// The kernels that a preprocessed source has, one `NAMED(kernel)` a line.
+/// The kernels of a preprocessed source, one `NAMED(kernel)` a line.
 fn functions(preprocessed: &str) -> String {
     let mut names = String::new();
     for rest in preprocessed.split("extern \"C\"").skip(1) {
@@ -164,8 +164,8 @@ fn functions(preprocessed: &str) -> String {
     names
 }
 
-/// Declares tests, each of which runs another one of its file on the emulated
-/// GPU, with some settings: `name [setting, ...] => other_child;`.
+/// Declares tests that run an ignored test of the same file on the emulated GPU
+/// with some settings: `name [setting, ...] => other_child;`.
 #[macro_export]
 macro_rules! emulated {
     ($($(#[$doc:meta])* $name:ident $settings:expr => $child:ident;)+) => {$(
@@ -177,13 +177,13 @@ macro_rules! emulated {
     )+};
 }
 
-/// The setting with which nothing happens before it is waited for.
+/// The setting for execution only on synchronisation.
 pub const LAZY: (&str, &str) = ("SRFILTER_EMULATED_LAZY", "1");
 
-/// The setting without which there is cuDNN as well.
+/// The setting for a machine without cuDNN.
 pub const NO_CUDNN: (&str, &str) = ("SRFILTER_EMULATED_NO_CUDNN", "1");
 
-/// Runs a test of this file in a process of its own, on the emulated GPU.
+/// Runs a test of this file in a child process, on the emulated GPU.
 pub fn run(test: &str, settings: &[(&str, &str)]) {
     let mut folders = vec![libraries().to_owned()];
     if !settings.contains(&NO_CUDNN) {
@@ -194,7 +194,7 @@ pub fn run(test: &str, settings: &[(&str, &str)]) {
         .env(CHILD, "1")
         .env(EMULATED, "1")
         .env("SRFILTER_CUDA_PATH", std::env::join_paths(folders).unwrap())
-        // For GStreamer, which looks for the driver itself.
+        // For GStreamer, which loads the driver itself.
         .env("LD_LIBRARY_PATH", libraries())
         .env("GST_REGISTRY", libraries().join("registry.bin"))
         .envs(settings.iter().copied())

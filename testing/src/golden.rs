@@ -1,6 +1,6 @@
-//! Golden vectors: results of public reference implementations that ours must
-//! reproduce. `tests/golden/README.md` describes the files; `SRFILTER_GOLDEN`
-//! names another set of them.
+//! Golden vectors: outputs of public reference implementations to reproduce.
+//! `tests/golden/README.md` describes the files; `SRFILTER_GOLDEN` selects
+//! another set.
 
 use crate::{GOLDEN_RATIO, SplitMix64, workspace};
 use anyhow::{Context, Result, bail, ensure};
@@ -9,8 +9,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
-/// The environment variable that names another set of vectors; a relative path
-/// counts from the root of the workspace.
+/// The environment variable with the folder of another set of vectors; relative
+/// paths are relative to the workspace.
 const FOLDER_VARIABLE: &str = "SRFILTER_GOLDEN";
 
 /// The folder of the vectors.
@@ -38,13 +38,13 @@ pub fn files() -> BTreeSet<String> {
 pub struct Golden {
     name: String,
     seed: u64,
-    /// Shape and values, whatever the type in the file.
+    /// Shape and values, converted from the file's type.
     tensors: HashMap<String, (Vec<usize>, Vec<f64>)>,
-    /// Absolute difference that is allowed, by tensor.
+    /// Allowed absolute difference by tensor.
     tolerances: HashMap<String, f64>,
     /// The tensors that were read or compared.
     used: RefCell<BTreeSet<String>>,
-    /// What the tolerances are multiplied by.
+    /// Factor of the tolerances.
     pub slack: f64,
 }
 
@@ -53,7 +53,7 @@ impl Golden {
     ///
     /// # Errors
     ///
-    /// A file that does not exist or is no set of vectors.
+    /// A file that does not exist or is invalid.
     pub fn open(name: &str) -> Result<Self> {
         let path = folder().join(format!("{name}.safetensors"));
         let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
@@ -117,8 +117,8 @@ impl Golden {
     ///
     /// # Errors
     ///
-    /// The first element that differs by more; other counts of elements; no such
-    /// tensor.
+    /// The first element that differs by more; a different number of elements;
+    /// no such tensor.
     pub fn check(&self, tensor: &str, got: &[f64]) -> Result<()> {
         let (shape, expected) = self.get(tensor)?;
         let tolerance = self.tolerances.get(tensor);
@@ -170,11 +170,11 @@ impl Golden {
         self.check_f32(tensor, &got.flatten_all()?.to_vec1::<f32>()?)
     }
 
-    /// The number of tensors that were used.
+    /// The number of used tensors.
     ///
     /// # Errors
     ///
-    /// A tensor that was not.
+    /// A tensor that was not used.
     pub fn finish(&self) -> Result<usize> {
         let used = self.used.borrow();
         for tensor in self.names() {
@@ -183,19 +183,19 @@ impl Golden {
         Ok(used.len())
     }
 
-    /// The parameters that `MODEL.params.txt` lists, generated with this file's
-    /// seed. Without those that the architecture fixes (`coded`).
+    /// The parameters in `MODEL.params.txt`, generated with this file's seed,
+    /// without those fixed by the architecture (`coded`).
     ///
     /// # Errors
     ///
-    /// A file that does not exist; values whose sum is not the file's.
+    /// A file that does not exist; values whose sum differs from the file's.
     pub fn parameters(&self, model: &str) -> Result<HashMap<String, Tensor>> {
         let entries = entries(model)?.into_iter().filter(|entry| !entry.coded);
         entries.map(|entry| entry.generate(self.seed)).collect()
     }
 
-    /// Everything that the model of this file stores: its parameters, and zeros
-    /// for what the architecture fixes.
+    /// The complete state dict of this file's model: its parameters, and zeros
+    /// for those fixed by the architecture.
     ///
     /// # Errors
     ///
@@ -205,8 +205,7 @@ impl Golden {
         entries.map(|entry| entry.generate(self.seed)).collect()
     }
 
-    /// Data of the formula: values from `offset - amplitude` to
-    /// `offset + amplitude`.
+    /// Generated data: values from `offset - amplitude` to `offset + amplitude`.
     ///
     /// # Errors
     ///
@@ -221,7 +220,7 @@ impl Golden {
         generate(name, shape, offset, amplitude, self.seed)
     }
 
-    /// An input that is not stored: values in [0, 1).
+    /// A generated input, values in [0, 1).
     ///
     /// # Errors
     ///
@@ -257,7 +256,7 @@ fn tolerances(name: &str) -> Result<HashMap<String, f64>> {
 struct Entry {
     name: String,
     shape: Vec<usize>,
-    /// Whether the architecture fixes the values: they are zero here.
+    /// Whether the architecture fixes the values, which are zero here.
     coded: bool,
     offset: f64,
     amplitude: f64,
@@ -283,7 +282,7 @@ impl Entry {
         })
     }
 
-    /// Name and values, which must have the sum that the file gives.
+    /// Name and values; checks their sum.
     fn generate(self, seed: u64) -> Result<(String, Tensor)> {
         let tensor = generate(&self.name, &self.shape, self.offset, self.amplitude, seed)?;
         let values = tensor.flatten_all()?.to_vec1::<f32>()?;
@@ -315,7 +314,7 @@ fn generate(name: &str, shape: &[usize], offset: f64, amplitude: f64, seed: u64)
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 
-/// The formula's generator: integers below 2^24.
+/// The generator of data: integers below 2^24.
 fn stream(name: &str, seed: u64) -> impl Iterator<Item = u32> {
     let state = fnv(name) ^ seed.wrapping_mul(GOLDEN_RATIO);
     SplitMix64(state).map(|x| (x >> 40) as u32)
@@ -332,7 +331,7 @@ fn fnv(name: &str) -> u64 {
 mod tests {
     use super::*;
 
-    /// Check values of the formula.
+    /// Check values of the generator.
     #[test]
     fn golden_formula() {
         assert_eq!(fnv("input"), 0x1ebb_ae8f_5810_b65b);
@@ -341,7 +340,7 @@ mod tests {
         assert_eq!(first("conv1.weight"), [100035, 12445152, 11858133, 9334849]);
     }
 
-    /// A tensor that is a little off, or not compared at all, is noticed.
+    /// A tensor that differs slightly, or is not compared, is an error.
     #[test]
     fn golden_checks_can_fail() {
         let sample = Golden {

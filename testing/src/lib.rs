@@ -1,5 +1,5 @@
-//! What the tests of several crates share: data files, noise, golden vectors,
-//! and the emulated GPU.
+//! Helpers for the tests of all crates: data files, noise, golden vectors and
+//! the emulated GPU.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests may fail like tests.
 
@@ -14,9 +14,9 @@ fn workspace() -> &'static Path {
     package.parent().expect("a member is in a workspace")
 }
 
-/// A file or folder of images, clips and published weights, or `None`, with a
-/// message, where it does not exist. They are in `SRFILTER_DATA`, else in
-/// `../shared/data`; a relative path counts from the root of the workspace.
+/// A file or folder of images, clips and published weights; `None`, with a
+/// message, if it does not exist. They are in `SRFILTER_DATA`, by default
+/// `../shared/data`; relative paths are relative to the workspace.
 pub fn shared(path: &str) -> Option<PathBuf> {
     let data = std::env::var_os("SRFILTER_DATA").unwrap_or_else(|| "../shared/data".into());
     let path = workspace().join(data).join(path);
@@ -27,7 +27,7 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     None
 }
 
-/// SplitMix64: integers that look random and are the same in every run.
+/// SplitMix64: reproducible pseudo-random integers.
 pub(crate) struct SplitMix64(pub(crate) u64);
 
 /// The increment of [`SplitMix64`]: 2^64 divided by the golden ratio.
@@ -45,7 +45,7 @@ impl Iterator for SplitMix64 {
     }
 }
 
-/// Numbers in [0, 1) that look random and are the same in every run.
+/// Reproducible pseudo-random numbers in [0, 1).
 pub fn noise(seed: u64) -> impl FnMut() -> f64 {
     let mut stream = SplitMix64(seed.wrapping_mul(GOLDEN_RATIO) ^ 0x5DEE_CE66D);
     move || (stream.next().unwrap_or_default() >> 11) as f64 / (1u64 << 53) as f64

@@ -1,4 +1,4 @@
-//! What several test files need.
+//! Helpers of several test files.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Shape, Tensor};
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 #[allow(unused_imports)] // As above: not every test uses both.
 pub use testing::{noise, shared};
 
-/// A small SRCNN whose weights are noise that keeps images recognisable.
+/// A small SRCNN, whose output with noise weights still resembles the input.
 pub fn small_srcnn(channels: Channels, border: Border) -> srcnn::Config {
     srcnn::Config {
         channels,
@@ -25,12 +25,12 @@ pub fn small_srcnn(channels: Channels, border: Border) -> srcnn::Config {
     }
 }
 
-/// Weights for an architecture: noise of a size that suits its fan-in.
+/// Noise weights for an architecture, scaled by the fan-in.
 pub fn noise_weights(architecture: &Architecture, seed: u64) -> Vec<(String, Tensor)> {
     noise_weights_for(architecture, Scales::Any, seed)
 }
 
-/// Weights for some scales of an architecture: whatever it asks for.
+/// Noise weights for some scales of an architecture.
 fn noise_weights_for(
     architecture: &Architecture,
     scales: Scales,
@@ -38,27 +38,27 @@ fn noise_weights_for(
 ) -> Vec<(String, Tensor)> {
     let spread = match architecture {
         Architecture::Srcnn(_) | Architecture::HyperSrcnn(_) => 0.8,
-        // Deep: each layer would leave less of the image.
+        // Deep networks: with less, each layer would attenuate the image.
         _ => 3.0,
     };
     let source = NoiseSource(Arc::new(Mutex::new(Noise {
         next: Box::new(noise(seed)),
         spread,
-        made: Vec::new(),
+        tensors: Vec::new(),
     })));
     let vb = VarBuilder::from_backend(Box::new(source.clone()), DType::F32, Device::Cpu);
     architecture.build(&vb, scales).unwrap();
-    std::mem::take(&mut source.0.lock().unwrap().made)
+    std::mem::take(&mut source.0.lock().unwrap().tensors)
 }
 
-/// Makes tensors of noise as a network asks for them, and remembers them.
+/// Creates the requested tensors from noise, and records them.
 #[derive(Clone)]
 struct NoiseSource(Arc<Mutex<Noise>>);
 
 struct Noise {
     next: Box<dyn FnMut() -> f64 + Send>,
     spread: f64,
-    made: Vec<(String, Tensor)>,
+    tensors: Vec<(String, Tensor)>,
 }
 
 impl SimpleBackend for NoiseSource {
@@ -70,20 +70,24 @@ impl SimpleBackend for NoiseSource {
         _: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        let Noise { next, spread, made } = &mut *self.0.lock().unwrap();
+        let Noise {
+            next,
+            spread,
+            tensors,
+        } = &mut *self.0.lock().unwrap();
         let count = shape.elem_count();
         let (fan_in, spread) = match shape.rank() {
             1 => (1, 0.8),
             _ => ((count / shape.dims()[0]).max(1), *spread),
         };
-        // A variance is positive: the root of a negative one would make all NaN.
+        // Variances are positive: the root of a negative one is NaN.
         let is_variance = name.ends_with("running_var");
         let value = |value: f64| if is_variance { value.abs() } else { value };
         let values: Vec<f32> = (0..count)
             .map(|_| value((next() - 0.5) * spread / (fan_in as f64).sqrt()) as f32)
             .collect();
         let tensor = Tensor::from_vec(values, shape, device)?;
-        made.push((name.to_owned(), tensor.clone()));
+        tensors.push((name.to_owned(), tensor.clone()));
         Ok(tensor)
     }
 
@@ -96,7 +100,7 @@ impl SimpleBackend for NoiseSource {
     }
 }
 
-/// Writes a weights file of ours.
+/// Writes a native weights file with noise.
 pub fn save(path: &Path, architecture: Architecture, scales: Scales, seed: u64) {
     let tensors = noise_weights_for(&architecture, scales.clone(), seed);
     let card = Card {
@@ -130,7 +134,7 @@ pub fn espcn_file(dir: &Path) -> PathBuf {
     path
 }
 
-/// The network of a file's tensors, for tests that look inside.
+/// A network with noise weights.
 pub fn build(architecture: &Architecture, seed: u64) -> Box<dyn srfilter::models::Network> {
     let tensors = noise_weights(architecture, seed).into_iter().collect();
     let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);

@@ -1,11 +1,11 @@
-//! Writes checkpoints as PyTorch does, and pickles as nobody should.
+//! Writes PyTorch checkpoints and malicious pickles.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 use std::io::{Cursor, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// A storage: its class, its key, its little-endian values, how many.
+/// A storage: its class, key, little-endian values and their number.
 pub struct Stored {
     pub class: &'static str,
     pub key: String,
@@ -25,7 +25,7 @@ impl Stored {
     }
 }
 
-/// A tensor of a storage.
+/// A tensor, a view of a storage.
 pub struct Part<'a> {
     pub name: &'a str,
     pub storage: usize,
@@ -34,14 +34,14 @@ pub struct Part<'a> {
     pub strides: &'a [usize],
 }
 
-/// Whether the pickle is one of the zip form or of the older one.
+/// The zip format or the legacy format.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     Zip,
     Legacy,
 }
 
-/// A pickle of protocol 2 in the making.
+/// Builds a pickle of protocol 2.
 #[derive(Default, Clone)]
 pub struct Pickle(pub Vec<u8>);
 
@@ -139,7 +139,7 @@ pub fn zipped(pickle: &[u8], stored: &[Stored], method: CompressionMethod) -> Ve
     zip.finish().unwrap().into_inner()
 }
 
-/// A file of the older form.
+/// A file in the legacy format.
 pub fn legacy(pickle: &[u8], stored: &[Stored]) -> Vec<u8> {
     let mut file = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.".to_vec();
     let machine = Pickle::new().op(b"}(").text("little_endian").op(b"\x88u");
@@ -157,7 +157,7 @@ pub fn legacy(pickle: &[u8], stored: &[Stored]) -> Vec<u8> {
     file
 }
 
-/// A whole file of one form.
+/// A file in one of the formats.
 pub fn file(form: Form, pickle: &[u8], stored: &[Stored]) -> Vec<u8> {
     match form {
         Form::Zip => zipped(pickle, stored, CompressionMethod::Deflated),

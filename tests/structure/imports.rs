@@ -1,9 +1,9 @@
-//! Which file imports from which.
+//! The imports of files from each other.
 
 use crate::tokens::{is_name, tokens};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A path as a module names it, the module being the full path of its own.
+/// A path in a module, and the module's full path.
 struct Import {
     module: Vec<String>,
     path: Vec<String>,
@@ -14,7 +14,7 @@ struct Import {
 pub(crate) struct Workspace {
     /// The file of each module.
     modules: BTreeMap<Vec<String>, String>,
-    /// What `use` makes of a name in a module.
+    /// The paths that a name is imported from, by module and name.
     names: BTreeMap<(Vec<String>, String), Vec<Vec<String>>>,
     /// By file.
     imports: BTreeMap<String, Vec<Import>>,
@@ -92,8 +92,8 @@ impl Workspace {
         imports.push(Import { module, path });
     }
 
-    /// Adds the files that define what a path leads to; a module by itself
-    /// leads to none, unless all that is in it is meant.
+    /// Adds the files that define the items of a path; a module alone has none,
+    /// except in a glob import.
     fn resolve(&self, module: &[String], path: &[String], depth: u8, files: &mut BTreeSet<String>) {
         let (Some(first), true) = (path.first(), depth < 16) else {
             return;
@@ -115,7 +115,7 @@ impl Workspace {
         }
     }
 
-    /// [`Self::resolve`] of a path that begins in a module.
+    /// [`Self::resolve`] of a path relative to a module.
     fn find(&self, module: &[String], path: &[String], depth: u8, files: &mut BTreeSet<String>) {
         let (Some(file), Some(first)) = (self.modules.get(module), path.first()) else {
             return;

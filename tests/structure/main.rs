@@ -1,9 +1,9 @@
-//! No file of the workspace imports, by way of others, itself.
+//! There are no import cycles between the files of the workspace.
 //!
-//! An import is a `use` or a path in code that leads to an item of another
-//! file, found by the names alone: re-exports are followed to the file that
-//! defines the item. `mod child;` and a re-export that the file does not use
-//! itself are no imports, and the code of tests does not count.
+//! An import is a `use` or a path in code to an item of another file, resolved
+//! by names: re-exports are followed to the file that defines the item.
+//! `mod child;`, re-exports that the file does not use itself, and the code of
+//! tests do not count.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

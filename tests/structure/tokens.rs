@@ -1,6 +1,6 @@
-//! The words of a source file.
+//! A tokenizer for source files.
 
-/// The words and signs of a source without comments, literals and tests.
+/// The tokens of a source without comments, literals and tests.
 pub(crate) fn tokens(text: &str) -> Vec<String> {
     let (mut tokens, mut rest) = (Vec::new(), text);
     while let Some(c) = rest.chars().next() {
@@ -37,7 +37,7 @@ fn string_length(text: &str) -> usize {
     end.map_or(text.len(), |at| at + 1)
 }
 
-/// The tokens without the items that are only there in tests.
+/// The tokens without test-only items.
 fn without_tests(tokens: &[String]) -> Vec<String> {
     let (mut out, mut i) = (Vec::new(), 0);
     while i < tokens.len() {
@@ -67,7 +67,7 @@ fn without_tests(tokens: &[String]) -> Vec<String> {
     out
 }
 
-/// Whether a token begins as names do.
+/// Whether a token is an identifier.
 pub(crate) fn is_name(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
