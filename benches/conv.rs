@@ -1,4 +1,4 @@
-//! How fast convolutions are, next to candle's own.
+//! Speed of convolutions, compared with candle's.
 
 use candle_core::{Device, Result, Tensor, Var};
 use criterion::measurement::WallTime;
@@ -25,7 +25,7 @@ const RELU: ConvSpec = ConvSpec {
     activation: Activation::Relu,
 };
 
-/// Who computes.
+/// The implementation.
 #[derive(Clone, Copy)]
 enum Engine {
     Ours(Level),
@@ -102,8 +102,8 @@ fn training(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("SRCNN step 16x{side}x{side}"));
         let x = Tensor::randn(0.0f32, 1.0, (16, 1, side, side), &Device::Cpu).expect("allocates");
         let weights: usize = SRCNN.iter().map(|(k, ci, co)| k * k * ci * co).sum();
-        // Every layer goes forward and to its weights, all but the first also
-        // to their inputs.
+        // MACs of the forward pass and the gradients of the weights, and of the
+        // inputs for all layers but the first.
         let products = 3 * weights - 9 * 9 * 64;
         measure(&mut group, 16 * side * side * products, |engine| {
             engine.step(&x, &net)

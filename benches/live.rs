@@ -1,32 +1,32 @@
-//! The element on video, as it plays: how many frames a second it sustains at
-//! each size, a live source against the clock, and how planes are resampled
-//! next to GStreamer's `videoscale`.
+//! The element on playing video: sustained frame rate at each size, a live
+//! source in real time, and the speed of resampling compared with GStreamer's
+//! `videoscale`.
 //!
 //! ```sh
 //! cargo bench --bench live [-- --seconds 60] [--models espcn,srcnn]
 //! ```
 //!
-//! A live run that drops a frame, or holds more than one in a hundred for
-//! longer than a frame lasts, ends with an error.
+//! A live run that drops a frame, or takes longer than a frame's duration for
+//! more than 1 % of the frames, ends with an error.
 
 use anyhow::{Context, Result, ensure};
 use gst::prelude::*;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Input sizes of the table, each upscaled twofold.
+/// Input sizes of the table, each upscaled by 2.
 const SIZES: [(u32, u32); 4] = [(320, 180), (640, 360), (960, 540), (1280, 720)];
 
 /// Frames a second of the live source.
 const RATE: u32 = 25;
 
-/// How long each row of the table runs.
+/// Duration of each row of the table.
 const ROW: Duration = Duration::from_secs(5);
 
-/// The most frames of one.
-const MOST: u32 = 2000;
+/// Largest number of frames of a row.
+const MAX_FRAMES: u32 = 2000;
 
-/// How late a frame may be at the sink: what GStreamer's video sinks allow.
+/// Allowed lateness at the sink, as of GStreamer's video sinks.
 const LATENESS: Duration = Duration::from_millis(5);
 
 fn main() -> Result<()> {
@@ -38,7 +38,7 @@ fn main() -> Result<()> {
         match arg.as_str() {
             "--seconds" => seconds = args.next().context("--seconds N")?.parse()?,
             "--models" => models = args.next().context("--models NAME,...")?,
-            // What `cargo bench` passes on.
+            // Arguments from `cargo bench`.
             _ => {}
         }
     }
@@ -51,8 +51,8 @@ fn main() -> Result<()> {
     live(seconds)
 }
 
-/// Upscales planes of gray twofold with `videoscale` and with the element, by
-/// kernels of four taps each.
+/// Upscales grey planes by 2 with `videoscale` and with the element, both with
+/// 4-tap kernels.
 fn planes() -> Result<()> {
     let gray = |(width, height): (u32, u32)| {
         format!("video/x-raw,format=GRAY8,width={width},height={height},framerate={RATE}/1")
@@ -64,7 +64,7 @@ fn planes() -> Result<()> {
             let run = Run::of(&format!(
                 "videotestsrc num-buffers=300 pattern=ball ! {from} ! {element} ! {to} ! fakesink name=sink"
             ))?;
-            Ok(run.finish()?.within(0.5))
+            Ok(run.finish()?.quantile(0.5))
         };
         let threads = std::thread::available_parallelism()?;
         let peer = time(&format!(
@@ -81,10 +81,10 @@ fn planes() -> Result<()> {
     Ok(())
 }
 
-/// Sends frames through the element as fast as it takes them.
+/// Sends frames through the element at full speed.
 fn sustained(model: &str, (width, height): (u32, u32)) -> Result<()> {
     let run = Run::of(&format!(
-        "videotestsrc num-buffers={MOST} pattern=ball ! video/x-raw,format=I420,width={width},\
+        "videotestsrc num-buffers={MAX_FRAMES} pattern=ball ! video/x-raw,format=I420,width={width},\
          height={height},framerate={RATE}/1 ! queue max-size-buffers=4 \
          ! srfilter name=e model={model} scale=2 qos=false ! fakesink name=sink"
     ))?;
@@ -95,12 +95,12 @@ fn sustained(model: &str, (width, height): (u32, u32)) -> Result<()> {
         "{model} {width}x{height} to {}x{}, I420: {rate:.1} frames/s sustained, median {:.1} ms",
         2 * width,
         2 * height,
-        milliseconds(run.stop()?.within(0.5)),
+        milliseconds(run.stop()?.quantile(0.5)),
     );
     Ok(())
 }
 
-/// Plays a live source of 640x360 on the clock.
+/// Plays a live source of 640x360 in real time.
 fn live(seconds: u32) -> Result<()> {
     let frames = seconds * RATE;
     let run = Run::of(&format!(
@@ -116,7 +116,7 @@ fn live(seconds: u32) -> Result<()> {
     let (rendered, dropped): (u64, u64) = (shown.get("rendered")?, shown.get("dropped")?);
     let report: gst::Structure = run.element("e")?.property("stats");
     let times = run.stop()?;
-    let [median, most, longest] = [0.5, 0.99, 1.0].map(|part| times.within(part));
+    let [median, most, longest] = [0.5, 0.99, 1.0].map(|part| times.quantile(part));
     println!(
         "espcn 640x360 to 1280x720, live at {RATE} frames/s for {seconds} s: {rendered} of {frames} frames shown, \
          {dropped} dropped; in the element {:.1} ms median, {:.1} ms for 99 %, {:.1} ms at most, of {:.1}",
@@ -141,7 +141,7 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// What each frame took in the element called `e`.
+/// The time of each frame in the element `e`.
 #[derive(Default, Clone)]
 struct Times {
     entered: Option<Instant>,
@@ -149,9 +149,9 @@ struct Times {
 }
 
 impl Times {
-    /// The time within which that part of the frames was made. The first
-    /// frames meet cold caches and a network that is being loaded.
-    fn within(&self, part: f64) -> Duration {
+    /// The quantile `part` of the times, without the first frames, which include
+    /// loading and cold caches.
+    fn quantile(&self, part: f64) -> Duration {
         let mut times: Vec<_> = self.took.iter().skip(5).collect();
         times.sort_unstable();
         let at = (times.len().saturating_sub(1) as f64 * part) as usize;
@@ -159,7 +159,7 @@ impl Times {
     }
 }
 
-/// A pipeline that plays, with an element `e` whose frames are timed.
+/// A playing pipeline with an element `e` whose frames are timed.
 struct Run {
     pipeline: gst::Pipeline,
     times: Arc<Mutex<Times>>,
@@ -206,7 +206,7 @@ impl Run {
         self.times().took.len()
     }
 
-    /// Plays for at most that long; an error on the bus ends the run.
+    /// Plays for at most `time`; an error on the bus ends the run.
     fn wait(&self, time: Duration) -> Result<()> {
         let bus = self.pipeline.bus().context("a pipeline has a bus")?;
         let timeout = gst::ClockTime::try_from(time)?;

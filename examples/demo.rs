@@ -198,24 +198,24 @@ fn planes(frame: &[u8], width: usize, height: usize) -> [(&[u8], usize); 3] {
 
 fn bicubic(low: &[u8]) -> Result<Vec<u8>> {
     let size = (WIDTH / 2, HEIGHT / 2);
-    let shape = FrameSpec {
+    let frame_spec = FrameSpec {
         format: PixelFormat::I420,
         size,
         color: Color::default(),
     };
-    let job = UpscaleSpec::scaled(shape, SCALE);
-    let mut upscaler = Upscaler::new(Model::builtin("bicubic")?, job, &UpscaleOptions::default())?;
+    let spec = UpscaleSpec::scaled(frame_spec, SCALE);
+    let mut upscaler = Upscaler::new(Model::builtin("bicubic")?, spec, &UpscaleOptions::default())?;
     let input = FrameRef::new(
-        shape.format,
+        frame_spec.format,
         size,
-        shape.color,
+        frame_spec.color,
         &planes(low, size.0, size.1),
     )?;
     let mut out = vec![0; low.len() * 4];
     let (luma, rest) = out.split_at_mut(WIDTH * HEIGHT);
     let (u, v) = rest.split_at_mut(WIDTH * HEIGHT / 4);
     let target = [(luma, WIDTH), (u, WIDTH / 2), (v, WIDTH / 2)];
-    let mut output = FrameMut::new(shape.format, job.output, shape.color, target)?;
+    let mut output = FrameMut::new(frame_spec.format, spec.output, frame_spec.color, target)?;
     upscaler.process(&input, &mut output)?;
     Ok(out)
 }
@@ -242,11 +242,11 @@ fn measure(dir: &Path) -> Result<()> {
                 .map(|&v| f64::from(v))
                 .collect()
         };
-        let (wanted, made) = (&high[n * frame..][..frame], &out[n * frame..][..frame]);
-        ours += metrics::psnr(&luma(wanted), &luma(made)) / FRAMES as f64;
-        plain += metrics::psnr(&luma(wanted), &luma(&upscaled)) / FRAMES as f64;
+        let (expected, output) = (&high[n * frame..][..frame], &out[n * frame..][..frame]);
+        ours += metrics::psnr(&luma(expected), &luma(output)) / FRAMES as f64;
+        plain += metrics::psnr(&luma(expected), &luma(&upscaled)) / FRAMES as f64;
         if n == FRAMES / 3 {
-            middle = Some(before_after(&upscaled, made)?);
+            middle = Some(before_after(&upscaled, output)?);
         }
     }
     if let Some(image) = middle {
@@ -272,9 +272,9 @@ fn before_after(before: &[u8], after: &[u8]) -> Result<Image> {
     );
     out.data.fill(255);
     for (column, frame) in [before, after].into_iter().enumerate() {
-        let whole = to_rgb(frame);
+        let image = to_rgb(frame);
         for (row, (x, y)) in corners.into_iter().enumerate() {
-            let part = whole.crop(x, y, PART.0, PART.1);
+            let part = image.crop(x, y, PART.0, PART.1);
             let left = column * (PART.0 * ZOOM + GAP);
             let top = row * (PART.1 * ZOOM + GAP);
             for (py, px) in (0..PART.1 * ZOOM).flat_map(|y| (0..PART.0 * ZOOM).map(move |x| (y, x)))

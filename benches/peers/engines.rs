@@ -1,6 +1,6 @@
-//! The engines that the worker runs: ours, candle's own, and our element.
+//! The worker's engines: srfilter's, candle's, and the element.
 
-use crate::workloads::{CANDLE, ELEMENT, ENLARGED, Kind, Layer, SRFILTER, Weights, Work};
+use crate::workloads::{CANDLE, ELEMENT, Kind, Layer, SCALE, SRFILTER, Weights, Work};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Module, Tensor, Var};
 use candle_nn::PReLU;
@@ -15,19 +15,19 @@ use srfilter::weights::Model;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Frames that one call sends through the engine or the element.
+/// Frames of one call.
 const FRAMES: usize = 4;
 
 /// Longest wait for a frame.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(120);
 
-/// Runs a work once: leaves what came out, and says how long it took.
+/// Runs a workload once: stores the output, and returns the duration.
 pub(crate) type Job = Box<dyn FnMut(&mut Vec<f32>) -> Result<Duration>>;
 
 /// Runs a network on an image: dense planes in, dense planes out.
 type Run = Box<dyn FnMut(&[f32], &mut [f32]) -> Result<()>>;
 
-/// Whose convolution.
+/// The implementation of convolutions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Convolution {
     Ours,
@@ -44,7 +44,7 @@ impl Convolution {
     }
 }
 
-/// Makes an engine ready for a work.
+/// Prepares an engine for a workload.
 pub(crate) fn job(work: &Work, engine: &str, weights: &Weights) -> Result<Job> {
     if !work.engines.contains(&engine) {
         bail!("{engine} does not do {}", work.name);
@@ -72,7 +72,7 @@ fn timed(work: &Work, mut run: Run) -> Job {
     })
 }
 
-/// Our engine for a network: the plan that the element runs too.
+/// srfilter's fused chain, which the element runs too.
 fn prepare(work: &Work, weights: &Weights) -> Result<Run> {
     let packed = PackedChain::of_chain(&chain(&work.layers, weights)?)?;
     let packed = packed.context("the plan does not cover this network")?;
@@ -85,7 +85,7 @@ fn prepare(work: &Work, weights: &Weights) -> Result<Run> {
         let mut output: Vec<_> = output.chunks_exact_mut(width * height).collect();
         plan.run(&input, &mut output)?;
         if tanh {
-            // The plan moves the result from -1..1 to 0..1, these networks do not.
+            // The chain maps the output from -1..1 to 0..1, these networks do not.
             let samples = output.iter_mut().flat_map(|plane| plane.iter_mut());
             samples.for_each(|value| *value = 2.0 * *value - 1.0);
         }
@@ -93,7 +93,7 @@ fn prepare(work: &Work, weights: &Weights) -> Result<Run> {
     }))
 }
 
-/// The work's layers as our engine takes them.
+/// The workload's layers as a chain.
 fn chain(layers: &[Layer], weights: &Weights) -> Result<Chain> {
     let (mut links, mut stack) = (Vec::<ChainLayer>::new(), Vec::new());
     for (i, &layer) in layers.iter().enumerate() {
@@ -113,7 +113,7 @@ fn chain(layers: &[Layer], weights: &Weights) -> Result<Chain> {
         let link = links.last_mut().context("no convolution before")?;
         match layer {
             Layer::Relu => link.conv.spec.activation = Activation::Relu,
-            // With one slope for all channels it may as well come before a shuffle.
+            // With a single slope it commutes with a pixel shuffle.
             Layer::Prelu { slopes } if slopes == 1 || link.shuffle == 1 => {
                 link.slope = Some(part("slope")?);
             }
@@ -184,7 +184,7 @@ fn forward(
                 let y = x.conv_transpose2d(weight, kernel / 2, stride - 1, stride, 1)?;
                 y.broadcast_add(&part("bias")?.reshape((1, (), 1, 1))?)?
             }
-            // Our convolution has done it.
+            // Fused into srfilter's convolution.
             (Layer::Relu, Convolution::Ours) => x,
             (Layer::Relu, Convolution::Candle) => x.relu()?,
             (Layer::Tanh, _) => srfilter::ops::tanh(&x)?,
@@ -202,10 +202,10 @@ fn forward(
     Ok(x)
 }
 
-/// The work's weights, the last layer's such that the image's values before
-/// the last activation are 0 to 1.
+/// The workload's weights, with the last layer scaled so that its values before
+/// the activation are 0 to 1.
 pub(crate) fn weights(work: &Work) -> Result<Weights> {
-    let mut weights = work.draw()?;
+    let mut weights = work.random_weights()?;
     let last = work.last().context("a network without weights")?;
     let x = Tensor::from_vec(work.image(), &work.input, &Device::Cpu)?;
     let y = forward(&work.layers[..=last], &weights, Convolution::Ours, x)?.flatten_all()?;
@@ -220,7 +220,7 @@ pub(crate) fn weights(work: &Work) -> Result<Weights> {
     Ok(weights)
 }
 
-/// Forward and backward pass towards the image itself; the gradients come out.
+/// Forward and backward pass with the image as target; outputs the gradients.
 fn training(work: &Work, weights: &Weights, convolution: Convolution) -> Result<Job> {
     let mut names: Vec<_> = weights.keys().collect();
     names.sort();
@@ -257,7 +257,7 @@ struct Frame {
 }
 
 impl Frame {
-    /// A black one. Sides are even.
+    /// A black frame of even size.
     fn new(size: (usize, usize)) -> Self {
         Self {
             size,
@@ -265,7 +265,7 @@ impl Frame {
         }
     }
 
-    /// The work's image, its chroma the negative.
+    /// The workload's image as luma, its negative as chroma.
     fn of(work: &Work) -> Self {
         let [_, _, height, width] = work.input;
         let luma = work.image();
@@ -283,14 +283,14 @@ impl Frame {
         }
     }
 
-    /// Where U and V begin.
-    fn cuts(&self) -> (usize, usize) {
+    /// Offsets of U and V.
+    fn chroma_offsets(&self) -> (usize, usize) {
         let area = self.size.0 * self.size.1;
         (area, area / 4)
     }
 
     fn view(&self) -> srfilter::Result<FrameRef<'_>> {
-        let (width, (area, quarter)) = (self.size.0, self.cuts());
+        let (width, (area, quarter)) = (self.size.0, self.chroma_offsets());
         let (y, chroma) = self.bytes.split_at(area);
         let (u, v) = chroma.split_at(quarter);
         let planes = [(y, width), (u, width / 2), (v, width / 2)];
@@ -298,7 +298,7 @@ impl Frame {
     }
 
     fn view_mut(&mut self) -> srfilter::Result<FrameMut<'_>> {
-        let (width, (area, quarter)) = (self.size.0, self.cuts());
+        let (width, (area, quarter)) = (self.size.0, self.chroma_offsets());
         let (y, chroma) = self.bytes.split_at_mut(area);
         let (u, v) = chroma.split_at_mut(quarter);
         let planes = [(y, width), (u, width / 2), (v, width / 2)];
@@ -315,21 +315,21 @@ fn values(bytes: &[u8], output: &mut Vec<f32>) {
 /// Frames through `Upscaler::process`, without GStreamer.
 fn by_upscaler(work: &Work, model: &str) -> Result<Job> {
     let input = Frame::of(work);
-    let shape = FrameSpec {
+    let frame_spec = FrameSpec {
         format: PixelFormat::I420,
         size: input.size,
         color: Color::default(),
     };
-    let job = UpscaleSpec::scaled(shape, Scale::whole(ENLARGED));
-    let mut upscaler = Upscaler::new(Model::builtin(model)?, job, &UpscaleOptions::default())?;
-    let mut made = Frame::new(job.output);
+    let spec = UpscaleSpec::scaled(frame_spec, Scale::whole(SCALE));
+    let mut upscaler = Upscaler::new(Model::builtin(model)?, spec, &UpscaleOptions::default())?;
+    let mut upscaled = Frame::new(spec.output);
     Ok(Box::new(move |output| {
         let start = Instant::now();
         for _ in 0..FRAMES {
-            upscaler.process(&input.view()?, &mut made.view_mut()?)?;
+            upscaler.process(&input.view()?, &mut upscaled.view_mut()?)?;
         }
         let took = start.elapsed() / FRAMES as u32;
-        values(&made.bytes, output);
+        values(&upscaled.bytes, output);
         Ok(took)
     }))
 }
@@ -352,20 +352,20 @@ impl Playing {
     }
 }
 
-/// Frames through the element, as fast as it takes them.
+/// Frames through the element, at full speed.
 fn by_element(work: &Work, model: &str) -> Result<Job> {
     gst::init()?;
     gstsrfilter::plugin_register_static()?;
     let frame = Frame::of(work);
     let (width, height) = frame.size;
-    // `Color::default()` in GStreamer's words.
+    // `Color::default()` in caps.
     let caps = format!(
         "video/x-raw,format=I420,width={width},height={height},framerate=25/1,\
          colorimetry=bt601,chroma-site=mpeg2"
     );
     let pipeline = gst::parse::launch(&format!(
         "appsrc name=source format=time caps={caps} \
-         ! srfilter model={model} scale={ENLARGED} qos=false ! appsink name=sink sync=false"
+         ! srfilter model={model} scale={SCALE} qos=false ! appsink name=sink sync=false"
     ))?;
     let pipeline = pipeline.downcast::<gst::Pipeline>();
     let playing = Playing(pipeline.ok().context("this is no pipeline")?);

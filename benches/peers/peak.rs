@@ -1,4 +1,4 @@
-//! How many multiplications and additions in `f32` the cores can do.
+//! Peak f32 multiply-add throughput of the cores.
 
 use anyhow::{Context, Result};
 use srfilter::cpu_level::Level;
@@ -6,14 +6,14 @@ use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-/// Repetitions of the inner loop between two looks at the clock: about a
-/// millisecond, so that some rounds go undisturbed on a busy machine too.
+/// Repetitions of the inner loop in a measurement: about a millisecond, so that
+/// some are undisturbed even on a busy machine.
 const STEPS: usize = 1 << 18;
 
-/// How long each number of threads is measured.
+/// Duration of the measurement.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// The most GMAC/s that `threads` threads reached together.
+/// The peak of `threads` threads together, in GMAC/s.
 pub(crate) fn peak(threads: usize) -> Result<f64> {
     let kernels = Level::available().into_iter().filter_map(kernel);
     let peaks = kernels.map(|kernel| measure(kernel, threads));
@@ -53,8 +53,8 @@ fn round(kernel: Kernel, threads: usize) -> f64 {
     count as f64 / (end - start).as_nanos() as f64
 }
 
-/// Chains of multiply-adds that do not wait for each other: more than latency
-/// times units of any core known, fewer than its registers.
+/// Independent chains of multiply-adds: more than latency times units of any
+/// known core, fewer than its registers.
 macro_rules! chains {
     ($name:ident, $feature:literal, $count:literal, $lanes:literal, $splat:path, $fma:expr) => {
         #[target_feature(enable = $feature)]

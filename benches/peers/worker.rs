@@ -1,17 +1,17 @@
-//! Our side of `run.sh`: makes weights and images, runs our engine and
-//! candle's own on them.
+//! The Rust side of `run.sh`: generates weights and images, and runs srfilter's
+//! engine and candle's on them.
 //!
 //! `worker FOLDER` reads commands from standard input, one a line, and answers
-//! each with one line: `ok` and what was asked for, or `error` and why.
+//! each with one line: `ok` and the answer, or `error` and the reason.
 //!
 //! | command | answer |
 //! |---|---|
-//! | `works` | the table of works, in JSON |
-//! | `make WORK` | writes `WORK.safetensors` and `WORK.input` into the folder |
-//! | `load WORK ENGINE` | makes it ready, runs it once, writes `WORK.ENGINE` |
+//! | `works` | the table of workloads, in JSON |
+//! | `make WORK` | writes `WORK.safetensors` and `WORK.input` to the folder |
+//! | `load WORK ENGINE` | prepares it, runs it once, writes `WORK.ENGINE` |
 //! | `run WORK ENGINE` | milliseconds of one call |
-//! | `drop` | forgets all that was loaded |
-//! | `peak THREADS` | the GMAC/s that so many threads can do at most |
+//! | `drop` | unloads everything |
+//! | `peak THREADS` | the peak GMAC/s of that number of threads |
 //!
 //! Images are files of raw little-endian `f32`.
 
@@ -26,7 +26,7 @@ use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use workloads::{Kind, Weights, Work};
 
-/// What is loaded.
+/// The loaded workloads.
 struct Worker {
     folder: PathBuf,
     jobs: HashMap<(String, String), Job>,
@@ -90,7 +90,7 @@ fn main() -> Result<()> {
         .nth(1)
         .filter(|word| !word.starts_with('-'));
     let Some(folder) = folder else {
-        // `cargo bench` comes here.
+        // Started by `cargo bench`.
         println!("benches/peers/run.sh runs this.");
         return Ok(());
     };
@@ -103,7 +103,7 @@ fn main() -> Result<()> {
         let line = line?;
         match worker.answer(&line) {
             Ok(answer) => println!("ok {answer}"),
-            // One line, whatever the error's own form is.
+            // In one line.
             Err(error) => println!("error {}", format!("{error:#}").replace('\n', " ")),
         }
         std::io::stdout().flush()?;

@@ -1,34 +1,34 @@
-//! The works: which networks, on which images, with which weights.
+//! The workloads: networks, images and weights.
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use serde::Serialize;
 use std::collections::HashMap;
 
-/// The name that our engine has in every table.
+/// The name of srfilter's engine in all tables.
 pub(crate) const SRFILTER: &str = "srfilter";
-/// candle's own convolution.
+/// candle's convolution.
 pub(crate) const CANDLE: &str = "candle";
-/// The GStreamer element around our engine.
+/// The GStreamer element.
 pub(crate) const ELEMENT: &str = "element";
 
-/// How much the works on frames upscale.
-pub(crate) const ENLARGED: u32 = 2;
+/// Scale of the workloads on frames.
+pub(crate) const SCALE: u32 = 2;
 
-/// What each of the engines does in a work.
+/// The kind of a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
-    /// An image goes through a network.
+    /// Inference on an image.
     Network,
-    /// Forward and backward pass of a batch; what comes out are the gradients.
+    /// Forward and backward pass of a batch; outputs the gradients.
     Training,
-    /// I420 frames go through the built-in model of that name.
+    /// I420 frames through the built-in model of this name.
     Frames(&'static str),
 }
 
-/// A step of a network. Convolutions keep the size of the image, with zeros
-/// around it.
+/// A step of a network. Convolutions keep the size of the image, with zero
+/// padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub(crate) enum Layer {
@@ -46,17 +46,17 @@ pub(crate) enum Layer {
         outputs: usize,
         stride: usize,
     },
-    /// The larger of the value and zero.
+    /// ReLU.
     Relu,
     /// Hyperbolic tangent.
     Tanh,
-    /// Values below zero times a slope: one for all channels, or one for each.
+    /// PReLU with one slope for all channels or one for each.
     Prelu { slopes: usize },
     /// PyTorch's PixelShuffle.
     Shuffle { factor: usize },
-    /// Lays the image on a stack.
+    /// Pushes the image on a stack.
     Push,
-    /// Takes one from there and adds it.
+    /// Pops an image from the stack and adds it.
     Add,
 }
 
@@ -65,19 +65,19 @@ pub(crate) enum Layer {
 pub(crate) struct Work {
     /// The name.
     pub(crate) name: &'static str,
-    /// What is done.
+    /// The kind.
     pub(crate) kind: Kind,
-    /// The engines of the worker that do it, ours first.
+    /// The worker's engines for it, srfilter's first.
     pub(crate) engines: Vec<&'static str>,
-    /// Whether ONNX Runtime and OpenVINO do it too.
+    /// Whether ONNX Runtime and OpenVINO run it too.
     pub(crate) peers: bool,
-    /// (N, C, H, W) of what goes in.
+    /// (N, C, H, W) of the input.
     pub(crate) input: [usize; 4],
-    /// (N, C, H, W) of what the network makes of it.
+    /// (N, C, H, W) of the network's output.
     pub(crate) output: [usize; 4],
     /// The network.
     pub(crate) layers: Vec<Layer>,
-    /// 10^9 multiplications of the direct computation.
+    /// 10^9 MACs of direct convolution.
     pub(crate) gmac: f64,
 }
 
@@ -85,7 +85,7 @@ pub(crate) struct Work {
 pub(crate) type Weights = HashMap<String, Tensor>;
 
 impl Work {
-    /// A network that everybody runs on an image.
+    /// Inference of a network, for all engines.
     fn network(
         name: &'static str,
         engines: &[&'static str],
@@ -122,7 +122,7 @@ impl Work {
         }
     }
 
-    /// Every work.
+    /// All workloads.
     pub(crate) fn all() -> Vec<Self> {
         let (ours, peers) = ([SRFILTER, CANDLE], [CANDLE]);
         let luma = |kernels| srcnn(1, kernels);
@@ -166,14 +166,14 @@ impl Work {
         ]
     }
 
-    /// The work of that name.
+    /// The workload by its name.
     pub(crate) fn find(name: &str) -> Result<Self> {
         let found = Self::all().into_iter().find(|work| work.name == name);
         found.with_context(|| format!("there is no work {name}"))
     }
 
-    /// An image of edges, gradients and grain, another one in every plane;
-    /// values 0 to 1.
+    /// A synthetic image of edges, gradients and grain, different in every
+    /// plane; values 0 to 1.
     pub(crate) fn image(&self) -> Vec<f32> {
         let [images, channels, height, width] = self.input;
         let mut random = Random(1);
@@ -195,9 +195,9 @@ impl Work {
         values
     }
 
-    /// Weights drawn so that values keep their size from layer to layer.
-    /// Always the same ones.
-    pub(crate) fn draw(&self) -> Result<Weights> {
+    /// Reproducible random weights that preserve the variance of values from
+    /// layer to layer.
+    pub(crate) fn random_weights(&self) -> Result<Weights> {
         let mut random = Random(2);
         let mut weights = Weights::new();
         for (i, &layer) in self.layers.iter().enumerate() {
@@ -217,8 +217,8 @@ impl Work {
                     outputs,
                     stride,
                 } => {
-                    let seen = inputs * kernel * kernel / (stride * stride);
-                    ([inputs, outputs, kernel, kernel], outputs, seen)
+                    let fan_in = inputs * kernel * kernel / (stride * stride);
+                    ([inputs, outputs, kernel, kernel], outputs, fan_in)
                 }
                 Layer::Prelu { slopes } => {
                     let values = (0..slopes).map(|_| 0.25 + 0.05 * random.normal()).collect();
@@ -227,7 +227,7 @@ impl Work {
                 }
                 _ => continue,
             };
-            // What is added to something must not outgrow it after sixteen times.
+            // Sixteen residual branches must not outgrow the trunk.
             let gain = match self.layers.get(i + 1) {
                 Some(Layer::Add) => 0.3,
                 _ => 1.0,
@@ -249,13 +249,13 @@ impl Work {
     }
 }
 
-/// The shape that comes out, and the number of multiplications on the way.
+/// The output's shape, and the number of MACs.
 fn follow(kind: Kind, input: [usize; 4], layers: &[Layer]) -> ([usize; 4], usize) {
     let [images, mut channels, mut height, mut width] = input;
     let upscales = |layer: &Layer| matches!(layer, Layer::Shuffle { .. });
     if matches!(kind, Kind::Frames(_)) && !layers.iter().any(upscales) {
-        // The network sees the upscaled frame.
-        let factor = ENLARGED as usize;
+        // The network's input is the upscaled frame.
+        let factor = SCALE as usize;
         (height, width) = (factor * height, factor * width);
     }
     let (mut sum, mut first) = (0, 0);
@@ -292,8 +292,8 @@ fn follow(kind: Kind, input: [usize; 4], layers: &[Layer]) -> ([usize; 4], usize
         (height, width) = (upscaled * height, upscaled * width);
     }
     let products = match kind {
-        // Every layer goes forward and back to its weights, all but the first
-        // also back to their inputs.
+        // The forward pass and the gradients of the weights, and of the inputs
+        // for all layers but the first.
         Kind::Training => 3 * sum - first,
         Kind::Network | Kind::Frames(_) => sum,
     };
@@ -356,7 +356,7 @@ fn espcn(factor: usize) -> Vec<Layer> {
     ]
 }
 
-/// Our `espcn`: 16 channels, eight layers.
+/// srfilter's `espcn`: 16 channels, eight layers.
 fn live(factor: usize) -> Vec<Layer> {
     let mut layers = vec![conv(5, 1, 16), Layer::Relu];
     for _ in 0..6 {
@@ -388,11 +388,11 @@ fn fsrcnn(stride: usize) -> Vec<Layer> {
     layers
 }
 
-/// Numbers that look random and never change (SplitMix64).
+/// Reproducible pseudo-random numbers (SplitMix64).
 struct Random(u64);
 
 impl Random {
-    /// From 0 to 1.
+    /// Uniform from 0 to 1.
     fn uniform(&mut self) -> f32 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -401,7 +401,7 @@ impl Random {
         ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32
     }
 
-    /// Nearly normal, mean 0, variance 1.
+    /// Approximately normal, mean 0, variance 1.
     fn normal(&mut self) -> f32 {
         let sum: f32 = (0..12).map(|_| self.uniform()).sum();
         sum - 6.0

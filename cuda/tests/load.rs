@@ -1,5 +1,5 @@
 //! Finding the libraries, with libraries made for the purpose: each case runs
-//! in a process of its own, for they are looked for once.
+//! in a child process, for they are looked for once.
 #![allow(clippy::unwrap_used, missing_docs)]
 #![cfg(all(
     target_os = "linux",
@@ -33,7 +33,7 @@ fn count() -> (c_int, c_int) {
 }
 
 #[test]
-#[ignore = "run by the other tests, in a process of its own"]
+#[ignore = "run by the other tests, in a child process"]
 fn looks() {
     assert!(std::env::var_os(LOOKS).is_some());
     let before = count();

@@ -11,14 +11,14 @@ use std::path::Path;
 /// Factor of the downscaling.
 const SCALE: usize = 2;
 
-/// Sides of a clip are cropped to multiples of it, so that no low-resolution row has padding.
+/// The size of a clip is cropped to multiples of it, so that no low-resolution row has padding.
 const EVEN: usize = 8 * SCALE;
 
 /// Maximum frames of a clip that are encoded.
 const LONGEST: usize = 300;
 
-/// How often a pipeline without output is checked for errors.
-const LOOK: gst::ClockTime = gst::ClockTime::from_mseconds(200);
+/// Interval at which a pipeline without output is checked for errors.
+const POLL_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(200);
 
 /// Frames of I420, rows without padding.
 #[derive(Debug, Clone)]
@@ -67,10 +67,10 @@ pub(crate) fn measure(clip: &Clip, crf: u32, element: &str, frames: usize) -> Re
     let chosen: Vec<usize> = (0..frames)
         .map(|i| (2 * i + 1) * count / (2 * frames))
         .collect();
-    let (wanted, streamed) = (clip.only(&chosen), streamed.only(&chosen));
+    let (expected, streamed) = (clip.only(&chosen), streamed.only(&chosen));
     let upscaled = |element: &str| -> Result<Quality> {
         let other = streamed.through(&format!("srfilter qos=false scale={SCALE} {element}"))?;
-        wanted.quality(&other)
+        expected.quality(&other)
     };
     Ok(Measured {
         bicubic: upscaled("model=bicubic")?,
@@ -79,7 +79,7 @@ pub(crate) fn measure(clip: &Clip, crf: u32, element: &str, frames: usize) -> Re
 }
 
 impl Clip {
-    /// Decodes a file, and crops its sides to multiples of 16.
+    /// Decodes a file, and crops its size to multiples of 16.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let pipeline = Playing::launch(
             "filesrc name=file ! decodebin ! videoconvert ! video/x-raw,format=I420 ! \
@@ -147,7 +147,7 @@ impl Clip {
         }
     }
 
-    /// The output of some elements.
+    /// The clip after some elements.
     fn through(&self, elements: &str) -> Result<Self> {
         let (width, height) = self.size;
         let pipeline = Playing::launch(&format!(
@@ -195,11 +195,11 @@ impl Clip {
             metrics::shave(&samples, width, SCALE)
         };
         let mut sum = Quality::default();
-        for (wanted, other) in self.frames.iter().zip(&other.frames) {
-            let ((wanted, width), (other, _)) = (luma(wanted), luma(other));
-            sum.psnr += metrics::psnr(&wanted, &other);
+        for (expected, other) in self.frames.iter().zip(&other.frames) {
+            let ((expected, width), (other, _)) = (luma(expected), luma(other));
+            sum.psnr += metrics::psnr(&expected, &other);
             sum.ssim +=
-                metrics::ssim(&wanted, &other, width).context("frames too small for SSIM")?;
+                metrics::ssim(&expected, &other, width).context("frames too small for SSIM")?;
         }
         let count = self.frames.len() as f64;
         Ok(Quality {
@@ -257,7 +257,7 @@ impl Playing {
         self.0.set_state(gst::State::Playing)?;
         let mut clip: Option<Clip> = None;
         while clip.as_ref().is_none_or(|clip| clip.frames.len() < most) {
-            let Some(sample) = sink.try_pull_sample(LOOK) else {
+            let Some(sample) = sink.try_pull_sample(POLL_INTERVAL) else {
                 self.check()?;
                 match sink.is_eos() {
                     true => break,

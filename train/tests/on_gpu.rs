@@ -1,5 +1,5 @@
 //! Training on a GPU, against the CPU. Where there is no GPU, its kernels run
-//! on the CPU (`tests/cuda`), and each test in a process of its own.
+//! on the CPU (`tests/cuda`), and each test in a child process.
 
 #![allow(clippy::unwrap_used)]
 #![cfg(feature = "cuda")]
@@ -101,7 +101,7 @@ fn check(name: &str, flags: &Overrides) {
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn networks_child() {
     for (name, config) in [
         ("srcnn", "kernels = [5, 3, 3]\nwidths = [12, 8]"),
@@ -133,7 +133,7 @@ fn networks_child() {
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn adversaries_child() {
     for discriminator in [
         "name = 'srgan'\nwidth = 4\nhidden = 8",
@@ -185,7 +185,7 @@ fn steps_ask_little_of_the_driver() {
 const STEPS: &str = "SRFILTER_TEST_STEPS";
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn steps_child() {
     let steps = std::env::var(STEPS).map_or(1, |steps| steps.parse().unwrap());
     let (recipe, dataset) = begin(&flags("srresnet", "width = 8\nblocks = 3"));
@@ -197,7 +197,7 @@ fn steps_child() {
 
 /// A stopped run resumes on the GPU bit for bit, and also on the CPU.
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn runs_child() {
     let dir = tempfile::tempdir().unwrap();
     let train = |out: &str, steps: u32, resume, device| {
