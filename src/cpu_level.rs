@@ -23,9 +23,9 @@ pub enum Level {
 
 /// The requested level is unknown, or not available on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no CPU level `{asked}` on this machine; valid: {}", names(&Level::available()))]
+#[error("no CPU level `{requested}` on this machine; valid: {}", names(&Level::available()))]
 pub struct UnknownLevel {
-    asked: String,
+    requested: String,
 }
 
 impl Level {
@@ -70,7 +70,7 @@ impl Level {
             Ok(self)
         } else {
             Err(UnknownLevel {
-                asked: self.name().to_owned(),
+                requested: self.name().to_owned(),
             })
         }
     }
@@ -91,7 +91,7 @@ impl FromStr for Level {
             .into_iter()
             .find(|level| level.name() == name)
             .ok_or_else(|| UnknownLevel {
-                asked: name.to_owned(),
+                requested: name.to_owned(),
             })
     }
 }
@@ -109,8 +109,8 @@ pub fn level() -> Result<Level, UnknownLevel> {
         .clone()
 }
 
-fn choose(asked: Option<&std::ffi::OsStr>) -> Result<Level, UnknownLevel> {
-    match asked {
+fn choose(requested: Option<&std::ffi::OsStr>) -> Result<Level, UnknownLevel> {
+    match requested {
         Some(name) => name.to_string_lossy().parse(),
         None => Ok(Level::available().pop().unwrap_or(Level::Plain)),
     }

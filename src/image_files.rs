@@ -22,7 +22,7 @@ pub fn is_image(path: &Path) -> bool {
 ///
 /// # Errors
 ///
-/// A folder that cannot be read, a link to a folder that it lies in.
+/// A folder that cannot be read, a link to a parent folder.
 pub fn find(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in WalkDir::new(folder).follow_links(true) {
@@ -48,7 +48,7 @@ fn unreadable(folder: &Path, error: walkdir::Error) -> Error {
     let path = error.path().unwrap_or(folder).to_owned();
     let source = match error.loop_ancestor() {
         Some(ancestor) => io::Error::other(format!(
-            "this symbolic link leads back to {}, in which it lies: remove the link",
+            "this symbolic link points to its parent folder {}: remove the link",
             ancestor.display()
         )),
         None => error.into(),

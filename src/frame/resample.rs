@@ -442,10 +442,10 @@ impl Resampler {
             while column + period * LANES <= end {
                 let out = &mut out[column - columns.start..][..period * LANES];
                 match period {
-                    1 => self.together::<T, 1>((line, first), column, out),
-                    2 => self.together::<T, 2>((line, first), column, out),
-                    3 => self.together::<T, 3>((line, first), column, out),
-                    4 => self.together::<T, 4>((line, first), column, out),
+                    1 => self.interleaved::<T, 1>((line, first), column, out),
+                    2 => self.interleaved::<T, 2>((line, first), column, out),
+                    3 => self.interleaved::<T, 3>((line, first), column, out),
+                    4 => self.interleaved::<T, 4>((line, first), column, out),
                     _ => {
                         for phase in 0..*period {
                             let sums = self.phase((line, first), column + phase);
@@ -477,7 +477,7 @@ impl Resampler {
 
     /// The output samples of [`LANES`] source samples, `P` for each.
     #[inline(always)]
-    fn together<T: Sample, const P: usize>(
+    fn interleaved<T: Sample, const P: usize>(
         &self,
         line: (&[T], usize),
         target: usize,

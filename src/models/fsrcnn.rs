@@ -282,8 +282,8 @@ mod tests {
     }
 
     fn distance(a: &Tensor, b: &Tensor) -> f32 {
-        let apart = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
-        apart.max(0).unwrap().to_scalar().unwrap()
+        let error = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
+        error.max(0).unwrap().to_scalar().unwrap()
     }
 
     /// candle's transposed convolution, with the parameters of the published code.

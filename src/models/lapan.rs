@@ -196,8 +196,8 @@ impl Block {
         pool: &mut Pool<'_>,
     ) -> candle_core::Result<Option<(Tensor, Tensor)>> {
         let up = self.up.forward(x)?;
-        let rest = (x - self.down.forward(&up)?)?;
-        let mut y = rest.clone();
+        let residual = (x - self.down.forward(&up)?)?;
+        let mut y = residual.clone();
         for _ in 0..REPEATS {
             y = self.conv.forward(&y)?;
         }
@@ -207,7 +207,7 @@ impl Block {
         };
         let means = means.unsqueeze(2)?.unsqueeze(3)?;
         let gains = sigmoid(&expand.forward(&squeeze.forward(&means)?)?)?;
-        Ok(Some((up, (rest + y.broadcast_mul(&gains)?)?)))
+        Ok(Some((up, (residual + y.broadcast_mul(&gains)?)?)))
     }
 }
 
@@ -258,17 +258,17 @@ impl Stage {
                 weight: weight.reshape(shape)?.sum(1)?,
                 ..self.compression.clone()
             };
-            let Some((up, rest)) = self.block.forward(x, pool)? else {
+            let Some((up, residual)) = self.block.forward(x, pool)? else {
                 return Ok(None);
             };
-            return Ok(Some((joined.forward(&up)?, rest)));
+            return Ok(Some((joined.forward(&up)?, residual)));
         }
-        let (mut sum, mut rest): (Option<Tensor>, _) = (None, x.clone());
+        let (mut sum, mut residual): (Option<Tensor>, _) = (None, x.clone());
         for i in 0..self.blocks {
-            let Some((up, residual)) = self.block.forward(&rest, pool)? else {
+            let Some((up, next)) = self.block.forward(&residual, pool)? else {
                 return Ok(None);
             };
-            rest = residual;
+            residual = next;
             let part = Conv {
                 weight: weight.narrow(1, i * part, part)?,
                 bias: self.compression.bias.clone().filter(|_| i == 0),
@@ -282,7 +282,7 @@ impl Stage {
         }
         let sum =
             sum.ok_or_else(|| candle_core::Error::Msg("a stage without blocks".to_owned()))?;
-        Ok(Some((sum, rest)))
+        Ok(Some((sum, residual)))
     }
 }
 
@@ -362,21 +362,21 @@ impl Lapan {
     ) -> candle_core::Result<Option<Tensor>> {
         let [first, second, third] = &self.extractor;
         let [up_8x, up_2x] = &self.up;
-        let mut rest = third.forward(&second.forward(&first.forward(x)?)?)?;
-        let mut sum = up_8x.forward(&rest)?;
+        let mut residual = third.forward(&second.forward(&first.forward(x)?)?)?;
+        let mut sum = up_8x.forward(&residual)?;
         show("up_8x", &sum)?;
         for (i, stage) in self.stages.iter().enumerate() {
             if i > 0 {
                 sum = self.down.forward(&sum)?;
             }
-            let Some((joined, left)) = stage.forward(&rest, self.config.chained, pool)? else {
+            let Some((joined, next)) = stage.forward(&residual, self.config.chained, pool)? else {
                 return Ok(None);
             };
             show(&format!("compressed_{}x", stage.factor), &joined)?;
             sum = (joined.relu()? + sum)?;
-            rest = left;
+            residual = next;
         }
-        let y = (sum + up_2x.forward(&rest)?)?;
+        let y = (sum + up_2x.forward(&residual)?)?;
         let y = third.forward(&y)?;
         self.reconstruction.forward(&y).map(Some)
     }

@@ -72,12 +72,12 @@ impl Scales {
         Self::List(scales)
     }
 
-    /// The smallest scale at or above `wish`, else the largest one.
-    pub fn nearest(&self, wish: Scale) -> Option<Scale> {
+    /// The smallest scale at or above `target`, else the largest one.
+    pub fn nearest(&self, target: Scale) -> Option<Scale> {
         match self {
-            Self::Any => Some(wish.min(Scale::MAX)),
+            Self::Any => Some(target.min(Scale::MAX)),
             Self::List(scales) => {
-                let above = scales.iter().find(|&&scale| scale >= wish);
+                let above = scales.iter().find(|&&scale| scale >= target);
                 above.or(scales.last()).copied()
             }
         }
@@ -331,7 +331,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearest_scale_is_at_or_above_the_wish() {
+    fn nearest_scale_is_at_or_above_the_target() {
         let scales = Scales::list([4, 2, 3].map(Scale::whole));
         let nearest = |text: &str| scales.nearest(text.parse().unwrap()).unwrap().to_string();
         assert_eq!(nearest("2"), "2");

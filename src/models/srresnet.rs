@@ -299,7 +299,7 @@ fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let renames: Vec<(String, String)> = shapes
         .keys()
         .filter(|name| !name.ends_with(".num_batches_tracked"))
-        .map(|name| Some((name.clone(), our_name(name)?)))
+        .map(|name| Some((name.clone(), native_name(name)?)))
         .collect::<Option<_>>()?;
     let shape = |ours: &str| {
         let (theirs, _) = renames.iter().find(|(_, name)| name == ours)?;
@@ -326,24 +326,24 @@ fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
 }
 
 /// The native name of a tensor of either project; `None` for any other.
-fn our_name(name: &str) -> Option<String> {
-    const OURS: [&str; 5] = [
+fn native_name(name: &str) -> Option<String> {
+    const NATIVE: [&str; 5] = [
         "conv_block1.",
         "residual_blocks.",
         "conv_block2.",
         "subpixel_convolutional_blocks.",
         "conv_block3.",
     ];
-    const WHOLE: [(&str, &str); 3] = [
+    const BLOCKS: [(&str, &str); 3] = [
         ("first_block.", "conv_block1.conv_block."),
         ("third_block.", "conv_block2.conv_block."),
         ("last_block.", "conv_block3.conv_block."),
     ];
-    if OURS.iter().any(|prefix| name.starts_with(prefix)) {
+    if NATIVE.iter().any(|prefix| name.starts_with(prefix)) {
         return Some(name.to_owned());
     }
-    let whole = |(theirs, ours)| Some(format!("{ours}{}", name.strip_prefix(theirs)?));
-    if let Some(name) = WHOLE.into_iter().find_map(whole) {
+    let renamed = |(theirs, ours)| Some(format!("{ours}{}", name.strip_prefix(theirs)?));
+    if let Some(name) = BLOCKS.into_iter().find_map(renamed) {
         return Some(name);
     }
     if let Some(rest) = name.strip_prefix("all_residual_blocks.") {

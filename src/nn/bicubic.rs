@@ -5,7 +5,7 @@ use crate::frame::resample::{PHASE_REACH, mirror, phases};
 use crate::ops::{Activation, Border, ConvSpec};
 use candle_core::{Device, Result, Tensor};
 
-/// Upscales one plane by a whole factor, as [`Resampler`] does (Keys cubic,
+/// Upscales one plane by an integer factor, as [`Resampler`] does (Keys cubic,
 /// a = -0.5, mirrored border), on tensors: differentiable, on any device, and
 /// with the same result for a sample in every crop that holds its 2 neighbours
 /// on each side.

@@ -196,9 +196,9 @@ impl WindowAttention {
         let wraps = |a: usize, b: usize| (a >= window - shift) != (b >= window - shift);
         let masks = (0..4).flat_map(|kind| {
             pairs().map(move |(query, key)| {
-                let apart = (kind & 1 > 0 && wraps(query % window, key % window))
+                let masked = (kind & 1 > 0 && wraps(query % window, key % window))
                     || (kind & 2 > 0 && wraps(query / window, key / window));
-                if apart { MASKED } else { 0.0 }
+                if masked { MASKED } else { 0.0 }
             })
         });
         let (offsets, masks): (Vec<_>, Vec<_>) = (offsets.collect(), masks.collect());

@@ -435,13 +435,13 @@ fn describe(bytes: &[u8]) -> String {
 
 /// Lists the first tensors of a file with their shapes.
 fn list(shapes: &Shapes) -> String {
-    const SHOWN: usize = 6;
+    const MAX_LISTED: usize = 6;
     let shown: Vec<_> = shapes
         .iter()
-        .take(SHOWN)
+        .take(MAX_LISTED)
         .map(|(name, shape)| format!("{name} {shape:?}"))
         .collect();
-    let rest = shapes.len().saturating_sub(SHOWN);
+    let rest = shapes.len().saturating_sub(MAX_LISTED);
     match (shown.is_empty(), rest) {
         (true, _) => "no tensor".to_owned(),
         (_, 0) => shown.join(", "),

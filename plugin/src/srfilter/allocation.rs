@@ -53,9 +53,9 @@ pub(super) fn pools_are_plain(query: &gst::query::Allocation) -> bool {
 /// Adds `count` buffers to the minimum of the first pool.
 pub(super) fn require_more_buffers(query: &mut gst::query::Allocation, count: usize) {
     let offered = query.allocation_pools().next();
-    if let Some((pool, size, least, most)) = offered {
-        let least = least + count as u32;
-        query.set_nth_allocation_pool(0, pool.as_ref(), size, least, most);
+    if let Some((pool, size, min, max)) = offered {
+        let min = min + count as u32;
+        query.set_nth_allocation_pool(0, pool.as_ref(), size, min, max);
     }
 }
 
@@ -78,11 +78,11 @@ pub(super) fn decide_cuda_pool(
     context: &CudaContext,
 ) -> Result<(), gst::LoggableError> {
     let offered = query.allocation_pools().next();
-    let (least, most) = offered.as_ref().map_or((0, 0), |offer| (offer.2, offer.3));
-    let (pool, size) = context.pool(caps, (least, most))?;
+    let (min, max) = offered.as_ref().map_or((0, 0), |offer| (offer.2, offer.3));
+    let (pool, size) = context.pool(caps, (min, max))?;
     match offered {
-        None => query.add_allocation_pool(Some(&pool), size, least, most),
-        Some(_) => query.set_nth_allocation_pool(0, Some(&pool), size, least, most),
+        None => query.add_allocation_pool(Some(&pool), size, min, max),
+        Some(_) => query.set_nth_allocation_pool(0, Some(&pool), size, min, max),
     }
     Ok(())
 }

@@ -100,7 +100,7 @@ impl View {
         Ok(if self.shape.contains(&0) { 0 } else { product })
     }
 
-    /// One beyond the last value.
+    /// Index after the last value.
     fn end(&self) -> Option<usize> {
         if self.shape.contains(&0) {
             return Some(self.offset);

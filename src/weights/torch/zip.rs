@@ -71,7 +71,7 @@ impl<'a> Archive<'a> {
             return Err(bad(&problem));
         }
         self.left -= entry.size();
-        // The size that is stated may be a lie: count what comes.
+        // The stated size may be wrong: limit the bytes read.
         let (mut bytes, stated) = (Vec::new(), entry.size());
         let limited = entry.take(stated + 1).read_to_end(&mut bytes);
         limited.map_err(|e| bad(&e))?;
