@@ -1,6 +1,7 @@
 //! Pixel formats: the sample layouts of a frame.
 
-/// The largest value of an 8-bit sample.
+/// The largest value of a sample of any depth once it is read: values are in
+/// units of 8 bit.
 pub const MAX_VALUE: f32 = 255.0;
 
 /// The colour model of a format's components.
@@ -14,7 +15,7 @@ pub enum Family {
     Rgb,
 }
 
-/// Layout of the 8-bit samples of one component.
+/// Layout of the samples of one component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Component {
     /// Index of its plane.
@@ -27,6 +28,8 @@ pub struct Component {
     pub sub_x: usize,
     /// Luma rows that share one sample: 1 or 2.
     pub sub_y: usize,
+    /// Bits of a sample.
+    pub depth: u32,
 }
 
 impl Component {
@@ -34,18 +37,18 @@ impl Component {
     pub const fn size(&self, width: usize, height: usize) -> (usize, usize) {
         (width.div_ceil(self.sub_x), height.div_ceil(self.sub_y))
     }
-}
 
-const fn at(plane: usize, offset: usize, step: usize) -> Component {
-    Component {
-        plane,
-        offset,
-        step,
-        sub_x: 1,
-        sub_y: 1,
+    const fn with_depth(self, depth: u32) -> Self {
+        Self { depth, ..self }
     }
 }
 
+/// A component of full size; `formats!` adds the depth.
+const fn at(plane: usize, offset: usize, step: usize) -> Component {
+    sub(plane, offset, step, 1, 1)
+}
+
+/// A subsampled component.
 const fn sub(plane: usize, offset: usize, step: usize, sub_x: usize, sub_y: usize) -> Component {
     Component {
         plane,
@@ -53,13 +56,14 @@ const fn sub(plane: usize, offset: usize, step: usize, sub_x: usize, sub_y: usiz
         step,
         sub_x,
         sub_y,
+        depth: 0,
     }
 }
 
 macro_rules! formats {
-    ($($(#[$doc:meta])* $name:ident $text:literal $family:ident $alpha:literal
+    ($($(#[$doc:meta])* $name:ident $text:literal $family:ident $depth:literal $alpha:literal
        [$($component:expr),+] $padding:expr;)+) => {
-        /// An 8-bit sample layout, named as GStreamer names it.
+        /// A sample layout, named as GStreamer names it.
         #[non_exhaustive]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum PixelFormat {
@@ -80,6 +84,11 @@ macro_rules! formats {
                 match self { $(Self::$name => Family::$family,)+ }
             }
 
+            /// Bits of a sample.
+            pub const fn depth(self) -> u32 {
+                match self { $(Self::$name => $depth,)+ }
+            }
+
             /// Whether the last component is alpha.
             pub const fn has_alpha(self) -> bool {
                 match self { $(Self::$name => $alpha,)+ }
@@ -87,7 +96,7 @@ macro_rules! formats {
 
             /// The components: Y U V, R G B or Y, then alpha.
             pub const fn components(self) -> &'static [Component] {
-                match self { $(Self::$name => const { &[$($component),+] },)+ }
+                match self { $(Self::$name => const { &[$($component.with_depth($depth)),+] },)+ }
             }
 
             /// The padding byte of formats that have one.
@@ -100,41 +109,41 @@ macro_rules! formats {
 
 formats! {
     /// Planar Y, U, V, chroma halved both ways.
-    I420 "I420" Yuv false [at(0, 0, 1), sub(1, 0, 1, 2, 2), sub(2, 0, 1, 2, 2)] None;
+    I420 "I420" Yuv 8 false [at(0, 0, 1), sub(1, 0, 1, 2, 2), sub(2, 0, 1, 2, 2)] None;
     /// As I420 with V before U.
-    Yv12 "YV12" Yuv false [at(0, 0, 1), sub(2, 0, 1, 2, 2), sub(1, 0, 1, 2, 2)] None;
+    Yv12 "YV12" Yuv 8 false [at(0, 0, 1), sub(2, 0, 1, 2, 2), sub(1, 0, 1, 2, 2)] None;
     /// Planar Y, then interleaved U and V, chroma halved both ways.
-    Nv12 "NV12" Yuv false [at(0, 0, 1), sub(1, 0, 2, 2, 2), sub(1, 1, 2, 2, 2)] None;
+    Nv12 "NV12" Yuv 8 false [at(0, 0, 1), sub(1, 0, 2, 2, 2), sub(1, 1, 2, 2, 2)] None;
     /// As NV12 with V before U.
-    Nv21 "NV21" Yuv false [at(0, 0, 1), sub(1, 1, 2, 2, 2), sub(1, 0, 2, 2, 2)] None;
+    Nv21 "NV21" Yuv 8 false [at(0, 0, 1), sub(1, 1, 2, 2, 2), sub(1, 0, 2, 2, 2)] None;
     /// Planar Y, U, V, chroma halved horizontally.
-    Y42b "Y42B" Yuv false [at(0, 0, 1), sub(1, 0, 1, 2, 1), sub(2, 0, 1, 2, 1)] None;
+    Y42b "Y42B" Yuv 8 false [at(0, 0, 1), sub(1, 0, 1, 2, 1), sub(2, 0, 1, 2, 1)] None;
     /// Planar Y, U, V of one size.
-    Y444 "Y444" Yuv false [at(0, 0, 1), at(1, 0, 1), at(2, 0, 1)] None;
+    Y444 "Y444" Yuv 8 false [at(0, 0, 1), at(1, 0, 1), at(2, 0, 1)] None;
     /// Luma alone.
-    Gray8 "GRAY8" Gray false [at(0, 0, 1)] None;
+    Gray8 "GRAY8" Gray 8 false [at(0, 0, 1)] None;
     /// Packed R, G, B.
-    Rgb "RGB" Rgb false [at(0, 0, 3), at(0, 1, 3), at(0, 2, 3)] None;
+    Rgb "RGB" Rgb 8 false [at(0, 0, 3), at(0, 1, 3), at(0, 2, 3)] None;
     /// Packed B, G, R.
-    Bgr "BGR" Rgb false [at(0, 2, 3), at(0, 1, 3), at(0, 0, 3)] None;
+    Bgr "BGR" Rgb 8 false [at(0, 2, 3), at(0, 1, 3), at(0, 0, 3)] None;
     /// Packed R, G, B and an unused byte.
-    Rgbx "RGBx" Rgb false [at(0, 0, 4), at(0, 1, 4), at(0, 2, 4)] Some(at(0, 3, 4));
+    Rgbx "RGBx" Rgb 8 false [at(0, 0, 4), at(0, 1, 4), at(0, 2, 4)] Some(at(0, 3, 4));
     /// Packed B, G, R and an unused byte.
-    Bgrx "BGRx" Rgb false [at(0, 2, 4), at(0, 1, 4), at(0, 0, 4)] Some(at(0, 3, 4));
+    Bgrx "BGRx" Rgb 8 false [at(0, 2, 4), at(0, 1, 4), at(0, 0, 4)] Some(at(0, 3, 4));
     /// An unused byte, then packed R, G, B.
-    Xrgb "xRGB" Rgb false [at(0, 1, 4), at(0, 2, 4), at(0, 3, 4)] Some(at(0, 0, 4));
+    Xrgb "xRGB" Rgb 8 false [at(0, 1, 4), at(0, 2, 4), at(0, 3, 4)] Some(at(0, 0, 4));
     /// An unused byte, then packed B, G, R.
-    Xbgr "xBGR" Rgb false [at(0, 3, 4), at(0, 2, 4), at(0, 1, 4)] Some(at(0, 0, 4));
+    Xbgr "xBGR" Rgb 8 false [at(0, 3, 4), at(0, 2, 4), at(0, 1, 4)] Some(at(0, 0, 4));
     /// Packed R, G, B, alpha.
-    Rgba "RGBA" Rgb true [at(0, 0, 4), at(0, 1, 4), at(0, 2, 4), at(0, 3, 4)] None;
+    Rgba "RGBA" Rgb 8 true [at(0, 0, 4), at(0, 1, 4), at(0, 2, 4), at(0, 3, 4)] None;
     /// Packed B, G, R, alpha.
-    Bgra "BGRA" Rgb true [at(0, 2, 4), at(0, 1, 4), at(0, 0, 4), at(0, 3, 4)] None;
+    Bgra "BGRA" Rgb 8 true [at(0, 2, 4), at(0, 1, 4), at(0, 0, 4), at(0, 3, 4)] None;
     /// Packed alpha, R, G, B.
-    Argb "ARGB" Rgb true [at(0, 1, 4), at(0, 2, 4), at(0, 3, 4), at(0, 0, 4)] None;
+    Argb "ARGB" Rgb 8 true [at(0, 1, 4), at(0, 2, 4), at(0, 3, 4), at(0, 0, 4)] None;
     /// Packed alpha, B, G, R.
-    Abgr "ABGR" Rgb true [at(0, 3, 4), at(0, 2, 4), at(0, 1, 4), at(0, 0, 4)] None;
+    Abgr "ABGR" Rgb 8 true [at(0, 3, 4), at(0, 2, 4), at(0, 1, 4), at(0, 0, 4)] None;
     /// Planar R, G, B.
-    Rgbp "RGBP" Rgb false [at(0, 0, 1), at(1, 0, 1), at(2, 0, 1)] None;
+    Rgbp "RGBP" Rgb 8 false [at(0, 0, 1), at(1, 0, 1), at(2, 0, 1)] None;
 }
 
 impl PixelFormat {

@@ -6,10 +6,12 @@ mod color;
 mod format;
 mod picture;
 pub mod resample;
+mod sample;
 
 pub use color::{Color, Luma601, Matrix, Range, Siting, Ycbcr256, YuvToRgb};
 pub use format::{Component, Family, MAX_VALUE, PixelFormat};
 pub use picture::Image;
+pub use sample::to_u8;
 
 use crate::{Error, Result};
 
@@ -98,15 +100,7 @@ impl<'a> FrameRef<'a> {
         let (data, stride) = self.planes[component.plane];
         let rows = data.chunks(stride).skip(first);
         for (row, out) in rows.zip(out.chunks_exact_mut(width)) {
-            let samples = &row[component.offset..];
-            if component.step == 1 {
-                let pairs = out.iter_mut().zip(samples);
-                pairs.for_each(|(to, &from)| *to = f32::from(from));
-            } else {
-                let samples = samples.iter().step_by(component.step);
-                let pairs = out.iter_mut().zip(samples);
-                pairs.for_each(|(to, &from)| *to = f32::from(from));
-            }
+            component.read_row(row, out);
         }
     }
 }
@@ -201,40 +195,6 @@ fn check(
     Ok(())
 }
 
-/// Rounds to the nearest 8-bit sample value, 0 to 255.
-#[inline]
-pub fn to_u8(value: f32) -> u8 {
-    // `as` saturates and maps NaN to 0; halves round up, as MATLAB rounds.
-    (value + 0.5) as u8
-}
-
-/// [`to_u8`] of a row of values.
-pub(crate) fn round(values: &[f32], out: &mut [u8]) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: the CPU has AVX2.
-        return unsafe { round_avx2(values, out) };
-    }
-    round_generic(values, out);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn round_avx2(values: &[f32], out: &mut [u8]) {
-    round_generic(values, out);
-}
-
-#[inline(always)]
-#[expect(clippy::manual_clamp, reason = "clamp would pass NaN through")]
-fn round_generic(values: &[f32], out: &mut [u8]) {
-    for (sample, &value) in out.iter_mut().zip(values) {
-        // As `to_u8`, in a form that vectorises.
-        let value = (value + 0.5).max(0.0).min(255.0);
-        // SAFETY: the value is finite, from 0 to 255.
-        *sample = unsafe { value.to_int_unchecked::<i32>() } as u8;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,15 +235,5 @@ mod tests {
         assert!(frame(2, 11).is_err());
         assert!(FrameRef::new(PixelFormat::I420, (3, 3), color, &[(&data, 4)]).is_err());
         assert!(FrameRef::new(PixelFormat::Gray8, (0, 3), color, &[(&data, 4)]).is_err());
-    }
-
-    #[test]
-    fn rounds_halves_up_and_saturates() {
-        let values = [-3.0, 0.49, 0.5, 254.5, 300.0, f32::NAN];
-        let rounded = values.map(to_u8);
-        let mut row = [7; 6];
-        round(&values, &mut row);
-        assert_eq!(row, rounded);
-        assert_eq!(rounded, [0, 0, 1, 255, 255, 0]);
     }
 }

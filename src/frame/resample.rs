@@ -6,6 +6,8 @@
 //! for bit: borders cut and renormalised, 22-bit weights, rounding in between.
 
 use super::Image;
+#[cfg(target_arch = "x86_64")]
+use crate::cpu_level::{Level, level};
 use std::ops::Range;
 
 /// The longest period of repeating weights that is searched for.
@@ -326,15 +328,16 @@ impl Resampler {
         // The same sums in the same order in wider vectors: Rust neither fuses
         // nor reorders floating-point operations.
         #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                // SAFETY: the CPU has AVX-512F.
+        match level() {
+            Ok(Level::Avx512) => {
+                // SAFETY: a chosen level is one that this machine can run.
                 return unsafe { self.row_avx512(source, row, columns, line, out) };
             }
-            if is_x86_feature_detected!("avx2") {
-                // SAFETY: the CPU has AVX2.
+            Ok(Level::Avx2) => {
+                // SAFETY: a chosen level is one that this machine can run.
                 return unsafe { self.row_avx2(source, row, columns, line, out) };
             }
+            _ => {}
         }
         self.row_generic(source, row, columns, line, out);
     }

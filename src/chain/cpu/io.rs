@@ -1,6 +1,6 @@
 //! The input and the destination of an executor's planes.
 
-use crate::frame::{FrameMut, MAX_VALUE, to_u8};
+use crate::frame::{Component, FrameMut, MAX_VALUE};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -97,7 +97,7 @@ impl Sink for PlanesOut<'_> {
     }
 }
 
-/// Components of a frame as a sink: values of 0 to 1 are rounded to 0 to 255.
+/// Components of a frame as a sink: values of 0 to 1 are rounded to samples.
 pub(crate) struct SamplesOut<'a> {
     /// One for each plane of the result.
     components: Vec<ComponentOut>,
@@ -106,11 +106,11 @@ pub(crate) struct SamplesOut<'a> {
 
 /// The samples of one component.
 struct ComponentOut {
+    component: &'static Component,
     /// The first one, and the bytes from it to the end of its plane.
     data: *mut u8,
     len: usize,
     stride: usize,
-    step: usize,
 }
 
 // SAFETY: the frame is borrowed for as long as the sink lives, and threads
@@ -133,10 +133,10 @@ impl<'a> SamplesOut<'a> {
             let component = &format.components()[index];
             let (data, len, stride) = planes[component.plane];
             ComponentOut {
+                component,
                 data: data.wrapping_add(component.offset),
                 len: len.saturating_sub(component.offset),
                 stride,
-                step: component.step,
             }
         });
         Self {
@@ -149,16 +149,16 @@ impl<'a> SamplesOut<'a> {
 impl Sink for SamplesOut<'_> {
     unsafe fn store(&self, plane: usize, y: usize, x: usize, samples: &[f32]) {
         let out = &self.components[plane];
-        let first = y * out.stride + x * out.step;
-        let count = samples.len().saturating_sub(1) * out.step + 1;
-        assert!(x * out.step + count <= out.stride && first + count <= out.len);
+        let before = x * out.component.step;
+        let first = y * out.stride + before;
+        let bytes = out.component.span(samples.len());
+        assert!(before + bytes <= out.stride && first + bytes <= out.len);
+        let clamped = |sample: &f32| (sample * MAX_VALUE).clamp(0.0, MAX_VALUE);
         // SAFETY: the range lies in the plane. Of its bytes only this
         // component's are written, and none is read; disjoint stores.
         unsafe {
-            let target = out.data.add(first);
-            for (i, sample) in samples.iter().enumerate() {
-                *target.add(i * out.step) = to_u8((sample * MAX_VALUE).clamp(0.0, MAX_VALUE));
-            }
+            let first = out.data.add(first);
+            out.component.store(first, samples.iter().map(clamped));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Reading, writing, resampling and converting samples.
 
 use crate::frame::resample::Resampler;
-use crate::frame::{Component, FrameMut, FrameRef, Luma601, round, to_u8};
+use crate::frame::{Component, FrameMut, FrameRef, Luma601};
 use rayon::prelude::*;
 
 /// Samples that a thread converts at a time.
@@ -117,10 +117,7 @@ pub(super) fn write(output: &mut FrameMut<'_>, planes: &[Option<Plane<'_>>]) {
             .for_each_init(Workspace::default, |workspace, (y, row)| {
                 let row = &mut row[..row_bytes];
                 if let Some(padding) = format.padding() {
-                    row.iter_mut()
-                        .skip(padding.offset)
-                        .step_by(padding.step)
-                        .for_each(|b| *b = 255);
+                    padding.fill_row(row);
                 }
                 for (component, source) in &components {
                     write_row(row, component, (width, y), source, workspace);
@@ -153,11 +150,5 @@ fn write_row(
             row
         }
     };
-    let row = &mut row[component.offset..];
-    if component.step == 1 {
-        return round(values, row);
-    }
-    for (target, &value) in row.iter_mut().step_by(component.step).zip(values) {
-        *target = to_u8(value);
-    }
+    component.write_row(values, row);
 }
