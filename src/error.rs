@@ -43,6 +43,17 @@ pub enum Error {
         /// The names of the table.
         known: String,
     },
+    /// A part of the library that a Cargo feature leaves out of this build.
+    #[error(
+        "{needed_for} needs the Cargo feature `{feature}` of srfilter, which this build leaves out: \
+         turn it on"
+    )]
+    MissingFeature {
+        /// What was asked for.
+        needed_for: String,
+        /// The feature's name in `Cargo.toml`.
+        feature: &'static str,
+    },
     /// A setting that cannot be met, with what would be accepted.
     #[error("{0}")]
     Setting(String),

@@ -34,6 +34,19 @@
 //! # }
 //! ```
 //!
+//! # Features
+//!
+//! On by default, each of its own:
+//!
+//! * `builtin-weights`: [`Model::builtin`] compiles in 15 MB of weights;
+//! * `image`: `Image::open`, `Image::save` and the module `image_files`, with
+//!   readers and writers of PNG, JPEG, BMP and WebP;
+//! * `pytorch`: [`Model::open`] reads checkpoints of PyTorch too.
+//!
+//! Off by default: `cuda` computes on NVIDIA's GPUs, `cudnn` also by cuDNN
+//! where it is installed. A part that is left out answers with
+//! [`Error::MissingFeature`].
+//!
 //! [candle]: https://github.com/huggingface/candle
 
 pub mod atomic_file;
@@ -42,6 +55,7 @@ pub mod cpu_level;
 pub mod engine;
 mod error;
 pub mod frame;
+#[cfg(feature = "image")]
 pub mod image_files;
 pub mod metrics;
 pub mod models;
@@ -52,7 +66,7 @@ mod threads;
 pub mod weights;
 
 /// The README's program, compiled.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "image"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 

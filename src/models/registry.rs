@@ -206,13 +206,36 @@ pub struct ModelInfo {
     pub summary: &'static str,
     /// The architecture; `None` for a model without a network.
     pub architecture: fn() -> Option<Architecture>,
-    /// The built-in weights: names and contents of safetensors files.
-    pub built_in: &'static [(&'static str, &'static [u8])],
+    /// The built-in weights.
+    pub built_in: &'static [BuiltInFile],
+}
+
+/// A safetensors file of the folder `models/`.
+#[derive(Debug)]
+pub struct BuiltInFile {
+    /// Its path in that folder.
+    pub path: &'static str,
+    /// Its bytes; `None` in a build without the feature `builtin-weights`.
+    pub bytes: Option<&'static [u8]>,
+}
+
+#[cfg(feature = "builtin-weights")]
+macro_rules! bytes {
+    ($path:literal) => {
+        Some(include_bytes!(concat!("../../models/", $path)).as_slice())
+    };
+}
+
+#[cfg(not(feature = "builtin-weights"))]
+macro_rules! bytes {
+    ($path:literal) => {
+        None
+    };
 }
 
 macro_rules! files {
     ($($path:literal),+ $(,)?) => {
-        &[$(($path, include_bytes!(concat!("../../models/", $path)).as_slice())),+]
+        &[$(BuiltInFile { path: $path, bytes: bytes!($path) }),+]
     };
 }
 

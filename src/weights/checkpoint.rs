@@ -1,5 +1,6 @@
 //! Weights files.
 
+#[cfg(feature = "pytorch")]
 use super::torch;
 use crate::models::{Architecture, Network, Scales, Shapes, nearest};
 use crate::ops::Border;
@@ -103,8 +104,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads a safetensors file or a PyTorch checkpoint (`.pth`, `.pt`,
-    /// `.pkl`). Never runs code from the file.
+    /// Reads a safetensors file or, with the feature `pytorch`, a PyTorch
+    /// checkpoint (`.pth`, `.pt`, `.pkl`). Never runs code from the file.
     ///
     /// # Errors
     ///
@@ -132,16 +133,30 @@ impl Checkpoint {
             tensors: HashMap::new(),
             metadata: HashMap::new(),
         };
-        if torch::looks_like_torch(bytes) {
-            let contents = torch::read(bytes).map_err(|e| Error::weights(origin, e))?;
-            file.format = contents.format;
-            for (name, dtype, tensor) in contents.tensors {
-                file.add(&name, dtype, tensor)?;
-            }
+        if looks_like_torch(bytes) {
+            file.add_torch(bytes)?;
         } else {
             file.add_safetensors(bytes)?;
         }
         Ok(file)
+    }
+
+    #[cfg(feature = "pytorch")]
+    fn add_torch(&mut self, bytes: &[u8]) -> Result<()> {
+        let contents = torch::read(bytes).map_err(|e| Error::weights(&self.origin, e))?;
+        self.format = contents.format;
+        for (name, dtype, tensor) in contents.tensors {
+            self.add(&name, dtype, tensor)?;
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "pytorch"))]
+    fn add_torch(&mut self, _: &[u8]) -> Result<()> {
+        Err(Error::MissingFeature {
+            needed_for: format!("{}, a PyTorch checkpoint,", self.origin),
+            feature: "pytorch",
+        })
     }
 
     fn add_safetensors(&mut self, bytes: &[u8]) -> Result<()> {
@@ -381,8 +396,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     (&mut file).take(HEADER).read_to_end(&mut bytes)?;
     let header = bytes.first_chunk().map(|n| u64::from_le_bytes(*n));
-    let fits =
-        header.is_some_and(|header| header < metadata.len()) || torch::looks_like_torch(&bytes);
+    let fits = header.is_some_and(|header| header < metadata.len()) || looks_like_torch(&bytes);
     if metadata.is_file() && fits {
         if metadata.len() > MAX_FILE {
             let problem = format!("the limit for weights files is {} GiB", MAX_FILE >> 30);
@@ -394,6 +408,13 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
         file.read_to_end(&mut bytes)?;
     }
     Ok(bytes)
+}
+
+/// Whether the first bytes are those of a PyTorch checkpoint.
+fn looks_like_torch(bytes: &[u8]) -> bool {
+    // The length of a safetensors header, whose first bytes may look like a pickle.
+    let header = matches!(bytes, [_, _, _, _, 0, 0, 0, 0, b'{', ..]);
+    !header && matches!(bytes, [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..])
 }
 
 /// Writes a safetensors file, atomically.

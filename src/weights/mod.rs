@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod model;
+#[cfg(feature = "pytorch")]
 mod torch;
 
 pub use checkpoint::{Card, Checkpoint, LoadOverrides, ParsedCheckpoint, TensorInfo};

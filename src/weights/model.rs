@@ -3,7 +3,9 @@
 use super::{Checkpoint, LoadOverrides, ParsedCheckpoint};
 use crate::chain::PackedChain;
 use crate::models::hypersrcnn::Embedding;
-use crate::models::{self, Architecture, BoxedScaleNetwork, Channels, Network, Scales};
+use crate::models::{
+    self, Architecture, BoxedScaleNetwork, BuiltInFile, Channels, Network, Scales,
+};
 use crate::{Error, Result, Scale};
 use candle_core::{DType, Device, DeviceLocation};
 use candle_nn::{VarBuilder, VarMap};
@@ -56,7 +58,8 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// An unknown name, or a model without built-in weights.
+    /// An unknown name, a model without built-in weights, or a build without the
+    /// feature `builtin-weights`.
     pub fn builtin(name: &str) -> Result<Arc<Self>> {
         let model = models::find(name)?;
         let place = models::MODELS.iter().position(|m| m.name == name);
@@ -67,15 +70,9 @@ impl Model {
                     model: name.to_owned(),
                 });
             }
-            let files = model.built_in.iter();
-            let checkpoints: Result<Vec<_>> = files
-                .map(|(path, bytes)| Checkpoint::from_bytes(&format!("built-in {path}"), bytes))
-                .collect();
-            let contents: Result<Vec<_>> = checkpoints?
-                .iter()
-                .map(|file| file.contents(&LoadOverrides::default()))
-                .collect();
-            Self::new(name, "built-in", contents?, &Device::Cpu).map(Arc::new)
+            let contents = model.built_in.iter().map(built_in_contents);
+            let contents = contents.collect::<Result<_>>()?;
+            Self::new(name, "built-in", contents, &Device::Cpu).map(Arc::new)
         };
         match cell {
             Some(cell) => cell.get_or_try_init(load).cloned(),
@@ -334,6 +331,16 @@ impl Model {
         ready.insert(scale, entry.clone());
         Ok(entry)
     }
+}
+
+/// Parses a built-in weights file.
+fn built_in_contents(file: &BuiltInFile) -> Result<ParsedCheckpoint> {
+    let bytes = file.bytes.ok_or_else(|| Error::MissingFeature {
+        needed_for: format!("built-in {}", file.path),
+        feature: "builtin-weights",
+    })?;
+    let checkpoint = Checkpoint::from_bytes(&format!("built-in {}", file.path), bytes)?;
+    checkpoint.contents(&LoadOverrides::default())
 }
 
 /// Checks that a file's architecture is the one of the named model.

@@ -27,13 +27,6 @@ pub(super) struct Contents {
     pub(super) tensors: Vec<(String, &'static str, Tensor)>,
 }
 
-/// Whether the first bytes are those of a PyTorch checkpoint.
-pub(super) fn looks_like_torch(bytes: &[u8]) -> bool {
-    // The length of a safetensors header, whose first bytes may look like a pickle.
-    let header = matches!(bytes, [_, _, _, _, 0, 0, 0, 0, b'{', ..]);
-    !header && matches!(bytes, [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..])
-}
-
 /// Reads a checkpoint.
 pub(super) fn read(bytes: &[u8]) -> Result<Contents> {
     let mut zipped;

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Clippy over the library as it is without its default features, and with each of them alone.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PATH:$HOME/.cargo/bin
+for features in "" builtin-weights image pytorch; do
+    echo "srfilter with features: ${features:-none}"
+    cargo clippy --release --package srfilter --lib --no-default-features --features "$features" -- -D warnings
+done
