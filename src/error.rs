@@ -77,8 +77,8 @@ impl Error {
     }
 }
 
-impl From<candle_core::Error> for Error {
-    fn from(error: candle_core::Error) -> Self {
+impl Error {
+    pub(crate) fn compute(error: candle_core::Error) -> Self {
         Self::Compute(ComputeError { inner: error })
     }
 }

@@ -1,24 +1,8 @@
 //! Neural super-resolution of pictures and video frames, on [candle].
 //!
-//! Pixels come in, pixels go out; everything else hangs off that line:
-//!
-//! ```text
-//! FrameRef -> engine::Upscaler -> network -> ops -> FrameMut
-//!                                    ^
-//!                      weights: built in, or a file
-//! ```
-//!
-//! * [`frame`]: planes, formats, colour and resampling, on plain slices;
-//! * [`cpu_level`]: the instruction set that the kernels run on;
-//! * [`ops`]: operations that candle lacks or does slowly;
-//! * [`nn`]: layers that more than one network uses;
-//! * [`chain`]: chains of convolutions, fused;
-//! * [`models`]: one file a network, and the table of their names and facts;
-//! * [`weights`]: safetensors with metadata, files of other projects, the
-//!   built-in set;
-//! * [`engine`]: (model, scale, device) to an [`engine::Upscaler`];
-//! * [`metrics`]: PSNR and SSIM as the field defines them;
-//! * [`image_files`], [`atomic_file`]: files of the commands.
+//! An [`Upscaler`] takes frames ([`FrameRef`], or an [`Image`]) of the
+//! [`FrameSpec`] that it was built for and writes larger ones, by a [`Model`]
+//! with built-in weights or those of a file:
 //!
 //! ```
 //! use srfilter::{FrameSpec, Image, Model, Scale, Upscaler};
@@ -34,6 +18,10 @@
 //! # }
 //! ```
 //!
+//! All that an application needs is at the root; besides, [`frame`] has colour
+//! conversion and resampling, [`metrics`] PSNR and SSIM as the field defines
+//! them, and `image_files` finds images in folders.
+//!
 //! # Features
 //!
 //! On by default, each of its own:
@@ -46,6 +34,22 @@
 //! Off by default: `cuda` computes on NVIDIA's GPUs, `cudnn` also by cuDNN
 //! where it is installed. A part that is left out answers with
 //! [`Error::MissingFeature`].
+//!
+//! # Training interface
+//!
+//! `srfilter-train` and the commands also use the modules below, whose types are
+//! candle's or change with it and with the networks. Nothing promises that they
+//! stay as they are from one version to the next; the root is what is stable.
+//!
+//! * [`engine`]: (model, scale, device) to an [`Upscaler`];
+//! * [`weights`]: safetensors with metadata, files of other projects, the
+//!   built-in set;
+//! * [`models`]: one file a network, and the table of their names and facts;
+//! * [`chain`]: chains of convolutions, fused;
+//! * [`nn`]: layers that more than one network uses;
+//! * [`ops`]: operations that candle lacks or does slowly;
+//! * [`cpu_level`]: the instruction set that the kernels run on;
+//! * [`atomic_file`]: files that are replaced whole or not at all.
 //!
 //! [candle]: https://github.com/huggingface/candle
 
@@ -62,6 +66,7 @@ pub mod models;
 pub mod nn;
 pub mod ops;
 mod scale;
+mod tensor_error;
 mod threads;
 pub mod weights;
 
@@ -70,8 +75,25 @@ pub mod weights;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use engine::{DeviceChoice, FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler, UpscalerBuilder};
-pub use error::{Error, Result};
-pub use frame::Image;
+#[doc(inline)]
+pub use chain::Precision;
+#[cfg(feature = "cuda")]
+#[doc(inline)]
+pub use engine::PinnedBuffer;
+#[doc(inline)]
+pub use engine::{
+    ComputeDevice, DeviceChoice, DevicePlane, FrameSpec, MAX_SIDE, UpscaleOptions, UpscaleSpec,
+    Upscaler, UpscalerBuilder,
+};
+pub use error::{ComputeError, Error, Result};
+#[doc(inline)]
+pub use frame::{Color, FrameMut, FrameRef, Image, Matrix, PixelFormat, Range, Siting};
+#[doc(inline)]
+pub use models::{Channels, MODELS, ModelInfo, Scales};
+#[doc(inline)]
+pub use ops::Border;
 pub use scale::Scale;
-pub use weights::Model;
+#[doc(hidden)]
+pub use tensor_error::TensorError;
+#[doc(inline)]
+pub use weights::{LoadOverrides, Model};

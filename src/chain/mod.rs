@@ -4,6 +4,8 @@
 //! `reference` computes it layer by layer on tensors, which is what training
 //! differentiates and what the executors are tested against; `cpu` and the
 //! GPU's executor run it fused.
+//!
+//! Part of the [training interface](crate#training-interface).
 
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]

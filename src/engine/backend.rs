@@ -1,8 +1,8 @@
 //! The interface between an upscaler and the devices that compute its frames.
 
-use crate::Result;
 use crate::chain::Precision;
 use crate::frame::{FrameMut, FrameRef};
+use crate::tensor_error::Result;
 
 /// A plane of a frame in a GPU's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(super) trait Backend: Send {
 
     /// Waits for the oldest frame in flight.
     fn receive(&mut self, _output: &mut FrameMut<'_>) -> Result<()> {
-        Err(crate::Error::Frame("no frame was submitted".to_owned()))
+        Err(crate::Error::Frame("no frame was submitted".to_owned()).into())
     }
 
     /// Number of frames in flight: submitted and not received.

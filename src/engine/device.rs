@@ -35,6 +35,7 @@ impl ComputeDevice {
     }
 
     /// The device in candle.
+    #[doc(hidden)]
     pub fn candle_device(&self) -> &Device {
         &self.device
     }
@@ -279,7 +280,7 @@ mod tests {
     #[test]
     fn without_a_gpu_auto_is_the_cpu_and_cuda_an_error() {
         let auto = DeviceChoice::Auto.resolve().unwrap();
-        if !auto.candle_device().is_cpu() {
+        if !auto.is_cpu() {
             eprintln!("skipped: there is a GPU, {}", auto.name());
             return;
         }

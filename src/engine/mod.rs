@@ -6,6 +6,8 @@
 //! Networks with global pooling run a pass over all tiles for each mean if the
 //! frame does not fit the memory: equal up to the rounding of the means. DRCT
 //! runs on whole frames.
+//!
+//! Part of the [training interface](crate#training-interface).
 
 mod backend;
 mod budget;

@@ -8,7 +8,7 @@ use super::cpu::CpuBackend;
 use super::cuda::CudaBackend;
 use super::options::UpscaleOptions;
 use super::spec::UpscaleSpec;
-use crate::Result;
+use crate::tensor_error::Result;
 use crate::weights::Model;
 use std::sync::Arc;
 

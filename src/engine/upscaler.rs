@@ -9,7 +9,7 @@ use super::{ComputeDevice, DeviceChoice};
 use crate::chain::Precision;
 use crate::frame::{FrameMut, FrameRef, Image};
 use crate::weights::Model;
-use crate::{Error, Result, Scale};
+use crate::{Error, Result, Scale, TensorError};
 use std::sync::Arc;
 
 /// Upscales frames of one format and size.
@@ -223,7 +223,7 @@ impl Upscaler {
     /// As [`Upscaler::process`], and a third frame in flight.
     pub fn submit(&mut self, input: &FrameRef<'_>) -> Result<bool> {
         self.expect_input(input)?;
-        match self.backend.submit(input) {
+        match self.backend.submit(input).map_err(Error::from) {
             Err(error @ Error::Compute(_)) => {
                 self.fall_back(&error)?;
                 Ok(false)
@@ -241,7 +241,7 @@ impl Upscaler {
     pub fn receive(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()> {
         self.expect_both(input, output)?;
         if self.backend.in_flight() > 0 {
-            match self.backend.receive(output) {
+            match self.backend.receive(output).map_err(Error::from) {
                 Err(error @ Error::Compute(_)) => self.fall_back(&error)?,
                 result => return result,
             }
@@ -274,7 +274,8 @@ impl Upscaler {
         output: &[DevicePlane],
     ) -> Result<bool> {
         // SAFETY: the callee has the same contract.
-        match unsafe { self.backend.run_device_frame(input, output) } {
+        let processed = unsafe { self.backend.run_device_frame(input, output) };
+        match processed.map_err(Error::from) {
             Err(error @ Error::Compute(_)) => {
                 self.fall_back(&error)?;
                 Ok(false)
@@ -287,10 +288,10 @@ impl Upscaler {
     /// was out of memory, else on the CPU.
     fn run_with_retry<T>(
         &mut self,
-        mut work: impl FnMut(&mut dyn Backend) -> Result<T>,
+        mut work: impl FnMut(&mut dyn Backend) -> Result<T, TensorError>,
     ) -> Result<T> {
         loop {
-            match work(self.backend.as_mut()) {
+            match work(self.backend.as_mut()).map_err(Error::from) {
                 Err(Error::Compute(error)) if !self.device.is_cpu() => {
                     if !(error.is_out_of_memory() && self.backend.shrink()) {
                         self.fall_back(&Error::Compute(error))?;

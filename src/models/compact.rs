@@ -13,7 +13,8 @@ use crate::models::{
 };
 use crate::nn::Conv;
 use crate::ops::{Border, ConvSpec};
-use crate::{Error, Result, Scale};
+use crate::tensor_error::Result;
+use crate::{Error, Scale};
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
@@ -110,7 +111,8 @@ impl Compact {
                 "an SRVGGNetCompact upscales by 2 to {MAX_FACTOR} with layers that are not \
                  empty, not by {scale} with width {}",
                 config.width
-            )));
+            ))
+            .into());
         }
         let (factor, planes) = (scale.num() as usize, Channels::Rgb.count());
         let last = config.depth + 1;

@@ -22,7 +22,8 @@ use crate::nn::{
     Conv, LayerNorm, Linear, WindowAttention, WindowSpec, leaky_relu, pytorch_uniform,
 };
 use crate::ops::{Border, ConvSpec, gelu};
-use crate::{Error, Result, Scale};
+use crate::tensor_error::Result;
+use crate::{Error, Scale};
 use candle_core::Tensor;
 use candle_nn::{VarBuilder, ops::pixel_shuffle};
 use serde::{Deserialize, Serialize};
@@ -93,7 +94,7 @@ impl Config {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self) -> crate::Result<()> {
         let fits = (0..BLOCKS).all(|block| self.plan(block).is_some());
         if fits && (2..=MAX_WINDOW).contains(&self.window) && self.growth > 0 {
             return Ok(());
@@ -290,9 +291,8 @@ impl Drct {
         let scale = single_scale(scales, "a DRCT")?;
         let known = FACTORS.iter().find(|(f, _)| Scale::whole(*f) == scale);
         let Some((factor, shuffles)) = known else {
-            return Err(Error::Setting(format!(
-                "a DRCT upscales by 2, 3 or 4, not by {scale}"
-            )));
+            let problem = format!("a DRCT upscales by 2, 3 or 4, not by {scale}");
+            return Err(Error::Setting(problem).into());
         };
         let (width, planes) = (config.width, Channels::Rgb.count());
         let conv = |name: &str, channels| conv(&vb.pp(name), channels);

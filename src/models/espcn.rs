@@ -22,7 +22,8 @@ use crate::models::{
 };
 use crate::nn::{Bicubic, Conv, pytorch_uniform};
 use crate::ops::{Activation, Border, ConvSpec};
-use crate::{Error, Result, Scale};
+use crate::tensor_error::Result;
+use crate::{Error, Scale};
 use candle_core::{D, Tensor};
 use candle_nn::{Init, VarBuilder, ops::pixel_shuffle};
 use serde::{Deserialize, Serialize};
@@ -298,7 +299,7 @@ impl Espcn {
     pub fn new(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Self> {
         let width = config.width;
         if width == 0 {
-            return Err(Error::Setting("an ESPCN of width 0 is empty".to_owned()));
+            return Err(Error::Setting("an ESPCN of width 0 is empty".to_owned()).into());
         }
         let factors = factors(vb, scales)?;
         let taps = FIRST_KERNEL * FIRST_KERNEL;
@@ -354,7 +355,7 @@ fn factors(vb: &VarBuilder, scales: &Scales) -> Result<Vec<u32>> {
             ))
         })
     };
-    list.iter().map(to_factor).collect()
+    Ok(list.iter().map(to_factor).collect::<crate::Result<_>>()?)
 }
 
 impl Network for Espcn {

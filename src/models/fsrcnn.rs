@@ -19,7 +19,8 @@ use crate::models::{
 };
 use crate::nn::Conv;
 use crate::ops::ConvSpec;
-use crate::{Error, Result, Scale};
+use crate::tensor_error::Result;
+use crate::{Error, Scale};
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
@@ -149,7 +150,7 @@ impl Fsrcnn {
     pub fn new(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Self> {
         if config.width == 0 || config.shrunk == 0 {
             let problem = format!("the layers of an FSRCNN must not be empty: {config:?}");
-            return Err(Error::Setting(problem));
+            return Err(Error::Setting(problem).into());
         }
         let scales = match scales {
             Scales::Any => Scales::list(FACTORS.map(Scale::whole)),
@@ -191,7 +192,7 @@ impl Fsrcnn {
 }
 
 /// The factor of a scale.
-fn factor(scale: Scale) -> Result<usize> {
+fn factor(scale: Scale) -> crate::Result<usize> {
     if scale.den() == 1 && FACTORS.contains(&scale.num()) {
         return Ok(scale.num() as usize);
     }

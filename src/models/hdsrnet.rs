@@ -16,7 +16,8 @@ use crate::models::{
 };
 use crate::nn::{Conv, DynamicConv, DynamicSpec, conv_no_bias, pytorch_uniform};
 use crate::ops::{Activation, Border, ConvSpec};
-use crate::{Error, Result, Scale};
+use crate::tensor_error::Result;
+use crate::{Error, Scale};
 use candle_core::Tensor;
 use candle_nn::{VarBuilder, ops::pixel_shuffle};
 use serde::{Deserialize, Serialize};
@@ -151,13 +152,15 @@ impl HdsrNet {
         let Some((factor, shuffles)) = known else {
             return Err(Error::Setting(format!(
                 "an HDSRNet upscales by 2, 3 or 4, not by {scale}"
-            )));
+            ))
+            .into());
         };
         let (width, planes) = (config.width, Channels::Rgb.count());
         if width == 0 || !width.is_multiple_of(SQUEEZE) {
             return Err(Error::Setting(format!(
                 "the width of an HDSRNet is a multiple of {SQUEEZE}, not {width}"
-            )));
+            ))
+            .into());
         }
         let relu = ConvSpec {
             activation: Activation::Relu,

@@ -1,6 +1,7 @@
 //! Networks that generate the weights of other networks.
 
-use crate::{Result, Scale};
+use crate::Scale;
+use crate::tensor_error::Result;
 use candle_core::Tensor;
 use std::collections::HashMap;
 

@@ -20,7 +20,8 @@ use crate::models::{
 };
 use crate::ops::Border;
 use crate::ops::tanh;
-use crate::{Error, Result, Scale};
+use crate::tensor_error::Result;
+use crate::{Error, Scale};
 use candle_core::{D, DType, Tensor};
 use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
@@ -404,7 +405,7 @@ fn inverse(matrix: &Tensor) -> Result<Tensor> {
         let pivot = rows[i][i];
         if pivot.abs() < SINGULAR * rows[0][0].abs().max(f64::MIN_POSITIVE) {
             let problem = "the features of the scales are too similar to fit different weights";
-            return Err(Error::Setting(problem.to_owned()));
+            return Err(Error::Setting(problem.to_owned()).into());
         }
         rows[i].iter_mut().for_each(|value| *value /= pivot);
         let pivot_row = rows[i].clone();

@@ -17,7 +17,8 @@ use crate::models::{
 };
 use crate::nn::{Conv, pytorch_uniform};
 use crate::ops::{Activation, Border, ConvSpec, sigmoid};
-use crate::{Error, Result, Scale};
+use crate::tensor_error::Result;
+use crate::{Error, Scale};
 use candle_core::{Module, Tensor};
 use candle_nn::{ConvTranspose2d, ConvTranspose2dConfig, VarBuilder};
 use serde::{Deserialize, Serialize};
@@ -310,7 +311,8 @@ impl Lapan {
         if width == 0 || !width.is_multiple_of(SQUEEZE) {
             return Err(Error::Setting(format!(
                 "the width of the 12-block network is a multiple of {SQUEEZE}, not {width}"
-            )));
+            ))
+            .into());
         }
         let (planes, wide) = (Channels::Rgb.count(), EXPANSION * width);
         let relu = |name: &str, channels| conv(&vb.pp(name), channels, KERNEL, Activation::Relu);

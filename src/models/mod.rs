@@ -2,6 +2,8 @@
 //!
 //! A network is one file in this folder, whose configuration implements
 //! `ArchitectureConfig`, and its rows in `registry.rs`.
+//!
+//! Part of the [training interface](crate#training-interface).
 
 mod detect;
 mod hypernetwork;

@@ -4,7 +4,8 @@ use super::hypernetwork::HyperNetwork;
 use crate::chain::Chain;
 use crate::nn::Conv;
 use crate::ops::Border;
-use crate::{Error, Result, Scale};
+use crate::tensor_error::Result;
+use crate::{Error, Scale};
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -300,9 +301,8 @@ impl Scales {
         if *self == Self::list([scale]) {
             return Ok(());
         }
-        Err(Error::Setting(format!(
-            "{what} upscales by {self}, not by {scale}"
-        )))
+        let problem = format!("{what} upscales by {self}, not by {scale}");
+        Err(Error::Setting(problem).into())
     }
 }
 
@@ -320,9 +320,10 @@ pub(super) fn upsampling(layers: &[(Conv, usize)]) -> (u64, u64) {
 pub(super) fn single_scale(scales: &Scales, what: &str) -> Result<Scale> {
     match scales {
         Scales::List(list) if list.len() == 1 => Ok(list[0]),
-        _ => Err(Error::Setting(format!(
-            "{what} has a single scale, not {scales}"
-        ))),
+        _ => {
+            let problem = format!("{what} has a single scale, not {scales}");
+            Err(Error::Setting(problem).into())
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 use super::detect::{Detected, without_prefix};
 use super::network::{Channels, Network, Scales, Shapes, Upsampling};
 use crate::ops::Border;
-use crate::{Error, Result, Scale};
+use crate::{Error, Result, Scale, TensorError};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +51,7 @@ pub(crate) trait ArchitectureConfig: Clone {
     }
 
     /// Reads the weights from `vb` (or creates them, in training).
-    fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>>;
+    fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>, TensorError>;
 
     /// Changes a parameter's initial values so that training starts from the
     /// identity. Returns whether it changed them.
@@ -186,7 +186,7 @@ impl Architecture {
     ///
     /// A tensor that is missing or has the wrong shape.
     pub fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>> {
-        with_config!(self, config => config.build(vb, scales))
+        Ok(with_config!(self, config => config.build(vb, scales))?)
     }
 
     /// Changes the random initial values of a parameter so that training starts

@@ -16,7 +16,8 @@ use crate::models::{
 };
 use crate::nn::Conv;
 use crate::ops::{Activation, Border, ConvSpec};
-use crate::{Error, Result, Scale};
+use crate::tensor_error::Result;
+use crate::{Error, Scale};
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
@@ -70,7 +71,7 @@ impl Config {
     }
 
     /// Refuses even kernel sizes and empty layers.
-    fn check(&self) -> Result<()> {
+    fn check(&self) -> crate::Result<()> {
         let odd = self.kernels.iter().all(|kernel| kernel % 2 == 1);
         if odd && self.widths.iter().all(|&width| width > 0) {
             return Ok(());

@@ -20,7 +20,8 @@ use crate::models::{
 };
 use crate::nn::{BatchNorm, Conv, pytorch_uniform};
 use crate::ops::{Border, ConvSpec};
-use crate::{Error, Result, Scale};
+use crate::tensor_error::Result;
+use crate::{Error, Scale};
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
@@ -77,7 +78,7 @@ impl Default for Config {
 }
 
 impl Config {
-    fn check(&self) -> Result<()> {
+    fn check(&self) -> crate::Result<()> {
         if self.width > 0 && self.third_kernel % 2 == 1 {
             return Ok(());
         }

@@ -1,4 +1,6 @@
 //! Layers shared by several networks.
+//!
+//! Part of the [training interface](crate#training-interface).
 
 mod bicubic;
 mod dynamic;

@@ -9,6 +9,8 @@
 //! Pooling and resampling of planes are here because candle's have wrong
 //! gradients, or none. The transcendental functions are here because candle's
 //! are those of the C library, which differ from system to system.
+//!
+//! Part of the [training interface](crate#training-interface).
 
 mod context;
 mod conv;

@@ -439,7 +439,8 @@ fn tensor(view: safetensors::tensor::TensorView<'_>) -> candle_core::Result<Tens
 }
 
 fn is_finite(tensor: &Tensor) -> Result<bool> {
-    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+    let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>());
+    let values = values.map_err(Error::compute)?;
     Ok(values.iter().all(|v| v.is_finite()))
 }
 

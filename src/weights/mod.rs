@@ -1,5 +1,7 @@
 //! Weights: safetensors files with metadata, checkpoints of other projects, and
 //! the built-in weights.
+//!
+//! Part of the [training interface](crate#training-interface).
 
 mod checkpoint;
 mod model;

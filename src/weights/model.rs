@@ -287,6 +287,7 @@ impl Model {
     /// # Errors
     ///
     /// A scale without weights.
+    #[doc(hidden)]
     pub fn for_scale(&self, scale: Scale) -> Result<Arc<BoxedScaleNetwork>> {
         Ok(self.ready(scale)?.network)
     }
@@ -296,6 +297,7 @@ impl Model {
     /// # Errors
     ///
     /// As [`Model::for_scale`].
+    #[doc(hidden)]
     pub fn packed(&self, scale: Scale) -> Result<Option<Arc<PackedChain>>> {
         Ok(self.ready(scale)?.packed)
     }
@@ -314,7 +316,7 @@ impl Model {
         let network = network.for_scale(scale)?;
         // The packed chain is only for the CPU.
         let chain = match self.device.is_cpu() {
-            true => network.chain()?,
+            true => network.chain().map_err(Error::compute)?,
             false => None,
         };
         let packed = match chain {

@@ -1,4 +1,5 @@
-//! There are no import cycles between the files of the workspace.
+//! There are no import cycles between the files of the workspace, and what the
+//! library re-exports at its root shows no candle type.
 //!
 //! An import is a `use` or a path in code to an item of another file, resolved
 //! by names: re-exports are followed to the file that defines the item.
@@ -7,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod facade;
 mod imports;
 mod tokens;
 
@@ -71,6 +73,66 @@ fn finds_circles_through_reexports() {
     assert_eq!(imports("b/main.rs"), ["b/x.rs"]);
     assert_eq!(imports("b/x.rs"), ["a/low.rs", "a/room/deep.rs"]);
     assert_eq!(imports("b/y.rs"), ["b/main.rs"]);
+}
+
+#[test]
+fn the_facade_shows_no_candle() {
+    let mut sources = Vec::new();
+    collect("src", &mut sources);
+    let lib = sources.iter().find(|(file, _)| file == "src/lib.rs");
+    let facade = facade::exports(&lib.unwrap().1);
+    for name in [
+        "Upscaler",
+        "Model",
+        "Error",
+        "ComputeDevice",
+        "PinnedBuffer",
+    ] {
+        assert!(facade.contains(name), "{name} is not in {facade:?}");
+    }
+    let leaks = |(file, text): &(String, String)| {
+        let leaks = facade::leaks(text, &facade).into_iter();
+        leaks
+            .map(|leak| format!("{file}: {leak}"))
+            .collect::<Vec<_>>()
+    };
+    let leaks: Vec<String> = sources.iter().flat_map(leaks).collect();
+    assert!(
+        leaks.is_empty(),
+        "make these private, or #[doc(hidden)] where training needs them: {leaks:#?}"
+    );
+}
+
+#[test]
+fn finds_candle_in_signatures() {
+    let lib = "#[doc(inline)] pub use a::{Up, Kind}; pub use b::Down;
+               #[doc(hidden)] pub use c::Inner; use d::Private;";
+    let facade = facade::exports(lib);
+    assert_eq!(facade.iter().collect::<Vec<_>>(), ["Down", "Kind", "Up"]);
+    let file = "use candle_core::{Device, Tensor as T};
+        pub struct Up { device: Device, pub field: T, pub plain: u8 }
+        pub enum Kind { A(Device) }
+        pub struct Inner { pub device: Device }
+        impl Up {
+            pub fn shown(&self) -> &Device { &self.device }
+            #[doc(hidden)] #[must_use]
+            pub fn hidden(&self) -> &Device { &self.device }
+            pub(crate) fn own(&self) -> &Device { &self.device }
+            pub fn fine(&self) -> u8 { Device::Cpu; 1 }
+        }
+        impl Drop for Up { fn drop(&mut self) { Device::Cpu; } }
+        impl From<candle_core::Error> for Down {}
+        #[doc(hidden)] impl From<T> for Down {}
+        impl Inner { pub fn device(&self) -> Device { Device::Cpu } }";
+    assert_eq!(
+        facade::leaks(file, &facade),
+        [
+            "pub field : T ,",
+            "pub enum Kind { A ( Device ) }",
+            "pub fn shown ( self ) Device",
+            "impl From candle_core :: Error for Down",
+        ]
+    );
 }
 
 /// Names and contents of the files of a folder, without those of tests.

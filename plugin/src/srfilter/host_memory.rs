@@ -15,7 +15,7 @@ glib::wrapper! {
 impl HostAllocator {
     /// The allocator of a GPU; `None` for the CPU.
     pub(super) fn of(device: &ComputeDevice) -> Option<gst::Allocator> {
-        if device.candle_device().is_cpu() {
+        if device.is_cpu() {
             return None;
         }
         let allocator: Self = glib::Object::new();

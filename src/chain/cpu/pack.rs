@@ -1,11 +1,11 @@
 //! A chain with its weights in the order of the fused loops.
 
 use super::kernels::{GROUP, MAX_DOT_CHANNELS};
-use crate::Result;
 use crate::chain::segment::{self, LayerShape};
 use crate::chain::winograd::{Tables, Variant};
 use crate::chain::{Chain, ChainLayer, Epilogue};
 use crate::ops::{Activation, Border};
+use crate::tensor_error::Result;
 use candle_core::{DType, Tensor};
 
 /// Side of the large first kernels that are run as nine small ones.

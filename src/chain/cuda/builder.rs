@@ -1,8 +1,8 @@
 //! Programs on a GPU, call by call.
 
-use crate::Result;
 use crate::frame::resample::{ResampleAxis, Resampler};
 use crate::ops::cuda::{Gpu, Program, Resample};
+use crate::tensor_error::Result;
 
 /// Planes of one size, one after the other in the GPU's memory: f32, dense
 /// rows, values 0 to 255.

@@ -1,10 +1,10 @@
 //! The [`Epilogue`] of a chain on a GPU, which `epilogue.cuh` computes.
 
 use super::builder::{Builder, Planes};
-use crate::Result;
 use crate::chain::Epilogue;
 use crate::frame::resample::Resampler;
 use crate::ops::cuda::EpilogueArgs;
+use crate::tensor_error::Result;
 
 /// What the last layer's launch takes to compute the planes `output` from the
 /// planes `input`, `factor` times as wide.

@@ -2,10 +2,10 @@
 
 use super::builder::{Builder, Planes};
 use super::network::Network;
-use crate::Result;
 use crate::chain::{Chain, PackedChain, Precision};
 use crate::frame::MAX_VALUE;
 use crate::ops::cuda::{DeviceBuffer, Gpu, Half, PinnedStaging, Program};
+use crate::tensor_error::Result;
 use candle_core::Device;
 use std::time::Instant;
 

@@ -7,13 +7,13 @@
 use super::builder::{Builder, Planes};
 use super::epilogue::epilogue_args;
 use super::pack::{Layer, copies, pack_layer};
-use crate::Result;
 use crate::chain::segment::{assign_buffers, split_segments};
 use crate::chain::{Chain, Epilogue};
 use crate::ops::Border;
 use crate::ops::cuda::{
     Convolve, DeviceBuffer, Enter, Gpu, HALF_TILE, Half, MOST_PLANES, Program, WIDEST_FIRST,
 };
+use crate::tensor_error::Result;
 use std::ops::Range;
 
 /// Tiles of a band for each of the GPU's multiprocessors, which work on one or
@@ -384,6 +384,6 @@ impl Network {
 
 fn frame_at(whole: &[Option<LayerFrame>], boundary: usize) -> Result<LayerFrame> {
     whole[boundary].ok_or_else(|| {
-        crate::Error::Internal(format!("boundary {boundary} of a chain has no buffer"))
+        crate::Error::Internal(format!("boundary {boundary} of a chain has no buffer")).into()
     })
 }

@@ -1,9 +1,9 @@
 //! Layers with their weights in the order of the GPU's kernels.
 
-use crate::Result;
 use crate::chain::ChainLayer;
 use crate::ops::Activation;
 use crate::ops::cuda::{CHUNK, DeviceBuffer, Gpu, Half, PLAIN_CHANNELS};
+use crate::tensor_error::Result;
 use candle_core::{DType, Tensor};
 
 /// Channels that the tensor cores compute at once.

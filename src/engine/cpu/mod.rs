@@ -11,11 +11,12 @@ use super::frame_plan::{FramePlan, NetworkSpec, Planes};
 use super::options::UpscaleOptions;
 use super::spec::UpscaleSpec;
 use super::tiling::TilingOptions;
+use crate::Error;
 use crate::chain::Precision;
 use crate::frame::{FrameMut, FrameRef, MAX_VALUE};
+use crate::tensor_error::Result;
 use crate::threads::pool;
 use crate::weights::Model;
-use crate::{Error, Result};
 use program::Program;
 use rayon::ThreadPool;
 use stage::NetworkStage;
@@ -116,7 +117,7 @@ impl Backend for CpuBackend {
             self.planes = Some((count, PlaneProgram { program, output }));
         }
         let Some((_, PlaneProgram { program, output })) = &mut self.planes else {
-            return Err(Error::Internal("there is no program for planes".to_owned()));
+            return Err(Error::Internal("there is no program for planes".to_owned()).into());
         };
         let input = Planes {
             set: 0,

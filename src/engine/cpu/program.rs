@@ -2,11 +2,12 @@
 
 use super::samples::{self, Plane};
 use super::stage::NetworkStage;
+use crate::Error;
 use crate::chain::cpu::SamplesOut;
 use crate::engine::frame_plan::{self, Conversion, FramePlan, NetworkOutput, PlaneSet, Planes};
 use crate::frame::resample::Resampler;
 use crate::frame::{Color, FrameMut, FrameRef, YuvToRgb};
-use crate::{Error, Result};
+use crate::tensor_error::Result;
 
 /// A plan with its buffers and resampling weights.
 pub(super) struct Program {
@@ -119,7 +120,7 @@ impl Step {
             }
             S::Network { index, from, to } => {
                 let Some(network) = networks.get_mut(*index) else {
-                    return Err(Error::Internal(format!("there is no network {index}")));
+                    return Err(Error::Internal(format!("there is no network {index}")).into());
                 };
                 run_network(network, buffers, (*from, to), frames)?;
             }
@@ -168,7 +169,7 @@ fn expect<'a, 'b, 'c, 'd>(
 ) -> Result<(&'a FrameRef<'b>, &'d mut FrameMut<'c>)> {
     match frames {
         Some((input, output)) => Ok((*input, &mut **output)),
-        None => Err(Error::Internal("a step needs a frame".to_owned())),
+        None => Err(Error::Internal("a step needs a frame".to_owned()).into()),
     }
 }
 

@@ -1,13 +1,14 @@
 //! Compiles a frame plan to kernel launches. Steps other than networks have the
 //! same results as on the CPU, bit for bit (`src/ops/cuda/frames.cu`).
 
+use crate::Error;
 use crate::chain::cuda::{Builder, Network, Planes};
 use crate::engine::frame_plan::{self, Conversion, FramePlan, NetworkOutput, Step};
 use crate::engine::spec::UpscaleSpec;
 use crate::frame::resample::Resampler;
 use crate::frame::{Component, Luma601, PixelFormat, YuvToRgb};
 use crate::ops::cuda::{Bytes, ColorChange, Colors};
-use crate::{Error, Result};
+use crate::tensor_error::Result;
 
 /// A network, and the size that its input is upscaled to if it is a
 /// pre-upsampling one.
@@ -144,7 +145,7 @@ impl<'a> Compiler<'a> {
             Step::Network { index, from, to } => {
                 let NetworkOutput::Planes(to) = to else {
                     let problem = "a GPU's network writes to planes only";
-                    return Err(Error::Internal(problem.to_owned()));
+                    return Err(Error::Internal(problem.to_owned()).into());
                 };
                 let (from, to) = (self.planes(*from), self.planes(*to));
                 self.network(*index, from, to)
@@ -155,7 +156,7 @@ impl<'a> Compiler<'a> {
 
     fn network(&mut self, index: usize, from: Planes, to: Planes) -> Result<()> {
         let Some(stage) = self.stages.get(index) else {
-            return Err(Error::Internal(format!("there is no network {index}")));
+            return Err(Error::Internal(format!("there is no network {index}")).into());
         };
         let input = match stage.upscaled {
             Some(size) => self
@@ -186,7 +187,7 @@ impl<'a> Compiler<'a> {
 
     fn frames(&self) -> Result<(u64, u64)> {
         self.frames
-            .ok_or_else(|| Error::Internal("a step needs a frame".to_owned()))
+            .ok_or_else(|| Error::Internal("a step needs a frame".to_owned()).into())
     }
 
     fn components(&self) -> &'static [Component] {

@@ -9,13 +9,14 @@ use super::backend::{Backend, DevicePlane};
 use super::frame_plan::{FramePlan, NetworkSpec};
 use super::options::UpscaleOptions;
 use super::spec::UpscaleSpec;
+use crate::Error;
 use crate::chain::Precision;
 use crate::chain::cuda::{Network, PlaneProgram, half};
 use crate::frame::{FrameMut, FrameRef, MAX_VALUE};
 use crate::models::Upsampling;
 use crate::ops::cuda::Gpu;
+use crate::tensor_error::{Result, TensorError};
 use crate::weights::Model;
-use crate::{Error, Result};
 use compile::{Compiler, Stage};
 use slot::{FrameSlot, is_pinned};
 use std::collections::VecDeque;
@@ -110,7 +111,7 @@ impl CudaBackend {
     fn first_slot(&mut self) -> Result<&mut FrameSlot> {
         if !self.in_flight.is_empty() {
             let problem = "receive the submitted frames first";
-            return Err(Error::Frame(problem.to_owned()));
+            return Err(Error::Frame(problem.to_owned()).into());
         }
         if self.slots.is_empty() {
             self.slots.push(self.new_slot(&self.gpu)?);
@@ -151,7 +152,7 @@ impl Backend for CudaBackend {
             self.planes = Some((count, self.plane_program(count)?));
         }
         let Some((_, program)) = &mut self.planes else {
-            return Err(Error::Internal("there is no program for planes".to_owned()));
+            return Err(Error::Internal("there is no program for planes".to_owned()).into());
         };
         let mut result = program.run(planes.iter().flatten().copied())?;
         // Bicubic resampling overshoots.
@@ -176,12 +177,12 @@ impl Backend for CudaBackend {
         let free = (0..MAX_IN_FLIGHT).find(|index| !self.in_flight.contains(index));
         let Some(index) = free else {
             let problem = format!("{MAX_IN_FLIGHT} frames are in flight, receive one first");
-            return Err(Error::Frame(problem));
+            return Err(Error::Frame(problem).into());
         };
         if self.slots.len() <= index {
             let gpu = match index {
                 0 => Ok(self.gpu.clone()),
-                _ => self.gpu.with_new_stream().map_err(Error::from),
+                _ => self.gpu.with_new_stream().map_err(TensorError::from),
             };
             match gpu.and_then(|gpu| self.new_slot(&gpu)) {
                 Ok(slot) => self.slots.push(slot),
@@ -199,7 +200,7 @@ impl Backend for CudaBackend {
 
     fn receive(&mut self, output: &mut FrameMut<'_>) -> Result<()> {
         let Some(index) = self.in_flight.pop_front() else {
-            return Err(Error::Frame("no frame was submitted".to_owned()));
+            return Err(Error::Frame("no frame was submitted".to_owned()).into());
         };
         // The next frame is probably in the same kind of memory.
         self.downloads = !is_pinned(output);
@@ -224,11 +225,12 @@ impl Backend for CudaBackend {
     ) -> Result<bool> {
         let (spec, format) = (self.spec, self.spec.input.format);
         if [input, output].map(<[_]>::len) != [format.planes(); 2] {
-            return Err(Error::Frame(format!(
+            let problem = format!(
                 "frames of {} have {} planes",
                 format.name(),
                 format.planes()
-            )));
+            );
+            return Err(Error::Frame(problem).into());
         }
         // SAFETY: the caller's contract; the number of planes is checked above.
         unsafe { self.first_slot()?.run_device_frame(&spec, input, output) }?;

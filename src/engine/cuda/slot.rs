@@ -1,13 +1,13 @@
 //! A frame in flight on a GPU.
 
 use super::compile::{Compiler, Stage, frame_length, plane_size};
-use crate::Result;
 use crate::chain::cuda::Builder;
 use crate::engine::backend::DevicePlane;
 use crate::engine::frame_plan::FramePlan;
 use crate::engine::spec::UpscaleSpec;
 use crate::frame::{FrameMut, FrameRef};
 use crate::ops::cuda::{DeviceBuffer, Gpu, PinnedBuffer, PinnedStaging, Program, Rows};
+use crate::tensor_error::Result;
 
 /// The program for a frame, its input and output buffers, and a separate
 /// stream: while one slot computes, another uploads or downloads.

@@ -6,13 +6,14 @@ mod tile_size;
 mod tiled;
 mod view;
 
+use crate::Error;
 use crate::chain::cpu::{PlanesOut, Sink};
 use crate::chain::{ChainExecutor, ChainOptions, PackedChain};
 use crate::engine::options::UpscaleOptions;
 use crate::engine::tiling::{SMALLEST, TILE, TilingOptions};
 use crate::frame::resample::Resampler;
 use crate::models::{BoxedScaleNetwork, Upsampling};
-use crate::{Error, Result};
+use crate::tensor_error::Result;
 use candle_core::{Device, Tensor};
 use std::sync::Arc;
 use tile_size::{batch, pooled_tile, starts};
@@ -171,7 +172,7 @@ impl NetworkStage {
     pub(super) fn run_into(&mut self, input: &[&[f32]], sink: &dyn Sink) -> Result<()> {
         let Some(Fused { executor, residual }) = &mut self.fused else {
             let problem = "only a fused chain writes row by row";
-            return Err(Error::Internal(problem.to_owned()));
+            return Err(Error::Internal(problem.to_owned()).into());
         };
         let source = ViewRows {
             view: &self.view,
@@ -208,10 +209,11 @@ impl NetworkStage {
     ) -> Result<Vec<f32>> {
         let expected = (batch, planes, tile.1 * self.factor, tile.0 * self.factor);
         if result.dims4()? != expected {
-            return Err(Error::Internal(format!(
+            let problem = format!(
                 "a network's output has the shape {:?}, expected {expected:?}",
                 result.dims()
-            )));
+            );
+            return Err(Error::Internal(problem).into());
         }
         Ok(result.flatten_all()?.to_vec1::<f32>()?)
     }

@@ -4,9 +4,9 @@
 
 use super::NetworkStage;
 use super::tile_size::starts;
-use crate::Result;
 use crate::frame::MAX_VALUE;
 use crate::ops;
+use crate::tensor_error::Result;
 use candle_core::Tensor;
 
 impl NetworkStage {

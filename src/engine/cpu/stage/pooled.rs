@@ -1,9 +1,10 @@
 //! Networks with global pooling on tiles: a pass over all tiles for each mean.
 
 use super::NetworkStage;
+use crate::Error;
 use crate::models::PartialOutput;
 use crate::ops;
-use crate::{Error, Result};
+use crate::tensor_error::Result;
 use candle_core::Tensor;
 
 impl NetworkStage {
@@ -26,7 +27,7 @@ impl NetworkStage {
                     })?;
                     let PartialOutput::NeedsMean(part) = part else {
                         let problem = "a network pools less often than it declares";
-                        return Err(Error::Internal(problem.to_owned()));
+                        return Err(Error::Internal(problem.to_owned()).into());
                     };
                     let inner = part.narrow(3, tile.skip.0, columns.len())?;
                     add_sums(&mut sums, &inner.narrow(2, tile.skip.1, rows.len())?)?;

@@ -2,10 +2,11 @@
 //! depend on the tiles.
 
 use super::NetworkStage;
+use crate::Error;
 use crate::frame::MAX_VALUE;
 use crate::models::PartialOutput;
 use crate::ops::{self, Border};
-use crate::{Error, Result};
+use crate::tensor_error::Result;
 use candle_core::Tensor;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -74,7 +75,7 @@ impl NetworkStage {
         })?;
         let PartialOutput::Complete(result) = result else {
             let problem = "a network pools more often than it declares";
-            return Err(Error::Internal(problem.to_owned()));
+            return Err(Error::Internal(problem.to_owned()).into());
         };
         let size = (valid.0 * self.factor, valid.1 * self.factor);
         let result = self.samples(&result, (1, band.len()), valid)?;
