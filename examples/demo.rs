@@ -198,11 +198,7 @@ fn planes(frame: &[u8], width: usize, height: usize) -> [(&[u8], usize); 3] {
 
 fn bicubic(low: &[u8]) -> Result<Vec<u8>> {
     let size = (WIDTH / 2, HEIGHT / 2);
-    let frame_spec = FrameSpec {
-        format: PixelFormat::I420,
-        size,
-        color: Color::default(),
-    };
+    let frame_spec = FrameSpec::new(PixelFormat::I420, size.0, size.1);
     let spec = UpscaleSpec::scaled(frame_spec, SCALE);
     let mut upscaler = Upscaler::new(Model::builtin("bicubic")?, spec, &UpscaleOptions::default())?;
     let input = FrameRef::new(

@@ -438,11 +438,7 @@ fn check(
     let format = PixelFormat::from_name(name).unwrap();
     let mut input = Bytes::new(places, case.size);
     fill(&mut input, places, case.size);
-    let frame_spec = FrameSpec {
-        format,
-        size: case.size,
-        color: case.color,
-    };
+    let frame_spec = FrameSpec::new(format, case.size.0, case.size.1).with_color(case.color);
     let mut spec = UpscaleSpec::scaled(frame_spec, case.scale.parse().unwrap());
     if let Some(pinned) = case.pinned {
         spec.output = pinned;
@@ -512,11 +508,7 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    let color = |matrix, range, left, top| Color {
-        matrix,
-        range,
-        siting: Siting { left, top },
-    };
+    let color = |matrix, range, left, top| Color::new(matrix, range, Siting { left, top });
     let case = |size, scale, color| Case {
         size,
         scale,

@@ -68,28 +68,24 @@ fn load(row: &models::ModelInfo, dir: &Path) -> Arc<Model> {
 /// The hash of the frame that a model computes.
 fn hash(model: &Arc<Model>, format: PixelFormat, case: (&str, Option<(usize, usize)>)) -> String {
     let color = match case.1 {
-        None => Color {
-            matrix: Matrix::Bt601,
-            range: Range::Limited,
-            siting: Siting {
+        None => Color::new(
+            Matrix::Bt601,
+            Range::Limited,
+            Siting {
                 left: true,
                 top: false,
             },
-        },
-        Some(_) => Color {
-            matrix: Matrix::Bt709,
-            range: Range::Full,
-            siting: Siting {
+        ),
+        Some(_) => Color::new(
+            Matrix::Bt709,
+            Range::Full,
+            Siting {
                 left: false,
                 top: false,
             },
-        },
+        ),
     };
-    let frame_spec = FrameSpec {
-        format,
-        size: SIZE,
-        color,
-    };
+    let frame_spec = FrameSpec::new(format, SIZE.0, SIZE.1).with_color(color);
     let mut spec = UpscaleSpec::scaled(frame_spec, case.0.parse().unwrap());
     spec.output = case.1.unwrap_or(spec.output);
     let planes = |size: (usize, usize)| -> Vec<(Vec<u8>, usize)> {
@@ -112,10 +108,7 @@ fn hash(model: &Arc<Model>, format: PixelFormat, case: (&str, Option<(usize, usi
     let mut output = planes(spec.output);
     let target = output.iter_mut().map(|(d, s)| (d.as_mut_slice(), *s));
     let mut target = FrameMut::new(format, spec.output, color, target).unwrap();
-    let options = UpscaleOptions {
-        device: DeviceChoice::Cpu,
-        ..UpscaleOptions::default()
-    };
+    let options = UpscaleOptions::default().with_device(DeviceChoice::Cpu);
     let mut upscaler = Upscaler::new(Arc::clone(model), spec, &options).unwrap();
     upscaler.process(&input, &mut target).unwrap();
     let mut hash = Sha256::new();

@@ -149,10 +149,7 @@ fn published(golden: &Golden, hints: &LoadOverrides) -> Result<(Architecture, Bo
 
 /// A published network with one output per scale, `output_xS`, or one, `output`.
 fn network(golden: &Golden, border: Border) -> Result<()> {
-    let hints = LoadOverrides {
-        border: Some(border),
-        scales: None,
-    };
+    let hints = LoadOverrides::default().with_border(border);
     let (_, network) = published(golden, &hints)?;
     let input = golden.tensor("input")?;
     for name in golden.names() {

@@ -8,7 +8,7 @@ use srfilter::Scale;
 use srfilter::engine::{
     CudaChainExecutor, DeviceChoice, FrameSpec, Precision, UpscaleOptions, UpscaleSpec, Upscaler,
 };
-use srfilter::frame::{Color, FrameMut, FrameRef, PixelFormat};
+use srfilter::frame::{FrameMut, FrameRef, PixelFormat};
 use srfilter::models::{Architecture, Scales, Upsampling, drct, hdsrnet, srcnn};
 use srfilter::weights::{LoadOverrides, Model};
 use std::path::Path;
@@ -133,6 +133,7 @@ impl Frame {
             format,
             size,
             color,
+            ..
         } = self.shape;
         FrameRef::new(format, size, color, planes).unwrap()
     }
@@ -143,10 +144,8 @@ impl Frame {
         upscaler: &mut Upscaler,
         make: fn(&mut Upscaler, &FrameRef<'_>, &mut FrameMut<'_>) -> srfilter::Result<()>,
     ) -> Self {
-        let mut made = Self::new(FrameSpec {
-            size: upscaler.spec().output,
-            ..self.shape
-        });
+        let (width, height) = upscaler.spec().output;
+        let mut made = Self::new(self.shape.with_size(width, height));
         let planes = self.views();
         let input = self.input(&planes);
         let FrameSpec { format, color, .. } = self.shape;
@@ -207,26 +206,17 @@ impl Apart {
 }
 
 fn shape(format: PixelFormat, size: (usize, usize)) -> FrameSpec {
-    FrameSpec {
-        format,
-        size,
-        color: Color::default(),
-    }
+    FrameSpec::new(format, size.0, size.1)
 }
 
 fn on_gpu(precision: Precision) -> UpscaleOptions {
-    UpscaleOptions {
-        device: DeviceChoice::Cuda(0),
-        precision,
-        ..UpscaleOptions::default()
-    }
+    UpscaleOptions::default()
+        .with_device(DeviceChoice::Cuda(0))
+        .with_precision(precision)
 }
 
 fn on_cpu() -> UpscaleOptions {
-    UpscaleOptions {
-        device: DeviceChoice::Cpu,
-        ..UpscaleOptions::default()
-    }
+    UpscaleOptions::default().with_device(DeviceChoice::Cpu)
 }
 
 /// Runs a job on the GPU three times, launched and as a graph, and on the CPU.
@@ -431,10 +421,9 @@ fn sizes_child() {
         eprintln!("skipped a part: no {published}");
         return;
     }
-    let hints = LoadOverrides {
-        border: Some(srfilter::ops::Border::Valid),
-        scales: Some(vec![Scale::whole(3)]),
-    };
+    let hints = LoadOverrides::default()
+        .with_border(srfilter::ops::Border::Valid)
+        .with_scales([Scale::whole(3)]);
     let model = Model::open_with(published, None, &hints).unwrap();
     let job = UpscaleSpec::scaled(shape(PixelFormat::Gray8, (22, 15)), Scale::whole(3));
     for precision in [Precision::F32, Precision::F16] {
@@ -555,10 +544,7 @@ fn bands_child() {
         let (model, frame) = (model(name, scale), Frame::drawn(job.input));
         for precision in [Precision::F32, Precision::F16] {
             let made = [0, 16, 7].map(|tile| {
-                let options = UpscaleOptions {
-                    tile_size: tile,
-                    ..on_gpu(precision)
-                };
+                let options = on_gpu(precision).with_tile_size(tile);
                 frame.upscaled(&mut Upscaler::new(Arc::clone(&model), job, &options).unwrap())
             });
             let apart = [&made[1], &made[2]].map(|bands| made[0].apart(bands).most);
@@ -648,13 +634,13 @@ fn averaged_child() {
     let two = Scale::whole(2);
     common::save(&file, Architecture::Drct(small), Scales::list([two]), 6);
     let model = Model::open_with(&file, None, &LoadOverrides::default()).unwrap();
-    let on = |device| UpscaleOptions {
-        device,
-        precision: Precision::F32,
-        tile_size: 12,
-        tile_overlap: 5,
-        memory_limit: 1 << 30,
-        ..UpscaleOptions::default()
+    let on = |device| {
+        UpscaleOptions::default()
+            .with_device(device)
+            .with_precision(Precision::F32)
+            .with_tile_size(12)
+            .with_tile_overlap(5)
+            .with_memory_limit(1 << 30)
     };
     let cpu = Upscaler::new(Arc::clone(&model), job, &on(DeviceChoice::Cpu));
     let cpu = frame.upscaled(&mut cpu.unwrap());
@@ -684,11 +670,8 @@ fn smaller_child() {
     let narrow = Architecture::HdsrNet(hdsrnet::Config { width: 4 });
     common::save(&file, narrow, Scales::list([Scale::whole(2)]), 6);
     let model = Model::open_with(&file, None, &LoadOverrides::default()).unwrap();
-    let options = UpscaleOptions {
-        // As if all of it were free.
-        memory_limit: 1 << 30,
-        ..UpscaleOptions::default()
-    };
+    // As if all of it were free.
+    let options = UpscaleOptions::default().with_memory_limit(1 << 30);
     let cpu = frame.upscaled(&mut Upscaler::new(Arc::clone(&model), job, &on_cpu()).unwrap());
     let mut upscaler = Upscaler::new(Arc::clone(&model), job, &options).unwrap();
     assert!(upscaler.device().name().starts_with("cuda:0"));
@@ -708,10 +691,7 @@ fn smaller_child() {
     let why = upscaler.fallback_reason().unwrap();
     assert!(why.starts_with("the GPU failed: "), "{why}");
     // Who insists gets an error, each time.
-    let insists = UpscaleOptions {
-        device: DeviceChoice::Cuda(0),
-        ..options
-    };
+    let insists = options.with_device(DeviceChoice::Cuda(0));
     let planes = vec![vec![0f32; 160 * 96]; 3];
     if let Ok(mut upscaler) = Upscaler::new(model, job, &insists) {
         for _ in 0..2 {
@@ -749,10 +729,7 @@ fn lost_child() {
         .map(|(b, s)| (b.as_slice(), *s))
         .collect();
     let input = FrameRef::new(job.input.format, job.input.size, job.input.color, &planes).unwrap();
-    let mut made = Frame::new(FrameSpec {
-        size: job.output,
-        ..job.input
-    });
+    let mut made = Frame::new(job.input.with_size(job.output.0, job.output.1));
     let planes = made.planes.iter_mut().map(|(b, s)| (b.as_mut_slice(), *s));
     let mut output = FrameMut::new(job.input.format, job.output, job.input.color, planes).unwrap();
     let error = match insists {

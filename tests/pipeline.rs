@@ -88,24 +88,21 @@ fn collect(pipeline: &gst::Pipeline, sink: &str) -> Samples {
 fn frame_spec(info: &VideoInfo) -> FrameSpec {
     use gst_video::{VideoChromaSite, VideoColorMatrix, VideoColorRange};
     let site = info.chroma_site();
-    FrameSpec {
-        format: PixelFormat::from_name(&info.format().to_string()).unwrap(),
-        size: (info.width() as usize, info.height() as usize),
-        color: Color {
-            matrix: match info.colorimetry().matrix() {
-                VideoColorMatrix::Bt709 => Matrix::Bt709,
-                _ => Matrix::Bt601,
-            },
-            range: match info.colorimetry().range() {
-                VideoColorRange::Range0_255 => Range::Full,
-                _ => Range::Limited,
-            },
-            siting: Siting {
-                left: site.is_empty() || site.contains(VideoChromaSite::H_COSITED),
-                top: site.contains(VideoChromaSite::V_COSITED),
-            },
-        },
-    }
+    let matrix = match info.colorimetry().matrix() {
+        VideoColorMatrix::Bt709 => Matrix::Bt709,
+        _ => Matrix::Bt601,
+    };
+    let range = match info.colorimetry().range() {
+        VideoColorRange::Range0_255 => Range::Full,
+        _ => Range::Limited,
+    };
+    let siting = Siting {
+        left: site.is_empty() || site.contains(VideoChromaSite::H_COSITED),
+        top: site.contains(VideoChromaSite::V_COSITED),
+    };
+    let format = PixelFormat::from_name(&info.format().to_string()).unwrap();
+    FrameSpec::new(format, info.width() as usize, info.height() as usize)
+        .with_color(Color::new(matrix, range, siting))
 }
 
 /// The engine's output for a buffer, as dense rows of every plane.
@@ -290,11 +287,8 @@ impl Stepper {
             assert!(dense(&info, &output) == dense(&self.info, &input));
             return;
         }
-        let spec = UpscaleSpec {
-            input: frame_spec(&self.info),
-            output: (size.0 as usize, size.1 as usize),
-            scale: scale.parse().unwrap(),
-        };
+        let spec = UpscaleSpec::scaled(frame_spec(&self.info), scale.parse().unwrap())
+            .with_output(size.0 as usize, size.1 as usize);
         let mut upscaler =
             Upscaler::new(Arc::clone(model), spec, &UpscaleOptions::default()).unwrap();
         let expected = engine(&mut upscaler, &self.info, &input);

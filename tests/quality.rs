@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use srfilter::Scale;
 use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::resample::Resampler;
-use srfilter::frame::{Color, Image, PixelFormat};
+use srfilter::frame::{Image, PixelFormat};
 use srfilter::metrics;
 use srfilter::models::{self, Channels, Scales, Upsampling};
 use srfilter::weights::Model;
@@ -138,11 +138,7 @@ fn the_fused_engine_is_as_accurate_as_the_layers() {
                 let size = (image.width, image.height);
                 let luma = image.luma();
                 let (low, small) = shrunk(&luma, size, scale);
-                let frame_spec = FrameSpec {
-                    format: PixelFormat::Gray8,
-                    size: small,
-                    color: Color::default(),
-                };
+                let frame_spec = FrameSpec::new(PixelFormat::Gray8, small.0, small.1);
                 let spec = UpscaleSpec::scaled(frame_spec, scale);
                 let mut upscaler =
                     Upscaler::new(model.clone(), spec, &UpscaleOptions::default()).unwrap();

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use srfilter::Scale;
 use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::resample::Resampler;
-use srfilter::frame::{Color, Image, PixelFormat};
+use srfilter::frame::{Image, PixelFormat};
 use srfilter::models::{
     Architecture, Channels, Scales, compact, drct, espcn, hdsrnet, lapan, srresnet,
 };
@@ -17,11 +17,7 @@ use std::sync::Arc;
 const SIZE: (usize, usize) = (37, 29);
 
 fn spec(format: PixelFormat, scale: &str) -> UpscaleSpec {
-    let frame_spec = FrameSpec {
-        format,
-        size: SIZE,
-        color: Color::default(),
-    };
+    let frame_spec = FrameSpec::new(format, SIZE.0, SIZE.1);
     UpscaleSpec::scaled(frame_spec, scale.parse().unwrap())
 }
 
@@ -189,11 +185,9 @@ fn rgb_networks_in_tiles_equal_the_network_alone() {
         );
         let spec = spec(PixelFormat::Rgb, &factor.to_string());
         for tile in [0, 16] {
-            let options = UpscaleOptions {
-                tile_size: tile,
-                threads: 2,
-                ..UpscaleOptions::default()
-            };
+            let options = UpscaleOptions::default()
+                .with_tile_size(tile)
+                .with_threads(2);
             let mut upscaler = Upscaler::new(Arc::clone(&model), spec, &options).unwrap();
             // Fused networks are tiled for the threads, too.
             let divided = upscaler.tiles() > 1;
@@ -238,10 +232,7 @@ fn rgb_networks_accept_the_smallest_images() {
 fn frames_too_large_for_a_whole_frame_network_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     // If tiles would fit, the error says so, and they do.
-    let input = FrameSpec {
-        size: (3840, 2160),
-        ..spec(PixelFormat::Rgb, "2").input
-    };
+    let input = FrameSpec::rgb8(3840, 2160);
     let spec = UpscaleSpec::scaled(input, Scale::whole(2));
     let model = rgb_model(dir.path(), &Architecture::Drct(drct::Config::default()), 2);
     let check = |options: &UpscaleOptions| Upscaler::check(&model, &spec, options);
@@ -250,10 +241,10 @@ fn frames_too_large_for_a_whole_frame_network_are_refused() {
         error.contains("MiB") && error.ends_with("or tiles that overlap"),
         "{error}"
     );
-    let tiles = |tile, overlap| UpscaleOptions {
-        tile_size: tile,
-        tile_overlap: overlap,
-        ..UpscaleOptions::default()
+    let tiles = |tile, overlap| {
+        UpscaleOptions::default()
+            .with_tile_size(tile)
+            .with_tile_overlap(overlap)
     };
     assert_eq!(check(&tiles(64, 8)).unwrap(), [(7680, 4320)]);
     let error = check(&tiles(8, 8)).unwrap_err().to_string();

@@ -5,7 +5,7 @@ mod common;
 
 use srfilter::Scale;
 use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
-use srfilter::frame::{Color, Image, PixelFormat};
+use srfilter::frame::Image;
 use srfilter::models::{Architecture, BoxedScaleNetwork, Channels, Scales, drct, hdsrnet, lapan};
 use srfilter::ops::Border;
 use srfilter::weights::{LoadOverrides, Model};
@@ -24,11 +24,7 @@ fn noise_image(width: usize, height: usize) -> Image {
 fn run(file: &std::path::Path, scale: &str, options: UpscaleOptions) -> (Vec<u8>, usize) {
     let model = Model::open_with(file, None, &LoadOverrides::default()).unwrap();
     let input = noise_image(41, 33);
-    let frame_spec = FrameSpec {
-        format: PixelFormat::Rgb,
-        size: (input.width, input.height),
-        color: Color::default(),
-    };
+    let frame_spec = FrameSpec::rgb8(input.width, input.height);
     let spec = UpscaleSpec::scaled(frame_spec, scale.parse().unwrap());
     let mut upscaler = Upscaler::new(model, spec, &options).unwrap();
     let mut output = Image::new(spec.output.0, spec.output.1, 3);
@@ -45,10 +41,10 @@ fn tiled_equals_untiled() {
         for border in [Border::Zero, Border::Replicate, Border::Valid] {
             let file = common::small_file(dir.path(), channels, border);
             for scale in ["2", "3/2", "4"] {
-                let options = |tile| UpscaleOptions {
-                    threads: 1,
-                    tile_size: tile,
-                    ..UpscaleOptions::default()
+                let options = |tile| {
+                    UpscaleOptions::default()
+                        .with_threads(1)
+                        .with_tile_size(tile)
                 };
                 let (untiled, count) = run(&file, scale, options(1000));
                 assert!(count <= 2, "one tile for each stage, found {count}");
@@ -72,10 +68,10 @@ fn tiled_equals_untiled_for_post_upsampling_networks() {
     let dir = tempfile::tempdir().unwrap();
     let file = common::espcn_file(dir.path());
     for scale in ["2", "5/2", "3", "9/2"] {
-        let options = |tile, threads| UpscaleOptions {
-            threads,
-            tile_size: tile,
-            ..UpscaleOptions::default()
+        let options = |tile, threads| {
+            UpscaleOptions::default()
+                .with_threads(threads)
+                .with_tile_size(tile)
         };
         let (untiled, count) = run(&file, scale, options(1000, 1));
         assert!(count <= 2, "one tile for each stage, found {count}");
@@ -93,10 +89,7 @@ fn threads_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let file = common::small_file(dir.path(), Channels::Luma, Border::Replicate);
     let with = |threads| {
-        let options = UpscaleOptions {
-            threads,
-            ..UpscaleOptions::default()
-        };
+        let options = UpscaleOptions::default().with_threads(threads);
         run(&file, "2", options).0
     };
     let one = with(1);
@@ -153,11 +146,7 @@ fn means_are_taken_over_the_whole_image() {
         let file = dir.path().join(format!("{i}.safetensors"));
         common::save(&file, architecture, Scales::list([Scale::whole(2)]), 6);
         let model = Model::open_with(&file, None, &LoadOverrides::default()).unwrap();
-        let frame_spec = FrameSpec {
-            format: PixelFormat::Rgb,
-            size,
-            color: Color::default(),
-        };
+        let frame_spec = FrameSpec::rgb8(size.0, size.1);
         let mut next = common::noise(9);
         let mut plane = || {
             (0..size.0 * size.1)
@@ -166,11 +155,9 @@ fn means_are_taken_over_the_whole_image() {
         };
         let planes: [Vec<f32>; 3] = [plane(), plane(), plane()];
         let run = |tile, memory| {
-            let options = UpscaleOptions {
-                tile_size: tile,
-                memory_limit: memory,
-                ..UpscaleOptions::default()
-            };
+            let options = UpscaleOptions::default()
+                .with_tile_size(tile)
+                .with_memory_limit(memory);
             let spec = UpscaleSpec::scaled(frame_spec, Scale::whole(2));
             let mut upscaler = Upscaler::new(model.clone(), spec, &options).unwrap();
             (
@@ -221,17 +208,11 @@ fn overlapping_tiles_are_averaged() {
         let samples = (0..SIZE.0 * SIZE.1).map(|_| (next() * 255.0) as f32);
         samples.collect::<Vec<_>>()
     });
-    let frame_spec = FrameSpec {
-        format: PixelFormat::Rgb,
-        size: SIZE,
-        color: Color::default(),
-    };
+    let frame_spec = FrameSpec::rgb8(SIZE.0, SIZE.1);
     let spec = UpscaleSpec::scaled(frame_spec, two);
-    let options = UpscaleOptions {
-        tile_size: TILE,
-        tile_overlap: 5,
-        ..UpscaleOptions::default()
-    };
+    let options = UpscaleOptions::default()
+        .with_tile_size(TILE)
+        .with_tile_overlap(5);
     let mut upscaler = Upscaler::new(model.clone(), spec, &options).unwrap();
     let averaged = upscaler.process_planes(&planes).unwrap();
 

@@ -543,10 +543,7 @@ fn published_files_are_detected() {
     assert_eq!(found.architecture, expected);
     assert_eq!(found.tensors["conv2.weight"].dims(), [32, 64, 5, 5]);
     let file = open("SRCNN/chxy95_SRCNN_x3_915.pkl").unwrap();
-    let hints = LoadOverrides {
-        border: Some(Border::Replicate),
-        scales: None,
-    };
+    let hints = LoadOverrides::default().with_border(Border::Replicate);
     let expected = Architecture::Srcnn(models::srcnn::Config {
         kernels: [9, 1, 5],
         border: Border::Replicate,

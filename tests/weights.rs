@@ -78,10 +78,9 @@ fn other_files_are_detected_by_names_and_shapes() {
         let (found, network) = checkpoint.network(&LoadOverrides::default()).unwrap();
         assert_eq!(found, Architecture::Srcnn(config.clone()));
         assert_eq!(network.scales(), &Scales::Any);
-        let hints = LoadOverrides {
-            border: Some(Border::Replicate),
-            scales: Some(vec![Scale::whole(3)]),
-        };
+        let hints = LoadOverrides::default()
+            .with_border(Border::Replicate)
+            .with_scales([Scale::whole(3)]);
         let (found, network) = checkpoint.network(&hints).unwrap();
         let expected = srcnn::Config {
             border: Border::Replicate,
@@ -124,10 +123,7 @@ fn tells_its_scale(dir: &Path, architecture: &Architecture) {
             .network(&LoadOverrides::default())
             .unwrap();
         assert_eq!((&found, network.scales()), (architecture, &scales));
-        let hints = LoadOverrides {
-            border: None,
-            scales: Some(vec![Scale::whole(2)]),
-        };
+        let hints = LoadOverrides::default().with_scales([Scale::whole(2)]);
         let error = Model::open_with(&path, None, &hints)
             .unwrap_err()
             .to_string();

@@ -315,11 +315,7 @@ fn values(bytes: &[u8], output: &mut Vec<f32>) {
 /// Frames through `Upscaler::process`, without GStreamer.
 fn by_upscaler(work: &Work, model: &str) -> Result<Job> {
     let input = Frame::of(work);
-    let frame_spec = FrameSpec {
-        format: PixelFormat::I420,
-        size: input.size,
-        color: Color::default(),
-    };
+    let frame_spec = FrameSpec::new(PixelFormat::I420, input.size.0, input.size.1);
     let spec = UpscaleSpec::scaled(frame_spec, Scale::whole(SCALE));
     let mut upscaler = Upscaler::new(Model::builtin(model)?, spec, &UpscaleOptions::default())?;
     let mut upscaled = Frame::new(spec.output);

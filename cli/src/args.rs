@@ -342,10 +342,12 @@ pub(crate) struct FileArgs {
 impl FileArgs {
     /// The overrides for a weights file.
     pub(crate) fn hints(&self) -> LoadOverrides {
-        LoadOverrides {
-            border: self.border.map(Border::from),
-            scales: (!self.trained_scale.is_empty()).then(|| self.trained_scale.clone()),
+        let mut overrides = LoadOverrides::default();
+        overrides.border = self.border.map(Border::from);
+        if !self.trained_scale.is_empty() {
+            overrides.scales = Some(self.trained_scale.clone());
         }
+        overrides
     }
 }
 
@@ -377,14 +379,12 @@ pub(crate) struct ComputeArgs {
 impl ComputeArgs {
     /// The options of the library.
     pub(crate) fn options(&self) -> UpscaleOptions {
-        UpscaleOptions {
-            device: self.device,
-            precision: self.precision,
-            threads: usize::from(self.threads),
-            tile_size: self.tile,
-            tile_overlap: self.overlap,
-            ..UpscaleOptions::default()
-        }
+        UpscaleOptions::default()
+            .with_device(self.device)
+            .with_precision(self.precision)
+            .with_threads(usize::from(self.threads))
+            .with_tile_size(self.tile)
+            .with_tile_overlap(self.overlap)
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
 use srfilter::engine::{FrameSpec, UpscaleSpec, Upscaler};
 use srfilter::frame::resample::{Resampler, pillow};
-use srfilter::frame::{Color, Image, PixelFormat};
+use srfilter::frame::{Image, PixelFormat};
 use srfilter::metrics;
 use srfilter::models::Channels;
 use srfilter::weights::Model;
@@ -123,18 +123,12 @@ impl Method {
         model: &Arc<Model>,
         scale: Scale,
     ) -> Result<Vec<Vec<f64>>> {
-        let job = UpscaleSpec {
-            input: FrameSpec {
-                format: match model.channels() {
-                    Channels::Luma => PixelFormat::Gray8,
-                    Channels::Rgb => PixelFormat::Rgb,
-                },
-                size: from,
-                color: Color::default(),
-            },
-            output: to,
-            scale,
+        let format = match model.channels() {
+            Channels::Luma => PixelFormat::Gray8,
+            Channels::Rgb => PixelFormat::Rgb,
         };
+        let input = FrameSpec::new(format, from.0, from.1);
+        let job = UpscaleSpec::scaled(input, scale).with_output(to.0, to.1);
         let mut upscaler = Upscaler::new(Arc::clone(model), job, &self.options)?;
         let narrow = |plane: &Vec<f64>| plane.iter().map(|&v| v as f32).collect();
         let result = upscaler.process_planes(&low.iter().map(narrow).collect::<Vec<_>>())?;

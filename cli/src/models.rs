@@ -5,7 +5,7 @@ use anyhow::{Result, anyhow};
 use serde::Serialize;
 use srfilter::Scale;
 use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
-use srfilter::frame::{Color, Image};
+use srfilter::frame::Image;
 use srfilter::models::{self, Architecture, Channels, MODELS, ModelInfo, Scales};
 use srfilter::weights::Model;
 use std::collections::BTreeMap;
@@ -143,11 +143,7 @@ fn best_time(
     for (i, sample) in input.data.iter_mut().enumerate() {
         *sample = (i * 67 % 256) as u8;
     }
-    let shape = FrameSpec {
-        format: input.format(),
-        size: (small, small),
-        color: Color::default(),
-    };
+    let shape = FrameSpec::new(input.format(), small, small);
     let job = UpscaleSpec::scaled(shape, scale);
     let mut upscaler = Upscaler::new(Arc::clone(model), job, options)?;
     let mut output = Image::new(job.output.0, job.output.1, input.channels);

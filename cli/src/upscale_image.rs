@@ -3,7 +3,7 @@
 use anyhow::Result;
 use srfilter::Scale;
 use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
-use srfilter::frame::{Color, Image};
+use srfilter::frame::Image;
 use srfilter::weights::Model;
 use std::sync::Arc;
 
@@ -14,11 +14,7 @@ pub(crate) fn upscale_image(
     scale: Scale,
     options: &UpscaleOptions,
 ) -> Result<Image> {
-    let shape = FrameSpec {
-        format: image.format(),
-        size: (image.width, image.height),
-        color: Color::default(),
-    };
+    let shape = FrameSpec::new(image.format(), image.width, image.height);
     let job = UpscaleSpec::scaled(shape, scale);
     let (width, height) = job.output;
     let mut upscaler = Upscaler::new(Arc::clone(model), job, options)?;

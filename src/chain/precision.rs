@@ -7,6 +7,7 @@ use std::str::FromStr;
 /// The numbers that a network's layers work on. The CPU computes in `f32`
 /// whatever is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Precision {
     /// On a GPU, `f16` for networks that are chains of convolutions, `tf32` for
     /// others.

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 /// The requested device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum DeviceChoice {
     /// A GPU if this build supports it and it works, else the CPU.
     #[default]

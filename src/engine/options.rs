@@ -5,7 +5,15 @@ use super::{DeviceChoice, Precision};
 /// Options of the computation. They do not change the output, except for
 /// [`UpscaleOptions::tile_overlap`], the precision of a GPU, and the rounding
 /// of means in networks with global pooling.
+///
+/// ```
+/// use srfilter::{DeviceChoice, UpscaleOptions};
+///
+/// let options = UpscaleOptions::default().with_device(DeviceChoice::Cpu).with_threads(2);
+/// assert_eq!(options.threads, 2);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct UpscaleOptions {
     /// The device.
     pub device: DeviceChoice,
@@ -23,4 +31,42 @@ pub struct UpscaleOptions {
     /// are averaged there: an approximation for images that do not fit the
     /// memory. 0: no tiles. Other networks' tiles are always exact.
     pub tile_overlap: usize,
+}
+
+impl UpscaleOptions {
+    /// These with [`UpscaleOptions::device`].
+    pub fn with_device(self, device: DeviceChoice) -> Self {
+        Self { device, ..self }
+    }
+
+    /// These with [`UpscaleOptions::precision`].
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// These with [`UpscaleOptions::threads`].
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// These with [`UpscaleOptions::tile_size`], in samples.
+    pub fn with_tile_size(self, tile_size: usize) -> Self {
+        Self { tile_size, ..self }
+    }
+
+    /// These with [`UpscaleOptions::memory_limit`], in bytes.
+    pub fn with_memory_limit(self, memory_limit: u64) -> Self {
+        Self {
+            memory_limit,
+            ..self
+        }
+    }
+
+    /// These with [`UpscaleOptions::tile_overlap`], in samples.
+    pub fn with_tile_overlap(self, tile_overlap: usize) -> Self {
+        Self {
+            tile_overlap,
+            ..self
+        }
+    }
 }

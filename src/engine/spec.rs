@@ -8,6 +8,7 @@ pub const MAX_SIDE: usize = 1 << 15;
 
 /// Format, size and colour of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FrameSpec {
     /// Sample layout.
     pub format: PixelFormat,
@@ -24,6 +25,19 @@ impl FrameSpec {
             format,
             size: (width, height),
             color: Color::default(),
+        }
+    }
+
+    /// These frames in another colour.
+    pub fn with_color(self, color: Color) -> Self {
+        Self { color, ..self }
+    }
+
+    /// These frames of another width and height in pixels.
+    pub fn with_size(self, width: usize, height: usize) -> Self {
+        Self {
+            size: (width, height),
+            ..self
         }
     }
 
@@ -47,6 +61,7 @@ impl std::fmt::Display for FrameSpec {
 
 /// The upscaling of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UpscaleSpec {
     /// The input frames.
     pub input: FrameSpec,
@@ -64,6 +79,14 @@ impl UpscaleSpec {
             input,
             output: (scale.apply(input.size.0), scale.apply(input.size.1)),
             scale,
+        }
+    }
+
+    /// The same with another width and height in pixels that go out.
+    pub fn with_output(self, width: usize, height: usize) -> Self {
+        Self {
+            output: (width, height),
+            ..self
         }
     }
 }

@@ -61,6 +61,7 @@ impl Default for Siting {
 
 /// Colorimetry of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Color {
     /// Weights of red and blue in luma.
     pub matrix: Matrix,
@@ -68,6 +69,17 @@ pub struct Color {
     pub range: Range,
     /// Position of subsampled chroma.
     pub siting: Siting,
+}
+
+impl Color {
+    /// A colour; what else may be told of one has its default.
+    pub const fn new(matrix: Matrix, range: Range, siting: Siting) -> Self {
+        Self {
+            matrix,
+            range,
+            siting,
+        }
+    }
 }
 
 /// Conversion between 8-bit Y'CbCr values and R'G'B' of 0 to 255, unrounded.

@@ -17,6 +17,7 @@ pub enum Family {
 
 /// Layout of the samples of one component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Component {
     /// Index of its plane.
     pub plane: usize,

@@ -199,6 +199,7 @@ impl Architecture {
 
 /// A model of the registry.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ModelInfo {
     /// The name.
     pub name: &'static str,
@@ -212,6 +213,7 @@ pub struct ModelInfo {
 
 /// A safetensors file of the folder `models/`.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct BuiltInFile {
     /// Its path in that folder.
     pub path: &'static str,

@@ -42,12 +42,27 @@ pub struct Card {
 
 /// Settings that a file without a card does not determine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LoadOverrides {
     /// Border of the convolutions; by default [`Border::Zero`], or
     /// [`Border::Replicate`] if the file's metadata contains "replicate".
     pub border: Option<Border>,
     /// The scales that the weights are for; by default any.
     pub scales: Option<Vec<Scale>>,
+}
+
+impl LoadOverrides {
+    /// These with [`LoadOverrides::border`].
+    pub fn with_border(mut self, border: Border) -> Self {
+        self.border = Some(border);
+        self
+    }
+
+    /// These with [`LoadOverrides::scales`].
+    pub fn with_scales(mut self, scales: impl IntoIterator<Item = Scale>) -> Self {
+        self.scales = Some(scales.into_iter().collect());
+        self
+    }
 }
 
 /// Name, type and shape of a tensor in a file.

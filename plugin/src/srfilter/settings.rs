@@ -77,12 +77,10 @@ impl Settings {
     }
 
     pub(super) fn options(&self) -> srfilter::Result<UpscaleOptions> {
-        Ok(UpscaleOptions {
-            device: self.device.parse()?,
-            precision: self.precision.parse()?,
-            threads: self.threads as usize,
-            ..UpscaleOptions::default()
-        })
+        Ok(UpscaleOptions::default()
+            .with_device(self.device.parse()?)
+            .with_precision(self.precision.parse()?)
+            .with_threads(self.threads as usize))
     }
 
     /// Whether `model` and `weights` have been unchanged for [`SETTLE_TIME`].

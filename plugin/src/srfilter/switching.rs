@@ -174,11 +174,10 @@ fn upscale_spec((from, to): &Infos, target: TargetScale) -> srfilter::Result<Opt
         return Ok(None);
     }
     let scale: Scale = target.between(from_size, to_size);
-    Ok(Some(UpscaleSpec {
-        input: frame_spec(from)?,
-        output: (to.width() as usize, to.height() as usize),
-        scale,
-    }))
+    let spec = UpscaleSpec::scaled(frame_spec(from)?, scale);
+    Ok(Some(
+        spec.with_output(to.width() as usize, to.height() as usize),
+    ))
 }
 
 fn frame_spec(info: &VideoInfo) -> srfilter::Result<FrameSpec> {

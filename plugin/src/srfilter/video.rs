@@ -18,36 +18,33 @@ pub(super) fn formats() -> impl Iterator<Item = VideoFormat> {
 fn color(info: &VideoInfo) -> Color {
     let colorimetry = info.colorimetry();
     let site = info.chroma_site();
-    Color {
-        matrix: match colorimetry.matrix() {
-            VideoColorMatrix::Bt709 => Matrix::Bt709,
-            VideoColorMatrix::Bt2020 => Matrix::Bt2020,
-            VideoColorMatrix::Smpte240m => Matrix::Smpte240m,
-            VideoColorMatrix::Fcc => Matrix::Fcc,
-            _ => Matrix::Bt601,
-        },
-        range: match colorimetry.range() {
-            VideoColorRange::Range0_255 => Range::Full,
-            _ => Range::Limited,
-        },
-        siting: if site.is_empty() {
-            Siting::default()
-        } else {
-            Siting {
-                left: site.contains(VideoChromaSite::H_COSITED),
-                top: site.contains(VideoChromaSite::V_COSITED),
-            }
-        },
-    }
+    let matrix = match colorimetry.matrix() {
+        VideoColorMatrix::Bt709 => Matrix::Bt709,
+        VideoColorMatrix::Bt2020 => Matrix::Bt2020,
+        VideoColorMatrix::Smpte240m => Matrix::Smpte240m,
+        VideoColorMatrix::Fcc => Matrix::Fcc,
+        _ => Matrix::Bt601,
+    };
+    let range = match colorimetry.range() {
+        VideoColorRange::Range0_255 => Range::Full,
+        _ => Range::Limited,
+    };
+    let siting = if site.is_empty() {
+        Siting::default()
+    } else {
+        Siting {
+            left: site.contains(VideoChromaSite::H_COSITED),
+            top: site.contains(VideoChromaSite::V_COSITED),
+        }
+    };
+    Color::new(matrix, range, siting)
 }
 
 /// The frame spec of these caps; `None` for an unsupported format.
 pub(super) fn spec(info: &VideoInfo) -> Option<FrameSpec> {
-    Some(FrameSpec {
-        format: PixelFormat::from_name(info.format().to_str())?,
-        size: (info.width() as usize, info.height() as usize),
-        color: color(info),
-    })
+    let format = PixelFormat::from_name(info.format().to_str())?;
+    let (width, height) = (info.width() as usize, info.height() as usize);
+    Some(FrameSpec::new(format, width, height).with_color(color(info)))
 }
 
 /// A mapped frame to read.
