@@ -48,7 +48,7 @@ fn finds_circles_through_reexports() {
         (
             "a/room/deep.rs",
             "use super::leaf; // use super::Nothing;\npub struct Shared(leaf::Leaf);
-             fn f() { crate::low::Low; }",
+             fn f() { crate::low::Low; } fn g() -> impl Sized + use<> {}",
         ),
         (
             "a/room/leaf.rs",

@@ -16,6 +16,8 @@ pub(crate) fn tokens(text: &str) -> Vec<String> {
             '"' => string_length(rest),
             '\'' if rest.starts_with("'\\") => through("'", 3),
             '\'' if rest[1 + second..].starts_with('\'') => second + 2,
+            // Captured lifetimes, no import.
+            'u' if rest.starts_with("use<") => through(">", 0),
             ':' if rest.starts_with("::") => 2,
             _ => word.unwrap_or(rest.len()).max(c.len_utf8()),
         };
