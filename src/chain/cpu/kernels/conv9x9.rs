@@ -6,8 +6,8 @@
     reason = "plain counters over registers unroll and read alike"
 )]
 
-use super::GROUP;
 use super::epilogue::{BiasActivation, bias_activation};
+use super::group::GROUP;
 use super::winograd::{evaluate, interpolate};
 use crate::chain::winograd::{MAX_POINTS, Tables, Variant};
 use crate::ops::cpu::simd::Vector;

@@ -5,8 +5,8 @@
     reason = "plain counters over registers unroll and read alike"
 )]
 
+use super::group::{GROUP, base_pointers};
 use super::winograd::{evaluate, interpolate};
-use super::{GROUP, base_pointers};
 use crate::chain::winograd::{MAX_POINTS, Tables, Variant};
 use crate::ops::cpu::simd::{HORIZONTAL_SUMS, Vector};
 

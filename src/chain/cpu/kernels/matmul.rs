@@ -7,7 +7,7 @@
 )]
 
 use super::epilogue::{BiasActivation, bias_activation};
-use super::{GROUP, base_pointers};
+use super::group::{GROUP, base_pointers};
 use crate::ops::cpu::simd::Vector;
 use std::hint::black_box;
 

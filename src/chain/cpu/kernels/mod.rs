@@ -10,20 +10,18 @@ mod conv9x9;
 mod dispatch;
 mod epilogue;
 mod few_channels;
+mod group;
 mod matmul;
 mod winograd;
 
 pub(crate) use conv9x9::{Conv9x9, WindowTransform};
 pub(crate) use epilogue::BiasActivation;
 pub(crate) use few_channels::{DotProduct, MAX_DOT_CHANNELS, WinogradColumns};
+pub(crate) use group::GROUP;
 pub(crate) use matmul::{BatchStrides, Matmul};
 pub(crate) use winograd::{InputTransform, OutputTransform};
 
 use crate::cpu_level::Level;
-use std::hint::black_box;
-
-/// Channels that are stored together.
-pub(crate) const GROUP: usize = 16;
 
 /// The kernels at one level.
 ///
@@ -47,18 +45,4 @@ impl std::fmt::Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Kernels").field(&self.level).finish()
     }
-}
-
-/// Pointers to every third of `P` pixels: the address of a pixel is one of them
-/// and once or twice the stride. Without the black box the compiler adds strides
-/// up one after the other.
-#[inline(always)]
-unsafe fn base_pointers<const P: usize>(first: *const f32, step: usize) -> [*const f32; 4] {
-    const { assert!(P <= 12) };
-    let mut bases = [first; 4];
-    for (i, base) in bases.iter_mut().enumerate().take(P.div_ceil(3)) {
-        // SAFETY: operands in memory, `P` pixels of them.
-        *base = black_box(unsafe { first.add(i * 3 * step) });
-    }
-    bases
 }

@@ -1,8 +1,7 @@
 //! Gradients of a convolution by cuDNN.
 
-use super::handle::{Handle, Plan};
+use super::handle::{Handle, ONE, Plan, ZERO, pointer};
 use super::report::{AlgorithmCode, AlgorithmReport, DATA_ALGORITHMS, FILTER_ALGORITHMS};
-use super::{ONE, ZERO, pointer};
 use crate::ops::cuda::errors::cudnn_error;
 use crate::ops::cuda::layers::{self, DeviceSlice};
 use crate::ops::spec::ConvGeometry;

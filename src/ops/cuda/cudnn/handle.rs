@@ -1,7 +1,7 @@
 //! Handles of cuDNN, and the descriptors of convolutions.
 
-use super::pointer;
 use crate::ops::cuda::errors::cudnn_error;
+use crate::ops::cuda::layers;
 use crate::ops::spec::ConvGeometry;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::cudnn::{result, sys};
@@ -14,6 +14,10 @@ use std::collections::hash_map::Entry;
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// What results are multiplied by, and what was there before them.
+pub(super) const ONE: f32 = 1.0;
+pub(super) const ZERO: f32 = 0.0;
 
 /// Cached plans; the sizes of a stream seldom change.
 const MAX_PLANS: usize = 512;
@@ -229,4 +233,9 @@ impl Drop for Plan {
             }
         }
     }
+}
+
+/// The memory of a slice, for cuDNN.
+pub(super) fn pointer<T>(slice: &CudaSlice<T>) -> *mut c_void {
+    layers::address(slice) as *mut c_void
 }

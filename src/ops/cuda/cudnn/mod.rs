@@ -15,20 +15,16 @@ use crate::ops::context::stash_variable_grad;
 use crate::ops::spec::{Border, ConvGeometry};
 use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::cudnn::{result, sys};
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DeviceRepr};
+use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::{CpuStorage, CudaStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use gradient::{ImageGradient, WeightGradient, gradient};
 use half::{bf16, f16};
-use handle::Handle;
+use handle::{Handle, ONE, ZERO, pointer};
 use std::ffi::c_void;
 use std::ptr::from_ref;
 
 const FORWARD: sys::cudnnConvolutionFwdAlgo_t =
     sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
-
-/// What results are multiplied by, and what was there before them.
-const ONE: f32 = 1.0;
-const ZERO: f32 = 0.0;
 
 /// The convolution by cuDNN; `None` where cuDNN is missing or does not support
 /// it. Factors of `f32` are rounded to TF32 where that is allowed or gradients
@@ -247,8 +243,4 @@ impl CustomOp3 for Convolution {
             stash_variable_grad(bias, of_bias.transpose()?)?,
         ))
     }
-}
-
-fn pointer<T>(slice: &CudaSlice<T>) -> *mut c_void {
-    layers::address(slice) as *mut c_void
 }
