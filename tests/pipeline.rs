@@ -375,6 +375,25 @@ fn scale_and_model_change_while_playing() {
     assert!(s.messages().is_empty());
 }
 
+/// The element watches no file: setting the property asks for it as it is now.
+#[test]
+fn the_same_weights_set_again_are_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let luma = common::small_file(dir.path(), Channels::Luma, Border::Zero);
+    let rgb = common::small_file(dir.path(), Channels::Rgb, Border::Zero);
+    let load = |path: &Path| Model::open_with(path, None, &LoadOverrides::default()).unwrap();
+    let (old, new) = (load(&luma), load(&rgb));
+    let body = format!("srfilter name=sr weights={}", luma.display());
+    let mut s = Stepper::new((16, 16), &body);
+    s.check((32, 32), "2", &old);
+    std::fs::rename(&rgb, &luma).unwrap();
+    s.check((32, 32), "2", &old);
+    s.sr.set_property("weights", luma.to_str().unwrap());
+    assert_eq!(s.step_until(CHANGED), [CHANGED]);
+    s.check((32, 32), "2", &new);
+    assert!(s.messages().is_empty());
+}
+
 #[test]
 fn a_failed_change_of_model_keeps_the_old_one() {
     let dir = tempfile::tempdir().unwrap();

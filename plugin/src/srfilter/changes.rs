@@ -4,11 +4,10 @@
 use super::imp::SrFilter;
 use super::log::{CAT, lock};
 use super::settings::{Settings, Source};
+use super::switching::Loaded;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use srfilter::Error;
-use srfilter::weights::Model;
-use std::sync::Arc;
 
 impl SrFilter {
     /// Applies the changes of properties since the last buffer.
@@ -27,7 +26,7 @@ impl SrFilter {
     }
 
     /// Switches to a loaded model; returns whether it runs now.
-    fn apply_model(&self, settings: &Settings, loaded: srfilter::Result<Arc<Model>>) -> bool {
+    fn apply_model(&self, settings: &Settings, loaded: srfilter::Result<Loaded>) -> bool {
         if loaded.is_ok() {
             self.flush_in_flight();
         }
@@ -36,7 +35,7 @@ impl SrFilter {
             return false;
         };
         let source = settings.source.clone();
-        let switched = loaded.and_then(|model| state.set_model(source, model));
+        let switched = loaded.and_then(|loaded| state.set_model(source, loaded));
         let Err(error) = switched else { return true };
         if !settings.is_settled() {
             state.postpone_failure(settings.source.clone(), error);

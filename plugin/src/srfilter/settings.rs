@@ -21,6 +21,9 @@ pub(super) struct Source {
     pub(super) model: Option<String>,
     /// A weights file that replaces the built-in weights.
     pub(super) weights: Option<String>,
+    /// How often `weights` was set to a file: the same path again asks for the
+    /// file as it is then.
+    requests: u64,
 }
 
 impl Source {
@@ -95,7 +98,10 @@ impl Settings {
             "model" | "weights" => {
                 match name {
                     "model" => self.source.model = text(value),
-                    _ => self.source.weights = text(value),
+                    _ => {
+                        self.source.weights = text(value);
+                        self.source.requests += u64::from(self.source.weights.is_some());
+                    }
                 }
                 self.changed = Some(Instant::now());
                 self.changed_while_playing = playing;

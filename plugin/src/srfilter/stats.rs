@@ -31,6 +31,7 @@ pub(super) struct Stats {
     tiles: u64,
     pub(super) model: String,
     pub(super) weights: String,
+    switches: u64,
     native_scales: Vec<Scale>,
     resampled: bool,
     pub(super) device: String,
@@ -58,10 +59,12 @@ impl Stats {
         self.negotiations += 1;
     }
 
-    /// Copies the state; returns whether the model changed.
+    /// Copies the state; returns whether the model changed, or was loaded again.
     pub(super) fn update(&mut self, state: &State) -> bool {
         let (model, weights) = (state.model().name(), state.model().origin());
-        let changed = (self.model.as_str(), self.weights.as_str()) != (model, weights);
+        let named = (self.model.as_str(), self.weights.as_str()) == (model, weights);
+        let changed = !named || self.switches != state.switches();
+        self.switches = state.switches();
         model.clone_into(&mut self.model);
         weights.clone_into(&mut self.weights);
         let upscaler = state.upscaler.as_ref();

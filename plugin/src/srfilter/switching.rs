@@ -28,6 +28,8 @@ pub(super) struct State {
     pub(super) upscaler: Option<Upscaler>,
     pub(super) in_flight: InFlightFrames,
     load: Load,
+    /// Models adopted while streaming.
+    switches: u64,
 }
 
 impl State {
@@ -44,6 +46,7 @@ impl State {
             upscaler: None,
             in_flight: InFlightFrames::default(),
             load: Load::Idle,
+            switches: 0,
         };
         Ok((state, device))
     }
@@ -56,30 +59,45 @@ impl State {
         &self.source
     }
 
+    pub(super) fn switches(&self) -> u64 {
+        self.switches
+    }
+
     pub(super) fn target(&self) -> TargetScale {
         self.target
     }
 
     /// The only place that replaces the upscaler: builds it for a model, a target
-    /// scale and formats, and adopts all of them, or none on failure.
+    /// scale and formats, or takes a prepared one that fits, and adopts all of
+    /// them, or none on failure.
     fn switch(
         &mut self,
-        model: Arc<Model>,
+        loaded: Loaded,
         target: TargetScale,
         infos: Option<Infos>,
     ) -> srfilter::Result<()> {
+        let Loaded { model, prepared } = loaded;
         let spec = infos.as_ref().map(|infos| upscale_spec(infos, target));
-        self.upscaler = match spec.transpose()?.flatten() {
-            Some(spec) => Some(Upscaler::new(Arc::clone(&model), spec, &self.options)?),
-            None => None,
+        self.upscaler = match (spec.transpose()?.flatten(), prepared) {
+            (Some(spec), Some(upscaler)) if *upscaler.spec() == spec => Some(*upscaler),
+            (Some(spec), _) => Some(Upscaler::new(Arc::clone(&model), spec, &self.options)?),
+            (None, _) => None,
         };
         (self.model, self.target, self.infos) = (model, target, infos);
         Ok(())
     }
 
+    /// The running model, to be switched to other formats.
+    fn running(&self) -> Loaded {
+        Loaded {
+            model: Arc::clone(&self.model),
+            prepared: None,
+        }
+    }
+
     /// Adopts negotiated formats.
     pub(super) fn set_infos(&mut self, infos: Infos, target: TargetScale) -> srfilter::Result<()> {
-        self.switch(Arc::clone(&self.model), target, Some(infos))
+        self.switch(self.running(), target, Some(infos))
     }
 
     /// Adopts another target scale. If the output size depends on it,
@@ -89,13 +107,14 @@ impl State {
             let spec = UpscaleSpec::scaled(frame_spec(from)?, scale);
             Upscaler::check(&self.model, &spec, &self.options)?;
         }
-        self.switch(Arc::clone(&self.model), target, self.infos.clone())
+        self.switch(self.running(), target, self.infos.clone())
     }
 
     /// Adopts a loaded model.
-    pub(super) fn set_model(&mut self, source: Source, model: Arc<Model>) -> srfilter::Result<()> {
-        self.switch(model, self.target, self.infos.clone())?;
+    pub(super) fn set_model(&mut self, source: Source, loaded: Loaded) -> srfilter::Result<()> {
+        self.switch(loaded, self.target, self.infos.clone())?;
         self.source = source;
+        self.switches += 1;
         Ok(())
     }
 
@@ -107,10 +126,7 @@ impl State {
     /// The requested model, once it is loaded; `None` before that, and if it
     /// already runs. At most one load runs at a time; an outdated one is
     /// discarded when it ends.
-    pub(super) fn poll_load(
-        &mut self,
-        settings: &Settings,
-    ) -> Option<srfilter::Result<Arc<Model>>> {
+    pub(super) fn poll_load(&mut self, settings: &Settings) -> Option<srfilter::Result<Loaded>> {
         let source = &settings.source;
         if let Load::Running(loading, result) = &self.load {
             let loaded = match result.try_recv() {
@@ -131,11 +147,38 @@ impl State {
             }
             Load::Done(loaded, result) if loaded == *source => Some(result),
             _ if settings.changed_while_playing => {
-                self.load = Load::start(source);
+                let infos = self.infos.as_ref();
+                let spec = infos.and_then(|infos| upscale_spec(infos, self.target).ok()?);
+                self.load = Load::start(source, spec, &self.options);
                 None
             }
-            _ => Some(source.load()),
+            _ => Some(Loaded::new(source, None, &self.options)),
         }
+    }
+}
+
+/// A loaded model.
+pub(super) struct Loaded {
+    model: Arc<Model>,
+    /// Its upscaler for the formats and the scale of the stream when it was
+    /// loaded: packing the weights of a large network takes longer than a frame
+    /// may.
+    prepared: Option<Box<Upscaler>>,
+}
+
+impl Loaded {
+    fn new(
+        source: &Source,
+        spec: Option<UpscaleSpec>,
+        options: &UpscaleOptions,
+    ) -> srfilter::Result<Self> {
+        let model = source.load()?;
+        // A failure is reported when the upscaler is needed, if it still is.
+        let upscaler = spec.and_then(|spec| Upscaler::new(Arc::clone(&model), spec, options).ok());
+        Ok(Self {
+            model,
+            prepared: upscaler.map(Box::new),
+        })
     }
 }
 
@@ -144,25 +187,25 @@ impl State {
 enum Load {
     #[default]
     Idle,
-    Running(Source, Receiver<srfilter::Result<Arc<Model>>>),
-    Done(Source, srfilter::Result<Arc<Model>>),
+    Running(Source, Receiver<srfilter::Result<Loaded>>),
+    Done(Source, srfilter::Result<Loaded>),
 }
 
 impl Load {
     /// Starts a worker. It is never joined: if the element stops first, the
     /// result is discarded, and stopping does not wait for the disk.
-    fn start(source: &Source) -> Self {
+    fn start(source: &Source, spec: Option<UpscaleSpec>, options: &UpscaleOptions) -> Self {
         let (sender, receiver) = channel();
-        let loading = source.clone();
+        let (loading, loading_options) = (source.clone(), *options);
         let worker = move || {
             // Fails if the element stopped in the meantime.
-            let _ = sender.send(loading.load());
+            let _ = sender.send(Loaded::new(&loading, spec, &loading_options));
         };
         let thread = std::thread::Builder::new().name("srfilter-load".to_owned());
         match thread.spawn(worker) {
             Ok(_) => Self::Running(source.clone(), receiver),
             // No more threads: load here.
-            Err(_) => Self::Done(source.clone(), source.load()),
+            Err(_) => Self::Done(source.clone(), Loaded::new(source, None, options)),
         }
     }
 }
@@ -183,4 +226,63 @@ fn upscale_spec((from, to): &Infos, target: TargetScale) -> srfilter::Result<Opt
 fn frame_spec(info: &VideoInfo) -> srfilter::Result<FrameSpec> {
     let unknown = || Error::Frame(format!("format {} is not supported", info.format()));
     video::spec(info).ok_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(model: &str) -> Settings {
+        let mut settings = Settings::default();
+        settings.source.model = Some(model.to_owned());
+        settings.changed_while_playing = true;
+        settings
+    }
+
+    /// The formats of a stream of 32x18 that is upscaled by `factor`.
+    fn infos(factor: u32) -> Infos {
+        gst::init().unwrap();
+        let info = |factor: u32| {
+            VideoInfo::builder(gst_video::VideoFormat::I420, 32 * factor, 18 * factor).build()
+        };
+        (info(1).unwrap(), info(factor).unwrap())
+    }
+
+    /// Waits for the model of `settings`, which `state` loads.
+    fn wait(state: &mut State, settings: &Settings) -> Loaded {
+        loop {
+            if let Some(loaded) = state.poll_load(settings) {
+                return loaded.unwrap();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn a_model_loads_together_with_its_upscaler() {
+        let mut state = State::new(&settings("bicubic")).unwrap().0;
+        state
+            .set_infos(infos(2), settings("bicubic").target())
+            .unwrap();
+        let requested = settings("espcn");
+        let loaded = wait(&mut state, &requested);
+        let spec = *loaded.prepared.as_ref().unwrap().spec();
+        state.set_model(requested.source, loaded).unwrap();
+        assert_eq!(state.model().name(), "espcn");
+        assert_eq!(*state.upscaler.as_ref().unwrap().spec(), spec);
+    }
+
+    #[test]
+    fn an_upscaler_of_other_formats_is_not_taken() {
+        let mut state = State::new(&settings("bicubic")).unwrap().0;
+        state
+            .set_infos(infos(2), settings("bicubic").target())
+            .unwrap();
+        let requested = settings("espcn");
+        let loaded = wait(&mut state, &requested);
+        let three = TargetScale::from_fraction(gst::Fraction::new(3, 1));
+        state.set_infos(infos(3), three).unwrap();
+        state.set_model(requested.source, loaded).unwrap();
+        assert_eq!(state.upscaler.as_ref().unwrap().spec().output, (96, 54));
+    }
 }
