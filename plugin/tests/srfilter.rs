@@ -3,7 +3,7 @@
 
 use gst::prelude::*;
 use gst_video::prelude::*;
-use gst_video::{VideoFormat, VideoInfo};
+use gst_video::{VideoColorRange, VideoColorimetry, VideoFormat, VideoInfo};
 use std::sync::Once;
 
 fn init() {
@@ -221,6 +221,61 @@ fn colour_is_stated_if_downstream_would_infer_another() {
     assert_eq!((info.width(), info.height()), (1280, 720));
     assert_eq!(info.colorimetry(), input.colorimetry());
     assert_eq!(info.chroma_site(), input.chroma_site());
+}
+
+/// Decoders state `1:0:0:0` for files in which only the range is set. GStreamer
+/// reads that as nothing stated: limited range.
+#[test]
+fn a_range_without_a_matrix_holds() {
+    let with = |size: (u32, u32), color: &str| {
+        let mut caps = caps(VideoFormat::I420, size.0, size.1);
+        if !color.is_empty() {
+            caps.make_mut().set("colorimetry", color);
+        }
+        caps
+    };
+    for size in [(64, 36), (1280, 720)] {
+        for (stated, range) in [
+            ("1:0:0:0", VideoColorRange::Range0_255),
+            ("2:0:0:0", VideoColorRange::Range16_235),
+        ] {
+            let mut h = harness((2, 1));
+            h.set_src_caps(with(size, stated));
+            h.push_and_pull(buffer(VideoFormat::I420, size.0, size.1, 100))
+                .unwrap();
+            // The rest is what GStreamer infers from the input's size.
+            let inferred = VideoInfo::from_caps(&with(size, "")).unwrap().colorimetry();
+            let expected = VideoColorimetry::new(
+                range,
+                inferred.matrix(),
+                inferred.transfer(),
+                inferred.primaries(),
+            );
+            assert_eq!(out_caps(&h).colorimetry(), expected, "{stated} {size:?}");
+        }
+    }
+    // A network on RGB converts by the range.
+    let upscaled = |color: &str| {
+        init();
+        let sr = gst::ElementFactory::make("srfilter")
+            .property("model", "compact")
+            .build()
+            .unwrap();
+        let mut h = gst_check::Harness::with_element(&sr, Some("sink"), Some("src"));
+        h.set_src_caps(with((64, 36), color));
+        let mut ramp = buffer(VideoFormat::I420, 64, 36, 128);
+        let mut map = ramp.make_mut().map_writable().unwrap();
+        let luma = map[..64 * 36].iter_mut().enumerate();
+        luma.for_each(|(i, sample)| *sample = (i % 64 * 255 / 63) as u8);
+        drop(map);
+        let out = h.push_and_pull(ramp).unwrap();
+        out.map_readable().unwrap().to_vec()
+    };
+    let full = upscaled("1:0:0:0");
+    assert_eq!(full, upscaled("1:4:16:4"));
+    assert_ne!(full, upscaled("2:0:0:0"));
+    let luma = &full[..128 * 72];
+    assert!(luma.iter().min() < Some(&8) && luma.iter().max() > Some(&247));
 }
 
 #[test]

@@ -200,7 +200,12 @@ impl BaseTransformImpl for SrFilter {
         filter: Option<&gst::Caps>,
     ) -> Option<gst::Caps> {
         let target = lock(&self.settings).target();
-        let mut others = caps::transform(direction, caps, target);
+        let mut others = match direction {
+            gst::PadDirection::Sink => {
+                caps::transform(direction, &video::complete_color(caps), target)
+            }
+            _ => caps::transform(direction, caps, target),
+        };
         if matches!(lock(&self.shared).cuda, SharedContext::Unavailable) {
             caps::keep_on_host(&mut others);
         }
@@ -219,12 +224,13 @@ impl BaseTransformImpl for SrFilter {
     ) -> gst::Caps {
         let target = lock(&self.settings).target();
         let mut others = caps::fixate(direction, caps, others, target);
-        if direction == gst::PadDirection::Sink {
-            video::prefer_color(caps, &mut others);
+        let input = (direction == gst::PadDirection::Sink).then(|| video::complete_color(caps));
+        if let Some(input) = &input {
+            video::prefer_color(input, &mut others);
         }
         let mut others = self.parent_fixate_caps(direction, caps, others);
-        if direction == gst::PadDirection::Sink {
-            video::keep_color(caps, &mut others);
+        if let Some(input) = &input {
+            video::keep_color(input, &mut others);
         }
         gst::debug!(CAT, imp = self, "{direction:?}: {caps} fixates {others}");
         others
@@ -385,7 +391,8 @@ impl VideoFilterImpl for SrFilter {
             return Err(gst::loggable_error!(CAT, "Interlaced video"));
         }
         self.obj().set_passthrough(same);
-        let infos = (in_info.clone(), out_info.clone());
+        let input = VideoInfo::from_caps(&video::complete_color(incaps))?;
+        let infos = (input, out_info.clone());
         lock(&self.shared).infos = Some(infos.clone());
         let target = lock(&self.settings).target();
         let result = (lock(&self.state).as_mut()).map(|state| {

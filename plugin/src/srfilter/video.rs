@@ -2,8 +2,8 @@
 
 use gst_video::prelude::*;
 use gst_video::{
-    VideoChromaSite, VideoColorMatrix, VideoColorPrimaries, VideoColorRange, VideoFormat,
-    VideoInfo, VideoTransferFunction,
+    VideoChromaSite, VideoColorMatrix, VideoColorPrimaries, VideoColorRange, VideoColorimetry,
+    VideoFormat, VideoInfo, VideoTransferFunction,
 };
 use srfilter::engine::FrameSpec;
 use srfilter::frame::{Color, FrameMut, FrameRef, Matrix, PixelFormat, Range, Siting};
@@ -82,6 +82,49 @@ fn size<T: VideoFrameExt>(frame: &T) -> (usize, usize) {
 fn stride(strides: &[i32], plane: u32) -> usize {
     let stride = strides.get(plane as usize).copied().unwrap_or(0);
     usize::try_from(stride).unwrap_or(0)
+}
+
+/// Input caps with the rest of a colorimetry of which only the range is known,
+/// such as `1:0:0:0`: decoders state that for files in which nothing else is
+/// set. GStreamer drops such a field, and the range with it; here the rest is
+/// what GStreamer infers from the size.
+pub(super) fn complete_color(caps: &gst::Caps) -> gst::Caps {
+    let mut caps = caps.clone();
+    if let Some(color) = completed(&caps)
+        && let Some(s) = caps.make_mut().structure_mut(0)
+    {
+        s.set("colorimetry", color.to_string());
+    }
+    caps
+}
+
+/// The colorimetry of caps that state its range and no matrix.
+fn completed(caps: &gst::Caps) -> Option<VideoColorimetry> {
+    let text = caps.structure(0)?.get::<&str>("colorimetry").ok()?;
+    let numbers: Vec<u32> = text.split(':').filter_map(|n| n.parse().ok()).collect();
+    let &[range, 0, transfer, primaries] = numbers.as_slice() else {
+        return None;
+    };
+    let range = match range {
+        1 => VideoColorRange::Range0_255,
+        2 => VideoColorRange::Range16_235,
+        _ => return None,
+    };
+    // Of the caps without the field: in its place stands what is inferred.
+    let info = VideoInfo::from_caps(caps).ok().filter(VideoInfo::is_yuv)?;
+    let inferred = info.colorimetry();
+    Some(VideoColorimetry::new(
+        range,
+        inferred.matrix(),
+        match transfer {
+            0 => inferred.transfer(),
+            iso => VideoTransferFunction::from_iso(iso),
+        },
+        match primaries {
+            0 => inferred.primaries(),
+            iso => VideoColorPrimaries::from_iso(iso),
+        },
+    ))
 }
 
 /// Fixates the input's colorimetry and chroma site if downstream lists several.
