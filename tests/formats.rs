@@ -6,7 +6,7 @@
 mod common;
 
 use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
-use srfilter::frame::{Color, FrameMut, FrameRef, Matrix, PixelFormat, Range, Siting};
+use srfilter::frame::{Color, FrameMut, FrameRef, Image, Matrix, PixelFormat, Range, Siting};
 use srfilter::models::{Architecture, Channels};
 use srfilter::ops::Border;
 use srfilter::weights::{LoadOverrides, Model};
@@ -595,5 +595,32 @@ fn every_format_by(channels: Channels) {
         for case in cases().iter().filter(|case| case.scale != "3/2") {
             check(name, &places, &model, Some((&net, channels)), case);
         }
+    }
+}
+
+/// A grey still is full range, also for a network on RGB.
+#[test]
+fn grey_images_keep_black_and_white() {
+    let mut input = Image::new(64, 24, 1);
+    for (i, sample) in input.data.iter_mut().enumerate() {
+        *sample = (i % 64 * 255 / 63) as u8;
+    }
+    let spec = FrameSpec::new(input.format(), 64, 24);
+    let upscaled = |model: &str| {
+        let model = Model::builtin(model).unwrap();
+        let mut upscaler = Upscaler::builder(model).scale(2).build(spec).unwrap();
+        let mut output = Image::new(128, 48, 1);
+        upscaler.upscale(&input, &mut output).unwrap();
+        output.data
+    };
+    let bicubic = upscaled("bicubic");
+    for model in ["compact", "srcnn-rgb", "hypersrcnn-rgb", "espcn"] {
+        let output = upscaled(model);
+        let difference = |(a, b): (&u8, &u8)| u32::from(a.abs_diff(*b));
+        let sum: u32 = output.iter().zip(&bicubic).map(difference).sum();
+        let mean = f64::from(sum) / output.len() as f64;
+        assert!(mean < 2.0, "{model}: {mean}");
+        let (min, max) = (output.iter().min().unwrap(), output.iter().max().unwrap());
+        assert!(*min <= 3 && *max >= 252, "{model}: {min} to {max}");
     }
 }

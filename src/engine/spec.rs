@@ -19,12 +19,13 @@ pub struct FrameSpec {
 }
 
 impl FrameSpec {
-    /// Frames of a format and a size in pixels, with default colorimetry.
+    /// Frames of a format and a size in pixels, of the colour that the format has
+    /// by default ([`Color::of_format`]).
     pub fn new(format: PixelFormat, width: usize, height: usize) -> Self {
         Self {
             format,
             size: (width, height),
-            color: Color::default(),
+            color: Color::of_format(format),
         }
     }
 

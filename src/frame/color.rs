@@ -1,5 +1,7 @@
 //! Colour: matrices, ranges, chroma positions.
 
+use super::format::{Family, PixelFormat};
+
 /// Matrix coefficients: the weights of red, green and blue in luma.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,6 +80,18 @@ impl Color {
             matrix,
             range,
             siting,
+        }
+    }
+
+    /// The colour of frames that state none: full range for grey, as in image
+    /// files and in GStreamer's caps, else the default.
+    pub fn of_format(format: PixelFormat) -> Self {
+        match format.family() {
+            Family::Gray => Self {
+                range: Range::Full,
+                ..Self::default()
+            },
+            Family::Yuv | Family::Rgb => Self::default(),
         }
     }
 }

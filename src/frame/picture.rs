@@ -99,7 +99,7 @@ impl Image {
         FrameRef::new(
             self.format(),
             (self.width, self.height),
-            Color::default(),
+            Color::of_format(self.format()),
             &[(&self.data, self.width * self.channels)],
         )
     }
@@ -114,7 +114,7 @@ impl Image {
         FrameMut::new(
             self.format(),
             (self.width, self.height),
-            Color::default(),
+            Color::of_format(self.format()),
             [(self.data.as_mut_slice(), stride)],
         )
     }
