@@ -76,7 +76,7 @@ impl ComputeDevice {
         if let Ok(device) = self.device.as_cuda_device() {
             return cuda::free(device).ok();
         }
-        available()
+        super::memory::available()
     }
 
     /// Why cuDNN is not available on this GPU; it speeds up training and
@@ -95,16 +95,6 @@ impl ComputeDevice {
     pub fn fallback_reason(&self) -> Option<&str> {
         self.why.as_deref()
     }
-}
-
-/// Available system memory in bytes, if known (on Linux).
-fn available() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("MemAvailable:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib << 10)
 }
 
 impl DeviceChoice {

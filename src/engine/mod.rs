@@ -17,6 +17,7 @@ mod cpu;
 mod cuda;
 mod device;
 mod frame_plan;
+mod memory;
 mod open;
 mod options;
 mod spec;
