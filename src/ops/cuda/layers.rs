@@ -102,6 +102,10 @@ pub(crate) struct TensorArgs<'a> {
 
 impl<'a> TensorArgs<'a> {
     /// A tensor that moves towards another, which has this weight.
+    ///
+    /// *Stream order*: `dst` is written without candle's lock, whose write guard
+    /// its interface gives for one tensor at a time. All kernels and copies of a
+    /// device run in one stream, so that nobody reads a value half written.
     pub(crate) fn lerp(dst: &'a Tensor, src: &'a Tensor, weight: f32) -> Result<Self> {
         let (dst, src) = (DeviceSlice::of_tensor(dst)?, DeviceSlice::of_tensor(src)?);
         if dst.count != src.count {
@@ -148,15 +152,15 @@ struct Tensors<'a>([TensorArgs<'a>; TENSORS]);
 mirrored!(TensorArgs<'_>, 40, dst: 0, src: 8, moments: 16, count: 24, weight: 32);
 mirrored!(Tensors<'_>, 3840, 0: 0);
 
-/// Calls a kernel of ours with its structures as arguments.
+/// Launches a kernel of this crate with its structures as arguments.
 macro_rules! launch {
     ($device:expr, $name:literal, $config:expr, $($argument:expr),+) => {{
         let kernel = $device.get_or_load_custom_func($name, "srfilter", KERNELS)?;
         let mut builder = kernel.builder();
         $(builder.arg($argument);)+
         // SAFETY: the kernel takes these structures, whose addresses are of
-        // memory that lives until the call is in the stream, which frees it in
-        // order.
+        // memory that lives until the launch is enqueued and is freed in stream
+        // order; so are writes ordered.
         unsafe { builder.launch($config) }.w()?;
     }};
 }
@@ -191,13 +195,13 @@ impl<'a> DeviceSlice<'a> {
     pub(crate) fn of_tensor(tensor: &'a Tensor) -> Result<Self> {
         let (storage, layout) = tensor.storage_and_layout();
         match &*storage {
-            // The storage lives as long as the tensor, if not the guard.
+            // The storage outlives the guard: it lives as long as the tensor.
             Storage::Cuda(storage) => Ok(Self {
                 address: start::<f32>(storage, layout)?,
                 count: layout.shape().elem_count(),
                 owner: PhantomData,
             }),
-            _ => bail!("the operation wants all its tensors on the GPU"),
+            _ => bail!("the operation needs all its tensors on the GPU"),
         }
     }
 }
@@ -297,7 +301,7 @@ pub(crate) fn samples(
     Ok(CudaStorage::wrap_cuda_slice(result, device.clone()))
 }
 
-/// The same of a tensor.
+/// [`samples`] of a tensor.
 pub(crate) fn samples_of(op: ChannelOp, x: &Tensor, args: &ChannelArgs<'_>) -> Result<Tensor> {
     let device = x.device().as_cuda_device()?;
     let result = samples(op, device, DeviceSlice::of_tensor(x)?, x.shape(), args)?;
@@ -378,7 +382,7 @@ fn alloc_uninit<T: DeviceRepr>(device: &CudaDevice, count: usize) -> Result<Cuda
     unsafe { device.alloc::<T>(count) }
 }
 
-/// A tensor of its own.
+/// A tensor of a new storage.
 pub(super) fn tensor(storage: CudaStorage, shape: impl Into<Shape>) -> Tensor {
     Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false)
 }
@@ -386,7 +390,7 @@ pub(super) fn tensor(storage: CudaStorage, shape: impl Into<Shape>) -> Tensor {
 /// Where a storage's contiguous values begin.
 pub(super) fn start<T: CudaDType>(storage: &CudaStorage, layout: &Layout) -> Result<u64> {
     let Some((start, _)) = layout.contiguous_offsets() else {
-        bail!("the operation wants contiguous tensors, not {layout:?}")
+        bail!("the operation needs contiguous tensors, not {layout:?}")
     };
     Ok(address(storage.as_cuda_slice::<T>()?) + (start * size_of::<T>()) as u64)
 }
