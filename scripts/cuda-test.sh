@@ -3,10 +3,11 @@
 # machine without CUDA, and runs the tests of the GPU code on the emulated driver.
 # Needs no GPU.
 #
-#   scripts/cuda-test.sh             always
-#   scripts/cuda-test.sh --changed   only if the branch touches what the tests
-#                                    cover, compared with $SRFILTER_BASE
-#                                    (default: origin/main)
+#   scripts/cuda-test.sh             always; half an hour on two cores
+#   scripts/cuda-test.sh --changed   unless they have passed on the same files
+#
+# tests/cuda/passed names the files that they last passed on: commit it with the
+# change that they were run for.
 #
 # The emulated driver compiles candle's kernels for the CPU by itself, so that a
 # stand-in takes the place of nvcc for them; srfilter's own are compiled by both.
@@ -14,13 +15,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin
 
-covered=(Cargo.lock build.rs cuda plugin/src src/chain src/engine src/nn src/ops
-    testing tests/cuda tests/cuda_memory.rs tests/golden.rs tests/gpu.rs train/src)
-base=${SRFILTER_BASE:-origin/main}
-if [ "${1:-}" = --changed ] && git rev-parse -q --verify "$base^{commit}" >/dev/null &&
-    [ "$(git rev-parse "$base")" != "$(git rev-parse HEAD)" ] &&
-    git diff --quiet "$base...HEAD" -- "${covered[@]}"; then
-    echo "the GPU code is as in $base: its tests are skipped"
+covered=(Cargo.lock Cargo.toml build.rs cuda plugin src testing tests/common tests/cuda/*.?pp
+    tests/cuda_memory.rs tests/golden tests/golden.rs tests/gpu.rs train/src train/tests)
+hash=$(git ls-files -s -- "${covered[@]}" | sha256sum | cut -d' ' -f1)
+passed=tests/cuda/passed
+clean() { git diff --quiet -- "${covered[@]}" && [ -z "$(git ls-files -o --exclude-standard -- "${covered[@]}")" ]; }
+if [ "${1:-}" = --changed ] && clean && grep -qsx "$hash" "$passed"; then
+    echo "the GPU code's tests have passed on these files"
     exit 0
 fi
 
@@ -55,3 +56,8 @@ done
 tests=(gpu cuda_memory golden overlap host_memory on_gpu load)
 cargo test --release --workspace --features "$features" --no-fail-fast \
     "${tests[@]/#/--test=}"
+
+# Files that are not in the index have no hash.
+if clean; then
+    echo "$hash" > "$passed"
+fi
