@@ -42,7 +42,8 @@ export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 export CARGO_PROFILE_RELEASE_DEBUG=false
 
 features=srfilter/cudnn,gst-plugin-srfilter/cuda,srfilter-cli/cuda,srfilter-train/cuda
-cargo build --release --workspace --features "$features"
+# As the tests have it, so that nothing is compiled twice.
+scripts/build.sh --lib --bins --features "$features"
 
 for file in libgstsrfilter.so sr train; do
     file=$CARGO_TARGET_DIR/release/$file
