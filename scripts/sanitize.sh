@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Looks for errors of memory that tests cannot see: AddressSanitizer over the
+# Looks for memory errors that tests cannot see: AddressSanitizer over the
 # kernels, the fused chains and the readers of weights, then valgrind over the
 # upscaling of a tiny picture. About half an hour on two cores.
 #
@@ -23,14 +23,14 @@ asan() {
         --lib --test tiles --test frame_hashes --test fuzz --test torch --test weights
 }
 
-valgrind_() {
+memcheck() {
     scripts/setup.sh valgrind
     scripts/build.sh
     dir=$(mktemp -d)
     trap 'rm -rf "$dir"' EXIT
     gst-launch-1.0 -q videotestsrc num-buffers=1 pattern=smpte ! \
         video/x-raw,format=RGB,width=20,height=14 ! pngenc ! filesink location="$dir/in.png"
-    # Networks by Winograd, by 9 x 9 kernels, and by candle's matrix products.
+    # Chains of every algorithm: Winograd's tiles, 9 x 9 kernels, luma and RGB.
     for model in espcn srcnn hypersrcnn compact; do
         echo "valgrind: $model"
         SRFILTER_CPU=avx2 valgrind --quiet --error-exitcode=99 --num-callers=30 \
@@ -46,7 +46,10 @@ valgrind_() {
 
 case ${1:-both} in
     asan) asan ;;
-    valgrind) valgrind_ ;;
-    both) asan && valgrind_ ;;
+    valgrind) memcheck ;;
+    both)
+        asan
+        memcheck
+        ;;
     *) echo "usage: scripts/sanitize.sh [asan | valgrind]" >&2; exit 2 ;;
 esac

@@ -414,7 +414,16 @@ fn any_colorimetry_and_chroma_site_goes_through() {
         "odd",
     ];
     let colors = [
-        "", "bt601", "bt709", "bt2020", "sRGB", "1:4:0:1", "0:0:0:0", "odd",
+        "",
+        "bt601",
+        "bt709",
+        "bt2020",
+        "sRGB",
+        "1:4:0:1",
+        "0:0:0:0",
+        "1:0:0:0",
+        "2:0:99:99",
+        "odd",
     ];
     for format in [VideoFormat::I420, VideoFormat::Gray8, VideoFormat::Rgbx] {
         for (site, color) in sites.iter().flat_map(|s| colors.map(|c| (s, c))) {

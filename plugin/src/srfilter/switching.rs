@@ -248,11 +248,15 @@ mod tests {
         (info(1).unwrap(), info(factor).unwrap())
     }
 
-    /// Waits for the model of `settings`, which `state` loads.
-    fn wait(state: &mut State, settings: &Settings) -> Loaded {
+    /// A stream at scale 2 by bicubic, and espcn, loaded while it plays.
+    fn loaded_while_playing() -> (State, Source, Loaded) {
+        let mut state = State::new(&settings("bicubic")).unwrap().0;
+        let target = settings("bicubic").target();
+        state.set_infos(infos(2), target).unwrap();
+        let requested = settings("espcn");
         loop {
-            if let Some(loaded) = state.poll_load(settings) {
-                return loaded.unwrap();
+            if let Some(loaded) = state.poll_load(&requested) {
+                return (state, requested.source, loaded.unwrap());
             }
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
@@ -260,29 +264,19 @@ mod tests {
 
     #[test]
     fn a_model_loads_together_with_its_upscaler() {
-        let mut state = State::new(&settings("bicubic")).unwrap().0;
-        state
-            .set_infos(infos(2), settings("bicubic").target())
-            .unwrap();
-        let requested = settings("espcn");
-        let loaded = wait(&mut state, &requested);
+        let (mut state, source, loaded) = loaded_while_playing();
         let spec = *loaded.prepared.as_ref().unwrap().spec();
-        state.set_model(requested.source, loaded).unwrap();
+        state.set_model(source, loaded).unwrap();
         assert_eq!(state.model().name(), "espcn");
         assert_eq!(*state.upscaler.as_ref().unwrap().spec(), spec);
     }
 
     #[test]
     fn an_upscaler_of_other_formats_is_not_taken() {
-        let mut state = State::new(&settings("bicubic")).unwrap().0;
-        state
-            .set_infos(infos(2), settings("bicubic").target())
-            .unwrap();
-        let requested = settings("espcn");
-        let loaded = wait(&mut state, &requested);
+        let (mut state, source, loaded) = loaded_while_playing();
         let three = TargetScale::from_fraction(gst::Fraction::new(3, 1));
         state.set_infos(infos(3), three).unwrap();
-        state.set_model(requested.source, loaded).unwrap();
+        state.set_model(source, loaded).unwrap();
         assert_eq!(state.upscaler.as_ref().unwrap().spec().output, (96, 54));
     }
 }
