@@ -3,6 +3,7 @@
 //! such test runs in a child process.
 
 use crate::workspace;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -27,71 +28,107 @@ const CANDLE: [(&str, bool); 9] = [
 /// Set if that GPU is emulated.
 pub const EMULATED: &str = "SRFILTER_EMULATED";
 
-/// The folder of the libraries that replace CUDA's, compiled once.
+/// The folder of the libraries that replace CUDA's, compiled once for all test
+/// files: its name has the hash of the sources.
 fn libraries() -> &'static Path {
     static COMPILED: OnceLock<PathBuf> = OnceLock::new();
     COMPILED.get_or_init(|| {
-        let dir = target().join("tmp/emulated-cuda");
-        // A separate folder for each process: tests run in parallel.
-        let temp = dir.join(std::process::id().to_string());
+        let all = target().join("tmp/emulated-cuda");
+        let dir = all.join(format!("{:016x}", hash_of_sources()));
+        if dir.exists() {
+            return dir;
+        }
+        // A separate folder for each process: tests may run in parallel.
+        let temp = all.join(std::process::id().to_string());
         std::fs::create_dir_all(&temp).unwrap();
-        let candle = candle_kernels();
-        let mut objects = vec![temp.join("driver.o")];
-        compile(&["-c".into(), source("driver.cpp")], &objects[0]);
-        for (module, waits) in CANDLE {
-            let object = temp.join(format!("{module}.o"));
-            let names = temp.join(format!("{module}.names"));
-            let include = format!("-I{}", candle.display());
-            let define = format!("-DMODULE=\"{module}.cu\"");
-            let of_module = [include, define, source("candle.cpp"), "-w".into()];
-            // The preprocessed source names the functions.
-            compile(&[&of_module[..], &["-E".into()]].concat(), &names);
-            let text = std::fs::read_to_string(&names).unwrap();
-            std::fs::write(&names, functions(&text)).unwrap();
-            let registers = [
-                format!("-DNAMES=\"{}\"", names.display()),
-                format!("-DWAITS={waits}"),
-                "-c".into(),
-                // Compiles in half the time.
-                "-O1".into(),
-            ];
-            compile(&[&of_module[..], &registers[..]].concat(), &object);
-            objects.push(object);
+        compile_libraries(&temp);
+        if std::fs::rename(&temp, &dir).is_err() {
+            assert!(dir.exists(), "another process has compiled them");
+            std::fs::remove_dir_all(temp).unwrap();
         }
-        let objects: Vec<String> = objects.iter().map(|o| o.display().to_string()).collect();
-        let shared = |of: &[String], library: &str| {
-            let output = temp.join("library");
-            // candle's modules define the same helpers.
-            let options = ["-shared".into(), "-Wl,-z,muldefs".into()];
-            compile(&[&options, of].concat(), &output);
-            std::fs::rename(output, dir.join(library)).unwrap();
-        };
-        shared(&objects, "libcuda.so.1");
-        for library in [
-            "libcublas.so.13",
-            "libcublasLt.so.13",
-            "libcurand.so.10",
-            "libnvcuvid.so.1",
-        ] {
-            shared(&[source("others.cpp")], library);
-        }
-        // In a separate folder: cuDNN is optional.
-        std::fs::create_dir_all(dir.join("cudnn")).unwrap();
-        for part in [
-            "",
-            "_graph",
-            "_ops",
-            "_cnn",
-            "_heuristic",
-            "_engines_precompiled",
-            "_engines_runtime_compiled",
-        ] {
-            let library = format!("cudnn/libcudnn{part}.so.9");
-            shared(&[source("others.cpp")], &library);
-        }
-        std::fs::remove_dir_all(temp).unwrap();
         dir
     })
+}
+
+/// The hash of all that the libraries are compiled from, this file included.
+fn hash_of_sources() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    include_str!("emulated.rs").hash(&mut hasher);
+    let candle = candle_kernels();
+    (&candle, toolkit()).hash(&mut hasher);
+    for folder in ["tests/cuda", "src/ops/cuda"] {
+        let entries = std::fs::read_dir(workspace().join(folder)).unwrap();
+        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        for file in files.iter().filter(|file| file.is_file()) {
+            (file.file_name(), std::fs::read(file).unwrap()).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+/// Compiles the libraries into a folder.
+fn compile_libraries(dir: &Path) {
+    let candle = candle_kernels();
+    let objects_dir = dir.join("objects");
+    std::fs::create_dir_all(&objects_dir).unwrap();
+    let mut objects = vec![objects_dir.join("driver.o")];
+    compile(&["-c".into(), source("driver.cpp")], &objects[0]);
+    for (module, waits) in CANDLE {
+        let object = objects_dir.join(format!("{module}.o"));
+        let names = objects_dir.join(format!("{module}.names"));
+        let include = format!("-I{}", candle.display());
+        let define = format!("-DMODULE=\"{module}.cu\"");
+        let of_module = [include, define, source("candle.cpp"), "-w".into()];
+        // The preprocessed source names the functions.
+        compile(&[&of_module[..], &["-E".into()]].concat(), &names);
+        let text = std::fs::read_to_string(&names).unwrap();
+        std::fs::write(&names, functions(&text)).unwrap();
+        let registers = [
+            format!("-DNAMES=\"{}\"", names.display()),
+            format!("-DWAITS={waits}"),
+            "-c".into(),
+            // Compiles in half the time.
+            "-O1".into(),
+        ];
+        compile(&[&of_module[..], &registers[..]].concat(), &object);
+        objects.push(object);
+    }
+    let objects: Vec<String> = objects.iter().map(|o| o.display().to_string()).collect();
+    let shared = |of: &[String], library: &str| {
+        // candle's modules define the same helpers.
+        let options = ["-shared".into(), "-Wl,-z,muldefs".into()];
+        compile(&[&options, of].concat(), &dir.join(library));
+    };
+    shared(&objects, "libcuda.so.1");
+    for library in [
+        "libcublas.so.13",
+        "libcublasLt.so.13",
+        "libcurand.so.10",
+        "libnvcuvid.so.1",
+    ] {
+        shared(&[source("others.cpp")], library);
+    }
+    // In a separate folder: cuDNN is optional.
+    std::fs::create_dir_all(dir.join("cudnn")).unwrap();
+    for part in [
+        "",
+        "_graph",
+        "_ops",
+        "_cnn",
+        "_heuristic",
+        "_engines_precompiled",
+        "_engines_runtime_compiled",
+    ] {
+        let library = format!("cudnn/libcudnn{part}.so.9");
+        shared(&[source("others.cpp")], &library);
+    }
+    std::fs::remove_dir_all(objects_dir).unwrap();
+}
+
+/// CUDA's headers.
+fn toolkit() -> String {
+    std::env::var("CUDA_HOME").unwrap_or_else(|_| "/usr/local/cuda".into())
 }
 
 /// Cargo's target folder: tests are `TARGET/PROFILE/deps/TEST`.
@@ -111,7 +148,7 @@ fn source(name: &str) -> String {
 /// Runs the host compiler.
 fn compile(arguments: &[String], output: &Path) {
     let root = workspace();
-    let toolkit = std::env::var("CUDA_HOME").unwrap_or_else(|_| "/usr/local/cuda".into());
+    let toolkit = toolkit();
     let status = Command::new("g++")
         .args(["-O2", "-std=c++17", "-fPIC", "-ffp-contract=off"])
         .arg("-DSRFILTER_EMULATED")
