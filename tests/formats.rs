@@ -18,54 +18,284 @@ const PAD: usize = 5;
 /// Fill value of the padding, to check that it is not written.
 const UNTOUCHED: u8 = 0xA5;
 
-/// One component: plane, offset, step, horizontal and vertical subsampling.
-type Place = (usize, usize, usize, usize, usize);
+/// A component: where its samples are, in bits from the lowest bit of the first byte of
+/// a row on, as samples lie in little-endian words.
+#[derive(Clone)]
+struct Place {
+    plane: usize,
+    /// The first bits of the samples of a repetition.
+    first: Vec<usize>,
+    /// Bits from one repetition to the next.
+    period: usize,
+    depth: usize,
+    /// Horizontal and vertical subsampling.
+    sub: (usize, usize),
+    /// Largest error in samples: half a step of rounding, and the error of f32.
+    tolerance: f64,
+}
 
-/// Name, components in the order Y U V or R G B (then alpha).
-fn layouts() -> Vec<(&'static str, Vec<Place>)> {
-    let packed = |order: [usize; 3], step| order.map(|o| (0, o, step, 1, 1)).to_vec();
-    let with_alpha = |order: [usize; 4]| order.map(|o| (0, o, 4, 1, 1)).to_vec();
-    vec![
-        (
-            "I420",
-            vec![(0, 0, 1, 1, 1), (1, 0, 1, 2, 2), (2, 0, 1, 2, 2)],
-        ),
-        (
-            "YV12",
-            vec![(0, 0, 1, 1, 1), (2, 0, 1, 2, 2), (1, 0, 1, 2, 2)],
-        ),
-        (
-            "NV12",
-            vec![(0, 0, 1, 1, 1), (1, 0, 2, 2, 2), (1, 1, 2, 2, 2)],
-        ),
-        (
-            "NV21",
-            vec![(0, 0, 1, 1, 1), (1, 1, 2, 2, 2), (1, 0, 2, 2, 2)],
-        ),
-        (
-            "Y42B",
-            vec![(0, 0, 1, 1, 1), (1, 0, 1, 2, 1), (2, 0, 1, 2, 1)],
-        ),
-        (
-            "Y444",
-            vec![(0, 0, 1, 1, 1), (1, 0, 1, 1, 1), (2, 0, 1, 1, 1)],
-        ),
-        ("GRAY8", vec![(0, 0, 1, 1, 1)]),
-        ("RGB", packed([0, 1, 2], 3)),
-        ("BGR", packed([2, 1, 0], 3)),
-        ("RGBx", packed([0, 1, 2], 4)),
-        ("BGRx", packed([2, 1, 0], 4)),
-        ("xRGB", packed([1, 2, 3], 4)),
-        ("xBGR", packed([3, 2, 1], 4)),
-        ("RGBA", with_alpha([0, 1, 2, 3])),
-        ("BGRA", with_alpha([2, 1, 0, 3])),
-        ("ARGB", with_alpha([1, 2, 3, 0])),
-        ("ABGR", with_alpha([3, 2, 1, 0])),
-        (
-            "RGBP",
-            vec![(0, 0, 1, 1, 1), (1, 0, 1, 1, 1), (2, 0, 1, 1, 1)],
-        ),
-    ]
+impl Place {
+    fn new(
+        plane: usize,
+        first: &[usize],
+        period: usize,
+        depth: usize,
+        sub: (usize, usize),
+    ) -> Self {
+        Self {
+            plane,
+            first: first.to_vec(),
+            period,
+            depth,
+            sub,
+            tolerance: if depth > 12 { 0.7 } else { 0.51 },
+        }
+    }
+
+    fn bit(&self, x: usize) -> usize {
+        x / self.first.len() * self.period + self.first[x % self.first.len()]
+    }
+
+    fn size(&self, (w, h): (usize, usize)) -> (usize, usize) {
+        (half(w, self.sub.0), half(h, self.sub.1))
+    }
+
+    fn max(&self) -> f64 {
+        libm::exp2(self.depth as f64) - 1.0
+    }
+}
+
+/// A format: components in the order Y U V or R G B (then alpha).
+struct Layout {
+    name: &'static str,
+    rgb: bool,
+    alpha: bool,
+    places: Vec<Place>,
+    /// Rows are a multiple of these bytes.
+    unit: usize,
+}
+
+impl Layout {
+    /// Samples, gain and offset of values in units of 8 bit, by ITU-R BT.2100 tables 9
+    /// (narrow and full range) scaled to 255.
+    fn value(&self, component: usize, range: Range) -> (f64, f64) {
+        let depth = self.places[component].depth as f64;
+        let full = 255.0 / (libm::exp2(depth) - 1.0);
+        let is_alpha = self.alpha && component + 1 == self.places.len();
+        if self.rgb || is_alpha {
+            return (full, 0.0);
+        }
+        match (range, component) {
+            (Range::Limited, _) => (libm::exp2(8.0 - depth), 0.0),
+            (Range::Full, 0) => (full, 0.0),
+            (Range::Full, _) => (full, 128.0 - libm::exp2(depth - 1.0) * full),
+        }
+    }
+}
+
+/// Every format, in GStreamer's names.
+fn layouts() -> Vec<Layout> {
+    const Y: usize = 0;
+    let mut all = Vec::new();
+    let mut add = |name: &'static str, alpha: bool, unit: usize, places: Vec<Place>| {
+        let rgb = name.contains('R') && name.contains('B') || name.contains("RGB");
+        all.push(Layout {
+            name,
+            rgb,
+            alpha,
+            places,
+            unit,
+        });
+    };
+    // Planes of words of 8 or 16 bits; alpha has the size of luma.
+    let planar = |depth: usize, planes: [usize; 3], sub, alpha: bool| -> Vec<Place> {
+        let bits = if depth > 8 { 16 } else { 8 };
+        let plane = |plane, sub| Place::new(plane, &[0], bits, depth, sub);
+        let mut all = vec![
+            plane(planes[0], (1, 1)),
+            plane(planes[1], sub),
+            plane(planes[2], sub),
+        ];
+        all.extend(alpha.then(|| plane(3, (1, 1))));
+        all
+    };
+    let (yuv, yvu, gbr) = ([Y, 1, 2], [Y, 2, 1], [2, 0, 1]);
+    add("I420", false, 1, planar(8, yuv, (2, 2), false));
+    add("YV12", false, 1, planar(8, yvu, (2, 2), false));
+    add("Y42B", false, 1, planar(8, yuv, (2, 1), false));
+    add("Y444", false, 1, planar(8, yuv, (1, 1), false));
+    add("Y41B", false, 1, planar(8, yuv, (4, 1), false));
+    add("RGBP", false, 1, planar(8, yuv, (1, 1), false));
+    add("BGRP", false, 1, planar(8, [2, 1, 0], (1, 1), false));
+    add("GBR", false, 1, planar(8, gbr, (1, 1), false));
+    add("GBRA", true, 1, planar(8, gbr, (1, 1), true));
+    add("A420", true, 1, planar(8, yuv, (2, 2), true));
+    add("A422", true, 1, planar(8, yuv, (2, 1), true));
+    add("A444", true, 1, planar(8, yuv, (1, 1), true));
+    for (name, depth, sub) in [
+        ("I420_10LE", 10, (2, 2)),
+        ("I422_10LE", 10, (2, 1)),
+        ("Y444_10LE", 10, (1, 1)),
+        ("I420_12LE", 12, (2, 2)),
+        ("I422_12LE", 12, (2, 1)),
+        ("Y444_12LE", 12, (1, 1)),
+        ("Y444_16LE", 16, (1, 1)),
+    ] {
+        add(name, false, 1, planar(depth, yuv, sub, false));
+    }
+    for (name, depth, sub) in [
+        ("A420_10LE", 10, (2, 2)),
+        ("A422_10LE", 10, (2, 1)),
+        ("A444_10LE", 10, (1, 1)),
+        ("A420_12LE", 12, (2, 2)),
+        ("A422_12LE", 12, (2, 1)),
+        ("A444_12LE", 12, (1, 1)),
+        ("A420_16LE", 16, (2, 2)),
+        ("A422_16LE", 16, (2, 1)),
+        ("A444_16LE", 16, (1, 1)),
+    ] {
+        add(name, true, 1, planar(depth, yuv, sub, true));
+    }
+    for (name, depth) in [("GBR_10LE", 10), ("GBR_12LE", 12), ("GBR_16LE", 16)] {
+        add(name, false, 1, planar(depth, gbr, (1, 1), false));
+    }
+    for (name, depth) in [("GBRA_10LE", 10), ("GBRA_12LE", 12)] {
+        add(name, true, 1, planar(depth, gbr, (1, 1), true));
+    }
+    // A plane of luma, a plane of both chromas, U at `u` and V at `v`.
+    let semi = |bits: usize, depth: usize, (u, v): (usize, usize), sub| {
+        let high = bits - depth;
+        vec![
+            Place::new(0, &[high], bits, depth, (1, 1)),
+            Place::new(1, &[u * bits + high], 2 * bits, depth, sub),
+            Place::new(1, &[v * bits + high], 2 * bits, depth, sub),
+        ]
+    };
+    add("NV12", false, 1, semi(8, 8, (0, 1), (2, 2)));
+    add("NV21", false, 1, semi(8, 8, (1, 0), (2, 2)));
+    add("NV16", false, 1, semi(8, 8, (0, 1), (2, 1)));
+    add("NV61", false, 1, semi(8, 8, (1, 0), (2, 1)));
+    add("NV24", false, 1, semi(8, 8, (0, 1), (1, 1)));
+    let mut av12 = semi(8, 8, (0, 1), (2, 2));
+    av12.push(Place::new(2, &[0], 8, 8, (1, 1)));
+    add("AV12", true, 1, av12);
+    add("P010_10LE", false, 1, semi(16, 10, (0, 1), (2, 2)));
+    add("P012_LE", false, 1, semi(16, 12, (0, 1), (2, 2)));
+    add("P016_LE", false, 1, semi(16, 16, (0, 1), (2, 2)));
+    // Grey.
+    add("GRAY8", false, 1, vec![Place::new(0, &[0], 8, 8, (1, 1))]);
+    add(
+        "GRAY10_LE16",
+        false,
+        1,
+        vec![Place::new(0, &[0], 16, 10, (1, 1))],
+    );
+    add(
+        "GRAY16_LE",
+        false,
+        1,
+        vec![Place::new(0, &[0], 16, 16, (1, 1))],
+    );
+    add(
+        "GRAY10_LE32",
+        false,
+        4,
+        vec![Place::new(0, &[0, 10, 20], 32, 10, (1, 1))],
+    );
+    // Pixels of words: where the components are.
+    let packed = |bits: usize, depth: usize, step: usize, order: &[usize]| -> Vec<Place> {
+        let place =
+            |&o: &usize| Place::new(0, &[o * bits + bits - depth], step * bits, depth, (1, 1));
+        order.iter().map(place).collect()
+    };
+    for (name, step, order) in [
+        ("RGB", 3, [0, 1, 2]),
+        ("BGR", 3, [2, 1, 0]),
+        ("RGBx", 4, [0, 1, 2]),
+        ("BGRx", 4, [2, 1, 0]),
+        ("xRGB", 4, [1, 2, 3]),
+        ("xBGR", 4, [3, 2, 1]),
+    ] {
+        add(name, false, step, packed(8, 8, step, &order));
+    }
+    for (name, bits, depth, order) in [
+        ("RGBA", 8, 8, [0, 1, 2, 3]),
+        ("BGRA", 8, 8, [2, 1, 0, 3]),
+        ("ARGB", 8, 8, [1, 2, 3, 0]),
+        ("ABGR", 8, 8, [3, 2, 1, 0]),
+        ("AYUV", 8, 8, [1, 2, 3, 0]),
+        ("VUYA", 8, 8, [2, 1, 0, 3]),
+        ("RGBA64_LE", 16, 16, [0, 1, 2, 3]),
+        ("BGRA64_LE", 16, 16, [2, 1, 0, 3]),
+        ("ARGB64_LE", 16, 16, [1, 2, 3, 0]),
+        ("ABGR64_LE", 16, 16, [3, 2, 1, 0]),
+        ("Y412_LE", 16, 12, [1, 0, 2, 3]),
+    ] {
+        add(name, true, 1, packed(bits, depth, 4, &order));
+    }
+    // 10, 10, 10 and 2 bits.
+    for (name, order) in [
+        ("RGB10A2_LE", [0, 10, 20]),
+        ("BGR10A2_LE", [20, 10, 0]),
+        ("Y410", [10, 0, 20]),
+    ] {
+        let mut places = order
+            .map(|bit| Place::new(0, &[bit], 32, 10, (1, 1)))
+            .to_vec();
+        places.push(Place::new(0, &[30], 32, 2, (1, 1)));
+        add(name, true, 1, places);
+    }
+    // Two luma samples to one of each chroma, in words of `bits`.
+    let halved = |bits: usize, depth: usize, [y, u, v]: [usize; 3]| {
+        let high = bits - depth;
+        vec![
+            Place::new(0, &[y * bits + high], 2 * bits, depth, (1, 1)),
+            Place::new(0, &[u * bits + high], 4 * bits, depth, (2, 1)),
+            Place::new(0, &[v * bits + high], 4 * bits, depth, (2, 1)),
+        ]
+    };
+    add("YUY2", false, 1, halved(8, 8, [0, 1, 3]));
+    add("YVYU", false, 1, halved(8, 8, [0, 3, 1]));
+    add("UYVY", false, 1, halved(8, 8, [1, 0, 2]));
+    add("VYUY", false, 1, halved(8, 8, [1, 2, 0]));
+    add("Y210", false, 1, halved(16, 10, [0, 1, 3]));
+    add("Y212_LE", false, 1, halved(16, 12, [0, 1, 3]));
+    // The order of samples is U Y V Y, three to a word of 32 bits.
+    let third = |n: usize| n / 3 * 32 + n % 3 * 10;
+    let every = |first: usize, step: usize, count: usize| -> Vec<usize> {
+        (0..count).map(|i| third(first + i * step)).collect()
+    };
+    add(
+        "v210",
+        false,
+        4,
+        vec![
+            Place::new(0, &every(1, 2, 6), 128, 10, (1, 1)),
+            Place::new(0, &every(0, 4, 3), 128, 10, (2, 1)),
+            Place::new(0, &every(2, 4, 3), 128, 10, (2, 1)),
+        ],
+    );
+    add(
+        "NV12_10LE32",
+        false,
+        4,
+        vec![
+            Place::new(0, &every(0, 1, 3), 32, 10, (1, 1)),
+            Place::new(1, &every(0, 2, 3), 64, 10, (2, 2)),
+            Place::new(1, &every(1, 2, 3), 64, 10, (2, 2)),
+        ],
+    );
+    add(
+        "NV12_10LE40",
+        false,
+        1,
+        vec![
+            Place::new(0, &[0], 10, 10, (1, 1)),
+            Place::new(1, &[0], 20, 10, (2, 2)),
+            Place::new(1, &[10], 20, 10, (2, 2)),
+        ],
+    );
+    all
 }
 
 /// Planes of bytes with their strides.
@@ -77,27 +307,57 @@ fn half(n: usize, sub: usize) -> usize {
 }
 
 impl Bytes {
-    fn new(places: &[Place], (w, h): (usize, usize)) -> Self {
-        let count = places.iter().map(|p| p.0).max().unwrap() + 1;
+    fn new(layout: &Layout, size: (usize, usize)) -> Self {
+        let places = &layout.places;
+        let count = places.iter().map(|p| p.plane).max().unwrap() + 1;
         let planes = (0..count).map(|plane| {
-            let p = places.iter().find(|p| p.0 == plane).unwrap();
-            let stride = half(w, p.3) * p.2 + PAD;
-            (vec![UNTOUCHED; stride * half(h, p.4)], stride)
+            let p = places.iter().find(|p| p.plane == plane).unwrap();
+            let stride = row_bytes(layout, plane, size.0) + PAD;
+            (vec![UNTOUCHED; stride * p.size(size).1], stride)
         });
         Self(planes.collect())
     }
 
-    fn get(&self, p: &Place, (w, h): (usize, usize)) -> Grid {
-        let (cw, ch) = (half(w, p.3), half(h, p.4));
-        let (data, stride) = &self.0[p.0];
-        let at = |x: usize, y: usize| f64::from(data[y * stride + p.1 + x * p.2]);
-        let values = (0..ch).flat_map(|y| (0..cw).map(move |x| (x, y)));
+    /// The samples of a component.
+    fn get(&self, p: &Place, size: (usize, usize)) -> Grid {
+        let (w, h) = p.size(size);
+        let (data, stride) = &self.0[p.plane];
+        let at = |x: usize, y: usize| {
+            let bit = |i: usize| {
+                let at = p.bit(x) + i;
+                f64::from(data[y * stride + at / 8] >> (at % 8) & 1) * libm::exp2(i as f64)
+            };
+            (0..p.depth).map(bit).sum()
+        };
+        let values = (0..h).flat_map(|y| (0..w).map(move |x| (x, y)));
         Grid {
-            w: cw,
-            h: ch,
+            w,
+            h,
             v: values.map(|(x, y)| at(x, y)).collect(),
         }
     }
+
+    fn set(&mut self, p: &Place, (x, y): (usize, usize), sample: usize) {
+        let (data, stride) = &mut self.0[p.plane];
+        for i in 0..p.depth {
+            let at = p.bit(x) + i;
+            let byte = &mut data[y * *stride + at / 8];
+            *byte = *byte & !(1 << (at % 8)) | ((sample >> i & 1) as u8) << (at % 8);
+        }
+    }
+}
+
+/// Bytes of a row of a plane.
+fn row_bytes(layout: &Layout, plane: usize, width: usize) -> usize {
+    let of_plane = layout.places.iter().filter(|p| p.plane == plane);
+    let last = of_plane
+        .map(|p| p.bit(p.size((width, 1)).0 - 1) + p.depth)
+        .max()
+        .unwrap();
+    let pixel = if layout.unit == 1 { 1 } else { layout.unit };
+    let bytes = last.div_ceil(8);
+    // The padding byte of RGBx is a part of the last pixel.
+    bytes.next_multiple_of(pixel)
 }
 
 /// Samples in f64.
@@ -227,7 +487,8 @@ impl Net {
         }
     }
 
-    fn run(&self, input: &[Grid]) -> Vec<Grid> {
+    /// Clamped to 0 to `limit`.
+    fn run(&self, input: &[Grid], limit: f64) -> Vec<Grid> {
         let (w, h) = (input[0].w, input[0].h);
         let scaled = |f: f64| {
             input
@@ -266,7 +527,7 @@ impl Net {
                 h,
                 v: y.iter()
                     .zip(r)
-                    .map(|(y, r)| ((y + r) * 255.0).clamp(0.0, 255.0))
+                    .map(|(y, r)| ((y + r) * 255.0).clamp(0.0, limit))
                     .collect(),
             })
             .collect()
@@ -325,8 +586,8 @@ fn studio_luma(rgb: [f64; 3]) -> f64 {
 
 /// The expected output frame.
 struct Reference<'a> {
-    places: &'a [Place],
-    rgb: bool,
+    layout: &'a Layout,
+    range: Range,
     from: (usize, usize),
     to: (usize, usize),
     color: Color,
@@ -334,7 +595,7 @@ struct Reference<'a> {
 
 impl Reference<'_> {
     fn direct(&self, components: &[Grid], i: usize) -> Grid {
-        let sub = (self.places[i].3, self.places[i].4);
+        let sub = self.layout.places[i].sub;
         let siting = self.color.siting;
         resample(&components[i], self.from, self.to, [sub, sub], siting)
     }
@@ -348,8 +609,10 @@ impl Reference<'_> {
         let mut out: Vec<Grid> = (0..input.len()).map(|i| self.direct(input, i)).collect();
         match net {
             None => {}
-            Some((net, Channels::Luma)) if !self.rgb => {
-                out[0] = net.run(&[out[0].clone()]).remove(0);
+            Some((net, Channels::Luma)) if !self.layout.rgb => {
+                let (gain, offset) = self.layout.value(0, self.range);
+                let limit = self.layout.places[0].max() * gain + offset;
+                out[0] = net.run(&[out[0].clone()], limit).remove(0);
             }
             Some((net, Channels::Luma)) => {
                 // Through Y'CbCr: the network upscales studio luma, the colour
@@ -360,7 +623,7 @@ impl Reference<'_> {
                         .collect(),
                     ..planes[0].clone()
                 };
-                let better = net.run(&[self.upscale(&luma(input))]).remove(0);
+                let better = net.run(&[self.upscale(&luma(input))], 255.0).remove(0);
                 let before = luma(&out);
                 for plane in &mut out[..3] {
                     for i in 0..plane.v.len() {
@@ -375,7 +638,7 @@ impl Reference<'_> {
 
     fn by_rgb(&self, net: &Net, input: &[Grid], out: &mut [Grid]) {
         let color = self.color;
-        let planes = match (self.rgb, input.len()) {
+        let planes = match (self.layout.rgb, input.len()) {
             (true, _) => input[..3].to_vec(),
             (false, 1) => {
                 let grey = |y| to_rgb(color, [y, 128.0, 128.0])[0];
@@ -389,7 +652,7 @@ impl Reference<'_> {
                 ]
             }
             (false, _) => {
-                let sub = (self.places[1].3, self.places[1].4);
+                let sub = self.layout.places[1].sub;
                 let full =
                     |g: &Grid| resample(g, self.from, self.from, [sub, (1, 1)], color.siting);
                 let planes = [input[0].clone(), full(&input[1]), full(&input[2])];
@@ -397,15 +660,15 @@ impl Reference<'_> {
             }
         };
         let upscaled: Vec<Grid> = planes.iter().map(|p| self.upscale(p)).collect();
-        let rgb = net.run(&upscaled);
-        if self.rgb {
+        let rgb = net.run(&upscaled, 255.0);
+        if self.layout.rgb {
             out[..3].clone_from_slice(&rgb);
             return;
         }
         let yuv = zip3(&rgb, |rgb| to_yuv(color, rgb));
         out[0] = yuv[0].clone();
-        for i in 1..out.len() {
-            let sub = (self.places[i].3, self.places[i].4);
+        for i in 1..out.len().min(3) {
+            let sub = self.layout.places[i].sub;
             out[i] = resample(&yuv[i], self.to, self.to, [(1, 1), sub], color.siting);
         }
     }
@@ -415,28 +678,22 @@ impl Reference<'_> {
 fn fill(bytes: &mut Bytes, places: &[Place], size: (usize, usize)) {
     let mut next = common::noise(11);
     for (c, p) in places.iter().enumerate() {
-        let (w, h) = (half(size.0, p.3), half(size.1, p.4));
-        let (data, stride) = &mut bytes.0[p.0];
+        let (w, h) = p.size(size);
         for y in 0..h {
             for x in 0..w {
                 let wave =
                     (libm::sin(x as f64 * 0.7 + c as f64) + libm::cos(y as f64 * 0.4)) * 50.0;
-                let value = 128.0 + wave + (next() - 0.5) * 60.0;
-                data[y * *stride + p.1 + x * p.2] = value.clamp(0.0, 255.0) as u8;
+                let value = (128.0 + wave + (next() - 0.5) * 60.0) / 255.0 * p.max();
+                bytes.set(p, (x, y), value.clamp(0.0, p.max()) as usize);
             }
         }
     }
 }
 
-fn check(
-    name: &str,
-    places: &[Place],
-    model: &Arc<Model>,
-    net: Option<(&Net, Channels)>,
-    case: &Case,
-) {
+fn check(layout: &Layout, model: &Arc<Model>, net: Option<(&Net, Channels)>, case: &Case) {
+    let (name, places) = (layout.name, &layout.places);
     let format = PixelFormat::from_name(name).unwrap();
-    let mut input = Bytes::new(places, case.size);
+    let mut input = Bytes::new(layout, case.size);
     fill(&mut input, places, case.size);
     let frame_spec = FrameSpec::new(format, case.size.0, case.size.1).with_color(case.color);
     let mut spec = UpscaleSpec::scaled(frame_spec, case.scale.parse().unwrap());
@@ -445,55 +702,65 @@ fn check(
     }
     let planes: Vec<_> = input.0.iter().map(|(d, s)| (d.as_slice(), *s)).collect();
     let frame = FrameRef::new(format, case.size, case.color, &planes).unwrap();
-    let mut output = Bytes::new(places, spec.output);
+    let mut output = Bytes::new(layout, spec.output);
     let planes = output.0.iter_mut().map(|(d, s)| (d.as_mut_slice(), *s));
     let mut target = FrameMut::new(format, spec.output, case.color, planes).unwrap();
     let mut upscaler = Upscaler::new(Arc::clone(model), spec, &UpscaleOptions::default()).unwrap();
     upscaler.process(&frame, &mut target).unwrap();
 
     let reference = Reference {
-        places,
-        rgb: name.contains('R') && name.contains('B') && name != "GRAY8",
+        layout,
+        range: case.color.range,
         from: case.size,
         to: spec.output,
         color: case.color,
     };
-    let components: Vec<Grid> = places.iter().map(|p| input.get(p, case.size)).collect();
-    let expected = reference.run(net, &components);
+    let components = places.iter().enumerate().map(|(c, p)| {
+        let (gain, offset) = layout.value(c, case.color.range);
+        let mut grid = input.get(p, case.size);
+        grid.v.iter_mut().for_each(|v| *v = *v * gain + offset);
+        grid
+    });
+    let expected = reference.run(net, &components.collect::<Vec<_>>());
     for (c, (place, expected)) in places.iter().zip(&expected).enumerate() {
+        let (gain, offset) = layout.value(c, case.color.range);
         let found = output.get(place, spec.output);
-        let worst = found
-            .v
-            .iter()
-            .zip(&expected.v)
-            .map(|(f, e)| (f - e.clamp(0.0, 255.0)).abs())
+        let worst = (found.v.iter().zip(&expected.v))
+            .map(|(f, e)| (f - ((e - offset) / gain).clamp(0.0, place.max())).abs())
             .fold(0.0, f64::max);
-        // Half a step of rounding, and the error of f32.
         assert!(
-            worst < 0.502,
+            worst < place.tolerance,
             "{name} component {c}, {case:?}: off by {worst}"
         );
     }
-    check_padding(name, places, &output, spec.output);
+    check_padding(layout, &output, spec.output);
 }
 
-/// Row padding is not written; the unused byte of RGBx and similar formats is 255.
-fn check_padding(name: &str, places: &[Place], output: &Bytes, size: (usize, usize)) {
+/// Row padding is not written, unused bits are 0; the unused byte of RGBx and similar
+/// formats is 255.
+fn check_padding(layout: &Layout, output: &Bytes, size: (usize, usize)) {
+    let name = layout.name;
     for (plane, (data, stride)) in output.0.iter().enumerate() {
-        let p = places.iter().find(|p| p.0 == plane).unwrap();
-        let used = half(size.0, p.3) * p.2;
+        let places: Vec<_> = layout.places.iter().filter(|p| p.plane == plane).collect();
+        let used = row_bytes(layout, plane, size.0);
+        let mut unused = vec![0xFF_u8; used];
+        for p in &places {
+            for bit in (0..p.size((size.0, 1)).0).flat_map(|x| p.bit(x)..p.bit(x) + p.depth) {
+                unused[bit / 8] &= !(1 << (bit % 8));
+            }
+        }
+        let fill = if name.contains('x') { 0xFF } else { 0 };
         for row in data.chunks(*stride) {
             assert!(
                 row[used..].iter().all(|&b| b == UNTOUCHED),
                 "{name}: padding written"
             );
-            if name.contains('x') {
-                let free = 6 - places.iter().map(|p| p.1).sum::<usize>();
-                assert!(
-                    row[free..used].iter().step_by(4).all(|&b| b == 255),
-                    "{name}: x byte"
-                );
-            }
+            assert!(
+                row.iter()
+                    .zip(&unused)
+                    .all(|(byte, unused)| byte & unused == fill & unused),
+                "{name}: unused bits"
+            );
         }
     }
 }
@@ -551,10 +818,10 @@ fn every_format_without_a_network() {
             ..cases_first()
         });
     }
-    for (name, places) in layouts() {
+    for layout in layouts() {
         cases
             .iter()
-            .for_each(|case| check(name, &places, &model, None, case));
+            .for_each(|case| check(&layout, &model, None, case));
     }
 }
 
@@ -564,7 +831,7 @@ fn cases_first() -> Case {
 
 #[test]
 fn every_format_is_covered() {
-    let names: Vec<_> = layouts().iter().map(|(name, _)| *name).collect();
+    let names: Vec<_> = layouts().iter().map(|layout| layout.name).collect();
     for format in PixelFormat::ALL {
         assert!(
             names.contains(&format.name()),
@@ -591,9 +858,9 @@ fn every_format_by(channels: Channels) {
     let hints = LoadOverrides::default();
     let model = Model::open_with(&file, None, &hints).unwrap();
     let net = Net::of(channels);
-    for (name, places) in layouts() {
+    for layout in layouts() {
         for case in cases().iter().filter(|case| case.scale != "3/2") {
-            check(name, &places, &model, Some((&net, channels)), case);
+            check(&layout, &model, Some((&net, channels)), case);
         }
     }
 }

@@ -120,13 +120,37 @@ fn hash(model: &Arc<Model>, format: PixelFormat, case: (&str, Option<(usize, usi
     })
 }
 
-/// Whether the level computes this case: everything, except at [`Level::Plain`],
-/// where every multiplication is a function call.
+/// Formats for which every case is computed.
+const FORMATS: [PixelFormat; 18] = [
+    PixelFormat::I420,
+    PixelFormat::Yv12,
+    PixelFormat::Nv12,
+    PixelFormat::Nv21,
+    PixelFormat::Y42b,
+    PixelFormat::Y444,
+    PixelFormat::Gray8,
+    PixelFormat::Rgb,
+    PixelFormat::Bgr,
+    PixelFormat::Rgbx,
+    PixelFormat::Bgrx,
+    PixelFormat::Xrgb,
+    PixelFormat::Xbgr,
+    PixelFormat::Rgba,
+    PixelFormat::Bgra,
+    PixelFormat::Argb,
+    PixelFormat::Abgr,
+    PixelFormat::Rgbp,
+];
+
+/// Whether the level computes this case: everything for some formats, a few cases for
+/// the others, and at [`Level::Plain`], where every multiplication is a function call.
 fn is_covered(level: Level, row: &models::ModelInfo, format: PixelFormat, scale: &str) -> bool {
     let small = ["bicubic", "espcn-fast", "srcnn", "hypersrcnn", "srcnn-rgb"];
-    let formats = [PixelFormat::Nv12, PixelFormat::Bgra];
-    level != Level::Plain
-        || (small.contains(&row.name) && formats.contains(&format) && scale == "2")
+    let is_small = small.contains(&row.name) && scale == "2";
+    match level {
+        Level::Plain => is_small && [PixelFormat::Nv12, PixelFormat::Bgra].contains(&format),
+        _ => is_small || FORMATS.contains(&format),
+    }
 }
 
 /// Hashes by model, case and format.

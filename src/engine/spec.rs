@@ -1,6 +1,7 @@
 //! Input and output frames of an upscaler.
 
-use crate::frame::{Color, PixelFormat};
+use crate::frame::{Color, Family, MAX_VALUE, PixelFormat};
+use crate::models::Channels;
 use crate::{Error, Result, Scale};
 
 /// The largest width and height of a frame in pixels.
@@ -88,6 +89,20 @@ impl UpscaleSpec {
         Self {
             output: (width, height),
             ..self
+        }
+    }
+}
+
+impl UpscaleSpec {
+    /// The largest value of a network's output: that of the frames' samples, which
+    /// at more than 8 bit in limited range is above 255.
+    pub(super) fn network_limit(&self, channels: Channels) -> f32 {
+        let format = self.input.format;
+        match (channels, format.family(), format.components()) {
+            (Channels::Luma, Family::Gray | Family::Yuv, [luma, ..]) => {
+                luma.quantization(self.input.color.range).limit()
+            }
+            _ => MAX_VALUE,
         }
     }
 }

@@ -11,12 +11,13 @@ mod sample;
 pub use color::{Color, Luma601, Matrix, Range, Siting, Ycbcr256, YuvToRgb};
 pub use format::{Component, Family, MAX_VALUE, PixelFormat};
 pub use picture::Image;
+pub(crate) use sample::Quantization;
 pub use sample::to_u8;
 
 use crate::{Error, Result};
 
 /// The largest number of planes of a format.
-const MAX_PLANES: usize = 3;
+const MAX_PLANES: usize = 4;
 
 /// A frame to read: borrowed planes with their strides.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +88,7 @@ impl<'a> FrameRef<'a> {
         self.planes[plane]
     }
 
-    /// Reads one component into dense rows of f32, values 0 to 255.
+    /// Reads one component into dense rows of f32, values in units of 8 bit.
     pub fn read(&self, component: &Component, out: &mut Vec<f32>) {
         let (width, height) = component.size(self.width, self.height);
         out.resize(width * height, 0.0);
@@ -98,9 +99,10 @@ impl<'a> FrameRef<'a> {
     pub(crate) fn read_rows(&self, component: &Component, first: usize, out: &mut [f32]) {
         let (width, _) = component.size(self.width, self.height);
         let (data, stride) = self.planes[component.plane];
+        let quantization = component.quantization(self.color.range);
         let rows = data.chunks(stride).skip(first);
         for (row, out) in rows.zip(out.chunks_exact_mut(width)) {
-            component.read_row(row, out);
+            component.read_row(&quantization, row, out);
         }
     }
 }
@@ -199,27 +201,50 @@ fn check(
 mod tests {
     use super::*;
 
+    /// The bits of a component's samples in a row, from the lowest bit of the first
+    /// byte on.
+    fn bits(component: &Component, samples: usize) -> Vec<usize> {
+        let sample_bits = |sample| {
+            let (byte, shift) = component.place(sample);
+            let first = 8 * byte + shift as usize;
+            first..first + component.depth as usize
+        };
+        (0..samples).flat_map(sample_bits).collect()
+    }
+
     #[test]
-    fn components_of_every_format_are_distinct_bytes() {
+    fn samples_of_every_format_are_distinct_bits() {
         for &format in PixelFormat::ALL {
             assert_eq!(PixelFormat::from_name(format.name()), Some(format));
-            let all: Vec<_> = format
-                .components()
-                .iter()
-                .copied()
-                .chain(format.padding())
-                .collect();
-            let mut bytes = std::collections::HashSet::new();
-            for component in &all {
-                assert!(component.offset < component.step);
-                assert!(
-                    bytes.insert((component.plane, component.offset)),
-                    "{format:?}"
-                );
+            let all = format.components().iter().copied().chain(format.padding());
+            let mut used = std::collections::HashSet::new();
+            for component in all {
+                let (row, _) = format.plane_size(component.plane, 24, 1);
+                for bit in bits(&component, component.size(24, 1).0) {
+                    assert!(bit < 8 * row, "{format:?}");
+                    assert!(used.insert((component.plane, bit)), "{format:?}");
+                }
             }
-            let (row, _) = format.plane_size(0, 10, 10);
-            let filled = all.iter().filter(|c| c.plane == 0).count() * 10;
-            assert_eq!(row, filled, "{format:?}");
+            // Nothing but the two highest bits of words of three samples is unused, or
+            // the other bits of words of 16.
+            let bytes: usize = (0..format.planes())
+                .map(|plane| format.plane_size(plane, 24, 1).0)
+                .sum();
+            let share = match format.components()[0] {
+                Component {
+                    word: 2,
+                    pattern: [],
+                    depth,
+                    ..
+                } => depth as f64 / 16.0,
+                Component {
+                    word: 4,
+                    pattern: [_, ..],
+                    ..
+                } => 30.0 / 32.0,
+                _ => 1.0,
+            };
+            assert_eq!(used.len() as f64, share * 8.0 * bytes as f64, "{format:?}");
         }
     }
 

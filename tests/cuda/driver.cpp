@@ -31,7 +31,7 @@ enum {
 
 #define NAMED(function) kernel(#function, true, function)
 const Registered OURS({
-    NAMED(read_bytes), NAMED(store_bytes), NAMED(resample_rows), NAMED(resample_columns),
+    NAMED(read_samples), NAMED(store_samples), NAMED(resample_rows), NAMED(resample_columns),
     NAMED(change_colors), NAMED(convolve_f32), NAMED(enter_f32), NAMED(enter_f16),
     NAMED(enter_bf16), NAMED(first_f16_1), NAMED(first_f16_2), NAMED(first_f16_4),
     NAMED(first_f16_8), NAMED(conv_f16_1), NAMED(conv_f16_2), NAMED(conv_f16_4),

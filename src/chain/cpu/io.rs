@@ -1,6 +1,6 @@
 //! The input and the destination of an executor's planes.
 
-use crate::frame::{Component, FrameMut, MAX_VALUE};
+use crate::frame::{Component, FrameMut, MAX_VALUE, Quantization};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -51,8 +51,8 @@ impl Source for Planes<'_> {
 pub(crate) struct PlanesOut<'a> {
     planes: Vec<(*mut f32, usize)>,
     pub(super) width: usize,
-    /// The scale of values, and the most that they may be; none: stored as they are.
-    peak: Option<f32>,
+    /// The largest value of scaled samples; none: stored as they are.
+    limit: Option<f32>,
     borrowed: PhantomData<&'a mut [f32]>,
 }
 
@@ -67,15 +67,15 @@ impl<'a> PlanesOut<'a> {
         Self {
             planes: planes.map(|p| (p.as_mut_ptr(), p.len())).collect(),
             width,
-            peak: None,
+            limit: None,
             borrowed: PhantomData,
         }
     }
 
-    /// Stores values of 0 to 1 as 0 to 255, clamped.
-    pub(crate) fn clamped(planes: &'a mut [&mut [f32]], width: usize) -> Self {
+    /// Stores values of 0 to 1 as 0 to 255, clamped to `limit`.
+    pub(crate) fn clamped(planes: &'a mut [&mut [f32]], width: usize, limit: f32) -> Self {
         Self {
-            peak: Some(MAX_VALUE),
+            limit: Some(limit),
             ..Self::new(planes, width)
         }
     }
@@ -88,11 +88,11 @@ impl Sink for PlanesOut<'_> {
         assert!(x + samples.len() <= self.width && at + samples.len() <= len);
         // SAFETY: the range lies in the plane; disjoint stores.
         let target = unsafe { std::slice::from_raw_parts_mut(start.add(at), samples.len()) };
-        let Some(peak) = self.peak else {
+        let Some(limit) = self.limit else {
             return target.copy_from_slice(samples);
         };
         for (target, sample) in target.iter_mut().zip(samples) {
-            *target = (sample * peak).clamp(0.0, peak);
+            *target = (sample * MAX_VALUE).clamp(0.0, limit);
         }
     }
 }
@@ -107,6 +107,9 @@ pub(crate) struct SamplesOut<'a> {
 /// The samples of one component.
 struct ComponentOut {
     component: &'static Component,
+    quantization: Quantization,
+    /// The largest value.
+    limit: f32,
     /// The first one, and the bytes from it to the end of its plane.
     data: *mut u8,
     len: usize,
@@ -119,10 +122,11 @@ struct ComponentOut {
 unsafe impl Sync for SamplesOut<'_> {}
 
 impl<'a> SamplesOut<'a> {
-    /// Components of a frame, none of them subsampled: one for each plane of
-    /// the result.
+    /// Components of a frame, none of them subsampled and none that share words with
+    /// others: one for each plane of the result.
     pub(crate) fn new(frame: &'a mut FrameMut<'_>, components: &[usize]) -> Self {
         let format = frame.format();
+        let range = frame.color().range;
         // One pointer a plane, that components of one plane share.
         let mut planes = Vec::new();
         for plane in 0..format.planes() {
@@ -132,8 +136,11 @@ impl<'a> SamplesOut<'a> {
         let components = components.iter().map(|&index| {
             let component = &format.components()[index];
             let (data, len, stride) = planes[component.plane];
+            let quantization = component.quantization(range);
             ComponentOut {
                 component,
+                limit: quantization.limit(),
+                quantization,
                 data: data.wrapping_add(component.offset),
                 len: len.saturating_sub(component.offset),
                 stride,
@@ -153,12 +160,13 @@ impl Sink for SamplesOut<'_> {
         let first = y * out.stride + before;
         let bytes = out.component.span(samples.len());
         assert!(before + bytes <= out.stride && first + bytes <= out.len);
-        let clamped = |sample: &f32| (sample * MAX_VALUE).clamp(0.0, MAX_VALUE);
+        let clamped = |sample: &f32| (sample * MAX_VALUE).clamp(0.0, out.limit);
         // SAFETY: the range lies in the plane. Of its bytes only this
         // component's are written, and none is read; disjoint stores.
         unsafe {
             let first = out.data.add(first);
-            out.component.store(first, samples.iter().map(clamped));
+            out.component
+                .store(&out.quantization, first, samples.iter().map(clamped));
         }
     }
 }

@@ -6,8 +6,8 @@ use crate::frame::resample::Resampler;
 use crate::ops::cuda::EpilogueArgs;
 use crate::tensor_error::Result;
 
-/// What the last layer's launch takes to compute the planes `output` from the
-/// planes `input`, `factor` times as wide.
+/// What the last layer's launch takes to compute the planes `output`, values up to
+/// `limit`, from the planes `input`, `factor` times as wide.
 ///
 /// # Errors
 ///
@@ -17,6 +17,7 @@ pub(super) fn epilogue_args(
     builder: &mut Builder,
     (input, output): (Planes, Planes),
     factor: usize,
+    limit: f32,
 ) -> Result<EpilogueArgs> {
     let residual = match (epilogue.residual_bicubic, factor) {
         (false, _) => 0,
@@ -35,5 +36,6 @@ pub(super) fn epilogue_args(
         },
         nearest_factor: factor as i32,
         tanh: epilogue.tanh.into(),
+        limit,
     })
 }

@@ -118,7 +118,7 @@ impl CudaChainExecutor {
         let output = (network.outputs(), (size.0 * factor, size.1 * factor));
         let mut planes =
             PlaneProgram::new(&gpu, band_rows, (input, output), |builder, from, to| {
-                network.add(builder, from, to)
+                network.add(builder, (from, to), MAX_VALUE)
             })?;
         network.give_weights_to(&mut planes.program);
         Ok(Some(Self { planes }))

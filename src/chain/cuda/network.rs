@@ -106,14 +106,20 @@ impl Network {
         }
     }
 
-    /// Adds the launches that compute the planes `dst` from the planes `input`.
+    /// Adds the launches that compute the planes `dst` from the planes `input`: values
+    /// from 0 to `limit`.
     ///
     /// # Errors
     ///
     /// No memory left.
-    pub(crate) fn add(&self, builder: &mut Builder, input: Planes, dst: Planes) -> Result<()> {
+    pub(crate) fn add(
+        &self,
+        builder: &mut Builder,
+        (input, dst): (Planes, Planes),
+        limit: f32,
+    ) -> Result<()> {
         let end = Convolve {
-            epilogue: epilogue_args(self.epilogue, builder, (input, dst), self.factor)?,
+            epilogue: epilogue_args(self.epilogue, builder, (input, dst), self.factor, limit)?,
             planes: self.planes.1 as i32,
             ..Convolve::default()
         };

@@ -57,7 +57,8 @@ impl CpuBackend {
     ) -> Result<Self> {
         let stages = stages(&model, &spec, &options, &device, &networks)?;
         let mut plan = FramePlan::of_frames(&spec, model.channels(), &networks);
-        if stages.last().is_some_and(NetworkStage::is_fused) {
+        let is_fused = stages.last().is_some_and(NetworkStage::is_fused);
+        if is_fused && !spec.input.format.is_bit_packed() {
             plan.write_through(stages.len() - 1);
         }
         Ok(Self {
@@ -84,11 +85,12 @@ fn stages(
 ) -> Result<Vec<NetworkStage>> {
     let threads = pool(options.threads)?.current_num_threads();
     let tiling = TilingOptions::new(options, threads, device)?;
+    let limit = spec.network_limit(model.channels());
     let on_device = model.to_device(device.candle_device())?;
     let (mut stages, mut size) = (Vec::new(), spec.input.size);
     for (scale, network) in model.cascade(spec.scale).into_iter().zip(networks) {
         let to = network.output;
-        let mut stage = NetworkStage::new(on_device.for_scale(scale)?, size, to, &tiling);
+        let mut stage = NetworkStage::new(on_device.for_scale(scale)?, size, to, &tiling, limit);
         if let Some(packed) = on_device.packed(scale)? {
             stage.fuse(packed, options)?;
         }

@@ -12,7 +12,7 @@ fn rows_per_band(height: usize) -> usize {
     height.div_ceil(rayon::current_num_threads()).max(1)
 }
 
-/// Reads a component into dense rows of values 0 to 255.
+/// Reads a component into dense rows of values in units of 8 bit.
 pub(super) fn read(input: &FrameRef<'_>, component: &Component, out: &mut [f32]) {
     let (width, height) = input.size();
     let (width, height) = component.size(width, height);
@@ -101,11 +101,13 @@ pub(super) struct Plane<'a> {
 pub(super) fn write(output: &mut FrameMut<'_>, planes: &[Option<Plane<'_>>]) {
     let format = output.format();
     let (width, height) = output.size();
+    let range = output.color().range;
     for plane in 0..format.planes() {
         let (row_bytes, rows) = format.plane_size(plane, width, height);
         let components: Vec<_> = (format.components().iter().zip(planes))
             .filter(|(component, _)| component.plane == plane)
             .filter_map(|(component, source)| Some((component, source.as_ref()?)))
+            .map(|(component, source)| (component, component.quantization(range), source))
             .collect();
         if components.is_empty() && format.padding().is_none() {
             continue;
@@ -119,8 +121,16 @@ pub(super) fn write(output: &mut FrameMut<'_>, planes: &[Option<Plane<'_>>]) {
                 if let Some(padding) = format.padding() {
                     padding.fill_row(row);
                 }
-                for (component, source) in &components {
-                    write_row(row, component, (width, y), source, workspace);
+                match format.is_bit_packed() {
+                    true => row.fill(0),
+                    false => (format.components().iter())
+                        .filter(|component| component.plane == plane)
+                        .for_each(|c| c.clear_unused(width.div_ceil(c.sub_x), row)),
+                }
+                for (component, quantization, source) in &components {
+                    let samples = width.div_ceil(component.sub_x);
+                    let values = source.row(samples, y, workspace);
+                    component.write_row(quantization, values, row);
                 }
             });
     }
@@ -133,22 +143,15 @@ struct Workspace {
     row: Vec<f32>,
 }
 
-fn write_row(
-    row: &mut [u8],
-    component: &Component,
-    (width, y): (usize, usize),
-    source: &Plane<'_>,
-    workspace: &mut Workspace,
-) {
-    let samples = width.div_ceil(component.sub_x);
-    let values = match source.resampler {
-        None => &source.samples[y * samples..][..samples],
-        Some(resampler) => {
-            let Workspace { line, row } = workspace;
-            row.resize(samples, 0.0);
-            resampler.row(source.samples, y, 0..samples, line, row);
-            row
-        }
-    };
-    component.write_row(values, row);
+impl Plane<'_> {
+    /// The values of a row of the component.
+    fn row<'a>(&'a self, samples: usize, y: usize, workspace: &'a mut Workspace) -> &'a [f32] {
+        let Some(resampler) = self.resampler else {
+            return &self.samples[y * samples..][..samples];
+        };
+        let Workspace { line, row } = workspace;
+        row.resize(samples, 0.0);
+        resampler.row(self.samples, y, 0..samples, line, row);
+        row
+    }
 }

@@ -7,7 +7,7 @@ use crate::engine::frame_plan::{self, Conversion, FramePlan, NetworkOutput, Step
 use crate::engine::spec::UpscaleSpec;
 use crate::frame::resample::Resampler;
 use crate::frame::{Component, Luma601, PixelFormat, YuvToRgb};
-use crate::ops::cuda::{Bytes, ColorChange, Colors};
+use crate::ops::cuda::{ColorChange, Colors, Samples};
 use crate::tensor_error::Result;
 
 /// A network, and the size that its input is upscaled to if it is a
@@ -15,6 +15,8 @@ use crate::tensor_error::Result;
 pub(super) struct Stage {
     pub(super) network: Network,
     pub(super) upscaled: Option<(usize, usize)>,
+    /// The largest value of its output.
+    pub(super) limit: f32,
 }
 
 /// Bytes a row of a plane, without padding, and its number of rows.
@@ -112,8 +114,8 @@ impl<'a> Compiler<'a> {
                 let to = self.planes(*to);
                 let (input, _) = self.frames()?;
                 let component = &self.components()[*component];
-                let bytes = self.bytes(component, input, self.spec.input.size, to.address);
-                Ok(self.builder.program.read(bytes)?)
+                let samples = self.samples(component, input, self.spec.input.size, to.address);
+                Ok(self.builder.program.read(samples)?)
             }
             Step::Resample {
                 resampling,
@@ -164,23 +166,24 @@ impl<'a> Compiler<'a> {
                 .resample(&Resampler::resize(from.size, size), from)?,
             None => from,
         };
-        stage.network.add(self.builder, input, to)
+        stage.network.add(self.builder, (input, to), stage.limit)
     }
 
     fn write(&mut self, sources: &[Option<frame_plan::Source>]) -> Result<()> {
         let (_, output) = self.frames()?;
-        for (component, source) in self.components().iter().zip(sources) {
+        for (index, (component, source)) in self.components().iter().zip(sources).enumerate() {
             let Some(source) = source else { continue };
             let mut planes = self.planes(source.plane);
             if let Some(resampling) = source.resampling {
                 planes = self.builder.resample(&resampling.resampler(), planes)?;
             }
-            let bytes = self.bytes(component, output, self.spec.output, planes.address);
-            self.builder.program.store(bytes)?;
+            let mut samples = self.samples(component, output, self.spec.output, planes.address);
+            samples.joins = i32::from(index > 0);
+            self.builder.program.store(samples)?;
         }
         if let Some(padding) = self.spec.input.format.padding() {
-            let bytes = self.bytes(&padding, output, self.spec.output, 0);
-            self.builder.program.store(bytes)?;
+            let samples = self.samples(&padding, output, self.spec.output, 0);
+            self.builder.program.store(samples)?;
         }
         Ok(())
     }
@@ -195,20 +198,34 @@ impl<'a> Compiler<'a> {
     }
 
     /// A component's samples in the frame at address `start`.
-    fn bytes(&self, component: &Component, start: u64, size: (usize, usize), plane: u64) -> Bytes {
+    fn samples(
+        &self,
+        component: &Component,
+        start: u64,
+        size: (usize, usize),
+        plane: u64,
+    ) -> Samples {
+        let quantization = component.quantization(self.spec.input.color.range);
         let format = self.spec.input.format;
         let before: usize = (0..component.plane)
             .map(|p| plane_length(format, p, size))
             .sum();
         let (stride, _) = plane_size(format, component.plane, size);
         let (width, height) = component.size(size.0, size.1);
-        Bytes {
+        Samples {
             bytes: start + (before + component.offset) as u64,
             plane,
             stride: stride as i32,
             step: component.step as i32,
             width: width as i32,
             height: height as i32,
+            word: component.word as i32,
+            shift: component.shift as i32,
+            joins: 0,
+            max: quantization.max,
+            gain: quantization.gain,
+            offset: quantization.offset,
+            inverse: quantization.inverse,
         }
     }
 

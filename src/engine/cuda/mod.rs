@@ -12,7 +12,7 @@ use super::spec::UpscaleSpec;
 use crate::Error;
 use crate::chain::Precision;
 use crate::chain::cuda::{Network, PlaneProgram, half};
-use crate::frame::{FrameMut, FrameRef, MAX_VALUE};
+use crate::frame::{Component, FrameMut, FrameRef, MAX_VALUE};
 use crate::models::Upsampling;
 use crate::ops::cuda::Gpu;
 use crate::tensor_error::{Result, TensorError};
@@ -48,8 +48,9 @@ pub(super) struct CudaBackend {
 }
 
 impl CudaBackend {
-    /// Prepares an upscale; `None` if the device is not a GPU, or a network is
-    /// not a chain of convolutions that the kernels support.
+    /// Prepares an upscale; `None` if the device is not a GPU, the samples of a row
+    /// are not equally spaced, or a network is not a chain of convolutions that the
+    /// kernels support.
     ///
     /// # Errors
     ///
@@ -61,7 +62,9 @@ impl CudaBackend {
         networks: &[NetworkSpec],
         options: &UpscaleOptions,
     ) -> Result<Option<Self>> {
-        if device.is_cpu() {
+        let is_equally_spaced = |c: &Component| c.pattern.is_empty();
+        let components = spec.input.format.components();
+        if device.is_cpu() || !components.iter().all(is_equally_spaced) {
             return Ok(None);
         }
         let gpu = Gpu::new(device.candle_device())?;
@@ -81,6 +84,7 @@ impl CudaBackend {
                     Upsampling::Pre => Some(network.output),
                     Upsampling::Post(_) => None,
                 },
+                limit: spec.network_limit(model.channels()),
             });
         }
         Ok(Some(Self {

@@ -35,9 +35,10 @@ impl FrameSlot {
     ) -> Result<Self> {
         let format = spec.input.format;
         let lengths = [spec.input.size, spec.output].map(|size| frame_length(format, size));
-        let buffer =
-            |bytes| -> Result<_> { Ok((gpu.pinned(bytes)?, gpu.alloc_uninit::<u8>(bytes)?)) };
-        let (input, output) = (buffer(lengths[0])?, buffer(lengths[1])?);
+        let [input, output] = lengths;
+        let input = (gpu.pinned(input)?, gpu.alloc_uninit::<u8>(input)?);
+        // No kernel writes bytes that no sample is in.
+        let output = (gpu.pinned(output)?, gpu.upload(&vec![0_u8; output])?);
         let mut builder = Builder::new(gpu, band_rows);
         let frames = Some((input.1.address(), output.1.address()));
         let mut compiler = Compiler::new(&mut builder, (spec, stages), plan, &[], frames)?;

@@ -36,7 +36,7 @@ struct Convolve {
     int32_t chunk;     // f32: input channels that shared memory holds at once.
     int32_t source_plane, dst_plane;     // Rows of a plane, where planes are apart.
 };
-SAME_SIZE(Convolve, 152);
+SAME_SIZE(Convolve, 160);
 SAME_OFFSET(Convolve, source, 0);
 SAME_OFFSET(Convolve, dst, 8);
 SAME_OFFSET(Convolve, weights, 16);
@@ -44,26 +44,26 @@ SAME_OFFSET(Convolve, bias, 24);
 SAME_OFFSET(Convolve, slope, 32);
 SAME_OFFSET(Convolve, skip, 40);
 SAME_OFFSET(Convolve, epilogue, 48);
-SAME_OFFSET(Convolve, inputs, 72);
-SAME_OFFSET(Convolve, outputs, 76);
-SAME_OFFSET(Convolve, kernel, 80);
-SAME_OFFSET(Convolve, pad, 84);
-SAME_OFFSET(Convolve, border, 88);
-SAME_OFFSET(Convolve, source_width, 92);
-SAME_OFFSET(Convolve, source_height, 96);
-SAME_OFFSET(Convolve, width, 100);
-SAME_OFFSET(Convolve, height, 104);
-SAME_OFFSET(Convolve, source_row0, 108);
-SAME_OFFSET(Convolve, source_rows, 112);
-SAME_OFFSET(Convolve, dst_row0, 116);
-SAME_OFFSET(Convolve, skip_row0, 120);
-SAME_OFFSET(Convolve, row0, 124);
-SAME_OFFSET(Convolve, rows, 128);
-SAME_OFFSET(Convolve, shuffle, 132);
-SAME_OFFSET(Convolve, planes, 136);
-SAME_OFFSET(Convolve, chunk, 140);
-SAME_OFFSET(Convolve, source_plane, 144);
-SAME_OFFSET(Convolve, dst_plane, 148);
+SAME_OFFSET(Convolve, inputs, 80);
+SAME_OFFSET(Convolve, outputs, 84);
+SAME_OFFSET(Convolve, kernel, 88);
+SAME_OFFSET(Convolve, pad, 92);
+SAME_OFFSET(Convolve, border, 96);
+SAME_OFFSET(Convolve, source_width, 100);
+SAME_OFFSET(Convolve, source_height, 104);
+SAME_OFFSET(Convolve, width, 108);
+SAME_OFFSET(Convolve, height, 112);
+SAME_OFFSET(Convolve, source_row0, 116);
+SAME_OFFSET(Convolve, source_rows, 120);
+SAME_OFFSET(Convolve, dst_row0, 124);
+SAME_OFFSET(Convolve, skip_row0, 128);
+SAME_OFFSET(Convolve, row0, 132);
+SAME_OFFSET(Convolve, rows, 136);
+SAME_OFFSET(Convolve, shuffle, 140);
+SAME_OFFSET(Convolve, planes, 144);
+SAME_OFFSET(Convolve, chunk, 148);
+SAME_OFFSET(Convolve, source_plane, 152);
+SAME_OFFSET(Convolve, dst_plane, 156);
 
 // Position of a sample that may lie outside, or -1 for zero.
 DEVICE int inside(int at, int length, int border) {
@@ -72,7 +72,7 @@ DEVICE int inside(int at, int length, int border) {
     return at < 0 ? 0 : length - 1;
 }
 
-// Stores a result of the last layer as samples of 0 to 255.
+// Stores a result of the last layer: values of 0 to 255, or to the limit of deeper samples.
 CALLED void store_output(const Convolve& a, int channel, int y, int x, float value) {
     int area = a.shuffle * a.shuffle;
     int plane = channel / area;
@@ -84,7 +84,7 @@ CALLED void store_output(const Convolve& a, int channel, int y, int x, float val
     x = x * a.shuffle + part % a.shuffle;
     size_t at = ((size_t)plane * height + y) * width + x;
     value = apply_epilogue(a.epilogue, value, plane, y, x, width, height);
-    reinterpret_cast<float*>(a.dst)[at] = fminf(fmaxf(value * 255.0f, 0.0f), 255.0f);
+    reinterpret_cast<float*>(a.dst)[at] = fminf(fmaxf(value * 255.0f, 0.0f), a.epilogue.limit);
 }
 
 DEVICE float activated(const Convolve& a, int channel, float value) {

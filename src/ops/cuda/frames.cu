@@ -1,42 +1,74 @@
-// Frames: bytes to planes of f32, resampling, colour, and back. Every sum is
+// Frames: samples to planes of f32, resampling, colour, and back. Every sum is
 // the CPU's (src/frame), in its order and rounded one by one: the same bits.
 
-struct Bytes {
-    uint64_t bytes;  // Of the first sample.
+struct Samples {
+    uint64_t bytes;  // The first sample's word.
     uint64_t plane;  // f32, dense rows.
     int32_t stride;  // Bytes from row to row.
-    int32_t step;    // Bytes from sample to sample.
+    int32_t step;    // Bytes from word to word.
     int32_t width;
     int32_t height;
+    int32_t word;    // Bytes of a word: 1, 2 or 4.
+    int32_t shift;   // Bits of a word below the sample.
+    int32_t joins;   // Whether the word has samples of other components already.
+    float max;       // The largest sample.
+    float gain;      // value = sample * gain + offset
+    float offset;
+    float inverse;   // 1 / gain
 };
-SAME_SIZE(Bytes, 32);
-SAME_OFFSET(Bytes, bytes, 0);
-SAME_OFFSET(Bytes, plane, 8);
-SAME_OFFSET(Bytes, stride, 16);
-SAME_OFFSET(Bytes, step, 20);
-SAME_OFFSET(Bytes, width, 24);
-SAME_OFFSET(Bytes, height, 28);
+SAME_SIZE(Samples, 64);
+SAME_OFFSET(Samples, bytes, 0);
+SAME_OFFSET(Samples, plane, 8);
+SAME_OFFSET(Samples, stride, 16);
+SAME_OFFSET(Samples, step, 20);
+SAME_OFFSET(Samples, width, 24);
+SAME_OFFSET(Samples, height, 28);
+SAME_OFFSET(Samples, word, 32);
+SAME_OFFSET(Samples, shift, 36);
+SAME_OFFSET(Samples, joins, 40);
+SAME_OFFSET(Samples, max, 44);
+SAME_OFFSET(Samples, gain, 48);
+SAME_OFFSET(Samples, offset, 52);
+SAME_OFFSET(Samples, inverse, 56);
 
-KERNEL THREADS(256) read_bytes(ARGUMENTS Bytes a) {
+KERNEL THREADS(256) read_samples(ARGUMENTS Samples a) {
     int x = blockIdx.x * blockDim.x + threadIdx.x;
     int y = blockIdx.y * blockDim.y + threadIdx.y;
     if (x >= a.width || y >= a.height) return;
-    const uint8_t* bytes = reinterpret_cast<const uint8_t*>(a.bytes);
+    uint64_t at = a.bytes + (size_t)y * a.stride + (size_t)x * a.step;
+    uint32_t word;
+    switch (a.word) {
+        case 1: word = *reinterpret_cast<const uint8_t*>(at); break;
+        case 2: word = *reinterpret_cast<const uint16_t*>(at); break;
+        default: word = *reinterpret_cast<const uint32_t*>(at); break;
+    }
+    uint32_t sample = (word >> a.shift) & (uint32_t)a.max;
     float* plane = reinterpret_cast<float*>(a.plane);
-    plane[(size_t)y * a.width + x] = (float)bytes[(size_t)y * a.stride + (size_t)x * a.step];
+    plane[(size_t)y * a.width + x] = plus(times((float)sample, a.gain), a.offset);
 }
 
 // Rounds to nearest, halves up, and clamps. NaN becomes 0. A null plane
-// stands for bytes of 255.
-KERNEL THREADS(256) store_bytes(ARGUMENTS Bytes a) {
+// stands for the largest sample.
+KERNEL THREADS(256) store_samples(ARGUMENTS Samples a) {
     int x = blockIdx.x * blockDim.x + threadIdx.x;
     int y = blockIdx.y * blockDim.y + threadIdx.y;
     if (x >= a.width || y >= a.height) return;
-    uint8_t* bytes = reinterpret_cast<uint8_t*>(a.bytes);
     const float* plane = reinterpret_cast<const float*>(a.plane);
-    float value = 255.0f;
-    if (plane) value = fminf(fmaxf(plus(plane[(size_t)y * a.width + x], 0.5f), 0.0f), 255.0f);
-    bytes[(size_t)y * a.stride + (size_t)x * a.step] = (uint8_t)(int)value;
+    float sample = a.max;
+    if (plane) {
+        float value = plus(plane[(size_t)y * a.width + x], -a.offset);
+        sample = fminf(fmaxf(plus(times(value, a.inverse), 0.5f), 0.0f), a.max);
+    }
+    uint32_t word = (uint32_t)(int)sample << a.shift;
+    uint64_t at = a.bytes + (size_t)y * a.stride + (size_t)x * a.step;
+    switch (a.word) {
+        case 1: *reinterpret_cast<uint8_t*>(at) = (uint8_t)word; break;
+        case 2: *reinterpret_cast<uint16_t*>(at) = (uint16_t)word; break;
+        default: {
+            uint32_t* all = reinterpret_cast<uint32_t*>(at);
+            *all = a.joins ? *all | word : word;
+        }
+    }
 }
 
 struct Resample {

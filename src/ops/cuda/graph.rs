@@ -1,7 +1,7 @@
 //! Calls of kernels in order, and the graphs that they become.
 
 use super::device::Gpu;
-use super::launch_args::{Bytes, Colors, Convolve, Enter, Half, Resample};
+use super::launch_args::{Colors, Convolve, Enter, Half, Resample, Samples};
 use super::memory::DeviceBuffer;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{
@@ -33,7 +33,7 @@ pub(crate) const WIDEST_FIRST: usize = CHUNK;
 
 #[derive(Clone, Copy)]
 enum Arguments {
-    Bytes(Bytes),
+    Samples(Samples),
     Resample(Resample),
     Colors(Colors),
     Enter(Enter),
@@ -96,23 +96,23 @@ impl Program {
         Ok(self.keep(memory))
     }
 
-    /// Bytes of a frame to planes.
-    pub(crate) fn read(&mut self, bytes: Bytes) -> Result<()> {
+    /// Samples of a frame to planes.
+    pub(crate) fn read(&mut self, samples: Samples) -> Result<()> {
         self.samples(
-            "read_bytes",
-            bytes.width,
-            bytes.height,
-            Arguments::Bytes(bytes),
+            "read_samples",
+            samples.width,
+            samples.height,
+            Arguments::Samples(samples),
         )
     }
 
-    /// Planes to bytes of a frame.
-    pub(crate) fn store(&mut self, bytes: Bytes) -> Result<()> {
+    /// Planes to samples of a frame.
+    pub(crate) fn store(&mut self, samples: Samples) -> Result<()> {
         self.samples(
-            "store_bytes",
-            bytes.width,
-            bytes.height,
-            Arguments::Bytes(bytes),
+            "store_samples",
+            samples.width,
+            samples.height,
+            Arguments::Samples(samples),
         )
     }
 
@@ -279,7 +279,7 @@ impl Call {
     fn launch(&self, stream: &Arc<CudaStream>) -> Result<()> {
         let mut launch = stream.launch_builder(&self.kernel);
         match &self.arguments {
-            Arguments::Bytes(arguments) => launch.arg(arguments),
+            Arguments::Samples(arguments) => launch.arg(arguments),
             Arguments::Resample(arguments) => launch.arg(arguments),
             Arguments::Colors(arguments) => launch.arg(arguments),
             Arguments::Enter(arguments) => launch.arg(arguments),

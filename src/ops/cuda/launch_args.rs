@@ -19,16 +19,24 @@ macro_rules! mirrored {
 }
 pub(super) use mirrored;
 
-/// Samples of one component: bytes here, dense f32 rows there.
+/// Samples of one component: words of a frame here, dense f32 rows there;
+/// `frames.cu` says what the fields are.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bytes {
+pub(crate) struct Samples {
     pub(crate) bytes: u64,
     pub(crate) plane: u64,
     pub(crate) stride: i32,
     pub(crate) step: i32,
     pub(crate) width: i32,
     pub(crate) height: i32,
+    pub(crate) word: i32,
+    pub(crate) shift: i32,
+    pub(crate) joins: i32,
+    pub(crate) max: f32,
+    pub(crate) gain: f32,
+    pub(crate) offset: f32,
+    pub(crate) inverse: f32,
 }
 
 /// One axis of a resampling.
@@ -97,6 +105,7 @@ pub(crate) struct EpilogueArgs {
     pub(crate) nearest: u64,
     pub(crate) nearest_factor: i32,
     pub(crate) tanh: i32,
+    pub(crate) limit: f32,
 }
 
 /// A convolution and what follows it; `convolve.cu` says what the fields are.
@@ -156,9 +165,9 @@ impl Half {
     }
 }
 
-mirrored!(Bytes, 32, bytes: 0, plane: 8, stride: 16, step: 20, width: 24, height: 28);
+mirrored!(Samples, 64, bytes: 0, plane: 8, stride: 16, step: 20, width: 24, height: 28, word: 32, shift: 36, joins: 40, max: 44, gain: 48, offset: 52, inverse: 56);
 mirrored!(Resample, 48, source: 0, dst: 8, starts: 16, weights: 24, taps: 32, source_width: 36, width: 40, height: 44);
 mirrored!(Colors, 56, planes: 0, other: 8, samples: 16, change: 24, weights: 28, luma_base: 40, luma_gain: 44, chroma_gain: 48, rgb_per_luma: 52);
 mirrored!(Enter, 64, planes: 0, dst: 8, width: 16, height: 20, count: 24, edge: 28, scale: 32, offset: 48);
-mirrored!(Convolve, 152, source: 0, dst: 8, weights: 16, bias: 24, slope: 32, skip: 40, epilogue: 48, inputs: 72, outputs: 76, kernel: 80, pad: 84, border: 88, source_width: 92, source_height: 96, width: 100, height: 104, source_row0: 108, source_rows: 112, dst_row0: 116, skip_row0: 120, row0: 124, rows: 128, shuffle: 132, planes: 136, chunk: 140, source_plane: 144, dst_plane: 148);
-mirrored!(EpilogueArgs, 24, residual: 0, nearest: 8, nearest_factor: 16, tanh: 20);
+mirrored!(Convolve, 160, source: 0, dst: 8, weights: 16, bias: 24, slope: 32, skip: 40, epilogue: 48, inputs: 80, outputs: 84, kernel: 88, pad: 92, border: 96, source_width: 100, source_height: 104, width: 108, height: 112, source_row0: 116, source_rows: 120, dst_row0: 124, skip_row0: 128, row0: 132, rows: 136, shuffle: 140, planes: 144, chunk: 148, source_plane: 152, dst_plane: 156);
+mirrored!(EpilogueArgs, 32, residual: 0, nearest: 8, nearest_factor: 16, tanh: 20, limit: 24);

@@ -39,6 +39,8 @@ pub(super) struct NetworkStage {
     batch: usize,
     /// Whether a GPU may compute in TF32.
     allow_tf32: bool,
+    /// The largest value of the output.
+    limit: f32,
     fused: Option<Fused>,
 }
 
@@ -52,12 +54,13 @@ struct Fused {
 impl NetworkStage {
     /// A stage for planes of the size `from`. A pre-upsampling network runs at
     /// the size `to`; the output size of a post-upsampling one is
-    /// [`NetworkStage::size`].
+    /// [`NetworkStage::size`]. Values go from 0 to `limit`.
     pub(super) fn new(
         network: Arc<BoxedScaleNetwork>,
         from: (usize, usize),
         to: (usize, usize),
         tiling: &TilingOptions,
+        limit: f32,
     ) -> Self {
         let upsampling = network.upsampling();
         let view = match upsampling {
@@ -99,6 +102,7 @@ impl NetworkStage {
             device: tiling.device.clone(),
             network,
             view,
+            limit,
             fused: None,
         }
     }
@@ -183,7 +187,7 @@ impl NetworkStage {
         Ok(())
     }
 
-    /// Computes one plane per input plane: values 0 to 255, clamped.
+    /// Computes one plane per input plane: values 0 to 255, clamped to the limit.
     ///
     /// # Errors
     ///
@@ -191,7 +195,7 @@ impl NetworkStage {
     pub(super) fn run(&mut self, input: &[&[f32]], output: &mut [&mut [f32]]) -> Result<()> {
         if self.is_fused() {
             let width = self.size().0;
-            return self.run_into(input, &PlanesOut::clamped(output, width));
+            return self.run_into(input, &PlanesOut::clamped(output, width, self.limit));
         }
         match self.overlap {
             0 => self.run_tiled(input, output),
@@ -287,7 +291,7 @@ mod tests {
             tile_overlap: 0,
             allow_tf32: false,
         };
-        let mut stage = NetworkStage::new(Arc::new(network), FROM, (0, 0), &tiling);
+        let mut stage = NetworkStage::new(Arc::new(network), FROM, (0, 0), &tiling, MAX_VALUE);
         assert_eq!(stage.size(), (factor * FROM.0, factor * FROM.1));
         let mut output = vec![0.0; stage.size().0 * stage.size().1];
         let pool = ThreadPoolBuilder::new().num_threads(threads).build();

@@ -27,7 +27,7 @@ impl NetworkStage {
             for (y, line) in plane.chunks_exact_mut(width).enumerate() {
                 for (x, value) in line.iter_mut().enumerate() {
                     let tiles = across[x / self.factor] * down[y / self.factor];
-                    *value = (*value / tiles).clamp(0.0, MAX_VALUE);
+                    *value = (*value / tiles).clamp(0.0, self.limit);
                 }
             }
         }

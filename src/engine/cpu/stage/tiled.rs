@@ -85,7 +85,7 @@ impl NetworkStage {
             for (target, row) in part.chunks_exact_mut(width).zip(rows) {
                 let row = &row[skip.0 * self.factor..];
                 for (target, value) in target[columns.clone()].iter_mut().zip(row) {
-                    *target = (value * MAX_VALUE).clamp(0.0, MAX_VALUE);
+                    *target = (value * MAX_VALUE).clamp(0.0, self.limit);
                 }
             }
         }
