@@ -1,6 +1,6 @@
 //! The element on playing video: sustained frame rate at each size, a live
-//! source in real time, and the speed of resampling compared with GStreamer's
-//! `videoscale`.
+//! source in real time, the speed of resampling compared with GStreamer's
+//! `videoscale`, and that of 10 bits compared with 8.
 //!
 //! ```sh
 //! cargo bench --bench live [-- --seconds 60] [--models espcn,srcnn]
@@ -43,6 +43,9 @@ fn main() -> Result<()> {
         }
     }
     planes()?;
+    for model in ["bicubic", "espcn"] {
+        depths(model)?;
+    }
     for model in models.split(',') {
         for size in SIZES {
             sustained(model, size)?;
@@ -78,6 +81,30 @@ fn planes() -> Result<()> {
             peer.as_secs_f64() / ours.as_secs_f64(),
         );
     }
+    Ok(())
+}
+
+/// Compares frames of 10 bits with frames of 8: the best of interleaved runs.
+fn depths(model: &str) -> Result<()> {
+    let formats = ["I420", "I420_10LE", "P010_10LE"];
+    let mut best = [Duration::MAX; 3];
+    for _ in 0..5 {
+        for (format, best) in formats.iter().zip(&mut best) {
+            let run = Run::of(&format!(
+                "videotestsrc num-buffers=60 pattern=ball \
+                 ! video/x-raw,format={format},width=640,height=360,framerate={RATE}/1 \
+                 ! srfilter name=e model={model} scale=2 qos=false ! fakesink name=sink"
+            ))?;
+            *best = run.finish()?.quantile(0.5).min(*best);
+        }
+    }
+    let [eight, ten, high] = best.map(milliseconds);
+    println!(
+        "{model} 640x360, best median of 5 runs: I420 {eight:.2} ms, I420_10LE {ten:.2} ms \
+         ({:+.1} %), P010_10LE {high:.2} ms ({:+.1} %)",
+        100.0 * (ten / eight - 1.0),
+        100.0 * (high / eight - 1.0),
+    );
     Ok(())
 }
 

@@ -8,11 +8,13 @@ use gst_video::{
 use srfilter::engine::FrameSpec;
 use srfilter::frame::{Color, FrameMut, FrameRef, Matrix, PixelFormat, Range, Siting};
 
-/// The formats of the pad templates, in order of preference.
+/// The formats of the pad templates, in order of preference: all that this version of
+/// GStreamer has.
 pub(super) fn formats() -> impl Iterator<Item = VideoFormat> {
     PixelFormat::ALL
         .iter()
         .map(|format| VideoFormat::from_string(format.name()))
+        .filter(|&format| format != VideoFormat::Unknown)
 }
 
 fn color(info: &VideoInfo) -> Color {
