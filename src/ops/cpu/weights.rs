@@ -8,9 +8,10 @@ use super::tile::{Kernels, PARTIAL_SUMS, Products};
 use crate::ops::spec::ConvGeometry;
 use std::ops::Range;
 
-/// Length of the stretches that planes are worked through in: eight gradient
-/// planes of it fill the nearest cache, and a training patch fits in one.
-const STRETCH: usize = 1280;
+/// Length of the stretches that planes are worked through in: eight gradient planes of
+/// it fill two thirds of a nearest cache of 32 KiB, and stay there for all taps of a
+/// task. Levels with short vectors pass over them several times.
+const STRETCH: usize = 704;
 
 /// Taps in a task, for which the gradient is fetched from farther away once.
 const TAPS_PER_TASK: usize = 24;
