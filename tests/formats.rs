@@ -498,7 +498,51 @@ impl Reference<'_> {
         resample(grid, self.from, self.to, one, self.color.siting)
     }
 
+    /// The values of the output's components.
     fn run(&self, net: Option<(&Net, Channels)>, input: &[Grid]) -> Vec<Grid> {
+        if !self.layout.alpha {
+            return self.opaque(net, input);
+        }
+        // Colours weighted by alpha are interpolated, and divided by the result's alpha.
+        let mut weighted = input.to_vec();
+        for (i, grid) in weighted.iter_mut().enumerate().take(input.len() - 1) {
+            let alpha = self.alpha(input, i, self.from);
+            let zero = self.zero(i);
+            for (v, a) in grid.v.iter_mut().zip(alpha.v) {
+                *v = zero + (*v - zero) * a / 255.0;
+            }
+        }
+        let mut out = self.opaque(net, &weighted);
+        for (i, grid) in out.iter_mut().enumerate().take(input.len() - 1) {
+            let alpha = self.alpha(input, i, self.to);
+            let zero = self.zero(i);
+            for (v, a) in grid.v.iter_mut().zip(alpha.v) {
+                *v = match a {
+                    a if a < 0.5 => zero,
+                    a => zero + (*v - zero) * 255.0 / a.min(255.0),
+                };
+            }
+        }
+        out
+    }
+
+    /// Alpha on the grid of a component.
+    fn alpha(&self, input: &[Grid], component: usize, size: (usize, usize)) -> Grid {
+        let subs = [(1, 1), self.layout.places[component].sub];
+        let alpha = input.last().unwrap();
+        resample(alpha, self.from, size, subs, self.color.siting)
+    }
+
+    /// The value of black.
+    fn zero(&self, component: usize) -> f64 {
+        match (self.layout.rgb, component, self.range) {
+            (true, ..) | (_, 0, Range::Full) => 0.0,
+            (_, 0, Range::Limited) => 16.0,
+            _ => 128.0,
+        }
+    }
+
+    fn opaque(&self, net: Option<(&Net, Channels)>, input: &[Grid]) -> Vec<Grid> {
         let mut out: Vec<Grid> = (0..input.len()).map(|i| self.direct(input, i)).collect();
         match net {
             None => {}
@@ -754,6 +798,86 @@ fn every_format_by(channels: Channels) {
     for layout in layouts() {
         for case in cases().iter().filter(|case| case.scale != "3/2") {
             check(&layout, &model, Some((&net, channels)), case);
+        }
+    }
+}
+
+/// Sprites that differ only where they are transparent look alike over any background.
+#[test]
+fn colours_under_transparent_pixels_do_not_show() {
+    const SIZE: (usize, usize) = (24, 20);
+    let dir = tempfile::tempdir().unwrap();
+    let open = |channels| {
+        let file = common::small_file(dir.path(), channels, Border::Replicate);
+        Model::open_with(&file, None, &LoadOverrides::default()).unwrap()
+    };
+    let models = [
+        Model::builtin("bicubic").unwrap(),
+        open(Channels::Luma),
+        open(Channels::Rgb),
+        Model::builtin("espcn").unwrap(),
+        Model::builtin("srcnn-rgb").unwrap(),
+    ];
+    for layout in layouts().iter().filter(|layout| layout.alpha) {
+        let format = PixelFormat::from_name(layout.name).unwrap();
+        let color = Color::default();
+        let spec = FrameSpec::new(format, SIZE.0, SIZE.1).with_color(color);
+        for model in &models {
+            // A disc on nothing of a colour.
+            let upscaled = |hidden: f64| -> Vec<Grid> {
+                let mut input = Bytes::new(layout, SIZE);
+                let alpha = layout.places.len() - 1;
+                for (c, place) in layout.places.iter().enumerate() {
+                    let (w, h) = place.size(SIZE);
+                    for (x, y) in (0..h).flat_map(|y| (0..w).map(move |x| (x, y))) {
+                        let (column, row) = (x * place.sub.0, y * place.sub.1);
+                        let (dx, dy) = (column as f64 - 11.5, row as f64 - 9.5);
+                        let inside = dx * dx + dy * dy < 49.0;
+                        // A chroma sample counts as visible if any of its pixels is.
+                        let near = dx * dx + dy * dy < 110.0;
+                        let share = match (c == alpha, inside) {
+                            (true, inside) => f64::from(u8::from(inside)),
+                            (false, _) if near => 0.3 + 0.2 * c as f64,
+                            (false, _) => hidden,
+                        };
+                        let share = if c != alpha && place.sub == (1, 1) && !inside {
+                            hidden
+                        } else {
+                            share
+                        };
+                        input.set(place, (x, y), (share * place.max()).round() as usize);
+                    }
+                }
+                let planes: Vec<_> = input.0.iter().map(|(d, s)| (d.as_slice(), *s)).collect();
+                let frame = FrameRef::new(format, SIZE, color, &planes).unwrap();
+                let to = (2 * SIZE.0, 2 * SIZE.1);
+                let mut output = Bytes::new(layout, to);
+                let planes = output.0.iter_mut().map(|(d, s)| (d.as_mut_slice(), *s));
+                let mut target = FrameMut::new(format, to, color, planes).unwrap();
+                let upscaler = Upscaler::builder(Arc::clone(model)).scale(2).build(spec);
+                upscaler.unwrap().process(&frame, &mut target).unwrap();
+                layout
+                    .places
+                    .iter()
+                    .map(|place| output.get(place, to))
+                    .collect()
+            };
+            let [black, white] = [0.0, 1.0].map(upscaled);
+            let alpha = layout.places.len() - 1;
+            for (c, place) in layout.places.iter().enumerate() {
+                for (i, (a, b)) in black[c].v.iter().zip(&white[c].v).enumerate() {
+                    // What shows over a background, in steps of 8 bit.
+                    let (x, y) = (i % black[c].w * place.sub.0, i / black[c].w * place.sub.1);
+                    let opacity =
+                        black[alpha].v[y * black[alpha].w + x] / layout.places[alpha].max();
+                    let shows = (a - b).abs() / place.max() * 255.0 * opacity;
+                    assert!(
+                        shows <= 3.0,
+                        "{} {model:?} component {c} at {x}, {y}: {shows}",
+                        layout.name
+                    );
+                }
+            }
         }
     }
 }

@@ -146,6 +146,18 @@ pub(super) enum Step {
         from: Planes,
         to: NetworkOutput,
     },
+    /// Premultiplies planes by alpha: `zero + (value - zero) * alpha / 255`.
+    Premultiply {
+        planes: Planes,
+        alpha: Planes,
+        zero: f32,
+    },
+    /// The inverse of `Premultiply`. Where alpha rounds to 0, the value is `zero`.
+    Unpremultiply {
+        planes: Planes,
+        alpha: Planes,
+        zero: f32,
+    },
     /// Adds to R, G and B the difference of `luma` and their luma. Resampling is
     /// linear, so this equals a conversion through Y'CbCr without its rounding.
     MergeLuma { rgb: Planes, luma: Planes },
@@ -171,7 +183,8 @@ pub(super) struct FramePlan {
 
 impl FramePlan {
     /// The plan for frames: the networks upscale their components, all others
-    /// are resampled.
+    /// are resampled. With alpha, all of them are premultiplied in between, so that
+    /// the colour of transparent pixels does not reach their neighbours.
     pub(super) fn of_frames(
         spec: &UpscaleSpec,
         channels: Channels,
@@ -179,6 +192,9 @@ impl FramePlan {
     ) -> Self {
         let mut builder = PlanBuilder::new(spec, networks);
         let components = spec.input.format.components();
+        if spec.input.format.has_alpha() {
+            builder.alpha = Some(builder.read(components.len() - 1, 1));
+        }
         let family = spec.input.format.family();
         let mut sources = match (networks.is_empty(), channels, family) {
             (true, ..) => Vec::new(),
@@ -188,10 +204,12 @@ impl FramePlan {
             (_, Channels::Rgb, Family::Gray) => builder.rgb_of_gray(),
             (_, Channels::Rgb, Family::Yuv) => builder.rgb_of_yuv(),
         };
-        for component in sources.len()..components.len() {
+        let alpha = usize::from(builder.alpha.is_some());
+        for component in sources.len()..components.len() - alpha {
             let source = builder.resampled(component);
             sources.push(Some(source));
         }
+        builder.unpremultiply(&mut sources);
         builder.steps.push(Step::Write { sources });
         builder.finish()
     }
@@ -302,6 +320,9 @@ impl Step {
             Self::LumaOfRgb { rgb, luma } | Self::MergeLuma { rgb, luma } => {
                 vec![rgb.set, luma.set]
             }
+            Self::Premultiply { planes, alpha, .. } | Self::Unpremultiply { planes, alpha, .. } => {
+                vec![planes.set, alpha.set]
+            }
             Self::Network { from, to, .. } => match to {
                 NetworkOutput::Planes(to) => vec![from.set, to.set],
                 NetworkOutput::Components(_) => vec![from.set],
@@ -315,6 +336,8 @@ impl Step {
 struct PlanBuilder<'a> {
     spec: &'a UpscaleSpec,
     networks: &'a [NetworkSpec],
+    /// The input's alpha.
+    alpha: Option<Planes>,
     sets: Vec<PlaneSet>,
     steps: Vec<Step>,
 }
@@ -324,6 +347,7 @@ impl<'a> PlanBuilder<'a> {
         Self {
             spec,
             networks,
+            alpha: None,
             sets: Vec::new(),
             steps: Vec::new(),
         }
@@ -358,8 +382,75 @@ impl<'a> PlanBuilder<'a> {
                 component: first + plane,
                 to: to.plane(plane),
             });
+            self.premultiply(first + plane, to.plane(plane));
         }
         to
+    }
+
+    /// Premultiplies the plane of an input component, if there is alpha.
+    fn premultiply(&mut self, component: usize, planes: Planes) {
+        let size = self.spec.input.size;
+        if let Some(alpha) = self.alpha_on_grid_of(component, size) {
+            let zero = self.components()[component].zero(self.spec.input.color.range);
+            self.steps.push(Step::Premultiply {
+                planes,
+                alpha,
+                zero,
+            });
+        }
+    }
+
+    /// Alpha on the grid of a component of a frame of a size.
+    fn alpha_on_grid_of(&mut self, component: usize, size: Size) -> Option<Planes> {
+        let (alpha, input) = (self.alpha?, self.spec.input);
+        let from = self.components().last()?;
+        let to = &self.components()[component];
+        let resampling = Resampling::between((from, input.size), (to, size), input.color.siting);
+        Some(match resampling.unless_identity() {
+            None => alpha,
+            Some(resampling) => {
+                let resampled = self.set(1, to.size(size.0, size.1));
+                self.resample(resampling, alpha, resampled);
+                resampled
+            }
+        })
+    }
+
+    /// Divides the colours by the output's alpha, if there is alpha, and appends it.
+    fn unpremultiply(&mut self, sources: &mut Vec<Option<Source>>) {
+        let size = self.spec.output;
+        // The grids that alpha is on already: the first one is its own.
+        let mut grids: Vec<((usize, usize), Planes)> = Vec::new();
+        for (index, component) in self.components().iter().enumerate().rev() {
+            let grid = (component.sub_x, component.sub_y);
+            let known = grids.iter().find(|(known, _)| *known == grid);
+            let known = known.map(|&(_, alpha)| alpha);
+            let Some(alpha) = known.or_else(|| self.alpha_on_grid_of(index, size)) else {
+                return;
+            };
+            grids.push((grid, alpha));
+            let Some(Some(source)) = sources.get_mut(index) else {
+                continue;
+            };
+            let mut planes = source.plane;
+            if let Some(resampling) = source.resampling.take() {
+                planes = self.set(1, component.size(size.0, size.1));
+                self.resample(resampling, source.plane, planes);
+                source.plane = planes;
+            }
+            let zero = component.zero(self.spec.input.color.range);
+            self.steps.push(Step::Unpremultiply {
+                planes,
+                alpha,
+                zero,
+            });
+        }
+        sources.extend(grids.first().map(|&(_, plane)| {
+            Some(Source {
+                plane,
+                resampling: None,
+            })
+        }));
     }
 
     fn resample(&mut self, resampling: Resampling, from: Planes, to: Planes) {
@@ -457,11 +548,15 @@ impl<'a> PlanBuilder<'a> {
             component: 0,
             to: planes.plane(0),
         });
+        self.premultiply(0, planes.plane(0));
         let up = Resampling::between((chroma, input.size), (luma, input.size), siting);
         for component in 1..3 {
             let to = planes.plane(component);
             match up.unless_identity() {
-                None => self.steps.push(Step::Read { component, to }),
+                None => {
+                    self.steps.push(Step::Read { component, to });
+                    self.premultiply(component, to);
+                }
                 Some(up) => {
                     let from = self.read(component, 1);
                     self.resample(up, from, to);
@@ -522,9 +617,11 @@ mod tests {
                     NetworkOutput::Planes(to) => (vec![from.set], vec![to.set]),
                     NetworkOutput::Components(_) => (vec![from.set], vec![]),
                 },
-                Step::Convert { .. } | Step::MergeLuma { .. } | Step::Write { .. } => {
-                    (step.sets(), vec![])
-                }
+                Step::Convert { .. }
+                | Step::MergeLuma { .. }
+                | Step::Premultiply { .. }
+                | Step::Unpremultiply { .. }
+                | Step::Write { .. } => (step.sets(), vec![]),
             };
             for set in read {
                 if owner[buffer_of[set]] != Some(set) {
@@ -562,12 +659,13 @@ mod tests {
         for (format, channels, output, components) in [
             (PixelFormat::I420, Channels::Luma, (24, 16), Some(vec![0])),
             (
-                PixelFormat::Bgra,
+                PixelFormat::Bgrx,
                 Channels::Rgb,
                 (24, 16),
                 Some(vec![0, 1, 2]),
             ),
-            // Resampled, converted or merged.
+            // Resampled, converted, merged or divided by alpha.
+            (PixelFormat::Bgra, Channels::Rgb, (24, 16), None),
             (PixelFormat::I420, Channels::Luma, (12, 8), None),
             (PixelFormat::Y444, Channels::Rgb, (24, 16), None),
             (PixelFormat::Gray8, Channels::Rgb, (24, 16), None),

@@ -71,6 +71,15 @@ impl Component {
         Quantization::new(self.depth, self.quantity, range)
     }
 
+    /// The value of black, or of no colour.
+    pub(crate) fn zero(&self, range: Range) -> f32 {
+        match (self.quantity, range) {
+            (Quantity::Luma, Range::Limited) => 16.0,
+            (Quantity::Chroma, _) => 128.0,
+            _ => 0.0,
+        }
+    }
+
     /// The bits of a sample in the low end of a word.
     pub(crate) fn mask(&self) -> u32 {
         u32::MAX >> (32 - self.depth)

@@ -114,6 +114,22 @@ impl Step {
                 let (rgb, luma) = buffers.pair(*rgb, *luma)?;
                 samples::luma_of_rgb(rgb, luma);
             }
+            S::Premultiply {
+                planes,
+                alpha,
+                zero,
+            } => {
+                let (alpha, planes) = buffers.pair(*alpha, *planes)?;
+                samples::premultiply(planes, alpha, *zero);
+            }
+            S::Unpremultiply {
+                planes,
+                alpha,
+                zero,
+            } => {
+                let (alpha, planes) = buffers.pair(*alpha, *planes)?;
+                samples::unpremultiply(planes, alpha, *zero);
+            }
             S::MergeLuma { rgb, luma } => {
                 let (luma, rgb) = buffers.pair(*luma, *rgb)?;
                 samples::merge_luma(rgb, luma);

@@ -1,7 +1,7 @@
 //! Reading, writing, resampling and converting samples.
 
 use crate::frame::resample::Resampler;
-use crate::frame::{Component, FrameMut, FrameRef, Luma601};
+use crate::frame::{Component, FrameMut, FrameRef, Luma601, MAX_VALUE};
 use rayon::prelude::*;
 
 /// Samples that a thread converts at a time.
@@ -85,6 +85,30 @@ pub(super) fn merge_luma(rgb: &mut [f32], luma: &[f32]) {
             *r += change;
             *g += change;
             *b += change;
+        }
+    });
+}
+
+/// Premultiplies a plane by alpha, about the value of black.
+pub(super) fn premultiply(plane: &mut [f32], alpha: &[f32], zero: f32) {
+    with_alpha(plane, alpha, |value, alpha| {
+        (value - zero) * (alpha / MAX_VALUE) + zero
+    });
+}
+
+/// The inverse of [`premultiply`]; `zero` where alpha rounds to 0.
+pub(super) fn unpremultiply(plane: &mut [f32], alpha: &[f32], zero: f32) {
+    with_alpha(plane, alpha, |value, alpha| match alpha >= 0.5 {
+        true => (value - zero) / (alpha.min(MAX_VALUE) / MAX_VALUE) + zero,
+        false => zero,
+    });
+}
+
+fn with_alpha(plane: &mut [f32], alpha: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) {
+    let chunks = plane.par_chunks_mut(CHUNK).zip(alpha.par_chunks(CHUNK));
+    chunks.for_each(|(plane, alpha)| {
+        for (value, &alpha) in plane.iter_mut().zip(alpha) {
+            *value = f(*value, alpha);
         }
     });
 }

@@ -140,6 +140,16 @@ impl<'a> Compiler<'a> {
                 let (rgb, luma) = (self.planes(*rgb), self.planes(*luma));
                 self.change(ColorChange::LumaOfRgb, rgb, luma.address)
             }
+            Step::Premultiply {
+                planes,
+                alpha,
+                zero,
+            } => self.apply_alpha(ColorChange::Premultiply, (*planes, *alpha), *zero),
+            Step::Unpremultiply {
+                planes,
+                alpha,
+                zero,
+            } => self.apply_alpha(ColorChange::Unpremultiply, (*planes, *alpha), *zero),
             Step::MergeLuma { rgb, luma } => {
                 let (rgb, luma) = (self.planes(*rgb), self.planes(*luma));
                 self.change(ColorChange::AddLuma, rgb, luma.address)
@@ -227,6 +237,27 @@ impl<'a> Compiler<'a> {
             offset: quantization.offset,
             inverse: quantization.inverse,
         }
+    }
+
+    /// Changes one plane by alpha.
+    fn apply_alpha(
+        &mut self,
+        change: ColorChange,
+        (planes, alpha): (frame_plan::Planes, frame_plan::Planes),
+        zero: f32,
+    ) -> Result<()> {
+        let (planes, alpha) = (self.planes(planes), self.planes(alpha));
+        Ok(self.builder.program.colors(Colors {
+            planes: planes.address,
+            other: alpha.address,
+            samples: planes.samples() as u64,
+            change: change as i32,
+            luma_base: zero,
+            weights: [0.0; 3],
+            luma_gain: 0.0,
+            chroma_gain: 0.0,
+            rgb_per_luma: 0.0,
+        })?)
     }
 
     fn change(&mut self, change: ColorChange, planes: Planes, other: u64) -> Result<()> {

@@ -126,6 +126,9 @@ enum ColorChange {
     RGB_TO_GRAY = 3,   // All three to the first.
     LUMA_OF_RGB = 4,   // BT.601 studio luma of the planes into `other`.
     ADD_LUMA = 5,      // What `other` has more of luma than the planes, added to them.
+    // Of one plane, by the alpha `other`, about the value `luma_base`.
+    PREMULTIPLY = 6,
+    UNPREMULTIPLY = 7,
 };
 
 struct Colors {
@@ -200,6 +203,15 @@ KERNEL THREADS(256) change_colors(ARGUMENTS Colors a) {
         case LUMA_OF_RGB:
             *other = luma_601(*p, *q, *s);
             break;
+        case PREMULTIPLY:
+            *p = plus(times(plus(*p, -a.luma_base), over(*other, 255.0f)), a.luma_base);
+            break;
+        case UNPREMULTIPLY: {
+            float alpha = over(fminf(*other, 255.0f), 255.0f);
+            float value = plus(over(plus(*p, -a.luma_base), alpha), a.luma_base);
+            *p = *other >= 0.5f ? value : a.luma_base;
+            break;
+        }
         case ADD_LUMA: {
             float more = times(plus(*other, -luma_601(*p, *q, *s)), a.rgb_per_luma);
             *p = plus(*p, more);

@@ -63,6 +63,8 @@ pub(crate) enum ColorChange {
     RgbToGray = 3,
     LumaOfRgb = 4,
     AddLuma = 5,
+    Premultiply = 6,
+    Unpremultiply = 7,
 }
 
 /// Three planes, one after the other, and another one.
