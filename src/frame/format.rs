@@ -413,6 +413,17 @@ impl PixelFormat {
         sizes.max().unwrap_or((0, 0))
     }
 
+    /// Columns and rows that parts of a frame begin at multiples of, so that no sample
+    /// and no word belongs to two parts.
+    pub fn alignment(self) -> (usize, usize) {
+        let multiple = |a: usize, b: usize| (a..=a * b).step_by(a).find(|n| n % b == 0);
+        let columns = |c: &Component| c.sub_x * c.pattern.len().max(1);
+        let all = self.components().iter();
+        all.fold((1, 1), |(x, y), c| {
+            (multiple(x, columns(c)).unwrap_or(x), y.max(c.sub_y))
+        })
+    }
+
     /// Whether several samples share a word, so that writing one of them reads
     /// and writes the others, and rows have unused bits.
     pub fn is_bit_packed(self) -> bool {

@@ -16,6 +16,31 @@ pub use sample::to_u8;
 
 use crate::{Error, Result};
 
+/// A part of a frame, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The first column.
+    pub x: usize,
+    /// The first row.
+    pub y: usize,
+    /// The number of columns.
+    pub width: usize,
+    /// The number of rows.
+    pub height: usize,
+}
+
+impl Window {
+    /// All of a frame of a size.
+    pub const fn whole((width, height): (usize, usize)) -> Self {
+        Self {
+            x: 0,
+            y: 0,
+            width,
+            height,
+        }
+    }
+}
+
 /// The largest number of planes of a format.
 const MAX_PLANES: usize = 4;
 
@@ -163,6 +188,81 @@ impl<'a> FrameMut<'a> {
     }
 }
 
+impl FrameMut<'_> {
+    /// A part of the frame to write.
+    ///
+    /// # Errors
+    ///
+    /// A part that is empty or larger than the frame, or an edge inside the frame that
+    /// is not at a multiple of [`PixelFormat::alignment`].
+    pub fn window(&mut self, window: Window) -> Result<FrameMut<'_>> {
+        self.check_window(window)?;
+        let (format, size) = (self.format, (window.width, window.height));
+        let planes = self.planes.iter_mut().take(format.planes()).enumerate();
+        let planes = planes.map(|(plane, (data, stride))| {
+            let (left, above) = format.plane_size(plane, window.x, window.y);
+            (&mut data[above * *stride + left..], *stride)
+        });
+        FrameMut::new(format, size, self.color, planes.collect::<Vec<_>>())
+    }
+
+    /// Writes black around a part, opaque where there is alpha.
+    ///
+    /// # Errors
+    ///
+    /// As [`FrameMut::window`].
+    pub fn fill_borders(&mut self, window: Window) -> Result<()> {
+        self.check_window(window)?;
+        let (format, range) = (self.format, self.color.range);
+        for plane in 0..format.planes() {
+            let (row_bytes, rows) = format.plane_size(plane, self.width, self.height);
+            let mut black = vec![0; row_bytes];
+            if let Some(padding) = format.padding() {
+                padding.fill_row(&mut black);
+            }
+            for component in format.components().iter().filter(|c| c.plane == plane) {
+                let values = vec![component.black(range); component.size(self.width, 1).0];
+                component.write_row(&component.quantization(range), &values, &mut black);
+            }
+            let (left, above) = format.plane_size(plane, window.x, window.y);
+            let (right, inside) =
+                format.plane_size(plane, window.x + window.width, window.y + window.height);
+            let (data, stride) = &mut self.planes[plane];
+            for (y, row) in data.chunks_mut(*stride).take(rows).enumerate() {
+                let row = &mut row[..row_bytes];
+                if y < above || y >= inside {
+                    row.copy_from_slice(&black);
+                } else {
+                    row[..left].copy_from_slice(&black[..left]);
+                    row[right..].copy_from_slice(&black[right..]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_window(&self, window: Window) -> Result<()> {
+        let (columns, rows) = self.format.alignment();
+        let fits = |first: usize, length: usize, all: usize, multiple: usize| {
+            let end = first.checked_add(length);
+            length > 0
+                && first.is_multiple_of(multiple)
+                && end.is_some_and(|end| end == all || end < all && end.is_multiple_of(multiple))
+        };
+        if fits(window.x, window.width, self.width, columns)
+            && fits(window.y, window.height, self.height, rows)
+        {
+            return Ok(());
+        }
+        Err(Error::Frame(format!(
+            "{window:?} is no part of {} {}x{} with edges at multiples of {columns}x{rows}",
+            self.format.name(),
+            self.width,
+            self.height
+        )))
+    }
+}
+
 fn check(
     format: PixelFormat,
     (width, height): (usize, usize),
@@ -245,6 +345,78 @@ mod tests {
                 _ => 1.0,
             };
             assert_eq!(used.len() as f64, share * 8.0 * bytes as f64, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn borders_are_black_around_any_part() {
+        let size = (48, 12);
+        for &format in PixelFormat::ALL {
+            let color = Color::default();
+            let (columns, rows) = format.alignment();
+            let window = Window {
+                x: columns,
+                y: rows,
+                width: 48 - 3 * columns,
+                height: 12 - 2 * rows,
+            };
+            let mut planes: Vec<(Vec<u8>, usize)> = (0..format.planes())
+                .map(|plane| {
+                    let (row, rows) = format.plane_size(plane, size.0, size.1);
+                    (vec![0xA5; (row + 3) * rows], row + 3)
+                })
+                .collect();
+            let views = planes
+                .iter_mut()
+                .map(|(data, stride)| (data.as_mut_slice(), *stride));
+            let mut frame = FrameMut::new(format, size, color, views).unwrap();
+            frame.fill_borders(window).unwrap();
+            let mut part = frame.window(window).unwrap();
+            let (part_size, whole) = (part.size(), Window::whole((window.width, window.height)));
+            assert_eq!(part_size, (window.width, window.height));
+            // White, by the same means.
+            for plane in 0..format.planes() {
+                let (row_bytes, rows) = format.plane_size(plane, whole.width, whole.height);
+                let (data, stride) = part.plane_mut(plane);
+                for row in data.chunks_mut(stride).take(rows) {
+                    row[..row_bytes].fill(0xFF);
+                }
+            }
+            assert!(frame.window(Window { x: 1, ..window }).is_err() || columns == 1);
+            assert!(
+                frame
+                    .window(Window {
+                        width: 49,
+                        ..window
+                    })
+                    .is_err()
+            );
+            let views: Vec<_> = planes
+                .iter()
+                .map(|(data, stride)| (&data[..], *stride))
+                .collect();
+            let frame = FrameRef::new(format, size, color, &views).unwrap();
+            for component in format.components() {
+                let mut values = Vec::new();
+                frame.read(component, &mut values);
+                let (width, _) = component.size(size.0, size.1);
+                let of = component.quantization(color.range);
+                for (i, value) in values.iter().enumerate() {
+                    let (x, y) = (i % width * component.sub_x, i / width * component.sub_y);
+                    let inside = (window.x..window.x + window.width).contains(&x)
+                        && (window.y..window.y + window.height).contains(&y);
+                    let expected = match inside {
+                        true => of.limit(),
+                        false => component.black(color.range),
+                    };
+                    assert_eq!(*value, expected, "{format:?} at {x}, {y}");
+                }
+            }
+            // Nothing behind the rows.
+            for (plane, (data, stride)) in planes.iter().enumerate() {
+                let (row, _) = format.plane_size(plane, size.0, size.1);
+                assert!(data.chunks(*stride).all(|line| line[row..] == [0xA5; 3]));
+            }
         }
     }
 

@@ -80,6 +80,14 @@ impl Component {
         }
     }
 
+    /// The value of black, opaque.
+    pub(super) fn black(&self, range: Range) -> f32 {
+        match self.quantity {
+            Quantity::Alpha => MAX_VALUE,
+            _ => self.zero(range),
+        }
+    }
+
     /// The bits of a sample in the low end of a word.
     pub(crate) fn mask(&self) -> u32 {
         u32::MAX >> (32 - self.depth)
