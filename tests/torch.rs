@@ -191,6 +191,12 @@ fn networks_are_found_in_their_wrappers() {
     for form in FORMS {
         for (wrapper, sibling) in [
             ("params_ema", "params"),
+            ("params-ema", "params"),
+            ("model_ema", "model"),
+            ("ema_model", "model"),
+            ("state_dict_ema", "state_dict"),
+            ("ema", "model"),
+            ("ema", "net_g"),
             ("params", "discriminator"),
             ("model_state_dict", "optimizer_state_dict"),
             ("hnet_state_dict", "loss"),
@@ -204,7 +210,12 @@ fn networks_are_found_in_their_wrappers() {
             let found = read(&file(form, &pickle, &stored));
             assert_eq!(values(&found, "x"), [1.0, 2.0], "{wrapper}");
             assert_eq!(found.tensors().len(), 1);
-            assert!(found.format().contains(wrapper), "{}", found.format());
+            let format = found.format();
+            assert!(format.contains(&format!("'{wrapper}'")), "{format}");
+            if wrapper.contains("ema") {
+                let passed_over = format!("rather than '{sibling}'");
+                assert!(format.contains(&passed_over), "{format}");
+            }
         }
         // An unknown key, but the only network.
         let pickle = Pickle::new()
@@ -254,6 +265,214 @@ fn modules_are_read_as_their_state() {
         names.sort();
         assert_eq!(names, ["conv.weight", "outer"]);
         assert!(found.format().contains("'model'"), "{}", found.format());
+    }
+}
+
+/// A checkpoint of a compact network, its tensors' names changed by `rename`;
+/// the tensors of `others` are added, `f32` each.
+fn compact_state(
+    form: Form,
+    rename: impl Fn(&str) -> String,
+    others: &[(&str, &[usize])],
+    wrap: impl Fn(Pickle) -> Pickle,
+) -> (Vec<u8>, Vec<(String, Vec<f32>)>) {
+    let architecture = Architecture::Compact(compact::Config { width: 5, depth: 2 });
+    let scales = Scales::list([Scale::whole(2)]);
+    let tensors = common::noise_weights_for(&architecture, scales, 8);
+    let mut stored = Vec::new();
+    let mut parts: Vec<(String, Vec<usize>)> = Vec::new();
+    let mut expected = Vec::new();
+    for (name, tensor) in tensors {
+        let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
+        parts.push((rename(&name), tensor.dims().to_vec()));
+        stored.push(Stored::floats(&stored.len().to_string(), &values));
+        expected.push((name, values));
+    }
+    for (name, shape) in others {
+        let count = shape.iter().product();
+        parts.push(((*name).to_owned(), shape.to_vec()));
+        stored.push(Stored::floats(&stored.len().to_string(), &vec![0.5; count]));
+    }
+    let strides: Vec<Vec<usize>> = parts.iter().map(|(_, shape)| strides(shape)).collect();
+    let parts: Vec<Part<'_>> = (parts.iter().zip(&strides).enumerate())
+        .map(|(i, ((name, shape), strides))| Part {
+            storage: i,
+            ..part(name, shape, strides)
+        })
+        .collect();
+    let state = wrap(Pickle::new()).state(form, &stored, &parts);
+    // Closes the dictionary that `wrap` opened, if any.
+    let close: &[u8] = if wrap(Pickle::new()).0.len() > 2 {
+        b"s"
+    } else {
+        b""
+    };
+    (file(form, &state.op(close).done(), &stored), expected)
+}
+
+/// The strides of a dense tensor.
+fn strides(shape: &[usize]) -> Vec<usize> {
+    (0..shape.len())
+        .map(|i| shape[i + 1..].iter().product())
+        .collect()
+}
+
+/// Checks that a file holds a network with these weights; returns the names of
+/// the other tensors.
+#[track_caller]
+fn expect_network(
+    bytes: &[u8],
+    hints: &LoadOverrides,
+    expected: &[(String, Vec<f32>)],
+) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("theirs.pth");
+    std::fs::write(&path, bytes).unwrap();
+    let found = Checkpoint::open_with(&path, hints).unwrap();
+    let contents = found.contents(hints).unwrap();
+    assert_eq!(contents.architecture.name(), "compact");
+    assert_eq!(contents.tensors.len(), expected.len());
+    for (name, values) in expected {
+        let tensor = contents.tensors[name].flatten_all().unwrap();
+        assert_eq!(&tensor.to_vec1::<f32>().unwrap(), values, "{name}");
+    }
+    contents.unused
+}
+
+/// The state of torch.optim.swa_utils.AveragedModel, alone and under a key.
+#[test]
+fn averaged_models_are_read() {
+    let wrap: fn(Pickle) -> Pickle = |pickle| pickle.op(b"}").text("ema");
+    for form in FORMS {
+        for wrap in [|pickle| pickle, wrap] {
+            let module = |name: &str| format!("module.{name}");
+            let (bytes, expected) = compact_state(form, module, &[("n_averaged", &[])], wrap);
+            let unused = expect_network(&bytes, &LoadOverrides::default(), &expected);
+            assert_eq!(unused, ["n_averaged"]);
+        }
+    }
+}
+
+/// A file of Lightning: networks and losses in one state, under its own keys.
+#[test]
+fn the_generator_is_read_from_a_file_of_lightning() {
+    let others: [(&str, &[usize]); 2] = [("discriminator.0.weight", &[4, 3, 3, 3]), ("steps", &[])];
+    for form in FORMS {
+        for prefix in ["generator", "net_g", "netG", "model.generator"] {
+            let rename = |name: &str| format!("{prefix}.{name}");
+            let wrap = |pickle: Pickle| pickle.op(b"}").text("state_dict");
+            let (bytes, expected) = compact_state(form, rename, &others, wrap);
+            for hints in [
+                LoadOverrides::default(),
+                LoadOverrides::default().with_key(prefix),
+            ] {
+                let unused = expect_network(&bytes, &hints, &expected);
+                assert_eq!(unused, ["discriminator.0.weight", "steps"]);
+            }
+            let hints = LoadOverrides::default().with_key("discriminator");
+            let found = read(&bytes).contents(&hints).unwrap_err().to_string();
+            assert!(found.contains("0.weight [4, 3, 3, 3]"), "{found}");
+            let hints = LoadOverrides::default().with_key("elsewhere");
+            let found = read(&bytes).contents(&hints).unwrap_err().to_string();
+            assert!(found.contains("under discriminator, "), "{found}");
+        }
+    }
+}
+
+/// `--key` names a dictionary that is not preferred.
+#[test]
+fn a_key_chooses_among_dictionaries() {
+    let stored = [
+        Stored::floats("0", &[1.0, 2.0]),
+        Stored::floats("1", &[3.0]),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("theirs.pth");
+    for form in FORMS {
+        let mut pickle = Pickle::new().op(b"}(");
+        for (key, storage, len) in [("params_ema", 0, [2]), ("params", 1, [1])] {
+            let part = Part {
+                storage,
+                ..part("x", &len, &[1])
+            };
+            pickle = pickle.text(key).state(form, &stored, &[part]);
+        }
+        std::fs::write(&path, file(form, &pickle.op(b"u").done(), &stored)).unwrap();
+        for (hints, expected) in [
+            (LoadOverrides::default(), vec![1.0, 2.0]),
+            (LoadOverrides::default().with_key("params"), vec![3.0]),
+        ] {
+            let found = Checkpoint::open_with(&path, &hints).unwrap();
+            assert_eq!(values(&found, "x"), expected);
+        }
+    }
+}
+
+/// An instance of a class with attributes, as TorchScript pickles modules.
+fn script_module(pickle: Pickle, class: &str) -> Pickle {
+    pickle
+        .global("__torch__", class)
+        .op(b")\x81}(")
+        .text("training")
+        .op(b"\x88")
+}
+
+/// A TorchScript archive: its modules are read as a state, its code is not.
+#[test]
+fn torchscript_is_read_as_its_state() {
+    let stored = [Stored::floats("0", &[1.0, 2.0])];
+    let archive = |pickle: Pickle| {
+        let more: [(&str, &[u8]); 2] = [
+            ("constants.pkl", b"\x80\x02)."),
+            ("code/__torch__.py", b"class Net(Module):"),
+        ];
+        writer::zipped_with(&pickle.done(), &stored, &more, CompressionMethod::Stored)
+    };
+    let conv = script_module(Pickle::new(), "Net").text("body");
+    let conv = script_module(conv, "ModuleList").text("0");
+    let conv = script_module(conv, "Conv2d").text("weight");
+    let conv = conv.tensor(Form::Zip, &stored[0], &part("", &[2], &[1]));
+    let conv = conv.text("_reversed_padding_repeated_twice");
+    let conv = conv.global("torch.jit._pickle", "build_intlist");
+    let conv = conv.op(b"(](").int(1).int(1).op(b"etR");
+    let found = read(&archive(conv.op(b"ububub")));
+    assert_eq!(values(&found, "body.0.weight"), [1.0, 2.0]);
+    assert_eq!(found.format(), "TorchScript archive");
+    // Frozen: the weights are constants.
+    let frozen = script_module(Pickle::new(), "Net").op(b"ub");
+    let text = refusal(&archive(frozen));
+    assert!(text.contains("state_dict()"), "{text}");
+}
+
+/// Types without a storage class, as torch 2.15 writes them.
+#[test]
+fn tensors_of_untyped_storages_are_read() {
+    let cases: [(&str, &str, &[u8], &[f32]); 5] = [
+        ("float8_e5m2", "F8_E5M2", &[0x3c, 0xc1], &[1.0, -2.5]),
+        (
+            "float8_e4m3fn",
+            "F8_E4M3",
+            &[0x38, 0xc1, 0x01],
+            &[1.0, -2.25, 1.0 / 512.0],
+        ),
+        ("uint16", "U16", &[1, 0, 0xff, 0xff], &[1.0, 65535.0]),
+        ("uint32", "U32", &[1, 0, 0, 0x80], &[2147483649.0]),
+        ("uint64", "U64", &[3, 0, 0, 0, 0, 0, 0, 0], &[3.0]),
+    ];
+    for (dtype, name, bytes, expected) in cases {
+        let stored = [Stored {
+            class: "UntypedStorage",
+            key: "0".to_owned(),
+            bytes: bytes.to_vec(),
+            len: bytes.len(),
+        }];
+        let pickle = Pickle::new().op(b"}").text("x");
+        let pickle = pickle
+            .untyped(&stored[0], &[expected.len()], dtype)
+            .op(b"s");
+        let found = read(&zipped(&pickle.done(), &stored, CompressionMethod::Stored));
+        assert_eq!(values(&found, "x"), expected, "{dtype}");
+        assert_eq!(found.listing()[0].dtype, name);
     }
 }
 

@@ -131,6 +131,101 @@ fn tells_its_scale(dir: &Path, architecture: &Architecture) {
     }
 }
 
+/// Keys of training scripts before the names of tensors; averaged weights (EMA)
+/// are preferred.
+#[test]
+fn one_of_several_networks_is_read_from_a_flat_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("theirs.safetensors");
+    let architecture = Architecture::Compact(compact::Config { width: 5, depth: 2 });
+    let scales = Scales::list([Scale::whole(2)]);
+    let [ours, others] =
+        [8, 9].map(|seed| common::noise_weights_for(&architecture, scales.clone(), seed));
+    for (wanted, other) in [
+        ("net_g", "net_d"),
+        ("netG", "netD"),
+        ("generator", "discriminator"),
+        ("params_ema", "params"),
+        ("ema.module", "model"),
+        ("model_ema", "model"),
+        ("state_dict.ema_model", "state_dict.model"),
+    ] {
+        let named = |prefix: &str, tensors: &[(String, Tensor)]| -> Vec<_> {
+            let named = tensors.iter();
+            named
+                .map(|(name, t)| (format!("{prefix}.{name}"), t.clone()))
+                .collect()
+        };
+        let mut tensors = named(wanted, &ours);
+        tensors.extend(named(other, &others));
+        write(&path, tensors);
+        let file = Checkpoint::open(&path).unwrap();
+        let found = file.contents(&LoadOverrides::default()).unwrap();
+        assert_eq!(found.architecture, architecture, "{wanted}");
+        for (name, tensor) in &ours {
+            let [found, expected] =
+                [&found.tensors[name], tensor].map(|t| t.flatten_all().unwrap());
+            let values = |t: Tensor| t.to_vec1::<f32>().unwrap();
+            assert_eq!(values(found), values(expected), "{wanted} {name}");
+        }
+        assert_eq!(found.unused.len(), others.len());
+        assert!(found.unused.iter().all(|name| name.starts_with(other)));
+        // Another one by its name.
+        let hints = LoadOverrides::default().with_key(other);
+        let found = file.contents(&hints).unwrap();
+        assert!(found.unused.iter().all(|name| name.starts_with(wanted)));
+    }
+}
+
+/// Counters, flags and other values beside the weights, of any type.
+#[test]
+fn tensors_that_do_not_belong_are_named() {
+    use safetensors::{Dtype, tensor::TensorView};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("theirs.safetensors");
+    let architecture = Architecture::Compact(compact::Config { width: 5, depth: 2 });
+    let scales = Scales::list([Scale::whole(2)]);
+    let weights = common::noise_weights_for(&architecture, scales, 8);
+    let weights: Vec<_> = weights
+        .iter()
+        .map(|(name, tensor)| {
+            let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            (name.as_str(), tensor.dims().to_vec(), bytes)
+        })
+        .collect();
+    for (dtype, shape, bytes) in [
+        (Dtype::BOOL, vec![2], vec![1, 0]),
+        (Dtype::I8, vec![2], vec![1, 0xff]),
+        (Dtype::U16, vec![], vec![1, 0]),
+        (Dtype::I64, vec![1], vec![0; 8]),
+        (Dtype::F8_E5M2, vec![3], vec![0x3c; 3]),
+        (Dtype::F8_E4M3, vec![3], vec![0x38; 3]),
+        (Dtype::C64, vec![1], vec![0; 8]),
+        (Dtype::F32, vec![], vec![0; 4]),
+        (Dtype::F32, vec![0], vec![]),
+    ] {
+        for name in ["counter", "body.counter"] {
+            let mut tensors: Vec<_> = (weights.iter())
+                .map(|(name, shape, bytes)| {
+                    (
+                        *name,
+                        TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
+                    )
+                })
+                .collect();
+            tensors.push((name, TensorView::new(dtype, shape.clone(), &bytes).unwrap()));
+            std::fs::write(&path, safetensors::serialize(tensors, None).unwrap()).unwrap();
+            let file = Checkpoint::open(&path).unwrap();
+            let found = file.contents(&LoadOverrides::default()).unwrap();
+            assert_eq!(found.architecture, architecture, "{dtype:?}");
+            assert_eq!(found.unused, [name]);
+            assert!(file.listing().iter().any(|t| t.name == name));
+            Model::open(&path).unwrap();
+        }
+    }
+}
+
 #[test]
 fn the_published_hypernetwork_is_found() {
     let dir = tempfile::tempdir().unwrap();

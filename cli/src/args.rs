@@ -337,6 +337,13 @@ pub(crate) struct FileArgs {
         requires = "weights"
     )]
     trained_scale: Vec<Scale>,
+
+    /// The network to read from a file with several
+    ///
+    /// The key of a dictionary (params, generator) or the first part of the tensors'
+    /// names. Default: averaged weights (EMA) if there are any, and the generator.
+    #[arg(long, value_name = "NAME", requires = "weights")]
+    key: Option<String>,
 }
 
 impl FileArgs {
@@ -344,6 +351,7 @@ impl FileArgs {
     pub(crate) fn hints(&self) -> LoadOverrides {
         let mut overrides = LoadOverrides::default();
         overrides.border = self.border.map(Border::from);
+        overrides.key.clone_from(&self.key);
         if !self.trained_scale.is_empty() {
             overrides.scales = Some(self.trained_scale.clone());
         }

@@ -10,15 +10,20 @@ use std::path::{Path, PathBuf};
 
 /// Lists a file's tensors, or converts it.
 pub(crate) fn run(args: &ImportArgs) -> Result<()> {
-    let file = Checkpoint::open(&args.weights)?;
+    let file = Checkpoint::open_with(&args.weights, &args.file.hints())?;
     let mut out = io::stdout().lock();
     let (name, tensors) = (args.weights.display(), file.listing());
     writeln!(out, "{name}: {}, {} tensors", file.format(), tensors.len())?;
+    let contents = file.contents(&args.file.hints());
     if args.list {
-        return list(tensors, &mut out);
+        let unused = contents.map_or(Vec::new(), |contents| contents.unused);
+        return list(tensors, &unused, &mut out);
     }
-    let contents = file.contents(&args.file.hints())?;
+    let contents = contents?;
     writeln!(out, "found {}", found(&contents)?)?;
+    if !contents.unused.is_empty() {
+        writeln!(out, "not used: {}", shortened(&contents.unused))?;
+    }
     let to = match &args.out {
         Some(path) => path.clone(),
         None => default_output(&args.weights)?,
@@ -48,8 +53,18 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
     Ok(())
 }
 
-/// One line per tensor.
-fn list(tensors: &[TensorInfo], out: &mut impl Write) -> Result<()> {
+/// The first names and the number of the others.
+fn shortened(names: &[String]) -> String {
+    const MAX_LISTED: usize = 4;
+    let first = &names[..names.len().min(MAX_LISTED)];
+    match names.len() - first.len() {
+        0 => first.join(", "),
+        rest => format!("{} and {rest} more", first.join(", ")),
+    }
+}
+
+/// One line per tensor; those that are not part of the network are marked.
+fn list(tensors: &[TensorInfo], unused: &[String], out: &mut impl Write) -> Result<()> {
     let width = |column: fn(&TensorInfo) -> usize| tensors.iter().map(column).max().unwrap_or(0);
     let (name, dtype) = (width(|t| t.name.len()), width(|t| t.dtype.len()));
     for tensor in tensors {
@@ -58,7 +73,11 @@ fn list(tensors: &[TensorInfo], out: &mut impl Write) -> Result<()> {
             dtype: d,
             shape,
         } = tensor;
-        writeln!(out, "{n:name$}  {d:dtype$}  {shape:?}")?;
+        let mark = match unused.contains(n) {
+            true => "  (not used)",
+            false => "",
+        };
+        writeln!(out, "{n:name$}  {d:dtype$}  {shape:?}{mark}")?;
     }
     Ok(())
 }
@@ -69,6 +88,7 @@ fn found(contents: &ParsedCheckpoint) -> Result<String> {
         architecture,
         scales,
         tensors,
+        ..
     } = contents;
     let config = serde_json::to_value(architecture)?;
     let weights: usize = tensors.values().map(|tensor| tensor.elem_count()).sum();

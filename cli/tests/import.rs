@@ -106,6 +106,80 @@ fn an_unknown_file_is_refused_with_the_nearest_match_and_listed() {
     assert!(listed.contains("odd             F32  [7]"), "{listed}");
 }
 
+/// Of several networks the averaged one is converted, another one by its name;
+/// what is not part of it is listed as such.
+#[test]
+fn one_of_several_networks_is_converted() {
+    let desk = Desk::new();
+    let mut tensors: Vec<(String, &[usize])> = Vec::new();
+    for prefix in ["params", "params_ema"] {
+        tensors.extend(SRCNN.map(|(name, shape)| (format!("{prefix}.{name}"), shape)));
+    }
+    tensors.push(("params_ema.step".to_owned(), &[]));
+    let named: Vec<_> = tensors
+        .iter()
+        .map(|(name, shape)| (name.as_str(), *shape))
+        .collect();
+    let theirs = foreign(&desk, "theirs.safetensors", &named);
+    let ours = desk.path("ours.safetensors");
+    let said = sr(["import", &theirs, "--out", &ours]).ok().stdout;
+    let unused = "not used: params.nonLinear_map.bias, ";
+    assert!(
+        said.contains(unused) && said.contains(" and 3 more"),
+        "{said}"
+    );
+    let run = sr([
+        "import", &theirs, "--out", &ours, "--force", "--key", "params",
+    ]);
+    let said = run.ok().stdout;
+    assert!(
+        said.contains("not used: params_ema.nonLinear_map.bias, "),
+        "{said}"
+    );
+    sr(["import", &theirs, "--key", "net_d"]).fails(1, &["net_d", "params, params_ema"]);
+    let listed = sr(["import", &theirs, "--list"]).ok().stdout;
+    let marked = |name: &str| {
+        let line = listed.lines().find(|line| line.starts_with(name)).unwrap();
+        line.ends_with("(not used)")
+    };
+    assert!(
+        marked("params_ema.step ") && marked("params.nonLinear_map.bias "),
+        "{listed}"
+    );
+    assert!(!marked("params_ema.nonLinear_map.bias "), "{listed}");
+}
+
+/// The small files of faults that were reported, where there are any.
+#[test]
+fn reported_files_are_converted() {
+    let Some(reports) = testing::shared("../reports") else {
+        return;
+    };
+    let desk = Desk::new();
+    for (name, said) in [
+        ("ckpt_plain.pth", "torch zip archive, 11 tensors"),
+        ("ckpt_model_and_ema.pth", "'ema' rather than 'model'"),
+        ("ckpt_lightning_gan.pth", "not used: net_d.conv0.weight"),
+        ("ckpt_net_g.safetensors", "found compact on rgb, x2"),
+        (
+            "ckpt_params_ema_flat.safetensors",
+            "found compact on rgb, x2",
+        ),
+    ] {
+        let ours = desk.path(&format!("{name}.safetensors"));
+        let theirs = reports.join(name);
+        let run = sr(["import", theirs.to_str().unwrap(), "--out", &ours]);
+        let stdout = run.ok().stdout;
+        assert!(stdout.contains(said), "{stdout}");
+        let expected = Checkpoint::open(reports.join("ckpt_plain.safetensors")).unwrap();
+        let found = Checkpoint::open(&ours).unwrap();
+        for (name, tensor) in expected.tensors() {
+            let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(values(&found.tensors()[name]), values(tensor), "{name}");
+        }
+    }
+}
+
 /// Every published file there is is listed, known or not.
 #[test]
 fn published_files_are_listed() {

@@ -11,6 +11,7 @@ mod network;
 mod registry;
 mod shapes;
 
+pub(crate) use detect::{NETWORK_KEYS, under};
 pub use hypernetwork::{HyperNetwork, Parameters};
 pub use network::{
     BoxedScaleNetwork, Channels, Network, PartialOutput, ScaleNetwork, Scales, Shapes, Upsampling,

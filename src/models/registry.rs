@@ -2,7 +2,7 @@
 //! here: one `mod`, one row of [`Architecture`] and one row of [`MODELS`] for
 //! each model.
 
-use super::detect::{Detected, without_prefix};
+use super::detect::{self, Detected};
 use super::network::{Channels, Network, Scales, Shapes, Upsampling};
 use crate::ops::Border;
 use crate::{Error, Result, Scale, TensorError};
@@ -143,14 +143,10 @@ architectures! {
 }
 
 impl Architecture {
-    /// Finds the architecture from names and shapes of tensors.
-    pub(crate) fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
-        let (shapes, prefix) = without_prefix(shapes);
-        let mut found = Self::detect_bare(&shapes)?;
-        for (theirs, _) in &mut found.renames {
-            theirs.insert_str(0, &prefix);
-        }
-        Some(found)
+    /// Finds the architecture from names and shapes of tensors: all of a file's
+    /// first, then selections of them.
+    pub(crate) fn detect(selections: &[Shapes]) -> Option<Detected<Self>> {
+        detect::search(selections, Self::detect_bare)
     }
 
     /// The architecture whose weights a hypernetwork generates; `None` for all others.

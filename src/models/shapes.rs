@@ -116,7 +116,7 @@ static KNOWN: LazyLock<Vec<(String, Shapes)>> = LazyLock::new(|| {
 /// The model that shares the most tensor names with a file, and a description
 /// of the differences; `None` if no model shares any.
 pub(crate) fn nearest(file: &Shapes) -> Option<String> {
-    let (file, _) = without_prefix(file);
+    let file = without_prefix(file);
     let alike = |shapes: &Shapes| {
         let names = shapes.keys().filter(|&name| file.contains_key(name));
         let same = shapes

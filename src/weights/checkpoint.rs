@@ -1,15 +1,16 @@
 //! Weights files.
 
+use super::dtype::ValueType;
 #[cfg(feature = "pytorch")]
 use super::torch;
-use crate::models::{Architecture, Network, Scales, Shapes, nearest};
+use crate::models::{Architecture, Network, Scales, Shapes, nearest, under};
 use crate::ops::Border;
 use crate::{Error, Result, Scale};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 
@@ -21,6 +22,9 @@ const MAX_FILE: u64 = 2 << 30;
 
 /// Largest width, depth and kernel size in metadata.
 const MAX_SIZE: f64 = 4096.0;
+
+/// Tensors or prefixes that an error lists.
+const MAX_LISTED: usize = 6;
 
 /// Characters of metadata that an error quotes.
 const MAX_SHOWN: usize = 200;
@@ -49,6 +53,11 @@ pub struct LoadOverrides {
     pub border: Option<Border>,
     /// The scales that the weights are for; by default any.
     pub scales: Option<Vec<Scale>>,
+    /// Of a file with several networks, the key of the wanted one: of a
+    /// dictionary in a PyTorch checkpoint, or the prefix of its tensors' names
+    /// without the last dot. By default the averaged weights (EMA), if there are
+    /// any, and the generator.
+    pub key: Option<String>,
 }
 
 impl LoadOverrides {
@@ -61,6 +70,12 @@ impl LoadOverrides {
     /// These with [`LoadOverrides::scales`].
     pub fn with_scales(mut self, scales: impl IntoIterator<Item = Scale>) -> Self {
         self.scales = Some(scales.into_iter().collect());
+        self
+    }
+
+    /// These with [`LoadOverrides::key`].
+    pub fn with_key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
         self
     }
 }
@@ -76,6 +91,14 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
 }
 
+impl TensorInfo {
+    /// Whether it is an array of floating-point numbers.
+    fn may_be_weights(&self) -> bool {
+        let is_float = self.dtype.starts_with('F') || self.dtype == "BF16";
+        is_float && !self.shape.is_empty() && !self.shape.contains(&0)
+    }
+}
+
 /// The contents of a weights file.
 #[derive(Debug, Clone)]
 pub struct ParsedCheckpoint {
@@ -85,6 +108,9 @@ pub struct ParsedCheckpoint {
     pub scales: Scales,
     /// The weights by their native names.
     pub tensors: HashMap<String, Tensor>,
+    /// The file's names of the tensors that do not belong to the network,
+    /// sorted.
+    pub unused: Vec<String>,
 }
 
 impl ParsedCheckpoint {
@@ -113,6 +139,8 @@ impl ParsedCheckpoint {
 pub struct Checkpoint {
     origin: String,
     format: String,
+    /// The keys of the dictionaries that the tensors were in.
+    path: Vec<String>,
     listing: Vec<TensorInfo>,
     tensors: HashMap<String, Tensor>,
     metadata: HashMap<String, String>,
@@ -127,12 +155,22 @@ impl Checkpoint {
     /// A file that cannot be read, is of another format, truncated, or holds
     /// values that are not finite.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, &LoadOverrides::default())
+    }
+
+    /// As [`Checkpoint::open`], with the network that [`LoadOverrides::key`]
+    /// names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::open`].
+    pub fn open_with(path: impl AsRef<Path>, hints: &LoadOverrides) -> Result<Self> {
         let path = path.as_ref();
         let bytes = read(path).map_err(|source| Error::File {
             path: path.to_owned(),
             source,
         })?;
-        Self::from_bytes(&path.display().to_string(), &bytes)
+        Self::from_bytes_with(&path.display().to_string(), &bytes, hints)
     }
 
     /// Reads a file from memory; `origin` names it in errors.
@@ -141,15 +179,20 @@ impl Checkpoint {
     ///
     /// As [`Checkpoint::open`].
     pub fn from_bytes(origin: &str, bytes: &[u8]) -> Result<Self> {
+        Self::from_bytes_with(origin, bytes, &LoadOverrides::default())
+    }
+
+    fn from_bytes_with(origin: &str, bytes: &[u8], hints: &LoadOverrides) -> Result<Self> {
         let mut file = Self {
             origin: origin.to_owned(),
             format: "safetensors".to_owned(),
+            path: Vec::new(),
             listing: Vec::new(),
             tensors: HashMap::new(),
             metadata: HashMap::new(),
         };
         if looks_like_torch(bytes) {
-            file.add_torch(bytes)?;
+            file.add_torch(bytes, hints.key.as_deref())?;
         } else {
             file.add_safetensors(bytes)?;
         }
@@ -157,9 +200,9 @@ impl Checkpoint {
     }
 
     #[cfg(feature = "pytorch")]
-    fn add_torch(&mut self, bytes: &[u8]) -> Result<()> {
-        let contents = torch::read(bytes).map_err(|e| Error::weights(&self.origin, e))?;
-        self.format = contents.format;
+    fn add_torch(&mut self, bytes: &[u8], key: Option<&str>) -> Result<()> {
+        let contents = torch::read(bytes, key).map_err(|e| Error::weights(&self.origin, e))?;
+        (self.format, self.path) = (contents.format, contents.path);
         for (name, dtype, tensor) in contents.tensors {
             self.add(&name, dtype, tensor)?;
         }
@@ -167,7 +210,7 @@ impl Checkpoint {
     }
 
     #[cfg(not(feature = "pytorch"))]
-    fn add_torch(&mut self, _: &[u8]) -> Result<()> {
+    fn add_torch(&mut self, _: &[u8], _: Option<&str>) -> Result<()> {
         Err(Error::MissingFeature {
             needed_for: format!("{}, a PyTorch checkpoint,", self.origin),
             feature: "pytorch",
@@ -185,11 +228,15 @@ impl Checkpoint {
         let file = SafeTensors::deserialize(bytes).map_err(bad)?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(bad)?;
         for (name, view) in file.iter() {
-            let dtype = view.dtype().to_string();
-            let tensor = tensor(view);
+            let Some(dtype) = ValueType::of_safetensors(view.dtype()) else {
+                self.list(name, &view.dtype().to_string(), view.shape());
+                continue;
+            };
+            let values = dtype.values(view.data());
+            let tensor = Tensor::from_vec(values, view.shape(), &Device::Cpu);
             let tensor =
                 tensor.map_err(|e| Error::weights(&self.origin, format!("{name}: {e}")))?;
-            self.add(name, &dtype, tensor)?;
+            self.add(name, dtype.name(), tensor)?;
         }
         self.metadata = header.metadata().clone().unwrap_or_default();
         Ok(())
@@ -200,13 +247,17 @@ impl Checkpoint {
             let problem = format!("tensor {name} holds values that are not finite (NaN or Inf)");
             return Err(Error::weights(&self.origin, problem));
         }
+        self.list(name, dtype, tensor.dims());
+        self.tensors.insert(name.to_owned(), tensor);
+        Ok(())
+    }
+
+    fn list(&mut self, name: &str, dtype: &str, shape: &[usize]) {
         self.listing.push(TensorInfo {
             name: name.to_owned(),
             dtype: dtype.to_owned(),
-            shape: tensor.dims().to_vec(),
+            shape: shape.to_vec(),
         });
-        self.tensors.insert(name.to_owned(), tensor);
-        Ok(())
     }
 
     /// The file's name.
@@ -224,7 +275,8 @@ impl Checkpoint {
         &self.listing
     }
 
-    /// The tensors by name.
+    /// The tensors by name, without those of types that weights do not have,
+    /// such as complex numbers.
     pub fn tensors(&self) -> &HashMap<String, Tensor> {
         &self.tensors
     }
@@ -286,15 +338,18 @@ impl Checkpoint {
     ///
     /// Invalid metadata, or an unknown architecture.
     pub fn contents(&self, hints: &LoadOverrides) -> Result<ParsedCheckpoint> {
-        if let Some(empty) = self.listing.iter().find(|t| t.shape.contains(&0)) {
+        let card = self.card()?;
+        let empty = self.listing.iter().find(|t| t.shape.contains(&0));
+        if let (Some(_), Some(empty)) = (&card, empty) {
             let problem = format!("tensor {} {:?} is empty", empty.name, empty.shape);
             return Err(Error::weights(&self.origin, problem));
         }
-        match self.card()? {
+        match card {
             Some(card) => Ok(ParsedCheckpoint {
                 architecture: card.architecture,
                 scales: card.scales,
                 tensors: self.tensors.clone(),
+                unused: Vec::new(),
             }),
             None => self.detect(hints),
         }
@@ -302,17 +357,15 @@ impl Checkpoint {
 
     /// Detects the architecture from names and shapes.
     fn detect(&self, hints: &LoadOverrides) -> Result<ParsedCheckpoint> {
-        let shapes: Shapes = self
-            .tensors
-            .iter()
-            .map(|(name, tensor)| (name.clone(), tensor.dims().to_vec()))
-            .collect();
-        let detected = Architecture::detect(&shapes).ok_or_else(|| {
-            let nearest = nearest(&shapes).unwrap_or("none".to_owned());
+        let prefix = self.prefix(hints.key.as_deref())?;
+        let selections = self.selections(&prefix);
+        let detected = Architecture::detect(&selections).ok_or_else(|| {
+            let shapes = &selections[0];
+            let nearest = nearest(shapes).unwrap_or("none".to_owned());
             let problem = format!(
                 "expected the tensors of a known architecture ({}), found {}. Nearest: {nearest}",
                 Architecture::DETECTED.join(", "),
-                list(&shapes)
+                list(shapes)
             );
             Error::weights(&self.origin, problem)
         })?;
@@ -333,15 +386,65 @@ impl Checkpoint {
             (Some(scales), _) | (None, Some(scales)) => scales,
             (None, None) => Scales::Any,
         };
-        let renamed = detected.renames.iter().filter_map(|(theirs, ours)| {
-            let tensor = self.tensors.get(theirs)?;
-            Some((ours.clone(), tensor.clone()))
-        });
+        let (mut tensors, mut used) = (HashMap::new(), HashSet::new());
+        for (theirs, ours) in detected.renames {
+            let theirs = prefix.clone() + &theirs;
+            if let Some(tensor) = self.tensors.get(&theirs) {
+                tensors.insert(ours, tensor.clone());
+            }
+            used.insert(theirs);
+        }
+        let others = self.listing.iter().map(|tensor| tensor.name.clone());
+        let mut unused: Vec<_> = others.filter(|name| !used.contains(name)).collect();
+        unused.sort();
         Ok(ParsedCheckpoint {
             architecture,
             scales,
-            tensors: renamed.collect(),
+            tensors,
+            unused,
         })
+    }
+
+    /// The prefix of the tensors under `key`: empty if they were under that key
+    /// of a dictionary.
+    fn prefix(&self, key: Option<&str>) -> Result<String> {
+        let Some(key) = key.filter(|key| !self.path.iter().any(|name| name == key)) else {
+            return Ok(String::new());
+        };
+        let prefix = format!("{key}.");
+        let names = self.listing.iter().map(|tensor| tensor.name.as_str());
+        if names.clone().any(|name| name.starts_with(&prefix)) {
+            return Ok(prefix);
+        }
+        let parts: BTreeSet<&str> = names
+            .filter_map(|name| Some(name.split_once('.')?.0))
+            .collect();
+        let parts: Vec<_> = parts.into_iter().take(MAX_LISTED).collect();
+        let problem = format!(
+            "it has no network under the key {key}; its tensors ({}) are under {}",
+            self.format,
+            parts.join(", ")
+        );
+        Err(Error::weights(&self.origin, problem))
+    }
+
+    /// The shapes of the tensors under a prefix: of all that are not empty, without
+    /// counters (single values, integers, booleans), and without floats of 8 bits.
+    fn selections(&self, prefix: &str) -> [Shapes; 3] {
+        let of = |wanted: fn(&TensorInfo) -> bool| {
+            let known = self
+                .listing
+                .iter()
+                .filter(|t| self.tensors.contains_key(&t.name));
+            let all = known.filter(|tensor| wanted(tensor));
+            let shapes = all.map(|tensor| (tensor.name.clone(), tensor.shape.clone()));
+            under(&shapes.collect(), prefix)
+        };
+        [
+            of(|tensor| !tensor.shape.contains(&0)),
+            of(TensorInfo::may_be_weights),
+            of(|tensor| tensor.may_be_weights() && !tensor.dtype.starts_with("F8")),
+        ]
     }
 
     fn noted_border(&self) -> Border {
@@ -448,11 +551,6 @@ fn write_safetensors(
     crate::atomic_file::write(path, &bytes).map_err(file)
 }
 
-fn tensor(view: safetensors::tensor::TensorView<'_>) -> candle_core::Result<Tensor> {
-    use candle_core::safetensors::Load;
-    view.load(&Device::Cpu)?.to_dtype(DType::F32)
-}
-
 fn is_finite(tensor: &Tensor) -> Result<bool> {
     let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>());
     let values = values.map_err(Error::compute)?;
@@ -472,7 +570,6 @@ fn describe(bytes: &[u8]) -> String {
 
 /// Lists the first tensors of a file with their shapes.
 fn list(shapes: &Shapes) -> String {
-    const MAX_LISTED: usize = 6;
     let shown: Vec<_> = shapes
         .iter()
         .take(MAX_LISTED)

@@ -4,6 +4,7 @@
 //! Part of the [training interface](crate#training-interface).
 
 mod checkpoint;
+mod dtype;
 mod model;
 #[cfg(feature = "pytorch")]
 mod torch;

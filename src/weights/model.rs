@@ -100,7 +100,7 @@ impl Model {
         model: Option<&str>,
         hints: &LoadOverrides,
     ) -> Result<Arc<Self>> {
-        let checkpoint = Checkpoint::open(path)?;
+        let checkpoint = Checkpoint::open_with(path, hints)?;
         let contents = checkpoint.contents(hints)?;
         let name = match model {
             Some(name) => {
@@ -132,6 +132,7 @@ impl Model {
             tensors: tensors.collect(),
             architecture,
             scales,
+            unused: Vec::new(),
         };
         Self::new(name, "untrained", vec![contents], &Device::Cpu).map(Arc::new)
     }

@@ -33,7 +33,7 @@ pub fn noise_weights(architecture: &Architecture, seed: u64) -> Vec<(String, Ten
 }
 
 /// Noise weights for some scales of an architecture.
-fn noise_weights_for(
+pub fn noise_weights_for(
     architecture: &Architecture,
     scales: Scales,
     seed: u64,

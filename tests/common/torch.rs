@@ -105,6 +105,26 @@ impl Pickle {
             .op(b")RtR")
     }
 
+    /// A tensor of bytes with a type that has no storage class.
+    pub fn untyped(self, stored: &Stored, shape: &[usize], dtype: &str) -> Self {
+        self.global("torch._utils", "_rebuild_tensor_v3")
+            .op(b"((")
+            .text("storage")
+            .global("torch.storage", stored.class)
+            .text(&stored.key)
+            .text("cpu")
+            .int(stored.len)
+            .op(b"tQ")
+            .int(0)
+            .sizes(shape)
+            .sizes(&[1])
+            .op(b"\x89")
+            .global("collections", "OrderedDict")
+            .op(b")R")
+            .global("torch", dtype)
+            .op(b"tR")
+    }
+
     /// An ordered dictionary of tensors.
     pub fn state(mut self, form: Form, stored: &[Stored], parts: &[Part<'_>]) -> Self {
         self = self.global("collections", "OrderedDict").op(b")R(");
@@ -124,6 +144,16 @@ impl Pickle {
 
 /// An archive of a pickle and storages.
 pub fn zipped(pickle: &[u8], stored: &[Stored], method: CompressionMethod) -> Vec<u8> {
+    zipped_with(pickle, stored, &[], method)
+}
+
+/// An archive with more entries.
+pub fn zipped_with(
+    pickle: &[u8],
+    stored: &[Stored],
+    more: &[(&str, &[u8])],
+    method: CompressionMethod,
+) -> Vec<u8> {
     let options = SimpleFileOptions::default().compression_method(method);
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let mut add = |name: &str, bytes: &[u8]| {
@@ -134,6 +164,9 @@ pub fn zipped(pickle: &[u8], stored: &[Stored], method: CompressionMethod) -> Ve
     add("byteorder", b"little");
     for storage in stored {
         add(&format!("data/{}", storage.key), &storage.bytes);
+    }
+    for (name, bytes) in more {
+        add(name, bytes);
     }
     add("version", b"3\n");
     zip.finish().unwrap().into_inner()

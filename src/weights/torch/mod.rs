@@ -4,7 +4,6 @@
 //! A pickle is a program. [`pickle`] interprets it without calling any function
 //! it names; stated sizes are checked against the file's.
 
-mod dtype;
 mod legacy;
 mod pickle;
 mod state;
@@ -19,22 +18,31 @@ use storage::{Result, Storage, Storages, View};
 /// tensors may share.
 const SHARING: usize = 2;
 
+/// The format of archives that hold code beside a module's tensors.
+const SCRIPT: &str = "TorchScript archive";
+
 /// The tensors of a file.
 pub(super) struct Contents {
     /// The file's format, and the path of the tensors in it.
     pub(super) format: String,
+    /// The keys of the dictionaries on that path.
+    pub(super) path: Vec<String>,
     /// Name, type in the file, and values.
     pub(super) tensors: Vec<(String, &'static str, Tensor)>,
 }
 
-/// Reads a checkpoint.
-pub(super) fn read(bytes: &[u8]) -> Result<Contents> {
+/// Reads a checkpoint. Of several networks, `key` names the preferred one.
+pub(super) fn read(bytes: &[u8], key: Option<&str>) -> Result<Contents> {
     let mut zipped;
     let mut legacy;
     let (format, object, storages): (_, _, &mut dyn Storages) = match bytes {
         [b'P', b'K', ..] => {
             zipped = zip::Archive::open(bytes)?;
-            ("torch zip archive", zipped.object()?, &mut zipped)
+            let format = match zipped.is_script() {
+                true => SCRIPT,
+                false => "torch zip archive",
+            };
+            (format, zipped.object()?, &mut zipped)
         }
         _ => {
             let (object, storages) = legacy::open(bytes)?;
@@ -42,11 +50,17 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents> {
             ("legacy torch pickle", object, &mut legacy)
         }
     };
-    let found = state::find(&object)?;
-    let format = match found.path.is_empty() {
-        true => format.to_owned(),
-        false => format!("{format}, '{}'", found.path.join(".")),
+    let found = match format {
+        SCRIPT => state::of_script(&object)?,
+        _ => state::find(&object, key)?,
     };
+    let mut format = format.to_owned();
+    if !found.path.is_empty() {
+        format += &format!(", '{}'", found.path.join("."));
+    }
+    if !found.others.is_empty() {
+        format += &format!(" rather than '{}'", found.others.join("', '"));
+    }
     let mut budget = Budget::new(&found.views);
     let mut tensors = Vec::new();
     for (name, view) in found.views {
@@ -56,7 +70,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents> {
             .map_err(|e| format!("{name}: {e}"))?;
         tensors.push((name, view.storage.dtype.name(), tensor));
     }
-    Ok(Contents { format, tensors })
+    Ok(Contents {
+        format,
+        path: found.path,
+        tensors,
+    })
 }
 
 /// Number of values that may still be read: overlapping tensors could otherwise

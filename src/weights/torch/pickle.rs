@@ -5,8 +5,8 @@
 //! Values are in one list and refer to each other by index, so that cycles and
 //! deep nesting are harmless. Each byte read creates at most one value.
 
-use super::dtype::StorageDtype;
 use super::storage::{Result, Storage, View};
+use crate::weights::dtype::ValueType;
 use std::collections::HashMap;
 
 /// Largest number of steps of a pickle. Each creates and stores at most one
@@ -371,7 +371,20 @@ impl<'a> Machine<'a> {
             (
                 "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
                 &[storage, offset, shape, strides, ..],
-            ) => self.tensor(storage, offset, shape, strides),
+            ) => {
+                let storage = self.storage(storage)?.clone();
+                self.tensor(storage, offset, shape, strides)
+            }
+            // Of a storage of bytes: for types without a storage class.
+            (
+                "torch._utils._rebuild_tensor_v3",
+                &[storage, offset, shape, strides, _, _, dtype, ..],
+            ) => {
+                let storage = self.storage(storage)?.typed(self.name(dtype)?)?;
+                self.tensor(storage, offset, shape, strides)
+            }
+            // A list of numbers in a TorchScript archive.
+            (name, _) if name.starts_with("torch.jit._pickle.") => Ok(Value::Other),
             (
                 "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state",
                 &[tensor, ..],
@@ -385,10 +398,14 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn tensor(&self, storage: Id, offset: Id, shape: Id, strides: Id) -> Result<Value> {
-        let Value::Storage(storage) = &self.values[storage] else {
-            return Err("a tensor has no storage".to_owned());
-        };
+    fn storage(&self, id: Id) -> Result<&Storage> {
+        match &self.values[id] {
+            Value::Storage(storage) => Ok(storage),
+            _ => Err("a tensor has no storage".to_owned()),
+        }
+    }
+
+    fn tensor(&self, storage: Storage, offset: Id, shape: Id, strides: Id) -> Result<Value> {
         let sizes = |id: Id| -> Result<Vec<usize>> {
             self.list(id)?.iter().map(|&size| self.size(size)).collect()
         };
@@ -398,7 +415,7 @@ impl<'a> Machine<'a> {
             return Err(format!("a tensor of {dims} dimensions has {steps} strides"));
         }
         Ok(Value::Tensor(Box::new(View {
-            storage: (**storage).clone(),
+            storage,
             offset: self.size(offset)?,
             shape,
             strides,
@@ -418,7 +435,7 @@ impl<'a> Machine<'a> {
         ) {
             (Some("storage"), &[_, class, key, _, len, ref view @ ..]) => {
                 let class = self.name(class)?;
-                let dtype = StorageDtype::of_class(class)
+                let dtype = ValueType::of_class(class)
                     .ok_or_else(|| format!("values of {class} are not supported"))?;
                 // Some old files have views of storages.
                 if view.iter().any(|&view| self.values[view] != Value::Other) {

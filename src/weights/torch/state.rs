@@ -2,29 +2,17 @@
 
 use super::pickle::{Id, MAX_NAMED, Object, Value};
 use super::storage::{Result, View};
+use crate::models::NETWORK_KEYS;
 use std::collections::HashSet;
-
-/// The keys under which training scripts save a network, in order of
-/// preference: an exponential moving average (EMA) of the weights is better.
-const WRAPPERS: [&str; 14] = [
-    "params_ema",
-    "ema_state_dict",
-    "state_dict_ema",
-    "params",
-    "model_state_dict",
-    "hnet_state_dict",
-    "generator_state_dict",
-    "net_g",
-    "netG",
-    "state_dict",
-    "generator",
-    "net",
-    "network",
-    "model",
-];
 
 /// Deepest nesting of dictionaries and of modules.
 const MAX_DEPTH: usize = 32;
+
+/// Levels of dictionaries below a key of a network that are searched for tensors.
+const MAX_LEVELS: usize = 2;
+
+/// Values of each of them that are searched.
+const MAX_SEARCHED: usize = 1 << 6;
 
 /// Largest number of candidates for the network in a dictionary.
 const MAX_CANDIDATES: usize = 1 << 8;
@@ -42,44 +30,79 @@ const MAX_LISTED: usize = 8;
 pub(super) struct Found {
     /// The keys from the top-level object to the network.
     pub(super) path: Vec<String>,
+    /// The other networks beside it that were not chosen.
+    pub(super) others: Vec<String>,
     pub(super) views: Vec<(String, View)>,
 }
 
-/// Finds the network.
-pub(super) fn find(object: &Object) -> Result<Found> {
-    let mut path = Vec::new();
+/// Finds the network; `key` is preferred to all others.
+pub(super) fn find(object: &Object, key: Option<&str>) -> Result<Found> {
+    let (mut path, mut others) = (Vec::new(), Vec::new());
     let mut at = object.root();
     for _ in 0..MAX_DEPTH {
-        if let Some((name, inner)) = wrapped(object, at) {
+        if let Some(Wrapped { name, id, rest }) = wrapped(object, at, key) {
             path.push(name.to_owned());
-            at = inner;
+            others = rest;
+            at = id;
             continue;
         }
         let views = match module(object, at) {
-            true => of_module(object, at)?,
+            true => of_module(object, at, members)?,
             false => of_dict(object, at)?,
         };
         if views.is_empty() {
             return Err(no_tensors(object, at));
         }
-        return Ok(Found { path, views });
+        return Ok(Found {
+            path,
+            others,
+            views,
+        });
     }
     Err("its dictionaries are nested too deeply".to_owned())
 }
 
-/// Of a value without tensors: the contents of one of the [`WRAPPERS`], or the
-/// only dictionary with tensors.
-fn wrapped(object: &Object, at: Id) -> Option<(&str, Id)> {
+/// The tensors of a TorchScript module.
+pub(super) fn of_script(object: &Object) -> Result<Found> {
+    let views = of_module(object, object.root(), attributes)?;
+    if views.is_empty() {
+        let problem = "its weights are constants of its code (a frozen module), which is not \
+                       run; save the state_dict() of the module before it was frozen";
+        return Err(problem.to_owned());
+    }
+    Ok(Found {
+        path: Vec::new(),
+        others: Vec::new(),
+        views,
+    })
+}
+
+/// A network in a dictionary.
+struct Wrapped<'a> {
+    name: &'a str,
+    id: Id,
+    /// The keys of other networks.
+    rest: Vec<String>,
+}
+
+/// Of a value without tensors: the contents of `key` or of one of the
+/// [`NETWORK_KEYS`], or the only dictionary with tensors.
+fn wrapped<'a>(object: &'a Object, at: Id, key: Option<&'a str>) -> Option<Wrapped<'a>> {
     if module(object, at) {
         return None;
     }
-    let holds = |id: Id| matches!(object.value(id), Value::Dict(_) | Value::Instance(_));
-    let known = WRAPPERS.iter().find_map(|&name| {
+    let names = key.into_iter().chain(NETWORK_KEYS);
+    let mut known = names.filter_map(|name| {
         let id = object.item(at, name)?;
-        holds(id).then_some((name, id))
+        has_tensors(object, id, MAX_LEVELS).then_some((name, id))
     });
-    if known.is_some() {
-        return known;
+    if let Some((name, id)) = known.next() {
+        let rest = known.filter(|&(other, _)| other != name);
+        return Some(Wrapped {
+            name,
+            id,
+            rest: rest.map(|(name, _)| name.to_owned()).collect(),
+        });
     }
     let is_tensor = |(_, id)| matches!(object.value(id), Value::Tensor(_));
     if object.named(at).any(is_tensor) {
@@ -88,9 +111,24 @@ fn wrapped(object: &Object, at: Id) -> Option<(&str, Id)> {
     let mut others = object
         .named(at)
         .take(MAX_CANDIDATES)
-        .filter(|&(_, id)| module(object, id) || object.named(id).any(is_tensor));
-    let only = others.next()?;
-    others.next().is_none().then_some(only)
+        .filter(|&(_, id)| has_tensors(object, id, 1));
+    let (name, id) = others.next()?;
+    let rest = Vec::new();
+    others
+        .next()
+        .is_none()
+        .then_some(Wrapped { name, id, rest })
+}
+
+/// Whether a value is a module, or has tensors down to some levels of nested
+/// dictionaries.
+fn has_tensors(object: &Object, id: Id, levels: usize) -> bool {
+    let has = |(_, id)| match object.value(id) {
+        Value::Tensor(_) => true,
+        Value::Dict(_) | Value::Instance(_) => levels > 1 && has_tensors(object, id, levels - 1),
+        _ => false,
+    };
+    module(object, id) || object.named(id).take(MAX_SEARCHED).any(has)
 }
 
 /// Whether a value is a `torch.nn.Module`.
@@ -106,28 +144,52 @@ fn of_dict(object: &Object, at: Id) -> Result<Vec<(String, View)>> {
     Ok(views.list)
 }
 
+/// Names and values of a module's tensors, and of its submodules.
+type Members<'a> = [Vec<(&'a str, Id)>; 2];
+
+/// The members of a pickled `torch.nn.Module`.
+fn members(object: &Object, at: Id) -> Members<'_> {
+    let part = |name: &str| {
+        let id = object.item(at, name).into_iter();
+        id.flat_map(|id| object.named(id))
+    };
+    let tensors = part("_parameters").chain(part("_buffers"));
+    [tensors.collect(), part("_modules").collect()]
+}
+
+/// The members of a TorchScript module: its attributes.
+fn attributes(object: &Object, at: Id) -> Members<'_> {
+    let of = |wanted: fn(&Value) -> bool| {
+        let all = object.named(at);
+        all.filter(|&(_, id)| wanted(object.value(id))).collect()
+    };
+    [
+        of(|value| matches!(value, Value::Tensor(_))),
+        of(|value| matches!(value, Value::Instance(_))),
+    ]
+}
+
 /// The tensors of a module and of its submodules, named as in a `state_dict`.
-fn of_module(object: &Object, at: Id) -> Result<Vec<(String, View)>> {
+fn of_module(
+    object: &Object,
+    at: Id,
+    members: for<'a> fn(&'a Object, Id) -> Members<'a>,
+) -> Result<Vec<(String, View)>> {
     let mut views = Views::default();
     let mut todo = vec![(String::new(), at, 0)];
     let mut visited = 0;
     while let Some((prefix, at, depth)) = todo.pop() {
-        let part = |name: &str| {
-            let id = object.item(at, name).into_iter();
-            id.flat_map(|id| object.named(id))
-        };
-        visited += 1 + object.named(at).count() + part("_modules").count();
-        for (name, id) in part("_parameters").chain(part("_buffers")) {
-            visited += 1;
+        let [tensors, modules] = members(object, at);
+        visited += 1 + object.named(at).count() + tensors.len() + modules.len();
+        for (name, id) in tensors {
             views.add(format!("{prefix}{name}"), object.value(id))?;
         }
         if depth > MAX_DEPTH || visited > MAX_MODULES || prefix.len() > MAX_NAME {
             return Err("its modules are nested too deeply".to_owned());
         }
-        let first = todo.len();
-        todo.extend(part("_modules").map(|(name, id)| (format!("{prefix}{name}."), id, depth + 1)));
         // The last one is popped first.
-        todo[first..].reverse();
+        let inner = modules.into_iter().rev();
+        todo.extend(inner.map(|(name, id)| (format!("{prefix}{name}."), id, depth + 1)));
     }
     Ok(views.list)
 }
@@ -164,6 +226,6 @@ fn no_tensors(object: &Object, at: Id) -> String {
     };
     format!(
         "it has no tensors under any known key ({}); it has {found}",
-        WRAPPERS.join(", ")
+        NETWORK_KEYS.join(", ")
     )
 }

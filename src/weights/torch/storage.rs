@@ -1,6 +1,6 @@
 //! Storages, and tensors as views of them.
 
-use super::dtype::StorageDtype;
+use crate::weights::dtype::ValueType;
 
 /// A problem with a file, without the file's name.
 pub(super) type Result<T> = std::result::Result<T, String>;
@@ -9,9 +9,25 @@ pub(super) type Result<T> = std::result::Result<T, String>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Storage {
     pub(super) key: String,
-    pub(super) dtype: StorageDtype,
+    pub(super) dtype: ValueType,
     /// Number of values.
     pub(super) len: usize,
+}
+
+impl Storage {
+    /// The bytes of this storage as values of a `torch.dtype`.
+    pub(super) fn typed(&self, dtype: &str) -> Result<Self> {
+        let value =
+            ValueType::of_dtype(dtype).ok_or_else(|| format!("{dtype} is not supported"))?;
+        let bytes = self.len.checked_mul(self.dtype.size());
+        let len = bytes.filter(|bytes| bytes % value.size() == 0);
+        let len = len.ok_or_else(|| format!("storage {} is no array of {dtype}", self.key))?;
+        Ok(Self {
+            key: self.key.clone(),
+            dtype: value,
+            len: len / value.size(),
+        })
+    }
 }
 
 /// A tensor: a strided view of a storage.

@@ -50,6 +50,12 @@ impl<'a> Archive<'a> {
         Ok(archive)
     }
 
+    /// Whether it is a TorchScript archive, which holds a module's code, too.
+    pub(super) fn is_script(&self) -> bool {
+        let constants = format!("{}constants.pkl", self.folder);
+        self.zip.index_for_name(&constants).is_some()
+    }
+
     /// The saved object.
     pub(super) fn object(&mut self) -> Result<Object> {
         pickle::read(&self.entry(OBJECT, None)?)
