@@ -127,7 +127,11 @@ fn rgb_networks() -> Vec<(Architecture, u32, bool)> {
         norm: false,
         ..srresnet::Config::default()
     };
-    let compact = compact::Config { width: 6, depth: 3 };
+    let compact = compact::Config {
+        width: 6,
+        depth: 3,
+        ..compact::Config::default()
+    };
     let lapan = |chained| lapan::Config { width: 16, chained };
     let drct = drct::Config {
         width: 12,
@@ -139,6 +143,7 @@ fn rgb_networks() -> Vec<(Architecture, u32, bool)> {
     };
     vec![
         (Architecture::SrResNet(srresnet), 4, false),
+        (Architecture::Compact(compact.clone()), 1, false),
         (Architecture::Compact(compact), 3, false),
         (
             Architecture::HdsrNet(hdsrnet::Config { width: 8 }),

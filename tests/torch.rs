@@ -276,7 +276,11 @@ fn compact_state(
     others: &[(&str, &[usize])],
     wrap: impl Fn(Pickle) -> Pickle,
 ) -> (Vec<u8>, Vec<(String, Vec<f32>)>) {
-    let architecture = Architecture::Compact(compact::Config { width: 5, depth: 2 });
+    let architecture = Architecture::Compact(compact::Config {
+        width: 5,
+        depth: 2,
+        ..compact::Config::default()
+    });
     let scales = Scales::list([Scale::whole(2)]);
     let tensors = common::noise_weights_for(&architecture, scales, 8);
     let mut stored = Vec::new();
@@ -480,7 +484,11 @@ fn tensors_of_untyped_storages_are_read() {
 #[test]
 fn a_checkpoint_is_a_model() {
     let dir = tempfile::tempdir().unwrap();
-    let architecture = Architecture::Compact(compact::Config { width: 5, depth: 2 });
+    let architecture = Architecture::Compact(compact::Config {
+        width: 5,
+        depth: 2,
+        ..compact::Config::default()
+    });
     let ours = dir.path().join("ours.safetensors");
     let scales = Scales::list([Scale::whole(2)]);
     common::save(&ours, architecture.clone(), scales, 8);

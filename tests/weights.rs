@@ -96,7 +96,11 @@ fn other_files_are_detected_by_names_and_shapes() {
 #[test]
 fn shapes_determine_the_scale() {
     let dir = tempfile::tempdir().unwrap();
-    let compact = Architecture::Compact(compact::Config { width: 5, depth: 2 });
+    let compact = Architecture::Compact(compact::Config {
+        width: 5,
+        depth: 2,
+        ..compact::Config::default()
+    });
     let espcn = espcn::Config {
         width: 5,
         depth: 2,
@@ -137,7 +141,11 @@ fn tells_its_scale(dir: &Path, architecture: &Architecture) {
 fn one_of_several_networks_is_read_from_a_flat_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("theirs.safetensors");
-    let architecture = Architecture::Compact(compact::Config { width: 5, depth: 2 });
+    let architecture = Architecture::Compact(compact::Config {
+        width: 5,
+        depth: 2,
+        ..compact::Config::default()
+    });
     let scales = Scales::list([Scale::whole(2)]);
     let [ours, others] =
         [8, 9].map(|seed| common::noise_weights_for(&architecture, scales.clone(), seed));
@@ -183,7 +191,11 @@ fn tensors_that_do_not_belong_are_named() {
     use safetensors::{Dtype, tensor::TensorView};
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("theirs.safetensors");
-    let architecture = Architecture::Compact(compact::Config { width: 5, depth: 2 });
+    let architecture = Architecture::Compact(compact::Config {
+        width: 5,
+        depth: 2,
+        ..compact::Config::default()
+    });
     let scales = Scales::list([Scale::whole(2)]);
     let weights = common::noise_weights_for(&architecture, scales, 8);
     let weights: Vec<_> = weights
@@ -222,6 +234,33 @@ fn tensors_that_do_not_belong_are_named() {
             assert_eq!(found.unused, [name]);
             assert!(file.listing().iter().any(|t| t.name == name));
             Model::open(&path).unwrap();
+        }
+    }
+}
+
+/// A compact network on one plane, and networks for scale 1.
+#[test]
+fn compact_networks_have_one_plane_or_three_and_any_factor() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("theirs.safetensors");
+    for channels in [Channels::Luma, Channels::Rgb] {
+        for factor in [1, 2] {
+            let architecture = Architecture::Compact(compact::Config {
+                width: 5,
+                depth: 2,
+                channels,
+            });
+            let scales = Scales::list([Scale::whole(factor)]);
+            let tensors = common::noise_weights_for(&architecture, scales.clone(), 8);
+            write(&path, tensors.clone());
+            let model = Model::open(&path).unwrap();
+            assert_eq!((model.channels(), model.scales()), (channels, &scales));
+            assert_eq!(model.restores(), factor == 1);
+            assert_eq!(model.cascade(Scale::ONE).len(), usize::from(factor == 1));
+            // Its own files keep the planes.
+            common::save(&path, architecture.clone(), scales, 8);
+            let card = Checkpoint::open(&path).unwrap().card().unwrap().unwrap();
+            assert_eq!(card.architecture, architecture);
         }
     }
 }

@@ -180,6 +180,35 @@ fn reported_files_are_converted() {
     }
 }
 
+/// A network that restores images at their size.
+#[test]
+fn a_network_for_scale_1_runs_there() {
+    let desk = Desk::new();
+    let theirs = foreign(
+        &desk,
+        "theirs.safetensors",
+        &[
+            ("body.0.weight", &[4, 3, 3, 3]),
+            ("body.0.bias", &[4]),
+            ("body.1.weight", &[4]),
+            ("body.2.weight", &[3, 4, 3, 3]),
+            ("body.2.bias", &[3]),
+        ],
+    );
+    let ours = desk.path("ours.safetensors");
+    let said = sr(["import", &theirs, "--out", &ours]).ok().stdout;
+    assert!(said.contains("found compact on rgb, x1, "), "{said}");
+    let picture = desk.draw("in.png", (12, 10), 1);
+    let restored = desk.path("out.png");
+    let flags = ["--weights", &ours, "--scale", "1"];
+    let run = sr(["upscale", &picture, &restored].into_iter().chain(flags));
+    assert!(run.ok().stdout.contains("network x1"));
+    // Weights of one add so much that all is white.
+    let image = srfilter::frame::Image::open(&restored).unwrap();
+    assert_eq!((image.width, image.height), (12, 10));
+    assert!(image.data.iter().all(|&v| v == 255));
+}
+
 /// Every published file there is is listed, known or not.
 #[test]
 fn published_files_are_listed() {

@@ -69,6 +69,64 @@ fn odd_sizes_double_exactly() {
     }
 }
 
+/// A safetensors file of a compact network on luma for scale 1 that adds a fifth
+/// of the range.
+fn brightener() -> tempfile::TempPath {
+    let tensors: [(&str, &str, &[f32]); 5] = [
+        ("body.0.weight", "1,1,3,3", &[0.0; 9]),
+        ("body.0.bias", "1", &[0.0]),
+        ("body.1.weight", "1", &[0.25]),
+        ("body.2.weight", "1,1,3,3", &[0.0; 9]),
+        ("body.2.bias", "1", &[0.2]),
+    ];
+    let (mut entries, mut data) = (Vec::new(), Vec::new());
+    for (name, shape, values) in tensors {
+        let start = data.len();
+        data.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        let end = data.len();
+        let entry = format!(
+            r#""{name}":{{"dtype":"F32","shape":[{shape}],"data_offsets":[{start},{end}]}}"#
+        );
+        entries.push(entry);
+    }
+    let header = format!("{{{}}}", entries.join(","));
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.into_bytes());
+    file.extend(data);
+    let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    std::fs::write(&path, file).unwrap();
+    path
+}
+
+/// Frames of equal sizes pass through only while the model has no network for
+/// them.
+#[test]
+fn a_network_for_scale_1_runs_at_equal_sizes() {
+    let path = brightener();
+    let mut h = harness((1, 1));
+    h.set_src_caps(caps(VideoFormat::Gray8, 16, 16));
+    let mut value = || {
+        let out = h.push_and_pull(buffer(VideoFormat::Gray8, 16, 16, 80));
+        let value = out.unwrap().map_readable().unwrap()[7];
+        (value, h.element().unwrap())
+    };
+    let (passed, element) = value();
+    assert_eq!(passed, 80);
+    for (model, weights, expected) in [
+        (None, path.to_str(), 80 + 51),
+        (Some("bicubic"), None, 80),
+        (None, path.to_str(), 80 + 51),
+    ] {
+        element.set_property("weights", weights);
+        element.set_property("model", model);
+        let start = std::time::Instant::now();
+        while value().0 != expected {
+            assert!(start.elapsed().as_secs() < 60, "never {expected}");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
 #[test]
 fn timestamps_and_flags_are_kept() {
     let mut h = harness((3, 2));

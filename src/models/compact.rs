@@ -1,5 +1,6 @@
 //! SRVGGNetCompact: convolutions at the input's resolution and a pixel shuffle,
-//! added to the input upscaled by nearest neighbour.
+//! added to the input upscaled by nearest neighbour. At scale 1 it restores:
+//! it denoises, deblocks or sharpens, as trained.
 //!
 //! Xintao Wang et al., Real-ESRGAN, `xinntao/Real-ESRGAN`, where
 //! `realesr-animevideov3` has this architecture (BSD-3-Clause). Parameter names
@@ -40,6 +41,14 @@ pub struct Config {
     pub width: usize,
     /// Number of convolutions between the first and the last one.
     pub depth: usize,
+    /// The planes in and out.
+    #[serde(skip_serializing_if = "is_rgb")]
+    pub channels: Channels,
+}
+
+/// The default is not written, so that older versions read the file.
+fn is_rgb(channels: &Channels) -> bool {
+    *channels == Channels::Rgb
 }
 
 impl Default for Config {
@@ -48,13 +57,14 @@ impl Default for Config {
         Self {
             width: 64,
             depth: 16,
+            channels: Channels::Rgb,
         }
     }
 }
 
 impl ArchitectureConfig for Config {
     fn channels(&self) -> Channels {
-        Channels::Rgb
+        self.channels
     }
 
     fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>> {
@@ -77,12 +87,14 @@ fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     let [outputs, inputs, ..] = shape(2 * convs.checked_sub(1)?)?;
     // Weight and bias of each convolution, and the slopes in between.
     let is_all = shapes.len() == 3 * convs - 1;
-    let factor = (2..=MAX_FACTOR).find(|&r| planes * (r * r) as usize == outputs)?;
-    let fits = planes == Channels::Rgb.count() && inputs == width && convs >= 2 && is_all;
+    let factor = (1..=MAX_FACTOR).find(|&r| planes * (r * r) as usize == outputs)?;
+    let channels = Channels::from_count(planes)?;
+    let fits = inputs == width && convs >= 2 && is_all;
     fits.then(|| Detected {
         config: Config {
             width,
             depth: convs - 2,
+            channels,
         },
         renames: shapes.keys().map(|k| (k.clone(), k.clone())).collect(),
         scales: Some(Scales::list([Scale::whole(factor)])),
@@ -92,6 +104,7 @@ fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
 /// An SRVGGNetCompact with its weights, for one scale.
 #[derive(Debug, Clone)]
 pub struct Compact {
+    channels: Channels,
     scales: Scales,
     chain: Chain,
 }
@@ -102,19 +115,19 @@ impl Compact {
     /// # Errors
     ///
     /// A tensor that is missing or has the wrong shape, a scale that is not an
-    /// integer from 2 to 8.
+    /// integer from 1 to 8.
     pub fn new(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Self> {
         let scale = single_scale(scales, "an SRVGGNetCompact")?;
-        let known = scale.den() == 1 && (2..=MAX_FACTOR).contains(&scale.num());
+        let known = scale.den() == 1 && (1..=MAX_FACTOR).contains(&scale.num());
         if !known || config.width == 0 {
             return Err(Error::Setting(format!(
-                "an SRVGGNetCompact upscales by 2 to {MAX_FACTOR} with layers that are not \
+                "an SRVGGNetCompact upscales by 1 to {MAX_FACTOR} with layers that are not \
                  empty, not by {scale} with width {}",
                 config.width
             ))
             .into());
         }
-        let (factor, planes) = (scale.num() as usize, Channels::Rgb.count());
+        let (factor, planes) = (scale.num() as usize, config.channels.count());
         let last = config.depth + 1;
         let link = |i: usize| -> candle_core::Result<ChainLayer> {
             let inputs = if i == 0 { planes } else { config.width };
@@ -144,6 +157,7 @@ impl Compact {
             })
         };
         Ok(Self {
+            channels: config.channels,
             scales: Scales::list([scale]),
             chain: Chain {
                 layers: (0..=last).map(link).collect::<candle_core::Result<_>>()?,
@@ -180,7 +194,7 @@ fn conv(
 
 impl Network for Compact {
     fn channels(&self) -> Channels {
-        Channels::Rgb
+        self.channels
     }
 
     fn scales(&self) -> &Scales {
@@ -259,13 +273,26 @@ mod tests {
             let from = v / factor * width + u / factor;
             x[channel][from] + input[plane * area + from]
         };
-        (0..3 * area * factor * factor).map(sample).collect()
+        let planes = input.len() / area;
+        (0..planes * area * factor * factor).map(sample).collect()
     }
 
     #[test]
     fn equals_plain_loops() {
-        let config = Config { width: 5, depth: 2 };
-        for (factor, size) in [(2, (7, 5)), (3, (4, 9)), (4, (1, 3))] {
+        for (factor, size, channels) in [
+            (1, (6, 4), Channels::Rgb),
+            (1, (9, 3), Channels::Luma),
+            (2, (7, 5), Channels::Rgb),
+            (2, (7, 5), Channels::Luma),
+            (3, (4, 9), Channels::Rgb),
+            (4, (1, 3), Channels::Rgb),
+        ] {
+            let config = Config {
+                width: 5,
+                depth: 2,
+                channels,
+            };
+            let planes = channels.count();
             let (network, map) = network(&config, factor);
             for (i, var) in map.data().lock().unwrap().values().enumerate() {
                 let count = var.elem_count();
@@ -274,10 +301,10 @@ mod tests {
                 let tensor = Tensor::from_vec(noise, var.shape(), &Device::Cpu).unwrap();
                 var.set(&tensor).unwrap();
             }
-            let input: Vec<f32> = (0..3 * size.0 * size.1)
+            let input: Vec<f32> = (0..planes * size.0 * size.1)
                 .map(|i| (i * 67 % 256) as f32 / 255.0)
                 .collect();
-            let x = Tensor::from_slice(&input, (1, 3, size.1, size.0), &Device::Cpu).unwrap();
+            let x = Tensor::from_slice(&input, (1, planes, size.1, size.0), &Device::Cpu).unwrap();
             let ready = network.for_scale(Scale::whole(factor)).unwrap();
             let got = values(&ready.forward(&x).unwrap());
             let input: Vec<f64> = input.into_iter().map(f64::from).collect();

@@ -198,9 +198,9 @@ impl Model {
             }))
         };
         if let Scales::List(list) = &scales
-            && list.iter().any(|&scale| scale <= Scale::ONE)
+            && list.iter().any(|&scale| scale < Scale::ONE)
         {
-            let problem = format!("expected weights for scales above 1, found {scales}");
+            let problem = format!("expected weights for scales of at least 1, found {scales}");
             return Err(Error::weights(origin, problem));
         }
         Ok(Self {
@@ -239,7 +239,8 @@ impl Model {
     /// The scales of the networks to run in sequence for `target`: one if a
     /// native scale reaches it, else the two with the smallest sufficient
     /// product, else the largest first. If their product exceeds `target`, the
-    /// output is to be downscaled.
+    /// output is to be downscaled. If none of them enlarges, the network for
+    /// scale 1, if there is one.
     pub fn cascade(&self, target: Scale) -> Vec<Scale> {
         let mut stages = Vec::new();
         let mut reached = Scale::ONE;
@@ -262,7 +263,16 @@ impl Model {
             stages.push(native);
             reached = product;
         }
+        if stages.is_empty() && self.restores() {
+            stages.push(Scale::ONE);
+        }
         stages
+    }
+
+    /// Whether it has a network for scale 1, which frames that keep their size
+    /// go through.
+    pub fn restores(&self) -> bool {
+        matches!(&self.scales, Scales::List(list) if list.contains(&Scale::ONE))
     }
 
     /// The first of the two native scales with the smallest product of at least
@@ -409,5 +419,11 @@ mod tests {
         assert_eq!(stages(&[2, 3], "5/2"), ["3"]);
         assert_eq!(stages(&[2], "16"), ["2", "2", "2", "2"]);
         assert_eq!(stages(&[], "2"), [""; 0]);
+        assert_eq!(stages(&[2], "1"), [""; 0]);
+        for target in ["1", "2", "3/2"] {
+            assert_eq!(stages(&[1], target), ["1"]);
+        }
+        assert_eq!(stages(&[1, 2], "1"), ["1"]);
+        assert_eq!(stages(&[1, 2], "3"), ["2", "2"]);
     }
 }

@@ -36,7 +36,14 @@ impl SrFilter {
         };
         let source = settings.source.clone();
         let switched = loaded.and_then(|loaded| state.set_model(source, loaded));
-        let Err(error) = switched else { return true };
+        let Err(error) = switched else {
+            let outdated = state.is_outdated();
+            drop(guard);
+            if outdated {
+                self.obj().reconfigure_src();
+            }
+            return true;
+        };
         if !settings.is_settled() {
             state.postpone_failure(settings.source.clone(), error);
             return false;

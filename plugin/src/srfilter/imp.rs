@@ -7,7 +7,8 @@
  *
  * The element offers the size that results from `scale` and, as a second choice,
  * any other size: if downstream fixes the size, the network runs at `scale` and
- * its output is resampled. Frames of equal sizes pass through.
+ * its output is resampled. Frames of equal sizes pass through, unless the model has
+ * a network for scale 1.
  *
  * `scale` may change while PLAYING and takes effect with the next buffer. `model`
  * and `weights` may change, too: they are loaded in the background, frames go on
@@ -40,7 +41,7 @@ use super::cuda::{self, CudaContext};
 use super::log::{CAT, lock};
 use super::settings::{self, Settings};
 use super::stats::{Shared, Stats};
-use super::switching::State;
+use super::switching::{self, State};
 use super::{caps, metas, video};
 
 glib::wrapper! {
@@ -380,7 +381,10 @@ impl VideoFilterImpl for SrFilter {
         gst::info!(CAT, imp = self, "{incaps} -> {outcaps}");
         // Frames in flight have the old caps.
         self.flush_in_flight();
-        let same = (in_info.width(), in_info.height()) == (out_info.width(), out_info.height());
+        let input = VideoInfo::from_caps(&video::complete_color(incaps))?;
+        let infos = (input, out_info.clone());
+        let same = (lock(&self.state).as_ref())
+            .is_some_and(|state| switching::passes_through(&infos, state.model()));
         if in_info.is_interlaced() && !same {
             gst::element_imp_error!(
                 self,
@@ -391,8 +395,6 @@ impl VideoFilterImpl for SrFilter {
             return Err(gst::loggable_error!(CAT, "Interlaced video"));
         }
         self.obj().set_passthrough(same);
-        let input = VideoInfo::from_caps(&video::complete_color(incaps))?;
-        let infos = (input, out_info.clone());
         lock(&self.shared).infos = Some(infos.clone());
         let target = lock(&self.settings).target();
         let result = (lock(&self.state).as_mut()).map(|state| {

@@ -24,6 +24,9 @@ pub(super) struct State {
     options: UpscaleOptions,
     target: TargetScale,
     infos: Option<Infos>,
+    /// Whether frames pass through, as negotiated: of equal sizes, if the model
+    /// had no network for them.
+    passthrough: bool,
     /// `None` if nothing is negotiated, or frames pass through.
     pub(super) upscaler: Option<Upscaler>,
     pub(super) in_flight: InFlightFrames,
@@ -43,6 +46,7 @@ impl State {
             options,
             target: settings.target(),
             infos: None,
+            passthrough: false,
             upscaler: None,
             in_flight: InFlightFrames::default(),
             load: Load::Idle,
@@ -77,7 +81,8 @@ impl State {
         infos: Option<Infos>,
     ) -> srfilter::Result<()> {
         let Loaded { model, prepared } = loaded;
-        let spec = infos.as_ref().map(|infos| upscale_spec(infos, target));
+        let restores = model.restores() || !self.passthrough;
+        let spec = (infos.as_ref()).map(|infos| upscale_spec(infos, target, restores));
         self.upscaler = match (spec.transpose()?.flatten(), prepared) {
             (Some(spec), Some(upscaler)) if *upscaler.spec() == spec => Some(*upscaler),
             (Some(spec), _) => Some(Upscaler::new(Arc::clone(&model), spec, &self.options)?),
@@ -97,6 +102,7 @@ impl State {
 
     /// Adopts negotiated formats.
     pub(super) fn set_infos(&mut self, infos: Infos, target: TargetScale) -> srfilter::Result<()> {
+        self.passthrough = passes_through(&infos, &self.model);
         self.switch(self.running(), target, Some(infos))
     }
 
@@ -108,6 +114,13 @@ impl State {
             Upscaler::check(&self.model, &spec, &self.options)?;
         }
         self.switch(self.running(), target, self.infos.clone())
+    }
+
+    /// Whether frames pass through and should not any more, or the reverse: the
+    /// formats are to be negotiated again.
+    pub(super) fn is_outdated(&self) -> bool {
+        let infos = self.infos.as_ref();
+        infos.is_some_and(|infos| passes_through(infos, &self.model) != self.passthrough)
     }
 
     /// Adopts a loaded model.
@@ -148,7 +161,7 @@ impl State {
             Load::Done(loaded, result) if loaded == *source => Some(result),
             _ if settings.changed_while_playing => {
                 let infos = self.infos.as_ref();
-                let spec = infos.and_then(|infos| upscale_spec(infos, self.target).ok()?);
+                let spec = infos.and_then(|infos| upscale_spec(infos, self.target, false).ok()?);
                 self.load = Load::start(source, spec, &self.options);
                 None
             }
@@ -210,13 +223,26 @@ impl Load {
     }
 }
 
-/// The upscaling between two formats; `None` if the sizes are equal.
-fn upscale_spec((from, to): &Infos, target: TargetScale) -> srfilter::Result<Option<UpscaleSpec>> {
+/// Whether frames of these formats pass through untouched.
+pub(super) fn passes_through((from, to): &Infos, model: &Model) -> bool {
+    (from.width(), from.height()) == (to.width(), to.height()) && !model.restores()
+}
+
+/// The upscaling between two formats; `None` if the sizes are equal and the model
+/// does not restore frames at their size.
+fn upscale_spec(
+    (from, to): &Infos,
+    target: TargetScale,
+    restores: bool,
+) -> srfilter::Result<Option<UpscaleSpec>> {
     let (from_size, to_size) = ((from.width(), from.height()), (to.width(), to.height()));
-    if from_size == to_size {
+    if from_size == to_size && !restores {
         return Ok(None);
     }
-    let scale: Scale = target.between(from_size, to_size);
+    let scale = match from_size == to_size {
+        true => Scale::ONE,
+        false => target.between(from_size, to_size),
+    };
     let spec = UpscaleSpec::scaled(frame_spec(from)?, scale);
     Ok(Some(
         spec.with_output(to.width() as usize, to.height() as usize),
