@@ -7,13 +7,21 @@ use std::path::Path;
 /// former contents or all of `bytes`.
 ///
 /// The bytes go to a temporary file of a unique name in the same folder, reach
-/// the disk, and then take the file's name.
+/// the disk, and then take the file's name. A symbolic link stays and its target is
+/// replaced; what is no file (a pipe, `/dev/stdout`) is written to.
 ///
 /// # Errors
 ///
 /// A folder that does not exist or cannot be written to, a full disk. The
 /// former file then stays, and no temporary file does.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let kind = std::fs::metadata(path);
+    if kind.is_ok_and(|kind| !kind.is_file() && !kind.is_dir()) {
+        return std::fs::write(path, bytes);
+    }
+    let target = path.is_symlink().then(|| path.canonicalize());
+    let target = target.and_then(Result::ok);
+    let path = target.as_deref().unwrap_or(path);
     let folder = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
@@ -70,6 +78,24 @@ mod tests {
         assert_eq!(std::fs::read(path.join("old")).unwrap(), b"old");
         assert_eq!(names(dir.path()), ["weights"]);
         write(&dir.path().join("missing/file"), b"new").unwrap_err();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_pipes_stay_what_they_are() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        write(&file, b"old").unwrap();
+        symlink(&file, &link).unwrap();
+        write(&link, b"new").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        let null = dir.path().join("null");
+        symlink("/dev/null", &null).unwrap();
+        write(&null, b"lost").unwrap();
+        assert!(std::fs::metadata("/dev/null").is_ok_and(|kind| !kind.is_file()));
+        assert_eq!(names(dir.path()), ["file", "link", "null"]);
     }
 
     #[cfg(unix)]

@@ -20,7 +20,7 @@
 //!
 //! All that an application needs is at the root; besides, [`frame`] has colour
 //! conversion and resampling, [`metrics`] PSNR and SSIM as the field defines
-//! them, and `image_files` finds images in folders.
+//! them, and `image_files` reads and writes image files, with their metadata.
 //!
 //! # Features
 //!
@@ -28,7 +28,7 @@
 //!
 //! * `builtin-weights`: [`Model::builtin`] compiles in 15 MB of weights;
 //! * `image`: `Image::open`, `Image::save` and the module `image_files`, with
-//!   readers and writers of PNG, JPEG, BMP and WebP;
+//!   readers and writers of PNG, JPEG, BMP, WebP, TIFF and GIF;
 //! * `pytorch`: [`Model::open`] reads checkpoints of PyTorch too.
 //!
 //! Off by default: `cuda` computes on NVIDIA's GPUs, `cudnn` also by cuDNN
@@ -49,7 +49,8 @@
 //! * [`nn`]: layers that more than one network uses;
 //! * [`ops`]: operations that candle lacks or does slowly;
 //! * [`cpu_level`]: the instruction set that the kernels run on;
-//! * [`atomic_file`]: files that are replaced whole or not at all.
+//! * [`atomic_file`]: files that are replaced whole or not at all;
+//! * [`folder_lock`]: folders that one run at a time may write to.
 //!
 //! [candle]: https://github.com/huggingface/candle
 
@@ -58,6 +59,7 @@ pub mod chain;
 pub mod cpu_level;
 pub mod engine;
 mod error;
+pub mod folder_lock;
 pub mod frame;
 #[cfg(feature = "image")]
 pub mod image_files;
@@ -82,8 +84,8 @@ pub use chain::Precision;
 pub use engine::PinnedBuffer;
 #[doc(inline)]
 pub use engine::{
-    ComputeDevice, DeviceChoice, DevicePlane, FrameSpec, MAX_SIDE, UpscaleOptions, UpscaleSpec,
-    Upscaler, UpscalerBuilder,
+    ComputeDevice, DeviceChoice, DevicePlane, FrameSpec, MAX_PIXELS, MAX_SIDE, UpscaleOptions,
+    UpscaleSpec, Upscaler, UpscalerBuilder,
 };
 pub use error::{ComputeError, Error, Result};
 #[doc(inline)]

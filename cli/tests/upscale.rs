@@ -122,6 +122,8 @@ fn output_name_says_the_format() {
     for (output, written) in [
         ("a.jpg", "a.jpg"),
         ("b.webp", "b.webp"),
+        ("f.tiff", "f.tiff"),
+        ("g.JFIF", "g.JFIF"),
         ("c.BMP", "c.BMP"),
         ("d", "d.png"),
         ("new/", "new/photo.png"),
@@ -130,8 +132,11 @@ fn output_name_says_the_format() {
         sr(["upscale", &input, &desk.path(output), "-m", "bicubic"]).ok();
         assert_eq!(desk.open(written).width, 24, "{output}");
     }
-    let run = sr(["upscale", &input, &desk.path("x.tiff"), "-m", "bicubic"]);
-    run.fails(1, &["x.tiff", "png, jpg, jpeg, bmp, webp"]);
+    let run = sr(["upscale", &input, &desk.path("x.avif"), "-m", "bicubic"]);
+    run.fails(
+        1,
+        &["x.avif", "png, jpg, jpeg, jfif, bmp, webp, tif, tiff, gif"],
+    );
     let clear = desk.draw("clear.png", (12, 12), 4);
     let run = sr(["upscale", &clear, &desk.path("clear.jpg"), "-m", "bicubic"]);
     run.fails(1, &["transparency", ".png"]);

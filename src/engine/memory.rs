@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Available memory in bytes, if known (on Linux): what the system has, or less
 /// where a control group of the process, or one above it, has a lower limit.
-pub(super) fn available() -> Option<u64> {
+pub(crate) fn available() -> Option<u64> {
     available_under(Path::new("/"))
 }
 

@@ -32,6 +32,8 @@ pub use crate::ops::cuda::PinnedBuffer;
 pub use backend::DevicePlane;
 pub use builder::UpscalerBuilder;
 pub use device::{ComputeDevice, DeviceChoice};
+#[cfg(feature = "image")]
+pub(crate) use memory::available as available_memory;
 pub use options::UpscaleOptions;
-pub use spec::{FrameSpec, MAX_SIDE, UpscaleSpec};
+pub use spec::{FrameSpec, MAX_PIXELS, MAX_SIDE, UpscaleSpec};
 pub use upscaler::Upscaler;

@@ -4,8 +4,12 @@ use crate::frame::{Color, Family, MAX_VALUE, PixelFormat};
 use crate::models::Channels;
 use crate::{Error, Result, Scale};
 
-/// The largest width and height of a frame in pixels.
-pub const MAX_SIDE: usize = 1 << 15;
+/// The largest width and height of a frame in pixels: stills may be long strips,
+/// of which a launch on a GPU covers 65535 times 4 rows and more.
+pub const MAX_SIDE: usize = 1 << 18;
+
+/// The most pixels of a frame.
+pub const MAX_PIXELS: usize = 1 << 30;
 
 /// Format, size and colour of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,11 +113,29 @@ impl UpscaleSpec {
 
 /// Refuses frames that are empty or too large.
 pub(super) fn check_size((width, height): (usize, usize)) -> Result<()> {
-    if (1..=MAX_SIDE).contains(&width) && (1..=MAX_SIDE).contains(&height) {
+    let sides = 1..=MAX_SIDE;
+    let area = width.saturating_mul(height);
+    if sides.contains(&width) && sides.contains(&height) && area <= MAX_PIXELS {
         return Ok(());
     }
     Err(Error::Setting(format!(
-        "{width}x{height} pixels are not supported: each side may have 1 to {MAX_SIDE}; \
-         use a smaller scale or input"
+        "{width}x{height} pixels are not supported: each side may have 1 to {MAX_SIDE}, and all \
+         of them {MAX_PIXELS}; use a smaller scale or input"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strips_may_be_long_and_no_frame_too_large() {
+        for size in [(1, 1), (16, 34_000), (MAX_SIDE, 4096), (1 << 15, 1 << 15)] {
+            assert!(check_size(size).is_ok(), "{size:?}");
+        }
+        for size in [(0, 1), (1, 0), (MAX_SIDE + 1, 1), (64_000, 64_000)] {
+            let error = check_size(size).unwrap_err().to_string();
+            assert!(error.contains(&format!("{}x{}", size.0, size.1)), "{error}");
+        }
+    }
 }

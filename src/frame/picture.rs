@@ -1,8 +1,5 @@
 //! Still pictures: 8-bit samples in memory.
 
-#[cfg(feature = "image")]
-mod file;
-
 use super::{Color, FrameMut, FrameRef, Luma601, PixelFormat};
 use crate::Result;
 
@@ -66,6 +63,25 @@ impl Image {
         }
     }
 
+    /// The same picture over black; without alpha, the same picture. What lies under
+    /// transparent pixels does not show.
+    pub fn over_black(&self) -> Self {
+        if self.channels != 4 {
+            return self.clone();
+        }
+        let over = |value: u8, alpha: u8| {
+            let product = u16::from(value) * u16::from(alpha);
+            ((product + 127) / 255) as u8
+        };
+        let pixels = self.data.chunks_exact(4);
+        let data = pixels.flat_map(|p| [over(p[0], p[3]), over(p[1], p[3]), over(p[2], p[3])]);
+        Self {
+            channels: 3,
+            data: data.collect(),
+            ..*self
+        }
+    }
+
     /// BT.601 studio luma of every pixel, 16 to 235, unrounded ([`Luma601`]).
     pub fn luma(&self) -> Vec<f64> {
         if self.channels == 1 {
@@ -123,6 +139,23 @@ impl Image {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_shows_under_transparent_pixels() {
+        let mut picture = Image::new(4, 1, 4);
+        let pixels = [
+            [250, 100, 3, 255],
+            [250, 100, 3, 0],
+            [250, 100, 3, 128],
+            [255, 255, 255, 1],
+        ];
+        picture.data = pixels.concat();
+        let over = picture.over_black();
+        assert_eq!(over.channels, 3);
+        let expected = [250, 100, 3, 0, 0, 0, 125, 50, 2, 1, 1, 1];
+        assert_eq!(over.data, expected);
+        assert_eq!(over.over_black(), over);
+    }
 
     #[test]
     fn crops_within_the_edge() {

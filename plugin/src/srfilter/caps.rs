@@ -3,8 +3,10 @@
 use gst::prelude::*;
 use srfilter::Scale;
 
-/// Largest width and height, in pixels.
-pub(super) const MAX_SIDE: i32 = srfilter::engine::MAX_SIDE as i32;
+/// Largest width and height, in pixels. Both at once are what the engine takes
+/// ([`MAX_PIXELS`](srfilter::engine::MAX_PIXELS)).
+pub(super) const MAX_SIDE: i32 = 1 << 15;
+const _: () = assert!((MAX_SIDE as usize).pow(2) <= srfilter::engine::MAX_PIXELS);
 
 /// The factor for `scale=0/1` if downstream does not fix the size.
 const DEFAULT_FACTOR: Scale = Scale::whole(2);

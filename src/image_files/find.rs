@@ -1,18 +1,31 @@
-//! Image files in folders.
+//! The image files of a folder.
 
+use super::formats::{is_image, why_not_taken};
 use crate::{Error, Result};
-use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
-/// Extensions of the files that are read and written, in lower case.
-pub const EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "bmp", "webp"];
+/// What a folder and its subfolders hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Found {
+    /// The image files, sorted.
+    pub images: Vec<PathBuf>,
+    /// All other files, sorted, each with the reason.
+    pub not_taken: Vec<NotTaken>,
+}
 
-/// Whether the extension is that of an image, in upper or lower case.
-pub fn is_image(path: &Path) -> bool {
-    let extension = path.extension().and_then(OsStr::to_str);
-    extension.is_some_and(|e| EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)))
+/// A file that is not read.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct NotTaken {
+    /// The file.
+    pub path: PathBuf,
+    /// Why, and the remedy if there is one.
+    pub reason: String,
+    /// Whether it is an image nonetheless.
+    pub is_image: bool,
 }
 
 /// The image files in a folder and all its subfolders, sorted.
@@ -24,18 +37,44 @@ pub fn is_image(path: &Path) -> bool {
 ///
 /// A folder that cannot be read, a link to a parent folder.
 pub fn find(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
+    Ok(find_all(folder)?.images)
+}
+
+/// As [`find`], with the files that are not taken.
+///
+/// # Errors
+///
+/// As [`find`].
+pub fn find_all(folder: &Path) -> Result<Found> {
+    let mut found = Found::default();
     for entry in WalkDir::new(folder).follow_links(true) {
         match entry {
+            Ok(entry) if entry.file_type().is_dir() => {}
             Ok(entry) if entry.file_type().is_file() && is_image(entry.path()) => {
-                found.push(entry.into_path());
+                found.images.push(entry.into_path());
             }
-            Ok(_) => {}
-            Err(error) if is_dangling_link(&error) => {}
+            Ok(entry) => {
+                let (reason, is_image) = if entry.file_type().is_file() {
+                    why_not_taken(entry.path())
+                } else {
+                    ("not a file".to_owned(), false)
+                };
+                found.not_taken.push(NotTaken {
+                    path: entry.into_path(),
+                    reason,
+                    is_image,
+                });
+            }
+            Err(error) if is_dangling_link(&error) => found.not_taken.push(NotTaken {
+                path: error.path().unwrap_or(folder).to_owned(),
+                reason: "a symbolic link that leads nowhere".to_owned(),
+                is_image: error.path().is_some_and(is_image),
+            }),
             Err(error) => return Err(unreadable(folder, error)),
         }
     }
-    found.sort();
+    found.images.sort();
+    found.not_taken.sort();
     Ok(found)
 }
 
@@ -85,6 +124,32 @@ mod tests {
     fn finds_images_in_order_whatever_the_case() {
         let dir = folder(&["z.PNG", "b/deep/x.JpEg", "a.webp", "notes.txt", "png"]);
         assert_eq!(found(&dir), ["a.webp", "b/deep/x.JpEg", "z.PNG"]);
+    }
+
+    #[test]
+    fn names_what_is_not_taken_and_why() {
+        let dir = folder(&["a.jfif", "b.TIF", "c.gif", "d.AVIF", "notes.txt", "png"]);
+        let found = find_all(dir.path()).unwrap();
+        assert_eq!(found.images.len(), 3);
+        let others = found.not_taken.iter().map(|other| {
+            let name = other.path.file_name().unwrap().to_str().unwrap();
+            (name, other.is_image)
+        });
+        let others: Vec<_> = others.collect();
+        assert_eq!(
+            others,
+            [("d.AVIF", true), ("notes.txt", false), ("png", false)]
+        );
+        let reasons: Vec<_> = found.not_taken.iter().map(|other| &other.reason).collect();
+        assert_eq!(
+            *reasons[0],
+            "AVIF is not read: convert the file to PNG first"
+        );
+        assert!(
+            reasons[1].contains("its extension is none of png, jpg"),
+            "{}",
+            reasons[1]
+        );
     }
 
     #[test]
