@@ -52,18 +52,20 @@ Examples:
   sr upscale photo.jpg photo-4x.png --scale 4
   sr upscale holiday holiday-2x --model srcnn --weights srcnn_x2.safetensors")]
 pub(crate) struct UpscaleArgs {
-    /// Image (PNG, JPEG, BMP, WebP) or folder
+    /// Image (PNG, JPEG, BMP, WebP, TIFF, GIF) or folder
     ///
-    /// All images in a folder and its subfolders are upscaled.
+    /// All images in a folder and its subfolders are upscaled; files that are not
+    /// read are named. Animations are upscaled frame by frame.
     #[arg(value_name = "IN")]
     pub(crate) input: PathBuf,
 
     /// Output file or folder
     ///
-    /// The extension of a file selects the format: png, jpg, jpeg, bmp or webp;
-    /// the default is png. If IN is a folder, or OUT is a folder or ends with
-    /// '/', the results are PNG files of the same names, in the same subfolders.
-    /// Missing folders are created.
+    /// The extension of a file selects the format: png, jpg, jpeg, jfif, bmp, webp,
+    /// tif, tiff or gif; the default is png. Animations are written as png (APNG) or
+    /// gif. If IN is a folder, or OUT is a folder or ends with '/', the results are
+    /// PNG files of the same names, in the same subfolders. Missing folders are
+    /// created.
     #[arg(value_name = "OUT")]
     pub(crate) output: PathBuf,
 
@@ -83,6 +85,13 @@ pub(crate) struct UpscaleArgs {
     /// The input is never overwritten.
     #[arg(long, short)]
     pub(crate) force: bool,
+
+    /// Leave images alone whose results exist
+    ///
+    /// Results are written whole or not at all: this continues an interrupted
+    /// folder.
+    #[arg(long, conflicts_with = "force")]
+    pub(crate) skip_existing: bool,
 
     /// Weights file, instead of the built-in weights
     ///
@@ -190,7 +199,7 @@ Examples:
   sr compare Set5 --scale 2 --weights runs/mine/best.safetensors -o sheets
   sr compare baby.png --scale 4 --crop 180,200,80,60 -o baby-x4.png")]
 pub(crate) struct CompareArgs {
-    /// Image (PNG, JPEG, BMP, WebP) or folder
+    /// Image (PNG, JPEG, BMP, WebP, TIFF, GIF) or folder
     ///
     /// All images in a folder and its subfolders are compared. An image that
     /// cannot be is skipped with a message, and the exit status is 1.

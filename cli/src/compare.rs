@@ -4,6 +4,8 @@ use crate::args::CompareArgs;
 use crate::candidates::{self, Candidate};
 use crate::console::Console;
 use crate::detail::{Area, busiest};
+use crate::images::{not_read, open_opaque};
+use crate::interrupt::write_file;
 use crate::measure::{check_size, crop};
 use crate::paths::{create_folder, file_name};
 use crate::protocol::Method;
@@ -13,6 +15,7 @@ use crate::tasks::{Task, file_task, folder_tasks, refuse_existing};
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
 use srfilter::frame::Image;
+use srfilter::image_files::{Metadata, NotTaken, encode};
 use srfilter::models::{BICUBIC, Scales};
 use srfilter::weights::Model;
 use std::path::{Path, PathBuf};
@@ -25,7 +28,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     let method = args.method.method("compare", &args.compute);
     method.options.device.resolve()?;
     let folder = args.input.is_dir();
-    let tasks = tasks(args)?;
+    let (tasks, not_taken) = tasks(args)?;
     if !args.force {
         refuse_existing(&tasks)?;
     }
@@ -36,6 +39,9 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         console: Console::new(tasks.len() * candidates.len()),
         candidates,
     };
+    for file in &not_taken {
+        comparison.console.warn(&not_read(file));
+    }
     let mut failed = 0;
     for task in &tasks {
         let result = comparison
@@ -57,7 +63,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
 }
 
 /// The images to read and the sheets to write.
-fn tasks(args: &CompareArgs) -> Result<Vec<Task>> {
+fn tasks(args: &CompareArgs) -> Result<(Vec<Task>, Vec<NotTaken>)> {
     let (input, output) = (&args.input, args.output.as_deref());
     if input.is_dir() {
         let output = output.map_or_else(|| default_name(input, args.scale), Path::to_owned);
@@ -79,7 +85,7 @@ fn tasks(args: &CompareArgs) -> Result<Vec<Task>> {
         let name = task.to.display();
         bail!("{name} does not end with .png: sheets are PNG files");
     }
-    Ok(vec![task])
+    Ok((vec![task], Vec::new()))
 }
 
 /// The name of the sheets of a file or folder, in the current folder.
@@ -122,11 +128,12 @@ impl Comparison<'_> {
     /// Writes one sheet; returns the line to print.
     fn write(&self, task: &Task) -> Result<String> {
         let name = file_name(&task.from);
-        let (sheet, numbers) = self.sheet(&name, &Image::open(&task.from)?)?;
+        let (sheet, numbers) = self.sheet(&name, &open_opaque(&task.from)?)?;
         if let Some(folder) = task.to.parent() {
             create_folder(folder)?;
         }
-        sheet.draw()?.save(&task.to)?;
+        let sheet = sheet.draw()?;
+        write_file(&task.to, &encode(&task.to, &sheet, &Metadata::default())?)?;
         let (from, to) = (task.from.display(), task.to.display());
         Ok(format!("{from} -> {to}  {}", numbers.join(", ")))
     }

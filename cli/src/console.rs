@@ -4,6 +4,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, Write};
 use std::time::Duration;
 
+/// Prints a line to standard error.
+pub(crate) fn warn(text: &str) {
+    // A warning that cannot be printed is no error.
+    let _ = writeln!(io::stderr().lock(), "sr: {text}");
+}
+
 /// Lines on standard output and, on a terminal, a progress bar below them on
 /// standard error.
 pub(crate) struct Console {
@@ -35,10 +41,7 @@ impl Console {
 
     /// Prints a line to standard error.
     pub(crate) fn warn(&self, text: &str) {
-        // A warning that cannot be printed is no error.
-        let _ = self
-            .bar
-            .suspend(|| writeln!(io::stderr().lock(), "sr: {text}"));
+        self.bar.suspend(|| warn(text));
     }
 
     /// Starts the next step.

@@ -2,10 +2,11 @@
 
 use crate::args::{EvaluateArgs, refuse};
 use crate::candidates::{self, Candidate};
-use crate::console::Console;
+use crate::console::{Console, warn};
 use crate::html;
 use crate::html::gallery::{Gallery, GalleryKey};
 use crate::images;
+use crate::interrupt::write_file;
 use crate::measure::{Compared, check_size, crop};
 use crate::paths::{create_folder, file_name};
 use crate::protocol::{Method, Protocol};
@@ -13,7 +14,7 @@ use crate::quality::Quality;
 use crate::report::{self, ImageQuality, Report, Table};
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
-use srfilter::frame::Image;
+use srfilter::image_files::{Metadata, encode};
 use srfilter::weights::Model;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -140,7 +141,7 @@ fn write(path: &Path, text: String) -> Result<()> {
     if is_stdout(path) {
         return Ok(io::stdout().lock().write_all(text.as_bytes())?);
     }
-    std::fs::write(path, text).map_err(|e| anyhow!("cannot write {}: {e}", path.display()))
+    write_file(path, text.as_bytes())
 }
 
 /// Finds the images of all folders, and checks that all can be measured before
@@ -162,7 +163,10 @@ fn data_sets(args: &EvaluateArgs, protocol: Protocol) -> Result<Vec<DataSet>> {
                 "two data folders are named {name}, and --save would mix their images: rename one"
             );
         }
-        let images = images::find(folder)?;
+        let (images, not_taken) = images::find(folder)?;
+        for file in &not_taken {
+            warn(&images::not_read(file));
+        }
         for image in &images {
             check_image(&folder.join(image), &args.scale, protocol)?;
         }
@@ -179,7 +183,7 @@ fn data_sets(args: &EvaluateArgs, protocol: Protocol) -> Result<Vec<DataSet>> {
 /// Decodes an image completely, so that a broken one does not end an evaluation
 /// after hours.
 fn check_image(path: &Path, scales: &[Scale], protocol: Protocol) -> Result<()> {
-    let image = Image::open(path)?;
+    let image = images::open_opaque(path)?;
     for &scale in scales {
         check_size(&image, scale, protocol).map_err(|e| anyhow!("{}: {e}", path.display()))?;
     }
@@ -267,7 +271,7 @@ impl<'a> Session<'a> {
             let shown = name.display().to_string();
             self.console
                 .step(format!("{} x{scale} {shown}", candidate.label));
-            let original = crop(&Image::open(set.folder.join(name))?, scale);
+            let original = crop(&images::open_opaque(&set.folder.join(name))?, scale);
             let compared = self
                 .method
                 .compare(&original, model, scale)
@@ -309,8 +313,14 @@ fn save(name: &Path, compared: &Compared) -> Result<()> {
     if let Some(folder) = name.parent() {
         create_folder(folder)?;
     }
-    compared.low.save(name.with_extension("lr.png"))?;
-    compared.bicubic.save(name.with_extension("bicubic.png"))?;
-    compared.result.save(name.with_extension("sr.png"))?;
+    let images = [
+        (&compared.low, "lr.png"),
+        (&compared.bicubic, "bicubic.png"),
+        (&compared.result, "sr.png"),
+    ];
+    for (image, extension) in images {
+        let path = name.with_extension(extension);
+        write_file(&path, &encode(&path, image, &Metadata::default())?)?;
+    }
     Ok(())
 }

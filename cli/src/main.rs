@@ -9,6 +9,7 @@ mod evaluate;
 mod html;
 mod images;
 mod import;
+mod interrupt;
 mod measure;
 mod models;
 mod paths;
@@ -33,13 +34,14 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let result = match Args::parse().command {
+    let command = Args::parse().command;
+    let result = interrupt::install().and_then(|()| match command {
         Command::Upscale(args) => upscale::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Models(args) => models::run(&args),
-    };
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,

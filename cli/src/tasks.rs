@@ -3,7 +3,7 @@
 use crate::images;
 use crate::paths::file_name;
 use anyhow::{Result, anyhow, bail};
-use srfilter::image_files;
+use srfilter::image_files::{self, NotTaken};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -48,12 +48,13 @@ pub(crate) fn file_task(input: &Path, output: &Path) -> Result<Task> {
     Ok(Task { from, to })
 }
 
-/// The tasks for all images of a folder, which are written as PNG files.
+/// The tasks for all images of a folder, which are written as PNG files, and the
+/// files that are not read.
 ///
 /// # Errors
 ///
 /// An output folder inside the input folder, or images that would share a name.
-pub(crate) fn folder_tasks(input: &Path, output: &Path) -> Result<Vec<Task>> {
+pub(crate) fn folder_tasks(input: &Path, output: &Path) -> Result<(Vec<Task>, Vec<NotTaken>)> {
     if output.is_file() {
         let (input, output) = (input.display(), output.display());
         bail!("{output} is a file, but {input} is a folder; choose an output folder");
@@ -67,7 +68,8 @@ pub(crate) fn folder_tasks(input: &Path, output: &Path) -> Result<Vec<Task>> {
     }
     let mut tasks: Vec<Task> = Vec::new();
     let mut outputs = HashMap::new();
-    for name in images::find(input)? {
+    let (names, not_taken) = images::find(input)?;
+    for name in names {
         let from = input.join(&name);
         let to = output.join(name.with_extension("png"));
         if let Some(other) = outputs.insert(to.clone(), from.clone()) {
@@ -76,7 +78,7 @@ pub(crate) fn folder_tasks(input: &Path, output: &Path) -> Result<Vec<Task>> {
         }
         tasks.push(Task { from, to });
     }
-    Ok(tasks)
+    Ok((tasks, not_taken))
 }
 
 /// Ensures that no file is overwritten.

@@ -2,27 +2,31 @@
 
 use crate::args::UpscaleArgs;
 use crate::console::Console;
+use crate::images::not_read;
+use crate::interrupt::write_file;
 use crate::paths::{create_folder, file_name};
 use crate::tasks::{Task, file_task, folder_tasks, refuse_existing};
-use crate::upscale_image::upscale_image;
+use crate::upscale_image::{spec, upscale_animation, upscale_image};
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
-use srfilter::engine::UpscaleOptions;
-use srfilter::frame::Image;
+use srfilter::engine::{UpscaleOptions, Upscaler};
+use srfilter::folder_lock::FolderLock;
+use srfilter::image_files::{ImageFile, NotTaken, check_output, encode};
 use srfilter::weights::Model;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Upscales the images of the command line.
 pub(crate) fn run(args: &UpscaleArgs) -> Result<()> {
     let folder = args.input.is_dir();
-    let tasks = if folder {
-        folder_tasks(&args.input, &args.output)?
-    } else {
-        vec![file_task(&args.input, &args.output)?]
+    let (mut tasks, not_taken) = match folder {
+        true => folder_tasks(&args.input, &args.output)?,
+        false => (vec![file_task(&args.input, &args.output)?], Vec::new()),
     };
-    if !args.force {
+    let found = tasks.len();
+    if args.skip_existing {
+        tasks.retain(|task| !task.to.exists());
+    } else if !args.force {
         refuse_existing(&tasks)?;
     }
     let options = args.compute.options();
@@ -31,25 +35,47 @@ pub(crate) fn run(args: &UpscaleArgs) -> Result<()> {
     let model = Model::load(name, file, &args.file.hints())?;
     let console = Console::new(tasks.len());
     console.line(&plan(&model, args.scale, device.name()))?;
+    let _lock = match folder {
+        true => {
+            create_folder(&args.output)?;
+            Some(FolderLock::new(&args.output)?)
+        }
+        false => None,
+    };
+    if args.skip_existing && tasks.len() < found {
+        let existing = found - tasks.len();
+        console.line(&format!("{existing} of {found} results already exist"))?;
+    }
+    let mut batch = Batch {
+        scale: args.scale,
+        model,
+        options,
+        console,
+        skipped: 0,
+    };
+    batch.report(&not_taken);
     let start = Instant::now();
-    let mut failed = 0;
     for task in &tasks {
-        console.step(file_name(&task.from));
-        match upscale_file(task, &model, args.scale, &options) {
-            Ok(line) => console.line(&line)?,
+        batch.console.step(file_name(&task.from));
+        match batch.upscale_file(task) {
+            Ok(line) => batch.console.line(&line)?,
             Err(error) if folder => {
-                console.warn(&format!("skipped: {error}"));
-                failed += 1;
+                batch.console.warn(&format!("skipped: {error}"));
+                batch.skipped += 1;
             }
             Err(error) => return Err(error),
         }
     }
+    let images = not_taken.iter().filter(|file| file.is_image).count();
+    let total = tasks.len() + images;
     if folder {
-        let (done, seconds) = (tasks.len() - failed, start.elapsed().as_secs_f64());
-        console.line(&format!("{done} images in {seconds:.2} s"))?;
+        let (done, seconds) = (total - batch.skipped, start.elapsed().as_secs_f64());
+        batch
+            .console
+            .line(&format!("{done} images in {seconds:.2} s"))?;
     }
-    if failed > 0 {
-        bail!("{failed} of {} images were skipped", tasks.len());
+    if batch.skipped > 0 {
+        bail!("{} of {total} images were skipped", batch.skipped);
     }
     Ok(())
 }
@@ -76,38 +102,74 @@ fn plan(model: &Model, scale: Scale, device: &str) -> String {
     )
 }
 
-/// Reads, upscales and writes one image; returns the line to print.
-fn upscale_file(
-    task: &Task,
-    model: &Arc<Model>,
+/// Images that are upscaled in the same way.
+struct Batch {
     scale: Scale,
-    options: &UpscaleOptions,
-) -> Result<String> {
-    let image = Image::open(&task.from)?;
-    if image.channels == 4 && is_jpeg(&task.to) {
-        let name = task.to.display();
-        bail!("{name}: JPEG has no transparency, which this image needs; write to .png or .webp");
-    }
-    let start = Instant::now();
-    let result = upscale_image(&image, model, scale, options)
-        .map_err(|e| anyhow!("{}: {e}", task.from.display()))?;
-    let seconds = start.elapsed().as_secs_f64();
-    if let Some(folder) = task.to.parent() {
-        create_folder(folder)?;
-    }
-    result.save(&task.to)?;
-    Ok(format!(
-        "{} {}x{} -> {} {}x{}  {seconds:.2} s",
-        task.from.display(),
-        image.width,
-        image.height,
-        task.to.display(),
-        result.width,
-        result.height
-    ))
+    model: Arc<Model>,
+    options: UpscaleOptions,
+    console: Console,
+    /// The number of images without a result.
+    skipped: usize,
 }
 
-fn is_jpeg(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("jpg") || e.eq_ignore_ascii_case("jpeg"))
+impl Batch {
+    /// Names the files of a folder that are not read.
+    fn report(&mut self, not_taken: &[NotTaken]) {
+        for file in not_taken {
+            self.console.warn(&not_read(file));
+            self.skipped += usize::from(file.is_image);
+        }
+    }
+
+    /// Reads, upscales and writes one image; returns the line to print.
+    fn upscale_file(&self, task: &Task) -> Result<String> {
+        let named = |e: anyhow::Error| anyhow!("{}: {e}", task.from.display());
+        let file = ImageFile::open(&task.from)?;
+        // The header decides, before any pixel is decoded.
+        let (width, height) = self.check(task, &file)?;
+        let start = Instant::now();
+        let frames = file.frame_count();
+        let bytes = if frames > 1 {
+            let (model, options) = (&self.model, &self.options);
+            upscale_animation(&file, &task.to, model, self.scale, options).map_err(named)?
+        } else {
+            let image = file.decode()?;
+            let result = upscale_image(&image, &self.model, self.scale, &self.options);
+            encode(&task.to, &result.map_err(named)?, file.metadata())?
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        if let Some(folder) = task.to.parent() {
+            create_folder(folder)?;
+        }
+        write_file(&task.to, &bytes)?;
+        let (from, to) = (task.from.display(), task.to.display());
+        let (old_width, old_height) = file.size();
+        let frames = match frames {
+            1 => String::new(),
+            frames => format!(", {frames} frames"),
+        };
+        Ok(format!(
+            "{from} {old_width}x{old_height} -> {to} {width}x{height}{frames}  {seconds:.2} s"
+        ))
+    }
+
+    /// Checks by a file's header that its image can be upscaled and written, and
+    /// says what will be lost; returns the result's size.
+    fn check(&self, task: &Task, file: &ImageFile) -> Result<(usize, usize)> {
+        let job = spec(file.size(), file.channels(), self.scale);
+        let (channels, frames) = (file.channels(), file.frame_count());
+        let lost = check_output(&task.to, job.output, channels, frames, file.metadata())?;
+        Upscaler::check(&self.model, &job, &self.options)
+            .map_err(|e| anyhow!("{}: {e}", task.from.display()))?;
+        for what in file.unread() {
+            self.console
+                .warn(&format!("{}: {what}", task.from.display()));
+        }
+        if !lost.is_empty() {
+            let (name, lost) = (task.to.display(), lost.join(", "));
+            self.console
+                .warn(&format!("{name}: this file cannot hold the input's {lost}"));
+        }
+        Ok(job.output)
+    }
 }

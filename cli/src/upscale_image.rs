@@ -4,8 +4,16 @@ use anyhow::Result;
 use srfilter::Scale;
 use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::Image;
+use srfilter::image_files::{Animation, AnimationFrame, ImageFile, encode_animation};
 use srfilter::weights::Model;
+use std::path::Path;
 use std::sync::Arc;
+
+/// What is computed for images of that size and channels.
+pub(crate) fn spec((width, height): (usize, usize), channels: usize, scale: Scale) -> UpscaleSpec {
+    let format = Image::new(0, 0, channels).format();
+    UpscaleSpec::scaled(FrameSpec::new(format, width, height), scale)
+}
 
 /// The image at `scale` times its width and height.
 pub(crate) fn upscale_image(
@@ -14,10 +22,36 @@ pub(crate) fn upscale_image(
     scale: Scale,
     options: &UpscaleOptions,
 ) -> Result<Image> {
-    let shape = FrameSpec::new(image.format(), image.width, image.height);
-    let job = UpscaleSpec::scaled(shape, scale);
-    let (width, height) = job.output;
+    let job = spec((image.width, image.height), image.channels, scale);
     let mut upscaler = Upscaler::new(Arc::clone(model), job, options)?;
+    Ok(enlarged(&mut upscaler, image)?)
+}
+
+/// An animation, frame by frame, as the bytes of a file of that name.
+pub(crate) fn upscale_animation(
+    file: &ImageFile,
+    to: &Path,
+    model: &Arc<Model>,
+    scale: Scale,
+    options: &UpscaleOptions,
+) -> Result<Vec<u8>> {
+    let (animation, frames) = file.frames()?;
+    let job = spec(animation.size, Animation::CHANNELS, scale);
+    let mut upscaler = Upscaler::new(Arc::clone(model), job, options)?;
+    let larger = Animation {
+        size: job.output,
+        ..animation
+    };
+    let frames = frames.map(|frame| {
+        let AnimationFrame { image, delay } = frame?;
+        let image = enlarged(&mut upscaler, &image)?;
+        Ok(AnimationFrame { image, delay })
+    });
+    Ok(encode_animation(to, &larger, file.metadata(), frames)?)
+}
+
+fn enlarged(upscaler: &mut Upscaler, image: &Image) -> srfilter::Result<Image> {
+    let (width, height) = upscaler.spec().output;
     let mut result = Image::new(width, height, image.channels);
     upscaler.process(&image.frame()?, &mut result.frame_mut()?)?;
     Ok(result)
