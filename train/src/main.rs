@@ -29,7 +29,8 @@ struct Args {
     /// Model to train [default: the recipe's, else hypersrcnn]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Folders of training images (png, jpg, jpeg, bmp, webp), including subfolders
+    /// Folders of training images (png, jpg, jpeg, jfif, bmp, webp, tif, tiff, gif),
+    /// including subfolders
     #[arg(long, value_name = "DIR", num_args = 1..)]
     data: Vec<PathBuf>,
     /// Recipe file; flags override it
@@ -38,7 +39,7 @@ struct Args {
     /// Folder of the run [default: runs/MODEL]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Resume the run in the folder
+    /// Resume the run in the folder; relative paths count from where it began
     #[arg(long)]
     resume: bool,
     /// Replace the run in the folder

@@ -921,3 +921,72 @@ fn numbers_that_cannot_work_are_refused() {
         assert!(error.contains(words), "{key}: {error}");
     }
 }
+
+/// Images for training, in a folder of that name.
+fn draw_images(folder: &Path) {
+    std::fs::create_dir(folder).unwrap();
+    for i in 0..4 {
+        let mut image = Image::new(64, 64, 3);
+        let values = image.data.iter_mut().enumerate();
+        values.for_each(|(k, v)| *v = (k * (i + 3) % 251) as u8);
+        image.save(folder.join(format!("{i}.png"))).unwrap();
+    }
+}
+
+#[test]
+fn relative_paths_of_a_resumed_run_count_from_where_it_began() {
+    let dir = tempfile::tempdir().unwrap();
+    draw_images(&dir.path().join("images"));
+    let recipe = "[model]\nname = 'srcnn'\n\
+                  config = { kernels = [5, 1, 3], widths = [4, 4], residual = true }\n\
+                  [data]\ndirs = [{ path = 'images' }]\npatch = 16\nvalidation = 1\n\
+                  [train]\nbatch_size = 2\n";
+    std::fs::write(dir.path().join("recipe.toml"), recipe).unwrap();
+    let train = |folder: &Path, arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_train"));
+        command.current_dir(folder).args(arguments);
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    train(
+        dir.path(),
+        &["--recipe", "recipe.toml", "--steps", "4", "--out", "run"],
+    );
+    let before = std::fs::read_to_string(dir.path().join("run/recipe.toml")).unwrap();
+    let elsewhere = dir.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let said = train(&elsewhere, &["--resume", "--steps", "6", "--out", "../run"]);
+    assert!(said.contains("images (4 images x 1)"), "{said}");
+    // The recipe, of which weights files hold the hash, still says what it said.
+    let after = std::fs::read_to_string(dir.path().join("run/recipe.toml")).unwrap();
+    assert_eq!(after, before.replace("steps = 4", "steps = 6"));
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+}
+
+#[test]
+fn a_second_run_in_the_same_folder_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = |resume| Options {
+        resume,
+        ..options(dir.path(), small(3))
+    };
+    start(&options(false)).unwrap();
+    let held = srfilter::folder_lock::FolderLock::new(dir.path()).unwrap();
+    let recipe = std::fs::read(dir.path().join("recipe.toml")).unwrap();
+    let forced = Options {
+        force: true,
+        ..options(false)
+    };
+    for refused in [&options(true), &forced] {
+        let error = problem(refused);
+        assert!(error.contains("another run is writing to"), "{error}");
+    }
+    assert_eq!(
+        std::fs::read(dir.path().join("recipe.toml")).unwrap(),
+        recipe
+    );
+    drop(held);
+    start(&options(true)).unwrap();
+}

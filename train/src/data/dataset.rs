@@ -10,7 +10,7 @@ use anyhow::{Result, bail, ensure};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use srfilter::frame::Image;
-use srfilter::image_files;
+use srfilter::image_files::{self, NotTaken};
 use srfilter::models::Channels;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -44,12 +44,15 @@ impl Dataset {
         }
         for dir in &recipe.data.dirs {
             let before = images.len();
-            for result in read_dir(dir, channels)? {
+            let (results, not_taken) = read_dir(dir, channels)?;
+            for result in results {
                 match result {
                     Ok(image) => images.push(image),
-                    Err(error) => skipped.push(format!("{error:#}")),
+                    Err(error) => skipped.push(error.to_string()),
                 }
             }
+            let line = |file: &NotTaken| format!("{}: {}", file.path.display(), file.reason);
+            skipped.extend(not_taken.iter().map(line));
             let name = dir.path.file_name().unwrap_or(dir.path.as_os_str());
             let count = images.len() - before;
             sources.push(format!(
@@ -130,8 +133,12 @@ fn draw(recipe: &Recipe, channels: Channels) -> Vec<TrainingImage> {
     (0..recipe.data.drawn).into_par_iter().map(image).collect()
 }
 
-fn read_dir(dir: &Dir, channels: Channels) -> Result<Vec<Result<TrainingImage>>> {
-    let files = image_files::find(&dir.path)?;
+/// The images of a folder, or why they cannot be used, and its other files.
+type FolderImages = (Vec<srfilter::Result<TrainingImage>>, Vec<NotTaken>);
+
+fn read_dir(dir: &Dir, channels: Channels) -> Result<FolderImages> {
+    let found = image_files::find_all(&dir.path)?;
+    let files = found.images;
     ensure!(
         !files.is_empty(),
         "found no image ({1}) in {0}",
@@ -148,7 +155,7 @@ fn read_dir(dir: &Dir, channels: Channels) -> Result<Vec<Result<TrainingImage>>>
             dir.repeat,
         ))
     };
-    Ok(files.par_iter().map(read).collect())
+    Ok((files.par_iter().map(read).collect(), found.not_taken))
 }
 
 /// Splits off the validation images by a hash of their names: the choice
@@ -235,7 +242,16 @@ mod tests {
         std::fs::write(dir.path().join("notes.txt"), b"no image").unwrap();
         let dataset = Dataset::load(&recipe(dir.path()), Channels::Rgb).unwrap();
         assert_eq!(dataset.train.len() + dataset.validation.len(), 2);
-        assert_eq!(dataset.skipped.len(), 2);
+        assert_eq!(dataset.skipped.len(), 3);
+        let named = |words: [&str; 2]| {
+            let has = |line: &String| words.iter().all(|word| line.contains(word));
+            dataset.skipped.iter().any(has)
+        };
+        assert!(
+            named(["notes.txt", "not an image"]),
+            "{:?}",
+            dataset.skipped
+        );
         assert!(
             dataset.skipped.iter().any(|s| s.contains("broken.webp")),
             "{:?}",

@@ -23,8 +23,10 @@ pub struct TrainingImage {
 }
 
 impl TrainingImage {
-    /// The planes of an image that a network takes as input.
+    /// The planes of an image that a network takes as input; of one with alpha, over
+    /// black.
     pub fn new(name: &str, image: &Image, channels: Channels, repeat: f64) -> Self {
+        let image = image.over_black();
         let planes = match channels {
             // Luma is 16 to 235: adding a half rounds it.
             Channels::Luma => vec![image.luma().iter().map(|y| (y + 0.5) as u8).collect()],
@@ -94,6 +96,20 @@ impl TrainingImage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Sprites come with any colour there.
+    #[test]
+    fn what_lies_under_transparent_pixels_is_not_learnt() {
+        let mut sprite = Image::new(2, 1, 4);
+        sprite.data = vec![9, 90, 200, 255, 0, 0, 0, 0];
+        let mut other = sprite.clone();
+        other.data[4..7].fill(255);
+        for channels in [Channels::Rgb, Channels::Luma] {
+            let [a, b] =
+                [&sprite, &other].map(|image| TrainingImage::new("s", image, channels, 1.0));
+            assert_eq!(a, b);
+        }
+    }
 
     #[test]
     fn grey_files_fill_three_planes() {

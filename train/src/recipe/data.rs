@@ -33,7 +33,8 @@ pub struct Data {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dir {
-    /// The folder, relative to the current one.
+    /// The folder, relative to the current one, or to the one where a resumed run
+    /// began.
     pub path: PathBuf,
     /// Weight of its images in sampling.
     #[serde(default = "once")]

@@ -94,6 +94,20 @@ impl Recipe {
         }
     }
 
+    /// The same recipe, whose relative paths count from `folder`.
+    pub(crate) fn located_in(&self, folder: &Path) -> Self {
+        let mut recipe = self.clone();
+        let dirs = recipe.data.dirs.iter_mut().map(|dir| &mut dir.path);
+        let model = &mut recipe.model;
+        let weights = model.init.iter_mut().chain(model.fit_from.values_mut());
+        let features = recipe.perceptual.iter_mut().map(|p| &mut p.weights);
+        for path in dirs.chain(weights).chain(features) {
+            // An absolute path stays as it is.
+            *path = folder.join(&*path);
+        }
+        recipe
+    }
+
     /// As TOML text.
     ///
     /// # Errors
@@ -177,6 +191,25 @@ mod tests {
         assert_eq!((recipe.train.lr, recipe.train.seed), (0.5, 9));
         assert_eq!(recipe.train.scales, [Scale::whole(3)]);
         assert_eq!((recipe.data.patch, recipe.data.dirs[0].repeat), (48, 2.0));
+    }
+
+    #[test]
+    fn relative_paths_count_from_a_folder() {
+        let text = "[model]\nname = 'hypersrcnn-rgb'\ninit = 'w.safetensors'\n\
+                    [model.fit_from]\n2 = 'x2.safetensors'\n\
+                    [data]\ndirs = [{ path = 'a' }, { path = '/b' }]\n\
+                    [perceptual]\nweights = 'vgg.safetensors'\nlayers = { conv1_1 = 1.0 }";
+        let recipe = resolve(text, &Overrides::default());
+        let recipe = recipe.unwrap().located_in(Path::new("/run"));
+        let dirs: Vec<_> = recipe.data.dirs.iter().map(|dir| &dir.path).collect();
+        assert_eq!(dirs, [Path::new("/run/a"), Path::new("/b")]);
+        assert_eq!(recipe.model.init.unwrap(), Path::new("/run/w.safetensors"));
+        let fitted: Vec<_> = recipe.model.fit_from.values().collect();
+        assert_eq!(fitted, [Path::new("/run/x2.safetensors")]);
+        assert_eq!(
+            recipe.perceptual.unwrap().weights,
+            Path::new("/run/vgg.safetensors")
+        );
     }
 
     #[test]

@@ -52,18 +52,26 @@ pub struct Options {
 /// diverges. The last saved state remains.
 pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
     let (folder, recipe) = open(options)?;
+    let mut lock = match options.resume && !options.dry_run {
+        true => Some(folder.lock()?),
+        false => None,
+    };
+    let located = match options.resume {
+        true => recipe.located_in(&folder.started_in()),
+        false => recipe.clone(),
+    };
     let device = options.device.resolve()?;
     let state = match options.resume {
         true => Some(State::load(&folder.state())?),
         false => None,
     };
     let channels = recipe.architecture()?.channels();
-    let dataset = Arc::new(Dataset::load(&recipe, channels)?);
+    let dataset = Arc::new(Dataset::load(&located, channels)?);
     report_data(&dataset);
     if let Some(state) = &state {
         state.check_data(&dataset.fingerprint)?;
     }
-    let mut trainer = Trainer::on(device.candle_device(), &recipe, &dataset, state)?;
+    let mut trainer = Trainer::on(device.candle_device(), &located, &dataset, state)?;
     let (scales, method) = (recipe.validation_scales(), Method::new(&recipe.data)?);
     let validator = Validator::new(&dataset.validation, scales, &method)?;
     if options.dry_run {
@@ -72,11 +80,16 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
         return Ok(Outcome::Finished);
     }
     if !options.resume {
+        lock = Some(folder.lock()?);
+        // Another run may have begun here in the meantime.
+        folder.check_free(options.force)?;
         // Last, so that no typo in the settings deletes an old run.
         folder.clear()?;
     }
     let data = &dataset.description;
-    Session::open(folder, recipe, device, trainer, validator, data)?.run(stop)
+    let outcome = Session::open(folder, recipe, device, trainer, validator, data)?.run(stop);
+    drop(lock);
+    outcome
 }
 
 /// Trains one network for each of some scales, one after the other, in the
