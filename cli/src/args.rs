@@ -44,8 +44,8 @@ pub(crate) enum Command {
 
 /// Upscale an image, or all images in a folder
 ///
-/// Greyscale images stay greyscale, and transparency is preserved. Images are
-/// processed with 8 bits per sample.
+/// Greyscale images stay greyscale, and transparency is preserved. 16-bit PNG and
+/// TIFF files stay so if written as PNG or TIFF; others have 8 bits per sample.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

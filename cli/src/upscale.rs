@@ -6,12 +6,12 @@ use crate::images::not_read;
 use crate::interrupt::write_file;
 use crate::paths::{create_folder, file_name};
 use crate::tasks::{Task, file_task, folder_tasks, refuse_existing};
-use crate::upscale_image::{spec, upscale_animation, upscale_image};
+use crate::upscale_image::{spec, upscale_animation, upscale_deep, upscale_image};
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
 use srfilter::engine::{UpscaleOptions, Upscaler};
 use srfilter::folder_lock::FolderLock;
-use srfilter::image_files::{ImageFile, NotTaken, check_output, encode};
+use srfilter::image_files::{ImageFile, NotTaken, check_output, encode, encode_deep, holds_deep};
 use srfilter::weights::Model;
 use std::sync::Arc;
 use std::time::Instant;
@@ -128,14 +128,17 @@ impl Batch {
         // The header decides, before any pixel is decoded.
         let (width, height) = self.check(task, &file)?;
         let start = Instant::now();
+        let (model, scale, options) = (&self.model, self.scale, &self.options);
+        let (to, metadata) = (task.to.as_path(), file.metadata());
         let frames = file.frame_count();
         let bytes = if frames > 1 {
-            let (model, options) = (&self.model, &self.options);
-            upscale_animation(&file, &task.to, model, self.scale, options).map_err(named)?
+            upscale_animation(&file, to, model, scale, options).map_err(named)?
+        } else if file.is_deep() && holds_deep(to) {
+            let result = upscale_deep(&file.decode_deep()?, model, scale, options);
+            encode_deep(to, &result.map_err(named)?, metadata)?
         } else {
-            let image = file.decode()?;
-            let result = upscale_image(&image, &self.model, self.scale, &self.options);
-            encode(&task.to, &result.map_err(named)?, file.metadata())?
+            let result = upscale_image(&file.decode()?, model, scale, options);
+            encode(to, &result.map_err(named)?, metadata)?
         };
         let seconds = start.elapsed().as_secs_f64();
         if let Some(folder) = task.to.parent() {
@@ -156,14 +159,21 @@ impl Batch {
     /// Checks by a file's header that its image can be upscaled and written, and
     /// says what will be lost; returns the result's size.
     fn check(&self, task: &Task, file: &ImageFile) -> Result<(usize, usize)> {
-        let job = spec(file.size(), file.channels(), self.scale);
         let (channels, frames) = (file.channels(), file.frame_count());
+        let deep = file.is_deep() && frames == 1;
+        let kept = deep && holds_deep(&task.to);
+        let job = spec(file.size(), (channels, kept), self.scale);
         let lost = check_output(&task.to, job.output, channels, frames, file.metadata())?;
         Upscaler::check(&self.model, &job, &self.options)
             .map_err(|e| anyhow!("{}: {e}", task.from.display()))?;
-        for what in file.unread() {
-            self.console
-                .warn(&format!("{}: {what}", task.from.display()));
+        let from = task.from.display();
+        if file.has_further_pages() {
+            let line = format!("{from}: only its first page is read");
+            self.console.warn(&line);
+        }
+        if deep && !kept {
+            let line = format!("{from}: rounded to 8 bit; .png and .tif keep 16");
+            self.console.warn(&line);
         }
         if !lost.is_empty() {
             let (name, lost) = (task.to.display(), lost.join(", "));

@@ -4,14 +4,21 @@ use anyhow::Result;
 use srfilter::Scale;
 use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::Image;
-use srfilter::image_files::{Animation, AnimationFrame, ImageFile, encode_animation};
+use srfilter::image_files::{Animation, AnimationFrame, DeepImage, ImageFile, encode_animation};
 use srfilter::weights::Model;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What is computed for images of that size and channels.
-pub(crate) fn spec((width, height): (usize, usize), channels: usize, scale: Scale) -> UpscaleSpec {
-    let format = Image::new(0, 0, channels).format();
+/// What is computed for images of that size, channels and depth.
+pub(crate) fn spec(
+    (width, height): (usize, usize),
+    (channels, deep): (usize, bool),
+    scale: Scale,
+) -> UpscaleSpec {
+    let format = match deep {
+        true => DeepImage::format(channels),
+        false => Image::new(0, 0, channels).format(),
+    };
     UpscaleSpec::scaled(FrameSpec::new(format, width, height), scale)
 }
 
@@ -22,9 +29,24 @@ pub(crate) fn upscale_image(
     scale: Scale,
     options: &UpscaleOptions,
 ) -> Result<Image> {
-    let job = spec((image.width, image.height), image.channels, scale);
+    let job = spec((image.width, image.height), (image.channels, false), scale);
     let mut upscaler = Upscaler::new(Arc::clone(model), job, options)?;
     Ok(enlarged(&mut upscaler, image)?)
+}
+
+/// As [`upscale_image`], with 16 bits a sample.
+pub(crate) fn upscale_deep(
+    image: &DeepImage,
+    model: &Arc<Model>,
+    scale: Scale,
+    options: &UpscaleOptions,
+) -> Result<DeepImage> {
+    let job = spec((image.width, image.height), (image.channels, true), scale);
+    let mut upscaler = Upscaler::new(Arc::clone(model), job, options)?;
+    let (width, height) = job.output;
+    let mut result = DeepImage::new(width, height, image.channels);
+    upscaler.process(&image.frame()?, &mut result.frame_mut()?)?;
+    Ok(result)
 }
 
 /// An animation, frame by frame, as the bytes of a file of that name.
@@ -36,7 +58,7 @@ pub(crate) fn upscale_animation(
     options: &UpscaleOptions,
 ) -> Result<Vec<u8>> {
     let (animation, frames) = file.frames()?;
-    let job = spec(animation.size, Animation::CHANNELS, scale);
+    let job = spec(animation.size, (Animation::CHANNELS, false), scale);
     let mut upscaler = Upscaler::new(Arc::clone(model), job, options)?;
     let larger = Animation {
         size: job.output,

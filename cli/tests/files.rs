@@ -8,8 +8,8 @@ use common::{Desk, Run, sr};
 use srfilter::folder_lock::FolderLock;
 use srfilter::frame::Image;
 use srfilter::image_files::{
-    Animation, AnimationFrame, Delay, Density, DensityUnit, ImageFile, Metadata, encode_animation,
-    write,
+    Animation, AnimationFrame, DeepImage, Delay, Density, DensityUnit, ImageFile, Metadata,
+    encode_animation, encode_deep, write,
 };
 use std::path::Path;
 
@@ -67,6 +67,49 @@ fn keeps_profile_density_and_exif() {
     let run = upscale(&desk.path("in.jpg"), &desk.path("out.bmp"), &[]).ok();
     let said = "out.bmp: this file cannot hold the input's colour profile, EXIF, density";
     assert!(run.stderr.contains(said), "{}", run.stderr);
+}
+
+/// A ramp of fewer steps than 8 bits have between two values.
+#[test]
+fn sixteen_bits_stay_sixteen() {
+    let desk = Desk::new();
+    let value = |x: usize| 30_000 + 16 * x as u16;
+    for channels in [1, 3, 4] {
+        let mut ramp = DeepImage::new(64, 8, channels);
+        let held = if channels == 1 { 1 } else { 4 };
+        for (i, sample) in ramp.data.chunks_exact_mut(2).enumerate() {
+            let value = match held == 4 && i % 4 == 3 {
+                true => u16::MAX,
+                false => value(i / held % 64),
+            };
+            sample.copy_from_slice(&value.to_le_bytes());
+        }
+        let input = desk.path("in.png");
+        let bytes = encode_deep(Path::new(&input), &ramp, &Metadata::default()).unwrap();
+        std::fs::write(&input, bytes).unwrap();
+        for output in ["out.png", "out.tif"] {
+            let output = desk.path(output);
+            let run = upscale(&input, &output, &["--force"]).ok();
+            assert_eq!(run.stderr, "");
+            let file = ImageFile::open(&output).unwrap();
+            assert!(file.is_deep() && file.channels() == channels);
+            let result = file.decode_deep().unwrap();
+            // Bicubic interpolation of a ramp is the ramp, a quarter of a step aside.
+            for x in 8..120 {
+                let at = 2 * held * (128 * 7 + x);
+                let read = u16::from_le_bytes([result.data[at], result.data[at + 1]]);
+                let expected = 30_000.0 + 16.0 * (x as f64 / 2.0 - 0.25);
+                let off = f64::from(read) - expected;
+                assert!(off.abs() < 2.0, "{output} {channels}: {x} is off by {off}");
+            }
+        }
+        let run = upscale(&input, &desk.path("out.bmp"), &["--force"]).ok();
+        assert!(
+            run.stderr.contains("in.png: rounded to 8 bit"),
+            "{}",
+            run.stderr
+        );
+    }
 }
 
 /// Three frames of one colour each, of 10x8 pixels.

@@ -196,8 +196,8 @@ fn encode_apng(
 ) -> Result<Vec<u8>, Failed> {
     let mut bytes = Vec::new();
     let animated = Some((animation.frames, animation.plays.map_or(0, NonZeroU32::get)));
-    let channels = Animation::CHANNELS;
-    let mut writer = png_writer(&mut bytes, animation.size, channels, metadata, animated)?;
+    let samples = (Animation::CHANNELS, png::BitDepth::Eight);
+    let mut writer = png_writer(&mut bytes, animation.size, samples, metadata, animated)?;
     let mut count = 0;
     for frame in frames {
         let AnimationFrame { image, delay } = frame?;

@@ -6,6 +6,7 @@
 //! pixels of a still.
 
 mod animation;
+mod deep;
 mod find;
 mod formats;
 mod header;
@@ -15,11 +16,12 @@ mod read;
 mod write;
 
 pub use animation::{Animation, AnimationFrame, Delay, encode_animation};
+pub use deep::{DeepImage, encode_deep};
 pub use find::{Found, NotTaken, find, find_all};
 pub use formats::{EXTENSIONS, is_image};
 pub use metadata::{Density, DensityUnit, Metadata};
 pub use read::ImageFile;
-pub use write::{check_output, encode, write};
+pub use write::{check_output, encode, holds_deep, write};
 
 #[cfg(test)]
 mod tests;

@@ -69,13 +69,15 @@ impl ImageFile {
         &self.header.metadata
     }
 
-    /// What of the file [`ImageFile::decode`] does not read, in words.
-    pub fn unread(&self) -> Vec<&'static str> {
-        let deep = self.header.color.bytes_per_pixel() / self.header.color.channel_count() > 1;
-        let deep = deep.then_some("its samples are rounded to 8 bit");
-        let pages = self.header.further_pages;
-        let pages = pages.then_some("only its first page is read");
-        deep.into_iter().chain(pages).collect()
+    /// Whether samples have more than 8 bits: [`ImageFile::decode_deep`] keeps 16.
+    pub fn is_deep(&self) -> bool {
+        let color = self.header.color;
+        color.bytes_per_pixel() > color.channel_count()
+    }
+
+    /// Whether the file has further pages, which are not read.
+    pub fn has_further_pages(&self) -> bool {
+        self.header.further_pages
     }
 
     /// Decodes a still, turned upright; 16-bit samples become 8-bit ones.
@@ -85,6 +87,14 @@ impl ImageFile {
     /// An animation, a file that is damaged or cut short, an image that does not fit
     /// the free memory.
     pub fn decode(&self) -> Result<Image> {
+        let image = into_image(self.decode_still()?);
+        Ok(match self.channels() {
+            3 if image.channels == Animation::CHANNELS => image.to_rgb(),
+            _ => image,
+        })
+    }
+
+    pub(super) fn decode_still(&self) -> Result<DynamicImage> {
         if self.frame_count() > 1 {
             let (path, frames) = (self.path.display(), self.frame_count());
             return Err(Error::Frame(format!(
@@ -99,11 +109,7 @@ impl ImageFile {
         };
         let mut decoded = decoded.map_err(|e| unusable(&self.path, &e))?;
         decoded.apply_orientation(self.header.orientation);
-        let image = into_image(decoded);
-        Ok(match self.channels() {
-            3 if image.channels == Animation::CHANNELS => image.to_rgb(),
-            _ => image,
-        })
+        Ok(decoded)
     }
 
     /// Checks that the pixels fit the free memory.

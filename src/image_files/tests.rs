@@ -1,6 +1,5 @@
 use super::*;
 use crate::{Error, Image};
-use image::{ExtendedColorType, ImageEncoder};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
@@ -372,21 +371,49 @@ fn what_a_format_cannot_hold_is_refused_before_it_is_computed() {
 }
 
 #[test]
-fn sixteen_bits_and_further_pages_are_said() {
+fn sixteen_bits_go_through() {
     let desk = Desk::new();
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    let encoder = image::codecs::tiff::TiffEncoder::new(&mut bytes);
-    let samples: Vec<u8> = [0, 128, 65_535]
-        .into_iter()
-        .flat_map(u16::to_ne_bytes)
-        .collect();
-    encoder
-        .write_image(&samples, 3, 1, ExtendedColorType::L16)
-        .unwrap();
-    let file = ImageFile::open(desk.put("deep.tif", bytes.get_ref())).unwrap();
-    assert_eq!(file.unread(), ["its samples are rounded to 8 bit"]);
-    assert_eq!(file.decode().unwrap().data, [0, 0, 255]);
+    for channels in [1, 3, 4] {
+        let mut picture = DeepImage::new(5, 3, channels);
+        let samples = picture.data.chunks_exact_mut(2).enumerate();
+        for (i, sample) in samples {
+            let value = match channels == 3 && i % 4 == 3 {
+                true => u16::MAX,
+                false => (i * 4_099 % 65_521) as u16,
+            };
+            sample.copy_from_slice(&value.to_le_bytes());
+        }
+        for name in ["deep.png", "deep.tif"] {
+            let path = desk.path(name);
+            let bytes = encode_deep(&path, &picture, &Metadata::default()).unwrap();
+            let file = ImageFile::open(desk.put(name, &bytes)).unwrap();
+            assert!(file.is_deep());
+            assert_eq!(file.decode_deep().unwrap(), picture, "{name}");
+            let rounded = file.decode().unwrap();
+            assert_eq!(rounded.channels, channels);
+            // 4099 of 65535 is 16 of 255.
+            let second = if channels == 1 { 1 } else { channels };
+            let value = if channels == 1 { 16 } else { 64 };
+            assert_eq!(rounded.data[second], value, "{name}");
+        }
+        let error = encode_deep(
+            Path::new("a.jfif"),
+            &DeepImage::new(2, 2, 3),
+            &Metadata::default(),
+        );
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("a.jfif") && error.contains(".tif"),
+            "{error}"
+        );
+    }
+    desk.saved("flat.png", &drawn(3, 3, 3));
+    assert!(!ImageFile::open(desk.path("flat.png")).unwrap().is_deep());
+}
 
+#[test]
+fn further_pages_are_said() {
+    let desk = Desk::new();
     let mut bytes = std::io::Cursor::new(Vec::new());
     let mut encoder = tiff::encoder::TiffEncoder::new(&mut bytes).unwrap();
     for value in [10, 20] {
@@ -395,7 +422,7 @@ fn sixteen_bits_and_further_pages_are_said() {
             .unwrap();
     }
     let file = ImageFile::open(desk.put("pages.tif", bytes.get_ref())).unwrap();
-    assert_eq!(file.unread(), ["only its first page is read"]);
+    assert!(file.has_further_pages());
     assert_eq!(file.decode().unwrap().data, [10]);
 }
 

@@ -79,6 +79,12 @@ pub(super) fn unwritable(path: &Path, error: &dyn std::error::Error) -> Error {
     Error::Frame(format!("cannot write {}: {error}", path.display()))
 }
 
+/// Whether a file of that name can hold 16-bit samples.
+pub fn holds_deep(path: &Path) -> bool {
+    let format = formats::of_extension(path);
+    matches!(format, Some(ImageFormat::Png | ImageFormat::Tiff))
+}
+
 pub(super) fn format_of(path: &Path) -> Result<ImageFormat> {
     formats::of_extension(path).ok_or_else(|| {
         Error::Setting(format!(
@@ -92,6 +98,12 @@ pub(super) fn format_of(path: &Path) -> Result<ImageFormat> {
 fn encode_as(format: ImageFormat, image: &Image, metadata: &Metadata) -> ImageResult<Vec<u8>> {
     let mut bytes = Vec::new();
     let metadata = metadata.fitted(format, image.channels).0;
+    let color = match image.channels {
+        1 => ExtendedColorType::L8,
+        3 => ExtendedColorType::Rgb8,
+        _ => ExtendedColorType::Rgba8,
+    };
+    let pixels = (image.data.as_slice(), (image.width, image.height), color);
     match format {
         ImageFormat::Png => encode_png(&mut bytes, image, &metadata).map_err(png_failed)?,
         ImageFormat::Jpeg => {
@@ -99,11 +111,11 @@ fn encode_as(format: ImageFormat, image: &Image, metadata: &Metadata) -> ImageRe
             if let Some(density) = metadata.density.and_then(|d| d.to_jpeg()) {
                 encoder.set_pixel_density(density);
             }
-            encode_by(encoder, image, metadata)?;
+            encode_by(encoder, pixels, metadata)?;
         }
-        ImageFormat::WebP => encode_by(WebPEncoder::new_lossless(&mut bytes), image, metadata)?,
+        ImageFormat::WebP => encode_by(WebPEncoder::new_lossless(&mut bytes), pixels, metadata)?,
         ImageFormat::Tiff => {
-            encode_by(TiffEncoder::new(Cursor::new(&mut bytes)), image, metadata)?;
+            encode_by(TiffEncoder::new(Cursor::new(&mut bytes)), pixels, metadata)?;
         }
         ImageFormat::Gif => {
             let rgba = rgba(image);
@@ -111,7 +123,7 @@ fn encode_as(format: ImageFormat, image: &Image, metadata: &Metadata) -> ImageRe
             let (width, height) = (side(image.width), side(image.height));
             GifEncoder::new(&mut bytes).encode(&rgba, width, height, ExtendedColorType::Rgba8)?;
         }
-        _ => encode_by(BmpEncoder::new(&mut bytes), image, metadata)?,
+        _ => encode_by(BmpEncoder::new(&mut bytes), pixels, metadata)?,
     }
     Ok(bytes)
 }
@@ -130,8 +142,15 @@ fn rgba(image: &Image) -> Vec<u8> {
     }
 }
 
+/// Samples, width and height, and what they are.
+pub(super) type Pixels<'a> = (&'a [u8], (usize, usize), ExtendedColorType);
+
 /// Encodes with what of the metadata all of `image`'s encoders take.
-fn encode_by(mut encoder: impl ImageEncoder, image: &Image, metadata: Metadata) -> ImageResult<()> {
+pub(super) fn encode_by(
+    mut encoder: impl ImageEncoder,
+    (data, (width, height), color): Pixels<'_>,
+    metadata: Metadata,
+) -> ImageResult<()> {
     if let Some(profile) = metadata.icc_profile {
         encoder
             .set_icc_profile(profile)
@@ -142,13 +161,8 @@ fn encode_by(mut encoder: impl ImageEncoder, image: &Image, metadata: Metadata) 
             .set_exif_metadata(exif)
             .map_err(ImageError::Unsupported)?;
     }
-    let color = match image.channels {
-        1 => ExtendedColorType::L8,
-        3 => ExtendedColorType::Rgb8,
-        _ => ExtendedColorType::Rgba8,
-    };
     let side = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    encoder.write_image(&image.data, side(image.width), side(image.height), color)
+    encoder.write_image(data, side(width), side(height), color)
 }
 
 fn encode_png(
@@ -157,7 +171,8 @@ fn encode_png(
     metadata: &Metadata,
 ) -> Result<(), png::EncodingError> {
     let size = (image.width, image.height);
-    let mut writer = png_writer(bytes, size, image.channels, metadata, None)?;
+    let samples = (image.channels, png::BitDepth::Eight);
+    let mut writer = png_writer(bytes, size, samples, metadata, None)?;
     writer.write_image_data(&image.data)?;
     writer.finish()
 }
@@ -167,7 +182,7 @@ fn encode_png(
 pub(super) fn png_writer<'a>(
     bytes: &'a mut Vec<u8>,
     (width, height): (usize, usize),
-    channels: usize,
+    (channels, depth): (usize, png::BitDepth),
     metadata: &Metadata,
     animated: Option<(u32, u32)>,
 ) -> Result<png::Writer<&'a mut Vec<u8>>, png::EncodingError> {
@@ -180,6 +195,7 @@ pub(super) fn png_writer<'a>(
     info.source_gamma = color.gamma;
     info.source_chromaticities = color.chromaticities;
     info.srgb = color.srgb;
+    info.bit_depth = depth;
     info.color_type = match channels {
         1 => png::ColorType::Grayscale,
         3 => png::ColorType::Rgb,
