@@ -76,8 +76,9 @@ pub(crate) struct UpscaleArgs {
     /// Scale: 2, 1.5 or 3/2; above 1, at most 16
     ///
     /// At scales without weights of its own a model runs at a larger one, in
-    /// several passes if needed, and the result is resampled.
-    #[arg(long, short, value_name = "S", default_value = "2", value_parser = scale)]
+    /// several passes if needed, and the result is resampled. 1 for a network that
+    /// restores images at their size.
+    #[arg(long, short, value_name = "S", default_value = "2", value_parser = scale_or_one)]
     pub(crate) scale: Scale,
 
     /// Overwrite existing files
@@ -467,6 +468,14 @@ impl From<BorderName> for Border {
             BorderName::Replicate => Self::Replicate,
             BorderName::Valid => Self::Valid,
         }
+    }
+}
+
+/// A scale of at least 1.
+fn scale_or_one(text: &str) -> Result<Scale, String> {
+    match text.parse::<Scale>() {
+        Ok(Scale::ONE) => Ok(Scale::ONE),
+        _ => scale(text),
     }
 }
 

@@ -33,6 +33,12 @@ pub(crate) fn run(args: &UpscaleArgs) -> Result<()> {
     let device = options.device.resolve()?;
     let (name, file) = (args.model.as_deref(), args.weights.as_deref());
     let model = Model::load(name, file, &args.file.hints())?;
+    if args.scale == Scale::ONE && !model.restores() {
+        bail!(
+            "{} has no network for scale 1: the scale must be above 1",
+            model.name()
+        );
+    }
     let console = Console::new(tasks.len());
     console.line(&plan(&model, args.scale, device.name()))?;
     let _lock = match folder {

@@ -203,6 +203,9 @@ fn a_network_for_scale_1_runs_there() {
     let flags = ["--weights", &ours, "--scale", "1"];
     let run = sr(["upscale", &picture, &restored].into_iter().chain(flags));
     assert!(run.ok().stdout.contains("network x1"));
+    let other = desk.path("other.png");
+    let run = sr(["upscale", &picture, &other, "--scale", "1"]);
+    run.fails(1, &["hypersrcnn has no network for scale 1"]);
     // Weights of one add so much that all is white.
     let image = srfilter::frame::Image::open(&restored).unwrap();
     assert_eq!((image.width, image.height), (12, 10));
