@@ -1,5 +1,6 @@
 //! Caps negotiation: the sizes of one pad from those of the other.
 
+use gst::glib;
 use gst::prelude::*;
 use srfilter::Scale;
 
@@ -46,35 +47,126 @@ impl TargetScale {
         }
     }
 
+    /// The output size that the factor leads to, if a side is longer than a frame's may
+    /// be.
+    pub(super) fn beyond_limit(self, (width, height): (u32, u32)) -> Option<(usize, usize)> {
+        let Self::Factor(scale) = self else {
+            return None;
+        };
+        let size = (scale.apply(width as usize), scale.apply(height as usize));
+        (size.0.max(size.1) > MAX_SIDE as usize).then_some(size)
+    }
+
     /// The network's factor between two sizes.
-    pub(super) fn between(self, from: (u32, u32), to: (u32, u32)) -> Scale {
+    pub(super) fn between(self, from: (usize, usize), to: (usize, usize)) -> Scale {
         match self {
             Self::Factor(scale) => scale,
             Self::Downstream => {
-                let ratio = |to, from| Scale::new(to, from).unwrap_or(Scale::ONE);
+                let side = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+                let ratio = |to, from| Scale::new(side(to), side(from)).unwrap_or(Scale::ONE);
                 ratio(to.0, from.0).max(ratio(to.1, from.1)).min(Scale::MAX)
             }
         }
     }
 }
 
+/// The value of the property `even-size`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstSrFilterEvenSize")]
+pub enum EvenSize {
+    /// As the input: an even side of 4:2:0 video stays even.
+    #[default]
+    #[enum_value(name = "Even sides of 4:2:0 video stay even", nick = "auto")]
+    Auto,
+    /// Always even.
+    #[enum_value(name = "All sides are even", nick = "on")]
+    On,
+    /// As the scale says.
+    #[enum_value(name = "Sides may be odd", nick = "off")]
+    Off,
+}
+
+/// The scaling of a length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sizing {
+    scale: Scale,
+    /// Off, or on for all lengths, or for even ones.
+    even: EvenSize,
+}
+
+/// The formats of 4:2:0 video, whose sides many encoders want to be even.
+fn is_420(format: &str) -> bool {
+    let format = gst_video::VideoFormat::from_string(format);
+    if format == gst_video::VideoFormat::Unknown {
+        return false;
+    }
+    let info = gst_video::VideoFormatInfo::from_format(format);
+    info.is_yuv() && info.n_components() > 2 && (info.w_sub()[1], info.h_sub()[1]) == (1, 1)
+}
+
 /// The caps feature of frames in a GPU's memory.
 pub(super) const CUDA: &str = "memory:CUDAMemory";
 
-/// A length times the factor.
-fn forward(length: i32, scale: Scale) -> i32 {
-    let scaled = scale.apply(usize::try_from(length).unwrap_or(0));
-    i32::try_from(scaled).unwrap_or(i32::MAX)
+impl Sizing {
+    /// A length times the factor.
+    fn forward(self, length: i32) -> i32 {
+        match self.even {
+            EvenSize::On => self.forward_even(length),
+            EvenSize::Auto if length % 2 == 0 => self.forward_even(length),
+            _ => self.forward_exact(length),
+        }
+    }
+
+    fn forward_exact(self, length: i32) -> i32 {
+        let scaled = self.scale.apply(usize::try_from(length).unwrap_or(0));
+        i32::try_from(scaled).unwrap_or(i32::MAX)
+    }
+
+    /// The even length that is nearest to a length times the factor.
+    fn forward_even(self, length: i32) -> i32 {
+        let (num, den) = (i64::from(self.scale.num()), i64::from(self.scale.den()));
+        let pairs = (i64::from(length.max(0)) * num + den) / (2 * den);
+        i32::try_from(2 * pairs.max(1)).unwrap_or(i32::MAX)
+    }
+
+    /// The range of lengths that map into `low..=high`; with [`EvenSize::Auto`], also
+    /// those in between that do not.
+    fn backward(self, low: i32, high: i32) -> Option<(i32, i32)> {
+        let exact = backward(low, high, |length| self.forward_exact(length));
+        let even = backward(low, high, |length| self.forward_even(length));
+        match (self.even, exact, even) {
+            (EvenSize::Off, exact, _) => exact,
+            (EvenSize::On, _, even) => even,
+            (EvenSize::Auto, Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+            (EvenSize::Auto, a, b) => a.or(b),
+        }
+    }
+
+    /// Maps bounds of one dimension to the other pad; `None` if no length fits.
+    fn map_bounds(self, low: i32, high: i32, inverse: bool) -> Option<(i32, i32)> {
+        if inverse {
+            return self.backward(low, high);
+        }
+        let (low, high) = match low == high {
+            true => (self.forward(low), self.forward(low)),
+            false => {
+                let both = |n| [self.forward(n), self.forward_exact(n)];
+                let (low, high) = (both(low.max(1)), both(high));
+                (low[0].min(low[1]), high[0].max(high[1]))
+            }
+        };
+        (low <= MAX_SIDE).then_some((low, high.min(MAX_SIDE)))
+    }
 }
 
-/// The range of lengths that map into `low..=high`.
-fn backward(low: i32, high: i32, scale: Scale) -> Option<(i32, i32)> {
-    // `forward` is monotonic: binary search for the first length that reaches a bound.
+/// The range of lengths that a monotonic function maps into `low..=high`.
+fn backward(low: i32, high: i32, forward: impl Fn(i32) -> i32) -> Option<(i32, i32)> {
+    // Binary search for the first length that reaches a bound.
     let first_reaching = |bound: i32| {
         let (mut below, mut reached) = (0, MAX_SIDE + 1);
         while reached - below > 1 {
             let middle = below + (reached - below) / 2;
-            if forward(middle, scale) >= bound {
+            if forward(middle) >= bound {
                 reached = middle;
             } else {
                 below = middle;
@@ -89,25 +181,16 @@ fn backward(low: i32, high: i32, scale: Scale) -> Option<(i32, i32)> {
     (first <= last && first <= MAX_SIDE).then_some((first, last.min(MAX_SIDE)))
 }
 
-/// Maps bounds of one dimension to the other pad; `None` if no length fits.
-fn map_bounds(low: i32, high: i32, scale: Scale, inverse: bool) -> Option<(i32, i32)> {
-    if inverse {
-        return backward(low, high, scale);
-    }
-    let (low, high) = (forward(low.max(1), scale), forward(high, scale));
-    (low <= MAX_SIDE).then_some((low, high.min(MAX_SIDE)))
-}
-
 /// Maps a caps dimension (a number, a range or a list) to the other pad.
 fn map_dimension(
     value: &gst::glib::SendValue,
-    scale: Scale,
+    sizing: Sizing,
     inverse: bool,
 ) -> Option<gst::glib::SendValue> {
     if let Ok(list) = value.get::<gst::List>() {
         let mapped: Vec<_> = list
             .iter()
-            .filter_map(|value| map_dimension(value, scale, inverse))
+            .filter_map(|value| map_dimension(value, sizing, inverse))
             .collect();
         return (!mapped.is_empty()).then(|| gst::List::from_values(mapped).to_send_value());
     }
@@ -117,7 +200,7 @@ fn map_dimension(
         let length = value.get::<i32>().ok()?;
         (length, length)
     };
-    let (low, high) = map_bounds(low, high, scale, inverse)?;
+    let (low, high) = sizing.map_bounds(low, high, inverse)?;
     Some(if low == high {
         low.to_send_value()
     } else {
@@ -125,12 +208,49 @@ fn map_dimension(
     })
 }
 
-/// A structure with its sizes mapped exactly; `None` if no size fits.
-fn exact(s: &gst::StructureRef, scale: Scale, inverse: bool) -> Option<gst::Structure> {
-    let mut s = s.to_owned();
+/// Structures with their sizes mapped exactly; none if no size fits. Where formats
+/// that scale differently are in one list, two.
+fn exact(
+    s: &gst::StructureRef,
+    (scale, even): (Scale, EvenSize),
+    inverse: bool,
+) -> Vec<gst::Structure> {
+    let names: Vec<String> = match (s.get::<&str>("format"), s.get::<gst::List>("format")) {
+        (Ok(name), _) => vec![name.to_owned()],
+        (_, Ok(list)) => list.iter().filter_map(|name| name.get().ok()).collect(),
+        _ => Vec::new(),
+    };
+    if even != EvenSize::Auto || names.is_empty() {
+        // Without a format, nothing is known about it.
+        let even = if even == EvenSize::On {
+            even
+        } else {
+            EvenSize::Off
+        };
+        return mapped(s.to_owned(), Sizing { scale, even }, inverse)
+            .into_iter()
+            .collect();
+    }
+    let (subsampled, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| is_420(name));
+    [(subsampled, EvenSize::Auto), (others, EvenSize::Off)]
+        .into_iter()
+        .filter(|(names, _)| !names.is_empty())
+        .filter_map(|(names, even)| {
+            let mut s = s.to_owned();
+            match names.as_slice() {
+                [name] => s.set("format", name.as_str()),
+                names => s.set("format", gst::List::new(names.iter().map(|n| n.as_str()))),
+            }
+            mapped(s, Sizing { scale, even }, inverse)
+        })
+        .collect()
+}
+
+/// A structure with its sizes mapped; `None` if no size fits.
+fn mapped(mut s: gst::Structure, sizing: Sizing, inverse: bool) -> Option<gst::Structure> {
     for field in ["width", "height"] {
         if let Ok(value) = s.value(field) {
-            let mapped = map_dimension(value, scale, inverse)?;
+            let mapped = map_dimension(value, sizing, inverse)?;
             s.set_value(field, mapped);
         }
     }
@@ -158,13 +278,14 @@ pub(super) fn transform(
     direction: gst::PadDirection,
     caps: &gst::Caps,
     target: TargetScale,
+    even: EvenSize,
 ) -> gst::Caps {
     let inverse = direction == gst::PadDirection::Src;
     let mut result = gst::Caps::new_empty();
     let out = result.make_mut();
     if let TargetScale::Factor(scale) = target {
         for (s, features) in caps.iter_with_features() {
-            if let Some(s) = exact(s, scale, inverse) {
+            for s in exact(s, (scale, even), inverse) {
                 out.append_structure_full(s, Some(features.to_owned()));
             }
         }
@@ -192,6 +313,7 @@ pub(super) fn fixate(
     caps: &gst::Caps,
     mut others: gst::Caps,
     target: TargetScale,
+    even: EvenSize,
 ) -> gst::Caps {
     let size = |s: &gst::StructureRef| {
         let side = |field| s.get::<i32>(field).ok().filter(|&v| v > 0);
@@ -208,7 +330,8 @@ pub(super) fn fixate(
     } else {
         target.factor()
     };
-    keep_best(&mut others, exact(s, target, inverse));
+    let exact = exact(s, (target, even), inverse).into_iter().next();
+    keep_best(&mut others, exact);
     let Some(other) = others.make_mut().structure_mut(0) else {
         return others;
     };
@@ -327,19 +450,80 @@ mod tests {
     #[test]
     fn preimages_are_exactly_those_that_map_back() {
         for text in ["2", "3", "3/2", "5/2", "7/3", "16", "2/3"] {
-            let scale = scale(text);
+            let sizing = Sizing {
+                scale: scale(text),
+                even: EvenSize::Off,
+            };
             for (low, high) in [(1, 1), (641, 641), (642, 642), (100, 131), (7, MAX_SIDE)] {
                 let inside: Vec<i32> = (1..=1000)
-                    .filter(|&n| (low..=high).contains(&forward(n, scale)))
+                    .filter(|&n| (low..=high).contains(&sizing.forward(n)))
                     .collect();
-                let found: Vec<i32> = backward(low, high, scale)
+                let found: Vec<i32> = sizing
+                    .backward(low, high)
                     .map(|(a, b)| (a..=b.min(1000)).collect())
                     .unwrap_or_default();
                 assert_eq!(found, inside, "{text} {low}..={high}");
             }
         }
-        assert_eq!(backward(641, 641, scale("2")), None);
-        assert_eq!(backward(1, i32::MAX, scale("2")), Some((1, MAX_SIDE)));
+        let double = Sizing {
+            scale: scale("2"),
+            even: EvenSize::Off,
+        };
+        assert_eq!(double.backward(641, 641), None);
+        assert_eq!(double.backward(1, i32::MAX), Some((1, MAX_SIDE)));
+    }
+
+    #[test]
+    fn even_sides_stay_even() {
+        let sizing = |text: &str, even| Sizing {
+            scale: scale(text),
+            even,
+        };
+        use EvenSize::{Auto, Off, On};
+        for (text, even, length, expected) in [
+            ("3/2", Auto, 50, 76),
+            ("3/2", Auto, 51, 77),
+            ("3/2", Off, 50, 75),
+            ("3/2", On, 51, 76),
+            ("4/3", Auto, 640, 854),
+            ("2", Auto, 321, 642),
+            ("1/3", On, 2, 2),
+        ] {
+            assert_eq!(
+                sizing(text, even).forward(length),
+                expected,
+                "{text} {even:?}"
+            );
+        }
+        for even in [Auto, On] {
+            let sizing = sizing("3/2", even);
+            for length in 1..300 {
+                let out = sizing.forward(length);
+                let (low, high) = sizing.backward(out, out).unwrap();
+                assert!((low..=high).contains(&length), "{length} {even:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_420_is_even_by_itself() {
+        gst::init().unwrap();
+        let caps = |format: &str| {
+            let caps = gst::Caps::builder("video/x-raw").field("format", format);
+            caps.field("width", 50).field("height", 38).build()
+        };
+        let list = gst::List::new(["NV12", "RGB"]);
+        let mut both = caps("I420");
+        both.make_mut().set("format", list);
+        let sizes = |caps: &gst::Caps| -> Vec<(i32, i32)> {
+            let target = TargetScale::Factor(scale("3/2"));
+            let out = transform(gst::PadDirection::Sink, caps, target, EvenSize::Auto);
+            let size = |s: &gst::StructureRef| Some((s.get("width").ok()?, s.get("height").ok()?));
+            out.iter().filter_map(size).collect()
+        };
+        assert_eq!(sizes(&caps("I420_10LE")), [(76, 58)]);
+        assert_eq!(sizes(&caps("Y42B")), [(75, 57)]);
+        assert_eq!(sizes(&both), [(76, 58), (75, 57)]);
     }
 
     #[test]
@@ -354,6 +538,7 @@ mod tests {
             gst::PadDirection::Sink,
             &caps,
             TargetScale::Factor(scale("3/2")),
+            EvenSize::Auto,
         );
         assert_eq!(out.size(), 2);
         let first = out.structure(0).unwrap();
@@ -370,13 +555,19 @@ mod tests {
             gst::PadDirection::Src,
             &caps,
             TargetScale::Factor(scale("2")),
+            EvenSize::Auto,
         );
         assert_eq!(
             odd.size(),
             1,
             "321 is no double: only the any-size structure"
         );
-        let open = transform(gst::PadDirection::Sink, &caps, TargetScale::Downstream);
+        let open = transform(
+            gst::PadDirection::Sink,
+            &caps,
+            TargetScale::Downstream,
+            EvenSize::Auto,
+        );
         assert_eq!(open.size(), 1);
     }
 
@@ -390,7 +581,8 @@ mod tests {
         let fixate = |build: &dyn Fn(gst::caps::Builder<gst::caps::NoFeature>) -> gst::Caps| {
             let others = build(gst::Caps::builder("video/x-raw"));
             let target = TargetScale::Factor(scale("2"));
-            let fixed = fixate(gst::PadDirection::Sink, &input, others, target);
+            let even = EvenSize::Auto;
+            let fixed = fixate(gst::PadDirection::Sink, &input, others, target, even);
             let s = fixed.structure(0).unwrap().to_owned();
             let ratio = s.get::<gst::Fraction>("pixel-aspect-ratio").ok();
             (
@@ -444,7 +636,8 @@ mod tests {
             .field("pixel-aspect-ratio", gst::Fraction::new(1, 1))
             .build();
         let target = TargetScale::Factor(scale("2"));
-        let fixed = fixate(gst::PadDirection::Sink, &input, others, target);
+        let even = EvenSize::Auto;
+        let fixed = fixate(gst::PadDirection::Sink, &input, others, target, even);
         let s = fixed.structure(0).unwrap();
         let size = (s.get::<i32>("width"), s.get::<i32>("height"));
         assert_eq!(size, (Ok(1536), Ok(1152)));

@@ -7,6 +7,7 @@ use super::settings::{Settings, Source};
 use super::switching::Loaded;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
+use gst_base::prelude::BaseTransformExt;
 use srfilter::Error;
 
 impl SrFilter {
@@ -36,14 +37,7 @@ impl SrFilter {
         };
         let source = settings.source.clone();
         let switched = loaded.and_then(|loaded| state.set_model(source, loaded));
-        let Err(error) = switched else {
-            let outdated = state.is_outdated();
-            drop(guard);
-            if outdated {
-                self.obj().reconfigure_src();
-            }
-            return true;
-        };
+        let Err(error) = switched else { return true };
         if !settings.is_settled() {
             state.postpone_failure(settings.source.clone(), error);
             return false;
@@ -52,6 +46,19 @@ impl SrFilter {
         drop(guard);
         self.revert_source(&settings.source, running, &error);
         false
+    }
+
+    /// Lets frames pass through, or no longer, after a change of model. The caps
+    /// stay the same, so that the base class would not negotiate them again.
+    pub(super) fn renew_passthrough(&self) {
+        if self.obj().is_passthrough() {
+            // The base class does not prepare a transform then.
+            self.apply_settings();
+        }
+        let passes = (lock(&self.state).as_mut()).and_then(|state| state.renew_passthrough());
+        if let Some(passes) = passes {
+            self.obj().set_passthrough(passes);
+        }
     }
 
     /// Reverts the properties to the running source, with a warning.

@@ -41,8 +41,8 @@ use super::cuda::{self, CudaContext};
 use super::log::{CAT, lock};
 use super::settings::{self, Settings};
 use super::stats::{Shared, Stats};
-use super::switching::{self, State};
-use super::{caps, metas, video};
+use super::switching::{self, Infos, State};
+use super::{caps, metas, shape, video};
 
 glib::wrapper! {
     /// The element `srfilter`; see `gst-inspect-1.0 srfilter`.
@@ -200,12 +200,12 @@ impl BaseTransformImpl for SrFilter {
         caps: &gst::Caps,
         filter: Option<&gst::Caps>,
     ) -> Option<gst::Caps> {
-        let target = lock(&self.settings).target();
+        let (target, even) = lock(&self.settings).sizing();
         let mut others = match direction {
             gst::PadDirection::Sink => {
-                caps::transform(direction, &video::complete_color(caps), target)
+                caps::transform(direction, &video::complete_color(caps), target, even)
             }
-            _ => caps::transform(direction, caps, target),
+            _ => caps::transform(direction, caps, target, even),
         };
         if matches!(lock(&self.shared).cuda, SharedContext::Unavailable) {
             caps::keep_on_host(&mut others);
@@ -223,8 +223,8 @@ impl BaseTransformImpl for SrFilter {
         caps: &gst::Caps,
         others: gst::Caps,
     ) -> gst::Caps {
-        let target = lock(&self.settings).target();
-        let mut others = caps::fixate(direction, caps, others, target);
+        let (target, even) = lock(&self.settings).sizing();
+        let mut others = caps::fixate(direction, caps, others, target, even);
         let input = (direction == gst::PadDirection::Sink).then(|| video::complete_color(caps));
         if let Some(input) = &input {
             video::prefer_color(input, &mut others);
@@ -246,6 +246,7 @@ impl BaseTransformImpl for SrFilter {
         is_discont: bool,
         inbuf: gst::Buffer,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        self.renew_passthrough();
         // The base class marks the next output buffer as a discontinuity: frames
         // in flight precede it, so they go out first.
         let gap = inbuf.flags().contains(gst::BufferFlags::DISCONT);
@@ -351,8 +352,8 @@ impl BaseTransformImpl for SrFilter {
         inbuf: &'a gst::BufferRef,
     ) -> bool {
         let infos = lock(&self.shared).infos.clone();
-        if let Some((from, to)) = infos
-            && metas::transform(&meta, outbuf, &from, &to) == metas::Outcome::Done
+        if let Some(infos) = infos
+            && metas::transform(&meta, outbuf, &infos) == metas::Outcome::Done
         {
             return false;
         }
@@ -362,9 +363,9 @@ impl BaseTransformImpl for SrFilter {
     fn src_event(&self, mut event: gst::Event) -> bool {
         let infos = lock(&self.shared).infos.clone();
         if event.type_() == gst::EventType::Navigation
-            && let Some((from, to)) = infos
+            && let Some(infos) = infos
         {
-            metas::navigation(&mut event, &from, &to);
+            metas::navigation(&mut event, &infos);
         }
         self.parent_src_event(event)
     }
@@ -381,8 +382,21 @@ impl VideoFilterImpl for SrFilter {
         gst::info!(CAT, imp = self, "{incaps} -> {outcaps}");
         // Frames in flight have the old caps.
         self.flush_in_flight();
-        let input = VideoInfo::from_caps(&video::complete_color(incaps))?;
-        let infos = (input, out_info.clone());
+        let completed = video::complete_color(incaps);
+        let input = VideoInfo::from_caps(&completed)?;
+        if let Some(conflict) = video::color_conflict(&completed, outcaps) {
+            gst::element_imp_error!(
+                self,
+                gst::CoreError::Negotiation,
+                ("{conflict}"),
+                ["{outcaps}"]
+            );
+            return Err(gst::loggable_error!(CAT, "{conflict}"));
+        }
+        let add_borders = lock(&self.settings).add_borders;
+        let infos = Infos::new(input, out_info.clone(), add_borders)
+            .map_err(|error| gst::loggable_error!(CAT, "{error}"))?;
+        self.warn_of_limit(&infos);
         let same = (lock(&self.state).as_ref())
             .is_some_and(|state| switching::passes_through(&infos, state.model()));
         if in_info.is_interlaced() && !same {
@@ -428,11 +442,12 @@ impl VideoFilterImpl for SrFilter {
         inframe: &gst_video::VideoFrameRef<&gst::BufferRef>,
         outframe: &mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let window = lock(&self.shared).infos.as_ref().map(|infos| infos.window);
         self.with_upscaler(|upscaler| {
             let shape = upscaler.spec().input;
             let input = video::frame_ref(inframe, &shape)?;
             let mut output = video::frame_mut(outframe, &shape)?;
-            upscaler.process(&input, &mut output)
+            upscaler.process(&input, &mut shape::with_borders(&mut output, window)?)
         })?;
         lock(&self.shared).stats.count_frame();
         Ok(gst::FlowSuccess::Ok)
@@ -440,6 +455,26 @@ impl VideoFilterImpl for SrFilter {
 }
 
 impl SrFilter {
+    /// Warns if the output would have the requested scale, but for the largest side of
+    /// a frame.
+    fn warn_of_limit(&self, infos: &Infos) {
+        let target = lock(&self.settings).target();
+        let (width, height) = (infos.input.width(), infos.input.height());
+        if let Some((wide, high)) = target.beyond_limit((width, height)) {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Settings,
+                (
+                    "{width}x{height} would have {wide}x{high} pixels at the scale that is set; \
+                     a side has at most {}: the output has {}x{}",
+                    caps::MAX_SIDE,
+                    infos.output.width(),
+                    infos.output.height()
+                )
+            );
+        }
+    }
+
     fn cuda_context(&self) -> Option<Arc<CudaContext>> {
         lock(&self.shared).cuda.get()
     }
@@ -469,11 +504,14 @@ impl SrFilter {
             let shared = lock(&self.shared);
             (shared.cuda.get(), shared.infos.clone())
         };
-        let (Some(context), Some((from, to))) = (context, infos) else {
+        // Borders are filled on the host.
+        let infos = infos.filter(Infos::fills_output);
+        let (Some(context), Some(Infos { input, output, .. })) = (context, infos) else {
             return Ok(false);
         };
-        let zero_copy = self
-            .with_upscaler(|upscaler| context.process(upscaler, (inbuf, &from), (outbuf, &to)))?;
+        let zero_copy = self.with_upscaler(|upscaler| {
+            context.process(upscaler, (inbuf, &input), (outbuf, &output))
+        })?;
         let stats = &mut lock(&self.shared).stats;
         stats.zero_copy = zero_copy;
         if zero_copy {

@@ -1,7 +1,9 @@
 //! Metadata with positions in the frame.
 
-use gst_video::VideoInfo;
-use gst_video::video_meta::{VideoMetaTransformScale, VideoOverlayCompositionMeta, tags};
+use super::switching::Infos;
+use gst_video::video_meta::{
+    VideoMetaTransformScale, VideoOverlayCompositionMeta, VideoRegionOfInterestMeta, tags,
+};
 use gst_video::{VideoOverlayComposition, VideoOverlayRectangle};
 
 /// The result for a metadata item.
@@ -17,11 +19,10 @@ pub(super) enum Outcome {
 pub(super) fn transform(
     meta: &gst::MetaRef<'_, gst::Meta>,
     out: &mut gst::BufferRef,
-    from: &VideoInfo,
-    to: &VideoInfo,
+    infos: &Infos,
 ) -> Outcome {
     if let Some(overlay) = meta.downcast_ref::<VideoOverlayCompositionMeta>() {
-        if let Some(scaled) = scale_overlay(overlay.overlay(), from, to) {
+        if let Some(scaled) = scale_overlay(overlay.overlay(), infos) {
             VideoOverlayCompositionMeta::add(out, &scaled);
         }
         return Outcome::Done;
@@ -30,7 +31,7 @@ pub(super) fn transform(
     if about_size && meta.tags_contain_only(&["video", "size", "orientation"]) {
         // Metadata that cannot be scaled is dropped: its positions would be
         // wrong.
-        let _ = meta.transform(out, &VideoMetaTransformScale::new(from, to));
+        scale_meta(meta, out, infos);
         return Outcome::Done;
     }
     if meta.has_tag::<tags::Orientation>() && meta.tags_contain_only(&["video", "orientation"]) {
@@ -41,12 +42,33 @@ pub(super) fn transform(
     Outcome::Inherited
 }
 
+/// Scales metadata to the part of the output that the picture fills.
+fn scale_meta(meta: &gst::MetaRef<'_, gst::Meta>, out: &mut gst::BufferRef, infos: &Infos) {
+    let window = infos.window;
+    let size = (window.width as u32, window.height as u32);
+    let builder = gst_video::VideoInfo::builder(infos.output.format(), size.0, size.1);
+    let Ok(picture) = builder.build() else { return };
+    let before = out.iter_meta::<VideoRegionOfInterestMeta>().count();
+    let scale = VideoMetaTransformScale::new(&infos.input, &picture);
+    if meta.transform(out, &scale).is_err() || infos.fills_output() {
+        return;
+    }
+    // GStreamer scales, and knows nothing of borders.
+    for mut region in out
+        .iter_meta_mut::<VideoRegionOfInterestMeta>()
+        .skip(before)
+    {
+        let (x, y, width, height) = region.rect();
+        region.set_rect((x + window.x as u32, y + window.y as u32, width, height));
+    }
+}
+
 /// The overlay with its rectangles scaled to the new size.
 fn scale_overlay(
     overlay: &gst_video::VideoOverlayCompositionRef,
-    from: &VideoInfo,
-    to: &VideoInfo,
+    Infos { input, window, .. }: &Infos,
 ) -> Option<VideoOverlayComposition> {
+    let (to_width, to_height) = (window.width as u32, window.height as u32);
     let scale = |value: i64, from: u32, to: u32| {
         let (from, to) = (i64::from(from.max(1)), i64::from(to));
         (value * to + from / 2).div_euclid(from)
@@ -55,12 +77,12 @@ fn scale_overlay(
         .iter()
         .map(|rectangle| {
             let (x, y, width, height) = rectangle.render_rectangle();
-            let across = |v| scale(v, from.width(), to.width());
-            let down = |v| scale(v, from.height(), to.height());
+            let across = |v| scale(v, input.width(), to_width);
+            let down = |v| scale(v, input.height(), to_height);
             let mut rectangle = rectangle.copy();
             rectangle.make_mut().set_render_rectangle(
-                across(i64::from(x)) as i32,
-                down(i64::from(y)) as i32,
+                across(i64::from(x)) as i32 + window.x as i32,
+                down(i64::from(y)) as i32 + window.y as i32,
                 across(i64::from(width)).max(1) as u32,
                 down(i64::from(height)).max(1) as u32,
             );
@@ -71,14 +93,15 @@ fn scale_overlay(
 }
 
 /// Translates a pointer position from output to input pixels.
-pub(super) fn navigation(event: &mut gst::Event, from: &VideoInfo, to: &VideoInfo) {
+pub(super) fn navigation(event: &mut gst::Event, Infos { input, window, .. }: &Infos) {
     let structure = event.make_mut().structure_mut();
-    for (field, from, to) in [
-        ("pointer_x", from.width(), to.width()),
-        ("pointer_y", from.height(), to.height()),
+    for (field, from, first, to) in [
+        ("pointer_x", input.width(), window.x, window.width),
+        ("pointer_y", input.height(), window.y, window.height),
     ] {
         if let Ok(position) = structure.get::<f64>(field) {
-            structure.set(field, position * f64::from(from) / f64::from(to.max(1)));
+            let position = (position - first as f64) * f64::from(from) / to.max(1) as f64;
+            structure.set(field, position.clamp(0.0, f64::from(from)));
         }
     }
 }

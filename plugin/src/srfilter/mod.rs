@@ -18,6 +18,7 @@ mod log;
 mod metas;
 mod pipelining;
 mod settings;
+mod shape;
 mod stats;
 mod switching;
 mod video;

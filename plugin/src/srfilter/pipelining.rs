@@ -4,7 +4,7 @@
 use super::imp::SrFilter;
 use super::log::{CAT, lock};
 use super::switching::Infos;
-use super::{allocation, video};
+use super::{allocation, shape, video};
 use gst::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::base_transform::{
@@ -38,11 +38,11 @@ impl SrFilter {
 
     /// The added latency of pipelining: one frame.
     pub(super) fn delay(&self) -> Option<gst::ClockTime> {
-        let (from, _) = {
+        let Infos { input, .. } = {
             let shared = lock(&self.shared);
             shared.infos.clone().filter(|_| shared.stats.pipelined)?
         };
-        let (frames, seconds) = (from.fps().numer(), from.fps().denom());
+        let (frames, seconds) = (input.fps().numer(), input.fps().denom());
         // 0/1 is a variable frame rate.
         let frames = u64::try_from(frames).ok().filter(|&frames| frames > 0)?;
         gst::ClockTime::SECOND.mul_div_floor(seconds.try_into().ok()?, frames)
@@ -60,9 +60,9 @@ impl SrFilter {
         let Some(inbuf) = self.take_queued_buffer() else {
             return Ok(GenerateOutputSuccess::NoOutput);
         };
-        let (from, _) = self.negotiated()?;
+        let infos = self.negotiated()?;
         let submitted = {
-            let frame = readable(&inbuf, &from)?;
+            let frame = readable(&inbuf, &infos.input)?;
             self.with_upscaler(|upscaler| {
                 let shape = upscaler.spec().input;
                 upscaler.submit(&video::frame_ref(&frame, &shape)?)
@@ -135,16 +135,18 @@ impl SrFilter {
     }
 
     fn receive(&self, inbuf: &gst::Buffer) -> Result<gst::Buffer, gst::FlowError> {
-        let (from, to) = self.negotiated()?;
+        let infos = self.negotiated()?;
         let mut outbuf = self.output_buffer(inbuf)?;
         {
-            let frame = readable(inbuf, &from)?;
-            let output = VideoFrameRef::from_buffer_ref_writable(outbuf.make_mut(), &to);
+            let frame = readable(inbuf, &infos.input)?;
+            let output = VideoFrameRef::from_buffer_ref_writable(outbuf.make_mut(), &infos.output);
             let mut output = output.map_err(|_| gst::FlowError::Error)?;
             self.with_upscaler(|upscaler| {
                 let shape = upscaler.spec().input;
                 let input = video::frame_ref(&frame, &shape)?;
-                upscaler.receive(&input, &mut video::frame_mut(&mut output, &shape)?)
+                let mut output = video::frame_mut(&mut output, &shape)?;
+                let mut picture = shape::with_borders(&mut output, Some(infos.window))?;
+                upscaler.receive(&input, &mut picture)
             })?;
         }
         lock(&self.shared).stats.count_frame();

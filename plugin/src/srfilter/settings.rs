@@ -1,6 +1,6 @@
 //! The properties and their values.
 
-use super::caps::TargetScale;
+use super::caps::{EvenSize, TargetScale};
 use gst::glib;
 use gst::prelude::*;
 use srfilter::engine::{DeviceChoice, Precision, UpscaleOptions};
@@ -48,6 +48,8 @@ impl Source {
 pub(super) struct Settings {
     pub(super) source: Source,
     pub(super) scale: gst::Fraction,
+    pub(super) add_borders: bool,
+    even_size: EvenSize,
     pub(super) device: String,
     precision: String,
     threads: u32,
@@ -64,6 +66,8 @@ impl Default for Settings {
         Self {
             source: Source::default(),
             scale: gst::Fraction::new(2, 1),
+            add_borders: true,
+            even_size: EvenSize::default(),
             device: DeviceChoice::default().to_string(),
             precision: Precision::default().to_string(),
             threads: 0,
@@ -77,6 +81,11 @@ impl Default for Settings {
 impl Settings {
     pub(super) fn target(&self) -> TargetScale {
         TargetScale::from_fraction(self.scale)
+    }
+
+    /// What decides on the output size.
+    pub(super) fn sizing(&self) -> (TargetScale, EvenSize) {
+        (self.target(), self.even_size)
     }
 
     pub(super) fn options(&self) -> srfilter::Result<UpscaleOptions> {
@@ -110,6 +119,13 @@ impl Settings {
                 let scale = value.get().expect(checked);
                 return std::mem::replace(&mut self.scale, scale) != scale;
             }
+            "add-borders" => {
+                self.add_borders = value.get().expect(checked);
+            }
+            "even-size" => {
+                let even_size = value.get().expect(checked);
+                return std::mem::replace(&mut self.even_size, even_size) != even_size;
+            }
             "device" => self.device = text(value).unwrap_or_else(|| Self::default().device),
             "precision" => {
                 self.precision = text(value).unwrap_or_else(|| Self::default().precision);
@@ -127,6 +143,8 @@ impl Settings {
             "model" => self.source.model_name(active).to_value(),
             "weights" => self.source.weights.to_value(),
             "scale" => self.scale.to_value(),
+            "add-borders" => self.add_borders.to_value(),
+            "even-size" => self.even_size.to_value(),
             "device" => self.device.to_value(),
             "precision" => self.precision.to_value(),
             "threads" => self.threads.to_value(),
@@ -146,7 +164,7 @@ fn text(value: &glib::Value) -> Option<String> {
 pub(super) fn is_fixed_after_ready(name: &str) -> bool {
     matches!(
         name,
-        "device" | "precision" | "threads" | "pipelined" | "overlap"
+        "add-borders" | "device" | "precision" | "threads" | "pipelined" | "overlap"
     )
 }
 
@@ -175,6 +193,17 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
             .minimum(gst::Fraction::new(0, 1))
             .maximum(gst::Fraction::new(Scale::MAX.num() as i32, 1))
             .default_value(defaults.scale)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecBoolean::builder("add-borders")
+            .nick("Add borders")
+            .blurb("Keep the shape of the picture by black borders where downstream fixes a size of another display aspect ratio; otherwise the picture is stretched")
+            .default_value(defaults.add_borders)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("even-size", defaults.even_size)
+            .nick("Even size")
+            .blurb("Whether sizes that a fractional scale leads to are rounded to even numbers: many encoders take no others")
             .mutable_playing()
             .build(),
         glib::ParamSpecString::builder("device")

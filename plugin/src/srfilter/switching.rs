@@ -2,9 +2,10 @@
 
 use super::caps::TargetScale;
 use super::settings::{Settings, Source};
-use super::video;
+use super::{caps, shape, video};
 use gst_video::VideoInfo;
 use srfilter::engine::{ComputeDevice, FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
+use srfilter::frame::Window;
 use srfilter::weights::Model;
 use srfilter::{Error, Scale};
 use std::collections::VecDeque;
@@ -12,7 +13,39 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 /// The negotiated input and output formats.
-pub(super) type Infos = (VideoInfo, VideoInfo);
+#[derive(Debug, Clone)]
+pub(super) struct Infos {
+    pub(super) input: VideoInfo,
+    pub(super) output: VideoInfo,
+    /// The part of the output frame that the picture fills.
+    pub(super) window: Window,
+}
+
+impl Infos {
+    /// Formats between which the picture keeps its shape if borders may be added.
+    pub(super) fn new(
+        input: VideoInfo,
+        output: VideoInfo,
+        add_borders: bool,
+    ) -> srfilter::Result<Self> {
+        let window = shape::window(&input, &output, frame_spec(&input)?.format, add_borders);
+        Ok(Self {
+            input,
+            output,
+            window,
+        })
+    }
+
+    fn input_size(&self) -> (usize, usize) {
+        (self.input.width() as usize, self.input.height() as usize)
+    }
+
+    /// Whether the picture fills the whole output frame.
+    pub(super) fn fills_output(&self) -> bool {
+        let output = (self.output.width() as usize, self.output.height() as usize);
+        self.window == Window::whole(output)
+    }
+}
 
 /// Input buffers of the frames in flight, oldest first.
 pub(super) type InFlightFrames = VecDeque<gst::Buffer>;
@@ -109,18 +142,32 @@ impl State {
     /// Adopts another target scale. If the output size depends on it,
     /// renegotiation follows; if downstream fixes the size, it does not.
     pub(super) fn set_target(&mut self, target: TargetScale) -> srfilter::Result<()> {
-        if let (TargetScale::Factor(scale), Some((from, _))) = (target, &self.infos) {
-            let spec = UpscaleSpec::scaled(frame_spec(from)?, scale);
+        if let (TargetScale::Factor(scale), Some(infos)) = (target, &self.infos) {
+            let size = (infos.input.width(), infos.input.height());
+            if let Some((width, height)) = target.beyond_limit(size) {
+                return Err(Error::Setting(format!(
+                    "scale {scale} would lead to {width}x{height} pixels; a side has at most {}",
+                    caps::MAX_SIDE
+                )));
+            }
+            let spec = UpscaleSpec::scaled(frame_spec(&infos.input)?, scale);
             Upscaler::check(&self.model, &spec, &self.options)?;
         }
         self.switch(self.running(), target, self.infos.clone())
     }
 
-    /// Whether frames pass through and should not any more, or the reverse: the
-    /// formats are to be negotiated again.
-    pub(super) fn is_outdated(&self) -> bool {
-        let infos = self.infos.as_ref();
-        infos.is_some_and(|infos| passes_through(infos, &self.model) != self.passthrough)
+    /// Whether frames pass through from now on, if that has changed with the
+    /// model.
+    pub(super) fn renew_passthrough(&mut self) -> Option<bool> {
+        let passes = passes_through(self.infos.as_ref()?, &self.model);
+        if passes == self.passthrough {
+            return None;
+        }
+        self.passthrough = passes;
+        if passes {
+            self.upscaler = None;
+        }
+        Some(passes)
     }
 
     /// Adopts a loaded model.
@@ -224,29 +271,32 @@ impl Load {
 }
 
 /// Whether frames of these formats pass through untouched.
-pub(super) fn passes_through((from, to): &Infos, model: &Model) -> bool {
-    (from.width(), from.height()) == (to.width(), to.height()) && !model.restores()
+pub(super) fn passes_through(infos: &Infos, model: &Model) -> bool {
+    infos.fills_output()
+        && infos.input_size() == (infos.window.width, infos.window.height)
+        && !model.restores()
 }
 
 /// The upscaling between two formats; `None` if the sizes are equal and the model
 /// does not restore frames at their size.
 fn upscale_spec(
-    (from, to): &Infos,
+    infos: &Infos,
     target: TargetScale,
     restores: bool,
 ) -> srfilter::Result<Option<UpscaleSpec>> {
-    let (from_size, to_size) = ((from.width(), from.height()), (to.width(), to.height()));
-    if from_size == to_size && !restores {
+    let (from_size, to_size) = (
+        infos.input_size(),
+        (infos.window.width, infos.window.height),
+    );
+    if from_size == to_size && infos.fills_output() && !restores {
         return Ok(None);
     }
     let scale = match from_size == to_size {
         true => Scale::ONE,
         false => target.between(from_size, to_size),
     };
-    let spec = UpscaleSpec::scaled(frame_spec(from)?, scale);
-    Ok(Some(
-        spec.with_output(to.width() as usize, to.height() as usize),
-    ))
+    let spec = UpscaleSpec::scaled(frame_spec(&infos.input)?, scale);
+    Ok(Some(spec.with_output(to_size.0, to_size.1)))
 }
 
 fn frame_spec(info: &VideoInfo) -> srfilter::Result<FrameSpec> {
@@ -271,7 +321,7 @@ mod tests {
         let info = |factor: u32| {
             VideoInfo::builder(gst_video::VideoFormat::I420, 32 * factor, 18 * factor).build()
         };
-        (info(1).unwrap(), info(factor).unwrap())
+        Infos::new(info(1).unwrap(), info(factor).unwrap(), true).unwrap()
     }
 
     /// A stream at scale 2 by bicubic, and espcn, loaded while it plays.

@@ -129,6 +129,57 @@ fn completed(caps: &gst::Caps) -> Option<VideoColorimetry> {
     ))
 }
 
+/// What downstream's caps say otherwise than the input's about the same colours; `None`
+/// if they agree. The element does not convert.
+pub(super) fn color_conflict(input: &gst::Caps, output: &gst::Caps) -> Option<String> {
+    let text = |caps: &gst::Caps, field| caps.structure(0)?.get::<String>(field).ok();
+    let stated = |field| {
+        let stated = text(output, field);
+        stated.is_some() && stated != text(input, field)
+    };
+    let parse = |caps| VideoInfo::from_caps(caps).ok();
+    let (from, to) = (&parse(input)?, &parse(output)?);
+    if !from.is_yuv() {
+        return None;
+    }
+    let (a, b) = (from.colorimetry(), to.colorimetry());
+    // These functions have the same curve.
+    let curve = |transfer: VideoTransferFunction| match transfer {
+        VideoTransferFunction::Bt601
+        | VideoTransferFunction::Bt202010
+        | VideoTransferFunction::Bt202012 => VideoTransferFunction::Bt709,
+        other => other,
+    };
+    let (range, matrix) = (VideoColorRange::Unknown, VideoColorMatrix::Unknown);
+    let (transfer, primaries) = (VideoTransferFunction::Unknown, VideoColorPrimaries::Unknown);
+    let subsampled = from.format_info().w_sub().iter().any(|&sub| sub > 0);
+    let conflict = stated("colorimetry")
+        && (differ(a.range(), b.range(), range)
+            || differ(a.matrix(), b.matrix(), matrix)
+            || differ(curve(a.transfer()), curve(b.transfer()), transfer)
+            || differ(a.primaries(), b.primaries(), primaries));
+    let described = |info: &VideoInfo| {
+        let fields = color_fields(info).map(|(field, value)| Some(format!("{field}={}", value?)));
+        fields.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    };
+    // As text: GStreamer drops a site beside an invalid colorimetry.
+    let [_, (site, of_video)] = color_fields(from);
+    let moved = stated(site)
+        && subsampled
+        && of_video.is_some_and(|of_video| text(output, site) != Some(of_video));
+    (conflict || moved).then(|| {
+        format!(
+            "downstream requires {}, the video has {}: put videoconvert after srfilter",
+            described(to),
+            described(from)
+        )
+    })
+}
+
+fn differ<T: PartialEq + Copy>(a: T, b: T, unknown: T) -> bool {
+    a != b && a != unknown && b != unknown
+}
+
 /// Fixates the input's colorimetry and chroma site if downstream lists several.
 pub(super) fn prefer_color(input: &gst::Caps, output: &mut gst::Caps) {
     let Ok(from) = VideoInfo::from_caps(input) else {
