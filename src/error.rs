@@ -63,6 +63,10 @@ pub enum Error {
     /// A computation that failed on its device.
     #[error("computation failed: {0}")]
     Compute(#[source] ComputeError),
+    /// A computation that was asked to stop
+    /// ([`Interrupt`](crate::engine::Interrupt)).
+    #[error("the computation was interrupted")]
+    Interrupted,
     /// A fault of this library: one part does not do what another relies on.
     #[error("internal error: {0}. Please report it")]
     Internal(String),

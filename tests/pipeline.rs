@@ -803,3 +803,54 @@ fn a_published_checkpoint_plays() {
     assert_eq!(stats.get::<String>("active-model").unwrap(), "compact");
     assert_eq!(stats.get::<String>("native-scale").unwrap(), "4");
 }
+
+/// A frame of a slow network is given up when the pipeline stops or flushes.
+#[test]
+fn a_frame_can_be_cancelled() {
+    const BAR: Duration = Duration::from_millis(500);
+    let pipeline = launch(
+        "videotestsrc num-buffers=4 ! video/x-raw,format=RGB,width=1280,height=720,framerate=1/1 \
+         ! srfilter name=sr model=srresnet scale=4 qos=false ! fakesink name=sink sync=false",
+    );
+    let pad = pipeline.by_name("sr").unwrap().static_pad("sink").unwrap();
+    let entered = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&entered);
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        seen.store(true, Ordering::SeqCst);
+        gst::PadProbeReturn::Ok
+    });
+    // Until a frame is being computed, and for a while longer.
+    let computing = || {
+        let start = Instant::now();
+        while !entered.swap(false, Ordering::SeqCst) {
+            assert!(start.elapsed() < Duration::from_secs(60), "no frame");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    };
+    pipeline.set_state(gst::State::Playing).unwrap();
+    computing();
+    let start = Instant::now();
+    let seek = gst::SeekFlags::FLUSH;
+    pipeline.seek_simple(seek, gst::ClockTime::ZERO).unwrap();
+    let flushed = start.elapsed();
+    computing();
+    let start = Instant::now();
+    pipeline.set_state(gst::State::Null).unwrap();
+    let stopped = start.elapsed();
+    println!("flushed in {flushed:?}, stopped in {stopped:?}");
+    assert!(flushed < BAR && stopped < BAR, "{flushed:?}, {stopped:?}");
+    // An interrupted frame is no error.
+    let bus = pipeline.bus().unwrap();
+    assert!(bus.pop_filtered(&[gst::MessageType::Error]).is_none());
+    // And the next one is whole.
+    let (short, sink) = (
+        "videotestsrc num-buffers=1 ! video/x-raw,format=RGB,width=32,height=18 \
+         ! srfilter name=sr model=srresnet scale=4 ! appsink name=sink sync=false",
+        "sink",
+    );
+    let again = launch(short);
+    let samples = collect(&again, sink);
+    run(&again);
+    assert_eq!(samples.lock().unwrap().len(), 1);
+}

@@ -10,6 +10,7 @@
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+mod interrupt;
 mod precision;
 mod reference;
 pub(crate) mod segment;
@@ -19,5 +20,6 @@ pub(crate) mod winograd;
 pub use cpu::{ChainExecutor, PackedChain};
 #[cfg(feature = "cuda")]
 pub use cuda::CudaChainExecutor;
+pub use interrupt::Interrupt;
 pub use precision::Precision;
 pub use spec::{Chain, ChainLayer, ChainOptions, Epilogue};

@@ -1,6 +1,6 @@
 //! The interface between an upscaler and the devices that compute its frames.
 
-use crate::chain::Precision;
+use crate::chain::{Interrupt, Precision};
 use crate::frame::{FrameMut, FrameRef};
 use crate::tensor_error::Result;
 
@@ -25,6 +25,10 @@ pub(super) trait Backend: Send {
     /// Upscales the networks' planes instead of a frame, values 0 to 255; the
     /// output is clamped to that range and not rounded.
     fn run_planes(&mut self, planes: &[Vec<f32>]) -> Result<Vec<Vec<f32>>>;
+
+    /// Makes runs end with [`crate::Error::Interrupted`] at this request. Backends
+    /// whose frames take no time to speak of may ignore it.
+    fn set_interrupt(&mut self, _interrupt: &Interrupt) {}
 
     /// Reduces the memory of later runs. Returns whether that is possible.
     fn shrink(&mut self) -> bool {

@@ -26,7 +26,7 @@ mod upscaler;
 
 #[cfg(feature = "cuda")]
 pub use crate::chain::CudaChainExecutor;
-pub use crate::chain::{ChainExecutor, ChainOptions, Precision};
+pub use crate::chain::{ChainExecutor, ChainOptions, Interrupt, Precision};
 #[cfg(feature = "cuda")]
 pub use crate::ops::cuda::PinnedBuffer;
 pub use backend::DevicePlane;

@@ -6,7 +6,7 @@ use super::open::open;
 use super::options::UpscaleOptions;
 use super::spec::{FrameSpec, UpscaleSpec};
 use super::{ComputeDevice, DeviceChoice};
-use crate::chain::Precision;
+use crate::chain::{Interrupt, Precision};
 use crate::frame::{FrameMut, FrameRef, Image};
 use crate::weights::Model;
 use crate::{Error, Result, Scale, TensorError};
@@ -24,6 +24,7 @@ pub struct Upscaler {
     fallback_reason: Option<String>,
     scales: Vec<Scale>,
     backend: Box<dyn Backend>,
+    interrupt: Interrupt,
 }
 
 impl std::fmt::Debug for Upscaler {
@@ -74,6 +75,7 @@ impl Upscaler {
             options: *options,
             device: device.clone(),
             fallback_reason: None,
+            interrupt: Interrupt::default(),
         })
     }
 
@@ -155,6 +157,17 @@ impl Upscaler {
             .try_fold(Scale::ONE, |all, &scale| all.checked_mul(scale));
         let (width, height) = self.spec.input.size;
         reached.is_none_or(|all| (all.apply(width), all.apply(height)) != self.spec.output)
+    }
+
+    /// Makes frames end with [`Error::Interrupted`] when another thread requests
+    /// it: after a tile or a few rows on the CPU. A network that runs on whole
+    /// frames (DRCT without tiles) is not interrupted, and neither is a GPU, whose
+    /// frames take milliseconds.
+    pub fn set_interrupt(&mut self, interrupt: &Interrupt) {
+        if !self.interrupt.is(interrupt) {
+            self.interrupt = interrupt.clone();
+            self.backend.set_interrupt(interrupt);
+        }
     }
 
     /// The number of tiles of a frame; 0 if a GPU computes whole frames.
@@ -307,7 +320,9 @@ impl Upscaler {
         if self.options.device != DeviceChoice::Auto {
             return Err(gpu_failed(error));
         }
+        let interrupt = self.interrupt.clone();
         *self = Self::without_gpu(Arc::clone(&self.model), self.spec, &self.options, error)?;
+        self.set_interrupt(&interrupt);
         Ok(())
     }
 

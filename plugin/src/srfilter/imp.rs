@@ -32,7 +32,7 @@ use gst_base::subclass::prelude::*;
 use gst_video::VideoInfo;
 use gst_video::subclass::prelude::*;
 use srfilter::Error;
-use srfilter::engine::Upscaler;
+use srfilter::engine::{Interrupt, Upscaler};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Instant;
 
@@ -64,6 +64,8 @@ pub struct SrFilter {
     pub(super) state: Mutex<Option<State>>,
     /// The stream's data for other threads; locked briefly.
     pub(super) shared: Mutex<Shared>,
+    /// Requested while the element stops or flushes: a frame is given up then.
+    interrupt: Interrupt,
 }
 
 #[glib::object_subclass]
@@ -148,6 +150,12 @@ impl ElementImpl for SrFilter {
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         if transition == gst::StateChange::NullToReady {
             self.share_context();
+        }
+        // Deactivating the pads waits for the frame that is being computed.
+        match transition {
+            gst::StateChange::PausedToReady => self.interrupt.request(),
+            gst::StateChange::ReadyToPaused => self.interrupt.withdraw(),
+            _ => {}
         }
         let result = self.parent_change_state(transition)?;
         if transition == gst::StateChange::ReadyToNull {
@@ -267,7 +275,11 @@ impl BaseTransformImpl for SrFilter {
 
     fn sink_event(&self, event: gst::Event) -> bool {
         match event.type_() {
-            gst::EventType::FlushStop => self.drop_in_flight(),
+            gst::EventType::FlushStart => self.interrupt.request(),
+            gst::EventType::FlushStop => {
+                self.interrupt.withdraw();
+                self.drop_in_flight();
+            }
             _ if event.is_serialized() => self.flush_in_flight(),
             _ => {}
         }
@@ -531,6 +543,7 @@ impl SrFilter {
         let Some(upscaler) = upscaler else {
             return Err(gst::FlowError::NotNegotiated);
         };
+        upscaler.set_interrupt(&self.interrupt);
         let known = upscaler.fallback_reason().is_some();
         let result = run(upscaler);
         let fallback = upscaler.fallback_reason().filter(|_| !known);
@@ -540,6 +553,9 @@ impl SrFilter {
             self.report_cpu_fallback(&reason);
         }
         let value = result.map_err(|error| {
+            if matches!(error, Error::Interrupted) {
+                return gst::FlowError::Flushing;
+            }
             gst::element_imp_error!(
                 self,
                 gst::StreamError::Failed,

@@ -14,7 +14,7 @@ use super::layout::{BoundaryLayout, Region, ring_floats};
 use super::pack::{PackedChain, PackedLayer};
 use super::task::Task;
 use crate::chain::segment::{assign_buffers, split_segments};
-use crate::chain::{Chain, ChainOptions};
+use crate::chain::{Chain, ChainOptions, Interrupt};
 use crate::threads::pool;
 use crate::{Error, Result};
 use rayon::ThreadPool;
@@ -50,6 +50,7 @@ pub struct ChainExecutor {
     zeros: Vec<f32>,
     /// The memory of each thread.
     workspaces: Vec<Mutex<Vec<f32>>>,
+    interrupt: Interrupt,
 }
 
 impl ChainExecutor {
@@ -143,7 +144,14 @@ impl ChainExecutor {
             halos: vec![0.0; halo_floats],
             zeros,
             workspaces,
+            interrupt: Interrupt::default(),
         })
+    }
+
+    /// Makes runs stop at this request, within a few rows: their output is
+    /// incomplete then.
+    pub(crate) fn set_interrupt(&mut self, interrupt: Interrupt) {
+        self.interrupt = interrupt;
     }
 
     /// Width and height of the result.
@@ -210,6 +218,7 @@ impl ChainExecutor {
             halos,
             zeros,
             workspaces,
+            interrupt,
             ..
         } = self;
         let frames: Vec<_> = (layouts.iter().zip(&self.frames))
@@ -235,6 +244,7 @@ impl ChainExecutor {
                         region,
                         source,
                         sink,
+                        interrupt,
                     }
                     .run(&mut workspace);
                 });

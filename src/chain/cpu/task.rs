@@ -16,6 +16,7 @@ use super::layout::{
     tiles_at_once, transformed_tile, window_pitch,
 };
 use super::pack::{ConvAlgorithm, PackedChain, PackedLayer};
+use crate::chain::Interrupt;
 use crate::chain::winograd::Variant;
 use crate::ops::Border;
 use std::ops::Range;
@@ -38,6 +39,8 @@ pub(super) struct Task<'a> {
     /// A row of zeros, as long as the longest.
     pub(super) zeros: &'a [f32],
     pub(super) region: &'a Region,
+    /// Ends the run early.
+    pub(super) interrupt: &'a Interrupt,
     pub(super) source: &'a dyn Source,
     pub(super) sink: &'a dyn Sink,
 }
@@ -115,7 +118,12 @@ impl<'a> Execution<'a> {
         let layer = self.layer(boundary);
         let (step, pad) = (layer.step() as isize, layer.pad() as isize);
         let shuffle = layer.shuffle as isize;
+        let last = boundary == self.task.region.layers.len();
         while self.next[boundary] * shuffle < until {
+            // Between two groups of the result: the rings are consistent there.
+            if last && self.task.interrupt.is_requested() {
+                return;
+            }
             let group = self.next[boundary];
             let needed = (group + step + pad).min(self.layout(boundary - 1).y.end);
             self.compute(boundary - 1, needed);
@@ -131,7 +139,7 @@ impl<'a> Execution<'a> {
             for row in group * shuffle..(group + step) * shuffle {
                 self.fill_sides(boundary, row);
             }
-            if self.task.region.last && boundary == self.task.region.layers.len() {
+            if self.task.region.last && last {
                 for row in group..group + step {
                     self.emit(boundary, row);
                 }

@@ -12,7 +12,7 @@ use super::options::UpscaleOptions;
 use super::spec::UpscaleSpec;
 use super::tiling::TilingOptions;
 use crate::Error;
-use crate::chain::Precision;
+use crate::chain::{Interrupt, Precision};
 use crate::frame::{FrameMut, FrameRef, MAX_VALUE};
 use crate::tensor_error::Result;
 use crate::threads::pool;
@@ -34,6 +34,7 @@ pub(super) struct CpuBackend {
     frames: Program,
     /// The program for a number of planes, built on first use.
     planes: Option<(usize, PlaneProgram)>,
+    interrupt: Interrupt,
 }
 
 /// A program for planes instead of frames.
@@ -65,6 +66,7 @@ impl CpuBackend {
             pool: pool(options.threads)?,
             frames: Program::new(plan, spec.input.color),
             planes: None,
+            interrupt: Interrupt::default(),
             stages,
             model,
             spec,
@@ -138,6 +140,12 @@ impl Backend for CpuBackend {
         Ok(planes.map(clamped).collect())
     }
 
+    fn set_interrupt(&mut self, interrupt: &Interrupt) {
+        self.interrupt = interrupt.clone();
+        let stages = self.stages.iter_mut();
+        stages.for_each(|stage| stage.set_interrupt(interrupt));
+    }
+
     fn shrink(&mut self) -> bool {
         let halved: Vec<bool> = (self.stages.iter_mut())
             .map(NetworkStage::halve_batch)
@@ -163,6 +171,8 @@ impl Backend for CpuBackend {
             Ok(smaller) => self.stages = smaller,
             Err(_) => return false,
         }
+        let interrupt = self.interrupt.clone();
+        self.set_interrupt(&interrupt);
         true
     }
 

@@ -8,7 +8,7 @@ mod view;
 
 use crate::Error;
 use crate::chain::cpu::{PlanesOut, Sink};
-use crate::chain::{ChainExecutor, ChainOptions, PackedChain};
+use crate::chain::{ChainExecutor, ChainOptions, Interrupt, PackedChain};
 use crate::engine::options::UpscaleOptions;
 use crate::engine::tiling::{SMALLEST, TILE, TilingOptions};
 use crate::frame::resample::Resampler;
@@ -42,6 +42,8 @@ pub(super) struct NetworkStage {
     /// The largest value of the output.
     limit: f32,
     fused: Option<Fused>,
+    /// Checked before each tile.
+    interrupt: Interrupt,
 }
 
 /// A network as one fused chain.
@@ -104,6 +106,15 @@ impl NetworkStage {
             view,
             limit,
             fused: None,
+            interrupt: Interrupt::default(),
+        }
+    }
+
+    /// Makes runs end with an error at this request.
+    pub(super) fn set_interrupt(&mut self, interrupt: &Interrupt) {
+        self.interrupt = interrupt.clone();
+        if let Some(fused) = &mut self.fused {
+            fused.executor.set_interrupt(interrupt.clone());
         }
     }
 
@@ -172,7 +183,7 @@ impl NetworkStage {
     ///
     /// # Errors
     ///
-    /// A stage that is not fused.
+    /// A stage that is not fused, an interruption.
     pub(super) fn run_into(&mut self, input: &[&[f32]], sink: &dyn Sink) -> Result<()> {
         let Some(Fused { executor, residual }) = &mut self.fused else {
             let problem = "only a fused chain writes row by row";
@@ -184,7 +195,7 @@ impl NetworkStage {
             planes: input,
         };
         executor.process(&source, sink);
-        Ok(())
+        Ok(self.interrupt.check()?)
     }
 
     /// Computes one plane per input plane: values 0 to 255, clamped to the limit.

@@ -19,6 +19,7 @@ impl NetworkStage {
         let across = |&top: &usize| columns.iter().map(move |&left| (left, top));
         let corners: Vec<_> = rows.iter().flat_map(across).collect();
         for corners in corners.chunks(self.batch) {
+            self.interrupt.check()?;
             self.add_tiles(input, corners, output)?;
         }
         let across = coverage(&columns, self.tile.0, view_width);

@@ -21,6 +21,7 @@ impl NetworkStage {
                 let rows = row..(row + self.tile.1).min(height);
                 for column in (0..width).step_by(self.tile.0) {
                     let columns = column..(column + self.tile.0).min(width);
+                    self.interrupt.check()?;
                     let tile = self.tile_input(input, &columns, &rows)?;
                     let part = ops::with_tf32(self.allow_tf32, || {
                         self.network.forward_part(&tile.tensor, &means)

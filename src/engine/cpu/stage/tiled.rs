@@ -63,6 +63,7 @@ impl NetworkStage {
         rows: Range<usize>,
         band: &mut [&mut [f32]],
     ) -> Result<()> {
+        self.interrupt.check()?;
         let (width, _) = self.size();
         let TileInput {
             tensor,
