@@ -1,6 +1,5 @@
 //! Reading of image files.
 
-use super::animation::Animation;
 use super::formats;
 use super::header::{self, Header};
 use super::jpeg;
@@ -89,7 +88,8 @@ impl ImageFile {
     pub fn decode(&self) -> Result<Image> {
         let image = into_image(self.decode_still()?);
         Ok(match self.channels() {
-            3 if image.channels == Animation::CHANNELS => image.to_rgb(),
+            // Of a format whose decoder adds alpha.
+            3 if image.channels == 4 => image.to_rgb(),
             _ => image,
         })
     }

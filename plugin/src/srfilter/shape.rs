@@ -78,7 +78,7 @@ mod tests {
             (
                 info(320, 180, square),
                 info(400, 400, square),
-                (0, 86, 400, 224),
+                (0, 88, 400, 224),
             ),
             // The same shape in other pixels.
             (
