@@ -64,7 +64,7 @@ pub fn write(path: &Path, image: &Image, metadata: &Metadata) -> Result<()> {
     atomic_file::write(path, &bytes).map_err(|e| unwritable(path, &e))
 }
 
-/// The bytes of the file that [`write`] writes.
+/// The bytes of the file that [`write()`] writes.
 ///
 /// # Errors
 ///
@@ -231,7 +231,7 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// As [`write`].
+    /// As [`write()`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         write(path.as_ref(), self, &Metadata::default())
     }

@@ -11,7 +11,9 @@ mod network;
 mod registry;
 mod shapes;
 
-pub(crate) use detect::{NETWORK_KEYS, under};
+#[cfg(feature = "pytorch")]
+pub(crate) use detect::NETWORK_KEYS;
+pub(crate) use detect::under;
 pub use hypernetwork::{HyperNetwork, Parameters};
 pub use network::{
     BoxedScaleNetwork, Channels, Network, PartialOutput, ScaleNetwork, Scales, Shapes, Upsampling,
