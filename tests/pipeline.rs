@@ -804,7 +804,7 @@ fn a_published_checkpoint_plays() {
     assert_eq!(stats.get::<String>("native-scale").unwrap(), "4");
 }
 
-/// A frame of a slow network is given up when the pipeline stops or flushes.
+/// Stopping and flushing cancel the frame of a slow network.
 #[test]
 fn a_frame_can_be_cancelled() {
     const BAR: Duration = Duration::from_millis(500);

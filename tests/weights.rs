@@ -149,7 +149,7 @@ fn one_of_several_networks_is_read_from_a_flat_file() {
     let scales = Scales::list([Scale::whole(2)]);
     let [ours, others] =
         [8, 9].map(|seed| common::noise_weights_for(&architecture, scales.clone(), seed));
-    for (wanted, other) in [
+    for (selected, other) in [
         ("net_g", "net_d"),
         ("netG", "netD"),
         ("generator", "discriminator"),
@@ -164,28 +164,28 @@ fn one_of_several_networks_is_read_from_a_flat_file() {
                 .map(|(name, t)| (format!("{prefix}.{name}"), t.clone()))
                 .collect()
         };
-        let mut tensors = named(wanted, &ours);
+        let mut tensors = named(selected, &ours);
         tensors.extend(named(other, &others));
         write(&path, tensors);
         let file = Checkpoint::open(&path).unwrap();
         let found = file.contents(&LoadOverrides::default()).unwrap();
-        assert_eq!(found.architecture, architecture, "{wanted}");
+        assert_eq!(found.architecture, architecture, "{selected}");
         for (name, tensor) in &ours {
             let [found, expected] =
                 [&found.tensors[name], tensor].map(|t| t.flatten_all().unwrap());
             let values = |t: Tensor| t.to_vec1::<f32>().unwrap();
-            assert_eq!(values(found), values(expected), "{wanted} {name}");
+            assert_eq!(values(found), values(expected), "{selected} {name}");
         }
         assert_eq!(found.unused.len(), others.len());
         assert!(found.unused.iter().all(|name| name.starts_with(other)));
         // Another one by its name.
         let hints = LoadOverrides::default().with_key(other);
         let found = file.contents(&hints).unwrap();
-        assert!(found.unused.iter().all(|name| name.starts_with(wanted)));
+        assert!(found.unused.iter().all(|name| name.starts_with(selected)));
     }
 }
 
-/// Counters, flags and other values beside the weights, of any type.
+/// Counters, flags and other values next to the weights, of any type.
 #[test]
 fn tensors_that_do_not_belong_are_named() {
     use safetensors::{Dtype, tensor::TensorView};

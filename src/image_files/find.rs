@@ -40,7 +40,7 @@ pub fn find(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(find_all(folder)?.images)
 }
 
-/// As [`find`], with the files that are not taken.
+/// As [`find`], with the files that are skipped.
 ///
 /// # Errors
 ///

@@ -9,7 +9,7 @@ use image::{ExtendedColorType, ImageEncoder, ImageError, ImageFormat, ImageResul
 use std::io::{self, Cursor};
 use std::path::Path;
 
-/// Of JPEG files, 1 to 100: the encoder's own 75 shows blocks that no network made.
+/// Quality of JPEG files, 1 to 100: the encoder's default of 75 shows block artefacts.
 const JPEG_QUALITY: u8 = 95;
 
 /// Checks that a file can hold an image of that size, channels and number of

@@ -53,7 +53,7 @@ pub struct LoadOverrides {
     pub border: Option<Border>,
     /// The scales that the weights are for; by default any.
     pub scales: Option<Vec<Scale>>,
-    /// Of a file with several networks, the key of the wanted one: of a
+    /// Of a file with several networks, the key of the one to load: of a
     /// dictionary in a PyTorch checkpoint, or the prefix of its tensors' names
     /// without the last dot. By default the averaged weights (EMA), if there are
     /// any, and the generator.
@@ -431,12 +431,12 @@ impl Checkpoint {
     /// The shapes of the tensors under a prefix: of all that are not empty, without
     /// counters (single values, integers, booleans), and without floats of 8 bits.
     fn selections(&self, prefix: &str) -> [Shapes; 3] {
-        let of = |wanted: fn(&TensorInfo) -> bool| {
+        let of = |is_of_kind: fn(&TensorInfo) -> bool| {
             let known = self
                 .listing
                 .iter()
                 .filter(|t| self.tensors.contains_key(&t.name));
-            let all = known.filter(|tensor| wanted(tensor));
+            let all = known.filter(|tensor| is_of_kind(tensor));
             let shapes = all.map(|tensor| (tensor.name.clone(), tensor.shape.clone()));
             under(&shapes.collect(), prefix)
         };

@@ -64,7 +64,7 @@ pub struct SrFilter {
     pub(super) state: Mutex<Option<State>>,
     /// The stream's data for other threads; locked briefly.
     pub(super) shared: Mutex<Shared>,
-    /// Requested while the element stops or flushes: a frame is given up then.
+    /// Requested while the element stops or flushes: cancels the frame.
     interrupt: Interrupt,
 }
 

@@ -162,7 +162,7 @@ pub(super) fn color_conflict(input: &gst::Caps, output: &gst::Caps) -> Option<St
         let fields = color_fields(info).map(|(field, value)| Some(format!("{field}={}", value?)));
         fields.into_iter().flatten().collect::<Vec<_>>().join(", ")
     };
-    // As text: GStreamer drops a site beside an invalid colorimetry.
+    // As text: GStreamer drops the site if the colorimetry is invalid.
     let [_, (site, of_video)] = color_fields(from);
     let moved = stated(site)
         && subsampled

@@ -18,7 +18,7 @@ use storage::{Result, Storage, Storages, View};
 /// tensors may share.
 const SHARING: usize = 2;
 
-/// The format of archives that hold code beside a module's tensors.
+/// The format of archives that hold code and a module's tensors.
 const SCRIPT: &str = "TorchScript archive";
 
 /// The tensors of a file.

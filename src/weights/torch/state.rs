@@ -30,7 +30,7 @@ const MAX_LISTED: usize = 8;
 pub(super) struct Found {
     /// The keys from the top-level object to the network.
     pub(super) path: Vec<String>,
-    /// The other networks beside it that were not chosen.
+    /// The other networks of the file, which were not selected.
     pub(super) others: Vec<String>,
     pub(super) views: Vec<(String, View)>,
 }
@@ -159,9 +159,10 @@ fn members(object: &Object, at: Id) -> Members<'_> {
 
 /// The members of a TorchScript module: its attributes.
 fn attributes(object: &Object, at: Id) -> Members<'_> {
-    let of = |wanted: fn(&Value) -> bool| {
+    let of = |is_of_kind: fn(&Value) -> bool| {
         let all = object.named(at);
-        all.filter(|&(_, id)| wanted(object.value(id))).collect()
+        all.filter(|&(_, id)| is_of_kind(object.value(id)))
+            .collect()
     };
     [
         of(|value| matches!(value, Value::Tensor(_))),

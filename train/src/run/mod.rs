@@ -81,7 +81,7 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome> {
     }
     if !options.resume {
         lock = Some(folder.lock()?);
-        // Another run may have begun here in the meantime.
+        // Another run may have started here in the meantime.
         folder.check_free(options.force)?;
         // Last, so that no typo in the settings deletes an old run.
         folder.clear()?;
