@@ -387,6 +387,113 @@ fn interlaced_video_is_refused_with_the_remedy() {
     assert!(texts.iter().any(|t| t.contains("deinterlace")), "{texts:?}");
 }
 
+/// A grey frame with a bright disc whose two fields are `shift` pixels apart.
+fn disc(shift: usize) -> gst::Buffer {
+    let mut buffer = buffer(VideoFormat::Gray8, 64, 64, 40);
+    for (i, sample) in buffer
+        .make_mut()
+        .map_writable()
+        .unwrap()
+        .iter_mut()
+        .enumerate()
+    {
+        let (x, y) = ((i % 64 + i / 64 % 2 * shift) as f64, (i / 64) as f64);
+        if (x - 32.0).powi(2) + (y - 32.0).powi(2) < 400.0 {
+            *sample = 200;
+        }
+    }
+    buffer
+}
+
+/// Caps of such a frame with an interlace mode.
+fn scanned(mode: &str) -> gst::Caps {
+    let mut caps = caps(VideoFormat::Gray8, 64, 64);
+    let s = caps.make_mut().structure_mut(0).unwrap();
+    s.set("interlace-mode", mode);
+    if mode == "interleaved" {
+        s.set("field-order", "top-field-first");
+    }
+    caps
+}
+
+#[test]
+fn film_in_interlaced_caps_is_upscaled_frame_by_frame() {
+    use gst_video::VideoBufferFlags as Flags;
+    let mut h = harness((2, 1));
+    let field = Flags::INTERLACED | Flags::TFF;
+    // As avdec_h264 states film with 2:3 pulldown, and as others do.
+    let stream = [
+        ("progressive", Flags::empty(), 50),
+        ("interleaved", Flags::INTERLACED, 33),
+        ("progressive", Flags::empty(), 50),
+        ("interleaved", field, 33),
+        ("mixed", Flags::RFF, 50),
+        ("mixed", Flags::empty(), 33),
+        ("mixed", field, 33),
+        ("progressive", Flags::empty(), 33),
+    ];
+    let mut time = gst::ClockTime::ZERO;
+    for (i, (mode, flags, ms)) in stream.into_iter().enumerate() {
+        h.set_src_caps(scanned(mode));
+        let mut buffer = disc(0);
+        let b = buffer.make_mut();
+        b.set_video_flags(flags);
+        b.set_pts(time);
+        b.set_duration(gst::ClockTime::from_mseconds(ms));
+        let out = h.push_and_pull(buffer).unwrap();
+        assert_eq!(out.pts(), Some(time), "{i}");
+        assert_eq!(out.duration(), Some(gst::ClockTime::from_mseconds(ms)));
+        assert!(!out.video_flags().intersects(field | Flags::RFF), "{i}");
+        let info = out_caps(&h);
+        assert_eq!((info.width(), info.is_interlaced()), (128, false), "{i}");
+        time += gst::ClockTime::from_mseconds(ms);
+    }
+    // Two moments in one frame.
+    h.set_src_caps(scanned("mixed"));
+    let mut combed = disc(6);
+    combed.make_mut().set_video_flags(Flags::INTERLACED);
+    assert_eq!(h.push(combed), Err(gst::FlowError::Error));
+}
+
+#[test]
+fn film_may_begin_with_mixed_caps() {
+    let mut h = harness((2, 1));
+    h.set_src_caps(scanned("mixed"));
+    h.push_and_pull(disc(6)).unwrap();
+    let mut flagged = disc(6);
+    (flagged.make_mut()).set_video_flags(gst_video::VideoBufferFlags::INTERLACED);
+    assert_eq!(h.push(flagged), Err(gst::FlowError::Error));
+}
+
+#[test]
+fn interlaced_video_passes_through_untouched() {
+    let mut h = harness((1, 1));
+    h.set_src_caps(scanned("interleaved"));
+    let mut input = disc(6);
+    let flags = gst_video::VideoBufferFlags::INTERLACED | gst_video::VideoBufferFlags::TFF;
+    input.make_mut().set_video_flags(flags);
+    let out = h.push_and_pull(input).unwrap();
+    assert_eq!(out.video_flags(), flags);
+    assert!(out_caps(&h).is_interlaced());
+}
+
+#[test]
+fn bars_are_scaled() {
+    use gst_video::video_meta::VideoBarMeta;
+    let mut h = harness((3, 1));
+    h.set_src_caps(caps(VideoFormat::Gray8, 64, 48));
+    let mut input = buffer(VideoFormat::Gray8, 64, 48, 9);
+    // Lines 0 to 5 and 42 to 47, columns 0 to 7 and 60 to 63.
+    VideoBarMeta::add(input.make_mut(), 0, true, 5, 42);
+    VideoBarMeta::add(input.make_mut(), 1, false, 7, 60);
+    let out = h.push_and_pull(input).unwrap();
+    let bars: Vec<_> = out
+        .iter_meta::<VideoBarMeta>()
+        .map(|b| (b.field(), b.is_letterbox(), b.bar_data1(), b.bar_data2()))
+        .collect();
+    assert_eq!(bars, [(0, true, 17, 126), (1, false, 23, 180)]);
+}
+
 /// The error message of a change to PAUSED.
 fn start_error(set: impl Fn(&gst::Element)) -> String {
     init();

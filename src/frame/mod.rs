@@ -3,6 +3,7 @@
 //! Plain slices only: this module knows neither candle nor GStreamer.
 
 mod color;
+mod combing;
 mod format;
 mod picture;
 pub mod resample;

@@ -1,5 +1,6 @@
 //! Caps negotiation: the sizes of one pad from those of the other.
 
+use super::scan;
 use gst::glib;
 use gst::prelude::*;
 use srfilter::Scale;
@@ -293,7 +294,11 @@ pub(super) fn transform(
     for (s, features) in caps.iter_with_features() {
         result.merge_structure_full(any_size(s), Some(features.to_owned()));
     }
-    result
+    // Equal sizes may pass through, interlaced or not.
+    match target {
+        TargetScale::Factor(scale) if scale != Scale::ONE => scan::transform(direction, &result),
+        _ => result,
+    }
 }
 
 /// Removes caps of frames in GPU memory.

@@ -42,7 +42,7 @@ use super::log::{CAT, lock};
 use super::settings::{self, Settings};
 use super::stats::{Shared, Stats};
 use super::switching::{self, Infos, State};
-use super::{caps, metas, shape, video};
+use super::{caps, metas, scan, shape, video};
 
 glib::wrapper! {
     /// The element `srfilter`; see `gst-inspect-1.0 srfilter`.
@@ -182,6 +182,7 @@ impl BaseTransformImpl for SrFilter {
         let mut current = lock(&self.state);
         let mut shared = lock(&self.shared);
         shared.stats = Stats::default();
+        shared.progressive = false;
         shared.stats.update(&state);
         name.clone_into(&mut shared.stats.device);
         // The device may have changed in READY.
@@ -261,6 +262,7 @@ impl BaseTransformImpl for SrFilter {
         if gap || self.obj().src_pad().needs_reconfigure() {
             self.push_in_flight()?;
         }
+        self.check_scan(&inbuf)?;
         let result = self.parent_submit_input_buffer(is_discont, inbuf)?;
         if result == gst_base::BASE_TRANSFORM_FLOW_DROPPED {
             self.push_in_flight()?;
@@ -276,6 +278,7 @@ impl BaseTransformImpl for SrFilter {
     fn sink_event(&self, event: gst::Event) -> bool {
         match event.type_() {
             gst::EventType::FlushStart => self.interrupt.request(),
+            gst::EventType::StreamStart => lock(&self.shared).progressive = false,
             gst::EventType::FlushStop => {
                 self.interrupt.withdraw();
                 self.drop_in_flight();
@@ -357,6 +360,19 @@ impl BaseTransformImpl for SrFilter {
         self.parent_transform(inbuf, outbuf)
     }
 
+    fn copy_metadata(
+        &self,
+        inbuf: &gst::BufferRef,
+        outbuf: &mut gst::BufferRef,
+    ) -> Result<(), gst::LoggableError> {
+        self.parent_copy_metadata(inbuf, outbuf)?;
+        let infos = lock(&self.shared).infos.clone();
+        if infos.is_some_and(|infos| !infos.output.is_interlaced()) {
+            scan::unset_flags(outbuf);
+        }
+        Ok(())
+    }
+
     fn transform_meta<'a>(
         &self,
         outbuf: &mut gst::BufferRef,
@@ -411,13 +427,9 @@ impl VideoFilterImpl for SrFilter {
         self.warn_of_limit(&infos);
         let same = (lock(&self.state).as_ref())
             .is_some_and(|state| switching::passes_through(&infos, state.model()));
-        if in_info.is_interlaced() && !same {
-            gst::element_imp_error!(
-                self,
-                gst::StreamError::Format,
-                ("Interlaced video cannot be upscaled: put a deinterlace element before srfilter"),
-                ["{incaps}"]
-            );
+        // Whole frames may be progressive in spite of their caps: each buffer tells.
+        if !same && scan::has_separate_fields(in_info) {
+            self.refuse_interlaced();
             return Err(gst::loggable_error!(CAT, "Interlaced video"));
         }
         self.obj().set_passthrough(same);

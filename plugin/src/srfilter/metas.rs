@@ -2,7 +2,8 @@
 
 use super::switching::Infos;
 use gst_video::video_meta::{
-    VideoMetaTransformScale, VideoOverlayCompositionMeta, VideoRegionOfInterestMeta, tags,
+    VideoBarMeta, VideoMetaTransformScale, VideoOverlayCompositionMeta, VideoRegionOfInterestMeta,
+    tags,
 };
 use gst_video::{VideoOverlayComposition, VideoOverlayRectangle};
 
@@ -25,6 +26,10 @@ pub(super) fn transform(
         if let Some(scaled) = scale_overlay(overlay.overlay(), infos) {
             VideoOverlayCompositionMeta::add(out, &scaled);
         }
+        return Outcome::Done;
+    }
+    if let Some(bars) = meta.downcast_ref::<VideoBarMeta>() {
+        scale_bars(bars, out, infos);
         return Outcome::Done;
     }
     let about_size = meta.has_tag::<tags::Size>();
@@ -61,6 +66,24 @@ fn scale_meta(meta: &gst::MetaRef<'_, gst::Meta>, out: &mut gst::BufferRef, info
         let (x, y, width, height) = region.rect();
         region.set_rect((x + window.x as u32, y + window.y as u32, width, height));
     }
+}
+
+/// Scales the edges of bars: the last line or column of the first bar, and the first one
+/// of the second bar.
+fn scale_bars(bars: &VideoBarMeta, out: &mut gst::BufferRef, infos: &Infos) {
+    let (window, input) = (infos.window, &infos.input);
+    let (first, to, from) = match bars.is_letterbox() {
+        true => (window.y, window.height, input.height()),
+        false => (window.x, window.width, input.width()),
+    };
+    let edge = |edge: u64| {
+        let from = u64::from(from.max(1));
+        let scaled = first as u64 + (edge * to as u64 + from / 2) / from;
+        u32::try_from(scaled).unwrap_or(u32::MAX)
+    };
+    let last = edge(u64::from(bars.bar_data1()) + 1).saturating_sub(1);
+    let next = edge(u64::from(bars.bar_data2()));
+    VideoBarMeta::add(out, bars.field(), bars.is_letterbox(), last, next);
 }
 
 /// The overlay with its rectangles scaled to the new size.

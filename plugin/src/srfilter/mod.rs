@@ -17,6 +17,7 @@ mod imp;
 mod log;
 mod metas;
 mod pipelining;
+mod scan;
 mod settings;
 mod shape;
 mod stats;

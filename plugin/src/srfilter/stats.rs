@@ -13,6 +13,8 @@ pub(super) struct Shared {
     pub(super) stats: Stats,
     /// A copy of [`State::infos`].
     pub(super) infos: Option<Infos>,
+    /// Whether a frame of the stream was progressive.
+    pub(super) progressive: bool,
     pub(super) cuda: SharedContext,
     /// Allocates pinned host memory; `None` on the CPU.
     pub(super) allocator: Option<gst::Allocator>,

@@ -1,0 +1,117 @@
+//! Interlaced video, and progressive frames in streams whose caps are interlaced.
+//!
+//! Film in a video stream of another rate (soft telecine) is progressive, but its decoders
+//! state `interleaved` or `mixed` caps, which may change with every frame. The frames are
+//! upscaled whole, and the output is progressive.
+
+use super::imp::SrFilter;
+use super::log::{CAT, lock};
+use super::video;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_video::prelude::*;
+use gst_video::{VideoBufferFlags, VideoFrameRef, VideoInfo, VideoInterlaceMode};
+
+/// The modes whose buffers hold whole frames.
+const WHOLE_FRAMES: [VideoInterlaceMode; 3] = [
+    VideoInterlaceMode::Progressive,
+    VideoInterlaceMode::Interleaved,
+    VideoInterlaceMode::Mixed,
+];
+
+/// Whether the fields of a frame are stored apart.
+pub(super) fn has_separate_fields(info: &VideoInfo) -> bool {
+    !WHOLE_FRAMES.contains(&info.interlace_mode())
+}
+
+/// Caps of the other pad: the output is progressive whatever the input's caps say.
+pub(super) fn transform(direction: gst::PadDirection, caps: &gst::Caps) -> gst::Caps {
+    let field = "interlace-mode";
+    let progressive = VideoInterlaceMode::Progressive.to_str().to_owned();
+    let mut result = gst::Caps::new_empty();
+    for (s, features) in caps.iter_with_features() {
+        let mut s = s.to_owned();
+        let mode = s.value(field).ok();
+        let may_be = mode.map(|mode| mode.can_intersect(&progressive.to_send_value()));
+        match (direction, may_be) {
+            (_, None) => {}
+            (gst::PadDirection::Sink, _) => s.set(field, &progressive),
+            (_, Some(true)) => {
+                let modes = WHOLE_FRAMES.map(|mode| mode.to_str().to_owned());
+                s.set(field, gst::List::new(modes));
+            }
+            (_, Some(false)) => continue,
+        }
+        s.remove_field("field-order");
+        result.merge_structure_full(s, Some(features.to_owned()));
+    }
+    result
+}
+
+/// Marks an output buffer as progressive.
+pub(super) fn unset_flags(buffer: &mut gst::BufferRef) {
+    buffer.unset_video_flags(
+        VideoBufferFlags::INTERLACED
+            | VideoBufferFlags::TFF
+            | VideoBufferFlags::RFF
+            | VideoBufferFlags::ONEFIELD,
+    );
+}
+
+impl SrFilter {
+    /// Refuses an interlaced frame.
+    ///
+    /// In a stream with progressive frames, decoders flag others that are so, too
+    /// (`avdec_h264` of GStreamer 1.22 two of the first four of film with 2:3 pulldown);
+    /// there a frame is interlaced if it is flagged and combed.
+    pub(super) fn check_scan(&self, buffer: &gst::BufferRef) -> Result<(), gst::FlowError> {
+        if self.obj().is_passthrough() {
+            return Ok(());
+        }
+        let (infos, seen) = {
+            let shared = lock(&self.shared);
+            (shared.infos.clone(), shared.progressive)
+        };
+        let Some(infos) = infos else { return Ok(()) };
+        let flagged = match infos.input.interlace_mode() {
+            VideoInterlaceMode::Progressive => false,
+            VideoInterlaceMode::Mixed => {
+                (buffer.video_flags()).contains(VideoBufferFlags::INTERLACED)
+            }
+            _ => true,
+        };
+        if !flagged {
+            lock(&self.shared).progressive = true;
+            return Ok(());
+        }
+        if seen && !is_combed(buffer, &infos.input) {
+            gst::debug!(
+                CAT,
+                imp = self,
+                "flagged as interlaced, but not combed: {buffer:?}"
+            );
+            return Ok(());
+        }
+        self.refuse_interlaced();
+        Err(gst::FlowError::Error)
+    }
+
+    /// Posts the error for interlaced video.
+    pub(super) fn refuse_interlaced(&self) {
+        gst::element_imp_error!(
+            self,
+            gst::StreamError::Format,
+            ("Interlaced video cannot be upscaled: put a deinterlace element before srfilter")
+        );
+    }
+}
+
+/// Whether a frame is combed; one that cannot be read is.
+fn is_combed(buffer: &gst::BufferRef, info: &VideoInfo) -> bool {
+    let Ok(frame) = VideoFrameRef::from_buffer_ref_readable(buffer, info) else {
+        return true;
+    };
+    let spec = video::spec(info);
+    spec.and_then(|spec| video::frame_ref(&frame, &spec).ok())
+        .is_none_or(|frame| frame.is_combed())
+}
