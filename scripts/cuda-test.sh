@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds with the features `cuda` and `cudnn`, checks that the binaries load on a
 # machine without CUDA, and runs the tests of the GPU code on the emulated driver.
-# Needs no GPU; half an hour or more on two cores.
+# Needs no GPU; half an hour or more on two cores. Writes tests/cuda/passed.
 #
 # The emulated driver compiles candle's kernels for the CPU by itself, so that a
 # stand-in takes the place of nvcc for them; srfilter's own are compiled by both.
@@ -42,3 +42,4 @@ done
 tests=(gpu cuda_memory golden overlap host_memory on_gpu load)
 cargo test --release --workspace --features "$features" --no-fail-fast \
     "${tests[@]/#/--test=}"
+scripts/cuda-sources.sh > tests/cuda/passed

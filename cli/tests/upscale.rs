@@ -83,6 +83,51 @@ fn keeps_transparency_and_grey() {
 }
 
 #[test]
+fn the_colour_of_transparent_pixels_never_shows() {
+    let desk = Desk::new();
+    // A disc with a soft edge; what lies under alpha 0 differs.
+    let sprite = |name: &str, hidden: [u8; 3]| {
+        desk.draw(name, (40, 40), 4);
+        let mut picture = desk.open(name);
+        for (i, pixel) in picture.data.chunks_exact_mut(4).enumerate() {
+            let (x, y) = ((i % 40) as f64 - 19.5, (i / 40) as f64 - 19.5);
+            pixel[3] = (255.0 * (15.0 - libm::hypot(x, y)).clamp(0.0, 1.0)) as u8;
+            if pixel[3] == 0 {
+                pixel[..3].copy_from_slice(&hidden);
+            }
+        }
+        picture
+            .save(std::path::Path::new(&desk.path(name)))
+            .unwrap();
+        desk.path(name)
+    };
+    let sprites = [sprite("a.png", [255, 0, 255]), sprite("b.png", [0, 255, 0])];
+    let luma = desk.weights("luma.safetensors", Channels::Luma);
+    let rgb = desk.weights("rgb.safetensors", Channels::Rgb);
+    for model in [["-m", "bicubic"], ["-w", &luma], ["-w", &rgb]] {
+        let results = sprites.each_ref().map(|input| {
+            let output = desk.path("out.png");
+            sr(["upscale", input, &output, "--force", model[0], model[1]]).ok();
+            desk.open("out.png").data
+        });
+        let [a, b] = results.each_ref().map(|data| data.chunks_exact(4));
+        for (a, b) in a.zip(b) {
+            for background in [0, 255] {
+                let over = |pixel: &[u8], channel: usize| {
+                    let alpha = f64::from(pixel[3]) / 255.0;
+                    f64::from(pixel[channel]) * alpha + f64::from(background) * (1.0 - alpha)
+                };
+                for channel in 0..3 {
+                    let apart = (over(a, channel) - over(b, channel)).abs();
+                    assert!(apart <= 3.0, "{model:?}: {a:?} and {b:?}");
+                }
+            }
+        }
+        assert!(results[0].chunks_exact(4).any(|pixel| pixel[3] == 255));
+    }
+}
+
+#[test]
 fn bicubic_needs_no_weights() {
     let desk = Desk::new();
     let (input, output) = (desk.draw("in.png", (16, 20), 3), desk.path("out.png"));

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Prints a hash of the GPU code, of what calls it, and of its tests. .ci/run compares it
+# with tests/cuda/passed, which scripts/cuda-test.sh writes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+find Cargo.lock cuda src/chain src/engine src/ops tests/cuda \
+    plugin/src/srfilter/{cuda,allocation,host_memory,pipelining}.rs \
+    testing/src/emulated.rs tests/{gpu,cuda_memory,golden}.rs plugin/tests/{host_memory,overlap}.rs \
+    train/tests/{golden,on_gpu}.rs -type f ! -path tests/cuda/passed -print0 \
+    | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1
