@@ -51,6 +51,9 @@ fn main() -> Result<()> {
             sustained(model, size)?;
         }
     }
+    for factor in [1.6, 4.0] {
+        overload(factor, seconds)?;
+    }
     live(seconds)
 }
 
@@ -164,6 +167,43 @@ fn live(seconds: u32) -> Result<()> {
     Ok(())
 }
 
+/// A camera and a model that takes `factor` times as long as a frame lasts: how many of the
+/// frames that were computed come in time.
+fn overload(factor: f64, seconds: u32) -> Result<()> {
+    let size = "format=I420,width=640,height=360";
+    let alone = Run::of(&format!(
+        "videotestsrc num-buffers=30 pattern=ball ! video/x-raw,{size} \
+         ! srfilter name=e model=espcn scale=2 qos=false ! fakesink sync=false"
+    ))?;
+    let needed = alone.finish()?.quantile(0.5);
+    let rate = (1e3 * factor / needed.as_secs_f64()) as u32;
+    let frames = seconds * rate / 1000;
+    let run = Run::of(&format!(
+        "videotestsrc is-live=true num-buffers={frames} pattern=ball \
+         ! video/x-raw,{size},framerate={rate}/1000 \
+         ! srfilter name=e model=espcn scale=2 \
+         ! fakesink name=sink sync=true qos=true max-lateness={}",
+        LATENESS.as_nanos()
+    ))?;
+    run.wait(Duration::from_secs(3600))?;
+    let shown: gst::Structure = run.element("sink")?.property("stats");
+    let stats: gst::Structure = run.element("e")?.property("stats");
+    run.stop()?;
+    let (shown, computed): (u64, u64) = (shown.get("rendered")?, stats.get("processed")?);
+    let dropped: u64 = stats.get("dropped")?;
+    println!(
+        "espcn 640x360 to 1280x720, {factor} times too slow for a camera of {:.1} frames/s: of {frames} frames \
+         {dropped} dropped before, {computed} computed, {shown} of these shown ({:.0} %)",
+        f64::from(rate) / 1e3,
+        100.0 * shown as f64 / computed as f64
+    );
+    ensure!(
+        shown * 5 >= computed * 4,
+        "too many frames were computed in vain"
+    );
+    Ok(())
+}
+
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
@@ -236,13 +276,24 @@ impl Run {
     /// Plays for at most `time`; an error on the bus ends the run.
     fn wait(&self, time: Duration) -> Result<()> {
         let bus = self.pipeline.bus().context("a pipeline has a bus")?;
-        let timeout = gst::ClockTime::try_from(time)?;
-        let ends = [gst::MessageType::Error, gst::MessageType::Eos];
-        let message = bus.timed_pop_filtered(timeout, &ends);
-        if let Some(gst::MessageView::Error(error)) = message.as_ref().map(|m| m.view()) {
-            anyhow::bail!("{}", error.error());
+        let end = Instant::now() + time;
+        let types = [
+            gst::MessageType::Error,
+            gst::MessageType::Eos,
+            gst::MessageType::Latency,
+        ];
+        loop {
+            let rest = end.saturating_duration_since(Instant::now());
+            let Some(message) = bus.timed_pop_filtered(gst::ClockTime::try_from(rest)?, &types)
+            else {
+                return Ok(());
+            };
+            match message.view() {
+                gst::MessageView::Error(error) => anyhow::bail!("{}", error.error()),
+                gst::MessageView::Latency(_) => self.pipeline.recalculate_latency()?,
+                _ => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     fn stop(self) -> Result<Times> {

@@ -113,7 +113,10 @@ impl SrFilter {
         let structure = {
             let state = lock(&self.state);
             let Some(state) = state.as_ref() else { return };
-            let stats = &mut lock(&self.shared).stats;
+            let shared = &mut *lock(&self.shared);
+            let stats = &mut shared.stats;
+            // The model or the sizes have changed.
+            shared.deadlines.forget_times();
             stats.update(state).then(|| {
                 gst::Structure::builder("srfilter-model-changed")
                     .field("model", &stats.model)

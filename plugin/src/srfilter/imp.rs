@@ -38,6 +38,7 @@ use std::time::Instant;
 
 use super::allocation::{self, SharedContext};
 use super::cuda::{self, CudaContext};
+use super::deadline::Deadlines;
 use super::log::{CAT, lock};
 use super::settings::{self, Settings};
 use super::stats::{Shared, Stats};
@@ -183,6 +184,8 @@ impl BaseTransformImpl for SrFilter {
         let mut shared = lock(&self.shared);
         shared.stats = Stats::default();
         shared.progressive = false;
+        shared.deadlines = Deadlines::default();
+        shared.returned = None;
         shared.stats.update(&state);
         name.clone_into(&mut shared.stats.device);
         // The device may have changed in READY.
@@ -263,27 +266,42 @@ impl BaseTransformImpl for SrFilter {
             self.push_in_flight()?;
         }
         self.check_scan(&inbuf)?;
+        self.count_missing(&inbuf);
+        self.skip_if_late(&inbuf);
         let result = self.parent_submit_input_buffer(is_discont, inbuf)?;
         if result == gst_base::BASE_TRANSFORM_FLOW_DROPPED {
             self.push_in_flight()?;
             self.report_drop();
+            lock(&self.shared).returned = Some(Instant::now());
         }
         Ok(result)
     }
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
-        self.next_output()
+        let output = self.next_output()?;
+        match &output {
+            GenerateOutputSuccess::Buffer(buffer) => self.record_times(buffer),
+            // The base class has pushed the last one.
+            _ => lock(&self.shared).returned = Some(Instant::now()),
+        }
+        Ok(output)
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
         match event.type_() {
             gst::EventType::FlushStart => self.interrupt.request(),
-            gst::EventType::StreamStart => lock(&self.shared).progressive = false,
             gst::EventType::FlushStop => {
                 self.interrupt.withdraw();
                 self.drop_in_flight();
             }
             _ if event.is_serialized() => self.flush_in_flight(),
+            _ => {}
+        }
+        match event.type_() {
+            gst::EventType::StreamStart => lock(&self.shared).progressive = false,
+            gst::EventType::FlushStop | gst::EventType::Segment => {
+                lock(&self.shared).deadlines.forget_frames();
+            }
             _ => {}
         }
         self.parent_sink_event(event)
@@ -302,9 +320,9 @@ impl BaseTransformImpl for SrFilter {
         if !BaseTransformImplExt::parent_query(self, direction, query) {
             return false;
         }
-        if let (gst::QueryViewMut::Latency(latency), Some(delay)) = (query.view_mut(), self.delay())
-        {
+        if let gst::QueryViewMut::Latency(latency) = query.view_mut() {
             let (live, least, most) = latency.result();
+            let delay = self.delay().unwrap_or_default() + self.answer_latency(live);
             latency.set(live, least + delay, most.map(|most| most + delay));
         }
         true
@@ -389,6 +407,7 @@ impl BaseTransformImpl for SrFilter {
     }
 
     fn src_event(&self, mut event: gst::Event) -> bool {
+        self.note_timing(&event);
         let infos = lock(&self.shared).infos.clone();
         if event.type_() == gst::EventType::Navigation
             && let Some(infos) = infos

@@ -11,6 +11,7 @@ mod cuda;
 #[cfg(not(feature = "cuda"))]
 #[path = "no_cuda.rs"]
 mod cuda;
+mod deadline;
 #[cfg(feature = "cuda")]
 mod host_memory;
 mod imp;

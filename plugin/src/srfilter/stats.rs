@@ -2,10 +2,11 @@
 //! shared contexts.
 
 use super::allocation::SharedContext;
+use super::deadline::Deadlines;
 use super::switching::{Infos, State};
 use srfilter::Scale;
 use srfilter::engine::{Precision, Upscaler};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Data shared by the streaming thread and others; locked briefly.
 #[derive(Default)]
@@ -15,9 +16,22 @@ pub(super) struct Shared {
     pub(super) infos: Option<Infos>,
     /// Whether a frame of the stream was progressive.
     pub(super) progressive: bool,
+    pub(super) deadlines: Deadlines,
+    /// When the element was last done with a frame, its way downstream included.
+    pub(super) returned: Option<Instant>,
     pub(super) cuda: SharedContext,
     /// Allocates pinned host memory; `None` on the CPU.
     pub(super) allocator: Option<gst::Allocator>,
+}
+
+impl Shared {
+    /// The duration of a frame in nanoseconds; 0 if the rate varies, or is unknown.
+    pub(super) fn frame_duration(&self) -> i64 {
+        let rate = self.infos.as_ref().map(|infos| infos.input.fps());
+        rate.filter(|rate| rate.numer() > 0).map_or(0, |rate| {
+            i64::from(rate.denom()) * 1_000_000_000 / i64::from(rate.numer())
+        })
+    }
 }
 
 /// The values of the property `stats`.
@@ -25,6 +39,7 @@ pub(super) struct Shared {
 pub(super) struct Stats {
     processed: u64,
     dropped: u64,
+    missing: u64,
     total: Duration,
     last: Duration,
     /// Time spent since the last frame was completed.
@@ -51,10 +66,21 @@ impl Stats {
         self.processed += 1;
     }
 
+    /// The time that the last frame took.
+    pub(super) fn last_duration(&self) -> Duration {
+        self.last
+    }
+
     /// Returns whether this is the first frame dropped.
     pub(super) fn count_drop(&mut self) -> bool {
         self.dropped += 1;
         self.dropped == 1
+    }
+
+    /// Counts frames that upstream dropped; returns whether they are the first ones.
+    pub(super) fn count_missing(&mut self, frames: u64) -> bool {
+        self.missing += frames;
+        frames > 0 && self.missing == frames
     }
 
     pub(super) fn count_negotiation(&mut self) {
@@ -94,6 +120,7 @@ impl Stats {
         gst::Structure::builder("srfilter-stats")
             .field("processed", self.processed)
             .field("dropped", self.dropped)
+            .field("missing", self.missing)
             .field("average-ms", average)
             .field("last-ms", ms(self.last))
             .field("active-model", &self.model)

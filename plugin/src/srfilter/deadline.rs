@@ -1,0 +1,371 @@
+//! No frame is computed in vain: one that would come too late for the sink is not begun.
+//!
+//! Sinks that play in real time drop late frames and tell upstream how late they were (QoS
+//! events). From that, and from the time that the last frames took, follows how late the
+//! next one would be.
+
+use super::imp::SrFilter;
+use super::log::{CAT, lock};
+use gst::ClockTime;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::prelude::*;
+use std::collections::VecDeque;
+
+/// Lateness that sinks tolerate: `max-lateness` of GStreamer's video sinks.
+const TOLERANCE: i64 = 5_000_000;
+
+/// Most latency that is added for slow models.
+const MAX_LATENCY: ClockTime = ClockTime::from_seconds(1);
+
+/// Longest part of the stream that is skipped at a time, as by sinks.
+const MAX_SKIPPED: i64 = 1_000_000_000;
+
+/// Frames whose times are remembered.
+const REMEMBERED: usize = 8;
+/// Frames that sinks may still report on.
+const REPORTED: usize = 64;
+
+/// A frame on its way; in nanoseconds of running time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival {
+    pub(super) timestamp: i64,
+    pub(super) now: i64,
+    /// How long it lasts; 0 if the rate varies.
+    pub(super) duration: i64,
+    /// Whether the element waited for it.
+    pub(super) awaited: bool,
+}
+
+/// What to do with a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    Compute,
+    Skip,
+    /// Compute, and ask for that much more latency, in nanoseconds.
+    NeedsLatency(i64),
+}
+
+/// What is known about the time that frames take, and the time that they have.
+#[derive(Debug, Default)]
+pub(super) struct Deadlines {
+    /// Durations of the last frames, in nanoseconds.
+    spent: VecDeque<i64>,
+    /// Timestamps of the last frames, and when they were done.
+    done: VecDeque<(i64, i64)>,
+    /// Lateness at the sink less that at this element, by the last frames that were late.
+    offsets: VecDeque<i64>,
+    /// The pipeline's latency.
+    latency: Option<ClockTime>,
+    /// The latency that the element adds.
+    added: ClockTime,
+    /// Whether that includes a frame's duration, so that a frame may begin late.
+    slack: bool,
+    /// Whether the pipeline has not yet answered a request for more latency.
+    requested: bool,
+    /// Whether a frame was late since the stream began or continued elsewhere.
+    late: bool,
+    /// The timestamp of the last frame that came.
+    last: Option<i64>,
+    /// Whether the sources are live, as of the last latency query.
+    live: bool,
+}
+
+impl Deadlines {
+    /// The time that a frame takes: all but one of the last took less.
+    fn expected(&self) -> Option<i64> {
+        let mut spent: Vec<_> = self.spent.iter().copied().collect();
+        spent.sort_unstable();
+        spent.iter().rev().nth(1).copied()
+    }
+
+    pub(super) fn decide(&mut self, frame: Arrival) -> Decision {
+        let offset = self.offsets.iter().min();
+        let (Some(expected), Some(offset)) = (self.expected(), offset) else {
+            return Decision::Compute;
+        };
+        let late = frame.now - frame.timestamp + expected + offset;
+        let last = self.done.back().map_or(i64::MIN, |&(last, _)| last);
+        if late <= TOLERANCE || frame.timestamp.saturating_sub(last) > MAX_SKIPPED {
+            return Decision::Compute;
+        }
+        let may_request = self.live && !self.requested && self.added < MAX_LATENCY;
+        if self.live && frame.awaited {
+            // It came as early as it can.
+            return match may_request {
+                true => Decision::NeedsLatency(late),
+                false => Decision::Compute,
+            };
+        }
+        // Without slack, a model that is a little too slow would have to leave out every
+        // second or third frame, and wait for the next.
+        if may_request && !self.slack && late <= frame.duration + TOLERANCE {
+            self.slack = true;
+            return Decision::NeedsLatency(frame.duration);
+        }
+        Decision::Skip
+    }
+
+    /// A frame was done at `now`, after `spent`.
+    pub(super) fn record(&mut self, timestamp: i64, now: i64, spent: i64) {
+        remember(&mut self.spent, spent, REMEMBERED);
+        remember(&mut self.done, (timestamp, now), REPORTED);
+    }
+
+    /// The number of frames that upstream left out before this one, after the sink has said
+    /// that frames are late; `duration` is that of a frame.
+    fn missing(&mut self, timestamp: i64, duration: i64) -> u64 {
+        let last = self.last.replace(timestamp);
+        let (true, Some(last)) = (self.late && duration > 0, last) else {
+            return 0;
+        };
+        let steps = (timestamp - last + duration / 2) / duration;
+        u64::try_from(steps - 1).unwrap_or(0)
+    }
+
+    /// The sink says that a frame was late.
+    fn report(&mut self, timestamp: i64, late: i64) {
+        self.late |= late > 0;
+        let done = self.done.iter().find(|(of, _)| *of == timestamp);
+        if let (true, Some((_, now))) = (late > 0, done) {
+            remember(&mut self.offsets, late - (now - timestamp), REMEMBERED / 2);
+        }
+    }
+
+    /// The latency of the pipeline has changed.
+    fn set_latency(&mut self, latency: ClockTime) {
+        let before = self.latency.replace(latency).unwrap_or(ClockTime::ZERO);
+        let more = nanoseconds(latency) - nanoseconds(before);
+        self.offsets.iter_mut().for_each(|offset| *offset -= more);
+        self.requested = false;
+    }
+
+    /// Adds to the element's latency.
+    fn add_latency(&mut self, more: i64) {
+        let more = ClockTime::from_nseconds(more.max(0).unsigned_abs());
+        self.added = (self.added + more).min(MAX_LATENCY);
+        self.requested = true;
+    }
+
+    /// Frames take another time from now on.
+    pub(super) fn forget_times(&mut self) {
+        self.spent.clear();
+    }
+
+    /// The stream goes on elsewhere.
+    pub(super) fn forget_frames(&mut self) {
+        self.done.clear();
+        self.offsets.clear();
+        (self.late, self.last) = (false, None);
+    }
+}
+
+fn remember<T>(queue: &mut VecDeque<T>, value: T, most: usize) {
+    if queue.len() == most {
+        queue.pop_front();
+    }
+    queue.push_back(value);
+}
+
+fn nanoseconds(time: ClockTime) -> i64 {
+    i64::try_from(time.nseconds()).unwrap_or(i64::MAX)
+}
+
+impl SrFilter {
+    /// The running time of a buffer and of the clock.
+    fn times(&self, buffer: &gst::BufferRef) -> Option<(ClockTime, ClockTime)> {
+        let segment = self.obj().segment().downcast::<ClockTime>().ok()?;
+        let timestamp = segment.to_running_time(buffer.pts()?)?;
+        Some((timestamp, self.obj().current_running_time()?))
+    }
+
+    /// Has the base class drop a frame that would be late; it tells the bus and marks the gap.
+    pub(super) fn skip_if_late(&self, buffer: &gst::BufferRef) {
+        let element = self.obj();
+        let Some((timestamp, now)) = self.times(buffer) else {
+            return;
+        };
+        let qos: bool = element.property("qos");
+        let decision = {
+            let shared = &mut *lock(&self.shared);
+            if !qos || element.is_passthrough() || shared.stats.pipelined {
+                return;
+            }
+            // A source that has fallen behind sends its frames at once.
+            let awaited = (shared.returned).is_none_or(|at| at.elapsed() > MIN_WAIT);
+            let duration = shared.frame_duration();
+            shared.deadlines.decide(Arrival {
+                duration,
+                timestamp: nanoseconds(timestamp),
+                now: nanoseconds(now),
+                awaited,
+            })
+        };
+        match decision {
+            Decision::Compute => {}
+            Decision::Skip => element.update_qos(1.0, 0, timestamp),
+            Decision::NeedsLatency(more) => {
+                lock(&self.shared).deadlines.add_latency(more);
+                gst::info!(CAT, imp = self, "needs {more} ns more latency");
+                let message = gst::message::Latency::builder().src(&*element);
+                // Fails only without a bus.
+                let _ = element.post_message(message.build());
+            }
+        }
+    }
+
+    /// Counts the frames that upstream dropped because the sink said that they were late.
+    pub(super) fn count_missing(&self, buffer: &gst::BufferRef) {
+        let first = {
+            let Some((timestamp, _)) = self.times(buffer) else {
+                return;
+            };
+            let shared = &mut *lock(&self.shared);
+            let duration = shared.frame_duration();
+            let missing = shared.deadlines.missing(nanoseconds(timestamp), duration);
+            shared.stats.count_missing(missing)
+        };
+        if first {
+            gst::element_imp_warning!(
+                self,
+                gst::CoreError::TooLazy,
+                ("Frames come too late for the sink: elements before this one drop frames (see the property stats)"),
+                [
+                    "use a smaller scale or input, a faster model, or a sink with sync=false or qos=false"
+                ]
+            );
+        }
+    }
+
+    /// Notes when a frame was done.
+    pub(super) fn record_times(&self, output: &gst::BufferRef) {
+        let Some((timestamp, now)) = self.times(output) else {
+            return;
+        };
+        let mut shared = lock(&self.shared);
+        let spent = i64::try_from(shared.stats.last_duration().as_nanos()).unwrap_or(i64::MAX);
+        (shared.deadlines).record(nanoseconds(timestamp), nanoseconds(now), spent);
+    }
+
+    /// The latency that the element adds for a slow model, if the sources are live.
+    pub(super) fn answer_latency(&self, live: bool) -> ClockTime {
+        let deadlines = &mut lock(&self.shared).deadlines;
+        deadlines.live = live;
+        match live {
+            true => deadlines.added,
+            false => ClockTime::ZERO,
+        }
+    }
+
+    /// Notes what downstream's events say about time.
+    pub(super) fn note_timing(&self, event: &gst::Event) {
+        let deadlines = &mut lock(&self.shared).deadlines;
+        match event.view() {
+            gst::EventView::Qos(qos) => {
+                if let (_, _, late, Some(timestamp)) = qos.get() {
+                    deadlines.report(nanoseconds(timestamp), late);
+                }
+            }
+            gst::EventView::Latency(latency) => deadlines.set_latency(latency.latency()),
+            _ => {}
+        }
+    }
+}
+
+/// Shortest pause between two frames in which the element waited for the second.
+const MIN_WAIT: std::time::Duration = std::time::Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: i64 = 1_000_000;
+
+    fn at(timestamp: i64, now: i64, awaited: bool) -> Arrival {
+        Arrival {
+            timestamp: timestamp * MS,
+            now: now * MS,
+            duration: 40 * MS,
+            awaited,
+        }
+    }
+
+    /// Frames that take 64 ms; the sink has said that one was 24 ms late.
+    fn slow(live: bool) -> Deadlines {
+        let mut deadlines = Deadlines {
+            live,
+            ..Deadlines::default()
+        };
+        deadlines.set_latency(ClockTime::from_mseconds(40));
+        for i in 0..3 {
+            assert_eq!(deadlines.decide(at(40 * i, 900, false)), Decision::Compute);
+            deadlines.record(40 * i * MS, (40 * i + 64) * MS, 64 * MS);
+        }
+        deadlines.report(80 * MS, 24 * MS);
+        deadlines
+    }
+
+    #[test]
+    fn frames_that_would_be_late_are_skipped() {
+        let mut deadlines = slow(false);
+        assert_eq!(deadlines.decide(at(120, 144, false)), Decision::Skip);
+        // 36 ms after it was due to begin.
+        assert_eq!(deadlines.decide(at(180, 144, false)), Decision::Compute);
+        // A second without a picture is enough.
+        assert_eq!(deadlines.decide(at(1200, 1400, false)), Decision::Compute);
+    }
+
+    #[test]
+    fn live_frames_that_cannot_come_earlier_need_latency() {
+        let mut deadlines = slow(true);
+        let frame = at(120, 120, true);
+        assert_eq!(deadlines.decide(frame), Decision::NeedsLatency(24 * MS));
+        deadlines.add_latency(24 * MS);
+        // Until the pipeline answers.
+        assert_eq!(deadlines.decide(frame), Decision::Compute);
+        deadlines.set_latency(ClockTime::from_mseconds(64));
+        assert_eq!(deadlines.decide(frame), Decision::Compute);
+        assert_eq!(deadlines.added, ClockTime::from_mseconds(24));
+        // One that lay in a queue meanwhile.
+        assert_eq!(deadlines.decide(at(120, 200, false)), Decision::Skip);
+        deadlines.add_latency(5000 * MS);
+        assert_eq!(deadlines.added, MAX_LATENCY);
+    }
+
+    #[test]
+    fn live_frames_that_begin_late_need_slack_once() {
+        let mut deadlines = slow(true);
+        let frame = at(120, 130, false);
+        assert_eq!(deadlines.decide(frame), Decision::NeedsLatency(40 * MS));
+        deadlines.add_latency(40 * MS);
+        deadlines.set_latency(ClockTime::from_mseconds(80));
+        assert_eq!(deadlines.decide(frame), Decision::Compute);
+        assert_eq!(deadlines.decide(at(120, 180, false)), Decision::Skip);
+    }
+
+    #[test]
+    fn frames_that_upstream_drops_are_counted() {
+        let mut deadlines = slow(false);
+        let mut missing = |timestamp| deadlines.missing(timestamp * MS, 40 * MS);
+        assert_eq!([120, 160, 201, 400, 439].map(&mut missing), [0, 0, 0, 4, 0]);
+        // After a seek, and with a variable rate.
+        deadlines.forget_frames();
+        assert_eq!(deadlines.missing(0, 40 * MS), 0);
+        assert_eq!(deadlines.missing(900 * MS, 40 * MS), 0);
+        deadlines.report(0, 1);
+        assert_eq!(deadlines.missing(1900 * MS, 0), 0);
+    }
+
+    #[test]
+    fn one_slow_frame_and_early_ones_do_not_count() {
+        let mut deadlines = slow(false);
+        deadlines.forget_frames();
+        deadlines.record(120 * MS, 600 * MS, 480 * MS);
+        assert_eq!(deadlines.expected(), Some(64 * MS));
+        // Early frames may have waited in a queue: they say nothing.
+        deadlines.report(120 * MS, -5 * MS);
+        assert_eq!(deadlines.decide(at(160, 600, false)), Decision::Compute);
+        deadlines.forget_times();
+        assert_eq!(deadlines.expected(), None);
+    }
+}

@@ -1,0 +1,152 @@
+//! Models that are too slow for the sink: which frames are computed, shown, counted.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use gst::prelude::*;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The measurements take the whole machine: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    gst::init().unwrap();
+    // Fails if it is registered.
+    let _ = gstsrfilter::plugin_register_static();
+    guard
+}
+
+/// A file with an untrained SRCNN, too slow for high rates.
+fn slow_model(dir: &Path) -> PathBuf {
+    let path = dir.join("slow.safetensors");
+    let config = srfilter::models::srcnn::Config::default();
+    let architecture = srfilter::models::Architecture::Srcnn(config);
+    common::save(&path, architecture, srfilter::models::Scales::Any, 1);
+    path
+}
+
+/// What a run has led to.
+struct Played {
+    warnings: Vec<String>,
+    element: gst::Structure,
+    sink: gst::Structure,
+}
+
+impl Played {
+    /// A pipeline, played to its end as applications do, with an element `sr` and a sink `end`.
+    fn of(description: &str) -> Self {
+        let pipeline = gst::parse::launch(description).unwrap();
+        let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let mut warnings = Vec::new();
+        loop {
+            let patience = gst::ClockTime::from_seconds(120);
+            let message = pipeline.bus().unwrap().timed_pop(patience);
+            match message.expect("the pipeline hangs").view() {
+                gst::MessageView::Eos(_) => break,
+                gst::MessageView::Error(e) => panic!("{} {:?}", e.error(), e.debug()),
+                gst::MessageView::Warning(w) => warnings.push(w.error().to_string()),
+                gst::MessageView::Latency(_) => pipeline.recalculate_latency().unwrap(),
+                _ => {}
+            }
+        }
+        let stats = |name| {
+            let element = pipeline.by_name(name);
+            element.map(|e| e.property("stats"))
+        };
+        let none = || gst::Structure::new_empty("none");
+        let played = Self {
+            warnings,
+            element: stats("sr").unwrap_or_else(none),
+            sink: stats("end").unwrap_or_else(none),
+        };
+        pipeline.set_state(gst::State::Null).unwrap();
+        played
+    }
+
+    fn count(&self, field: &str) -> u64 {
+        self.element.get(field).unwrap()
+    }
+
+    /// Frames computed and, of these, shown.
+    fn computed(&self) -> (u64, u64) {
+        (self.count("processed"), self.sink.get("rendered").unwrap())
+    }
+
+    /// Number of warnings with these words.
+    fn told(&self, words: &str) -> usize {
+        self.warnings.iter().filter(|w| w.contains(words)).count()
+    }
+}
+
+const SINK: &str = "fakesink name=end sync=true qos=true max-lateness=5000000";
+
+/// A camera, or a file, and a model that takes 1.6 and 4 times as long as a frame lasts.
+#[test]
+fn frames_are_not_computed_in_vain() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let weights = slow_model(dir.path());
+    let source = |frames: u64, live: bool, rate: u32| {
+        format!(
+            "videotestsrc is-live={live} num-buffers={frames} \
+             ! video/x-raw,format=GRAY8,width=320,height=180,framerate={rate}/1000 \
+             ! srfilter name=sr weights={}",
+            weights.display()
+        )
+    };
+    let alone = Played::of(&format!(
+        "{} qos=false ! fakesink",
+        source(12, false, 30_000)
+    ));
+    let needed: f64 = alone.element.get("average-ms").unwrap();
+    for (factor, live) in [(1.6, true), (4.0, true), (1.6, false), (4.0, false)] {
+        // Some three seconds.
+        let rate = (1e6 * factor / needed) as u32;
+        let frames = u64::from(3 * rate / 1000);
+        let played = Played::of(&format!("{} ! {SINK}", source(frames, live, rate)));
+        let (computed, shown) = played.computed();
+        println!("{factor}x, live {live}: {frames} frames, {computed} computed, {shown} shown");
+        assert_eq!(
+            played.count("dropped") + computed,
+            frames,
+            "{}",
+            played.element
+        );
+        assert_eq!(shown + played.sink.get::<u64>("dropped").unwrap(), computed);
+        assert!(played.count("dropped") > 0, "{}", played.element);
+        // The bench `live` holds the machine to more.
+        assert!(2 * shown > computed, "{factor}: {shown} of {computed}");
+    }
+}
+
+/// A file whose decoder leaves frames out when it is told that they are late.
+#[test]
+fn frames_that_the_decoder_drops_are_counted() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let (clip, weights) = (dir.path().join("clip.webm"), slow_model(dir.path()));
+    Played::of(&format!(
+        "videotestsrc num-buffers=150 pattern=ball \
+         ! video/x-raw,format=I420,width=320,height=180,framerate=60/1 \
+         ! vp8enc deadline=1 keyframe-max-dist=10 ! webmmux ! filesink location={}",
+        clip.display()
+    ));
+    let played = Played::of(&format!(
+        "filesrc location={} ! matroskademux ! vp8dec ! srfilter name=sr weights={} ! {SINK}",
+        clip.display(),
+        weights.display()
+    ));
+    let (computed, shown) = played.computed();
+    let (dropped, missing) = (played.count("dropped"), played.count("missing"));
+    println!("{computed} computed, {shown} shown, {dropped} dropped, {missing} missing");
+    // The decoder may also drop the last frames, which no other follows.
+    let all = computed + dropped + missing;
+    assert!(
+        (130..=150).contains(&all) && missing > 0,
+        "{all}, {missing}"
+    );
+    assert!(2 * shown > computed, "{shown} of {computed}");
+    assert_eq!(played.told("elements before this one drop frames"), 1);
+}
