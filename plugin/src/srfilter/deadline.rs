@@ -21,6 +21,10 @@ const MAX_LATENCY: ClockTime = ClockTime::from_seconds(1);
 /// Longest part of the stream that is skipped at a time, as by sinks.
 const MAX_SKIPPED: i64 = 1_000_000_000;
 
+/// Shortest pause after a frame by which the element has waited for the next, if that is more
+/// than a quarter of its duration.
+const MIN_PAUSE: i64 = 2_000_000;
+
 /// Frames whose times are remembered.
 const REMEMBERED: usize = 8;
 /// Frames that sinks may still report on.
@@ -89,19 +93,24 @@ impl Deadlines {
         if late <= TOLERANCE || frame.timestamp.saturating_sub(last) > MAX_SKIPPED {
             return Decision::Compute;
         }
-        let may_request = self.live && !self.requested && self.added < MAX_LATENCY;
+        // The element adds the time that a frame takes to it, and one frame, at most.
+        let most = (expected + frame.duration).min(nanoseconds(MAX_LATENCY));
+        let room = match self.live && !self.requested {
+            true => most - nanoseconds(self.added),
+            false => 0,
+        };
         if self.live && frame.awaited {
             // It came as early as it can.
-            return match may_request {
-                true => Decision::NeedsLatency(late),
+            return match room > 0 {
+                true => Decision::NeedsLatency(late.min(room)),
                 false => Decision::Compute,
             };
         }
         // Without slack, a model that is a little too slow would have to leave out every
         // second or third frame, and wait for the next.
-        if may_request && !self.slack && late <= frame.duration + TOLERANCE {
+        if room > 0 && !self.slack && late <= frame.duration + TOLERANCE {
             self.slack = true;
-            return Decision::NeedsLatency(frame.duration);
+            return Decision::NeedsLatency(frame.duration.min(room));
         }
         Decision::Skip
     }
@@ -192,8 +201,11 @@ impl SrFilter {
                 return;
             }
             // A source that has fallen behind sends its frames at once.
-            let awaited = (shared.returned).is_none_or(|at| at.elapsed() > MIN_WAIT);
             let duration = shared.frame_duration();
+            let pause = shared.returned.map_or(i64::MAX, |at| {
+                i64::try_from(at.elapsed().as_nanos()).unwrap_or(i64::MAX)
+            });
+            let awaited = pause > MIN_PAUSE.max(duration / 4);
             shared.deadlines.decide(Arrival {
                 duration,
                 timestamp: nanoseconds(timestamp),
@@ -272,9 +284,6 @@ impl SrFilter {
     }
 }
 
-/// Shortest pause between two frames in which the element waited for the second.
-const MIN_WAIT: std::time::Duration = std::time::Duration::from_millis(2);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,6 +337,9 @@ mod tests {
         assert_eq!(deadlines.added, ClockTime::from_mseconds(24));
         // One that lay in a queue meanwhile.
         assert_eq!(deadlines.decide(at(120, 200, false)), Decision::Skip);
+        // No more than the time of a frame and one frame's duration.
+        let most = Decision::NeedsLatency((64 + 40 - 24) * MS);
+        assert_eq!(deadlines.decide(at(120, 320, true)), most);
         deadlines.add_latency(5000 * MS);
         assert_eq!(deadlines.added, MAX_LATENCY);
     }
