@@ -4,12 +4,7 @@
 //! events). From that, and from the time that the last frames took, follows how late the
 //! next one would be.
 
-use super::imp::SrFilter;
-use super::log::{CAT, lock};
 use gst::ClockTime;
-use gst::prelude::*;
-use gst::subclass::prelude::*;
-use gst_base::prelude::*;
 use std::collections::VecDeque;
 
 /// Lateness that sinks tolerate: `max-lateness` of GStreamer's video sinks.
@@ -23,7 +18,7 @@ const MAX_SKIPPED: i64 = 1_000_000_000;
 
 /// Shortest pause after a frame by which the element has waited for the next, if that is more
 /// than a quarter of its duration.
-const MIN_PAUSE: i64 = 2_000_000;
+pub(super) const MIN_PAUSE: i64 = 2_000_000;
 
 /// Frames whose times are remembered.
 const REMEMBERED: usize = 8;
@@ -123,7 +118,7 @@ impl Deadlines {
 
     /// The number of frames that upstream left out before this one, after the sink has said
     /// that frames are late; `duration` is that of a frame.
-    fn missing(&mut self, timestamp: i64, duration: i64) -> u64 {
+    pub(super) fn missing(&mut self, timestamp: i64, duration: i64) -> u64 {
         let last = self.last.replace(timestamp);
         let (true, Some(last)) = (self.late && duration > 0, last) else {
             return 0;
@@ -133,7 +128,7 @@ impl Deadlines {
     }
 
     /// The sink says that a frame was late.
-    fn report(&mut self, timestamp: i64, late: i64) {
+    pub(super) fn report(&mut self, timestamp: i64, late: i64) {
         self.late |= late > 0;
         let done = self.done.iter().find(|(of, _)| *of == timestamp);
         if let (true, Some((_, now))) = (late > 0, done) {
@@ -142,15 +137,24 @@ impl Deadlines {
     }
 
     /// The latency of the pipeline has changed.
-    fn set_latency(&mut self, latency: ClockTime) {
+    pub(super) fn set_latency(&mut self, latency: ClockTime) {
         let before = self.latency.replace(latency).unwrap_or(ClockTime::ZERO);
         let more = nanoseconds(latency) - nanoseconds(before);
         self.offsets.iter_mut().for_each(|offset| *offset -= more);
         self.requested = false;
     }
 
+    /// The latency that the element adds; none if the sources are not live.
+    pub(super) fn answer_latency(&mut self, live: bool) -> ClockTime {
+        self.live = live;
+        match live {
+            true => self.added,
+            false => ClockTime::ZERO,
+        }
+    }
+
     /// Adds to the element's latency.
-    fn add_latency(&mut self, more: i64) {
+    pub(super) fn add_latency(&mut self, more: i64) {
         let more = ClockTime::from_nseconds(more.max(0).unsigned_abs());
         self.added = (self.added + more).min(MAX_LATENCY);
         self.requested = true;
@@ -176,112 +180,8 @@ fn remember<T>(queue: &mut VecDeque<T>, value: T, most: usize) {
     queue.push_back(value);
 }
 
-fn nanoseconds(time: ClockTime) -> i64 {
+pub(super) fn nanoseconds(time: ClockTime) -> i64 {
     i64::try_from(time.nseconds()).unwrap_or(i64::MAX)
-}
-
-impl SrFilter {
-    /// The running time of a buffer and of the clock.
-    fn times(&self, buffer: &gst::BufferRef) -> Option<(ClockTime, ClockTime)> {
-        let segment = self.obj().segment().downcast::<ClockTime>().ok()?;
-        let timestamp = segment.to_running_time(buffer.pts()?)?;
-        Some((timestamp, self.obj().current_running_time()?))
-    }
-
-    /// Has the base class drop a frame that would be late; it tells the bus and marks the gap.
-    pub(super) fn skip_if_late(&self, buffer: &gst::BufferRef) {
-        let element = self.obj();
-        let Some((timestamp, now)) = self.times(buffer) else {
-            return;
-        };
-        let qos: bool = element.property("qos");
-        let decision = {
-            let shared = &mut *lock(&self.shared);
-            if !qos || element.is_passthrough() || shared.stats.pipelined {
-                return;
-            }
-            // A source that has fallen behind sends its frames at once.
-            let duration = shared.frame_duration();
-            let pause = shared.returned.map_or(i64::MAX, |at| {
-                i64::try_from(at.elapsed().as_nanos()).unwrap_or(i64::MAX)
-            });
-            let awaited = pause > MIN_PAUSE.max(duration / 4);
-            shared.deadlines.decide(Arrival {
-                duration,
-                timestamp: nanoseconds(timestamp),
-                now: nanoseconds(now),
-                awaited,
-            })
-        };
-        match decision {
-            Decision::Compute => {}
-            Decision::Skip => element.update_qos(1.0, 0, timestamp),
-            Decision::NeedsLatency(more) => {
-                lock(&self.shared).deadlines.add_latency(more);
-                gst::info!(CAT, imp = self, "needs {more} ns more latency");
-                let message = gst::message::Latency::builder().src(&*element);
-                // Fails only without a bus.
-                let _ = element.post_message(message.build());
-            }
-        }
-    }
-
-    /// Counts the frames that upstream dropped because the sink said that they were late.
-    pub(super) fn count_missing(&self, buffer: &gst::BufferRef) {
-        let first = {
-            let Some((timestamp, _)) = self.times(buffer) else {
-                return;
-            };
-            let shared = &mut *lock(&self.shared);
-            let duration = shared.frame_duration();
-            let missing = shared.deadlines.missing(nanoseconds(timestamp), duration);
-            shared.stats.count_missing(missing)
-        };
-        if first {
-            gst::element_imp_warning!(
-                self,
-                gst::CoreError::TooLazy,
-                ("Frames come too late for the sink: elements before this one drop frames (see the property stats)"),
-                [
-                    "use a smaller scale or input, a faster model, or a sink with sync=false or qos=false"
-                ]
-            );
-        }
-    }
-
-    /// Notes when a frame was done.
-    pub(super) fn record_times(&self, output: &gst::BufferRef) {
-        let Some((timestamp, now)) = self.times(output) else {
-            return;
-        };
-        let mut shared = lock(&self.shared);
-        let spent = i64::try_from(shared.stats.last_duration().as_nanos()).unwrap_or(i64::MAX);
-        (shared.deadlines).record(nanoseconds(timestamp), nanoseconds(now), spent);
-    }
-
-    /// The latency that the element adds for a slow model, if the sources are live.
-    pub(super) fn answer_latency(&self, live: bool) -> ClockTime {
-        let deadlines = &mut lock(&self.shared).deadlines;
-        deadlines.live = live;
-        match live {
-            true => deadlines.added,
-            false => ClockTime::ZERO,
-        }
-    }
-
-    /// Notes what downstream's events say about time.
-    pub(super) fn note_timing(&self, event: &gst::Event) {
-        let deadlines = &mut lock(&self.shared).deadlines;
-        match event.view() {
-            gst::EventView::Qos(qos) => {
-                if let (_, _, late, Some(timestamp)) = qos.get() {
-                    deadlines.report(nanoseconds(timestamp), late);
-                }
-            }
-            gst::EventView::Latency(latency) => deadlines.set_latency(latency.latency()),
-            _ => {}
-        }
-    }
 }
 
 #[cfg(test)]

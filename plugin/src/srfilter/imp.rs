@@ -322,7 +322,8 @@ impl BaseTransformImpl for SrFilter {
         }
         if let gst::QueryViewMut::Latency(latency) = query.view_mut() {
             let (live, least, most) = latency.result();
-            let delay = self.delay().unwrap_or_default() + self.answer_latency(live);
+            let delay = self.delay().unwrap_or_default()
+                + lock(&self.shared).deadlines.answer_latency(live);
             latency.set(live, least + delay, most.map(|most| most + delay));
         }
         true

@@ -15,6 +15,7 @@ mod deadline;
 #[cfg(feature = "cuda")]
 mod host_memory;
 mod imp;
+mod interlaced;
 mod log;
 mod metas;
 mod pipelining;
@@ -23,6 +24,7 @@ mod settings;
 mod shape;
 mod stats;
 mod switching;
+mod timing;
 mod video;
 
 pub use imp::Element as SrFilter;

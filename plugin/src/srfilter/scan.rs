@@ -4,11 +4,8 @@
 //! state `interleaved` or `mixed` caps, which may change with every frame. The frames are
 //! upscaled whole, and the output is progressive.
 
-use super::imp::SrFilter;
-use super::log::{CAT, lock};
 use super::video;
 use gst::prelude::*;
-use gst::subclass::prelude::*;
 use gst_video::prelude::*;
 use gst_video::{VideoBufferFlags, VideoFrameRef, VideoInfo, VideoInterlaceMode};
 
@@ -58,56 +55,8 @@ pub(super) fn unset_flags(buffer: &mut gst::BufferRef) {
     );
 }
 
-impl SrFilter {
-    /// Refuses an interlaced frame.
-    ///
-    /// In a stream with progressive frames, decoders flag others that are so, too
-    /// (`avdec_h264` of GStreamer 1.22 two of the first four of film with 2:3 pulldown);
-    /// there a frame is interlaced if it is flagged and combed.
-    pub(super) fn check_scan(&self, buffer: &gst::BufferRef) -> Result<(), gst::FlowError> {
-        if self.obj().is_passthrough() {
-            return Ok(());
-        }
-        let (infos, seen) = {
-            let shared = lock(&self.shared);
-            (shared.infos.clone(), shared.progressive)
-        };
-        let Some(infos) = infos else { return Ok(()) };
-        let flagged = match infos.input.interlace_mode() {
-            VideoInterlaceMode::Progressive => false,
-            VideoInterlaceMode::Mixed => {
-                (buffer.video_flags()).contains(VideoBufferFlags::INTERLACED)
-            }
-            _ => true,
-        };
-        if !flagged {
-            lock(&self.shared).progressive = true;
-            return Ok(());
-        }
-        if seen && !is_combed(buffer, &infos.input) {
-            gst::debug!(
-                CAT,
-                imp = self,
-                "flagged as interlaced, but not combed: {buffer:?}"
-            );
-            return Ok(());
-        }
-        self.refuse_interlaced();
-        Err(gst::FlowError::Error)
-    }
-
-    /// Posts the error for interlaced video.
-    pub(super) fn refuse_interlaced(&self) {
-        gst::element_imp_error!(
-            self,
-            gst::StreamError::Format,
-            ("Interlaced video cannot be upscaled: put a deinterlace element before srfilter")
-        );
-    }
-}
-
 /// Whether a frame is combed; one that cannot be read is.
-fn is_combed(buffer: &gst::BufferRef, info: &VideoInfo) -> bool {
+pub(super) fn is_combed(buffer: &gst::BufferRef, info: &VideoInfo) -> bool {
     let Ok(frame) = VideoFrameRef::from_buffer_ref_readable(buffer, info) else {
         return true;
     };
