@@ -11,9 +11,9 @@ use gst_video::{VideoBufferFlags, VideoInterlaceMode};
 impl SrFilter {
     /// Refuses an interlaced frame.
     ///
-    /// In a stream with progressive frames, decoders flag others that are so, too
-    /// (`avdec_h264` of GStreamer 1.22 two of the first four of film with 2:3 pulldown);
-    /// there a frame is interlaced if it is flagged and combed.
+    /// Decoders flag some progressive frames of film as interlaced (`avdec_h264` of
+    /// GStreamer 1.22 two of the first four with 2:3 pulldown). In a stream with progressive
+    /// frames, a frame is therefore interlaced only if it is flagged and combed.
     pub(super) fn check_scan(&self, buffer: &gst::BufferRef) -> Result<(), gst::FlowError> {
         if self.obj().is_passthrough() {
             return Ok(());
