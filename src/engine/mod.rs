@@ -16,6 +16,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod device;
+mod estimate;
 mod frame_plan;
 mod memory;
 mod open;
@@ -32,6 +33,7 @@ pub use crate::ops::cuda::PinnedBuffer;
 pub use backend::DevicePlane;
 pub use builder::UpscalerBuilder;
 pub use device::{ComputeDevice, DeviceChoice};
+pub use estimate::estimate_time;
 #[cfg(feature = "image")]
 pub(crate) use memory::available as available_memory;
 pub use options::UpscaleOptions;
