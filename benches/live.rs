@@ -3,7 +3,7 @@
 //! `videoscale`, and that of 10 bits compared with 8.
 //!
 //! ```sh
-//! cargo bench --bench live [-- --seconds 60] [--models espcn,srcnn]
+//! cargo bench --bench live [-- --seconds 60] [--models espcn,srcnn] [--only ROW]
 //! ```
 //!
 //! A live run that drops a frame, or takes longer than a frame's duration for
@@ -32,29 +32,45 @@ const LATENESS: Duration = Duration::from_millis(5);
 fn main() -> Result<()> {
     gst::init()?;
     gstsrfilter::plugin_register_static()?;
-    let (mut seconds, mut models) = (10, "espcn,srcnn".to_owned());
+    let (mut seconds, mut models, mut only) = (10, "espcn,srcnn".to_owned(), None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--seconds" => seconds = args.next().context("--seconds N")?.parse()?,
+            "--only" => only = Some(args.next().context("--only ROW")?),
+            "--spin" => loop {
+                std::hint::spin_loop();
+            },
             "--models" => models = args.next().context("--models NAME,...")?,
             // Arguments from `cargo bench`.
             _ => {}
         }
     }
-    planes()?;
-    for model in ["bicubic", "espcn"] {
-        depths(model)?;
+    let has = |row: &str| only.as_deref().is_none_or(|only| only == row);
+    if has("planes") {
+        planes()?;
     }
-    for model in models.split(',') {
-        for size in SIZES {
-            sustained(model, size)?;
+    if has("depths") {
+        ["bicubic", "espcn"].into_iter().try_for_each(depths)?;
+    }
+    if has("sustained") {
+        for model in models.split(',') {
+            SIZES.iter().try_for_each(|&size| sustained(model, size))?;
         }
     }
-    for factor in [1.6, 4.0] {
-        overload(factor, seconds)?;
+    if has("overload") {
+        [1.6, 4.0].iter().try_for_each(|&f| overload(f, seconds))?;
     }
-    live(seconds)
+    if has("fallback") {
+        fallback(seconds)?;
+    }
+    if has("load") {
+        load()?;
+    }
+    if has("live") {
+        live(seconds)?;
+    }
+    Ok(())
 }
 
 /// Upscales grey planes by 2 with `videoscale` and with the element, both with
@@ -181,7 +197,7 @@ fn overload(factor: f64, seconds: u32) -> Result<()> {
     let run = Run::of(&format!(
         "videotestsrc is-live=true num-buffers={frames} pattern=ball \
          ! video/x-raw,{size},framerate={rate}/1000 \
-         ! srfilter name=e model=espcn scale=2 \
+         ! srfilter name=e model=espcn scale=2 on-overload=drop \
          ! fakesink name=sink sync=true qos=true max-lateness={}",
         LATENESS.as_nanos()
     ))?;
@@ -204,6 +220,96 @@ fn overload(factor: f64, seconds: u32) -> Result<()> {
     Ok(())
 }
 
+/// The default model, which is some ten times too slow for a camera of 640x360: a faster one
+/// takes over.
+fn fallback(seconds: u32) -> Result<()> {
+    let frames = seconds * RATE;
+    let run = Run::of(&format!(
+        "videotestsrc is-live=true num-buffers={frames} pattern=ball \
+         ! video/x-raw,format=I420,width=640,height=360,framerate={RATE}/1 \
+         ! srfilter name=e scale=2 ! fakesink name=sink sync=true qos=true max-lateness={}",
+        LATENESS.as_nanos()
+    ))?;
+    run.wait(Duration::from_secs(2))?;
+    let late = |run: &Run| -> Result<u64> {
+        let stats: gst::Structure = run.element("sink")?.property("stats");
+        Ok(stats.get("dropped")?)
+    };
+    let early = late(&run)?;
+    run.wait(Duration::from_secs(3600))?;
+    let (all, stats) = (
+        late(&run)?,
+        run.element("e")?.property::<gst::Structure>("stats"),
+    );
+    let processed: u64 = stats.get("processed")?;
+    let dropped: u64 = stats.get("dropped")?;
+    let model: String = stats.get("active-model")?;
+    let changes = run.stop()?.changes;
+    println!(
+        "hypersrcnn 640x360 to 1280x720, live at {RATE} frames/s for {seconds} s, fallback: {processed} of \
+         {frames} frames upscaled, {dropped} dropped, {early} late in the first 2 s, {} after; {model} at the end",
+        all - early
+    );
+    changes
+        .iter()
+        .for_each(|(at, what)| println!("  {:.2} s: {what}", at.as_secs_f64()));
+    ensure!(all == early, "frames were late");
+    ensure!(processed + dropped == u64::from(frames), "frames were lost");
+    Ok(())
+}
+
+/// Other processes take all cores for ten seconds of a live stream.
+fn load() -> Result<()> {
+    const BEFORE: Duration = Duration::from_secs(5);
+    const LOAD: Duration = Duration::from_secs(10);
+    // Some 40 % of a frame's duration.
+    let (width, height) = (400, 220);
+    let frames = 22 * RATE;
+    let run = Run::of(&format!(
+        "videotestsrc is-live=true num-buffers={frames} pattern=ball \
+         ! video/x-raw,format=I420,width={width},height={height},framerate={RATE}/1 \
+         ! srfilter name=e model=espcn scale=2 ! fakesink name=sink sync=true qos=true max-lateness={}",
+        LATENESS.as_nanos()
+    ))?;
+    run.wait(BEFORE)?;
+    let start = run.started.elapsed();
+    let program = std::env::current_exe()?;
+    let cores = std::thread::available_parallelism()?.get();
+    let mut others = Vec::new();
+    for _ in 0..2 * cores {
+        others.push(std::process::Command::new(&program).arg("--spin").spawn()?);
+    }
+    run.wait(LOAD)?;
+    for other in &mut others {
+        other.kill()?;
+        other.wait()?;
+    }
+    let end = run.started.elapsed();
+    run.wait(Duration::from_secs(3600))?;
+    let shown: gst::Structure = run.element("sink")?.property("stats");
+    let (rendered, late): (u64, u64) = (shown.get("rendered")?, shown.get("dropped")?);
+    let changes = run.stop()?.changes;
+    println!(
+        "espcn {width}x{height}, live at {RATE} frames/s, all cores taken from {:.2} s to {:.2} s: \
+         {rendered} of {frames} frames shown, {late} late",
+        start.as_secs_f64(),
+        end.as_secs_f64()
+    );
+    changes
+        .iter()
+        .for_each(|(at, what)| println!("  {:.2} s: {what}", at.as_secs_f64()));
+    let second = Duration::from_secs(1);
+    let down = changes.first().context("no model took over")?.0;
+    let up = changes.last().context("no model took over")?.0;
+    ensure!(
+        down >= start && down - start < second / 2,
+        "stepped down late"
+    );
+    ensure!(up > end && up - end < 5 * second, "stepped up late");
+    ensure!(changes.len() == 2, "{} changes", changes.len());
+    Ok(())
+}
+
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
@@ -213,6 +319,8 @@ fn milliseconds(duration: Duration) -> f64 {
 struct Times {
     entered: Option<Instant>,
     took: Vec<Duration>,
+    /// Changes of the model because of overload, and when they came.
+    changes: Vec<(Duration, String)>,
 }
 
 impl Times {
@@ -230,6 +338,7 @@ impl Times {
 struct Run {
     pipeline: gst::Pipeline,
     times: Arc<Mutex<Times>>,
+    started: Instant,
 }
 
 impl Run {
@@ -239,6 +348,7 @@ impl Run {
         let run = Self {
             pipeline: pipeline.ok().context("this is no pipeline")?,
             times: Arc::default(),
+            started: Instant::now(),
         };
         let element = run.element("e")?;
         for name in ["sink", "src"] {
@@ -281,6 +391,7 @@ impl Run {
             gst::MessageType::Error,
             gst::MessageType::Eos,
             gst::MessageType::Latency,
+            gst::MessageType::Element,
         ];
         loop {
             let rest = end.saturating_duration_since(Instant::now());
@@ -290,6 +401,15 @@ impl Run {
             };
             match message.view() {
                 gst::MessageView::Error(error) => anyhow::bail!("{}", error.error()),
+                gst::MessageView::Element(element) => {
+                    let change = element.structure();
+                    if let Some(change) = change.filter(|s| s.has_name("srfilter-overload")) {
+                        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+                        times
+                            .changes
+                            .push((self.started.elapsed(), change.to_string()));
+                    }
+                }
                 gst::MessageView::Latency(_) => self.pipeline.recalculate_latency()?,
                 _ => return Ok(()),
             }

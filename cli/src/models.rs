@@ -1,11 +1,13 @@
 //! `sr models`: the table of models, their costs and their speed.
 
-use crate::args::{ModelsArgs, refuse};
+use crate::args::{Live, ModelsArgs, refuse};
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 use srfilter::Scale;
-use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
-use srfilter::frame::Image;
+use srfilter::engine::{
+    FrameSpec, LIVE_SHARE, UpscaleOptions, UpscaleSpec, Upscaler, estimate_time,
+};
+use srfilter::frame::{Image, PixelFormat};
 use srfilter::models::{self, Architecture, Channels, MODELS, ModelInfo, Scales};
 use srfilter::weights::Model;
 use std::collections::BTreeMap;
@@ -172,6 +174,9 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
     let selected =
         |model: &&ModelInfo| args.model.is_empty() || args.model.iter().any(|n| n == model.name);
     let rows = MODELS.iter().filter(selected);
+    if let Some(stream) = args.live {
+        return print_live(rows, stream, args);
+    }
     let mut entries: Vec<Entry> = rows.map(Entry::new).collect::<Result<_>>()?;
     let options = args.compute.options();
     let device = options.device.resolve()?;
@@ -215,6 +220,69 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// Prints which models hold a live stream.
+fn print_live(
+    models: impl Iterator<Item = &'static ModelInfo>,
+    stream: Live,
+    args: &ModelsArgs,
+) -> Result<()> {
+    let options = args.compute.options();
+    let device = options.device.resolve()?;
+    let frame = FrameSpec::new(PixelFormat::I420, stream.width, stream.height);
+    let spec = UpscaleSpec::scaled(frame, args.scale);
+    let available = Duration::from_secs_f64(1.0 / stream.rate);
+    let mut entries = Vec::new();
+    for info in models {
+        let built_in = (info.architecture)().is_none() || !info.built_in.is_empty();
+        if !built_in {
+            continue;
+        }
+        let model = Model::builtin(info.name)?;
+        let time = estimate_time(&model, &spec, &options, 20 * available)?;
+        entries.push(LiveEntry {
+            name: info.name,
+            ms: time.as_secs_f64() * 1e3,
+            frames_per_second: 1.0 / time.as_secs_f64(),
+            holds: time.as_secs_f64() <= LIVE_SHARE * available.as_secs_f64(),
+        });
+    }
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&entries)?)?;
+        return Ok(());
+    }
+    let mut table = vec![titles(&["model", "ms a frame", "frames/s", "live"])];
+    table.extend(entries.iter().map(|entry| {
+        vec![
+            entry.name.to_owned(),
+            format!("{:.1}", entry.ms),
+            format!("{:.1}", entry.frames_per_second),
+            if entry.holds { "yes" } else { "no" }.to_owned(),
+        ]
+    }));
+    print(&table, &mut out)?;
+    let (width, height) = spec.output;
+    writeln!(
+        out,
+        "\n{}x{} to {width}x{height} at {} frames/s, {:.1} ms each, on {}: estimated from parts of a frame.",
+        stream.width,
+        stream.height,
+        stream.rate,
+        available.as_secs_f64() * 1e3,
+        device.name()
+    )?;
+    Ok(())
+}
+
+/// A model's speed, as `--live --json` prints it.
+#[derive(Serialize)]
+struct LiveEntry {
+    name: &'static str,
+    ms: f64,
+    frames_per_second: f64,
+    holds: bool,
 }
 
 fn titles(titles: &[&str]) -> Vec<String> {

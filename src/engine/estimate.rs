@@ -19,6 +19,10 @@ const PARTS: usize = 6;
 /// How often a part is upscaled, after a first time that fills the caches.
 const RUNS: usize = 3;
 
+/// Part of the duration of a live stream's frame that an upscaler may take: the rest is for
+/// other elements, and for frames that take longer than most.
+pub const LIVE_SHARE: f64 = 0.85;
+
 /// Estimates how long `model` takes for a frame of `spec` on this machine, with nothing else
 /// running: the shortest of a few runs on a part of the frame, times the ratio of their areas.
 /// That a frame would take longer than `most` is found out from a few tiles; the estimate is
@@ -107,7 +111,8 @@ impl Buffers {
     }
 
     fn frame_mut(&mut self) -> Result<FrameMut<'_>> {
-        let planes = (self.planes.iter_mut()).map(|(bytes, stride)| (bytes.as_mut_slice(), *stride));
+        let planes =
+            (self.planes.iter_mut()).map(|(bytes, stride)| (bytes.as_mut_slice(), *stride));
         FrameMut::new(self.spec.format, self.spec.size, self.spec.color, planes)
     }
 }

@@ -33,7 +33,7 @@ pub use crate::ops::cuda::PinnedBuffer;
 pub use backend::DevicePlane;
 pub use builder::UpscalerBuilder;
 pub use device::{ComputeDevice, DeviceChoice};
-pub use estimate::estimate_time;
+pub use estimate::{LIVE_SHARE, estimate_time};
 #[cfg(feature = "image")]
 pub(crate) use memory::available as available_memory;
 pub use options::UpscaleOptions;

@@ -153,6 +153,34 @@ impl Deadlines {
         }
     }
 
+    pub(super) fn is_live(&self) -> bool {
+        self.live
+    }
+
+    pub(super) fn set_live(&mut self, live: bool) {
+        self.live = live;
+    }
+
+    /// Nanoseconds until a frame that is about to begin is due; `None` if that is not known.
+    pub(super) fn left(&self, timestamp: i64, now: i64) -> Option<i64> {
+        let learnt = self.offsets.iter().max().map(|offset| -offset);
+        let told = self.latency.filter(|_| self.live).map(nanoseconds);
+        let after = learnt.into_iter().chain(told).min()?;
+        Some(timestamp + after - now)
+    }
+
+    /// Has the element add at least a duration to the latency of live sources; returns
+    /// whether that is more than before.
+    pub(super) fn reserve(&mut self, duration: i64) -> bool {
+        let duration = ClockTime::from_nseconds(duration.max(0).unsigned_abs()).min(MAX_LATENCY);
+        let more = self.live && duration > self.added;
+        if more {
+            self.added = duration;
+            self.requested = true;
+        }
+        more
+    }
+
     /// Adds to the element's latency.
     pub(super) fn add_latency(&mut self, more: i64) {
         let more = ClockTime::from_nseconds(more.max(0).unsigned_abs());

@@ -31,16 +31,18 @@ use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 use gst_video::VideoInfo;
 use gst_video::subclass::prelude::*;
-use srfilter::Error;
 use srfilter::engine::{Interrupt, Upscaler};
+use srfilter::{Error, Scale};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Instant;
 
 use super::allocation::{self, SharedContext};
 use super::cuda::{self, CudaContext};
 use super::deadline::Deadlines;
+use super::governor::Governor;
 use super::log::{CAT, lock};
-use super::settings::{self, Settings};
+use super::processor_load::ProcessorLoad;
+use super::settings::{self, OnOverload, Settings};
 use super::stats::{Shared, Stats};
 use super::switching::{self, Infos, State};
 use super::{caps, metas, scan, shape, video};
@@ -174,6 +176,8 @@ impl BaseTransformImpl for SrFilter {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
+        // An unknown name is reported now rather than when it is needed.
+        (settings.fallback_models(Scale::ONE)).map_err(|e| error_message(&e))?;
         let (state, device) = State::new(&settings).map_err(|e| error_message(&e))?;
         let name = device.name();
         gst::info!(CAT, imp = self, "runs {:?} on {name}", state.model());
@@ -185,6 +189,8 @@ impl BaseTransformImpl for SrFilter {
         shared.stats = Stats::default();
         shared.progressive = false;
         shared.deadlines = Deadlines::default();
+        shared.governor = Governor::default();
+        shared.processors = ProcessorLoad::default();
         shared.returned = None;
         shared.stats.update(&state);
         name.clone_into(&mut shared.stats.device);
@@ -268,11 +274,15 @@ impl BaseTransformImpl for SrFilter {
         self.check_scan(&inbuf)?;
         self.count_missing(&inbuf);
         self.skip_if_late(&inbuf);
+        let timestamp = self.times(&inbuf).map(|(timestamp, _)| timestamp);
+        let duration = inbuf.duration();
         let result = self.parent_submit_input_buffer(is_discont, inbuf)?;
         if result == gst_base::BASE_TRANSFORM_FLOW_DROPPED {
             self.push_in_flight()?;
             self.report_drop();
             lock(&self.shared).returned = Some(Instant::now());
+        } else {
+            self.govern(timestamp, duration);
         }
         Ok(result)
     }
@@ -300,7 +310,9 @@ impl BaseTransformImpl for SrFilter {
         match event.type_() {
             gst::EventType::StreamStart => lock(&self.shared).progressive = false,
             gst::EventType::FlushStop | gst::EventType::Segment => {
-                lock(&self.shared).deadlines.forget_frames();
+                let shared = &mut *lock(&self.shared);
+                shared.deadlines.forget_frames();
+                shared.governor.forget_frames();
             }
             _ => {}
         }
@@ -409,6 +421,11 @@ impl BaseTransformImpl for SrFilter {
 
     fn src_event(&self, mut event: gst::Event) -> bool {
         self.note_timing(&event);
+        // Nobody shall drop frames.
+        let blocks = lock(&self.settings).on_overload == OnOverload::Block;
+        if blocks && event.type_() == gst::EventType::Qos {
+            return true;
+        }
         let infos = lock(&self.shared).infos.clone();
         if event.type_() == gst::EventType::Navigation
             && let Some(infos) = infos
@@ -454,6 +471,7 @@ impl VideoFilterImpl for SrFilter {
         }
         self.obj().set_passthrough(same);
         lock(&self.shared).infos = Some(infos.clone());
+        self.ask_for_liveness();
         let target = lock(&self.settings).target();
         let result = (lock(&self.state).as_mut()).map(|state| {
             state.set_infos(infos, target)?;
@@ -571,7 +589,7 @@ impl SrFilter {
     ) -> Result<T, gst::FlowError> {
         let started = Instant::now();
         let mut state = lock(&self.state);
-        let upscaler = state.as_mut().and_then(|state| state.upscaler.as_mut());
+        let upscaler = state.as_mut().and_then(State::running_upscaler_mut);
         let Some(upscaler) = upscaler else {
             return Err(gst::FlowError::NotNegotiated);
         };

@@ -12,13 +12,17 @@ mod cuda;
 #[path = "no_cuda.rs"]
 mod cuda;
 mod deadline;
+mod governor;
 #[cfg(feature = "cuda")]
 mod host_memory;
 mod imp;
 mod interlaced;
+mod ladder;
 mod log;
 mod metas;
+mod overload;
 mod pipelining;
+mod processor_load;
 mod scan;
 mod settings;
 mod shape;

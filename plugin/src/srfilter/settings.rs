@@ -26,10 +26,42 @@ pub(super) struct Source {
     requests: u64,
 }
 
+/// The value of `model` that takes the best model for the scale and the frame rate.
+const AUTO: &str = "auto";
+
+/// The value of the property `on-overload`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstSrFilterOnOverload")]
+pub enum OnOverload {
+    /// `Fallback` if the sources are live, else `Drop`.
+    #[default]
+    #[enum_value(name = "fallback for live sources, else drop", nick = "auto")]
+    Auto,
+    /// A faster model takes over.
+    #[enum_value(
+        name = "A faster model takes over while frames would be late",
+        nick = "fallback"
+    )]
+    Fallback,
+    /// Frames are left out.
+    #[enum_value(name = "Frames that would be late are left out", nick = "drop")]
+    Drop,
+    /// Frames come late.
+    #[enum_value(name = "Every frame is upscaled, however late it is", nick = "block")]
+    Block,
+}
+
 impl Source {
+    /// The chosen model; with `auto`, which depends on the frames, the default one.
     pub(super) fn load(&self) -> srfilter::Result<Arc<Model>> {
         let weights = self.weights.as_deref().map(Path::new);
-        Model::load(self.model.as_deref(), weights, &LoadOverrides::default())
+        let name = self.model.as_deref().filter(|_| !self.is_auto());
+        Model::load(name, weights, &LoadOverrides::default())
+    }
+
+    /// Whether the best model that is fast enough is wanted. A weights file is a choice.
+    pub(super) fn is_auto(&self) -> bool {
+        self.model.as_deref() == Some(AUTO) && self.weights.is_none()
     }
 
     /// The value of the property `model`; `active` is the running model.
@@ -54,6 +86,9 @@ pub(super) struct Settings {
     precision: String,
     threads: u32,
     pub(super) pipelined: bool,
+    pub(super) on_overload: OnOverload,
+    /// Names of models, separated by commas.
+    fallback_models: String,
     /// When `source` was last set.
     changed: Option<Instant>,
     /// Whether `source` was last set while PLAYING: only then are weights
@@ -72,6 +107,8 @@ impl Default for Settings {
             precision: Precision::default().to_string(),
             threads: 0,
             pipelined: false,
+            on_overload: OnOverload::default(),
+            fallback_models: models::by_quality(Scale::whole(2)).join(","),
             changed: None,
             changed_while_playing: false,
         }
@@ -93,6 +130,22 @@ impl Settings {
             .with_device(self.device.parse()?)
             .with_precision(self.precision.parse()?)
             .with_threads(self.threads as usize))
+    }
+
+    /// The models that may replace the chosen one at a scale, the best one first.
+    ///
+    /// # Errors
+    ///
+    /// An unknown name.
+    pub(super) fn fallback_models(&self, scale: Scale) -> srfilter::Result<Vec<String>> {
+        let listed: Vec<_> = match self.source.is_auto() {
+            true => models::by_quality(scale).to_vec(),
+            false => self.fallback_models.split(',').map(str::trim).collect(),
+        };
+        let listed = listed.into_iter().filter(|name| !name.is_empty());
+        listed
+            .map(|name| Ok(models::find(name)?.name.to_owned()))
+            .collect()
     }
 
     /// Whether `model` and `weights` have been unchanged for [`SETTLE_TIME`].
@@ -130,6 +183,8 @@ impl Settings {
             "precision" => {
                 self.precision = text(value).unwrap_or_else(|| Self::default().precision);
             }
+            "on-overload" => self.on_overload = value.get().expect(checked),
+            "fallback-models" => self.fallback_models = text(value).unwrap_or_default(),
             "threads" => self.threads = value.get().expect(checked),
             "pipelined" | "overlap" => self.pipelined = value.get().expect(checked),
             _ => {}
@@ -147,6 +202,8 @@ impl Settings {
             "even-size" => self.even_size.to_value(),
             "device" => self.device.to_value(),
             "precision" => self.precision.to_value(),
+            "on-overload" => self.on_overload.to_value(),
+            "fallback-models" => self.fallback_models.to_value(),
             "threads" => self.threads.to_value(),
             "pipelined" | "overlap" => self.pipelined.to_value(),
             _ => return None,
@@ -164,7 +221,13 @@ fn text(value: &glib::Value) -> Option<String> {
 pub(super) fn is_fixed_after_ready(name: &str) -> bool {
     matches!(
         name,
-        "add-borders" | "device" | "precision" | "threads" | "pipelined" | "overlap"
+        "add-borders"
+            | "device"
+            | "fallback-models"
+            | "precision"
+            | "threads"
+            | "pipelined"
+            | "overlap"
     )
 }
 
@@ -172,7 +235,7 @@ pub(super) fn is_fixed_after_ready(name: &str) -> bool {
 pub(super) fn properties() -> Vec<glib::ParamSpec> {
     let defaults = Settings::default();
     let model_blurb = format!(
-        "Network that upscales; while PLAYING, it is loaded in the background and the switch happens with the next buffer after that: {}",
+        "Network that upscales; while PLAYING, it is loaded in the background and the switch happens with the next buffer after that. auto: the best one for the scale, and for a live stream the best one that is fast enough. Others: {}",
         models::names()
     );
     vec![
@@ -205,6 +268,17 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
             .nick("Even size")
             .blurb("Whether sizes that a fractional scale leads to are rounded to even numbers: many encoders take no others")
             .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("on-overload", defaults.on_overload)
+            .nick("On overload")
+            .blurb("What happens while the model is too slow for the stream")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("fallback-models")
+            .nick("Fallback models")
+            .blurb("Models that may take over while the chosen one is too slow, separated by commas, the best one first; those that are not faster here are left out")
+            .default_value(defaults.fallback_models.as_str())
+            .mutable_ready()
             .build(),
         glib::ParamSpecString::builder("device")
             .nick("Device")

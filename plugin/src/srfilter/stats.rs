@@ -3,6 +3,8 @@
 
 use super::allocation::SharedContext;
 use super::deadline::Deadlines;
+use super::governor::Governor;
+use super::processor_load::ProcessorLoad;
 use super::switching::{Infos, State};
 use srfilter::Scale;
 use srfilter::engine::{Precision, Upscaler};
@@ -17,6 +19,8 @@ pub(super) struct Shared {
     /// Whether a frame of the stream was progressive.
     pub(super) progressive: bool,
     pub(super) deadlines: Deadlines,
+    pub(super) governor: Governor,
+    pub(super) processors: ProcessorLoad,
     /// When the element was last done with a frame, its way downstream included.
     pub(super) returned: Option<Instant>,
     pub(super) cuda: SharedContext,
@@ -46,7 +50,12 @@ pub(super) struct Stats {
     pub(super) spent: Duration,
     negotiations: u64,
     tiles: u64,
+    /// The chosen model.
     pub(super) model: String,
+    /// The one that replaces it while it is too slow.
+    replacement: Option<String>,
+    /// Changes of the model because it was too slow, or no longer.
+    overload_changes: u64,
     pub(super) weights: String,
     switches: u64,
     native_scales: Vec<Scale>,
@@ -83,6 +92,11 @@ impl Stats {
         frames > 0 && self.missing == frames
     }
 
+    /// Counts a change of the model because of overload.
+    pub(super) fn count_overload_change(&mut self) {
+        self.overload_changes += 1;
+    }
+
     pub(super) fn count_negotiation(&mut self) {
         self.negotiations += 1;
     }
@@ -95,7 +109,9 @@ impl Stats {
         self.switches = state.switches();
         model.clone_into(&mut self.model);
         weights.clone_into(&mut self.weights);
-        let upscaler = state.upscaler.as_ref();
+        let upscaler = state.running_upscaler();
+        let replacement = state.ladder.replacement();
+        self.replacement = replacement.map(|replacement| replacement.model().name().to_owned());
         self.native_scales = upscaler.map_or(Vec::new(), |u| u.native_scales().to_vec());
         self.resampled = upscaler.is_some_and(Upscaler::resamples);
         self.tiles = upscaler.map_or(0, |u| u.tiles() as u64);
@@ -123,7 +139,11 @@ impl Stats {
             .field("missing", self.missing)
             .field("average-ms", average)
             .field("last-ms", ms(self.last))
-            .field("active-model", &self.model)
+            .field(
+                "active-model",
+                self.replacement.as_ref().unwrap_or(&self.model),
+            )
+            .field("overload-changes", self.overload_changes)
             .field("weights", &self.weights)
             .field("native-scale", native.collect::<Vec<_>>().join(" x "))
             .field("resampled", self.resampled)

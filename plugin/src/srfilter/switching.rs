@@ -1,16 +1,18 @@
 //! Loading models, and switching model and scale between two frames.
 
 use super::caps::TargetScale;
+use super::ladder::Ladder;
 use super::settings::{Settings, Source};
 use super::{caps, shape, video};
 use gst_video::VideoInfo;
 use srfilter::engine::{ComputeDevice, FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::Window;
 use srfilter::weights::Model;
-use srfilter::{Error, Scale};
+use srfilter::{Error, Scale, models};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::Duration;
 
 /// The negotiated input and output formats.
 #[derive(Debug, Clone)]
@@ -62,6 +64,8 @@ pub(super) struct State {
     passthrough: bool,
     /// `None` if nothing is negotiated, or frames pass through.
     pub(super) upscaler: Option<Upscaler>,
+    /// Models that may replace it while it is too slow.
+    pub(super) ladder: Ladder,
     pub(super) in_flight: InFlightFrames,
     load: Load,
     /// Models adopted while streaming.
@@ -81,6 +85,7 @@ impl State {
             infos: None,
             passthrough: false,
             upscaler: None,
+            ladder: Ladder::default(),
             in_flight: InFlightFrames::default(),
             load: Load::Idle,
             switches: 0,
@@ -88,8 +93,42 @@ impl State {
         Ok((state, device))
     }
 
+    /// The chosen model.
     pub(super) fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// The upscaler that runs: of the chosen model, or of one that replaces it.
+    pub(super) fn running_upscaler(&self) -> Option<&Upscaler> {
+        let replacement = self.ladder.replacement();
+        replacement.or(self.upscaler.as_ref())
+    }
+
+    /// As [`State::running_upscaler`].
+    pub(super) fn running_upscaler_mut(&mut self) -> Option<&mut Upscaler> {
+        let replacement = self.ladder.replacement_mut();
+        replacement.or(self.upscaler.as_mut())
+    }
+
+    /// Prepares the models of these names, to replace the chosen one while it is too slow;
+    /// returns all of them with the estimated nanoseconds of a frame. `None` if there is
+    /// nothing to do.
+    pub(super) fn build_ladder(
+        &mut self,
+        names: &[String],
+        most: Duration,
+    ) -> Option<Vec<(String, f64)>> {
+        let chosen = self.upscaler.as_ref()?;
+        if self.ladder.is_for(chosen, names) {
+            return None;
+        }
+        Some(self.ladder.build(chosen, names, &self.options, most))
+    }
+
+    /// The estimated nanoseconds of a frame by a model of the ladder.
+    pub(super) fn estimate(&self, rung: usize, most: Duration) -> Option<f64> {
+        let chosen = self.upscaler.as_ref()?;
+        self.ladder.estimate(rung, chosen, &self.options, most)
     }
 
     pub(super) fn source(&self) -> &Source {
@@ -122,21 +161,32 @@ impl State {
             (None, _) => None,
         };
         (self.model, self.target, self.infos) = (model, target, infos);
+        self.ladder.clear();
         Ok(())
     }
 
-    /// The running model, to be switched to other formats.
-    fn running(&self) -> Loaded {
-        Loaded {
-            model: Arc::clone(&self.model),
-            prepared: None,
+    /// The running model, to be switched to other formats; with `model=auto` the best one
+    /// for the scale.
+    fn running(&self, infos: Option<&Infos>, target: TargetScale) -> srfilter::Result<Loaded> {
+        let mut model = Arc::clone(&self.model);
+        if let (true, Some(infos)) = (self.source.is_auto(), infos) {
+            let scale = upscale_spec(infos, target, true)?.map_or(Scale::ONE, |spec| spec.scale);
+            let best = models::by_quality(scale)[0];
+            if best != model.name() {
+                model = Model::builtin(best)?;
+            }
         }
+        Ok(Loaded {
+            model,
+            prepared: None,
+        })
     }
 
     /// Adopts negotiated formats.
     pub(super) fn set_infos(&mut self, infos: Infos, target: TargetScale) -> srfilter::Result<()> {
         self.passthrough = passes_through(&infos, &self.model);
-        self.switch(self.running(), target, Some(infos))
+        let running = self.running(Some(&infos), target)?;
+        self.switch(running, target, Some(infos))
     }
 
     /// Adopts another target scale. If the output size depends on it,
@@ -153,7 +203,8 @@ impl State {
             let spec = UpscaleSpec::scaled(frame_spec(&infos.input)?, scale);
             Upscaler::check(&self.model, &spec, &self.options)?;
         }
-        self.switch(self.running(), target, self.infos.clone())
+        let running = self.running(self.infos.as_ref(), target)?;
+        self.switch(running, target, self.infos.clone())
     }
 
     /// Whether frames pass through from now on, if that has changed with the
@@ -166,6 +217,7 @@ impl State {
         self.passthrough = passes;
         if passes {
             self.upscaler = None;
+            self.ladder.clear();
         }
         Some(passes)
     }
@@ -174,6 +226,9 @@ impl State {
     pub(super) fn set_model(&mut self, source: Source, loaded: Loaded) -> srfilter::Result<()> {
         self.switch(loaded, self.target, self.infos.clone())?;
         self.source = source;
+        if self.source.is_auto() {
+            self.set_target(self.target)?;
+        }
         self.switches += 1;
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::deadline::{Arrival, Decision, MIN_PAUSE, nanoseconds};
 use super::imp::SrFilter;
 use super::log::{CAT, lock};
+use super::settings::OnOverload;
 use gst::ClockTime;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -10,7 +11,7 @@ use gst_base::prelude::*;
 
 impl SrFilter {
     /// The running time of a buffer and of the clock.
-    fn times(&self, buffer: &gst::BufferRef) -> Option<(ClockTime, ClockTime)> {
+    pub(super) fn times(&self, buffer: &gst::BufferRef) -> Option<(ClockTime, ClockTime)> {
         let segment = self.obj().segment().downcast::<ClockTime>().ok()?;
         let timestamp = segment.to_running_time(buffer.pts()?)?;
         Some((timestamp, self.obj().current_running_time()?))
@@ -23,6 +24,16 @@ impl SrFilter {
             return;
         };
         let qos: bool = element.property("qos");
+        let drops = match self.on_overload() {
+            OnOverload::Block => false,
+            OnOverload::Fallback => !self.can_fall_back(),
+            _ => true,
+        };
+        if !drops {
+            // The base class drops no frame either: a time of no frame, as NONE is.
+            element.update_qos(1.0, -1, ClockTime::ZERO);
+            return;
+        }
         let decision = {
             let shared = &mut *lock(&self.shared);
             if !qos || element.is_passthrough() || shared.stats.pipelined {
@@ -47,9 +58,7 @@ impl SrFilter {
             Decision::NeedsLatency(more) => {
                 lock(&self.shared).deadlines.add_latency(more);
                 gst::info!(CAT, imp = self, "needs {more} ns more latency");
-                let message = gst::message::Latency::builder().src(&*element);
-                // Fails only without a bus.
-                let _ = element.post_message(message.build());
+                self.announce_latency();
             }
         }
     }
@@ -85,6 +94,7 @@ impl SrFilter {
         let mut shared = lock(&self.shared);
         let spent = i64::try_from(shared.stats.last_duration().as_nanos()).unwrap_or(i64::MAX);
         (shared.deadlines).record(nanoseconds(timestamp), nanoseconds(now), spent);
+        shared.governor.record(spent);
     }
 
     /// Notes what downstream's events say about time.

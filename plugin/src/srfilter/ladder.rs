@@ -1,0 +1,116 @@
+//! The models that may replace the chosen one while it is too slow, ready to run.
+
+use srfilter::engine::{UpscaleOptions, UpscaleSpec, Upscaler, estimate_time};
+use srfilter::weights::Model;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A model is faster than another if it takes at most this part of its time.
+const FASTER: f64 = 0.85;
+
+/// What a ladder was built for.
+struct Purpose {
+    spec: UpscaleSpec,
+    chosen: Arc<Model>,
+    names: Vec<String>,
+}
+
+/// Faster models than the chosen one, best first.
+#[derive(Default)]
+pub(super) struct Ladder {
+    purpose: Option<Purpose>,
+    upscalers: Vec<Upscaler>,
+    /// 0: the chosen model; else the index in `upscalers`, from 1 on.
+    active: usize,
+}
+
+impl Ladder {
+    /// Makes a rung run: 0 is the chosen model.
+    pub(super) fn activate(&mut self, rung: usize) {
+        self.active = rung.min(self.upscalers.len());
+    }
+
+    /// The upscaler that runs instead of the chosen one.
+    pub(super) fn replacement(&self) -> Option<&Upscaler> {
+        self.upscalers.get(self.active.checked_sub(1)?)
+    }
+
+    /// As [`Ladder::replacement`].
+    pub(super) fn replacement_mut(&mut self) -> Option<&mut Upscaler> {
+        self.upscalers.get_mut(self.active.checked_sub(1)?)
+    }
+
+    /// Drops all models but the chosen one.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether it was built for this upscaler and these names.
+    pub(super) fn is_for(&self, chosen: &Upscaler, names: &[String]) -> bool {
+        self.purpose.as_ref().is_some_and(|purpose| {
+            purpose.spec == *chosen.spec()
+                && Arc::ptr_eq(&purpose.chosen, chosen.model())
+                && purpose.names == names
+        })
+    }
+
+    /// Prepares the models of these names that are faster than the chosen one, in this order,
+    /// and returns all models with the nanoseconds that a frame takes: estimated, and coarse
+    /// beyond `most`. A model that cannot run here is left out.
+    pub(super) fn build(
+        &mut self,
+        chosen: &Upscaler,
+        names: &[String],
+        options: &UpscaleOptions,
+        most: Duration,
+    ) -> Vec<(String, f64)> {
+        let spec = chosen.spec();
+        self.purpose = Some(Purpose {
+            spec: *spec,
+            chosen: Arc::clone(chosen.model()),
+            names: names.to_vec(),
+        });
+        (self.active, self.upscalers) = (0, Vec::new());
+        let time =
+            |model: &Arc<Model>| Some(nanoseconds(estimate_time(model, spec, options, most).ok()?));
+        let Some(first) = time(chosen.model()) else {
+            return Vec::new();
+        };
+        let mut rungs = vec![(chosen.model().name().to_owned(), first)];
+        for name in names.iter().filter(|name| *name != chosen.model().name()) {
+            let Ok(model) = Model::builtin(name) else {
+                continue;
+            };
+            let Some(needed) = time(&model) else { continue };
+            let faster = rungs.last().is_some_and(|last| needed <= FASTER * last.1);
+            if !faster {
+                continue;
+            }
+            if let Ok(upscaler) = Upscaler::new(model, *spec, options) {
+                self.upscalers.push(upscaler);
+                rungs.push((name.clone(), needed));
+            }
+        }
+        rungs
+    }
+
+    /// The nanoseconds that a frame takes, estimated anew: 0 is the chosen model.
+    pub(super) fn estimate(
+        &self,
+        rung: usize,
+        chosen: &Upscaler,
+        options: &UpscaleOptions,
+        most: Duration,
+    ) -> Option<f64> {
+        let upscaler = match rung.checked_sub(1) {
+            None => chosen,
+            Some(index) => self.upscalers.get(index)?,
+        };
+        let estimate = estimate_time(upscaler.model(), upscaler.spec(), options, most);
+        Some(nanoseconds(estimate.ok()?))
+    }
+}
+
+fn nanoseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e9
+}
