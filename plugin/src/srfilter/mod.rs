@@ -26,6 +26,7 @@ mod stats;
 mod switching;
 mod timing;
 mod video;
+mod view;
 
 pub use imp::Element as SrFilter;
 

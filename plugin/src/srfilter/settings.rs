@@ -1,6 +1,7 @@
 //! The properties and their values.
 
 use super::caps::{EvenSize, TargetScale};
+use super::view::{self, ViewSettings};
 use gst::glib;
 use gst::prelude::*;
 use srfilter::engine::{DeviceChoice, Precision, UpscaleOptions};
@@ -54,6 +55,7 @@ pub(super) struct Settings {
     precision: String,
     threads: u32,
     pub(super) pipelined: bool,
+    pub(super) view: ViewSettings,
     /// When `source` was last set.
     changed: Option<Instant>,
     /// Whether `source` was last set while PLAYING: only then are weights
@@ -72,6 +74,7 @@ impl Default for Settings {
             precision: Precision::default().to_string(),
             threads: 0,
             pipelined: false,
+            view: ViewSettings::default(),
             changed: None,
             changed_while_playing: false,
         }
@@ -132,7 +135,7 @@ impl Settings {
             }
             "threads" => self.threads = value.get().expect(checked),
             "pipelined" | "overlap" => self.pipelined = value.get().expect(checked),
-            _ => {}
+            _ => self.view.set(name, value),
         }
         false
     }
@@ -149,7 +152,7 @@ impl Settings {
             "precision" => self.precision.to_value(),
             "threads" => self.threads.to_value(),
             "pipelined" | "overlap" => self.pipelined.to_value(),
-            _ => return None,
+            _ => return self.view.get(name),
         })
     }
 }
@@ -175,7 +178,7 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
         "Network that upscales; while PLAYING, it is loaded in the background and the switch happens with the next buffer after that: {}",
         models::names()
     );
-    vec![
+    let mut properties = vec![
         glib::ParamSpecString::builder("model")
             .nick("Model")
             .blurb(&model_blurb)
@@ -243,5 +246,7 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
             .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device, precision, memory type, whether frames are pipelined")
             .read_only()
             .build(),
-    ]
+    ];
+    properties.extend(view::properties());
+    properties
 }
