@@ -1,13 +1,14 @@
 //! The element on playing video: sustained frame rate at each size, a live
 //! source in real time, the speed of resampling compared with GStreamer's
-//! `videoscale`, and that of 10 bits compared with 8.
+//! `videoscale`, that of 10 bits compared with 8, and what blending and comparing cost.
 //!
 //! ```sh
 //! cargo bench --bench live [-- --seconds 60] [--models espcn,srcnn] [--only ROW]
 //! ```
 //!
-//! A live run that drops a frame, or takes longer than a frame's duration for
-//! more than 1 % of the frames, ends with an error.
+//! Rows: planes, depths, sustained, views, overload, fallback, load, live. A live run that drops
+//! a frame, or takes longer than a frame's duration for more than 1 % of the frames, ends with an
+//! error.
 
 use anyhow::{Context, Result, ensure};
 use gst::prelude::*;
@@ -57,6 +58,9 @@ fn main() -> Result<()> {
         for model in models.split(',') {
             SIZES.iter().try_for_each(|&size| sustained(model, size))?;
         }
+    }
+    if has("views") {
+        views()?;
     }
     if has("overload") {
         [1.6, 4.0].iter().try_for_each(|&f| overload(f, seconds))?;
@@ -124,6 +128,35 @@ fn depths(model: &str) -> Result<()> {
         100.0 * (ten / eight - 1.0),
         100.0 * (high / eight - 1.0),
     );
+    Ok(())
+}
+
+/// What blending and comparing cost: the best of interleaved runs.
+fn views() -> Result<()> {
+    let views = [
+        "strength=1",
+        "strength=0.5",
+        "compare=split",
+        "compare=split strength=0.5",
+        "compare=side-by-side",
+        "compare=difference",
+    ];
+    let mut best = [Duration::MAX; 6];
+    for _ in 0..7 {
+        for (view, best) in views.iter().zip(&mut best) {
+            let run = Run::of(&format!(
+                "videotestsrc num-buffers=60 pattern=ball \
+                 ! video/x-raw,format=I420,width=640,height=360,framerate={RATE}/1 \
+                 ! srfilter name=e model=espcn scale=2 qos=false {view} ! fakesink name=sink"
+            ))?;
+            *best = run.finish()?.quantile(0.5).min(*best);
+        }
+    }
+    println!("espcn 640x360 to 1280x720, I420, best median of 7 runs:");
+    for (view, time) in views.iter().zip(best.map(milliseconds)) {
+        let more = 100.0 * (time / milliseconds(best[0]) - 1.0);
+        println!("{view}: {time:.2} ms ({more:+.1} %)");
+    }
     Ok(())
 }
 

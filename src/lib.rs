@@ -84,8 +84,8 @@ pub use chain::Precision;
 pub use engine::PinnedBuffer;
 #[doc(inline)]
 pub use engine::{
-    ComputeDevice, DeviceChoice, DevicePlane, FrameSpec, MAX_PIXELS, MAX_SIDE, UpscaleOptions,
-    UpscaleSpec, Upscaler, UpscalerBuilder,
+    Compare, ComputeDevice, DeviceChoice, DevicePlane, FrameSpec, MAX_PIXELS, MAX_SIDE,
+    UpscaleOptions, UpscaleSpec, Upscaler, UpscalerBuilder, View,
 };
 pub use error::{ComputeError, Error, Result};
 #[doc(inline)]

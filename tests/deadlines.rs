@@ -26,10 +26,10 @@ fn slow_model(dir: &Path) -> PathBuf {
     path
 }
 
-/// Width and height of frames for which the model takes some 10 to 60 ms here, and that time
-/// in milliseconds.
+/// Width and height of frames for which the model takes some 10 to 50 ms here, whatever the
+/// instruction set, and that time in milliseconds.
 fn fitting_size(weights: &Path) -> ((u32, u32), f64) {
-    let mut size = (320, 180);
+    let mut size = (40, 22);
     loop {
         let alone = Played::of(&format!(
             "videotestsrc num-buffers=8 ! video/x-raw,format=GRAY8,width={},height={} \
@@ -39,10 +39,10 @@ fn fitting_size(weights: &Path) -> ((u32, u32), f64) {
             weights.display()
         ));
         let needed: f64 = alone.element.get("average-ms").unwrap();
-        if needed < 60.0 || size.1 <= 12 {
+        if needed > 12.0 || size.0 == 320 {
             return (size, needed);
         }
-        size = (size.0 / 2, size.1 / 2);
+        size = (size.0 * 2, size.1 * 2);
     }
 }
 

@@ -214,6 +214,29 @@ impl FramePlan {
         builder.finish()
     }
 
+    /// The plan that resamples the components that networks would compute, to be
+    /// compared with their output: those that it resamples anyway, and alpha, have no
+    /// source.
+    pub(super) fn of_compared(spec: &UpscaleSpec, channels: Channels) -> Self {
+        let mut builder = PlanBuilder::new(spec, &[]);
+        let (format, all) = (spec.input.format, builder.components().len());
+        if format.has_alpha() {
+            builder.alpha = Some(builder.read(all - 1, 1));
+        }
+        let colors = all - usize::from(format.has_alpha());
+        let compared = match (channels, format.family()) {
+            (Channels::Luma, Family::Yuv) => 1,
+            _ => colors,
+        };
+        let mut sources: Vec<_> = (0..colors)
+            .map(|component| (component < compared).then(|| builder.resampled(component)))
+            .collect();
+        builder.unpremultiply(&mut sources);
+        sources.truncate(colors);
+        builder.steps.push(Step::Write { sources });
+        builder.finish()
+    }
+
     /// The plan for `count` planes instead of a frame: the first set is the
     /// input; returns the planes of the output.
     pub(super) fn of_planes(

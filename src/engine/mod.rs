@@ -24,6 +24,7 @@ mod options;
 mod spec;
 mod tiling;
 mod upscaler;
+mod view;
 
 #[cfg(feature = "cuda")]
 pub use crate::chain::CudaChainExecutor;
@@ -39,3 +40,4 @@ pub(crate) use memory::available as available_memory;
 pub use options::UpscaleOptions;
 pub use spec::{FrameSpec, MAX_PIXELS, MAX_SIDE, UpscaleSpec};
 pub use upscaler::Upscaler;
+pub use view::{Compare, View};

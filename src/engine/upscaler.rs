@@ -2,9 +2,11 @@
 
 use super::backend::{Backend, DevicePlane};
 use super::budget;
+use super::cpu::Mixer;
 use super::open::open;
 use super::options::UpscaleOptions;
 use super::spec::{FrameSpec, UpscaleSpec};
+use super::view::{View, ViewLayout};
 use super::{ComputeDevice, DeviceChoice};
 use crate::chain::{Interrupt, Precision};
 use crate::frame::{FrameMut, FrameRef, Image};
@@ -25,6 +27,9 @@ pub struct Upscaler {
     scales: Vec<Scale>,
     backend: Box<dyn Backend>,
     interrupt: Interrupt,
+    view: View,
+    /// Built for the first frame of a view that needs it.
+    mixer: Option<Mixer>,
 }
 
 impl std::fmt::Debug for Upscaler {
@@ -76,6 +81,8 @@ impl Upscaler {
             device: device.clone(),
             fallback_reason: None,
             interrupt: Interrupt::default(),
+            view: View::default(),
+            mixer: None,
         })
     }
 
@@ -175,6 +182,12 @@ impl Upscaler {
         self.backend.tiles()
     }
 
+    /// Blends frames with bicubic ones, or compares them, from the next frame on.
+    /// Nothing is prepared anew.
+    pub fn set_view(&mut self, view: View) {
+        self.view = view;
+    }
+
     /// Upscales a frame. Every sample of `output` is written.
     ///
     /// # Errors
@@ -183,7 +196,38 @@ impl Upscaler {
     /// failure of a GPU requested by number.
     pub fn process(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()> {
         self.expect_both(input, output)?;
-        self.run_with_retry(|backend| backend.run(input, output))
+        let layout = self.layout();
+        // Without networks, the backend resamples.
+        if layout.uses_network() {
+            self.run_with_retry(|backend| backend.run(input, output))?;
+        }
+        self.apply(&layout, input, output)
+    }
+
+    fn layout(&self) -> ViewLayout {
+        self.view.layout(&self.spec, !self.scales.is_empty())
+    }
+
+    /// Turns the upscaled picture in `output`, if it has a share in the view, into the
+    /// view.
+    fn apply(
+        &mut self,
+        layout: &ViewLayout,
+        input: &FrameRef<'_>,
+        output: &mut FrameMut<'_>,
+    ) -> Result<()> {
+        if layout.is_plain() {
+            return Ok(());
+        }
+        let mixer = match self.mixer.take() {
+            Some(mixer) => mixer,
+            None => Mixer::new(&self.spec, self.model.channels(), &self.options)?,
+        };
+        let mixer = self.mixer.insert(mixer);
+        if !layout.uses_network() {
+            mixer.resample(input, output)?;
+        }
+        Ok(mixer.mix(input, output, layout)?)
     }
 
     /// As [`Upscaler::process`] for whole images.
@@ -197,8 +241,9 @@ impl Upscaler {
 
     /// As [`Upscaler::process`] for the networks' planes instead of a frame:
     /// luma, or R, G and B, dense rows of values 0 to 255, not necessarily
-    /// integers. The output is clamped to that range and not rounded. Without
-    /// networks, any number of planes is resampled.
+    /// integers. The output is clamped to that range and not rounded, and the view
+    /// ([`Upscaler::set_view`]) does not apply. Without networks, any number of planes
+    /// is resampled.
     ///
     /// # Errors
     ///
@@ -256,7 +301,8 @@ impl Upscaler {
         if self.backend.in_flight() > 0 {
             match self.backend.receive(output).map_err(Error::from) {
                 Err(error @ Error::Compute(_)) => self.fall_back(&error)?,
-                result => return result,
+                Err(error) => return Err(error),
+                Ok(()) => return self.apply(&self.layout(), input, output),
             }
         }
         self.process(input, output)
@@ -269,8 +315,8 @@ impl Upscaler {
 
     /// As [`Upscaler::process`] for frames in GPU memory, plane by plane,
     /// without a copy to the host; complete on return. Returns `false` without
-    /// effect on the CPU and for networks that are not chains of convolutions:
-    /// use [`Upscaler::process`] then.
+    /// effect on the CPU, for networks that are not chains of convolutions, and if the view
+    /// ([`Upscaler::set_view`]) is not the network's output alone: use [`Upscaler::process`] then.
     ///
     /// # Errors
     ///
@@ -286,6 +332,9 @@ impl Upscaler {
         input: &[DevicePlane],
         output: &[DevicePlane],
     ) -> Result<bool> {
+        if !self.layout().is_plain() {
+            return Ok(false);
+        }
         // SAFETY: the callee has the same contract.
         let processed = unsafe { self.backend.run_device_frame(input, output) };
         match processed.map_err(Error::from) {
@@ -320,9 +369,10 @@ impl Upscaler {
         if self.options.device != DeviceChoice::Auto {
             return Err(gpu_failed(error));
         }
-        let interrupt = self.interrupt.clone();
+        let (interrupt, view) = (self.interrupt.clone(), self.view);
         *self = Self::without_gpu(Arc::clone(&self.model), self.spec, &self.options, error)?;
         self.set_interrupt(&interrupt);
+        self.set_view(view);
         Ok(())
     }
 

@@ -55,6 +55,12 @@ impl Quantization {
         sample as f32 * self.gain + self.offset
     }
 
+    /// The value of the nearest sample.
+    #[inline(always)]
+    pub(crate) fn rounded(&self, value: f32) -> f32 {
+        self.value(self.sample(value))
+    }
+
     /// Rounds to the nearest sample; halves up, NaN to 0.
     #[inline(always)]
     fn sample(&self, value: f32) -> u32 {
@@ -81,10 +87,19 @@ impl Component {
     }
 
     /// The value of black, opaque.
-    pub(super) fn black(&self, range: Range) -> f32 {
+    pub(crate) fn black(&self, range: Range) -> f32 {
         match self.quantity {
             Quantity::Alpha => MAX_VALUE,
             _ => self.zero(range),
+        }
+    }
+
+    /// The value of white, or of no colour, opaque.
+    pub(crate) fn white(&self, range: Range) -> f32 {
+        match (self.quantity, range) {
+            (Quantity::Luma, Range::Limited) => 235.0,
+            (Quantity::Chroma, _) => 128.0,
+            _ => MAX_VALUE,
         }
     }
 
@@ -94,7 +109,7 @@ impl Component {
     }
 
     /// Reads as many samples of a row of the plane as `values` holds.
-    pub(super) fn read_row(&self, of: &Quantization, row: &[u8], values: &mut [f32]) {
+    pub(crate) fn read_row(&self, of: &Quantization, row: &[u8], values: &mut [f32]) {
         let (words, mask) = (&row[self.offset..], self.mask());
         match (self.word, self.pattern, self.step) {
             (1, [], 1) => {

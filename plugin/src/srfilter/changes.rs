@@ -7,10 +7,22 @@ use super::settings::{Settings, Source};
 use super::switching::Loaded;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use gst_base::prelude::BaseTransformExt;
+use gst_base::prelude::{BaseTransformExt, BaseTransformExtManual};
 use srfilter::Error;
 
 impl SrFilter {
+    /// Sets the properties with a controller to their values at a buffer's time.
+    pub(super) fn sync_controlled(&self, buffer: &gst::BufferRef) {
+        let segment = self.obj().segment();
+        let time = segment.downcast_ref::<gst::ClockTime>();
+        let time = time.and_then(|segment| segment.to_stream_time(buffer.pts()?));
+        if let Some(time) = time
+            && let Err(error) = self.obj().sync_values(time)
+        {
+            gst::debug!(CAT, imp = self, "controlled properties: {error}");
+        }
+    }
+
     /// Applies the changes of properties since the last buffer.
     pub(super) fn apply_settings(&self) {
         let settings = lock(&self.settings).clone();

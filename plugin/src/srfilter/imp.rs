@@ -15,6 +15,9 @@
  * with the old model, and the switch happens with the next buffer after the load.
  * In PAUSED nothing is drawn anew until a buffer arrives.
  *
+ * `strength` blends the network's picture with a bicubic one, and `compare` shows the
+ * two beside each other; both, and `split-position`, take effect with the next frame.
+ *
  * With `pipelined`, upload, compute and download of successive frames overlap on
  * a GPU: each frame then goes out when the next one has come in.
  *
@@ -255,7 +258,8 @@ impl BaseTransformImpl for SrFilter {
         others
     }
 
-    fn before_transform(&self, _inbuf: &gst::BufferRef) {
+    fn before_transform(&self, inbuf: &gst::BufferRef) {
+        self.sync_controlled(inbuf);
         self.apply_settings();
     }
 
@@ -588,12 +592,14 @@ impl SrFilter {
         run: impl FnOnce(&mut Upscaler) -> srfilter::Result<T>,
     ) -> Result<T, gst::FlowError> {
         let started = Instant::now();
+        let view = lock(&self.settings).view.view();
         let mut state = lock(&self.state);
         let upscaler = state.as_mut().and_then(State::running_upscaler_mut);
         let Some(upscaler) = upscaler else {
             return Err(gst::FlowError::NotNegotiated);
         };
         upscaler.set_interrupt(&self.interrupt);
+        upscaler.set_view(view);
         let known = upscaler.fallback_reason().is_some();
         let result = run(upscaler);
         let fallback = upscaler.fallback_reason().filter(|_| !known);

@@ -30,6 +30,7 @@ mod stats;
 mod switching;
 mod timing;
 mod video;
+mod view;
 
 pub use imp::Element as SrFilter;
 

@@ -1,6 +1,7 @@
 //! The properties and their values.
 
 use super::caps::{EvenSize, TargetScale};
+use super::view::{self, ViewSettings};
 use gst::glib;
 use gst::prelude::*;
 use srfilter::engine::{DeviceChoice, Precision, UpscaleOptions};
@@ -89,6 +90,7 @@ pub(super) struct Settings {
     pub(super) on_overload: OnOverload,
     /// Names of models, separated by commas.
     fallback_models: String,
+    pub(super) view: ViewSettings,
     /// When `source` was last set.
     changed: Option<Instant>,
     /// Whether `source` was last set while PLAYING: only then are weights
@@ -109,6 +111,7 @@ impl Default for Settings {
             pipelined: false,
             on_overload: OnOverload::default(),
             fallback_models: models::by_quality(Scale::whole(2)).join(","),
+            view: ViewSettings::default(),
             changed: None,
             changed_while_playing: false,
         }
@@ -187,7 +190,7 @@ impl Settings {
             "fallback-models" => self.fallback_models = text(value).unwrap_or_default(),
             "threads" => self.threads = value.get().expect(checked),
             "pipelined" | "overlap" => self.pipelined = value.get().expect(checked),
-            _ => {}
+            _ => self.view.set(name, value),
         }
         false
     }
@@ -206,7 +209,7 @@ impl Settings {
             "fallback-models" => self.fallback_models.to_value(),
             "threads" => self.threads.to_value(),
             "pipelined" | "overlap" => self.pipelined.to_value(),
-            _ => return None,
+            _ => return self.view.get(name),
         })
     }
 }
@@ -238,7 +241,7 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
         "Network that upscales; while PLAYING, it is loaded in the background and the switch happens with the next buffer after that. auto: the best one for the scale, and for a live stream the best one that is fast enough. Others: {}",
         models::names()
     );
-    vec![
+    let mut properties = vec![
         glib::ParamSpecString::builder("model")
             .nick("Model")
             .blurb(&model_blurb)
@@ -317,5 +320,7 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
             .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device, precision, memory type, whether frames are pipelined")
             .read_only()
             .build(),
-    ]
+    ];
+    properties.extend(view::properties());
+    properties
 }

@@ -1,9 +1,12 @@
 //! Frames on the host. Networks run as fused chains on the CPU, or as candle's
 //! tensors, also on a GPU.
 
+mod mix;
 mod program;
 mod samples;
 mod stage;
+
+pub(super) use mix::Mixer;
 
 use super::ComputeDevice;
 use super::backend::Backend;

@@ -66,6 +66,29 @@ impl Program {
         (self.steps.iter())
             .try_for_each(|step| step.run(buffers, conversion, networks, &mut frames))
     }
+
+    /// Executes all steps but the `Write`, and returns its planes. For plans without
+    /// networks.
+    ///
+    /// # Errors
+    ///
+    /// A plan that does not end with a `Write`.
+    pub(super) fn sources<'a>(
+        &'a mut self,
+        input: &FrameRef<'_>,
+        output: &mut FrameMut<'_>,
+    ) -> Result<Vec<Option<Plane<'a>>>> {
+        let (buffers, conversion) = (&mut self.buffers, &self.conversion);
+        let Some((write, steps)) = self.steps.split_last() else {
+            return Err(Error::Internal("a plan has no steps".to_owned()).into());
+        };
+        let mut frames = Some((input, output));
+        (steps.iter()).try_for_each(|step| step.run(buffers, conversion, &mut [], &mut frames))?;
+        match &write.step {
+            frame_plan::Step::Write { sources } => Ok(write.planes(sources, buffers)),
+            step => Err(Error::Internal(format!("a plan ends with {step:?}")).into()),
+        }
+    }
 }
 
 impl Step {
@@ -141,19 +164,27 @@ impl Step {
                 run_network(network, buffers, (*from, to), frames)?;
             }
             S::Write { sources } => {
-                let planes = sources.iter().zip(&self.resamplers);
-                let planes: Vec<_> = planes
-                    .map(|(source, resampler)| {
-                        Some(Plane {
-                            samples: buffers.planes(source.as_ref()?.plane),
-                            resampler: resampler.as_ref(),
-                        })
-                    })
-                    .collect();
+                let planes = self.planes(sources, buffers);
                 samples::write(expect(frames)?.1, &planes);
             }
         }
         Ok(())
+    }
+
+    /// The planes of a `Write`.
+    fn planes<'a>(
+        &'a self,
+        sources: &[Option<frame_plan::Source>],
+        buffers: &'a Buffers,
+    ) -> Vec<Option<Plane<'a>>> {
+        let planes = sources.iter().zip(&self.resamplers);
+        let plane = |(source, resampler): (&Option<frame_plan::Source>, &'a Option<Resampler>)| {
+            Some(Plane {
+                samples: buffers.planes(source.as_ref()?.plane),
+                resampler: resampler.as_ref(),
+            })
+        };
+        planes.map(plane).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::frame::resample::Resampler;
 use crate::frame::{Component, FrameMut, FrameRef, Luma601, MAX_VALUE};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Samples that a thread converts at a time.
 const CHUNK: usize = 1 << 13;
@@ -153,7 +154,7 @@ pub(super) fn write(output: &mut FrameMut<'_>, planes: &[Option<Plane<'_>>]) {
                 }
                 for (component, quantization, source) in &components {
                     let samples = width.div_ceil(component.sub_x);
-                    let values = source.row(samples, y, workspace);
+                    let values = source.columns(samples, y, 0..samples, workspace);
                     component.write_row(quantization, values, row);
                 }
             });
@@ -162,20 +163,27 @@ pub(super) fn write(output: &mut FrameMut<'_>, planes: &[Option<Plane<'_>>]) {
 
 /// Scratch rows for resampling on write.
 #[derive(Default)]
-struct Workspace {
+pub(super) struct Workspace {
     line: Vec<f32>,
     row: Vec<f32>,
 }
 
 impl Plane<'_> {
-    /// The values of a row of the component.
-    fn row<'a>(&'a self, samples: usize, y: usize, workspace: &'a mut Workspace) -> &'a [f32] {
+    /// The values of columns of a row of the component, which has `samples`. They do not
+    /// depend on the columns.
+    pub(super) fn columns<'a>(
+        &'a self,
+        samples: usize,
+        y: usize,
+        columns: Range<usize>,
+        workspace: &'a mut Workspace,
+    ) -> &'a [f32] {
         let Some(resampler) = self.resampler else {
-            return &self.samples[y * samples..][..samples];
+            return &self.samples[y * samples..][columns];
         };
         let Workspace { line, row } = workspace;
-        row.resize(samples, 0.0);
-        resampler.row(self.samples, y, 0..samples, line, row);
+        row.resize(columns.len(), 0.0);
+        resampler.row(self.samples, y, columns, line, row);
         row
     }
 }
