@@ -1,9 +1,10 @@
 //! The element on playing video: sustained frame rate at each size, a live
-//! source in real time, the speed of resampling compared with GStreamer's
-//! `videoscale`, and that of 10 bits compared with 8.
+//! source in real time, a change of model while it plays, frames in flight
+//! (`async-depth`), the speed of resampling compared with GStreamer's `videoscale`, and
+//! that of 10 bits compared with 8.
 //!
 //! ```sh
-//! cargo bench --bench live [-- --seconds 60] [--models espcn,srcnn]
+//! cargo bench --bench live [-- --seconds 60] [--models espcn,srcnn] [--only change]
 //! ```
 //!
 //! A live run that drops a frame, or takes longer than a frame's duration for
@@ -11,6 +12,7 @@
 
 use anyhow::{Context, Result, ensure};
 use gst::prelude::*;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,28 +35,46 @@ fn main() -> Result<()> {
     gst::init()?;
     gstsrfilter::plugin_register_static()?;
     let (mut seconds, mut models) = (10, "espcn,srcnn".to_owned());
+    let mut only = None;
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--seconds" => seconds = args.next().context("--seconds N")?.parse()?,
             "--models" => models = args.next().context("--models NAME,...")?,
+            "--only" => only = Some(args.next().context("--only PART")?),
             // Arguments from `cargo bench`.
             _ => {}
         }
     }
-    planes()?;
-    for model in ["bicubic", "espcn"] {
-        depths(model)?;
+    let runs = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    if runs("planes") {
+        planes()?;
     }
-    for model in models.split(',') {
-        for size in SIZES {
+    if runs("depths") {
+        for model in ["bicubic", "espcn"] {
+            depths(model)?;
+        }
+    }
+    if runs("sustained") {
+        for (model, size) in models.split(',').flat_map(|m| SIZES.map(|size| (m, size))) {
             sustained(model, size)?;
         }
     }
-    for factor in [1.6, 4.0] {
-        overload(factor, seconds)?;
+    if runs("overload") {
+        for factor in [1.6, 4.0] {
+            overload(factor, seconds)?;
+        }
     }
-    live(seconds)
+    if runs("change") {
+        change()?;
+    }
+    if runs("async") {
+        asynchronous()?;
+    }
+    match runs("live") {
+        true => live(seconds),
+        false => Ok(()),
+    }
 }
 
 /// Upscales grey planes by 2 with `videoscale` and with the element, both with
@@ -204,6 +224,171 @@ fn overload(factor: f64, seconds: u32) -> Result<()> {
     Ok(())
 }
 
+/// Compares the values of `async-depth`: the best of interleaved runs, and the median time
+/// from a frame's arrival to its departure in that run.
+fn asynchronous() -> Result<()> {
+    for (model, (width, height), frames) in [
+        ("espcn", (640, 360), 60),
+        ("espcn", (320, 180), 240),
+        ("bicubic", (640, 360), 400),
+        ("compact", (320, 180), 12),
+    ] {
+        let mut best = [(0.0, Duration::ZERO); 3];
+        for _ in 0..5 {
+            for (depth, best) in best.iter_mut().enumerate() {
+                let run = Run::of(&format!(
+                    "videotestsrc num-buffers={frames} pattern=ball \
+                     ! video/x-raw,format=I420,width={width},height={height},framerate={RATE}/1 \
+                     ! queue max-size-buffers=4 ! srfilter name=e model={model} scale=2 qos=false \
+                     async-depth={depth} ! queue max-size-buffers=4 ! fakesink"
+                ))?;
+                let latency = Latency::of(&run.element("e")?)?;
+                run.finish()?;
+                let found = latency.rate_and_median()?;
+                if found.0 > best.0 {
+                    *best = found;
+                }
+            }
+        }
+        let [none, ..] = best;
+        let columns = best.iter().enumerate().map(|(depth, (rate, latency))| {
+            format!(
+                "{depth}: {rate:.1} frames/s ({:+.1} %), {:.1} ms",
+                100.0 * (rate / none.0 - 1.0),
+                milliseconds(*latency)
+            )
+        });
+        println!(
+            "{model} {width}x{height} x2, async-depth {}",
+            columns.collect::<Vec<_>>().join("; ")
+        );
+    }
+    Ok(())
+}
+
+/// When frames arrive at an element and leave it, by timestamp.
+#[derive(Default)]
+struct Latency {
+    arrived: Mutex<HashMap<Option<gst::ClockTime>, Instant>>,
+    left: Mutex<Vec<(Instant, Duration)>>,
+}
+
+impl Latency {
+    fn of(element: &gst::Element) -> Result<Arc<Self>> {
+        let latency = Arc::<Self>::default();
+        for name in ["sink", "src"] {
+            let latency = Arc::clone(&latency);
+            let pad = element.static_pad(name).context("a pad is missing")?;
+            pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+                if let Some(buffer) = info.buffer() {
+                    latency.note(name == "sink", buffer.pts());
+                }
+                gst::PadProbeReturn::Ok
+            });
+        }
+        Ok(latency)
+    }
+
+    fn note(&self, arrives: bool, pts: Option<gst::ClockTime>) {
+        let now = Instant::now();
+        let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+        if arrives {
+            arrived.insert(pts, now);
+        } else if let Some(arrived) = arrived.remove(&pts) {
+            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+            left.push((now, now - arrived));
+        }
+    }
+
+    /// Frames a second and the median of the time in the element, without the first frames.
+    fn rate_and_median(&self) -> Result<(f64, Duration)> {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = left.get(4..).context("too few frames")?;
+        let (first, last) = (rest.first(), rest.last());
+        let (first, last) = first.zip(last).context("too few frames")?;
+        let mut times: Vec<_> = rest.iter().map(|&(_, time)| time).collect();
+        times.sort_unstable();
+        let rate = (rest.len() - 1) as f64 / (last.0 - first.0).as_secs_f64();
+        Ok((rate, times[times.len() / 2]))
+    }
+}
+
+/// Frames between the changes of [`change`].
+const BETWEEN: usize = 50;
+
+/// Changes the model of a live stream to weights from a file, and compares the longest frame
+/// while they are loaded with that of as many frames before.
+fn change() -> Result<()> {
+    let weights = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/models/srresnet/x4.safetensors"
+    );
+    for _ in 0..5 {
+        let run = Run::of(&format!(
+            "videotestsrc is-live=true pattern=ball \
+             ! video/x-raw,format=I420,width=640,height=360,framerate={RATE}/1 \
+             ! srfilter name=e model=espcn scale=2 ! fakesink sync=false"
+        ))?;
+        let wait_for = |count: usize| {
+            while run.count() < count {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        wait_for(BETWEEN);
+        let element = run.element("e")?;
+        let bus = run.pipeline.bus().context("a pipeline has a bus")?;
+        // The message is posted between the frame's arrival and its computation.
+        let (times, switch) = (Arc::clone(&run.times), Arc::new(Mutex::new(None)));
+        let switched = Arc::clone(&switch);
+        bus.set_sync_handler(move |_, message| {
+            let changed = message
+                .structure()
+                .is_some_and(|s| s.name() == "srfilter-model-changed");
+            if changed {
+                let times = times.lock().unwrap_or_else(PoisonError::into_inner);
+                let entered = times.entered.map(|entered| entered.elapsed());
+                *switched.lock().unwrap_or_else(PoisonError::into_inner) = entered;
+            }
+            gst::BusSyncReply::Pass
+        });
+        let (start, before) = (Instant::now(), run.count());
+        element.set_property("weights", weights);
+        element.set_property("model", "srresnet");
+        let switched = || *switch.lock().unwrap_or_else(PoisonError::into_inner);
+        while switched().is_none() {
+            ensure!(
+                start.elapsed() < Duration::from_secs(60),
+                "the model does not load"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let loading = start.elapsed();
+        let times = run.stop()?;
+        let part = |from: usize, to: usize| Times {
+            took: times.took[from..to].to_vec(),
+            entered: None,
+        };
+        let after = times.took.len();
+        let frames = after - before;
+        let calm = part(before - frames.min(before), before);
+        let median = part(5, before).sorted(0.5);
+        let longest = part(before, after).sorted(1.0);
+        println!(
+            "espcn 640x360 live, srresnet loads in {:.0} ms, {frames} frames: median {:.2} ms, longest while loading \
+             {:.2} ms ({:.2} times the median), longest of as many before {:.2} ms ({:.2} times); \
+             the switch takes {:.2} ms",
+            milliseconds(loading),
+            milliseconds(median),
+            milliseconds(longest),
+            longest.as_secs_f64() / median.as_secs_f64(),
+            milliseconds(calm.sorted(1.0)),
+            calm.sorted(1.0).as_secs_f64() / median.as_secs_f64(),
+            milliseconds(switched().unwrap_or_default()),
+        );
+    }
+    Ok(())
+}
+
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
@@ -219,10 +404,17 @@ impl Times {
     /// The quantile `part` of the times, without the first frames, which include
     /// loading and cold caches.
     fn quantile(&self, part: f64) -> Duration {
-        let mut times: Vec<_> = self.took.iter().skip(5).collect();
+        let took = self.took.iter().skip(5).copied().collect();
+        let entered = None;
+        Self { took, entered }.sorted(part)
+    }
+
+    /// The quantile of all times.
+    fn sorted(&self, part: f64) -> Duration {
+        let mut times = self.took.clone();
         times.sort_unstable();
         let at = (times.len().saturating_sub(1) as f64 * part) as usize;
-        times.get(at).copied().copied().unwrap_or_default()
+        times.get(at).copied().unwrap_or_default()
     }
 }
 

@@ -3,7 +3,9 @@
 use gst::glib;
 use gst::prelude::*;
 
+mod ahead;
 mod allocation;
+mod background;
 mod caps;
 mod changes;
 #[cfg(feature = "cuda")]
@@ -19,6 +21,7 @@ mod interlaced;
 mod log;
 mod metas;
 mod pipelining;
+mod preparing;
 mod scan;
 mod settings;
 mod shape;
