@@ -75,15 +75,15 @@ mod tests {
                 let sink = gst::Caps::builder("video/x-raw").field("width", width);
                 h.set_sink_caps(sink.build());
             }
-            h.set_src_caps_str("video/x-raw,format=GRAY8,width=32,height=18,framerate=25/1");
             let scale = |n: i32| element.set_property("scale", gst::Fraction::new(n, 1));
+            scale(4);
+            assert_eq!(prepared(&element), None, "nothing is negotiated yet");
+            scale(2);
+            h.set_src_caps_str("video/x-raw,format=GRAY8,width=32,height=18,framerate=25/1");
             let mut push = || {
                 h.push_and_pull(gst::Buffer::with_size(32 * 18).unwrap())
                     .unwrap()
             };
-            scale(4);
-            assert_eq!(prepared(&element), None, "nothing is negotiated yet");
-            scale(2);
             push();
             scale(3);
             let found = prepared(&element).unwrap();
