@@ -6,12 +6,13 @@
 //! cargo bench --bench live [-- --seconds 60] [--models espcn,srcnn] [--only ROW]
 //! ```
 //!
-//! Rows: planes, depths, sustained, views, overload, fallback, load, live. A live run that drops
+//! Rows: planes, depths, sustained, views, overload, change, async, fallback, load, live. A live run that drops
 //! a frame, or takes longer than a frame's duration for more than 1 % of the frames, ends with an
 //! error.
 
 use anyhow::{Context, Result, ensure};
 use gst::prelude::*;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,12 @@ fn main() -> Result<()> {
     }
     if has("overload") {
         [1.6, 4.0].iter().try_for_each(|&f| overload(f, seconds))?;
+    }
+    if has("change") {
+        change()?;
+    }
+    if has("async") {
+        asynchronous()?;
     }
     if has("fallback") {
         fallback(seconds)?;
@@ -343,6 +350,171 @@ fn load() -> Result<()> {
     Ok(())
 }
 
+/// Compares the values of `async-depth`: the best of interleaved runs, and the median time
+/// from a frame's arrival to its departure in that run.
+fn asynchronous() -> Result<()> {
+    for (model, (width, height), frames) in [
+        ("espcn", (640, 360), 60),
+        ("espcn", (320, 180), 240),
+        ("bicubic", (640, 360), 400),
+        ("compact", (320, 180), 12),
+    ] {
+        let mut best = [(0.0, Duration::ZERO); 3];
+        for _ in 0..5 {
+            for (depth, best) in best.iter_mut().enumerate() {
+                let run = Run::of(&format!(
+                    "videotestsrc num-buffers={frames} pattern=ball \
+                     ! video/x-raw,format=I420,width={width},height={height},framerate={RATE}/1 \
+                     ! queue max-size-buffers=4 ! srfilter name=e model={model} scale=2 qos=false \
+                     async-depth={depth} ! queue max-size-buffers=4 ! fakesink"
+                ))?;
+                let latency = Latency::of(&run.element("e")?)?;
+                run.finish()?;
+                let found = latency.rate_and_median()?;
+                if found.0 > best.0 {
+                    *best = found;
+                }
+            }
+        }
+        let [none, ..] = best;
+        let columns = best.iter().enumerate().map(|(depth, (rate, latency))| {
+            format!(
+                "{depth}: {rate:.1} frames/s ({:+.1} %), {:.1} ms",
+                100.0 * (rate / none.0 - 1.0),
+                milliseconds(*latency)
+            )
+        });
+        println!(
+            "{model} {width}x{height} x2, async-depth {}",
+            columns.collect::<Vec<_>>().join("; ")
+        );
+    }
+    Ok(())
+}
+
+/// When frames arrive at an element and leave it, by timestamp.
+#[derive(Default)]
+struct Latency {
+    arrived: Mutex<HashMap<Option<gst::ClockTime>, Instant>>,
+    left: Mutex<Vec<(Instant, Duration)>>,
+}
+
+impl Latency {
+    fn of(element: &gst::Element) -> Result<Arc<Self>> {
+        let latency = Arc::<Self>::default();
+        for name in ["sink", "src"] {
+            let latency = Arc::clone(&latency);
+            let pad = element.static_pad(name).context("a pad is missing")?;
+            pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+                if let Some(buffer) = info.buffer() {
+                    latency.note(name == "sink", buffer.pts());
+                }
+                gst::PadProbeReturn::Ok
+            });
+        }
+        Ok(latency)
+    }
+
+    fn note(&self, arrives: bool, pts: Option<gst::ClockTime>) {
+        let now = Instant::now();
+        let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+        if arrives {
+            arrived.insert(pts, now);
+        } else if let Some(arrived) = arrived.remove(&pts) {
+            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+            left.push((now, now - arrived));
+        }
+    }
+
+    /// Frames a second and the median of the time in the element, without the first frames.
+    fn rate_and_median(&self) -> Result<(f64, Duration)> {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = left.get(4..).context("too few frames")?;
+        let (first, last) = (rest.first(), rest.last());
+        let (first, last) = first.zip(last).context("too few frames")?;
+        let mut times: Vec<_> = rest.iter().map(|&(_, time)| time).collect();
+        times.sort_unstable();
+        let rate = (rest.len() - 1) as f64 / (last.0 - first.0).as_secs_f64();
+        Ok((rate, times[times.len() / 2]))
+    }
+}
+
+/// Frames between the changes of [`change`].
+const BETWEEN: usize = 50;
+
+/// Changes the model of a live stream to weights from a file, and compares the longest frame
+/// while they are loaded with that of as many frames before.
+fn change() -> Result<()> {
+    let weights = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/models/srresnet/x4.safetensors"
+    );
+    for _ in 0..5 {
+        let run = Run::of(&format!(
+            "videotestsrc is-live=true pattern=ball \
+             ! video/x-raw,format=I420,width=640,height=360,framerate={RATE}/1 \
+             ! srfilter name=e model=espcn scale=2 ! fakesink sync=false"
+        ))?;
+        let wait_for = |count: usize| {
+            while run.count() < count {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        wait_for(BETWEEN);
+        let element = run.element("e")?;
+        let bus = run.pipeline.bus().context("a pipeline has a bus")?;
+        // The message is posted between the frame's arrival and its computation.
+        let (times, switch) = (Arc::clone(&run.times), Arc::new(Mutex::new(None)));
+        let switched = Arc::clone(&switch);
+        bus.set_sync_handler(move |_, message| {
+            let changed = message
+                .structure()
+                .is_some_and(|s| s.name() == "srfilter-model-changed");
+            if changed {
+                let times = times.lock().unwrap_or_else(PoisonError::into_inner);
+                let entered = times.entered.map(|entered| entered.elapsed());
+                *switched.lock().unwrap_or_else(PoisonError::into_inner) = entered;
+            }
+            gst::BusSyncReply::Pass
+        });
+        let (start, before) = (Instant::now(), run.count());
+        element.set_property("weights", weights);
+        element.set_property("model", "srresnet");
+        let switched = || *switch.lock().unwrap_or_else(PoisonError::into_inner);
+        while switched().is_none() {
+            ensure!(
+                start.elapsed() < Duration::from_secs(60),
+                "the model does not load"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let loading = start.elapsed();
+        let times = run.stop()?;
+        let part = |from: usize, to: usize| Times {
+            took: times.took[from..to].to_vec(),
+            ..Times::default()
+        };
+        let after = times.took.len();
+        let frames = after - before;
+        let calm = part(before - frames.min(before), before);
+        let median = part(5, before).sorted(0.5);
+        let longest = part(before, after).sorted(1.0);
+        println!(
+            "espcn 640x360 live, srresnet loads in {:.0} ms, {frames} frames: median {:.2} ms, longest while loading \
+             {:.2} ms ({:.2} times the median), longest of as many before {:.2} ms ({:.2} times); \
+             the switch takes {:.2} ms",
+            milliseconds(loading),
+            milliseconds(median),
+            milliseconds(longest),
+            longest.as_secs_f64() / median.as_secs_f64(),
+            milliseconds(calm.sorted(1.0)),
+            calm.sorted(1.0).as_secs_f64() / median.as_secs_f64(),
+            milliseconds(switched().unwrap_or_default()),
+        );
+    }
+    Ok(())
+}
+
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
@@ -360,10 +532,20 @@ impl Times {
     /// The quantile `part` of the times, without the first frames, which include
     /// loading and cold caches.
     fn quantile(&self, part: f64) -> Duration {
-        let mut times: Vec<_> = self.took.iter().skip(5).collect();
+        let took = self.took.iter().skip(5).copied().collect();
+        Self {
+            took,
+            ..Self::default()
+        }
+        .sorted(part)
+    }
+
+    /// The quantile of all times.
+    fn sorted(&self, part: f64) -> Duration {
+        let mut times = self.took.clone();
         times.sort_unstable();
         let at = (times.len().saturating_sub(1) as f64 * part) as usize;
-        times.get(at).copied().copied().unwrap_or_default()
+        times.get(at).copied().unwrap_or_default()
     }
 }
 

@@ -67,6 +67,7 @@ pub mod metrics;
 pub mod models;
 pub mod nn;
 pub mod ops;
+mod pages;
 mod scale;
 mod tensor_error;
 mod threads;

@@ -34,6 +34,30 @@ fn refusal(path: &Path) -> String {
 }
 
 #[test]
+fn equal_files_are_one_model_until_they_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = common::small_file(dir.path(), Channels::Luma, Border::Zero);
+    let open = |model| Model::open_with(&path, model, &LoadOverrides::default()).unwrap();
+    let first = open(None);
+    assert!(std::sync::Arc::ptr_eq(&first, &open(None)));
+    assert!(std::sync::Arc::ptr_eq(
+        &open(Some("srcnn")),
+        &open(Some("srcnn"))
+    ));
+    let replicate = LoadOverrides::default().with_border(Border::Replicate);
+    let other = Model::open_with(&path, None, &replicate).unwrap();
+    assert!(!std::sync::Arc::ptr_eq(&first, &other));
+    // As long, written again.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 0x80;
+    std::fs::write(&path, bytes).unwrap();
+    let changed = open(None);
+    assert!(!std::sync::Arc::ptr_eq(&first, &changed));
+    assert!(std::sync::Arc::ptr_eq(&changed, &open(None)));
+}
+
+#[test]
 fn native_files_have_a_card() {
     let dir = tempfile::tempdir().unwrap();
     let path = common::small_file(dir.path(), Channels::Rgb, Border::Valid);

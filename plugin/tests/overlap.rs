@@ -17,7 +17,6 @@ testing::emulated! {
     the_latency_is_reported [emulated::LAZY] => live_child;
     a_lost_gpu_loses_no_frame [emulated::LAZY, ("SRFILTER_EMULATED_LOST", "30")] => lost_child;
     little_memory_loses_no_frame [("SRFILTER_EMULATED_MEMORY", "1200000")] => lost_child;
-    the_cpu_does_not_pipeline [] => cpu_child;
 }
 
 const SIZE: (u32, u32) = (40, 24);
@@ -270,13 +269,4 @@ fn lost_child() {
     assert!(!stats(&h).get::<bool>("pipelined").unwrap());
     let device = stats(&h).get::<String>("device").unwrap();
     assert_eq!(device == "cpu", lost, "{device}");
-}
-
-#[test]
-#[ignore = "run by another test, in a child process"]
-fn cpu_child() {
-    let mut h = harness("device=cpu pipelined=true model=espcn");
-    h.push(frame(SIZE, 1)).unwrap();
-    assert_eq!(out(&mut h), [(1, BYTES)]);
-    assert!(!stats(&h).get::<bool>("pipelined").unwrap());
 }

@@ -30,6 +30,9 @@ pub(super) trait Backend: Send {
     /// whose frames take no time to speak of may ignore it.
     fn set_interrupt(&mut self, _interrupt: &Interrupt) {}
 
+    /// Touches the memory of later runs, on the calling thread.
+    fn warm_up(&mut self) {}
+
     /// Reduces the memory of later runs. Returns whether that is possible.
     fn shrink(&mut self) -> bool {
         false

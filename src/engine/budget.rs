@@ -27,6 +27,18 @@ pub(super) fn check(
     spec: &UpscaleSpec,
     options: &UpscaleOptions,
 ) -> Result<Vec<NetworkSpec>> {
+    check_copy(device, model, spec, options, 1)
+}
+
+/// As [`check`], for the last of so many equal upscalers whose frames are computed at the
+/// same time.
+pub(super) fn check_copy(
+    device: &ComputeDevice,
+    model: &Model,
+    spec: &UpscaleSpec,
+    options: &UpscaleOptions,
+    copies: usize,
+) -> Result<Vec<NetworkSpec>> {
     let overlapped = TilingOptions::new(options, 1, device)?.overlapped_tile();
     check_size(spec.input.size)?;
     check_size(spec.output)?;
@@ -81,7 +93,7 @@ pub(super) fn check(
         fits(outside, &ComputeDevice::cpu(None), &what, "")?;
     }
     if device.is_cpu() || !only_chains {
-        fits(inside + outside, device, &what, remedies)?;
+        fits(copies as u64 * inside + outside, device, &what, remedies)?;
     }
     Ok(networks)
 }

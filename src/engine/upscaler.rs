@@ -10,8 +10,10 @@ use super::view::{View, ViewLayout};
 use super::{ComputeDevice, DeviceChoice};
 use crate::chain::{Interrupt, Precision};
 use crate::frame::{FrameMut, FrameRef, Image};
+use crate::threads::pool;
 use crate::weights::Model;
 use crate::{Error, Result, Scale, TensorError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Upscales frames of one format and size.
@@ -84,6 +86,37 @@ impl Upscaler {
             view: View::default(),
             mixer: None,
         })
+    }
+
+    /// Another upscaler like this one on the same device, with the same weights in memory,
+    /// to compute `copies` frames at a time with as many upscalers.
+    ///
+    /// # Errors
+    ///
+    /// Too little memory for `copies` frames; call [`Upscaler::warm_up`] before, so that the
+    /// memory of those that exist counts. A device that fails.
+    pub fn try_clone(&self, copies: usize) -> Result<Self> {
+        budget::check_copy(&self.device, &self.model, &self.spec, &self.options, copies)?;
+        let clone = Self::on(&self.device, &self.model, &self.spec, &self.options)?;
+        Ok(Self {
+            fallback_reason: self.fallback_reason.clone(),
+            ..clone
+        })
+    }
+
+    /// Hands the upscaler to a function that runs on the CPU's threads, and returns at
+    /// once. Functions of several upscalers overlap where threads are idle, and tend to
+    /// end in the order in which they were handed over.
+    ///
+    /// # Errors
+    ///
+    /// Threads that cannot be started.
+    pub fn spawn(self, work: impl FnOnce(Self) + Send + 'static) -> Result<()> {
+        pool(self.options.threads)?.spawn_fifo(move || {
+            // Nobody waits for a panic here; it must not end the process.
+            let _ = catch_unwind(AssertUnwindSafe(|| work(self)));
+        });
+        Ok(())
     }
 
     /// The same upscaler on the CPU, after the GPU failed.
@@ -175,6 +208,13 @@ impl Upscaler {
             self.interrupt = interrupt.clone();
             self.backend.set_interrupt(interrupt);
         }
+    }
+
+    /// Touches the memory that frames are computed in, on the calling thread: systems
+    /// provide it on first use, which would make the first frame slow. Effective on the
+    /// CPU, for networks that are chains of convolutions, and for resampling.
+    pub fn warm_up(&mut self) {
+        self.backend.warm_up();
     }
 
     /// The number of tiles of a frame; 0 if a GPU computes whole frames.

@@ -166,11 +166,7 @@ impl Checkpoint {
     /// As [`Checkpoint::open`].
     pub fn open_with(path: impl AsRef<Path>, hints: &LoadOverrides) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = read(path).map_err(|source| Error::File {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::from_bytes_with(&path.display().to_string(), &bytes, hints)
+        Self::from_bytes_with(&path.display().to_string(), &read_file(path)?, hints)
     }
 
     /// Reads a file from memory; `origin` names it in errors.
@@ -182,7 +178,12 @@ impl Checkpoint {
         Self::from_bytes_with(origin, bytes, &LoadOverrides::default())
     }
 
-    fn from_bytes_with(origin: &str, bytes: &[u8], hints: &LoadOverrides) -> Result<Self> {
+    /// As [`Checkpoint::open_with`], from memory; `origin` names the file in errors.
+    pub(super) fn from_bytes_with(
+        origin: &str,
+        bytes: &[u8],
+        hints: &LoadOverrides,
+    ) -> Result<Self> {
         let mut file = Self {
             origin: origin.to_owned(),
             format: "safetensors".to_owned(),
@@ -500,6 +501,18 @@ fn largest(value: &serde_json::Value) -> Option<f64> {
         _ => Vec::new(),
     };
     numbers.into_iter().reduce(f64::max)
+}
+
+/// The bytes of a weights file, as far as they are needed to tell what it is.
+///
+/// # Errors
+///
+/// A file that cannot be read, or is too large.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    read(path).map_err(|source| Error::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Reads a file if it starts like a weights file, else only its first bytes: it

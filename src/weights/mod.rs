@@ -8,6 +8,7 @@ mod dtype;
 mod model;
 #[cfg(feature = "pytorch")]
 mod torch;
+mod weak_cache;
 
 pub use checkpoint::{Card, Checkpoint, LoadOverrides, ParsedCheckpoint, TensorInfo};
 pub use model::Model;

@@ -1,5 +1,7 @@
 //! Models with weights: one or more networks of one family.
 
+use super::checkpoint::read_file;
+use super::weak_cache::WeakCache;
 use super::{Checkpoint, LoadOverrides, ParsedCheckpoint};
 use crate::chain::PackedChain;
 use crate::models::hypersrcnn::Embedding;
@@ -11,8 +13,9 @@ use candle_core::{DType, Device, DeviceLocation};
 use candle_nn::{VarBuilder, VarMap};
 use once_cell::sync::OnceCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// Number of scales whose generated weights are cached.
 const CACHED_SCALES: usize = 16;
@@ -53,6 +56,31 @@ impl std::fmt::Debug for Model {
 static BUILT_IN: [OnceCell<Arc<Model>>; models::MODELS.len()] =
     [const { OnceCell::new() }; models::MODELS.len()];
 
+/// Models of weights files that are in use.
+static FILES: WeakCache<FileKey, Model> = WeakCache::new();
+
+/// What determines the model in a weights file.
+#[derive(Debug, PartialEq)]
+struct FileKey {
+    origin: String,
+    model: Option<String>,
+    hints: LoadOverrides,
+    /// Length and hash of the contents: the file may change on disk.
+    contents: (usize, u64),
+}
+
+impl FileKey {
+    fn new(origin: &str, bytes: &[u8], model: Option<&str>, hints: &LoadOverrides) -> Self {
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self {
+            origin: origin.to_owned(),
+            model: model.map(str::to_owned),
+            hints: hints.clone(),
+            contents: (bytes.len(), HASHER.hash_one(bytes)),
+        }
+    }
+}
+
 impl Model {
     /// A model with its built-in weights.
     ///
@@ -90,7 +118,8 @@ impl Model {
     }
 
     /// The model in a weights file. With `model`, the file must hold that
-    /// model's architecture.
+    /// model's architecture. Models of equal files at the same path are one, for as
+    /// long as one of them is in use: their weights are in memory once.
     ///
     /// # Errors
     ///
@@ -100,16 +129,20 @@ impl Model {
         model: Option<&str>,
         hints: &LoadOverrides,
     ) -> Result<Arc<Self>> {
-        let checkpoint = Checkpoint::open_with(path, hints)?;
-        let contents = checkpoint.contents(hints)?;
-        let name = match model {
-            Some(name) => {
-                expect(&checkpoint, &contents.architecture, name)?;
-                name.to_owned()
-            }
-            None => name_of(&contents.architecture),
-        };
-        Self::new(&name, checkpoint.origin(), vec![contents], &Device::Cpu).map(Arc::new)
+        let path = path.as_ref();
+        let (origin, bytes) = (path.display().to_string(), read_file(path)?);
+        FILES.get_or_load(FileKey::new(&origin, &bytes, model, hints), || {
+            let checkpoint = Checkpoint::from_bytes_with(&origin, &bytes, hints)?;
+            let contents = checkpoint.contents(hints)?;
+            let name = match model {
+                Some(name) => {
+                    expect(&checkpoint, &contents.architecture, name)?;
+                    name.to_owned()
+                }
+                None => name_of(&contents.architecture),
+            };
+            Self::new(&name, checkpoint.origin(), vec![contents], &Device::Cpu)
+        })
     }
 
     /// A model for one scale with random weights, to measure its speed.
@@ -314,10 +347,11 @@ impl Model {
     }
 
     fn ready(&self, scale: Scale) -> Result<Ready> {
-        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(ready) = ready.get(&scale) {
+        let lock = || self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ready) = lock().get(&scale) {
             return Ok(ready.clone());
         }
+        // Unlocked: another thread may need another scale meanwhile.
         let mut networks = self.networks.iter();
         let network = networks.find(|n| n.scales().nearest(scale) == Some(scale));
         let network = network.ok_or_else(|| {
@@ -338,11 +372,12 @@ impl Model {
             packed: packed.map(Arc::new),
             network: Arc::new(network),
         };
+        let mut ready = lock();
         if ready.len() >= CACHED_SCALES {
             ready.clear();
         }
-        ready.insert(scale, entry.clone());
-        Ok(entry)
+        // The first one, if two threads have built it.
+        Ok(ready.entry(scale).or_insert(entry).clone())
     }
 }
 

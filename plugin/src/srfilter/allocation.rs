@@ -51,11 +51,23 @@ pub(super) fn pools_are_plain(query: &gst::query::Allocation) -> bool {
 }
 
 /// Adds `count` buffers to the minimum of the first pool.
-pub(super) fn require_more_buffers(query: &mut gst::query::Allocation, count: usize) {
+pub(super) fn require_more_buffers(query: &mut gst::query::Allocation, count: u32) {
     let offered = query.allocation_pools().next();
     if let Some((pool, size, min, max)) = offered {
-        let min = min + count as u32;
+        let min = min + count;
         query.set_nth_allocation_pool(0, pool.as_ref(), size, min, max);
+    }
+}
+
+/// Replaces the first pool by one of the base class if it cannot have as many buffers as
+/// it must: waiting for one would never end.
+pub(super) fn avoid_small_pool(query: &mut gst::query::Allocation) {
+    let offered = query.allocation_pools().next();
+    if let Some((_, size, min, max)) = offered
+        && max > 0
+        && max < min
+    {
+        query.set_nth_allocation_pool(0, None::<&gst::BufferPool>, size, min, 0);
     }
 }
 

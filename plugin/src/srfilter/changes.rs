@@ -97,10 +97,17 @@ impl SrFilter {
         let target = settings.target();
         let running = (lock(&self.state).as_ref()).map(|state| state.target());
         let Some(running) = running.filter(|&running| running != target) else {
+            // That of a scale that was set and taken back.
+            let outdated = lock(&self.shared).prepared.take();
+            drop(outdated);
             return false;
         };
         self.flush_in_flight();
-        let result = (lock(&self.state).as_mut()).map(|state| state.set_target(target));
+        let prepared = lock(&self.shared).prepared.take();
+        let result = (lock(&self.state).as_mut()).map(|state| {
+            state.prepared = prepared;
+            state.set_target(target)
+        });
         let Some(Err(error)) = result else {
             return result.is_some();
         };
@@ -129,6 +136,7 @@ impl SrFilter {
             let stats = &mut shared.stats;
             // The model or the sizes have changed.
             shared.deadlines.forget_times();
+            shared.blueprint = state.blueprint();
             stats.update(state).then(|| {
                 gst::Structure::builder("srfilter-model-changed")
                     .field("model", &stats.model)
@@ -151,7 +159,7 @@ impl SrFilter {
             ("The CPU takes over: {reason}"),
             ["device=cuda:N fails instead, device=cpu avoids the attempt"]
         );
-        self.set_pipelining(false);
+        self.set_async_depth(0);
         self.publish();
     }
 

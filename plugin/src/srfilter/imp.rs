@@ -18,8 +18,8 @@
  * `strength` blends the network's picture with a bicubic one, and `compare` shows the
  * two beside each other; both, and `split-position`, take effect with the next frame.
  *
- * With `pipelined`, upload, compute and download of successive frames overlap on
- * a GPU: each frame then goes out when the next one has come in.
+ * With `async-depth=n`, a frame goes out when the n-th after it has come in: the
+ * work on neighbouring frames overlaps where cores, or parts of a GPU, are idle.
  *
  * ## Example pipeline
  * |[
@@ -40,6 +40,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Instant;
 
 use super::allocation::{self, SharedContext};
+use super::caps::{EvenSize, TargetScale};
 use super::cuda::{self, CudaContext};
 use super::deadline::Deadlines;
 use super::governor::Governor;
@@ -92,6 +93,9 @@ impl ObjectImpl for SrFilter {
         gst::info!(CAT, imp = self, "{name} = {value:?}");
         if state > gst::State::Ready && settings::is_fixed_after_ready(name) {
             gst::warning!(CAT, imp = self, "{name} takes effect in READY");
+        }
+        if name == "scale" && state > gst::State::Ready {
+            self.prepare_scale(value.get().expect("GObject checks the type of a property"));
         }
         let playing = state == gst::State::Playing;
         let resizes = lock(&self.settings).set(name, value, playing);
@@ -207,11 +211,14 @@ impl BaseTransformImpl for SrFilter {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        // Their buffers return to the pools.
+        self.drop_in_flight();
         *lock(&self.state) = None;
         let mut shared = lock(&self.shared);
         shared.infos = None;
+        (shared.blueprint, shared.prepared) = (None, None);
         shared.allocator = None;
-        shared.stats.pipelined = false;
+        shared.stats.async_depth = 0;
         Ok(())
     }
 
@@ -244,16 +251,8 @@ impl BaseTransformImpl for SrFilter {
         caps: &gst::Caps,
         others: gst::Caps,
     ) -> gst::Caps {
-        let (target, even) = lock(&self.settings).sizing();
-        let mut others = caps::fixate(direction, caps, others, target, even);
-        let input = (direction == gst::PadDirection::Sink).then(|| video::complete_color(caps));
-        if let Some(input) = &input {
-            video::prefer_color(input, &mut others);
-        }
-        let mut others = self.parent_fixate_caps(direction, caps, others);
-        if let Some(input) = &input {
-            video::keep_color(input, &mut others);
-        }
+        let sizing = lock(&self.settings).sizing();
+        let others = self.fixate(direction, caps, others, sizing);
         gst::debug!(CAT, imp = self, "{direction:?}: {caps} fixates {others}");
         others
     }
@@ -305,8 +304,9 @@ impl BaseTransformImpl for SrFilter {
         match event.type_() {
             gst::EventType::FlushStart => self.interrupt.request(),
             gst::EventType::FlushStop => {
-                self.interrupt.withdraw();
+                // They end at once while the interrupt is requested.
                 self.drop_in_flight();
+                self.interrupt.withdraw();
             }
             _ if event.is_serialized() => self.flush_in_flight(),
             _ => {}
@@ -372,6 +372,9 @@ impl BaseTransformImpl for SrFilter {
     ) -> Result<(), gst::LoggableError> {
         let (caps, _) = query.get_owned();
         let allocator = lock(&self.shared).allocator.clone();
+        if allocator.is_none() {
+            self.require_output_buffers(query);
+        }
         if let (Some(caps), Some(context)) = (caps, self.cuda_context())
             && cuda::is_cuda(&caps)
         {
@@ -479,12 +482,10 @@ impl VideoFilterImpl for SrFilter {
         let target = lock(&self.settings).target();
         let result = (lock(&self.state).as_mut()).map(|state| {
             state.set_infos(infos, target)?;
-            Ok((state.upscaler.as_ref()).map_or((false, None), |upscaler| {
-                let reason = upscaler.fallback_reason().map(str::to_owned);
-                (upscaler.supports_pipelining(), reason)
-            }))
+            let reason = (state.upscaler.as_ref()).and_then(Upscaler::fallback_reason);
+            Ok((state.most_in_flight(), reason.map(str::to_owned)))
         });
-        let (pipelining, fallback) = match result {
+        let (most_in_flight, fallback) = match result {
             Some(Ok(result)) => result,
             Some(Err(error)) => {
                 let error: Error = error;
@@ -494,7 +495,7 @@ impl VideoFilterImpl for SrFilter {
             None => return Err(gst::loggable_error!(CAT, "Not started")),
         };
         let on_gpu = [incaps, outcaps].into_iter().any(|c| cuda::is_cuda(c));
-        self.set_pipelining(pipelining && !on_gpu);
+        self.set_async_depth(if on_gpu { 0 } else { most_in_flight });
         lock(&self.shared).stats.count_negotiation();
         self.publish();
         if let Some(reason) = fallback {
@@ -598,7 +599,7 @@ impl SrFilter {
         let Some(upscaler) = upscaler else {
             return Err(gst::FlowError::NotNegotiated);
         };
-        upscaler.set_interrupt(&self.interrupt);
+        self.set_interrupt(upscaler);
         upscaler.set_view(view);
         let known = upscaler.fallback_reason().is_some();
         let result = run(upscaler);
@@ -608,19 +609,47 @@ impl SrFilter {
         if let Some(reason) = fallback {
             self.report_cpu_fallback(&reason);
         }
-        let value = result.map_err(|error| {
-            if matches!(error, Error::Interrupted) {
-                return gst::FlowError::Flushing;
-            }
-            gst::element_imp_error!(
-                self,
-                gst::StreamError::Failed,
-                ("Upscaling a frame failed: {error}")
-            );
-            gst::FlowError::Error
-        })?;
+        let value = result.map_err(|error| self.report_failure(&error))?;
         lock(&self.shared).stats.spent += started.elapsed();
         Ok(value)
+    }
+
+    /// Makes a frame end when the element stops or flushes.
+    pub(super) fn set_interrupt(&self, upscaler: &mut Upscaler) {
+        upscaler.set_interrupt(&self.interrupt);
+    }
+
+    /// Reports that a frame failed, unless the element stops or flushes.
+    pub(super) fn report_failure(&self, error: &Error) -> gst::FlowError {
+        if matches!(error, Error::Interrupted) {
+            return gst::FlowError::Flushing;
+        }
+        gst::element_imp_error!(
+            self,
+            gst::StreamError::Failed,
+            ("Upscaling a frame failed: {error}")
+        );
+        gst::FlowError::Error
+    }
+
+    /// The size, shape and colour of the other pad.
+    pub(super) fn fixate(
+        &self,
+        direction: gst::PadDirection,
+        caps: &gst::Caps,
+        others: gst::Caps,
+        (target, even): (TargetScale, EvenSize),
+    ) -> gst::Caps {
+        let mut others = caps::fixate(direction, caps, others, target, even);
+        let input = (direction == gst::PadDirection::Sink).then(|| video::complete_color(caps));
+        if let Some(input) = &input {
+            video::prefer_color(input, &mut others);
+        }
+        let mut others = self.parent_fixate_caps(direction, caps, others);
+        if let Some(input) = &input {
+            video::keep_color(input, &mut others);
+        }
+        others
     }
 }
 

@@ -3,7 +3,9 @@
 use gst::glib;
 use gst::prelude::*;
 
+mod ahead;
 mod allocation;
+mod background;
 mod caps;
 mod changes;
 #[cfg(feature = "cuda")]
@@ -22,6 +24,7 @@ mod log;
 mod metas;
 mod overload;
 mod pipelining;
+mod preparing;
 mod processor_load;
 mod scan;
 mod settings;

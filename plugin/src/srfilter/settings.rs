@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// reported and reverted: applications set them one after the other.
 const SETTLE_TIME: Duration = Duration::from_millis(100);
 
+/// Largest `async-depth`: each frame in flight has its own memory.
+const MAX_ASYNC_DEPTH: u32 = 16;
+
 /// The network and its weights.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Source {
@@ -86,11 +89,12 @@ pub(super) struct Settings {
     pub(super) device: String,
     precision: String,
     threads: u32,
-    pub(super) pipelined: bool,
     pub(super) on_overload: OnOverload,
     /// Names of models, separated by commas.
     fallback_models: String,
     pub(super) view: ViewSettings,
+    /// Frames in flight between input and output.
+    pub(super) async_depth: u32,
     /// When `source` was last set.
     changed: Option<Instant>,
     /// Whether `source` was last set while PLAYING: only then are weights
@@ -108,10 +112,10 @@ impl Default for Settings {
             device: DeviceChoice::default().to_string(),
             precision: Precision::default().to_string(),
             threads: 0,
-            pipelined: false,
             on_overload: OnOverload::default(),
             fallback_models: models::by_quality(Scale::whole(2)).join(","),
             view: ViewSettings::default(),
+            async_depth: 0,
             changed: None,
             changed_while_playing: false,
         }
@@ -189,7 +193,10 @@ impl Settings {
             "on-overload" => self.on_overload = value.get().expect(checked),
             "fallback-models" => self.fallback_models = text(value).unwrap_or_default(),
             "threads" => self.threads = value.get().expect(checked),
-            "pipelined" | "overlap" => self.pipelined = value.get().expect(checked),
+            "async-depth" => self.async_depth = value.get().expect(checked),
+            "pipelined" | "overlap" => {
+                self.async_depth = value.get::<bool>().expect(checked).into();
+            }
             _ => self.view.set(name, value),
         }
         false
@@ -208,7 +215,8 @@ impl Settings {
             "on-overload" => self.on_overload.to_value(),
             "fallback-models" => self.fallback_models.to_value(),
             "threads" => self.threads.to_value(),
-            "pipelined" | "overlap" => self.pipelined.to_value(),
+            "async-depth" => self.async_depth.to_value(),
+            "pipelined" | "overlap" => (self.async_depth > 0).to_value(),
             _ => return self.view.get(name),
         })
     }
@@ -229,6 +237,7 @@ pub(super) fn is_fixed_after_ready(name: &str) -> bool {
             | "fallback-models"
             | "precision"
             | "threads"
+            | "async-depth"
             | "pipelined"
             | "overlap"
     )
@@ -302,22 +311,30 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
             .default_value(defaults.threads)
             .mutable_ready()
             .build(),
+        glib::ParamSpecUInt::builder("async-depth")
+            .nick("Asynchronous depth")
+            .blurb("Frames that are computed while the next ones come in, where cores are idle; adds as many frames of latency. On a GPU, upload, compute and download of two frames overlap with any depth but 0")
+            .maximum(MAX_ASYNC_DEPTH)
+            .default_value(defaults.async_depth)
+            .mutable_ready()
+            .build(),
         glib::ParamSpecBoolean::builder("pipelined")
             .nick("Pipelined")
-            .blurb("Overlap upload, compute and download of successive frames on a GPU; adds one frame of latency")
-            .default_value(defaults.pipelined)
+            .blurb("Deprecated: async-depth=1")
+            .default_value(false)
             .mutable_ready()
+            .deprecated()
             .build(),
         glib::ParamSpecBoolean::builder("overlap")
             .nick("Overlap")
-            .blurb("Deprecated: the old name of pipelined")
-            .default_value(defaults.pipelined)
+            .blurb("Deprecated: async-depth=1")
+            .default_value(false)
             .mutable_ready()
             .deprecated()
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
-            .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device, precision, memory type, whether frames are pipelined")
+            .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device, precision, memory type, frames in flight (async-depth)")
             .read_only()
             .build(),
     ];

@@ -5,7 +5,7 @@ use super::allocation::SharedContext;
 use super::deadline::Deadlines;
 use super::governor::Governor;
 use super::processor_load::ProcessorLoad;
-use super::switching::{Infos, State};
+use super::switching::{Blueprint, Infos, State};
 use srfilter::Scale;
 use srfilter::engine::{Precision, Upscaler};
 use std::time::{Duration, Instant};
@@ -16,6 +16,10 @@ pub(super) struct Shared {
     pub(super) stats: Stats,
     /// A copy of [`State::infos`].
     pub(super) infos: Option<Infos>,
+    /// A copy of what the state's upscalers are built from.
+    pub(super) blueprint: Option<Blueprint>,
+    /// An upscaler for the scale that was set last.
+    pub(super) prepared: Option<Box<Upscaler>>,
     /// Whether a frame of the stream was progressive.
     pub(super) progressive: bool,
     pub(super) deadlines: Deadlines,
@@ -64,8 +68,8 @@ pub(super) struct Stats {
     precision: Precision,
     /// Whether the last frame stayed in GPU memory.
     pub(super) zero_copy: bool,
-    /// Whether successive frames are pipelined.
-    pub(super) pipelined: bool,
+    /// Frames in flight between input and output.
+    pub(super) async_depth: u32,
 }
 
 impl Stats {
@@ -150,9 +154,10 @@ impl Stats {
             .field("device", &self.device)
             .field("precision", self.precision.to_string())
             .field("memory", memory)
-            .field("pipelined", self.pipelined)
-            // The old name of `pipelined`.
-            .field("overlap", self.pipelined)
+            .field("async-depth", self.async_depth)
+            // The old names.
+            .field("pipelined", self.async_depth > 0)
+            .field("overlap", self.async_depth > 0)
             .field("tiles", self.tiles)
             .field("negotiations", self.negotiations)
             .build()

@@ -1,9 +1,10 @@
 //! Loading models, and switching model and scale between two frames.
 
+use super::ahead::FramesAhead;
 use super::caps::TargetScale;
 use super::ladder::Ladder;
 use super::settings::{Settings, Source};
-use super::{caps, shape, video};
+use super::{background, caps, shape, video};
 use gst_video::VideoInfo;
 use srfilter::engine::{ComputeDevice, FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::Window;
@@ -21,6 +22,7 @@ pub(super) struct Infos {
     pub(super) output: VideoInfo,
     /// The part of the output frame that the picture fills.
     pub(super) window: Window,
+    add_borders: bool,
 }
 
 impl Infos {
@@ -35,7 +37,13 @@ impl Infos {
             input,
             output,
             window,
+            add_borders,
         })
+    }
+
+    /// The same input with another output.
+    fn with_output(self, output: VideoInfo) -> srfilter::Result<Self> {
+        Self::new(self.input, output, self.add_borders)
     }
 
     fn input_size(&self) -> (usize, usize) {
@@ -48,6 +56,9 @@ impl Infos {
         self.window == Window::whole(output)
     }
 }
+
+/// Frames in flight on a GPU when the first one is pushed.
+const PIPELINE_DEPTH: u32 = 2;
 
 /// Input buffers of the frames in flight, oldest first.
 pub(super) type InFlightFrames = VecDeque<gst::Buffer>;
@@ -66,7 +77,12 @@ pub(super) struct State {
     pub(super) upscaler: Option<Upscaler>,
     /// Models that may replace it while it is too slow.
     pub(super) ladder: Ladder,
+    /// Fits the scale that was set last, if another thread has prepared it.
+    pub(super) prepared: Option<Box<Upscaler>>,
+    /// Frames in flight on a GPU.
     pub(super) in_flight: InFlightFrames,
+    /// Frames in flight on the CPU.
+    pub(super) ahead: FramesAhead,
     load: Load,
     /// Models adopted while streaming.
     switches: u64,
@@ -86,7 +102,9 @@ impl State {
             passthrough: false,
             upscaler: None,
             ladder: Ladder::default(),
+            prepared: None,
             in_flight: InFlightFrames::default(),
+            ahead: FramesAhead::default(),
             load: Load::Idle,
             switches: 0,
         };
@@ -152,14 +170,23 @@ impl State {
         target: TargetScale,
         infos: Option<Infos>,
     ) -> srfilter::Result<()> {
-        let Loaded { model, prepared } = loaded;
+        let Loaded {
+            model,
+            mut prepared,
+        } = loaded;
         let restores = model.restores() || !self.passthrough;
         let spec = (infos.as_ref()).map(|infos| upscale_spec(infos, target, restores));
-        self.upscaler = match (spec.transpose()?.flatten(), prepared) {
-            (Some(spec), Some(upscaler)) if *upscaler.spec() == spec => Some(*upscaler),
-            (Some(spec), _) => Some(Upscaler::new(Arc::clone(&model), spec, &self.options)?),
-            (None, _) => None,
+        let spec = spec.transpose()?.flatten();
+        let fits = |upscaler: &mut Box<Upscaler>| {
+            Some(*upscaler.spec()) == spec && Arc::ptr_eq(upscaler.model(), &model)
         };
+        let prepared = (prepared.take_if(fits)).or_else(|| self.prepared.take_if(fits));
+        self.upscaler = match (spec, prepared) {
+            (_, Some(upscaler)) => Some(*upscaler),
+            (Some(spec), None) => Some(Upscaler::new(Arc::clone(&model), spec, &self.options)?),
+            (None, None) => None,
+        };
+        self.ahead.forget_upscalers();
         (self.model, self.target, self.infos) = (model, target, infos);
         self.ladder.clear();
         Ok(())
@@ -167,31 +194,40 @@ impl State {
 
     /// The running model, to be switched to other formats; with `model=auto` the best one
     /// for the scale.
-    fn running(&self, infos: Option<&Infos>, target: TargetScale) -> srfilter::Result<Loaded> {
-        let mut model = Arc::clone(&self.model);
+    fn running(&self, infos: Option<&Infos>, target: TargetScale) -> srfilter::Result<Arc<Model>> {
         if let (true, Some(infos)) = (self.source.is_auto(), infos) {
             let scale = upscale_spec(infos, target, true)?.map_or(Scale::ONE, |spec| spec.scale);
             let best = models::by_quality(scale)[0];
-            if best != model.name() {
-                model = Model::builtin(best)?;
+            if best != self.model.name() {
+                return Model::builtin(best);
             }
         }
-        Ok(Loaded {
-            model,
-            prepared: None,
-        })
+        Ok(Arc::clone(&self.model))
     }
 
     /// Adopts negotiated formats.
     pub(super) fn set_infos(&mut self, infos: Infos, target: TargetScale) -> srfilter::Result<()> {
         self.passthrough = passes_through(&infos, &self.model);
         let running = self.running(Some(&infos), target)?;
-        self.switch(running, target, Some(infos))
+        let result = self.switch(Loaded::alone(&running), target, Some(infos.clone()));
+        // One that did not fit takes memory.
+        match (result, self.prepared.take()) {
+            (Err(_), Some(_)) => self.switch(Loaded::alone(&running), target, Some(infos)),
+            (result, _) => result,
+        }
     }
 
     /// Adopts another target scale. If the output size depends on it,
     /// renegotiation follows; if downstream fixes the size, it does not.
     pub(super) fn set_target(&mut self, target: TargetScale) -> srfilter::Result<()> {
+        match self.try_target(target) {
+            // The prepared upscaler takes memory.
+            Err(_) if self.prepared.take().is_some() => self.try_target(target),
+            result => result,
+        }
+    }
+
+    fn try_target(&mut self, target: TargetScale) -> srfilter::Result<()> {
         if let (TargetScale::Factor(scale), Some(infos)) = (target, &self.infos) {
             let size = (infos.input.width(), infos.input.height());
             if let Some((width, height)) = target.beyond_limit(size) {
@@ -204,7 +240,25 @@ impl State {
             Upscaler::check(&self.model, &spec, &self.options)?;
         }
         let running = self.running(self.infos.as_ref(), target)?;
-        self.switch(running, target, self.infos.clone())
+        self.switch(Loaded::alone(&running), target, self.infos.clone())
+    }
+
+    /// Frames that may be in flight while others come in.
+    pub(super) fn most_in_flight(&self) -> u32 {
+        match &self.upscaler {
+            Some(upscaler) if upscaler.supports_pipelining() => PIPELINE_DEPTH - 1,
+            Some(upscaler) if upscaler.device().is_cpu() => u32::MAX,
+            _ => 0,
+        }
+    }
+
+    /// What the upscalers are built from; `None` if nothing is negotiated.
+    pub(super) fn blueprint(&self) -> Option<Blueprint> {
+        Some(Blueprint {
+            model: Arc::clone(&self.model),
+            options: self.options,
+            infos: self.infos.clone()?,
+        })
     }
 
     /// Whether frames pass through from now on, if that has changed with the
@@ -262,13 +316,39 @@ impl State {
             }
             Load::Done(loaded, result) if loaded == *source => Some(result),
             _ if settings.changed_while_playing => {
-                let infos = self.infos.as_ref();
+                // Without an upscaler the pool of threads may not exist yet; it would get the
+                // worker's priority.
+                let infos = self.upscaler.as_ref().and(self.infos.as_ref());
                 let spec = infos.and_then(|infos| upscale_spec(infos, self.target, false).ok()?);
                 self.load = Load::start(source, spec, &self.options);
                 None
             }
             _ => Some(Loaded::new(source, None, &self.options)),
         }
+    }
+}
+
+/// What upscalers are built from, to build one on another thread.
+#[derive(Clone)]
+pub(super) struct Blueprint {
+    model: Arc<Model>,
+    options: UpscaleOptions,
+    pub(super) infos: Infos,
+}
+
+impl Blueprint {
+    /// The upscaler for another output format and scale; `None` if frames pass through, on
+    /// a GPU, whose memory two upscalers may not fit, and if it cannot be built: that is
+    /// reported when it is needed, if it still is.
+    pub(super) fn build(self, output: VideoInfo, target: TargetScale) -> Option<Box<Upscaler>> {
+        if !self.options.device.resolve().ok()?.is_cpu() {
+            return None;
+        }
+        let infos = self.infos.with_output(output).ok()?;
+        let spec = upscale_spec(&infos, target, self.model.restores()).ok()??;
+        let mut upscaler = Upscaler::new(self.model, spec, &self.options).ok()?;
+        upscaler.warm_up();
+        Some(Box::new(upscaler))
     }
 }
 
@@ -282,6 +362,14 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
+    /// A model without an upscaler.
+    fn alone(model: &Arc<Model>) -> Self {
+        Self {
+            model: Arc::clone(model),
+            prepared: None,
+        }
+    }
+
     fn new(
         source: &Source,
         spec: Option<UpscaleSpec>,
@@ -290,10 +378,11 @@ impl Loaded {
         let model = source.load()?;
         // A failure is reported when the upscaler is needed, if it still is.
         let upscaler = spec.and_then(|spec| Upscaler::new(Arc::clone(&model), spec, options).ok());
-        Ok(Self {
-            model,
-            prepared: upscaler.map(Box::new),
-        })
+        let prepared = upscaler.map(|mut upscaler| {
+            upscaler.warm_up();
+            Box::new(upscaler)
+        });
+        Ok(Self { model, prepared })
     }
 }
 
@@ -316,9 +405,8 @@ impl Load {
             // Fails if the element stopped in the meantime.
             let _ = sender.send(Loaded::new(&loading, spec, &loading_options));
         };
-        let thread = std::thread::Builder::new().name("srfilter-load".to_owned());
-        match thread.spawn(worker) {
-            Ok(_) => Self::Running(source.clone(), receiver),
+        match background::spawn("srfilter-load", worker) {
+            Ok(()) => Self::Running(source.clone(), receiver),
             // No more threads: load here.
             Err(_) => Self::Done(source.clone(), Loaded::new(source, None, options)),
         }
@@ -400,6 +488,29 @@ mod tests {
         state.set_model(source, loaded).unwrap();
         assert_eq!(state.model().name(), "espcn");
         assert_eq!(*state.upscaler.as_ref().unwrap().spec(), spec);
+    }
+
+    #[test]
+    fn a_prepared_upscaler_is_taken_if_it_fits() {
+        let mut state = State::new(&settings("espcn")).unwrap().0;
+        state
+            .set_infos(infos(2), settings("espcn").target())
+            .unwrap();
+        let [three, four] = [3, 4].map(|n| TargetScale::from_fraction(gst::Fraction::new(n, 1)));
+        let blueprint = state.blueprint().unwrap();
+        state.prepared = blueprint.clone().build(infos(2).output, three);
+        let spec = *state.prepared.as_ref().unwrap().spec();
+        // The size that downstream fixes, at another scale.
+        state.set_target(four).unwrap();
+        assert!(state.prepared.is_some());
+        state.set_target(three).unwrap();
+        assert!(state.prepared.is_none());
+        assert_eq!(*state.upscaler.as_ref().unwrap().spec(), spec);
+        // Nothing is left of one that does not fit.
+        state.prepared = blueprint.build(infos(4).output, four);
+        state.set_infos(infos(3), three).unwrap();
+        assert!(state.prepared.is_none());
+        assert_eq!(state.upscaler.as_ref().unwrap().spec().output, (96, 54));
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl SrFilter {
         }
         let decision = {
             let shared = &mut *lock(&self.shared);
-            if !qos || element.is_passthrough() || shared.stats.pipelined {
+            if !qos || element.is_passthrough() || shared.stats.async_depth > 0 {
                 return;
             }
             // A source that has fallen behind sends its frames at once.

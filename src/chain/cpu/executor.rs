@@ -15,6 +15,7 @@ use super::pack::{PackedChain, PackedLayer};
 use super::task::Task;
 use crate::chain::segment::{assign_buffers, split_segments};
 use crate::chain::{Chain, ChainOptions, Interrupt};
+use crate::pages::touch;
 use crate::threads::pool;
 use crate::{Error, Result};
 use rayon::ThreadPool;
@@ -152,6 +153,21 @@ impl ChainExecutor {
     /// incomplete then.
     pub(crate) fn set_interrupt(&mut self, interrupt: Interrupt) {
         self.interrupt = interrupt;
+    }
+
+    /// Touches the memory of later runs.
+    pub(crate) fn warm_up(&mut self) {
+        let Self {
+            buffers,
+            halos,
+            workspaces,
+            ..
+        } = self;
+        buffers.iter_mut().for_each(|buffer| touch(buffer));
+        touch(halos);
+        for workspace in workspaces {
+            touch(workspace.get_mut().unwrap_or_else(PoisonError::into_inner));
+        }
     }
 
     /// Width and height of the result.

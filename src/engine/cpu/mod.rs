@@ -149,6 +149,11 @@ impl Backend for CpuBackend {
         stages.for_each(|stage| stage.set_interrupt(interrupt));
     }
 
+    fn warm_up(&mut self) {
+        self.frames.buffers.warm_up();
+        self.stages.iter_mut().for_each(NetworkStage::warm_up);
+    }
+
     fn shrink(&mut self) -> bool {
         let halved: Vec<bool> = (self.stages.iter_mut())
             .map(NetworkStage::halve_batch)

@@ -7,6 +7,7 @@ use crate::chain::cpu::SamplesOut;
 use crate::engine::frame_plan::{self, Conversion, FramePlan, NetworkOutput, PlaneSet, Planes};
 use crate::frame::resample::Resampler;
 use crate::frame::{Color, FrameMut, FrameRef, YuvToRgb};
+use crate::pages::touch;
 use crate::tensor_error::Result;
 
 /// A plan with its buffers and resampling weights.
@@ -229,6 +230,10 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
+    pub(super) fn warm_up(&mut self) {
+        self.buffers.iter_mut().for_each(|buffer| touch(buffer));
+    }
+
     /// Samples of one of the planes.
     fn samples(&self, planes: Planes) -> usize {
         self.sets[planes.set].samples()

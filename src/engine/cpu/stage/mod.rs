@@ -118,6 +118,13 @@ impl NetworkStage {
         }
     }
 
+    /// Touches the memory of later runs.
+    pub(super) fn warm_up(&mut self) {
+        if let Some(fused) = &mut self.fused {
+            fused.executor.warm_up();
+        }
+    }
+
     /// Makes the network run as a fused chain.
     ///
     /// # Errors
