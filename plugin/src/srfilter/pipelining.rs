@@ -150,6 +150,7 @@ impl SrFilter {
             })?;
         }
         lock(&self.shared).stats.count_frame();
+        self.measure(inbuf, &outbuf);
         Ok(outbuf)
     }
 

@@ -89,6 +89,9 @@ pub(super) struct Settings {
     pub(super) on_overload: OnOverload,
     /// Names of models, separated by commas.
     fallback_models: String,
+    pub(super) measure: bool,
+    /// Most pixels of an output frame; 0: no limit.
+    pub(super) max_pixels: u64,
     /// When `source` was last set.
     changed: Option<Instant>,
     /// Whether `source` was last set while PLAYING: only then are weights
@@ -109,6 +112,8 @@ impl Default for Settings {
             pipelined: false,
             on_overload: OnOverload::default(),
             fallback_models: models::by_quality(Scale::whole(2)).join(","),
+            measure: false,
+            max_pixels: 0,
             changed: None,
             changed_while_playing: false,
         }
@@ -186,6 +191,8 @@ impl Settings {
             "on-overload" => self.on_overload = value.get().expect(checked),
             "fallback-models" => self.fallback_models = text(value).unwrap_or_default(),
             "threads" => self.threads = value.get().expect(checked),
+            "measure" => self.measure = value.get().expect(checked),
+            "max-pixels" => self.max_pixels = value.get().expect(checked),
             "pipelined" | "overlap" => self.pipelined = value.get().expect(checked),
             _ => {}
         }
@@ -205,6 +212,8 @@ impl Settings {
             "on-overload" => self.on_overload.to_value(),
             "fallback-models" => self.fallback_models.to_value(),
             "threads" => self.threads.to_value(),
+            "measure" => self.measure.to_value(),
+            "max-pixels" => self.max_pixels.to_value(),
             "pipelined" | "overlap" => self.pipelined.to_value(),
             _ => return None,
         })
@@ -311,6 +320,18 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
             .default_value(defaults.pipelined)
             .mutable_ready()
             .deprecated()
+            .build(),
+        glib::ParamSpecBoolean::builder("measure")
+            .nick("Measure")
+            .blurb("Measure each frame without an original: consistency with the input, flicker, motion, unchanged tiles; posted as messages srfilter-measure, and in stats")
+            .default_value(defaults.measure)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt64::builder("max-pixels")
+            .nick("Maximum pixels")
+            .blurb("Most pixels of an output frame: sizes beyond it are refused when caps are negotiated (0: no limit)")
+            .default_value(defaults.max_pixels)
+            .mutable_playing()
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
