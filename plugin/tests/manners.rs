@@ -354,7 +354,7 @@ fn sound_passes_from_file_to_file() {
         "filesrc location={} ! matroskademux name=d matroskamux name=mux ! filesink location={} \
          d.video_0 ! queue ! decodebin ! videoconvert ! srfilter scale=2 qos=false ! \
          video/x-raw,width=192,height=128 ! vp8enc deadline=1 ! queue ! mux. \
-         d.audio_0 ! queue ! mux.",
+         d.audio_0 ! queue ! vorbisparse ! mux.",
         from.display(),
         to.display()
     ))

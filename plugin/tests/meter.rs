@@ -83,7 +83,7 @@ fn every_frame_is_measured() {
 fn borders_are_not_measured() {
     let consistency = |sink: &str| {
         let (_, stats) = play(&format!(
-            "videotestsrc num-buffers=2 ! video/x-raw,format=GRAY8,width=128,height=96 ! \
+            "videotestsrc pattern=ball num-buffers=2 ! video/x-raw,format=GRAY8,width=128,height=96 ! \
              srfilter name=sr model=bicubic measure=true ! {sink}"
         ));
         let measured: gst::Structure = stats.get("measure").unwrap();

@@ -130,8 +130,13 @@ unsafe extern "C" fn get_meta(
     value: *mut *mut c_char,
 ) -> gboolean {
     let stored = STORED.get().and_then(|stored| stored.get_meta);
-    // SAFETY: the caller's object, strings and place for the value.
-    if stored.is_some_and(|stored| unsafe { stored(preset, name, tag, value) } != GFALSE) {
+    // SAFETY: the caller's object, strings and place for the value, which GStreamer's
+    // function sets: to null where a file has no such value, whatever it returns.
+    let is_stored = |stored: GetMeta| unsafe {
+        *value = std::ptr::null_mut();
+        stored(preset, name, tag, value) != GFALSE && !(*value).is_null()
+    };
+    if stored.is_some_and(is_stored) {
         return GTRUE;
     }
     // SAFETY: the caller's name is a C string.
