@@ -169,6 +169,11 @@ fn description(text: &str) -> String {
         if indent == 0 {
             inherited = false;
         }
+        // Some versions print the comments of presets.
+        let line = match line.split_once("\": ") {
+            Some((name, _)) if indent == 2 => format!("{name}\""),
+            _ => line,
+        };
         if keep && !inherited && !line.is_empty() {
             lines.push(line);
         }
