@@ -263,7 +263,7 @@ fn print_live(
             if entry.holds { "yes" } else { "no" }.to_owned(),
         ]
     }));
-    print(&table, &mut out)?;
+    columns(&table, &mut out)?;
     let (width, height) = spec.output;
     writeln!(
         out,
