@@ -1,6 +1,9 @@
 //! Quality measures as the super-resolution literature defines them.
 //!
-//! All take planes of equal size in row order, values 0 to 255, in f64.
+//! All take planes of equal size in row order, values 0 to 255, in f64; those of
+//! [`video`] need no original to compare with.
+
+pub mod video;
 
 /// Largest sample value.
 const PEAK: f64 = 255.0;
@@ -12,7 +15,12 @@ const C2: f64 = (0.03 * PEAK) * (0.03 * PEAK);
 /// Peak signal-to-noise ratio in dB over all samples; infinite for equal planes.
 pub fn psnr(a: &[f64], b: &[f64]) -> f64 {
     let error: f64 = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum();
-    10.0 * libm::log10(PEAK * PEAK * a.len().min(b.len()) as f64 / error)
+    psnr_of_error(error, a.len().min(b.len()))
+}
+
+/// PSNR in dB of the sum of the squared errors of that many samples.
+fn psnr_of_error(error: f64, samples: usize) -> f64 {
+    10.0 * libm::log10(PEAK * PEAK * samples as f64 / error)
 }
 
 /// Mean structural similarity of two planes of `width` samples a row: 11 x 11

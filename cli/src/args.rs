@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     Import(ImportArgs),
     Models(ModelsArgs),
+    #[cfg(feature = "video")]
+    Measure(MeasureArgs),
 }
 
 /// Upscale an image, or all images in a folder
@@ -340,6 +342,52 @@ pub(crate) struct ModelsArgs {
     pub(crate) compute: ComputeArgs,
 }
 
+/// Measure models on a clip, without an original
+///
+/// Plays the clip through the element srfilter with each model and with bicubic
+/// interpolation, and prints what its property 'measure' measures: whether the result
+/// is consistent with the clip, and whether it flickers more.
+#[cfg(feature = "video")]
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sr measure clip.mp4 --model espcn,espcn-video
+  sr measure clip.mkv --scale 3 --weights runs/mine/best.safetensors --frames 100")]
+pub(crate) struct MeasureArgs {
+    /// Video file: all that the installed GStreamer decodes
+    #[arg(value_name = "CLIP")]
+    pub(crate) clip: PathBuf,
+
+    /// Models, as listed by 'sr models' [default: hypersrcnn, or those of --weights]
+    #[arg(long, short, value_name = "NAME[,NAME]", value_delimiter = ',')]
+    pub(crate) model: Vec<String>,
+
+    /// Weights file (safetensors, .pth, .pt, .pkl); repeatable
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) weights: Vec<PathBuf>,
+
+    /// Scale: 2, 1.5 or 3/2; above 1, at most 16
+    #[arg(long, short, value_name = "S", default_value = "2", value_parser = scale)]
+    pub(crate) scale: Scale,
+
+    /// Only the first N frames
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    pub(crate) frames: Option<u64>,
+
+    /// Print JSON
+    ///
+    /// A list with one entry per model: {model, weights, scale, device, input, output,
+    /// frames, consistency_db, flicker, input_flicker, motion_ratio, still,
+    /// unchanged_tiles, average_ms}. input and output are [width, height], still and
+    /// unchanged_tiles shares from 0 to 1. null: a consistency that is infinite, or
+    /// nothing to measure.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
 /// Settings that other projects' weights files do not state.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FileArgs {
@@ -382,20 +430,27 @@ impl FileArgs {
     }
 }
 
-/// Where and how networks run.
+/// Where networks run.
 #[derive(Debug, clap::Args)]
-pub(crate) struct ComputeArgs {
+pub(crate) struct DeviceArgs {
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value_t = DeviceChoice::Auto)]
-    device: DeviceChoice,
+    pub(crate) device: DeviceChoice,
 
     /// Precision on a GPU: auto (f16 or tf32), f32, tf32, f16 or bf16
     #[arg(long, default_value_t = Precision::Auto)]
-    precision: Precision,
+    pub(crate) precision: Precision,
 
     /// CPU threads; 0: one per core
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u16).range(0..=1024))]
-    threads: u16,
+    pub(crate) threads: u16,
+}
+
+/// Where and how networks run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ComputeArgs {
+    #[command(flatten)]
+    device: DeviceArgs,
 
     /// Tile size of networks in input pixels; 0: automatic
     #[arg(long, value_name = "PIXELS", default_value_t = 0)]
@@ -411,9 +466,9 @@ impl ComputeArgs {
     /// The options of the library.
     pub(crate) fn options(&self) -> UpscaleOptions {
         UpscaleOptions::default()
-            .with_device(self.device)
-            .with_precision(self.precision)
-            .with_threads(usize::from(self.threads))
+            .with_device(self.device.device)
+            .with_precision(self.device.precision)
+            .with_threads(usize::from(self.device.threads))
             .with_tile_size(self.tile)
             .with_tile_overlap(self.overlap)
     }

@@ -10,6 +10,21 @@ pub(crate) fn warn(text: &str) {
     let _ = writeln!(io::stderr().lock(), "sr: {text}");
 }
 
+/// Prints rows in columns.
+pub(crate) fn columns(rows: &[Vec<String>], out: &mut impl Write) -> io::Result<()> {
+    let count = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    for row in rows {
+        let cells = row.iter().zip(&widths);
+        let cells: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
 /// Lines on standard output and, on a terminal, a progress bar below them on
 /// standard error.
 pub(crate) struct Console {

@@ -22,6 +22,8 @@ mod tasks;
 mod text;
 mod upscale;
 mod upscale_image;
+#[cfg(feature = "video")]
+mod video;
 
 use args::{Args, Command};
 use clap::Parser;
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Models(args) => models::run(&args),
+        #[cfg(feature = "video")]
+        Command::Measure(args) => video::measure::run(&args),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

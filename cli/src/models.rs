@@ -1,6 +1,7 @@
 //! `sr models`: the table of models, their costs and their speed.
 
 use crate::args::{Live, ModelsArgs, refuse};
+use crate::console::columns;
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 use srfilter::Scale;
@@ -192,7 +193,7 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
         return Ok(());
     }
     if !args.time.is_empty() {
-        print(&times(&entries, &args.time), &mut out)?;
+        columns(&times(&entries, &args.time), &mut out)?;
         writeln!(
             out,
             "\nFastest run within one second, on {}.",
@@ -201,7 +202,7 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
         return Ok(());
     }
     if args.costs {
-        return print(&cost_rows(&entries), &mut out);
+        return Ok(columns(&cost_rows(&entries), &mut out)?);
     }
     let mut table = vec![titles(&[
         "model", "channels", "scales", "weights", "summary",
@@ -211,7 +212,7 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
         cells.push(entry.summary.to_owned());
         cells
     }));
-    print(&table, &mut out)?;
+    columns(&table, &mut out)?;
     if entries.iter().any(|entry| !entry.built_in) {
         writeln!(
             out,
@@ -262,7 +263,7 @@ fn print_live(
             if entry.holds { "yes" } else { "no" }.to_owned(),
         ]
     }));
-    print(&table, &mut out)?;
+    columns(&table, &mut out)?;
     let (width, height) = spec.output;
     writeln!(
         out,
@@ -328,19 +329,4 @@ fn times(entries: &[Entry], sides: &[usize]) -> Vec<Vec<String>> {
         rows.push(row);
     }
     rows
-}
-
-/// Prints rows in columns.
-fn print(rows: &[Vec<String>], out: &mut impl Write) -> Result<()> {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    for row in rows {
-        let cells = row.iter().zip(&widths);
-        let cells: Vec<String> = cells
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())?;
-    }
-    Ok(())
 }

@@ -108,6 +108,22 @@ impl<'a> FrameRef<'a> {
         self.color
     }
 
+    /// A part of the frame to read.
+    ///
+    /// # Errors
+    ///
+    /// As [`FrameMut::window`].
+    pub fn window(&self, window: Window) -> Result<Self> {
+        check_window(self.format, (self.width, self.height), window)?;
+        let planes = self.planes.iter().take(self.format.planes()).enumerate();
+        let planes = planes.map(|(plane, (data, stride))| {
+            let (left, above) = self.format.plane_size(plane, window.x, window.y);
+            (&data[above * *stride + left..], *stride)
+        });
+        let size = (window.width, window.height);
+        Self::new(self.format, size, self.color, &planes.collect::<Vec<_>>())
+    }
+
     /// The bytes of one plane and its stride.
     #[cfg(feature = "cuda")]
     pub(crate) fn plane(&self, plane: usize) -> (&[u8], usize) {
@@ -197,7 +213,7 @@ impl FrameMut<'_> {
     /// A part that is empty or larger than the frame, or an edge inside the frame that
     /// is not at a multiple of [`PixelFormat::alignment`].
     pub fn window(&mut self, window: Window) -> Result<FrameMut<'_>> {
-        self.check_window(window)?;
+        check_window(self.format, (self.width, self.height), window)?;
         let (format, size) = (self.format, (window.width, window.height));
         let planes = self.planes.iter_mut().take(format.planes()).enumerate();
         let planes = planes.map(|(plane, (data, stride))| {
@@ -213,7 +229,7 @@ impl FrameMut<'_> {
     ///
     /// As [`FrameMut::window`].
     pub fn fill_borders(&mut self, window: Window) -> Result<()> {
-        self.check_window(window)?;
+        check_window(self.format, (self.width, self.height), window)?;
         let (format, range) = (self.format, self.color.range);
         for plane in 0..format.planes() {
             let (row_bytes, rows) = format.plane_size(plane, self.width, self.height);
@@ -241,27 +257,27 @@ impl FrameMut<'_> {
         }
         Ok(())
     }
+}
 
-    fn check_window(&self, window: Window) -> Result<()> {
-        let (columns, rows) = self.format.alignment();
-        let fits = |first: usize, length: usize, all: usize, multiple: usize| {
-            let end = first.checked_add(length);
-            length > 0
-                && first.is_multiple_of(multiple)
-                && end.is_some_and(|end| end == all || end < all && end.is_multiple_of(multiple))
-        };
-        if fits(window.x, window.width, self.width, columns)
-            && fits(window.y, window.height, self.height, rows)
-        {
-            return Ok(());
-        }
-        Err(Error::Frame(format!(
-            "{window:?} is no part of {} {}x{} with edges at multiples of {columns}x{rows}",
-            self.format.name(),
-            self.width,
-            self.height
-        )))
+fn check_window(
+    format: PixelFormat,
+    (width, height): (usize, usize),
+    window: Window,
+) -> Result<()> {
+    let (columns, rows) = format.alignment();
+    let fits = |first: usize, length: usize, all: usize, multiple: usize| {
+        let end = first.checked_add(length);
+        length > 0
+            && first.is_multiple_of(multiple)
+            && end.is_some_and(|end| end == all || end < all && end.is_multiple_of(multiple))
+    };
+    if fits(window.x, window.width, width, columns) && fits(window.y, window.height, height, rows) {
+        return Ok(());
     }
+    Err(Error::Frame(format!(
+        "{window:?} is no part of {} {width}x{height} with edges at multiples of {columns}x{rows}",
+        format.name(),
+    )))
 }
 
 fn check(
@@ -397,6 +413,14 @@ mod tests {
                 .map(|(data, stride)| (&data[..], *stride))
                 .collect();
             let frame = FrameRef::new(format, size, color, &views).unwrap();
+            let part = frame.window(window).unwrap();
+            assert!(frame.window(Window { y: 13, ..window }).is_err());
+            for component in format.components() {
+                let mut values = Vec::new();
+                part.read(component, &mut values);
+                let limit = component.quantization(color.range).limit();
+                assert!(values.iter().all(|&value| value == limit), "{format:?}");
+            }
             for component in format.components() {
                 let mut values = Vec::new();
                 frame.read(component, &mut values);

@@ -35,6 +35,7 @@ use gst_base::subclass::prelude::*;
 use gst_video::VideoInfo;
 use gst_video::subclass::prelude::*;
 use srfilter::engine::{Interrupt, Upscaler};
+use srfilter::metrics::video::Meter;
 use srfilter::{Error, Scale};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Instant;
@@ -49,12 +50,13 @@ use super::processor_load::ProcessorLoad;
 use super::settings::{self, OnOverload, Settings};
 use super::stats::{Shared, Stats};
 use super::switching::{self, Infos, State};
-use super::{caps, metas, scan, shape, video};
+use super::{caps, limits, metas, scan, shape, video};
 
 glib::wrapper! {
     /// The element `srfilter`; see `gst-inspect-1.0 srfilter`.
     pub struct Element(ObjectSubclass<SrFilter>)
-        @extends gst_video::VideoFilter, gst_base::BaseTransform, gst::Element, gst::Object;
+        @extends gst_video::VideoFilter, gst_base::BaseTransform, gst::Element, gst::Object,
+        @implements gst::Preset;
 }
 
 /// The implementation of the element.
@@ -71,6 +73,8 @@ pub struct SrFilter {
     pub(super) state: Mutex<Option<State>>,
     /// The stream's data for other threads; locked briefly.
     pub(super) shared: Mutex<Shared>,
+    /// Locked by the streaming thread, with no other lock.
+    pub(super) meter: Mutex<Meter>,
     /// Requested while the element stops or flushes: cancels the frame.
     interrupt: Interrupt,
 }
@@ -80,6 +84,7 @@ impl ObjectSubclass for SrFilter {
     const NAME: &'static str = "GstSrFilter";
     type Type = Element;
     type ParentType = gst_video::VideoFilter;
+    type Interfaces = (gst::Preset,);
 }
 
 impl ObjectImpl for SrFilter {
@@ -214,6 +219,7 @@ impl BaseTransformImpl for SrFilter {
         // Their buffers return to the pools.
         self.drop_in_flight();
         *lock(&self.state) = None;
+        lock(&self.meter).reset();
         let mut shared = lock(&self.shared);
         shared.infos = None;
         (shared.blueprint, shared.prepared) = (None, None);
@@ -392,10 +398,11 @@ impl BaseTransformImpl for SrFilter {
         inbuf: &gst::Buffer,
         outbuf: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        if self.transform_cuda(inbuf, outbuf)? {
-            return Ok(gst::FlowSuccess::Ok);
+        if !self.transform_cuda(inbuf, outbuf)? {
+            self.parent_transform(inbuf, outbuf)?;
         }
-        self.parent_transform(inbuf, outbuf)
+        self.measure(inbuf, outbuf);
+        Ok(gst::FlowSuccess::Ok)
     }
 
     fn copy_metadata(
@@ -468,6 +475,10 @@ impl VideoFilterImpl for SrFilter {
         let add_borders = lock(&self.settings).add_borders;
         let infos = Infos::new(input, out_info.clone(), add_borders)
             .map_err(|error| gst::loggable_error!(CAT, "{error}"))?;
+        if let Some(refusal) = limits::refusal(&infos, lock(&self.settings).max_pixels) {
+            gst::element_imp_error!(self, gst::CoreError::Negotiation, ("{refusal}"));
+            return Err(gst::loggable_error!(CAT, "{refusal}"));
+        }
         self.warn_of_limit(&infos);
         let same = (lock(&self.state).as_ref())
             .is_some_and(|state| switching::passes_through(&infos, state.model()));

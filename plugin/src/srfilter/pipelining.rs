@@ -241,6 +241,7 @@ impl SrFilter {
             })?;
         }
         lock(&self.shared).stats.count_frame();
+        self.measure(inbuf, &outbuf);
         Ok(outbuf)
     }
 

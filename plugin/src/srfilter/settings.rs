@@ -95,6 +95,9 @@ pub(super) struct Settings {
     pub(super) view: ViewSettings,
     /// Frames in flight between input and output.
     pub(super) async_depth: u32,
+    pub(super) measure: bool,
+    /// Most pixels of an output frame; 0: no limit.
+    pub(super) max_pixels: u64,
     /// When `source` was last set.
     changed: Option<Instant>,
     /// Whether `source` was last set while PLAYING: only then are weights
@@ -116,6 +119,8 @@ impl Default for Settings {
             fallback_models: models::by_quality(Scale::whole(2)).join(","),
             view: ViewSettings::default(),
             async_depth: 0,
+            measure: false,
+            max_pixels: 0,
             changed: None,
             changed_while_playing: false,
         }
@@ -197,6 +202,8 @@ impl Settings {
             "pipelined" | "overlap" => {
                 self.async_depth = value.get::<bool>().expect(checked).into();
             }
+            "measure" => self.measure = value.get().expect(checked),
+            "max-pixels" => self.max_pixels = value.get().expect(checked),
             _ => self.view.set(name, value),
         }
         false
@@ -217,6 +224,8 @@ impl Settings {
             "threads" => self.threads.to_value(),
             "async-depth" => self.async_depth.to_value(),
             "pipelined" | "overlap" => (self.async_depth > 0).to_value(),
+            "measure" => self.measure.to_value(),
+            "max-pixels" => self.max_pixels.to_value(),
             _ => return self.view.get(name),
         })
     }
@@ -331,6 +340,18 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
             .default_value(false)
             .mutable_ready()
             .deprecated()
+            .build(),
+        glib::ParamSpecBoolean::builder("measure")
+            .nick("Measure")
+            .blurb("Measure each frame without an original: consistency with the input, flicker, motion, unchanged tiles; posted as messages srfilter-measure, and in stats")
+            .default_value(defaults.measure)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt64::builder("max-pixels")
+            .nick("Maximum pixels")
+            .blurb("Most pixels of an output frame: sizes beyond it are refused when caps are negotiated (0: no limit)")
+            .default_value(defaults.max_pixels)
+            .mutable_playing()
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")

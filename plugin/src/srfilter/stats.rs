@@ -8,6 +8,7 @@ use super::processor_load::ProcessorLoad;
 use super::switching::{Blueprint, Infos, State};
 use srfilter::Scale;
 use srfilter::engine::{Precision, Upscaler};
+use srfilter::metrics::video::Measure;
 use std::time::{Duration, Instant};
 
 /// Data shared by the streaming thread and others; locked briefly.
@@ -70,6 +71,8 @@ pub(super) struct Stats {
     pub(super) zero_copy: bool,
     /// Frames in flight between input and output.
     pub(super) async_depth: u32,
+    /// The sum over the frames that were measured.
+    measured: Option<Measure>,
 }
 
 impl Stats {
@@ -82,6 +85,11 @@ impl Stats {
     /// The time that the last frame took.
     pub(super) fn last_duration(&self) -> Duration {
         self.last
+    }
+
+    /// Adds what was measured of a frame.
+    pub(super) fn add_measure(&mut self, measure: Measure) {
+        *self.measured.get_or_insert_default() += measure;
     }
 
     /// Returns whether this is the first frame dropped.
@@ -132,6 +140,8 @@ impl Stats {
             0 => 0.0,
             n => ms(self.total) / n as f64,
         };
+        let measured = self.measured.as_ref();
+        let measured = measured.map(|measure| of_measure("measure", measure));
         let native = self.native_scales.iter().map(Scale::to_string);
         let memory = match self.zero_copy {
             true => "CUDAMemory",
@@ -160,6 +170,19 @@ impl Stats {
             .field("overlap", self.async_depth > 0)
             .field("tiles", self.tiles)
             .field("negotiations", self.negotiations)
+            .field_if_some("measure", measured)
             .build()
     }
+}
+
+/// A measure as a structure; what there is not yet is left out.
+pub(super) fn of_measure(name: &str, measure: &Measure) -> gst::Structure {
+    gst::Structure::builder(name)
+        .field("consistency-db", measure.consistency())
+        .field_if_some("still", measure.still_share())
+        .field_if_some("flicker", measure.flicker())
+        .field_if_some("input-flicker", measure.input_flicker())
+        .field_if_some("motion-ratio", measure.motion_ratio())
+        .field_if_some("unchanged-tiles", measure.unchanged_tiles())
+        .build()
 }

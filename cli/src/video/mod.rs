@@ -1,0 +1,4 @@
+//! Commands on video, by GStreamer.
+
+pub(crate) mod measure;
+mod player;

@@ -1,0 +1,145 @@
+//! A clip, decoded and played through elements as fast as they are.
+
+use anyhow::{Context, Result, anyhow, bail};
+use gst::prelude::*;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The package that has most decoders.
+const DECODERS: &str = "gstreamer1.0-libav on Debian and Ubuntu";
+
+/// A pipeline that stops when it is dropped.
+pub(crate) struct Player(gst::Pipeline);
+
+impl Drop for Player {
+    fn drop(&mut self) {
+        // Nothing depends on how it stops.
+        let _ = self.0.set_state(gst::State::Null);
+    }
+}
+
+/// The element of a name.
+///
+/// # Errors
+///
+/// A plugin that is not installed.
+fn make(name: &str) -> Result<gst::Element> {
+    let made = gst::ElementFactory::make(name).build();
+    made.map_err(|_| {
+        anyhow!(
+            "GStreamer has no element {name}: install its plugins \
+             (gstreamer1.0-plugins-base on Debian and Ubuntu)"
+        )
+    })
+}
+
+impl Player {
+    /// The video of a file through `filter`; the first `frames` frames, if that is a
+    /// number.
+    ///
+    /// # Errors
+    ///
+    /// A plugin that is not installed.
+    pub(crate) fn new(file: &Path, filter: &gst::Element, frames: Option<u64>) -> Result<Self> {
+        let pipeline = gst::Pipeline::new();
+        let source = make("filesrc")?;
+        source.set_property("location", file);
+        let (decoder, converter) = (make("decodebin")?, make("videoconvert")?);
+        let sink = make("fakesink")?;
+        sink.set_property("sync", false);
+        let chain = [&converter, filter, &sink];
+        pipeline.add_many([&source, &decoder])?;
+        pipeline.add_many(chain)?;
+        gst::Element::link_many([&source, &decoder])?;
+        gst::Element::link_many(chain)?;
+        let input = converter.static_pad("sink").context("no pad")?;
+        connect(&decoder, &input);
+        if let Some(frames) = frames {
+            stop_after(&pipeline, filter, frames)?;
+        }
+        Ok(Self(pipeline))
+    }
+
+    /// Plays to the end.
+    ///
+    /// # Errors
+    ///
+    /// A file without video or that cannot be decoded, with what GStreamer lacks; an
+    /// error of an element.
+    pub(crate) fn play(&self) -> Result<()> {
+        let bus = self.0.bus().context("the pipeline has no bus")?;
+        let mut missing = Vec::new();
+        // Fails with a message on the bus.
+        let _ = self.0.set_state(gst::State::Playing);
+        for message in bus.iter_timed(gst::ClockTime::NONE) {
+            match message.view() {
+                gst::MessageView::Eos(_) | gst::MessageView::Application(_) => return Ok(()),
+                gst::MessageView::Element(element) => {
+                    missing.extend(element.structure().and_then(missing_plugin));
+                }
+                gst::MessageView::Error(error) if missing.is_empty() => bail!("{}", error.error()),
+                gst::MessageView::Error(_) => bail!(
+                    "GStreamer has no {}: install the plugin (most are in {DECODERS})",
+                    missing.join(", no ")
+                ),
+                _ => {}
+            }
+        }
+        bail!("the pipeline ended without a message")
+    }
+
+    /// Width and height of the frames on a pad of an element, once they are negotiated.
+    pub(crate) fn size(element: &gst::Element, pad: &str) -> Option<(i32, i32)> {
+        let caps = element.static_pad(pad)?.current_caps()?;
+        let caps = caps.structure(0)?;
+        Some((caps.get("width").ok()?, caps.get("height").ok()?))
+    }
+}
+
+/// What a message says that GStreamer lacks, such as "H.264 decoder".
+fn missing_plugin(message: &gst::StructureRef) -> Option<String> {
+    let of_type = (message.name() == "missing-plugin").then_some(message)?;
+    of_type.get("name").ok()
+}
+
+/// Lets no more than `frames` frames through a filter, and tells the bus after them.
+fn stop_after(pipeline: &gst::Pipeline, filter: &gst::Element, frames: u64) -> Result<()> {
+    let pad = filter.static_pad("sink").context("no pad")?;
+    let bus = pipeline.bus().context("the pipeline has no bus")?;
+    let count = AtomicU64::new(0);
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        // The one after the last: the filter is done with that.
+        let passed = count.fetch_add(1, Ordering::Relaxed);
+        if passed == frames {
+            let message = gst::Structure::new_empty("frames-played");
+            // Fails only while the pipeline stops.
+            let _ = bus.post(gst::message::Application::new(message));
+        }
+        match passed < frames {
+            true => gst::PadProbeReturn::Ok,
+            false => gst::PadProbeReturn::Drop,
+        }
+    });
+    Ok(())
+}
+
+/// Links the first video stream of a decoder.
+fn connect(decoder: &gst::Element, input: &gst::Pad) {
+    let weak = input.downgrade();
+    decoder.connect_pad_added(move |_, pad| {
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        let is_video = (caps.structure(0)).is_some_and(|s| s.name().starts_with("video/"));
+        if let (true, Some(input)) = (is_video, weak.upgrade())
+            && !input.is_linked()
+        {
+            // An error of the stream follows.
+            let _ = pad.link(&input);
+        }
+    });
+    let weak = input.downgrade();
+    decoder.connect_no_more_pads(move |decoder| {
+        if weak.upgrade().is_some_and(|input| !input.is_linked()) {
+            gst::element_error!(decoder, gst::StreamError::WrongType, ("it has no video"));
+        }
+    });
+}
