@@ -84,8 +84,8 @@ pub use chain::Precision;
 pub use engine::PinnedBuffer;
 #[doc(inline)]
 pub use engine::{
-    ComputeDevice, DeviceChoice, DevicePlane, FrameSpec, MAX_PIXELS, MAX_SIDE, UpscaleOptions,
-    UpscaleSpec, Upscaler, UpscalerBuilder,
+    ComputeDevice, DeviceChoice, DevicePlane, FrameSpec, MAX_PIXELS, MAX_SIDE, Reuse, Reused,
+    UpscaleOptions, UpscaleSpec, Upscaler, UpscalerBuilder,
 };
 pub use error::{ComputeError, Error, Result};
 #[doc(inline)]

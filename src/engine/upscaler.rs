@@ -4,6 +4,7 @@ use super::backend::{Backend, DevicePlane};
 use super::budget;
 use super::open::open;
 use super::options::UpscaleOptions;
+use super::reuse::{FrameReuse, Request, Reuse, Reused};
 use super::spec::{FrameSpec, UpscaleSpec};
 use super::{ComputeDevice, DeviceChoice};
 use crate::chain::{Interrupt, Precision};
@@ -25,6 +26,7 @@ pub struct Upscaler {
     scales: Vec<Scale>,
     backend: Box<dyn Backend>,
     interrupt: Interrupt,
+    reuse: FrameReuse,
 }
 
 impl std::fmt::Debug for Upscaler {
@@ -76,6 +78,7 @@ impl Upscaler {
             device: device.clone(),
             fallback_reason: None,
             interrupt: Interrupt::default(),
+            reuse: FrameReuse::default(),
         })
     }
 
@@ -183,7 +186,35 @@ impl Upscaler {
     /// failure of a GPU requested by number.
     pub fn process(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()> {
         self.expect_both(input, output)?;
-        self.run_with_retry(|backend| backend.run(input, output))
+        // Out of the upscaler, which another one replaces if the GPU fails.
+        let mut reuse = std::mem::take(&mut self.reuse);
+        let threads = self.options.threads;
+        let result = reuse.process(threads, (input, output), |output, request| {
+            self.run_with_retry(|backend| match request {
+                Request::Plain => backend.run(input, output).map(|()| 1.0),
+                Request::Retained(changes) => backend.update(input, output, changes),
+            })
+        });
+        self.reuse = reuse;
+        result
+    }
+
+    /// Whether [`Upscaler::process`] takes from the last output what depends on equal
+    /// input alone: tiles of networks that run fused on the CPU, and of resampling;
+    /// whole frames otherwise. The output is the same, bit for bit. Default:
+    /// [`Reuse::Off`].
+    pub fn set_reuse(&mut self, reuse: Reuse) {
+        self.reuse.set_mode(reuse);
+    }
+
+    /// What was reused for the last frame of [`Upscaler::process`].
+    pub fn reused(&self) -> Reused {
+        self.reuse.last()
+    }
+
+    /// Drops the last frame: nothing of it is reused for the next one.
+    pub fn forget(&mut self) {
+        self.reuse.forget();
     }
 
     /// As [`Upscaler::process`] for whole images.
@@ -321,7 +352,14 @@ impl Upscaler {
             return Err(gpu_failed(error));
         }
         let interrupt = self.interrupt.clone();
-        *self = Self::without_gpu(Arc::clone(&self.model), self.spec, &self.options, error)?;
+        let replacement =
+            Self::without_gpu(Arc::clone(&self.model), self.spec, &self.options, error)?;
+        let reuse = std::mem::take(&mut self.reuse);
+        *self = Self {
+            reuse,
+            ..replacement
+        };
+        self.forget();
         self.set_interrupt(&interrupt);
         Ok(())
     }

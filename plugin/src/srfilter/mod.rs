@@ -19,6 +19,7 @@ mod interlaced;
 mod log;
 mod metas;
 mod pipelining;
+mod reuse;
 mod scan;
 mod settings;
 mod shape;

@@ -1,6 +1,7 @@
 //! The properties and their values.
 
 use super::caps::{EvenSize, TargetScale};
+use super::reuse::ReuseMode;
 use gst::glib;
 use gst::prelude::*;
 use srfilter::engine::{DeviceChoice, Precision, UpscaleOptions};
@@ -54,6 +55,7 @@ pub(super) struct Settings {
     precision: String,
     threads: u32,
     pub(super) pipelined: bool,
+    pub(super) reuse: ReuseMode,
     /// When `source` was last set.
     changed: Option<Instant>,
     /// Whether `source` was last set while PLAYING: only then are weights
@@ -72,6 +74,7 @@ impl Default for Settings {
             precision: Precision::default().to_string(),
             threads: 0,
             pipelined: false,
+            reuse: ReuseMode::default(),
             changed: None,
             changed_while_playing: false,
         }
@@ -132,6 +135,7 @@ impl Settings {
             }
             "threads" => self.threads = value.get().expect(checked),
             "pipelined" | "overlap" => self.pipelined = value.get().expect(checked),
+            "reuse" => self.reuse = value.get().expect(checked),
             _ => {}
         }
         false
@@ -149,6 +153,7 @@ impl Settings {
             "precision" => self.precision.to_value(),
             "threads" => self.threads.to_value(),
             "pipelined" | "overlap" => self.pipelined.to_value(),
+            "reuse" => self.reuse.to_value(),
             _ => return None,
         })
     }
@@ -238,9 +243,14 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
             .mutable_ready()
             .deprecated()
             .build(),
+        glib::ParamSpecEnum::builder_with_default("reuse", defaults.reuse)
+            .nick("Reuse")
+            .blurb("Whether tiles and frames whose input equals the last frame's are taken from the last output, which is the same bit for bit; frames in system memory, unless they are pipelined")
+            .mutable_playing()
+            .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
-            .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device, precision, memory type, whether frames are pipelined")
+            .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device, precision, memory type, whether frames are pipelined, what is reused of the last frame")
             .read_only()
             .build(),
     ]

@@ -5,7 +5,7 @@ use super::allocation::SharedContext;
 use super::deadline::Deadlines;
 use super::switching::{Infos, State};
 use srfilter::Scale;
-use srfilter::engine::{Precision, Upscaler};
+use srfilter::engine::{Precision, Reused, Upscaler};
 use std::time::{Duration, Instant};
 
 /// Data shared by the streaming thread and others; locked briefly.
@@ -57,6 +57,10 @@ pub(super) struct Stats {
     pub(super) zero_copy: bool,
     /// Whether successive frames are pipelined.
     pub(super) pipelined: bool,
+    /// What the last frame took from the one before it.
+    reused: Reused,
+    /// Frames that were the last one again.
+    reused_frames: u64,
 }
 
 impl Stats {
@@ -64,6 +68,12 @@ impl Stats {
         self.last = std::mem::take(&mut self.spent);
         self.total += self.last;
         self.processed += 1;
+    }
+
+    /// Notes what a frame took from the one before it.
+    pub(super) fn note_reuse(&mut self, reused: Reused) {
+        self.reused = reused;
+        self.reused_frames += u64::from(reused.whole_frame);
     }
 
     /// The time that the last frame took.
@@ -133,6 +143,9 @@ impl Stats {
             .field("pipelined", self.pipelined)
             // The old name of `pipelined`.
             .field("overlap", self.pipelined)
+            .field("reuse", self.reused.active)
+            .field("reused", self.reused.share)
+            .field("reused-frames", self.reused_frames)
             .field("tiles", self.tiles)
             .field("negotiations", self.negotiations)
             .build()
