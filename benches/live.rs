@@ -1,17 +1,22 @@
 //! The element on playing video: sustained frame rate at each size, a live
 //! source in real time, the speed of resampling compared with GStreamer's
-//! `videoscale`, that of 10 bits compared with 8, and what blending and comparing cost.
+//! `videoscale`, that of 10 bits compared with 8, what blending and comparing cost, and
+//! what is saved where the picture stays the same.
 //!
 //! ```sh
 //! cargo bench --bench live [-- --seconds 60] [--models espcn,srcnn] [--only ROW]
 //! ```
 //!
-//! Rows: planes, depths, sustained, views, overload, change, async, fallback, load, live. A live run that drops
-//! a frame, or takes longer than a frame's duration for more than 1 % of the frames, ends with an
-//! error.
+//! Rows: planes, depths, sustained, views, overload, change, async, reuse, fallback, load, live.
+//! A live run that drops a frame, or takes longer than a frame's duration for more than 1 % of the
+//! frames, ends with an error.
 
 use anyhow::{Context, Result, ensure};
 use gst::prelude::*;
+use srfilter::{
+    FrameMut, FrameRef, FrameSpec, Model, PixelFormat, Reuse, Scale, UpscaleOptions, UpscaleSpec,
+    Upscaler,
+};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -72,6 +77,9 @@ fn main() -> Result<()> {
     if has("async") {
         asynchronous()?;
     }
+    if has("reuse") {
+        reuse()?;
+    }
     if has("fallback") {
         fallback(seconds)?;
     }
@@ -103,7 +111,7 @@ fn planes() -> Result<()> {
         let peer = time(&format!(
             "videoscale name=e method=4-tap n-threads={threads}"
         ))?;
-        let ours = time("srfilter name=e model=bicubic qos=false")?;
+        let ours = time("srfilter name=e reuse=off model=bicubic qos=false")?;
         println!(
             "{width}x{height}: videoscale 4-tap {:.3} ms, srfilter bicubic {:.3} ms: {:.2} times as fast",
             milliseconds(peer),
@@ -123,7 +131,7 @@ fn depths(model: &str) -> Result<()> {
             let run = Run::of(&format!(
                 "videotestsrc num-buffers=60 pattern=ball \
                  ! video/x-raw,format={format},width=640,height=360,framerate={RATE}/1 \
-                 ! srfilter name=e model={model} scale=2 qos=false ! fakesink name=sink"
+                 ! srfilter name=e reuse=off model={model} scale=2 qos=false ! fakesink name=sink"
             ))?;
             *best = run.finish()?.quantile(0.5).min(*best);
         }
@@ -172,7 +180,7 @@ fn sustained(model: &str, (width, height): (u32, u32)) -> Result<()> {
     let run = Run::of(&format!(
         "videotestsrc num-buffers={MAX_FRAMES} pattern=ball ! video/x-raw,format=I420,width={width},\
          height={height},framerate={RATE}/1 ! queue max-size-buffers=4 \
-         ! srfilter name=e model={model} scale=2 qos=false ! fakesink name=sink"
+         ! srfilter name=e reuse=off model={model} scale=2 qos=false ! fakesink name=sink"
     ))?;
     let (start, before) = (Instant::now(), run.count());
     run.wait(ROW)?;
@@ -192,7 +200,7 @@ fn live(seconds: u32) -> Result<()> {
     let run = Run::of(&format!(
         "videotestsrc is-live=true num-buffers={frames} pattern=ball \
          ! video/x-raw,format=I420,width=640,height=360,framerate={RATE}/1 \
-         ! srfilter name=e model=espcn scale=2 \
+         ! srfilter name=e reuse=off model=espcn scale=2 \
          ! fakesink name=sink sync=true qos=true max-lateness={}",
         LATENESS.as_nanos()
     ))?;
@@ -229,7 +237,7 @@ fn overload(factor: f64, seconds: u32) -> Result<()> {
     let size = "format=I420,width=640,height=360";
     let alone = Run::of(&format!(
         "videotestsrc num-buffers=30 pattern=ball ! video/x-raw,{size} \
-         ! srfilter name=e model=espcn scale=2 qos=false ! fakesink sync=false"
+         ! srfilter name=e reuse=off model=espcn scale=2 qos=false ! fakesink sync=false"
     ))?;
     let needed = alone.finish()?.quantile(0.5);
     let rate = (1e3 * factor / needed.as_secs_f64()) as u32;
@@ -237,7 +245,7 @@ fn overload(factor: f64, seconds: u32) -> Result<()> {
     let run = Run::of(&format!(
         "videotestsrc is-live=true num-buffers={frames} pattern=ball \
          ! video/x-raw,{size},framerate={rate}/1000 \
-         ! srfilter name=e model=espcn scale=2 on-overload=drop \
+         ! srfilter name=e model=espcn scale=2 on-overload=drop reuse=off \
          ! fakesink name=sink sync=true qos=true max-lateness={}",
         LATENESS.as_nanos()
     ))?;
@@ -267,7 +275,7 @@ fn fallback(seconds: u32) -> Result<()> {
     let run = Run::of(&format!(
         "videotestsrc is-live=true num-buffers={frames} pattern=ball \
          ! video/x-raw,format=I420,width=640,height=360,framerate={RATE}/1 \
-         ! srfilter name=e scale=2 ! fakesink name=sink sync=true qos=true max-lateness={}",
+         ! srfilter name=e scale=2 reuse=off ! fakesink name=sink sync=true qos=true max-lateness={}",
         LATENESS.as_nanos()
     ))?;
     run.wait(Duration::from_secs(2))?;
@@ -308,7 +316,7 @@ fn load() -> Result<()> {
     let run = Run::of(&format!(
         "videotestsrc is-live=true num-buffers={frames} pattern=ball \
          ! video/x-raw,format=I420,width={width},height={height},framerate={RATE}/1 \
-         ! srfilter name=e model=espcn scale=2 ! fakesink name=sink sync=true qos=true max-lateness={}",
+         ! srfilter name=e model=espcn scale=2 reuse=off ! fakesink name=sink sync=true qos=true max-lateness={}",
         LATENESS.as_nanos()
     ))?;
     run.wait(BEFORE)?;
@@ -365,7 +373,7 @@ fn asynchronous() -> Result<()> {
                 let run = Run::of(&format!(
                     "videotestsrc num-buffers={frames} pattern=ball \
                      ! video/x-raw,format=I420,width={width},height={height},framerate={RATE}/1 \
-                     ! queue max-size-buffers=4 ! srfilter name=e model={model} scale=2 qos=false \
+                     ! queue max-size-buffers=4 ! srfilter name=e model={model} scale=2 reuse=off qos=false \
                      async-depth={depth} ! queue max-size-buffers=4 ! fakesink"
                 ))?;
                 let latency = Latency::of(&run.element("e")?)?;
@@ -513,6 +521,132 @@ fn change() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Size of the clips of [`reuse`].
+const CLIP: (usize, usize) = (1280, 720);
+
+/// Side of the tiles of which 90 % stay the same on a shared screen.
+const TILE: usize = 64;
+
+/// Luma of a page of text, scrolled by `scroll` rows.
+fn page(scroll: usize) -> Vec<u8> {
+    let ink = |x: usize, y: usize| {
+        let (column, row) = (x / 2, (y + scroll) / 2);
+        let hash = (column * 73 + row * 179 + column * row) % 11;
+        row % 9 < 6 && column % 5 < 4 && hash < 4
+    };
+    let (width, height) = CLIP;
+    let pixels = (0..width * height).map(|i| ink(i % width, i / width));
+    pixels.map(|ink| if ink { 40 } else { 220 }).collect()
+}
+
+/// A shared screen: a window that scrolls on a still page, and a pointer that moves.
+fn screen(time: usize) -> Vec<u8> {
+    let (mut picture, window) = (page(0), page(2 * time));
+    let pointer = 700 + time % 8 * 8;
+    for y in 0..CLIP.1 {
+        let row = y * CLIP.0;
+        if (2 * TILE..6 * TILE).contains(&y) {
+            let columns = row + 3 * TILE..row + 8 * TILE;
+            picture[columns.clone()].copy_from_slice(&window[columns]);
+        }
+        if (460..480).contains(&y) {
+            picture[row + pointer..row + pointer + 12].fill(0);
+        }
+    }
+    picture
+}
+
+/// The mean share of the clip's tiles that do not change from a frame to the next.
+fn still_tiles(clip: &[Vec<u8>]) -> f64 {
+    let (mut still, mut all) = (0, 0);
+    for pair in clip.windows(2) {
+        for (top, left) in (0..CLIP.1)
+            .step_by(TILE)
+            .flat_map(|y| (0..CLIP.0).step_by(TILE).map(move |x| (y, x)))
+        {
+            let mut rows = top..(top + TILE).min(CLIP.1);
+            let tile = |y| y * CLIP.0 + left..y * CLIP.0 + (left + TILE).min(CLIP.0);
+            still += u32::from(rows.all(|y| pair[0][tile(y)] == pair[1][tile(y)]));
+            all += 1;
+        }
+    }
+    f64::from(still) / f64::from(all)
+}
+
+/// What is taken from the last frame: `reuse=auto` against `off`, the best time of
+/// each frame in interleaved runs.
+fn reuse() -> Result<()> {
+    let mut state = 1_u32;
+    let mut noise = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let area = CLIP.0 * CLIP.1;
+    let noise = (0..3).map(|_| (0..area).map(|_| noise()).collect());
+    let (shared, still) = compare("shared screen", &(0..16).map(screen).collect::<Vec<_>>())?;
+    ensure!(still >= 0.9, "{still} of the screen's tiles are still");
+    let (picture, _) = compare("still picture", &[page(0), page(0)])?;
+    let (changing, _) = compare("noise", &noise.collect::<Vec<_>>())?;
+    ensure!(shared >= 4.0 && picture >= 20.0, "reuse saves too little");
+    ensure!(
+        changing >= 0.99,
+        "reuse costs too much where it does not pay"
+    );
+    Ok(())
+}
+
+/// Returns how many times as fast a clip's frames are with reuse, and the share of
+/// its tiles that are still.
+fn compare(name: &str, clip: &[Vec<u8>]) -> Result<(f64, f64)> {
+    /// Frames of a run: a whole number of the periods in which noise is compared.
+    const FRAMES: usize = 18;
+    let (format, (width, height)) = (PixelFormat::I420, CLIP);
+    let input = FrameSpec::new(format, width, height);
+    let spec = UpscaleSpec::scaled(input, Scale::whole(2));
+    let model = Model::builtin("espcn")?;
+    let chroma = vec![128; width * height / 4];
+    let mut upscalers = Vec::new();
+    for mode in [Reuse::Off, Reuse::Auto] {
+        let options = UpscaleOptions::default();
+        let mut upscaler = Upscaler::new(Arc::clone(&model), spec, &options)?;
+        upscaler.set_reuse(mode);
+        let output = vec![0; 6 * width * height];
+        upscalers.push((upscaler, output, [Duration::MAX; FRAMES]));
+    }
+    for _ in 0..8 {
+        // Frame by frame, so that other load meets both.
+        for (i, luma) in clip.iter().cycle().take(FRAMES).enumerate() {
+            for (upscaler, output, best) in &mut upscalers {
+                let planes: [(&[u8], usize); 3] =
+                    [(luma, width), (&chroma, width / 2), (&chroma, width / 2)];
+                let frame = FrameRef::new(format, CLIP, input.color, &planes)?;
+                let (luma, chroma) = output.split_at_mut(4 * width * height);
+                let (u, v) = chroma.split_at_mut(width * height);
+                let planes = [(luma, 2 * width), (u, width), (v, width)];
+                let mut output = FrameMut::new(format, spec.output, input.color, planes)?;
+                let start = Instant::now();
+                upscaler.process(&frame, &mut output)?;
+                best[i] = start.elapsed().min(best[i]);
+            }
+        }
+    }
+    let [(_, off_output, off), (upscaler, output, auto)] = &upscalers[..] else {
+        anyhow::bail!("two upscalers are compared");
+    };
+    ensure!(output == off_output, "reuse changes the output");
+    let frame = |times: &[Duration]| milliseconds(times.iter().sum()) / FRAMES as f64;
+    let (times, still) = (frame(off) / frame(auto), still_tiles(clip));
+    println!(
+        "espcn 1280x720 to 2560x1440, {name}, {:.1} % of 64x64 tiles still: reuse=off {:.2} ms, \
+         reuse=auto {:.2} ms, {times:.3} times as fast, {:.0} % of the work of the last frame reused",
+        100.0 * still,
+        frame(off),
+        frame(auto),
+        100.0 * upscaler.reused().share
+    );
+    Ok((times, still))
 }
 
 fn milliseconds(duration: Duration) -> f64 {

@@ -85,8 +85,8 @@ pub use chain::Precision;
 pub use engine::PinnedBuffer;
 #[doc(inline)]
 pub use engine::{
-    Compare, ComputeDevice, DeviceChoice, DevicePlane, FrameSpec, MAX_PIXELS, MAX_SIDE,
-    UpscaleOptions, UpscaleSpec, Upscaler, UpscalerBuilder, View,
+    Compare, ComputeDevice, DeviceChoice, DevicePlane, FrameSpec, MAX_PIXELS, MAX_SIDE, Reuse,
+    Reused, UpscaleOptions, UpscaleSpec, Upscaler, UpscalerBuilder, View,
 };
 pub use error::{ComputeError, Error, Result};
 #[doc(inline)]

@@ -113,7 +113,7 @@ fn frames_are_not_computed_in_vain() {
         format!(
             "videotestsrc is-live={live} num-buffers={frames} \
              ! video/x-raw,format=GRAY8,width={width},height={height},framerate={rate}/1000 \
-             ! srfilter name=sr on-overload=drop weights={}",
+             ! srfilter name=sr reuse=off on-overload=drop weights={}",
             weights.display()
         )
     };
@@ -151,7 +151,7 @@ fn frames_that_the_decoder_drops_are_counted() {
         clip.display()
     ));
     let played = Played::of(&format!(
-        "filesrc location={} ! matroskademux ! vp8dec ! srfilter name=sr weights={} ! {SINK}",
+        "filesrc location={} ! matroskademux ! vp8dec ! srfilter name=sr reuse=off weights={} ! {SINK}",
         clip.display(),
         weights.display()
     ));

@@ -84,7 +84,7 @@ fn live(properties: &str, frames: u32, live: bool) -> String {
     format!(
         "videotestsrc is-live={live} num-buffers={frames} pattern=ball \
          ! video/x-raw,format=I420,width=640,height=360,framerate=25/1 \
-         ! srfilter name=sr scale=2 {properties} \
+         ! srfilter name=sr scale=2 reuse=off {properties} \
          ! fakesink name=end sync=true qos=true max-lateness=5000000"
     )
 }

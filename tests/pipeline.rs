@@ -642,7 +642,7 @@ fn dropped_frames_are_counted_and_warned_about_once() {
     common::save(&path, architecture, srfilter::models::Scales::Any, 1);
     let pipeline = launch(&format!(
         "videotestsrc num-buffers=100 ! video/x-raw,width=640,height=480,framerate=100/1 \
-         ! srfilter name=sr weights={} ! fakesink name=end sync=true qos=true max-lateness=5000000",
+         ! srfilter name=sr reuse=off weights={} ! fakesink name=end sync=true qos=true max-lateness=5000000",
         path.display()
     ));
     let sr = pipeline.by_name("sr").unwrap();

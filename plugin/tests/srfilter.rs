@@ -606,3 +606,39 @@ fn any_colorimetry_and_chroma_site_goes_through() {
         }
     }
 }
+
+/// What equal frames lead to is taken from the last one; not across a gap, and not with
+/// `reuse=off`.
+#[test]
+fn equal_frames_are_reused() {
+    let element = element((2, 1));
+    let mut h = gst_check::Harness::with_element(&element, Some("sink"), Some("src"));
+    h.set_src_caps(caps(VideoFormat::Gray8, 40, 24));
+    let mut time = gst::ClockTime::ZERO;
+    let mut push = |flags| {
+        let mut buffer = gst::Buffer::from_mut_slice(vec![77_u8; 40 * 24]);
+        let writable = buffer.make_mut();
+        writable.set_pts(time);
+        writable.set_flags(flags);
+        time += gst::ClockTime::from_mseconds(40);
+        h.push(buffer).unwrap();
+        h.pull().unwrap();
+        let stats: gst::Structure = element.property("stats");
+        (
+            stats.get::<f64>("reused").unwrap(),
+            stats.get::<u64>("reused-frames").unwrap(),
+        )
+    };
+    let none = gst::BufferFlags::empty();
+    // The first is stored, the second compared, and its output stored.
+    assert_eq!(
+        [push(none), push(none), push(none)],
+        [(0.0, 0), (0.0, 0), (1.0, 1)]
+    );
+    assert_eq!(push(gst::BufferFlags::DISCONT), (0.0, 1));
+    assert_eq!(push(none), (1.0, 2));
+    element.set_property_from_str("reuse", "off");
+    assert_eq!(push(none), (0.0, 2));
+    element.set_property_from_str("reuse", "on");
+    assert_eq!([push(none), push(none)], [(0.0, 2), (1.0, 3)]);
+}

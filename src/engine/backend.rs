@@ -1,6 +1,7 @@
 //! The interface between an upscaler and the devices that compute its frames.
 
 use crate::chain::{Interrupt, Precision};
+use crate::frame::damage::Damage;
 use crate::frame::{FrameMut, FrameRef};
 use crate::tensor_error::Result;
 
@@ -21,6 +22,21 @@ pub struct DevicePlane {
 pub(super) trait Backend: Send {
     /// Computes every sample of `output`.
     fn run(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()>;
+
+    /// As [`Backend::run`], into the output frame of the last call: what depends on
+    /// `changes`, the damage of each plane of the input since then, in pixels of the
+    /// frame, is computed, the rest is retained. `None`, or any other call in
+    /// between: everything. Returns the share of the networks' work that this took,
+    /// 0 to 1.
+    fn update(
+        &mut self,
+        input: &FrameRef<'_>,
+        output: &mut FrameMut<'_>,
+        _changes: Option<&[Damage]>,
+    ) -> Result<f64> {
+        self.run(input, output)?;
+        Ok(1.0)
+    }
 
     /// Upscales the networks' planes instead of a frame, values 0 to 255; the
     /// output is clamped to that range and not rounded.

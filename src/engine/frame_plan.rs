@@ -296,6 +296,13 @@ impl FramePlan {
         }
     }
 
+    /// As [`FramePlan::assign_buffers`], with a buffer for each set.
+    pub(super) fn own_buffers(&self) -> (Vec<usize>, Vec<usize>) {
+        let samples = |set: &PlaneSet| set.count * set.samples();
+        let sizes = self.sets.iter().map(samples).collect();
+        ((0..self.sets.len()).collect(), sizes)
+    }
+
     /// Assigns a buffer to each set, and returns the number of samples of each
     /// buffer. Sets whose lifetimes do not overlap share a buffer.
     pub(super) fn assign_buffers(&self) -> (Vec<usize>, Vec<usize>) {
@@ -675,6 +682,47 @@ mod tests {
         }
         let plan = plan(PixelFormat::Rgb, Channels::Rgb, &[(2, (12, 8)); 3]);
         assert!(plan.assign_buffers().1.len() < plan.sets.len());
+    }
+
+    /// What a plane holds when a step reads it, it holds to the end: parts of it can be
+    /// computed again later ([`crate::engine::cpu`]'s `Work`).
+    #[test]
+    fn planes_do_not_change_after_they_are_read() {
+        let cascade = [(2, (12, 8)), (2, (24, 16))];
+        let each = |planes: &Planes| {
+            let set = planes.set;
+            (planes.first..planes.first + planes.count).map(move |plane| (set, plane))
+        };
+        for &format in PixelFormat::ALL {
+            for channels in [Channels::Luma, Channels::Rgb] {
+                for networks in [&cascade[..0], &cascade[1..], &cascade[..1], &cascade] {
+                    let plan = plan(format, channels, networks);
+                    let mut read = std::collections::HashSet::new();
+                    for step in &plan.steps {
+                        let (from, to) = match step {
+                            Step::Read { to, .. } => (None, Some(to)),
+                            Step::Resample { from, to, .. } => (Some(from), Some(to)),
+                            Step::LumaOfRgb { rgb, luma } => (Some(rgb), Some(luma)),
+                            Step::MergeLuma { rgb, luma } => (Some(luma), Some(rgb)),
+                            Step::Convert { planes, .. } => (None, Some(planes)),
+                            Step::Premultiply { planes, alpha, .. }
+                            | Step::Unpremultiply { planes, alpha, .. } => {
+                                (Some(alpha), Some(planes))
+                            }
+                            Step::Network { from, to, .. } => match to {
+                                NetworkOutput::Planes(to) => (Some(from), Some(to)),
+                                NetworkOutput::Components(_) => (Some(from), None),
+                            },
+                            Step::Write { .. } => (None, None),
+                        };
+                        for plane in to.into_iter().flat_map(each) {
+                            assert!(!read.contains(&plane), "{format:?}: {step:?}");
+                        }
+                        read.extend(from.into_iter().flat_map(each));
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod frame_plan;
 mod memory;
 mod open;
 mod options;
+mod reuse;
 mod spec;
 mod tiling;
 mod upscaler;
@@ -38,6 +39,7 @@ pub use estimate::{LIVE_SHARE, estimate_time};
 #[cfg(feature = "image")]
 pub(crate) use memory::available as available_memory;
 pub use options::UpscaleOptions;
+pub use reuse::{Reuse, Reused};
 pub use spec::{FrameSpec, MAX_PIXELS, MAX_SIDE, UpscaleSpec};
 pub use upscaler::Upscaler;
 pub use view::{Compare, View};

@@ -5,6 +5,7 @@ use super::budget;
 use super::cpu::Mixer;
 use super::open::open;
 use super::options::UpscaleOptions;
+use super::reuse::{FrameReuse, Request, Reuse, Reused};
 use super::spec::{FrameSpec, UpscaleSpec};
 use super::view::{View, ViewLayout};
 use super::{ComputeDevice, DeviceChoice};
@@ -32,6 +33,7 @@ pub struct Upscaler {
     view: View,
     /// Built for the first frame of a view that needs it.
     mixer: Option<Mixer>,
+    reuse: FrameReuse,
 }
 
 impl std::fmt::Debug for Upscaler {
@@ -85,6 +87,7 @@ impl Upscaler {
             interrupt: Interrupt::default(),
             view: View::default(),
             mixer: None,
+            reuse: FrameReuse::default(),
         })
     }
 
@@ -239,9 +242,24 @@ impl Upscaler {
         let layout = self.layout();
         // Without networks, the backend resamples.
         if layout.uses_network() {
-            self.run_with_retry(|backend| backend.run(input, output))?;
+            self.process_plain(input, output)?;
         }
         self.apply(&layout, input, output)
+    }
+
+    /// [`Upscaler::process`] without a view.
+    fn process_plain(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()> {
+        // Out of the upscaler, which another one replaces if the GPU fails.
+        let mut reuse = std::mem::take(&mut self.reuse);
+        let threads = self.options.threads;
+        let result = reuse.process(threads, (input, output), |output, request| {
+            self.run_with_retry(|backend| match request {
+                Request::Plain => backend.run(input, output).map(|()| 1.0),
+                Request::Retained(changes) => backend.update(input, output, changes),
+            })
+        });
+        self.reuse = reuse;
+        result
     }
 
     fn layout(&self) -> ViewLayout {
@@ -268,6 +286,24 @@ impl Upscaler {
             mixer.resample(input, output)?;
         }
         Ok(mixer.mix(input, output, layout)?)
+    }
+
+    /// Whether [`Upscaler::process`] takes from the last output what depends on equal
+    /// input alone: tiles of networks that run fused on the CPU, and of resampling;
+    /// whole frames otherwise. The output is the same, bit for bit. Default:
+    /// [`Reuse::Off`].
+    pub fn set_reuse(&mut self, reuse: Reuse) {
+        self.reuse.set_mode(reuse);
+    }
+
+    /// What was reused for the last frame of [`Upscaler::process`].
+    pub fn reused(&self) -> Reused {
+        self.reuse.last()
+    }
+
+    /// Drops the last frame: nothing of it is reused for the next one.
+    pub fn forget(&mut self) {
+        self.reuse.forget();
     }
 
     /// As [`Upscaler::process`] for whole images.
@@ -410,7 +446,14 @@ impl Upscaler {
             return Err(gpu_failed(error));
         }
         let (interrupt, view) = (self.interrupt.clone(), self.view);
-        *self = Self::without_gpu(Arc::clone(&self.model), self.spec, &self.options, error)?;
+        let replacement =
+            Self::without_gpu(Arc::clone(&self.model), self.spec, &self.options, error)?;
+        let reuse = std::mem::take(&mut self.reuse);
+        *self = Self {
+            reuse,
+            ..replacement
+        };
+        self.forget();
         self.set_interrupt(&interrupt);
         self.set_view(view);
         Ok(())

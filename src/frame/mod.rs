@@ -4,9 +4,11 @@
 
 mod color;
 mod combing;
+pub(crate) mod damage;
 mod format;
 mod picture;
 pub mod resample;
+pub(crate) mod retained;
 mod sample;
 
 pub use color::{Color, Luma601, Matrix, Range, Siting, Ycbcr256, YuvToRgb};
@@ -125,7 +127,6 @@ impl<'a> FrameRef<'a> {
     }
 
     /// The bytes of one plane and its stride.
-    #[cfg(feature = "cuda")]
     pub(crate) fn plane(&self, plane: usize) -> (&[u8], usize) {
         self.planes[plane]
     }
@@ -134,18 +135,17 @@ impl<'a> FrameRef<'a> {
     pub fn read(&self, component: &Component, out: &mut Vec<f32>) {
         let (width, height) = component.size(self.width, self.height);
         out.resize(width * height, 0.0);
-        self.read_rows(component, 0, out);
+        for (y, row) in out.chunks_exact_mut(width).enumerate() {
+            self.read_samples(component, y, 0, row);
+        }
     }
 
-    /// Fills `out` with rows of one component, starting at row `first`.
-    pub(crate) fn read_rows(&self, component: &Component, first: usize, out: &mut [f32]) {
-        let (width, _) = component.size(self.width, self.height);
+    /// Fills `out` with samples of a row of one component, from column `x` on.
+    pub(crate) fn read_samples(&self, component: &Component, y: usize, x: usize, out: &mut [f32]) {
         let (data, stride) = self.planes[component.plane];
         let quantization = component.quantization(self.color.range);
-        let rows = data.chunks(stride).skip(first);
-        for (row, out) in rows.zip(out.chunks_exact_mut(width)) {
-            component.read_row(&quantization, row, out);
-        }
+        let row = &data[y * stride..];
+        component.read_row(&quantization, &row[..row.len().min(stride)], x, out);
     }
 }
 

@@ -146,6 +146,31 @@ impl ResampleAxis {
         (&self.starts, &self.weights_f32, self.taps)
     }
 
+    /// The source samples that an output sample depends on.
+    pub(crate) fn sources(&self, sample: usize) -> Range<usize> {
+        let start = self.starts[sample] as usize;
+        start..start + self.taps
+    }
+
+    /// The output samples from the first to the last that depend on `sources`.
+    pub(crate) fn dependents(&self, sources: &Range<usize>) -> Range<usize> {
+        let depends = |&sample: &usize| {
+            let read = self.sources(sample);
+            read.start < sources.end && sources.start < read.end
+        };
+        if self.ascending {
+            let (start, end) = (sources.start as u32, sources.end as u32);
+            let taps = self.taps as u32;
+            let first = self.starts.partition_point(|&s| s + taps <= start);
+            return first..self.starts.partition_point(|&s| s < end).max(first);
+        }
+        let first = (0..self.len()).find(depends).unwrap_or(0);
+        first
+            ..(first..self.len())
+                .rfind(depends)
+                .map_or(first, |last| last + 1)
+    }
+
     /// The source samples that the output samples in `range` depend on.
     fn footprint(&self, range: &Range<usize>) -> Range<usize> {
         let starts = &self.starts[range.clone()];
@@ -294,7 +319,6 @@ impl Resampler {
     }
 
     /// The weights of columns and of rows.
-    #[cfg(feature = "cuda")]
     pub(crate) fn axes(&self) -> (&ResampleAxis, &ResampleAxis) {
         (&self.x, &self.y)
     }

@@ -108,9 +108,14 @@ impl Component {
         u32::MAX >> (32 - self.depth)
     }
 
-    /// Reads as many samples of a row of the plane as `values` holds.
-    pub(crate) fn read_row(&self, of: &Quantization, row: &[u8], values: &mut [f32]) {
-        let (words, mask) = (&row[self.offset..], self.mask());
+    /// Reads as many samples of a row of the plane as `values` holds, from sample
+    /// `first` on.
+    pub(crate) fn read_row(&self, of: &Quantization, row: &[u8], first: usize, values: &mut [f32]) {
+        let start = match self.pattern {
+            [] => self.offset + first * self.step,
+            _ => 0,
+        };
+        let (words, mask) = (&row[start..], self.mask());
         match (self.word, self.pattern, self.step) {
             (1, [], 1) => {
                 let pairs = values.iter_mut().zip(words);
@@ -134,7 +139,7 @@ impl Component {
             }
             _ => {
                 for (i, value) in values.iter_mut().enumerate() {
-                    let (at, shift) = self.place(i);
+                    let (at, shift) = self.place(first + i);
                     let word = read_word(&row[at..][..self.word]);
                     *value = of.value(word >> shift & mask);
                 }

@@ -235,8 +235,9 @@ impl Governor {
         changed.then_some(change)
     }
 
-    /// Learns from the time of a frame, in nanoseconds.
-    pub(super) fn record(&mut self, spent: i64) {
+    /// Learns from the time of a frame, in nanoseconds, and the share of its work, 0 to 1,
+    /// that was taken from the frame before it.
+    pub(super) fn record(&mut self, spent: i64, reused: f64) {
         let Some(rung) = self.rungs.get(self.active) else {
             return;
         };
@@ -245,6 +246,10 @@ impl Governor {
             self.spent.pop_front();
         }
         self.spent.push_back(spent);
+        // A still picture says nothing of the next one.
+        if reused > 0.1 {
+            return;
+        }
         let slowdown = (spent / rung.idle.max(1.0)).clamp(1.0, 8.0);
         self.slowdown += (slowdown - self.slowdown) * 0.25;
         // That the machine was idle is known only if it was measured.
@@ -333,7 +338,7 @@ mod tests {
                 let spent = (idle[self.governor.active()] * slowdown) as i64;
                 self.done = now + spent;
                 self.late += usize::from(self.done > due);
-                self.governor.record(spent);
+                self.governor.record(spent, 0.0);
             }
         }
 

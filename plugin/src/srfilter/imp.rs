@@ -280,6 +280,9 @@ impl BaseTransformImpl for SrFilter {
         if gap || self.obj().src_pad().needs_reconfigure() {
             self.push_in_flight()?;
         }
+        if gap {
+            self.forget_last_frame();
+        }
         self.check_scan(&inbuf)?;
         self.count_missing(&inbuf);
         self.skip_if_late(&inbuf);
@@ -320,9 +323,12 @@ impl BaseTransformImpl for SrFilter {
         match event.type_() {
             gst::EventType::StreamStart => lock(&self.shared).progressive = false,
             gst::EventType::FlushStop | gst::EventType::Segment => {
-                let shared = &mut *lock(&self.shared);
-                shared.deadlines.forget_frames();
-                shared.governor.forget_frames();
+                {
+                    let shared = &mut *lock(&self.shared);
+                    shared.deadlines.forget_frames();
+                    shared.governor.forget_frames();
+                }
+                self.forget_last_frame();
             }
             _ => {}
         }
@@ -521,13 +527,18 @@ impl VideoFilterImpl for SrFilter {
         outframe: &mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let window = lock(&self.shared).infos.as_ref().map(|infos| infos.window);
-        self.with_upscaler(|upscaler| {
+        let reuse = lock(&self.settings).reuse.into();
+        let reused = self.with_upscaler(|upscaler| {
             let shape = upscaler.spec().input;
             let input = video::frame_ref(inframe, &shape)?;
             let mut output = video::frame_mut(outframe, &shape)?;
-            upscaler.process(&input, &mut shape::with_borders(&mut output, window)?)
+            upscaler.set_reuse(reuse);
+            upscaler.process(&input, &mut shape::with_borders(&mut output, window)?)?;
+            Ok(upscaler.reused())
         })?;
-        lock(&self.shared).stats.count_frame();
+        let stats = &mut lock(&self.shared).stats;
+        stats.count_frame();
+        stats.note_reuse(reused);
         Ok(gst::FlowSuccess::Ok)
     }
 }
@@ -596,6 +607,13 @@ impl SrFilter {
             stats.count_frame();
         }
         Ok(zero_copy)
+    }
+
+    /// Takes nothing from the last frame for the next one.
+    fn forget_last_frame(&self) {
+        let mut state = lock(&self.state);
+        let upscaler = state.as_mut().and_then(State::running_upscaler_mut);
+        upscaler.into_iter().for_each(Upscaler::forget);
     }
 
     /// Calls a function with the upscaler, and measures its duration.

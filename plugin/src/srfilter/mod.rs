@@ -29,6 +29,7 @@ mod pipelining;
 mod preparing;
 mod presets;
 mod processor_load;
+mod reuse;
 mod scan;
 mod settings;
 mod shape;

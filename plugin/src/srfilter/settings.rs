@@ -1,6 +1,7 @@
 //! The properties and their values.
 
 use super::caps::{EvenSize, TargetScale};
+use super::reuse::ReuseMode;
 use super::view::{self, ViewSettings};
 use gst::glib;
 use gst::prelude::*;
@@ -98,6 +99,7 @@ pub(super) struct Settings {
     pub(super) measure: bool,
     /// Most pixels of an output frame; 0: no limit.
     pub(super) max_pixels: u64,
+    pub(super) reuse: ReuseMode,
     /// When `source` was last set.
     changed: Option<Instant>,
     /// Whether `source` was last set while PLAYING: only then are weights
@@ -121,6 +123,7 @@ impl Default for Settings {
             async_depth: 0,
             measure: false,
             max_pixels: 0,
+            reuse: ReuseMode::default(),
             changed: None,
             changed_while_playing: false,
         }
@@ -204,6 +207,7 @@ impl Settings {
             }
             "measure" => self.measure = value.get().expect(checked),
             "max-pixels" => self.max_pixels = value.get().expect(checked),
+            "reuse" => self.reuse = value.get().expect(checked),
             _ => self.view.set(name, value),
         }
         false
@@ -226,6 +230,7 @@ impl Settings {
             "pipelined" | "overlap" => (self.async_depth > 0).to_value(),
             "measure" => self.measure.to_value(),
             "max-pixels" => self.max_pixels.to_value(),
+            "reuse" => self.reuse.to_value(),
             _ => return self.view.get(name),
         })
     }
@@ -353,9 +358,14 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
             .default_value(defaults.max_pixels)
             .mutable_playing()
             .build(),
+        glib::ParamSpecEnum::builder_with_default("reuse", defaults.reuse)
+            .nick("Reuse")
+            .blurb("Whether tiles and frames whose input equals the last frame's are taken from the last output, which is the same bit for bit; frames in system memory, unless they are pipelined")
+            .mutable_playing()
+            .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
-            .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device, precision, memory type, frames in flight (async-depth)")
+            .blurb("Frames processed and dropped, milliseconds per frame (average-ms, last-ms), active model, native scale, device, precision, memory type, frames in flight (async-depth), what is reused of the last frame")
             .read_only()
             .build(),
     ];

@@ -7,7 +7,7 @@ use super::governor::Governor;
 use super::processor_load::ProcessorLoad;
 use super::switching::{Blueprint, Infos, State};
 use srfilter::Scale;
-use srfilter::engine::{Precision, Upscaler};
+use srfilter::engine::{Precision, Reused, Upscaler};
 use srfilter::metrics::video::Measure;
 use std::time::{Duration, Instant};
 
@@ -73,6 +73,10 @@ pub(super) struct Stats {
     pub(super) async_depth: u32,
     /// The sum over the frames that were measured.
     measured: Option<Measure>,
+    /// What the last frame took from the one before it.
+    reused: Reused,
+    /// Frames that were the last one again.
+    reused_frames: u64,
 }
 
 impl Stats {
@@ -80,6 +84,17 @@ impl Stats {
         self.last = std::mem::take(&mut self.spent);
         self.total += self.last;
         self.processed += 1;
+    }
+
+    /// Notes what a frame took from the one before it.
+    /// The share of its work, 0 to 1, that the last frame took from the one before it.
+    pub(super) fn reused_share(&self) -> f64 {
+        self.reused.share
+    }
+
+    pub(super) fn note_reuse(&mut self, reused: Reused) {
+        self.reused = reused;
+        self.reused_frames += u64::from(reused.whole_frame);
     }
 
     /// The time that the last frame took.
@@ -168,6 +183,9 @@ impl Stats {
             // The old names.
             .field("pipelined", self.async_depth > 0)
             .field("overlap", self.async_depth > 0)
+            .field("reuse", self.reused.active)
+            .field("reused", self.reused.share)
+            .field("reused-frames", self.reused_frames)
             .field("tiles", self.tiles)
             .field("negotiations", self.negotiations)
             .field_if_some("measure", measured)

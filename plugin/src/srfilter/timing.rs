@@ -94,7 +94,8 @@ impl SrFilter {
         let mut shared = lock(&self.shared);
         let spent = i64::try_from(shared.stats.last_duration().as_nanos()).unwrap_or(i64::MAX);
         (shared.deadlines).record(nanoseconds(timestamp), nanoseconds(now), spent);
-        shared.governor.record(spent);
+        let reused = shared.stats.reused_share();
+        shared.governor.record(spent, reused);
     }
 
     /// Notes what downstream's events say about time.

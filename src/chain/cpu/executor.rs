@@ -8,6 +8,7 @@
 //! filtering, in tiles that are anchored at the frame's origin: a result's
 //! bits depend neither on how the frame is divided nor on the threads.
 
+use super::areas::{Area, Areas, CellGrid};
 use super::io::{Planes, PlanesOut, Sink, Source};
 use super::kernels::Kernels;
 use super::layout::{BoundaryLayout, Region, ring_floats};
@@ -43,6 +44,8 @@ pub struct ChainExecutor {
     layouts: Vec<BoundaryLayout>,
     /// The regions of each segment, in order.
     segments: Vec<Vec<Region>>,
+    /// Columns and rows that a region of the last segment has at most.
+    largest: (usize, usize),
     /// The buffer of each boundary that whole frames are stored at.
     frames: Vec<Option<usize>>,
     buffers: Vec<Vec<f32>>,
@@ -140,6 +143,7 @@ impl ChainExecutor {
             size,
             layouts,
             segments,
+            largest: divisions.last().copied().unwrap_or((1, 1)),
             frames,
             buffers,
             halos: vec![0.0; halo_floats],
@@ -218,12 +222,76 @@ impl ChainExecutor {
             width: w,
         };
         let sink = PlanesOut::new(output, ow);
-        self.process(&source, &sink);
+        self.process(&source, &sink, &Areas::Whole);
         Ok(())
     }
 
-    /// Runs the network from `source` to `sink`.
-    pub(crate) fn process(&mut self, source: &dyn Source, sink: &dyn Sink) {
+    /// The cells of the result, if each depends on a part of the input alone: the
+    /// chain is one segment.
+    pub(crate) fn cells(&self) -> Option<CellGrid> {
+        if self.segments.len() != 1 {
+            return None;
+        }
+        let (width, height) = self.layouts.last()?.size();
+        let side = self.cell();
+        let region = |x: usize, y: usize| {
+            let area = (x..(x + side).min(width), y..(y + side).min(height));
+            let layers = 0..self.packed.layers.len();
+            Region::new(&self.packed, &self.layouts, &layers, area).input(self.size)
+        };
+        Some(CellGrid {
+            side: side * self.packed.shuffle,
+            size: self.output_size(),
+            columns: (0..width).step_by(side).map(|x| region(x, 0).0).collect(),
+            rows: (0..height).step_by(side).map(|y| region(0, y).1).collect(),
+        })
+    }
+
+    /// Side of a cell in samples of the last boundary.
+    fn cell(&self) -> usize {
+        step(&self.packed.layers)
+    }
+
+    /// The regions of areas of a chain that is one segment: disjoint, since the
+    /// areas are.
+    fn regions_of(&self, areas: &[Area]) -> Vec<Region> {
+        let Some((width, height)) = self.layouts.last().map(BoundaryLayout::size) else {
+            return Vec::new();
+        };
+        let (side, layers) = (self.cell(), 0..self.packed.layers.len());
+        let limit = (self.largest.0 / side, self.largest.1 / side);
+        let parts = Areas::balanced(areas, limit, self.pool.current_num_threads());
+        let samples =
+            |cells: Range<usize>, end: usize| cells.start * side..(cells.end * side).min(end);
+        let regions = parts.into_iter().map(|Area { columns, rows }| {
+            let area = (samples(columns, width), samples(rows, height));
+            Region::new(&self.packed, &self.layouts, &layers, area)
+        });
+        regions.collect()
+    }
+
+    /// Makes the memory of the threads large enough for some regions.
+    fn reserve(&mut self, regions: &[Region]) {
+        let floats = regions.iter().map(|region| region.workspace).max();
+        let longest = regions.iter().map(|region| region.longest).max();
+        let longest = longest.unwrap_or(0).max(self.zeros.len());
+        self.zeros.resize(longest, 0.0);
+        for workspace in &mut self.workspaces {
+            let workspace = workspace.get_mut();
+            let workspace = workspace.unwrap_or_else(PoisonError::into_inner);
+            let floats = floats.unwrap_or(0).max(workspace.len());
+            workspace.resize(floats, 0.0);
+        }
+    }
+
+    /// Runs the network from `source` to `sink`, for some areas of the result:
+    /// parts only if there are [`ChainExecutor::cells`].
+    pub(crate) fn process(&mut self, source: &dyn Source, sink: &dyn Sink, areas: &Areas) {
+        let parts = match areas {
+            Areas::Parts(parts) => vec![self.regions_of(parts)],
+            Areas::Whole => Vec::new(),
+        };
+        parts.iter().for_each(|regions| self.reserve(regions));
         let Self {
             packed,
             kernels,
@@ -240,12 +308,17 @@ impl ChainExecutor {
         let frames: Vec<_> = (layouts.iter().zip(&self.frames))
             .map(|(layout, frame)| frame.map(|frame| layout.frame(&mut buffers[frame])))
             .collect();
+        let segments = match areas {
+            Areas::Parts(_) => &parts,
+            Areas::Whole => &*segments,
+        };
         pool.install(|| {
-            for regions in &*segments {
+            for regions in segments {
                 let halos: Vec<_> = (regions.iter())
                     .map(|region| region.save_halo_rows(&frames, halos))
                     .collect();
-                regions.par_iter().zip(&halos).for_each(|(region, &halo)| {
+                let tasks = regions.par_iter().zip(&halos).with_max_len(1);
+                tasks.for_each(|(region, &halo)| {
                     let worker = rayon::current_thread_index().unwrap_or(0);
                     let mut workspace = workspaces[worker]
                         .lock()
@@ -281,6 +354,11 @@ fn can_run_in_place(layers: &[PackedLayer]) -> bool {
     layers.len() > 1 && later >= layers[0].pad() && layers.iter().all(|l| l.shuffle == 1)
 }
 
+/// Columns and rows that every layer's tiles end at multiples of.
+fn step(layers: &[PackedLayer]) -> usize {
+    12 * layers.iter().map(|layer| layer.shuffle).product::<usize>()
+}
+
 /// Columns of a strip and rows of a band.
 fn division(
     packed: &PackedChain,
@@ -290,8 +368,7 @@ fn division(
     threads: usize,
 ) -> (usize, usize) {
     let chain = &packed.layers[layers.clone()];
-    // Every layer's tiles end at the end of such a step.
-    let step: usize = 12 * chain.iter().map(|layer| layer.shuffle).product::<usize>();
+    let step = step(chain);
     let round = |value: usize| value.next_multiple_of(step);
     let (width, height) = layouts[layers.end].size();
     if tile > 0 {

@@ -485,6 +485,21 @@ impl Region {
         input.filter(move |y| !own.contains(y))
     }
 
+    /// Columns and rows of the chain's input that the region depends on, if its
+    /// segment begins there: all that it reads, even with a weight of zero.
+    /// `size` is that of the input.
+    pub(super) fn input(&self, (width, height): (usize, usize)) -> (Range<usize>, Range<usize>) {
+        // What lies beyond the edge repeats it.
+        let clamped = |range: &Range<isize>, end: usize| {
+            let end = end as isize;
+            let range = range.start.clamp(0, end - 1)..range.end.clamp(1, end);
+            range.start as usize..range.end as usize
+        };
+        (self.extents.first()).map_or((0..width, 0..height), |extent| {
+            (clamped(&extent.x, width), clamped(&extent.y, height))
+        })
+    }
+
     /// The rows of the result.
     pub(super) fn own_rows(&self) -> Range<isize> {
         self.extents.last().map_or(0..0, |extent| extent.y.clone())

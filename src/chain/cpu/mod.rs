@@ -1,5 +1,6 @@
 //! Fused chains on the CPU.
 
+mod areas;
 mod epilogue;
 mod executor;
 mod io;
@@ -8,6 +9,7 @@ mod layout;
 mod pack;
 mod task;
 
+pub(crate) use areas::{Areas, CellGrid};
 pub use executor::ChainExecutor;
 pub(crate) use io::{PlanesOut, SamplesOut, Sink, Source};
 pub use pack::PackedChain;

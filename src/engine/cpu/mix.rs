@@ -213,7 +213,7 @@ impl<'a> Part<'a> {
     fn read(&self, row: &[u8], values: &mut Vec<f32>) {
         values.resize(self.columns.len(), 0.0);
         let row = &row[self.columns.start * self.component.step..];
-        self.component.read_row(&self.quantization, row, values);
+        self.component.read_row(&self.quantization, row, 0, values);
     }
 
     /// Writes the columns of a row.
@@ -253,7 +253,7 @@ impl<'a> Part<'a> {
             column
         };
         if let (Some(plane), true) = (self.bicubic, end > 0) {
-            let bicubic = plane.columns(self.width, y, 0..end, workspace);
+            let bicubic = plane.part(y, 0..end, workspace);
             values[..column].copy_from_slice(&bicubic[..column]);
             self.blend(&mut values[column..end], &bicubic[column..]);
         }
@@ -271,7 +271,7 @@ impl<'a> Part<'a> {
         let longest = bicubic_half.len().max(half.len());
         half.copy_from_slice(&upscaled[first..][..half.len()]);
         let bicubic = match self.bicubic {
-            Some(plane) => plane.columns(self.width, y, first..first + longest, workspace),
+            Some(plane) => plane.part(y, first..first + longest, workspace),
             None => &upscaled[first..],
         };
         bicubic_half.copy_from_slice(&bicubic[..left]);
@@ -296,7 +296,7 @@ impl<'a> Part<'a> {
             (Kind::Alpha, _) => {}
             (Kind::Light, Some(plane)) => {
                 let gain = Compare::GAIN * self.strength;
-                let bicubic = plane.columns(self.width, y, 0..self.width, workspace);
+                let bicubic = plane.part(y, 0..self.width, workspace);
                 for (value, &bicubic) in values.iter_mut().zip(bicubic) {
                     // Rounded as the other picture, so that equal ones differ nowhere.
                     let bicubic = self.quantization.rounded(bicubic);

@@ -5,6 +5,7 @@ mod mix;
 mod program;
 mod samples;
 mod stage;
+mod work;
 
 pub(super) use mix::Mixer;
 
@@ -16,6 +17,7 @@ use super::spec::UpscaleSpec;
 use super::tiling::TilingOptions;
 use crate::Error;
 use crate::chain::{Interrupt, Precision};
+use crate::frame::damage::Damage;
 use crate::frame::{FrameMut, FrameRef, MAX_VALUE};
 use crate::tensor_error::Result;
 use crate::threads::pool;
@@ -24,6 +26,7 @@ use program::Program;
 use rayon::ThreadPool;
 use stage::NetworkStage;
 use std::sync::Arc;
+use work::OutputSpec;
 
 /// One upscale on the host.
 pub(super) struct CpuBackend {
@@ -35,6 +38,8 @@ pub(super) struct CpuBackend {
     pool: Arc<ThreadPool>,
     stages: Vec<NetworkStage>,
     frames: Program,
+    /// Whether `frames` holds the planes of the last frame.
+    is_current: bool,
     /// The program for a number of planes, built on first use.
     planes: Option<(usize, PlaneProgram)>,
     interrupt: Interrupt,
@@ -60,14 +65,11 @@ impl CpuBackend {
         options: UpscaleOptions,
     ) -> Result<Self> {
         let stages = stages(&model, &spec, &options, &device, &networks)?;
-        let mut plan = FramePlan::of_frames(&spec, model.channels(), &networks);
-        let is_fused = stages.last().is_some_and(NetworkStage::is_fused);
-        if is_fused && !spec.input.format.is_bit_packed() {
-            plan.write_through(stages.len() - 1);
-        }
+        let plan = plan(&model, &spec, &networks, &stages);
         Ok(Self {
             pool: pool(options.threads)?,
-            frames: Program::new(plan, spec.input.color),
+            frames: Program::new(plan, spec.input.color, output(&spec), false),
+            is_current: false,
             planes: None,
             interrupt: Interrupt::default(),
             stages,
@@ -78,6 +80,29 @@ impl CpuBackend {
             networks,
         })
     }
+}
+
+/// The output frames of a program.
+fn output(spec: &UpscaleSpec) -> OutputSpec {
+    OutputSpec {
+        format: spec.input.format,
+        size: spec.output,
+    }
+}
+
+/// The plan for frames.
+fn plan(
+    model: &Model,
+    spec: &UpscaleSpec,
+    networks: &[NetworkSpec],
+    stages: &[NetworkStage],
+) -> FramePlan {
+    let mut plan = FramePlan::of_frames(spec, model.channels(), networks);
+    let is_fused = stages.last().is_some_and(NetworkStage::is_fused);
+    if is_fused && !spec.input.format.is_bit_packed() {
+        plan.write_through(stages.len() - 1);
+    }
+    plan
 }
 
 /// The networks of the cascade, in order.
@@ -107,9 +132,36 @@ fn stages(
 
 impl Backend for CpuBackend {
     fn run(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()> {
+        self.is_current = false;
         let (frames, stages) = (&mut self.frames, &mut self.stages);
         self.pool
             .install(|| frames.run(stages, Some((input, output))))
+    }
+
+    fn update(
+        &mut self,
+        input: &FrameRef<'_>,
+        output: &mut FrameMut<'_>,
+        changes: Option<&[Damage]>,
+    ) -> Result<f64> {
+        if !self.frames.retains() {
+            let plan = plan(&self.model, &self.spec, &self.networks, &self.stages);
+            let (color, output) = (self.spec.input.color, self::output(&self.spec));
+            self.frames = Program::new(plan, color, output, true);
+        }
+        // A failure leaves the planes incomplete.
+        let is_current = std::mem::take(&mut self.is_current);
+        let changes = changes.filter(|_| is_current);
+        let (frames, stages) = (&mut self.frames, &mut self.stages);
+        let share = self.pool.install(|| {
+            let run = Some((input, output));
+            match changes {
+                Some(changes) => frames.update(stages, run, changes),
+                None => frames.run(stages, run).map(|()| 1.0),
+            }
+        })?;
+        self.is_current = true;
+        Ok(share)
     }
 
     fn run_planes(&mut self, planes: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
@@ -120,7 +172,8 @@ impl Backend for CpuBackend {
             .is_none_or(|&(known, _)| known != count)
         {
             let (plan, output) = FramePlan::of_planes(&self.spec, count, &self.networks);
-            let program = Program::new(plan, self.spec.input.color);
+            let color = self.spec.input.color;
+            let program = Program::new(plan, color, self::output(&self.spec), false);
             self.planes = Some((count, PlaneProgram { program, output }));
         }
         let Some((_, PlaneProgram { program, output })) = &mut self.planes else {

@@ -402,3 +402,53 @@ fn memory_is_bounded() {
         assert_eq!(executor.packed.buffer_floats(), frames, "{name}");
     }
 }
+
+/// Changes one sample after the other: the cells that the result differs in are
+/// those that depend on it, and computed alone they are what a whole run computes.
+#[test]
+fn cells_depend_on_what_they_read() {
+    use crate::frame::damage::Damage;
+    let size = (50, 41);
+    let samples = (0..size.0)
+        .map(|x| (x, 17))
+        .chain((0..size.1).map(|y| (22, y)));
+    for (name, network) in chains() {
+        let options = ChainOptions::default();
+        let mut executor = ChainExecutor::new(&network, size, &options)
+            .unwrap()
+            .unwrap();
+        let Some(cells) = executor.cells() else {
+            assert_eq!(name, "tower");
+            continue;
+        };
+        let planes = executor.packed.planes;
+        let mut input = picture(planes, size);
+        let before = run(&network, size, &options);
+        let (width, area) = (cells.size.0, cells.size.0 * cells.size.1);
+        for (x, y) in samples.clone() {
+            let at = (planes - 1) * size.0 * size.1 + y * size.0 + x;
+            let was = std::mem::replace(&mut input[at], 3e5);
+            let inputs: Vec<&[f32]> = input.chunks_exact(size.0 * size.1).collect();
+            let mut after = vec![0.0; before.len()];
+            let mut outputs: Vec<&mut [f32]> = after.chunks_exact_mut(area).collect();
+            executor.run(&inputs, &mut outputs).unwrap();
+
+            let mut damage = Damage::none(size);
+            damage.add(y, x..x + 1);
+            let mut areas = Areas::none();
+            cells.extend(&mut areas, &damage, &Damage::none(cells.size));
+            let mut partial = before.clone();
+            let mut outputs: Vec<&mut [f32]> = partial.chunks_exact_mut(area).collect();
+            let source = Planes {
+                planes: &inputs,
+                width: size.0,
+            };
+            let sink = PlanesOut::new(&mut outputs, width);
+            executor.process(&source, &sink, &areas);
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            let same = bits(&partial) == bits(&after);
+            assert!(same, "{name}: the sample at {x}, {y} reaches more cells");
+            input[at] = was;
+        }
+    }
+}

@@ -7,10 +7,11 @@ mod tiled;
 mod view;
 
 use crate::Error;
-use crate::chain::cpu::{PlanesOut, Sink};
+use crate::chain::cpu::{Areas, CellGrid, PlanesOut, Sink};
 use crate::chain::{ChainExecutor, ChainOptions, Interrupt, PackedChain};
 use crate::engine::options::UpscaleOptions;
 use crate::engine::tiling::{SMALLEST, TILE, TilingOptions};
+use crate::frame::damage::Damage;
 use crate::frame::resample::Resampler;
 use crate::models::{BoxedScaleNetwork, Upsampling};
 use crate::tensor_error::Result;
@@ -51,6 +52,8 @@ struct Fused {
     executor: ChainExecutor,
     /// Upscales the view, to be added to the output.
     residual: Option<Resampler>,
+    /// The cells of the output, if they can be computed one by one.
+    cells: Option<CellGrid>,
 }
 
 impl NetworkStage {
@@ -142,7 +145,11 @@ impl NetworkStage {
             threads: options.threads,
         };
         let executor = ChainExecutor::of(packed, self.view.size(), &options)?;
-        self.fused = Some(Fused { executor, residual });
+        self.fused = Some(Fused {
+            cells: executor.cells(),
+            executor,
+            residual,
+        });
         Ok(())
     }
 
@@ -185,14 +192,79 @@ impl NetworkStage {
         self.fused.is_some()
     }
 
-    /// Computes one plane per input plane and hands its samples to `sink`, rows
-    /// in any order: values 0 to 1, not clamped.
+    fn cells(&self) -> Option<&CellGrid> {
+        self.fused.as_ref()?.cells.as_ref()
+    }
+
+    /// Adds to `areas` what depends on the damage of the input planes: everything,
+    /// if the network does not run on parts of a frame.
+    pub(super) fn extend(&self, areas: &mut Areas, input: &Damage) {
+        let Some(Fused {
+            residual,
+            cells: Some(cells),
+            ..
+        }) = &self.fused
+        else {
+            if !input.is_none() {
+                *areas = Areas::Whole;
+            }
+            return;
+        };
+        let upscaled = match &self.view {
+            View::Input(_) => None,
+            View::Upscaled(resampler) => Some(input.resampled(resampler)),
+        };
+        // The residual reads the planes, which are the view where there is one.
+        let added = match residual {
+            Some(residual) => input.resampled(residual),
+            None => Damage::none(self.size()),
+        };
+        cells.extend(areas, upscaled.as_ref().unwrap_or(input), &added);
+    }
+
+    /// Adds damage of the output to `areas`.
+    pub(super) fn extend_output(&self, areas: &mut Areas, output: &Damage) {
+        match self.cells() {
+            Some(cells) => cells.extend(areas, &Damage::none(self.view.size()), output),
+            None if output.is_none() => {}
+            None => *areas = Areas::Whole,
+        }
+    }
+
+    /// The samples of the output in `areas`.
+    pub(super) fn damage(&self, areas: &Areas) -> Damage {
+        match self.cells() {
+            Some(cells) => cells.damage(areas),
+            None if areas.is_none() => Damage::none(self.size()),
+            None => Damage::all(self.size()),
+        }
+    }
+
+    /// The share of the output in `areas`, 0 to 1.
+    pub(super) fn share(&self, areas: &Areas) -> f64 {
+        match self.cells() {
+            Some(cells) => cells.share(areas),
+            None if areas.is_none() => 0.0,
+            None => 1.0,
+        }
+    }
+
+    /// Computes areas of one plane per input plane and hands their samples to
+    /// `sink`, rows in any order: values 0 to 1, not clamped.
     ///
     /// # Errors
     ///
     /// A stage that is not fused, an interruption.
-    pub(super) fn run_into(&mut self, input: &[&[f32]], sink: &dyn Sink) -> Result<()> {
-        let Some(Fused { executor, residual }) = &mut self.fused else {
+    pub(super) fn run_into(
+        &mut self,
+        input: &[&[f32]],
+        sink: &dyn Sink,
+        areas: &Areas,
+    ) -> Result<()> {
+        let Some(Fused {
+            executor, residual, ..
+        }) = &mut self.fused
+        else {
             let problem = "only a fused chain writes row by row";
             return Err(Error::Internal(problem.to_owned()).into());
         };
@@ -201,19 +273,29 @@ impl NetworkStage {
             residual: residual.as_ref(),
             planes: input,
         };
-        executor.process(&source, sink);
+        executor.process(&source, sink, areas);
         Ok(self.interrupt.check()?)
     }
 
-    /// Computes one plane per input plane: values 0 to 255, clamped to the limit.
+    /// Computes areas of one plane per input plane: values 0 to 255, clamped to the
+    /// limit.
     ///
     /// # Errors
     ///
     /// A computation that fails.
-    pub(super) fn run(&mut self, input: &[&[f32]], output: &mut [&mut [f32]]) -> Result<()> {
+    pub(super) fn run(
+        &mut self,
+        input: &[&[f32]],
+        output: &mut [&mut [f32]],
+        areas: &Areas,
+    ) -> Result<()> {
+        if areas.is_none() {
+            return Ok(());
+        }
         if self.is_fused() {
             let width = self.size().0;
-            return self.run_into(input, &PlanesOut::clamped(output, width, self.limit));
+            let sink = PlanesOut::clamped(output, width, self.limit);
+            return self.run_into(input, &sink, areas);
         }
         match self.overlap {
             0 => self.run_tiled(input, output),
@@ -313,7 +395,7 @@ mod tests {
         assert_eq!(stage.size(), (factor * FROM.0, factor * FROM.1));
         let mut output = vec![0.0; stage.size().0 * stage.size().1];
         let pool = ThreadPoolBuilder::new().num_threads(threads).build();
-        let run = || stage.run(&[&plane()], &mut [&mut output]);
+        let run = || stage.run(&[&plane()], &mut [&mut output], &Areas::Whole);
         pool.unwrap().install(run).unwrap();
         (output, stage.tiles())
     }
