@@ -38,11 +38,11 @@ impl Mixer {
         channels: Channels,
         options: &UpscaleOptions,
     ) -> Result<Self> {
-        let color = spec.input.color;
+        let program = |plan| Program::new(plan, spec.input.color, super::output(spec), false);
         Ok(Self {
             pool: pool(options.threads)?,
-            bicubic: Program::new(FramePlan::of_frames(spec, channels, &[]), color),
-            components: Program::new(FramePlan::of_compared(spec, channels), color),
+            bicubic: program(FramePlan::of_frames(spec, channels, &[])),
+            components: program(FramePlan::of_compared(spec, channels)),
         })
     }
 
