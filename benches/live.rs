@@ -162,7 +162,7 @@ fn views() -> Result<()> {
             let run = Run::of(&format!(
                 "videotestsrc num-buffers=60 pattern=ball \
                  ! video/x-raw,format=I420,width=640,height=360,framerate={RATE}/1 \
-                 ! srfilter name=e model=espcn scale=2 qos=false {view} ! fakesink name=sink"
+                 ! srfilter name=e model=espcn scale=2 reuse=off qos=false {view} ! fakesink name=sink"
             ))?;
             *best = run.finish()?.quantile(0.5).min(*best);
         }
@@ -461,7 +461,7 @@ fn change() -> Result<()> {
         let run = Run::of(&format!(
             "videotestsrc is-live=true pattern=ball \
              ! video/x-raw,format=I420,width=640,height=360,framerate={RATE}/1 \
-             ! srfilter name=e model=espcn scale=2 ! fakesink sync=false"
+             ! srfilter name=e model=espcn scale=2 reuse=off ! fakesink sync=false"
         ))?;
         let wait_for = |count: usize| {
             while run.count() < count {
