@@ -39,7 +39,7 @@ impl SrFilter {
     pub(super) fn govern(&self, timestamp: Option<ClockTime>, duration: Option<ClockTime>) {
         let possible = {
             let shared = lock(&self.shared);
-            !self.obj().is_passthrough() && !shared.stats.async_depth > 0
+            !self.obj().is_passthrough() && shared.stats.async_depth == 0
         };
         if !possible || self.on_overload() != OnOverload::Fallback {
             self.dismiss_governor();
