@@ -671,7 +671,7 @@ fn four_threads_may_hammer_the_properties() {
     ));
     let sr = pipeline.by_name("sr").unwrap();
     pipeline.set_state(gst::State::Playing).unwrap();
-    let stop = AtomicBool::new(false);
+    let (stop, mut failed) = (AtomicBool::new(false), false);
     std::thread::scope(|scope| {
         for thread in 0..4u64 {
             let (sr, stop, files) = (sr.clone(), &stop, &files);
@@ -679,7 +679,7 @@ fn four_threads_may_hammer_the_properties() {
                 let mut next = common::noise(thread);
                 let mut pick = |n: usize| (next() * n as f64) as usize;
                 while !stop.load(Ordering::Relaxed) {
-                    match pick(5) {
+                    match pick(9) {
                         0 => {
                             let (n, d) = [(2, 1), (3, 1), (3, 2), (1, 1), (0, 1), (7, 3)][pick(6)];
                             sr.set_property("scale", gst::Fraction::new(n, d));
@@ -689,7 +689,19 @@ fn four_threads_may_hammer_the_properties() {
                             let models = [None, Some("srcnn"), Some("srcnn-rgb")];
                             sr.set_property("model", models[pick(3)]);
                         }
-                        3 => assert!(stats(&sr).get::<u64>("processed").is_ok()),
+                        3 => sr.set_property("strength", pick(3) as f64 / 2.0),
+                        4 => {
+                            let views = ["none", "split", "side-by-side", "difference"];
+                            sr.set_property_from_str("compare", views[pick(4)]);
+                            sr.set_property("split-position", pick(5) as f64 / 4.0);
+                        }
+                        5 => sr.set_property_from_str("reuse", ["auto", "off", "on"][pick(3)]),
+                        6 => {
+                            let modes = ["auto", "fallback", "drop", "block"];
+                            sr.set_property_from_str("on-overload", modes[pick(4)]);
+                            sr.set_property("measure", pick(2) == 0);
+                        }
+                        7 => assert!(stats(&sr).get::<u64>("processed").is_ok()),
                         _ => {
                             let _: Option<String> = sr.property("model");
                             let _: Option<String> = sr.property("weights");
@@ -703,11 +715,21 @@ fn four_threads_may_hammer_the_properties() {
         // Without AVX2 a frame takes a second.
         let enough = || stats(&sr).get::<u64>("processed").unwrap() > 20;
         let at_most = |seconds| started.elapsed() < Duration::from_secs(seconds);
-        while at_most(4) || (at_most(120) && !enough()) {
-            std::thread::sleep(Duration::from_millis(50));
+        let mut turn = 0;
+        while !failed && (at_most(30) || at_most(120) && !enough()) {
+            std::thread::sleep(Duration::from_millis(150));
+            turn += 1;
+            failed |= match turn % 6 {
+                2 => (pipeline.seek_simple(gst::SeekFlags::FLUSH, gst::ClockTime::ZERO)).is_err(),
+                4 => pipeline.set_state(gst::State::Paused).is_err(),
+                5 => pipeline.set_state(gst::State::Playing).is_err(),
+                _ => false,
+            };
         }
+        failed |= pipeline.set_state(gst::State::Playing).is_err();
         stop.store(true, Ordering::Relaxed);
     });
+    assert!(!failed, "a seek or a change of state failed");
     pipeline.send_event(gst::event::Eos::new());
     // Warnings are expected when a model met another model's file; errors are not.
     for warning in wait(&pipeline) {
