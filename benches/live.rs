@@ -365,7 +365,7 @@ fn asynchronous() -> Result<()> {
         ("espcn", (640, 360), 60),
         ("espcn", (320, 180), 240),
         ("bicubic", (640, 360), 400),
-        ("compact", (320, 180), 12),
+        ("compact", (160, 90), 16),
     ] {
         let mut best = [(0.0, Duration::ZERO); 3];
         for _ in 0..5 {

@@ -3,9 +3,14 @@
 use super::log::CAT;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
-/// Niceness of the threads: a tenth of a core where others use all of it.
+/// How much nicer than others the threads are: a tenth of a core is left to them where
+/// others use all of it.
 #[cfg(target_os = "linux")]
-const NICENESS: i32 = 10;
+const NICER: i32 = 10;
+
+/// The largest niceness.
+#[cfg(target_os = "linux")]
+const NICEST: i32 = 19;
 
 /// A thread of its own. What divides its work among threads has but that one there, and
 /// takes none of those that compute frames.
@@ -41,8 +46,13 @@ pub(super) fn run<T: Send>(
 /// priority there is the whole process's.
 fn lower_priority() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        gst::debug!(CAT, "cannot lower the priority of a thread: {error}");
+    {
+        use rustix::process::{getpriority_process, setpriority_process};
+        let lowered = getpriority_process(None)
+            .and_then(|niceness| setpriority_process(None, (niceness + NICER).min(NICEST)));
+        if let Err(error) = lowered {
+            gst::debug!(CAT, "cannot lower the priority of a thread: {error}");
+        }
     }
 }
 
@@ -76,7 +86,7 @@ mod tests {
         let before = niceness();
         let (sender, receiver) = channel();
         spawn("test", move || sender.send(niceness()).unwrap()).unwrap();
-        assert_eq!(receiver.recv(), Ok(NICENESS));
+        assert_eq!(receiver.recv(), Ok((before + NICER).min(NICEST)));
         assert_eq!(run("test", niceness).unwrap(), before);
         assert_eq!(niceness(), before);
     }
