@@ -323,8 +323,8 @@ fn two_streams_run_in_one_process() {
 /// The buffers of the audio stream of a file, by their hashes.
 fn audio(file: &Path) -> Vec<Vec<u8>> {
     init();
-    let description = "filesrc name=file ! matroskademux name=d d.audio_0 ! \
-                       appsink name=end sync=false d.video_0 ! fakesink sync=false";
+    let description = "filesrc name=file ! matroskademux name=d d.audio_0 ! queue ! \
+                       appsink name=end sync=false d.video_0 ! queue ! fakesink sync=false";
     let pipeline = gst::parse::launch(description).unwrap();
     let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
     pipeline

@@ -91,7 +91,8 @@ fn borders_are_not_measured() {
     };
     let whole = consistency("fakesink");
     let bordered = consistency("video/x-raw,width=400,height=192 ! fakesink");
-    assert!((whole - bordered).abs() < 0.01, "{whole} {bordered}");
+    // Black borders, which are exact, would add 1.9 dB.
+    assert!((whole - bordered).abs() < 0.5, "{whole} {bordered}");
 }
 
 #[test]

@@ -9,12 +9,16 @@ use std::sync::Once;
 
 const FORMATS: [&str; 7] = ["I420", "NV12", "RGB", "BGRA", "I420_10LE", "GRAY8", "v210"];
 
-fn element(model: &str) -> gst::Element {
+fn init() {
     static INIT: Once = Once::new();
     INIT.call_once(|| {
         gst::init().unwrap();
         gstsrfilter::plugin_register_static().expect("plugin registers");
     });
+}
+
+fn element(model: &str) -> gst::Element {
+    init();
     gst::ElementFactory::make("srfilter")
         .property("model", model)
         .property("device", "cpu")
@@ -29,6 +33,7 @@ fn harness(element: &gst::Element, caps: &gst::Caps) -> gst_check::Harness {
 }
 
 fn caps(format: &str, width: i32, height: i32) -> gst::Caps {
+    init();
     gst::Caps::builder("video/x-raw")
         .field("format", format)
         .field("width", width)

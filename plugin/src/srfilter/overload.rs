@@ -53,8 +53,13 @@ impl SrFilter {
             return;
         }
         if let Some(rungs) = self.build_ladder(duration) {
-            let change = lock(&self.shared).governor.start(rungs, duration);
-            self.reserve_latency(duration);
+            let (change, governs) = {
+                let governor = &mut lock(&self.shared).governor;
+                (governor.start(rungs, duration), governor.is_active())
+            };
+            if governs {
+                self.reserve_latency(duration);
+            }
             self.adopt_rung(change);
             return;
         }
