@@ -731,9 +731,11 @@ fn four_threads_may_hammer_the_properties() {
     });
     assert!(!failed, "a seek or a change of state failed");
     pipeline.send_event(gst::event::Eos::new());
-    // Warnings are expected when a model met another model's file; errors are not.
+    // Warnings are expected when a model met another model's file, and from the base class
+    // for a buffer that is negotiated while a seek flushes; errors are not.
     for warning in wait(&pipeline) {
-        assert!(warning.contains("change of model failed"), "{warning}");
+        let expected = ["change of model failed", "not negotiated"];
+        assert!(expected.iter().any(|e| warning.contains(e)), "{warning}");
     }
     let stats = stats(&sr);
     assert!(stats.get::<u64>("processed").unwrap() > 20, "{stats}");

@@ -4,6 +4,7 @@
 mod common;
 
 use gst::prelude::*;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 const FRAMES: u64 = 10_000;
@@ -40,7 +41,7 @@ fn change(element: &gst::Element, turn: u64) {
         ),
         4 => element.set_property("split-position", share),
         5 => element.set_property_from_str("reuse", pick(&["auto", "off", "on"])),
-        6 => element.set_property("measure", round % 2 == 0),
+        6 => element.set_property("measure", round.is_multiple_of(2)),
         _ => element
             .set_property_from_str("on-overload", pick(&["auto", "drop", "block", "fallback"])),
     }
@@ -58,18 +59,19 @@ fn memory_stays_flat_and_no_frame_is_lost() {
     let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
     let element = pipeline.by_name("sr").unwrap();
     let memory: Arc<Mutex<Vec<u64>>> = Arc::default();
-    let (noted, changed, mut count) = (Arc::clone(&memory), element.clone(), 0);
+    let (noted, changed) = (Arc::clone(&memory), element.clone());
+    let frames = AtomicU64::new(0);
     element
         .static_pad("sink")
         .unwrap()
         .add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-            if count % STEP == 0 {
+            let count = frames.fetch_add(1, Ordering::Relaxed);
+            if count.is_multiple_of(STEP) {
                 change(&changed, count / STEP);
                 if let Some(bytes) = resident().filter(|_| count >= WARM) {
                     noted.lock().unwrap().push(bytes);
                 }
             }
-            count += 1;
             gst::PadProbeReturn::Ok
         });
     pipeline.set_state(gst::State::Playing).unwrap();

@@ -82,7 +82,10 @@ impl View {
         let (unit, width) = (shared.unwrap_or(1), spec.output.0);
         let nearest = |position: f32| (position * width as f32 / unit as f32).round() as usize;
         // NaN counts as 0.
-        let strength = self.strength.max(0.0).min(1.0);
+        let strength = match self.strength > 0.0 {
+            true => self.strength.min(1.0),
+            false => 0.0,
+        };
         let layout = ViewLayout {
             // Without networks the picture is bicubic.
             strength: if has_networks { strength } else { 1.0 },

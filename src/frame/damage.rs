@@ -205,7 +205,7 @@ mod tests {
         }
         assert_eq!(spans, [1..4, 6..14]);
         insert(&mut spans, 0..30);
-        assert_eq!(spans, [0..30]);
+        assert!(spans.len() == 1 && spans[0] == (0..30), "{spans:?}");
     }
 
     #[test]

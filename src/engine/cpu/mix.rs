@@ -109,7 +109,7 @@ fn mix(output: &mut FrameMut<'_>, planes: &[Option<Plane<'_>>], layout: &ViewLay
             .take(rows)
             .enumerate()
             .for_each_init(Scratch::default, |scratch, (y, row)| {
-                mix_row(&parts, y, &mut row[..row_bytes], scratch);
+                mix_row(&parts, y, &row[..row_bytes], scratch);
                 if format.is_bit_packed() {
                     row[..row_bytes].fill(0);
                 }
