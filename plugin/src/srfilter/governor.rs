@@ -14,6 +14,9 @@ const UP: f64 = 0.75;
 const DOWN: f64 = LIVE_SHARE;
 /// Part of a frame's duration from which a model falls behind sooner or later.
 const FULL: f64 = 0.95;
+/// Part of the time until a frame is due that a model may take to be stepped down to: what
+/// made frames late may have only begun.
+const RESERVE: f64 = 0.7;
 /// Part of the idle processor time that a better model may need.
 const IDLE: f64 = 0.85;
 
@@ -22,9 +25,17 @@ const REMEMBERED: usize = 8;
 /// Frames that tell a model's time.
 const LEARNT: usize = 5;
 
+/// Nanoseconds of frames whose time says little of the machine.
+const SHORT: f64 = 5_000_000.0;
+/// Most times longer that frames are taken to last than on an idle machine.
+const MOST_SLOWDOWN: f64 = 8.0;
+
 /// Time in nanoseconds before a step up; doubled each time that a step up was wrong.
 const PATIENCE: i64 = 1_500_000_000;
 const MOST_PATIENCE: i64 = 60_000_000_000;
+/// Time in nanoseconds for which a model that is better than the running one, but not as good
+/// as before the overload, is passed over: the load may be about to end.
+const HESITATION: i64 = 2_500_000_000;
 /// A step down so soon after a step up says that it was wrong.
 const WRONG: i64 = 4_000_000_000;
 /// After so long without a change the patience is back to the least.
@@ -97,6 +108,10 @@ pub(super) struct Governor {
     changed: Option<i64>,
     stepped_up: Option<i64>,
     patience: i64,
+    /// The rung before the overload.
+    home: usize,
+    /// Since when a better model has fitted.
+    fitting: Option<i64>,
     /// Part of the processor time that this process may have: idle, or its own.
     free: Option<f64>,
 }
@@ -121,7 +136,9 @@ impl Governor {
         if needed <= most {
             return None;
         }
-        self.step(self.best_within(0, most), Reason::TooSlow, (needed, most))
+        let to = self.best_within(0, most);
+        self.home = to;
+        self.step(to, Reason::TooSlow, (needed, most))
     }
 
     /// Whether there are models to choose from.
@@ -183,7 +200,10 @@ impl Governor {
         if !late && !slow {
             return None;
         }
-        let most = left.map_or(DOWN * duration, |left| left.min(DOWN * duration));
+        let most = left.map_or(f64::INFINITY, |left| RESERVE * left);
+        let most = most.min(DOWN * duration);
+        let seen = expected / self.rungs[self.active].idle.max(1.0);
+        self.slowdown = self.slowdown.max(seen.min(MOST_SLOWDOWN));
         let to = self.best_within(self.active + 1, most);
         let wrong = |since: i64| budget.now - since < WRONG;
         if self.stepped_up.is_some_and(wrong) {
@@ -214,7 +234,16 @@ impl Governor {
             let others = (self.free).is_none_or(|free| rung.idle <= IDLE * free * duration);
             rung.idle * self.slowdown <= most && others
         };
-        let to = self.rungs[..self.active].iter().position(fits)?;
+        let to = self.rungs[..self.active].iter().position(fits);
+        let Some(to) = to else {
+            self.fitting = None;
+            return None;
+        };
+        let since = *self.fitting.get_or_insert(budget.now);
+        if to > self.home && budget.now - since < HESITATION {
+            return None;
+        }
+        self.home = self.home.min(to);
         let needed = self.rungs[to].idle * self.slowdown;
         self.changed = Some(budget.now);
         self.stepped_up = self.changed;
@@ -231,6 +260,7 @@ impl Governor {
         };
         let changed = to != self.active;
         self.active = to;
+        self.fitting = None;
         self.spent.clear();
         changed.then_some(change)
     }
@@ -250,7 +280,12 @@ impl Governor {
         if reused > 0.1 {
             return;
         }
-        let slowdown = (spent / rung.idle.max(1.0)).clamp(1.0, 8.0);
+        // The time of short frames is mostly that of waking threads; there, what is known of
+        // other programs counts.
+        let slowdown = match self.free.is_some() && rung.idle < SHORT {
+            true => 1.0,
+            false => (spent / rung.idle.max(1.0)).clamp(1.0, MOST_SLOWDOWN),
+        };
         self.slowdown += (slowdown - self.slowdown) * 0.25;
         // That the machine was idle is known only if it was measured.
         let alone = self.free.is_some_and(|free| free > 0.9);
