@@ -34,7 +34,7 @@ use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 use gst_video::VideoInfo;
 use gst_video::subclass::prelude::*;
-use srfilter::engine::{Interrupt, Upscaler};
+use srfilter::engine::{Interrupt, Reuse, Upscaler};
 use srfilter::metrics::video::Meter;
 use srfilter::{Error, Scale};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -532,7 +532,9 @@ impl VideoFilterImpl for SrFilter {
             let shape = upscaler.spec().input;
             let input = video::frame_ref(inframe, &shape)?;
             let mut output = video::frame_mut(outframe, &shape)?;
-            upscaler.set_reuse(reuse);
+            // Not on a GPU yet.
+            let on_cpu = upscaler.device().is_cpu();
+            upscaler.set_reuse(if on_cpu { reuse } else { Reuse::Off });
             upscaler.process(&input, &mut shape::with_borders(&mut output, window)?)?;
             Ok(upscaler.reused())
         })?;
