@@ -114,10 +114,11 @@ fn run(properties: &str, pinned_input: bool) -> (Vec<Vec<u8>>, String) {
 fn frames_child() {
     let lost = std::env::var_os("SRFILTER_EMULATED_LOST").is_some();
     let device = if lost { "auto" } else { "cuda" };
-    let (cpu, _) = run("device=cpu model=espcn reuse=off", false);
+    let (cpu, _) = run("device=cpu model=espcn reuse=off on-overload=drop", false);
     assert_eq!(cpu.len(), usize::from(FRAMES));
     for pipelined in [false, true] {
-        let properties = format!("device={device} pipelined={pipelined} model=espcn reuse=off");
+        let properties =
+            format!("device={device} pipelined={pipelined} model=espcn reuse=off on-overload=drop");
         for pinned_input in [true, false] {
             if lost && !pinned_input {
                 continue;
@@ -141,7 +142,8 @@ fn frames_child() {
 #[ignore = "run by another test, in a child process"]
 fn copies_child() {
     let pipelined = std::env::var("SRFILTER_TEST_PIPELINED").unwrap();
-    let properties = format!("device=cuda model=espcn reuse=off pipelined={pipelined}");
+    let properties =
+        format!("device=cuda model=espcn reuse=off on-overload=drop pipelined={pipelined}");
     assert_eq!(run(&properties, true).0.len(), usize::from(FRAMES));
 }
 
