@@ -3,28 +3,8 @@
 
 mod common;
 
-use gst::prelude::*;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// The measurements take the whole machine: one test at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    gst::init().unwrap();
-    // Fails if it is registered.
-    let _ = gstsrfilter::plugin_register_static();
-    guard
-}
-
-/// A file with an untrained SRCNN, too slow for high rates.
-fn slow_model(dir: &Path) -> PathBuf {
-    let path = dir.join("slow.safetensors");
-    let config = srfilter::models::srcnn::Config::default();
-    let architecture = srfilter::models::Architecture::Srcnn(config);
-    common::save(&path, architecture, srfilter::models::Scales::Any, 1);
-    path
-}
+use common::playing::{Played, alone, slow_model};
+use std::path::Path;
 
 /// Width and height of frames for which the model takes some 10 to 50 ms here, whatever the
 /// instruction set, and that time in milliseconds.
@@ -43,60 +23,6 @@ fn fitting_size(weights: &Path) -> ((u32, u32), f64) {
             return (size, needed);
         }
         size = (size.0 * 2, size.1 * 2);
-    }
-}
-
-/// What a run has led to.
-struct Played {
-    warnings: Vec<String>,
-    element: gst::Structure,
-    sink: gst::Structure,
-}
-
-impl Played {
-    /// A pipeline, played to its end as applications do, with an element `sr` and a sink `end`.
-    fn of(description: &str) -> Self {
-        let pipeline = gst::parse::launch(description).unwrap();
-        let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
-        pipeline.set_state(gst::State::Playing).unwrap();
-        let mut warnings = Vec::new();
-        loop {
-            let patience = gst::ClockTime::from_seconds(120);
-            let message = pipeline.bus().unwrap().timed_pop(patience);
-            match message.expect("the pipeline hangs").view() {
-                gst::MessageView::Eos(_) => break,
-                gst::MessageView::Error(e) => panic!("{} {:?}", e.error(), e.debug()),
-                gst::MessageView::Warning(w) => warnings.push(w.error().to_string()),
-                gst::MessageView::Latency(_) => pipeline.recalculate_latency().unwrap(),
-                _ => {}
-            }
-        }
-        let stats = |name| {
-            let element = pipeline.by_name(name);
-            element.map(|e| e.property("stats"))
-        };
-        let none = || gst::Structure::new_empty("none");
-        let played = Self {
-            warnings,
-            element: stats("sr").unwrap_or_else(none),
-            sink: stats("end").unwrap_or_else(none),
-        };
-        pipeline.set_state(gst::State::Null).unwrap();
-        played
-    }
-
-    fn count(&self, field: &str) -> u64 {
-        self.element.get(field).unwrap()
-    }
-
-    /// Frames computed and, of these, shown.
-    fn computed(&self) -> (u64, u64) {
-        (self.count("processed"), self.sink.get("rendered").unwrap())
-    }
-
-    /// Number of warnings with these words.
-    fn told(&self, words: &str) -> usize {
-        self.warnings.iter().filter(|w| w.contains(words)).count()
     }
 }
 
@@ -122,7 +48,7 @@ fn frames_are_not_computed_in_vain() {
         let rate = (1e6 * factor / needed) as u32;
         let frames = u64::from(3 * rate / 1000);
         let played = Played::of(&format!("{} ! {SINK}", source(frames, live, rate)));
-        let (computed, shown) = played.computed();
+        let (computed, shown) = (played.count("processed"), played.shown());
         println!("{factor}x, live {live}: {frames} frames, {computed} computed, {shown} shown");
         assert_eq!(
             played.count("dropped") + computed,
@@ -155,7 +81,7 @@ fn frames_that_the_decoder_drops_are_counted() {
         clip.display(),
         weights.display()
     ));
-    let (computed, shown) = played.computed();
+    let (computed, shown) = (played.count("processed"), played.shown());
     let (dropped, missing) = (played.count("dropped"), played.count("missing"));
     println!("{computed} computed, {shown} shown, {dropped} dropped, {missing} missing");
     // The decoder may also drop the last frames, which no other follows.

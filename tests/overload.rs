@@ -3,82 +3,8 @@
 
 mod common;
 
+use common::playing::{Played, alone, slow_model};
 use gst::prelude::*;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// The measurements take the whole machine: one test at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    gst::init().unwrap();
-    // Fails if it is registered.
-    let _ = gstsrfilter::plugin_register_static();
-    guard
-}
-
-/// A file with an untrained SRCNN, far too slow for 640x360.
-fn slow_model(dir: &Path) -> PathBuf {
-    let path = dir.join("slow.safetensors");
-    let config = srfilter::models::srcnn::Config::default();
-    let architecture = srfilter::models::Architecture::Srcnn(config);
-    common::save(&path, architecture, srfilter::models::Scales::Any, 1);
-    path
-}
-
-/// What a run has led to.
-struct Played {
-    /// From, to and reason of each change because of overload.
-    changes: Vec<(String, String, String)>,
-    element: gst::Structure,
-    sink: gst::Structure,
-}
-
-impl Played {
-    /// A pipeline, played to its end as applications do, with an element `sr` and a sink `end`.
-    fn of(description: &str) -> Self {
-        let pipeline = gst::parse::launch(description).unwrap();
-        let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
-        pipeline.set_state(gst::State::Playing).unwrap();
-        let mut changes = Vec::new();
-        loop {
-            let patience = gst::ClockTime::from_seconds(60);
-            let message = pipeline.bus().unwrap().timed_pop(patience);
-            match message.expect("the pipeline hangs").view() {
-                gst::MessageView::Eos(_) => break,
-                gst::MessageView::Error(e) => panic!("{} {:?}", e.error(), e.debug()),
-                gst::MessageView::Latency(_) => pipeline.recalculate_latency().unwrap(),
-                gst::MessageView::Element(e) if e.has_name("srfilter-overload") => {
-                    let structure = e.structure().unwrap();
-                    println!("{structure}");
-                    let field = |name| structure.get::<String>(name).unwrap();
-                    assert!(structure.get::<f64>("needed-ms").unwrap() > 0.0);
-                    assert!(structure.get::<f64>("available-ms").is_ok());
-                    changes.push((field("from"), field("to"), field("reason")));
-                }
-                _ => {}
-            }
-        }
-        let stats = |name| pipeline.by_name(name).unwrap().property("stats");
-        let (element, sink) = (stats("sr"), stats("end"));
-        pipeline.set_state(gst::State::Null).unwrap();
-        let played = Self {
-            changes,
-            element,
-            sink,
-        };
-        println!("{}\n{}", played.element, played.sink);
-        played
-    }
-
-    fn count(&self, field: &str) -> u64 {
-        self.element.get(field).unwrap()
-    }
-
-    fn shown(&self) -> u64 {
-        self.sink.get("rendered").unwrap()
-    }
-}
 
 fn live(properties: &str, frames: u32, live: bool) -> String {
     format!(

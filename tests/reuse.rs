@@ -1,4 +1,4 @@
-//! What is taken from the last frame is what would be computed, bit for bit.
+//! Reused output equals computed output, bit for bit.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;

@@ -11,7 +11,7 @@ use std::process::Command;
 /// A clip of a moving ball: 40 frames of 192x128 in Matroska, uncompressed.
 fn clip(desk: &Desk) -> Option<String> {
     let path = desk.path("ball.mkv");
-    let made = Command::new("gst-launch-1.0")
+    let run = Command::new("gst-launch-1.0")
         .args(["-q", "videotestsrc", "pattern=ball", "num-buffers=40", "!"])
         .args([
             "video/x-raw,format=I420,width=192,height=128,framerate=25/1",
@@ -19,7 +19,7 @@ fn clip(desk: &Desk) -> Option<String> {
         ])
         .args(["matroskamux", "!", "filesink", &format!("location={path}")])
         .status();
-    match made {
+    match run {
         Ok(status) if status.success() => Some(path),
         _ => {
             println!("skipped: gst-launch-1.0 is not installed (gstreamer1.0-tools)");
@@ -106,7 +106,7 @@ fn what_cannot_be_played_is_named() {
     sr(["measure", &path, "--scale", "1"]).fails(2, &["above 1"]);
     // A decoder that is not installed.
     let webm = desk.path("vp8.webm");
-    let made = Command::new("gst-launch-1.0")
+    let run = Command::new("gst-launch-1.0")
         .args([
             "-q",
             "videotestsrc",
@@ -118,7 +118,7 @@ fn what_cannot_be_played_is_named() {
         ])
         .args(["webmmux", "!", "filesink", &format!("location={webm}")])
         .status();
-    assert!(made.unwrap().success());
+    assert!(run.unwrap().success());
     let output = Command::new(env!("CARGO_BIN_EXE_sr"))
         .args(["measure", &webm])
         .env(

@@ -1,71 +1,21 @@
 //! `async-depth` on the CPU: frames are pushed later, and nothing overtakes them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
+use common::numbered::{self, BYTES, SIZE, caps, frame, out, stats, time};
 use gst::prelude::*;
-use gst_video::{VideoFormat, VideoInfo};
-
-const SIZE: (u32, u32) = (40, 24);
-
-/// Bytes of a frame at twice the size.
-const BYTES: usize = 4 * 40 * 24;
 
 fn element(properties: &str) -> gst::Element {
-    gst::init().unwrap();
-    gstsrfilter::plugin_register_static().expect("plugin registers");
-    gst::parse::launch(&format!("srfilter device=cpu {properties}")).unwrap()
+    numbered::element(&format!("device=cpu {properties}"))
 }
 
 fn harness(properties: &str) -> gst_check::Harness {
-    let mut h = gst_check::Harness::with_element(&element(properties), Some("sink"), Some("src"));
-    h.set_src_caps(caps(SIZE));
-    h
-}
-
-fn caps((width, height): (u32, u32)) -> gst::Caps {
-    gst_video::VideoCapsBuilder::new()
-        .format(VideoFormat::Gray8)
-        .width(width as i32)
-        .height(height as i32)
-        .framerate(gst::Fraction::new(25, 1))
-        .build()
-}
-
-fn time(number: u64) -> gst::ClockTime {
-    gst::ClockTime::from_mseconds(40 * number)
-}
-
-/// A frame of one value that identifies it.
-fn frame((width, height): (u32, u32), number: u64) -> gst::Buffer {
-    let info = VideoInfo::builder(VideoFormat::Gray8, width, height);
-    let mut buffer = gst::Buffer::with_size(info.build().unwrap().size()).unwrap();
-    let writable = buffer.make_mut();
-    writable.map_writable().unwrap().fill(20 * number as u8);
-    writable.set_pts(time(number));
-    writable.set_duration(time(1));
-    buffer
-}
-
-/// The numbers of the output frames, and their sizes in bytes.
-fn out(h: &mut gst_check::Harness) -> Vec<(u64, usize)> {
-    std::iter::from_fn(|| h.try_pull())
-        .map(|buffer| {
-            let number = buffer.pts().unwrap().mseconds() / 40;
-            assert_eq!(buffer.pts(), Some(time(number)));
-            assert_eq!(buffer.duration(), Some(time(1)));
-            let middle = buffer.map_readable().unwrap()[buffer.size() / 2];
-            let error = u64::from(middle).abs_diff(20 * number);
-            assert!(error <= 2, "frame {number} holds {middle}");
-            (number, buffer.size())
-        })
-        .collect()
+    numbered::harness(&format!("device=cpu {properties}"))
 }
 
 fn numbers(range: impl Iterator<Item = u64>) -> Vec<(u64, usize)> {
     range.map(|number| (number, BYTES)).collect()
-}
-
-fn stats(h: &gst_check::Harness) -> gst::Structure {
-    h.element().unwrap().property("stats")
 }
 
 #[test]

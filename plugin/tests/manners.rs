@@ -2,20 +2,12 @@
 //! output size, a description, no leaks, a known latency.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
+use common::{PATIENCE, init};
 use gst::prelude::*;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Once;
-
-const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(120);
-
-fn init() {
-    static INIT: Once = Once::new();
-    INIT.call_once(|| {
-        gst::init().unwrap();
-        gstsrfilter::plugin_register_static().expect("plugin registers");
-    });
-}
 
 /// Runs a test of this program in a process of its own; returns its output.
 fn child(name: &str, variables: &[(&str, &str)]) -> String {

@@ -1,19 +1,10 @@
 //! The property `measure`: messages and statistics about each frame.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
+use common::{PATIENCE, init};
 use gst::prelude::*;
-use std::sync::Once;
-
-/// Longest wait for a pipeline before the test fails.
-const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(120);
-
-fn init() {
-    static INIT: Once = Once::new();
-    INIT.call_once(|| {
-        gst::init().unwrap();
-        gstsrfilter::plugin_register_static().expect("plugin registers");
-    });
-}
 
 /// Plays a pipeline with an element `sr`; returns its messages and its stats.
 fn play(description: &str) -> (Vec<gst::Structure>, gst::Structure) {

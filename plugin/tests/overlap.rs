@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 #![cfg(feature = "cuda")]
 
+mod common;
+
+use common::numbered::{BYTES, SIZE, caps, element, frame, harness, out, stats};
 use gst::prelude::*;
-use gst_video::{VideoFormat, VideoInfo};
 use testing::emulated;
 
 testing::emulated! {
@@ -19,61 +21,6 @@ testing::emulated! {
     little_memory_loses_no_frame [("SRFILTER_EMULATED_MEMORY", "1200000")] => lost_child;
 }
 
-const SIZE: (u32, u32) = (40, 24);
-
-fn element(properties: &str) -> gst::Element {
-    gst::init().unwrap();
-    gstsrfilter::plugin_register_static().expect("plugin registers");
-    let text = format!("srfilter {properties}");
-    gst::parse::launch(&text).unwrap()
-}
-
-fn harness(properties: &str) -> gst_check::Harness {
-    let mut h = gst_check::Harness::with_element(&element(properties), Some("sink"), Some("src"));
-    h.set_src_caps(caps(SIZE));
-    h
-}
-
-fn caps((width, height): (u32, u32)) -> gst::Caps {
-    gst_video::VideoCapsBuilder::new()
-        .format(VideoFormat::Gray8)
-        .width(width as i32)
-        .height(height as i32)
-        .framerate(gst::Fraction::new(25, 1))
-        .build()
-}
-
-/// A frame of one value that identifies it.
-fn frame((width, height): (u32, u32), number: u8) -> gst::Buffer {
-    let info = VideoInfo::builder(VideoFormat::Gray8, width, height);
-    let mut buffer = gst::Buffer::with_size(info.build().unwrap().size()).unwrap();
-    let writable = buffer.make_mut();
-    writable.map_writable().unwrap().fill(20 * number);
-    writable.set_pts(gst::ClockTime::from_mseconds(40 * u64::from(number)));
-    writable.set_duration(gst::ClockTime::from_mseconds(40));
-    buffer
-}
-
-/// The numbers of the output frames, and their sizes in bytes.
-fn out(h: &mut gst_check::Harness) -> Vec<(u64, usize)> {
-    let buffers = std::iter::from_fn(|| h.try_pull());
-    buffers
-        .map(|buffer| {
-            let number = buffer.pts().unwrap().mseconds() / 40;
-            let middle = buffer.map_readable().unwrap()[buffer.size() / 2];
-            let error = u64::from(middle).abs_diff(20 * number);
-            assert!(error <= 2, "frame {number} holds {middle}");
-            (number, buffer.size())
-        })
-        .collect()
-}
-
-fn stats(h: &gst_check::Harness) -> gst::Structure {
-    h.element().unwrap().property("stats")
-}
-
-const BYTES: usize = 4 * 40 * 24;
-
 #[test]
 #[ignore = "run by another test, in a child process"]
 fn order_child() {
@@ -83,7 +30,7 @@ fn order_child() {
             h.push(frame(SIZE, number)).unwrap();
             let expected: &[(u64, usize)] = match number {
                 1 => &[],
-                _ => &[(u64::from(number) - 1, BYTES)],
+                _ => &[(number - 1, BYTES)],
             };
             assert_eq!(out(&mut h), expected, "{model}");
         }

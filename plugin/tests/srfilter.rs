@@ -607,7 +607,7 @@ fn any_colorimetry_and_chroma_site_goes_through() {
     }
 }
 
-/// What equal frames lead to is taken from the last one; not across a gap, and not with
+/// Equal frames are copied from the last one; not across a gap, and not with
 /// `reuse=off`.
 #[test]
 fn equal_frames_are_reused() {

@@ -2,20 +2,14 @@
 //! `split-position`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
+use common::init;
 use gst::prelude::*;
 use gst_controller::prelude::*;
 use gst_video::VideoInfo;
-use std::sync::Once;
 
 const FORMATS: [&str; 7] = ["I420", "NV12", "RGB", "BGRA", "I420_10LE", "GRAY8", "v210"];
-
-fn init() {
-    static INIT: Once = Once::new();
-    INIT.call_once(|| {
-        gst::init().unwrap();
-        gstsrfilter::plugin_register_static().expect("plugin registers");
-    });
-}
 
 fn element(model: &str) -> gst::Element {
     init();

@@ -1,6 +1,7 @@
 //! Helpers of several test files.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+pub mod playing;
 pub mod reference;
 
 use candle_core::{DType, Device, Shape, Tensor};
