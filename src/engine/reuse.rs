@@ -88,7 +88,7 @@ impl ReusePolicy {
         Self { mode, phase }
     }
 
-    /// Whether outputs are kept.
+    /// Whether outputs are retained.
     fn is_active(&self) -> bool {
         matches!(self.phase, Phase::Active { .. })
     }

@@ -1,4 +1,4 @@
-//! Frames that are kept to be compared with the next ones.
+//! Frames that are retained to be compared with the next ones.
 
 use super::damage::Damage;
 use super::{Color, Component, FrameMut, FrameRef, PixelFormat};
@@ -73,7 +73,7 @@ impl RetainedFrame {
                 .par_chunks_mut(plane.row_bytes)
                 .with_min_len(ROWS);
             rows.zip(data.par_chunks(stride))
-                .for_each(|(kept, row)| kept.copy_from_slice(&row[..kept.len()]));
+                .for_each(|(retained, row)| retained.copy_from_slice(&row[..retained.len()]));
         }
     }
 
@@ -90,7 +90,7 @@ impl RetainedFrame {
             let rows = plane.data.par_chunks_mut(row_bytes).with_min_len(ROWS);
             let damage = rows
                 .zip(data.par_chunks(stride))
-                .map(|(kept, row)| replace_row(kept, &row[..row_bytes], cells, padding));
+                .map(|(retained, row)| replace_row(retained, &row[..row_bytes], cells, padding));
             Damage::of_rows(width, damage.collect())
         });
         planes.collect()
@@ -103,29 +103,29 @@ impl RetainedFrame {
             let rows = data.par_chunks_mut(stride).take(plane.rows);
             rows.with_min_len(ROWS)
                 .zip(plane.data.par_chunks(plane.row_bytes))
-                .for_each(|(row, kept)| row[..kept.len()].copy_from_slice(kept));
+                .for_each(|(row, retained)| row[..retained.len()].copy_from_slice(retained));
         }
     }
 }
 
 /// Replaces a row by another one; returns the columns that differed.
 fn replace_row(
-    kept: &mut [u8],
+    retained: &mut [u8],
     row: &[u8],
     cells: &[(usize, usize)],
     padding: Option<Component>,
 ) -> Vec<Range<usize>> {
     let mut damaged: Vec<Range<usize>> = Vec::new();
-    if kept == row {
+    if retained == row {
         return damaged;
     }
     for pair in cells.windows(2) {
         let [(x, first), (end, behind)] = [pair[0], pair[1]];
-        let (kept, row) = (&mut kept[first..behind], &row[first..behind]);
-        if kept == row || is_padding_alone(kept, row, padding) {
+        let (retained, row) = (&mut retained[first..behind], &row[first..behind]);
+        if retained == row || is_padding_alone(retained, row, padding) {
             continue;
         }
-        kept.copy_from_slice(row);
+        retained.copy_from_slice(row);
         match damaged.last_mut() {
             Some(last) if last.end == x => last.end = end,
             _ => damaged.push(x..end),
@@ -165,16 +165,16 @@ mod tests {
     fn what_differs_is_damaged() {
         for &format in PixelFormat::ALL {
             let mut planes = noise(format);
-            let mut kept = RetainedFrame::new(format, SIZE, Color::default());
-            kept.store(&frame(format, &planes));
-            let none = kept.replace(&frame(format, &planes));
+            let mut retained = RetainedFrame::new(format, SIZE, Color::default());
+            retained.store(&frame(format, &planes));
+            let none = retained.replace(&frame(format, &planes));
             assert!(none.iter().all(Damage::is_none));
             for plane in 0..format.planes() {
                 let (row_bytes, rows) = format.plane_size(plane, SIZE.0, SIZE.1);
                 for byte in 0..row_bytes + 1 {
                     let y = byte % rows;
                     planes[plane][y * STRIDE + byte] ^= 0x41;
-                    let damage = kept.replace(&frame(format, &planes));
+                    let damage = retained.replace(&frame(format, &planes));
                     let padding = format.padding();
                     let counts =
                         byte < row_bytes && padding.is_none_or(|p| byte % p.step != p.offset);
@@ -190,19 +190,19 @@ mod tests {
                     }
                 }
             }
-            // What is kept is what came last.
+            // The last frame is retained.
             let mut copy = noise(format);
             copy.iter_mut().for_each(|plane| plane.fill(0));
             let views = copy.iter_mut().map(|p| (p.as_mut_slice(), STRIDE));
-            kept.copy_to(&mut FrameMut::new(format, SIZE, Color::default(), views).unwrap());
+            retained.copy_to(&mut FrameMut::new(format, SIZE, Color::default(), views).unwrap());
             for plane in 0..format.planes() {
                 let (row_bytes, rows) = format.plane_size(plane, SIZE.0, SIZE.1);
                 let padding = format.padding();
                 for (i, (a, b)) in copy[plane].iter().zip(&planes[plane]).enumerate() {
                     let byte = i % STRIDE;
                     if padding.is_none_or(|p| byte % p.step != p.offset) {
-                        let is_kept = byte < row_bytes && i / STRIDE < rows;
-                        let expected = if is_kept { *b } else { 0 };
+                        let is_retained = byte < row_bytes && i / STRIDE < rows;
+                        let expected = if is_retained { *b } else { 0 };
                         assert_eq!(*a, expected, "{format:?} {i}");
                     }
                 }

@@ -24,8 +24,8 @@ impl Drop for Player {
 ///
 /// A plugin that is not installed.
 fn make(name: &str) -> Result<gst::Element> {
-    let made = gst::ElementFactory::make(name).build();
-    made.map_err(|_| {
+    let element = gst::ElementFactory::make(name).build();
+    element.map_err(|_| {
         anyhow!(
             "GStreamer has no element {name}: install its plugins \
              (gstreamer1.0-plugins-base on Debian and Ubuntu)"

@@ -1,4 +1,4 @@
-//! Work beside the frames, which shall not wait for it.
+//! Work in the background, which frames do not wait for.
 
 use super::log::CAT;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};

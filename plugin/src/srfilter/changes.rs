@@ -97,7 +97,7 @@ impl SrFilter {
         let target = settings.target();
         let running = (lock(&self.state).as_ref()).map(|state| state.target());
         let Some(running) = running.filter(|&running| running != target) else {
-            // That of a scale that was set and taken back.
+            // That of a scale that was set and reset.
             let outdated = lock(&self.shared).prepared.take();
             drop(outdated);
             return false;

@@ -14,8 +14,8 @@ const UP: f64 = 0.75;
 const DOWN: f64 = LIVE_SHARE;
 /// Part of a frame's duration from which a model falls behind sooner or later.
 const FULL: f64 = 0.95;
-/// Part of the time until a frame is due that a model may take to be stepped down to: what
-/// made frames late may have only begun.
+/// Part of the time until a frame is due that a model may take to be stepped down to: the
+/// load that causes the step may still grow.
 const RESERVE: f64 = 0.7;
 /// Part of the idle processor time that a better model may need.
 const IDLE: f64 = 0.85;
@@ -25,9 +25,9 @@ const REMEMBERED: usize = 8;
 /// Frames that tell a model's time.
 const LEARNT: usize = 5;
 
-/// Nanoseconds of frames whose time says little of the machine.
+/// Frames that take fewer nanoseconds say little of the load.
 const SHORT: f64 = 5_000_000.0;
-/// Most times longer that frames are taken to last than on an idle machine.
+/// Largest factor between the time of a frame and that on an idle machine.
 const MOST_SLOWDOWN: f64 = 8.0;
 
 /// Time in nanoseconds before a step up; doubled each time that a step up was wrong.
@@ -36,9 +36,9 @@ const MOST_PATIENCE: i64 = 60_000_000_000;
 /// Time in nanoseconds for which a model that is better than the running one, but not as good
 /// as before the overload, is passed over: the load may be about to end.
 const HESITATION: i64 = 2_500_000_000;
-/// A step down so soon after a step up says that it was wrong.
+/// A step down within so many nanoseconds after a step up says that that was wrong.
 const WRONG: i64 = 4_000_000_000;
-/// After so long without a change the patience is back to the least.
+/// After so many nanoseconds without a change the patience is the least again.
 const SETTLED: i64 = 30_000_000_000;
 
 /// One model.
@@ -202,8 +202,8 @@ impl Governor {
         }
         let most = left.map_or(f64::INFINITY, |left| RESERVE * left);
         let most = most.min(DOWN * duration);
-        let seen = expected / self.rungs[self.active].idle.max(1.0);
-        self.slowdown = self.slowdown.max(seen.min(MOST_SLOWDOWN));
+        let slowdown = expected / self.rungs[self.active].idle.max(1.0);
+        self.slowdown = self.slowdown.max(slowdown.min(MOST_SLOWDOWN));
         let to = self.best_within(self.active + 1, most);
         let wrong = |since: i64| budget.now - since < WRONG;
         if self.stepped_up.is_some_and(wrong) {
@@ -266,7 +266,7 @@ impl Governor {
     }
 
     /// Learns from the time of a frame, in nanoseconds, and the share of its work, 0 to 1,
-    /// that was taken from the frame before it.
+    /// that was reused from the frame before it.
     pub(super) fn record(&mut self, spent: i64, reused: f64) {
         let Some(rung) = self.rungs.get(self.active) else {
             return;
@@ -296,8 +296,8 @@ impl Governor {
         }
     }
 
-    /// A rung whose estimate may be too high: it was made while something else ran, perhaps.
-    /// To be estimated anew, in `most` nanoseconds.
+    /// A rung whose estimate may be too high, as other programs may have run at the time: to
+    /// be estimated anew.
     pub(super) fn doubtful(&mut self, budget: Budget) -> Option<usize> {
         let quiet = budget.now - self.changed?;
         let idle = self.free.is_none_or(|free| free > 0.8);

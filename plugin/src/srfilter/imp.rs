@@ -16,7 +16,7 @@
  * In PAUSED nothing is drawn anew until a buffer arrives.
  *
  * `strength` blends the network's picture with a bicubic one, and `compare` shows the
- * two beside each other; both, and `split-position`, take effect with the next frame.
+ * two side by side; both, and `split-position`, take effect with the next frame.
  *
  * With `async-depth=n`, a frame goes out when the n-th after it has come in: the
  * work on neighbouring frames overlaps where cores, or parts of a GPU, are idle.
@@ -441,7 +441,7 @@ impl BaseTransformImpl for SrFilter {
 
     fn src_event(&self, mut event: gst::Event) -> bool {
         self.note_timing(&event);
-        // Nobody shall drop frames.
+        // Upstream is not to drop frames either.
         let blocks = lock(&self.settings).on_overload == OnOverload::Block;
         if blocks && event.type_() == gst::EventType::Qos {
             return true;

@@ -1,6 +1,6 @@
 //! The models that may replace the chosen one while it is too slow, ready to run.
 
-use srfilter::engine::{UpscaleOptions, UpscaleSpec, Upscaler, estimate_time};
+use srfilter::engine::{UpscaleOptions, Upscaler, estimate_time};
 use srfilter::weights::Model;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +8,10 @@ use std::time::Duration;
 /// A model is faster than another if it takes at most this part of its time.
 const FASTER: f64 = 0.85;
 
-/// What a ladder was built for.
-struct Purpose {
-    spec: UpscaleSpec,
-    chosen: Arc<Model>,
-    names: Vec<String>,
-}
-
 /// Faster models than the chosen one, best first.
 #[derive(Default)]
 pub(super) struct Ladder {
-    purpose: Option<Purpose>,
+    is_built: bool,
     upscalers: Vec<Upscaler>,
     /// 0: the chosen model; else the index in `upscalers`, from 1 on.
     active: usize,
@@ -45,13 +38,8 @@ impl Ladder {
         *self = Self::default();
     }
 
-    /// Whether it was built for this upscaler and these names.
-    pub(super) fn is_for(&self, chosen: &Upscaler, names: &[String]) -> bool {
-        self.purpose.as_ref().is_some_and(|purpose| {
-            purpose.spec == *chosen.spec()
-                && Arc::ptr_eq(&purpose.chosen, chosen.model())
-                && purpose.names == names
-        })
+    pub(super) fn is_built(&self) -> bool {
+        self.is_built
     }
 
     /// Prepares the models of these names that are faster than the chosen one, in this order,
@@ -65,12 +53,7 @@ impl Ladder {
         most: Duration,
     ) -> Vec<(String, f64)> {
         let spec = chosen.spec();
-        self.purpose = Some(Purpose {
-            spec: *spec,
-            chosen: Arc::clone(chosen.model()),
-            names: names.to_vec(),
-        });
-        (self.active, self.upscalers) = (0, Vec::new());
+        (self.is_built, self.active, self.upscalers) = (true, 0, Vec::new());
         let time =
             |model: &Arc<Model>| Some(nanoseconds(estimate_time(model, spec, options, most).ok()?));
         let Some(first) = time(chosen.model()) else {

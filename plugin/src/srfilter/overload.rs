@@ -97,13 +97,9 @@ impl SrFilter {
 
     /// Prepares the models that may take over, if that is not done.
     fn build_ladder(&self, duration: i64) -> Option<Vec<(String, f64)>> {
-        let settings = lock(&self.settings).clone();
-        let mut state = lock(&self.state);
-        let state = state.as_mut()?;
-        let scale = state.upscaler.as_ref()?.spec().scale;
-        let names = settings.fallback_models(scale).unwrap_or_default();
         let most = Duration::from_nanos(2 * duration.unsigned_abs());
-        let rungs = state.build_ladder(&names, most)?;
+        let settings = lock(&self.settings).clone();
+        let rungs = (lock(&self.state).as_mut())?.build_ladder(&settings, most)?;
         gst::info!(CAT, imp = self, "models and nanoseconds a frame: {rungs:?}");
         Some(rungs)
     }

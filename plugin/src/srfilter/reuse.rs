@@ -3,7 +3,7 @@
 use gst::glib;
 use srfilter::engine::Reuse;
 
-/// Whether what equal input leads to is taken from the last output.
+/// Whether equal input is upscaled again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstSrFilterReuse")]
 pub enum ReuseMode {

@@ -64,7 +64,7 @@ impl Source {
         Model::load(name, weights, &LoadOverrides::default())
     }
 
-    /// Whether the best model that is fast enough is wanted. A weights file is a choice.
+    /// Whether `model` is `auto`, which a weights file overrides.
     pub(super) fn is_auto(&self) -> bool {
         self.model.as_deref() == Some(AUTO) && self.weights.is_none()
     }
@@ -360,7 +360,7 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecEnum::builder_with_default("reuse", defaults.reuse)
             .nick("Reuse")
-            .blurb("Whether tiles and frames whose input equals the last frame's are taken from the last output, which is the same bit for bit; frames in system memory, unless they are pipelined")
+            .blurb("Whether tiles and frames whose input equals the last frame's are copied from the last output, which is the same bit for bit; on the CPU, without async-depth")
             .mutable_playing()
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")

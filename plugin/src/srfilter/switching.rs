@@ -128,19 +128,22 @@ impl State {
         replacement.or(self.upscaler.as_mut())
     }
 
-    /// Prepares the models of these names, to replace the chosen one while it is too slow;
-    /// returns all of them with the estimated nanoseconds of a frame. `None` if there is
-    /// nothing to do.
+    /// Prepares the settings' fallback models, to replace the chosen one while it is too
+    /// slow; returns all models with the estimated nanoseconds of a frame. `None` if that is
+    /// done, for the upscaler that the state has.
     pub(super) fn build_ladder(
         &mut self,
-        names: &[String],
+        settings: &Settings,
         most: Duration,
     ) -> Option<Vec<(String, f64)>> {
         let chosen = self.upscaler.as_ref()?;
-        if self.ladder.is_for(chosen, names) {
+        if self.ladder.is_built() {
             return None;
         }
-        Some(self.ladder.build(chosen, names, &self.options, most))
+        // Their names were checked at the start.
+        let names = settings.fallback_models(chosen.spec().scale);
+        let names = names.unwrap_or_default();
+        Some(self.ladder.build(chosen, &names, &self.options, most))
     }
 
     /// The estimated nanoseconds of a frame by a model of the ladder.
