@@ -31,6 +31,7 @@ fn clip(desk: &Desk) -> Option<String> {
 /// The entries of `--json`.
 fn entries(args: &[&str]) -> Vec<serde_json::Value> {
     let run = sr([&["measure", "--json"], args].concat()).ok();
+    assert!(!run.stderr.contains("CRITICAL"), "{}", run.stderr);
     serde_json::from_str(&run.stdout).unwrap()
 }
 

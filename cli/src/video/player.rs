@@ -117,7 +117,9 @@ fn stop_after(pipeline: &gst::Pipeline, filter: &gst::Element, frames: u64) -> R
         }
         match passed < frames {
             true => gst::PadProbeReturn::Ok,
-            false => gst::PadProbeReturn::Drop,
+            // With GStreamer 1.22, `Drop` of the bindings logs a critical warning for each
+            // frame (findings/rust-probe-drop.sh).
+            false => gst::PadProbeReturn::Handled,
         }
     });
     Ok(())
