@@ -457,7 +457,8 @@ fn change() -> Result<()> {
         env!("CARGO_MANIFEST_DIR"),
         "/models/srresnet/x4.safetensors"
     );
-    for _ in 0..5 {
+    let (mut while_loading, mut before_it) = (Vec::new(), Vec::new());
+    for _ in 0..9 {
         let run = Run::of(&format!(
             "videotestsrc is-live=true pattern=ball \
              ! video/x-raw,format=I420,width=400,height=220,framerate={RATE}/1 \
@@ -507,6 +508,9 @@ fn change() -> Result<()> {
         let calm = part(before - frames.min(before), before);
         let median = part(5, before).sorted(0.5);
         let longest = part(before, after).sorted(1.0);
+        let times_median = |time: Duration| time.as_secs_f64() / median.as_secs_f64();
+        while_loading.push(times_median(longest));
+        before_it.push(times_median(calm.sorted(1.0)));
         println!(
             "espcn 400x220 live, srresnet loads in {:.0} ms, {frames} frames: median {:.2} ms, longest while loading \
              {:.2} ms ({:.2} times the median), longest of as many before {:.2} ms ({:.2} times); \
@@ -514,11 +518,17 @@ fn change() -> Result<()> {
             milliseconds(loading),
             milliseconds(median),
             milliseconds(longest),
-            longest.as_secs_f64() / median.as_secs_f64(),
+            times_median(longest),
             milliseconds(calm.sorted(1.0)),
-            calm.sorted(1.0).as_secs_f64() / median.as_secs_f64(),
+            times_median(calm.sorted(1.0)),
             milliseconds(switched().unwrap_or_default()),
         );
+    }
+    for (when, mut longest) in [("while loading", while_loading), ("before", before_it)] {
+        longest.sort_by(f64::total_cmp);
+        let (least, most) = (longest[0], longest[longest.len() - 1]);
+        let middle = longest[longest.len() / 2];
+        println!("longest {when}, times the median: {middle:.2}, from {least:.2} to {most:.2}");
     }
     Ok(())
 }

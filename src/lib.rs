@@ -55,6 +55,7 @@
 //! [candle]: https://github.com/huggingface/candle
 
 pub mod atomic_file;
+mod background;
 pub mod chain;
 pub mod cpu_level;
 pub mod engine;

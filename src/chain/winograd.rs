@@ -8,6 +8,7 @@
 //! Lavin, Scott Gray, "Fast Algorithms for Convolutional Neural Networks",
 //! CVPR 2016, <https://arxiv.org/abs/1509.09308>.
 
+use crate::background::give_way;
 use rayon::prelude::*;
 
 /// The most pairs of points that a variant has.
@@ -103,6 +104,7 @@ impl Variant {
         let (n, r) = (self.points(), self.kernel());
         let matrix = self.kernel_matrix();
         let transform = |input: usize| -> Vec<f64> {
+            give_way();
             let mut tap = vec![0.0; outputs];
             // Rows of the kernels evaluated along x: (row, point, output channel).
             let mut rows = vec![0.0; r * n * outputs];

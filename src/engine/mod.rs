@@ -27,6 +27,7 @@ mod tiling;
 mod upscaler;
 mod view;
 
+pub use crate::background::in_background;
 #[cfg(feature = "cuda")]
 pub use crate::chain::CudaChainExecutor;
 pub use crate::chain::{ChainExecutor, ChainOptions, Interrupt, Precision};

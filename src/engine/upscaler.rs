@@ -9,6 +9,7 @@ use super::reuse::{FrameReuse, Request, Reuse, Reused};
 use super::spec::{FrameSpec, UpscaleSpec};
 use super::view::{View, ViewLayout};
 use super::{ComputeDevice, DeviceChoice};
+use crate::background::RunningFrame;
 use crate::chain::{Interrupt, Precision};
 use crate::frame::{FrameMut, FrameRef, Image};
 use crate::threads::pool;
@@ -239,6 +240,7 @@ impl Upscaler {
     /// failure of a GPU requested by number.
     pub fn process(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()> {
         self.expect_both(input, output)?;
+        let _running = RunningFrame::begin();
         let layout = self.layout();
         // Without networks, the backend resamples.
         if layout.uses_network() {

@@ -3,6 +3,7 @@
 use super::dtype::ValueType;
 #[cfg(feature = "pytorch")]
 use super::torch;
+use crate::background::give_way;
 use crate::models::{Architecture, Network, Scales, Shapes, nearest, under};
 use crate::ops::Border;
 use crate::{Error, Result, Scale};
@@ -244,6 +245,7 @@ impl Checkpoint {
     }
 
     fn add(&mut self, name: &str, dtype: &str, tensor: Tensor) -> Result<()> {
+        give_way();
         if !is_finite(&tensor)? {
             let problem = format!("tensor {name} holds values that are not finite (NaN or Inf)");
             return Err(Error::weights(&self.origin, problem));
@@ -519,6 +521,7 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
 /// may be a video, or an endless device.
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     const HEADER: u64 = 16;
+    const SLICE: u64 = 1 << 20;
     let mut file = std::fs::File::open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
@@ -536,7 +539,9 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
                 problem,
             ));
         }
-        file.read_to_end(&mut bytes)?;
+        while (&mut file).take(SLICE).read_to_end(&mut bytes)? > 0 {
+            give_way();
+        }
     }
     Ok(bytes)
 }

@@ -3,6 +3,7 @@
 use super::checkpoint::read_file;
 use super::weak_cache::WeakCache;
 use super::{Checkpoint, LoadOverrides, ParsedCheckpoint};
+use crate::background::give_way;
 use crate::chain::PackedChain;
 use crate::models::hypersrcnn::Embedding;
 use crate::models::{
@@ -13,7 +14,7 @@ use candle_core::{DType, Device, DeviceLocation};
 use candle_nn::{VarBuilder, VarMap};
 use once_cell::sync::OnceCell;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -72,11 +73,17 @@ struct FileKey {
 impl FileKey {
     fn new(origin: &str, bytes: &[u8], model: Option<&str>, hints: &LoadOverrides) -> Self {
         static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        const SLICE: usize = 1 << 20;
+        let mut hasher = HASHER.build_hasher();
+        for slice in bytes.chunks(SLICE) {
+            give_way();
+            hasher.write(slice);
+        }
         Self {
             origin: origin.to_owned(),
             model: model.map(str::to_owned),
             hints: hints.clone(),
-            contents: (bytes.len(), HASHER.hash_one(bytes)),
+            contents: (bytes.len(), hasher.finish()),
         }
     }
 }

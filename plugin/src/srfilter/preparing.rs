@@ -9,6 +9,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_video::VideoInfo;
+use srfilter::engine::in_background;
 
 impl SrFilter {
     /// Prepares the upscaler for a scale, before it becomes the value of the property.
@@ -27,7 +28,8 @@ impl SrFilter {
             return;
         };
         // One thread: the others compute frames.
-        let built = background::run("srfilter-scale", move || blueprint.build(output, target));
+        let build = move || in_background(|| blueprint.build(output, target));
+        let built = background::run("srfilter-scale", build);
         match built {
             Ok(prepared) => {
                 let outdated = std::mem::replace(&mut lock(&self.shared).prepared, prepared);

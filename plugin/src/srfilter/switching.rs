@@ -6,7 +6,9 @@ use super::ladder::Ladder;
 use super::settings::{Settings, Source};
 use super::{background, caps, shape, video};
 use gst_video::VideoInfo;
-use srfilter::engine::{ComputeDevice, FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
+use srfilter::engine::{
+    ComputeDevice, FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler, in_background,
+};
 use srfilter::frame::Window;
 use srfilter::weights::Model;
 use srfilter::{Error, Scale, models};
@@ -405,8 +407,9 @@ impl Load {
         let (sender, receiver) = channel();
         let (loading, loading_options) = (source.clone(), *options);
         let worker = move || {
+            let loaded = in_background(|| Loaded::new(&loading, spec, &loading_options));
             // Fails if the element stopped in the meantime.
-            let _ = sender.send(Loaded::new(&loading, spec, &loading_options));
+            let _ = sender.send(loaded);
         };
         match background::spawn("srfilter-load", worker) {
             Ok(()) => Self::Running(source.clone(), receiver),

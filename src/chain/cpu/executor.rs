@@ -16,7 +16,7 @@ use super::pack::{PackedChain, PackedLayer};
 use super::task::Task;
 use crate::chain::segment::{assign_buffers, split_segments};
 use crate::chain::{Chain, ChainOptions, Interrupt};
-use crate::pages::touch;
+use crate::pages::{touch, zeroed};
 use crate::threads::pool;
 use crate::{Error, Result};
 use rayon::ThreadPool;
@@ -119,23 +119,21 @@ impl ChainExecutor {
             halo_floats = halo_floats.max(floats);
             segments.push(regions);
         }
-        let mut buffers: Vec<Vec<f32>> = Vec::new();
+        let mut lengths = Vec::new();
         for (layout, frame) in layouts.iter().zip(&frames) {
             if let &Some(frame) = frame {
-                buffers.resize_with(buffers.len().max(frame + 1), Vec::new);
-                let len = layout.frame_len().max(buffers[frame].len());
-                buffers[frame].resize(len, 0.0);
+                lengths.resize(lengths.len().max(frame + 1), 0);
+                lengths[frame] = layout.frame_len().max(lengths[frame]);
             }
         }
+        let buffers = lengths.into_iter().map(zeroed).collect();
         let largest = |measure: fn(&Region) -> usize| {
             let regions = segments.iter().flatten();
             regions.map(measure).max().unwrap_or(0)
         };
         let floats = largest(|region| region.workspace);
         let zeros = vec![0.0; largest(|region| region.longest)];
-        let workspaces = (0..threads)
-            .map(|_| Mutex::new(vec![0.0; floats]))
-            .collect();
+        let workspaces = (0..threads).map(|_| Mutex::new(zeroed(floats))).collect();
         Ok(Self {
             kernels: Kernels::of(level).map_err(|e| Error::Setting(e.to_string()))?,
             packed,
@@ -146,7 +144,7 @@ impl ChainExecutor {
             largest: divisions.last().copied().unwrap_or((1, 1)),
             frames,
             buffers,
-            halos: vec![0.0; halo_floats],
+            halos: zeroed(halo_floats),
             zeros,
             workspaces,
             interrupt: Interrupt::default(),

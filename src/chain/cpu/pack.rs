@@ -1,6 +1,7 @@
 //! A chain with its weights in the order of the fused loops.
 
 use super::kernels::{GROUP, MAX_DOT_CHANNELS};
+use crate::background::give_way;
 use crate::chain::segment::{self, LayerShape};
 use crate::chain::winograd::{Tables, Variant};
 use crate::chain::{Chain, ChainLayer, Epilogue};
@@ -40,6 +41,7 @@ impl PackedChain {
         let border = first.conv.spec.border;
         let (mut inputs, mut layers) = ((planes, planes), Vec::<PackedLayer>::new());
         for (i, link) in chain.layers.iter().enumerate() {
+            give_way();
             let is_last = i + 1 == chain.layers.len();
             let sizes_fit = link.skip.is_none_or(|skip| {
                 let between = &layers[skip.min(i)..];

@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// The value of no difference.
 const MID_GRAY: f32 = 128.0;
 
+/// Samples that are worth a thread.
+const CHUNK: usize = 1 << 14;
+
 /// Mixes frames of one upscale with their bicubic pictures.
 pub(in crate::engine) struct Mixer {
     pool: Arc<rayon::ThreadPool>,
@@ -104,10 +107,12 @@ fn mix(output: &mut FrameMut<'_>, planes: &[Option<Plane<'_>>], layout: &ViewLay
             continue;
         }
         let (row_bytes, rows) = format.plane_size(plane, size.0, size.1);
+        let samples: usize = parts.iter().map(|part| part.columns.len()).sum();
         let (data, stride) = output.plane_mut(plane);
         data.par_chunks_mut(stride)
             .take(rows)
             .enumerate()
+            .with_min_len(CHUNK.div_ceil(samples))
             .for_each_init(Scratch::default, |scratch, (y, row)| {
                 mix_row(&parts, y, &row[..row_bytes], scratch);
                 if format.is_bit_packed() {
@@ -169,6 +174,8 @@ struct Part<'a> {
     width: usize,
     /// The samples of a row that the view may change.
     columns: Range<usize>,
+    /// Whether the view needs nothing of their samples.
+    overwrites: bool,
     /// Values of the line.
     dark: f32,
     bright: f32,
@@ -195,7 +202,10 @@ impl<'a> Part<'a> {
             Columns::Difference if kind == Kind::Alpha => 0..0,
             Columns::SideBySide { .. } | Columns::Difference => 0..width,
         };
+        let overwrites =
+            matches!(&layout, Columns::Split { line } if !blends && columns.end <= line.end);
         Self {
+            overwrites,
             quantization: component.quantization(range),
             strength: view.strength,
             dark: component.black(range),
@@ -212,6 +222,9 @@ impl<'a> Part<'a> {
     /// Reads the columns of a row.
     fn read(&self, row: &[u8], values: &mut Vec<f32>) {
         values.resize(self.columns.len(), 0.0);
+        if self.overwrites {
+            return;
+        }
         let row = &row[self.columns.start * self.component.step..];
         self.component.read_row(&self.quantization, row, 0, values);
     }

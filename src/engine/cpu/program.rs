@@ -9,7 +9,7 @@ use crate::engine::frame_plan::{self, Conversion, FramePlan, NetworkOutput, Plan
 use crate::frame::damage::Damage;
 use crate::frame::resample::Resampler;
 use crate::frame::{Color, FrameMut, FrameRef, YuvToRgb};
-use crate::pages::touch;
+use crate::pages::{touch, zeroed};
 use crate::tensor_error::Result;
 
 /// A plan with its buffers and resampling weights.
@@ -57,7 +57,7 @@ impl Program {
             buffers: Buffers {
                 sets: plan.sets,
                 buffer_of,
-                buffers: sizes.into_iter().map(|size| vec![0.0; size]).collect(),
+                buffers: sizes.into_iter().map(zeroed).collect(),
             },
             conversion: YuvToRgb::new(color),
             output,
