@@ -12,6 +12,11 @@ fn frames_stay_on_the_gpu() {
 }
 
 #[test]
+fn equal_frames_are_computed_once() {
+    emulated::run("equal_child", &[]);
+}
+
+#[test]
 fn frames_of_another_context_are_served() {
     emulated::run("foreign_child", &[]);
 }
@@ -150,6 +155,70 @@ fn frames_child() {
                 "{format} {settings}: frame {frame} of {of} bytes"
             );
         }
+    }
+}
+
+/// Frames of which some are the last one again, and some differ in one byte.
+#[test]
+#[ignore = "run by another test, in a child process"]
+fn equal_child() {
+    if !has_cuda_elements() {
+        return;
+    }
+    const SIZE: (usize, usize) = (38, 26);
+    let first: Vec<u8> = (0..SIZE.0 * SIZE.1 * 3 / 2)
+        .map(|i| (i * 7 % 251) as u8)
+        .collect();
+    let changed = |byte: usize| {
+        let mut frame = first.clone();
+        frame[byte] ^= 64;
+        frame
+    };
+    let (top, last) = (changed(0), changed(first.len() - 1));
+    let frames = [
+        &first, &first, &first, &last, &last, &first, &top, &first, &first,
+    ];
+    let run = |before: &str, reuse: &str, after: &str| {
+        let playing = Playing::launch(&format!(
+            "appsrc name=src format=time caps=video/x-raw,format=NV12,width={},height={},framerate=25/1 ! \
+             {before} srfilter name=sr device=cuda:0 qos=false model=espcn reuse={reuse} ! {after} \
+             appsink name=sink sync=false",
+            SIZE.0, SIZE.1
+        ));
+        playing.start();
+        let src = playing.0.by_name("src").unwrap();
+        for (index, frame) in frames.iter().enumerate() {
+            // The rows of GStreamer's frames are padded to words.
+            let padded = frame
+                .chunks(SIZE.0)
+                .flat_map(|row| row.iter().copied().chain([0; 2]));
+            let mut buffer = gst::Buffer::from_slice(padded.collect::<Vec<u8>>());
+            let time = index as u64 * 40 * gst::ClockTime::MSECOND;
+            buffer.get_mut().unwrap().set_pts(time);
+            src.downcast_ref::<gst_app::AppSrc>()
+                .unwrap()
+                .push_buffer(buffer)
+                .unwrap();
+        }
+        let samples = playing.samples(frames.len());
+        let stats: gst::Structure = playing.0.by_name("sr").unwrap().property("stats");
+        let outputs: Vec<_> = samples.iter().map(bytes).collect();
+        (
+            outputs,
+            stats.get::<u64>("reused-frames").unwrap(),
+            playing.stats("memory"),
+        )
+    };
+    let (plain, reused, memory) = run("", "off", "");
+    assert_eq!((reused, memory.as_str()), (0, "system"));
+    assert!(plain[0] != plain[3] && plain[0] != plain[6]);
+    let cuda = "video/x-raw(memory:CUDAMemory) ! cudadownload !";
+    for (before, after, expected) in [("cudaupload !", cuda, "CUDAMemory"), ("", "", "system")] {
+        let (outputs, reused, memory) = run(before, "on", after);
+        assert_eq!((reused, memory.as_str()), (4, expected));
+        assert!(outputs == plain, "{memory}");
+        let (outputs, _, _) = run(before, "auto", after);
+        assert!(outputs == plain, "{memory}, auto");
     }
 }
 

@@ -86,8 +86,14 @@ pub(super) trait Backend: Send {
     /// Waits for the frames in flight and drops them.
     fn cancel(&mut self) {}
 
-    /// As [`Backend::run`] for frames in GPU memory; `false` if this is not
-    /// supported.
+    /// Whether [`Backend::update`] computes parts of frames.
+    fn updates_parts(&self) -> bool {
+        false
+    }
+
+    /// As [`Backend::run`] for frames in GPU memory; `None` if this is not supported.
+    /// If it `compares` the frame with the last one in GPU memory, returns whether it
+    /// is the same, and was not computed again.
     ///
     /// # Safety
     ///
@@ -96,7 +102,8 @@ pub(super) trait Backend: Send {
         &mut self,
         _input: &[DevicePlane],
         _output: &[DevicePlane],
-    ) -> Result<bool> {
-        Ok(false)
+        _compares: bool,
+    ) -> Result<Option<bool>> {
+        Ok(None)
     }
 }

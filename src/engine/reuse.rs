@@ -150,6 +150,8 @@ pub(super) struct FrameReuse {
     has_input: bool,
     /// Whether `output` is the complete output of `input`.
     has_output: bool,
+    /// Whether the last frame was in GPU memory.
+    was_on_device: bool,
     last: Reused,
 }
 
@@ -171,28 +173,59 @@ impl FrameReuse {
     /// Drops the last frame.
     pub(super) fn forget(&mut self) {
         (self.has_input, self.has_output) = (false, false);
+        self.was_on_device = false;
+    }
+
+    /// Upscales a frame in GPU memory by `compute`, which compares it with the last one
+    /// if that is asked of it, and returns whether it is the same; `None` if this is not
+    /// supported. Returns whether it is.
+    ///
+    /// # Errors
+    ///
+    /// Those of `compute`.
+    pub(super) fn process_on_device(
+        &mut self,
+        compute: impl FnOnce(bool) -> Result<Option<bool>>,
+    ) -> Result<bool> {
+        self.last = Reused::default();
+        let (look, had_frame) = (self.policy.look(), self.was_on_device);
+        self.forget();
+        let compares = look == Look::Compare && had_frame;
+        let Some(is_same) = compute(compares)? else {
+            return Ok(false);
+        };
+        self.was_on_device = look != Look::Ignore;
+        if compares {
+            let share = f64::from(u8::from(is_same));
+            self.policy.observe_similarity(share);
+            self.policy.observe_saving(share);
+            (self.last.share, self.last.whole_frame) = (share, is_same);
+        }
+        self.last.active = self.policy.is_active();
+        Ok(true)
     }
 
     /// Upscales a frame: by `compute`, which returns the share of work that it took,
-    /// as far as necessary.
+    /// as far as necessary; it `updates_parts` or only whole frames.
     ///
     /// # Errors
     ///
     /// Those of `compute`.
     pub(super) fn process(
         &mut self,
-        threads: usize,
+        (threads, updates_parts): (usize, bool),
         (input, output): (&FrameRef<'_>, &mut FrameMut<'_>),
         mut compute: impl FnMut(&mut FrameMut<'_>, Request<'_>) -> Result<f64>,
     ) -> Result<()> {
         self.last = Reused::default();
+        self.was_on_device = false;
         let look = self.policy.look();
         let changes = match look {
             Look::Ignore => {
                 self.forget();
                 None
             }
-            _ => pool(threads)?.install(|| self.compare(input, look)),
+            _ => pool(threads)?.install(|| self.compare(input, look, updates_parts)),
         };
         self.last.active = self.policy.is_active();
         if !self.policy.is_active() {
@@ -203,7 +236,12 @@ impl FrameReuse {
     }
 
     /// Stores the input; returns its damage if it was compared.
-    fn compare(&mut self, input: &FrameRef<'_>, look: Look) -> Option<Vec<Damage>> {
+    fn compare(
+        &mut self,
+        input: &FrameRef<'_>,
+        look: Look,
+        updates_parts: bool,
+    ) -> Option<Vec<Damage>> {
         let new = || RetainedFrame::new(input.format(), input.size(), input.color());
         let retained = self.input.get_or_insert_with(new);
         if !std::mem::replace(&mut self.has_input, true) || look == Look::Store {
@@ -214,8 +252,12 @@ impl FrameReuse {
         let changes = retained.replace(input);
         let area: usize = changes.iter().map(Damage::area).sum();
         let damaged = changes.iter().map(|d| d.share() * d.area() as f64);
-        let share = damaged.sum::<f64>() / area.max(1) as f64;
-        self.policy.observe_similarity(1.0 - share);
+        let similarity = 1.0 - damaged.sum::<f64>() / area.max(1) as f64;
+        let reusable = match updates_parts || similarity == 1.0 {
+            true => similarity,
+            false => 0.0,
+        };
+        self.policy.observe_similarity(reusable);
         Some(changes)
     }
 

@@ -253,8 +253,8 @@ impl Upscaler {
     fn process_plain(&mut self, input: &FrameRef<'_>, output: &mut FrameMut<'_>) -> Result<()> {
         // Out of the upscaler, which another one replaces if the GPU fails.
         let mut reuse = std::mem::take(&mut self.reuse);
-        let threads = self.options.threads;
-        let result = reuse.process(threads, (input, output), |output, request| {
+        let how = (self.options.threads, self.backend.updates_parts());
+        let result = reuse.process(how, (input, output), |output, request| {
             self.run_with_retry(|backend| match request {
                 Request::Plain => backend.run(input, output).map(|()| 1.0),
                 Request::Retained(changes) => backend.update(input, output, changes),
@@ -290,15 +290,15 @@ impl Upscaler {
         Ok(mixer.mix(input, output, layout)?)
     }
 
-    /// Whether [`Upscaler::process`] takes from the last output what depends on equal
-    /// input alone: tiles of networks that run fused on the CPU, and of resampling;
-    /// whole frames otherwise. The output is the same, bit for bit. Default:
+    /// Whether frames take from the last output what depends on equal input alone:
+    /// tiles of networks that run fused on the CPU, and of resampling; whole frames
+    /// otherwise, and in GPU memory. The output is the same, bit for bit. Default:
     /// [`Reuse::Off`].
     pub fn set_reuse(&mut self, reuse: Reuse) {
         self.reuse.set_mode(reuse);
     }
 
-    /// What was reused for the last frame of [`Upscaler::process`].
+    /// What was reused for the last frame.
     pub fn reused(&self) -> Reused {
         self.reuse.last()
     }
@@ -413,9 +413,12 @@ impl Upscaler {
         if !self.layout().is_plain() {
             return Ok(false);
         }
-        // SAFETY: the callee has the same contract.
-        let processed = unsafe { self.backend.run_device_frame(input, output) };
-        match processed.map_err(Error::from) {
+        let processed = self.reuse.process_on_device(|compares| {
+            // SAFETY: the callee has the same contract.
+            let processed = unsafe { self.backend.run_device_frame(input, output, compares) };
+            processed.map_err(Error::from)
+        });
+        match processed {
             Err(error @ Error::Compute(_)) => {
                 self.fall_back(&error)?;
                 Ok(false)

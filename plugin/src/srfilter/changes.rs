@@ -160,6 +160,8 @@ impl SrFilter {
             ["device=cuda:N fails instead, device=cpu avoids the attempt"]
         );
         self.set_async_depth(0);
+        // The CPU takes other times.
+        self.dismiss_governor();
         self.publish();
     }
 

@@ -34,7 +34,7 @@ use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
 use gst_video::VideoInfo;
 use gst_video::subclass::prelude::*;
-use srfilter::engine::{Interrupt, Reuse, Upscaler};
+use srfilter::engine::{Interrupt, Upscaler};
 use srfilter::metrics::video::Meter;
 use srfilter::{Error, Scale};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -532,9 +532,7 @@ impl VideoFilterImpl for SrFilter {
             let shape = upscaler.spec().input;
             let input = video::frame_ref(inframe, &shape)?;
             let mut output = video::frame_mut(outframe, &shape)?;
-            // Not on a GPU yet.
-            let on_cpu = upscaler.device().is_cpu();
-            upscaler.set_reuse(if on_cpu { reuse } else { Reuse::Off });
+            upscaler.set_reuse(reuse);
             upscaler.process(&input, &mut shape::with_borders(&mut output, window)?)?;
             Ok(upscaler.reused())
         })?;
@@ -600,13 +598,17 @@ impl SrFilter {
         let (Some(context), Some(Infos { input, output, .. })) = (context, infos) else {
             return Ok(false);
         };
-        let zero_copy = self.with_upscaler(|upscaler| {
-            context.process(upscaler, (inbuf, &input), (outbuf, &output))
+        let reuse = lock(&self.settings).reuse.into();
+        let (zero_copy, reused) = self.with_upscaler(|upscaler| {
+            upscaler.set_reuse(reuse);
+            let zero_copy = context.process(upscaler, (inbuf, &input), (outbuf, &output))?;
+            Ok((zero_copy, upscaler.reused()))
         })?;
         let stats = &mut lock(&self.shared).stats;
         stats.zero_copy = zero_copy;
         if zero_copy {
             stats.count_frame();
+            stats.note_reuse(reused);
         }
         Ok(zero_copy)
     }

@@ -143,8 +143,8 @@ impl SrFilter {
         let _ = self.obj().post_message(message.build());
     }
 
-    /// Goes back to the chosen model for good.
-    fn dismiss_governor(&self) {
+    /// Goes back to the chosen model; the others are prepared anew if they are needed.
+    pub(super) fn dismiss_governor(&self) {
         if !lock(&self.shared).governor.is_active() {
             return;
         }

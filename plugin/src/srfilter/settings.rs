@@ -360,7 +360,7 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecEnum::builder_with_default("reuse", defaults.reuse)
             .nick("Reuse")
-            .blurb("Whether tiles and frames whose input equals the last frame's are copied from the last output, which is the same bit for bit; on the CPU, without async-depth")
+            .blurb("Whether tiles and frames whose input equals the last frame's are copied from the last output, which is the same bit for bit; on a GPU whole frames; without async-depth")
             .mutable_playing()
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")

@@ -164,6 +164,10 @@ impl Backend for CpuBackend {
         Ok(share)
     }
 
+    fn updates_parts(&self) -> bool {
+        true
+    }
+
     fn run_planes(&mut self, planes: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
         let count = planes.len();
         if self

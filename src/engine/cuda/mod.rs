@@ -226,7 +226,8 @@ impl Backend for CudaBackend {
         &mut self,
         input: &[DevicePlane],
         output: &[DevicePlane],
-    ) -> Result<bool> {
+        compares: bool,
+    ) -> Result<Option<bool>> {
         let (spec, format) = (self.spec, self.spec.input.format);
         if [input, output].map(<[_]>::len) != [format.planes(); 2] {
             let problem = format!(
@@ -237,7 +238,10 @@ impl Backend for CudaBackend {
             return Err(Error::Frame(problem).into());
         }
         // SAFETY: the caller's contract; the number of planes is checked above.
-        unsafe { self.first_slot()?.run_device_frame(&spec, input, output) }?;
-        Ok(true)
+        unsafe {
+            let slot = self.first_slot()?;
+            slot.run_device_frame(&spec, (input, output), compares)
+        }
+        .map(Some)
     }
 }

@@ -6,7 +6,9 @@ use crate::engine::backend::DevicePlane;
 use crate::engine::frame_plan::FramePlan;
 use crate::engine::spec::UpscaleSpec;
 use crate::frame::{FrameMut, FrameRef};
-use crate::ops::cuda::{DeviceBuffer, Gpu, PinnedBuffer, PinnedStaging, Program, Rows};
+use crate::ops::cuda::{
+    DeviceBuffer, Gpu, PinnedBuffer, PinnedStaging, Program, Replace, Rows, is_out_of_memory,
+};
 use crate::tensor_error::Result;
 
 /// The program for a frame, its input and output buffers, and a separate
@@ -16,6 +18,9 @@ pub(super) struct FrameSlot {
     program: Program,
     input: (PinnedStaging, DeviceBuffer),
     output: (PinnedStaging, DeviceBuffer),
+    comparison: Option<Comparison>,
+    /// Whether `output` is the upscaled `input`, of a frame in GPU memory.
+    is_current: bool,
     /// Whether the download is enqueued together with the frame.
     downloads: bool,
 }
@@ -48,6 +53,8 @@ impl FrameSlot {
             program: builder.program,
             input,
             output,
+            comparison: None,
+            is_current: false,
             downloads: false,
         })
     }
@@ -59,6 +66,7 @@ impl FrameSlot {
         input: &FrameRef<'_>,
         download: bool,
     ) -> Result<()> {
+        self.is_current = false;
         if !self.upload_pinned(spec, input)? {
             let format = spec.input.format;
             let mut bytes = self.input.0.bytes()?;
@@ -93,7 +101,7 @@ impl FrameSlot {
         let to = self.input.1.address();
         // SAFETY: `FrameRef` guarantees the planes' rows, the buffer holds all
         // of them, and the copies complete before the borrow of the frame ends.
-        unsafe { self.copy_planes(rows, sizes, to, Direction::ToBuffer) }?;
+        unsafe { copy_planes(&self.gpu, rows, sizes, to, Direction::ToBuffer) }?;
         Ok(true)
     }
 
@@ -131,10 +139,19 @@ impl FrameSlot {
         let sizes = (0..format.planes()).map(|plane| plane_size(format, plane, spec.output));
         let from = self.output.1.address();
         // SAFETY: as in `upload_pinned`; the frame is borrowed for writing.
-        unsafe { self.copy_planes(rows.into_iter(), sizes, from, Direction::FromBuffer) }
+        unsafe {
+            copy_planes(
+                &self.gpu,
+                rows.into_iter(),
+                sizes,
+                from,
+                Direction::FromBuffer,
+            )
+        }
     }
 
-    /// Computes a frame in GPU memory.
+    /// Computes a frame in GPU memory. If it is to be compared with the last one,
+    /// returns whether it is the same, and was not computed again.
     ///
     /// # Safety
     ///
@@ -142,56 +159,122 @@ impl FrameSlot {
     pub(super) unsafe fn run_device_frame(
         &mut self,
         spec: &UpscaleSpec,
-        input: &[DevicePlane],
-        output: &[DevicePlane],
-    ) -> Result<()> {
+        (input, output): (&[DevicePlane], &[DevicePlane]),
+        compares: bool,
+    ) -> Result<bool> {
         let format = spec.input.format;
         let rows = |plane: &DevicePlane| Rows::on_gpu(plane.address, plane.stride);
         let sizes = |size| (0..format.planes()).map(move |plane| plane_size(format, plane, size));
-        let [from, to] = [&self.input.1, &self.output.1].map(DeviceBuffer::address);
+        let was_current = std::mem::take(&mut self.is_current);
+        if compares && self.comparison.is_none() {
+            let length = frame_length(format, spec.input.size);
+            self.comparison = match Comparison::new(&self.gpu, length, &self.input.1) {
+                // Every frame counts as another one.
+                Err(error) if is_out_of_memory(&error) => None,
+                comparison => Some(comparison?),
+            };
+        }
+        let mut comparison = self.comparison.as_mut().filter(|_| compares && was_current);
+        let first = match &comparison {
+            Some(comparison) => comparison.next.address(),
+            None => self.input.1.address(),
+        };
         // SAFETY: the caller's contract; each call waits for its copies.
         unsafe {
             let planes = input.iter().map(rows);
-            self.copy_planes(planes, sizes(spec.input.size), from, Direction::ToBuffer)?;
-            // The second copy waits for the program, too.
+            let sizes = sizes(spec.input.size);
+            copy_planes(&self.gpu, planes, sizes, first, Direction::ToBuffer)?;
+        }
+        let is_same = match &mut comparison {
+            Some(comparison) => comparison.run()?,
+            None => false,
+        };
+        if !is_same {
+            // The copies wait for the program, too.
             self.program.run()?;
+        }
+        let from = self.output.1.address();
+        // SAFETY: as above.
+        unsafe {
             let planes = output.iter().map(rows);
-            self.copy_planes(planes, sizes(spec.output), to, Direction::FromBuffer)
+            let sizes = sizes(spec.output);
+            copy_planes(&self.gpu, planes, sizes, from, Direction::FromBuffer)?;
         }
-    }
-
-    /// Copies planes to or from dense planes at `buffer`, and waits even if a
-    /// copy fails: no copy is pending on return.
-    ///
-    /// # Safety
-    ///
-    /// `planes` and the buffer have `sizes` (bytes of a row, rows).
-    unsafe fn copy_planes(
-        &self,
-        planes: impl Iterator<Item = Rows>,
-        sizes: impl Iterator<Item = (usize, usize)>,
-        mut buffer: u64,
-        direction: Direction,
-    ) -> Result<()> {
-        let mut copied = Ok(());
-        for (plane, size @ (row, rows)) in planes.zip(sizes) {
-            let dense = Rows::on_gpu(buffer, row);
-            let (from, to) = match direction {
-                Direction::ToBuffer => (plane, dense),
-                Direction::FromBuffer => (dense, plane),
-            };
-            // SAFETY: the caller's contract; synchronised below.
-            copied = copied.and_then(|()| unsafe { self.gpu.copy_rows(from, to, size) });
-            buffer += (row * rows) as u64;
-        }
-        self.gpu.synchronize()?;
-        Ok(copied?)
+        self.is_current = true;
+        Ok(is_same)
     }
 
     /// Waits for all enqueued work.
     pub(super) fn synchronize(&self) -> Result<()> {
         Ok(self.gpu.synchronize()?)
     }
+}
+
+/// Compares frames in GPU memory.
+struct Comparison {
+    /// The next input, which replaces the last one.
+    next: DeviceBuffer,
+    replace: Program,
+    /// A word: whether they differ.
+    differs: (PinnedStaging, DeviceBuffer),
+}
+
+impl Comparison {
+    fn new(gpu: &Gpu, length: usize, input: &DeviceBuffer) -> candle_core::Result<Self> {
+        const WORD: usize = size_of::<u32>();
+        let next = gpu.alloc_uninit::<u8>(length)?;
+        let differs = (gpu.pinned(WORD)?, gpu.alloc_uninit::<u8>(WORD)?);
+        let mut replace = Program::new(gpu);
+        replace.replace(Replace {
+            from: next.address(),
+            to: input.address(),
+            length: length as u64,
+            differs: differs.1.address(),
+        })?;
+        Ok(Self {
+            next,
+            replace,
+            differs,
+        })
+    }
+
+    /// Replaces the last input by the next one; returns whether they are the same.
+    fn run(&mut self) -> Result<bool> {
+        let (word, on_gpu) = &mut self.differs;
+        word.bytes()?.fill(0);
+        word.send(on_gpu)?;
+        self.replace.run()?;
+        word.fetch(on_gpu)?;
+        Ok(word.bytes()?.iter().all(|&byte| byte == 0))
+    }
+}
+
+/// Copies planes to or from dense planes at `buffer`, and waits even if a
+/// copy fails: no copy is pending on return.
+///
+/// # Safety
+///
+/// `planes` and the buffer have `sizes` (bytes of a row, rows).
+unsafe fn copy_planes(
+    gpu: &Gpu,
+    planes: impl Iterator<Item = Rows>,
+    sizes: impl Iterator<Item = (usize, usize)>,
+    mut buffer: u64,
+    direction: Direction,
+) -> Result<()> {
+    let mut copied = Ok(());
+    for (plane, size @ (row, rows)) in planes.zip(sizes) {
+        let dense = Rows::on_gpu(buffer, row);
+        let (from, to) = match direction {
+            Direction::ToBuffer => (plane, dense),
+            Direction::FromBuffer => (dense, plane),
+        };
+        // SAFETY: the caller's contract; synchronised below.
+        copied = copied.and_then(|()| unsafe { gpu.copy_rows(from, to, size) });
+        buffer += (row * rows) as u64;
+    }
+    gpu.synchronize()?;
+    Ok(copied?)
 }
 
 #[derive(Clone, Copy)]

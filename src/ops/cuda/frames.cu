@@ -221,3 +221,37 @@ KERNEL THREADS(256) change_colors(ARGUMENTS Colors a) {
         }
     }
 }
+
+struct Replace {
+    uint64_t from;
+    uint64_t to;
+    uint64_t length;   // Bytes.
+    uint64_t differs;  // u32: 1 if a byte differed, else untouched.
+};
+SAME_SIZE(Replace, 32);
+SAME_OFFSET(Replace, from, 0);
+SAME_OFFSET(Replace, to, 8);
+SAME_OFFSET(Replace, length, 16);
+SAME_OFFSET(Replace, differs, 24);
+
+// Copies bytes, four by each thread, and notes whether any differed. Both
+// places are aligned to words.
+KERNEL THREADS(256) replace_bytes(ARGUMENTS Replace a) {
+    uint64_t at = ((uint64_t)blockIdx.x * blockDim.x + threadIdx.x) * 4;
+    if (at >= a.length) return;
+    bool differs = false;
+    if (at + 4 <= a.length) {
+        uint32_t word = *reinterpret_cast<const uint32_t*>(a.from + at);
+        uint32_t* to = reinterpret_cast<uint32_t*>(a.to + at);
+        differs = *to != word;
+        if (differs) *to = word;
+    } else {
+        for (; at < a.length; at++) {
+            uint8_t byte = *reinterpret_cast<const uint8_t*>(a.from + at);
+            uint8_t* to = reinterpret_cast<uint8_t*>(a.to + at);
+            differs |= *to != byte;
+            *to = byte;
+        }
+    }
+    if (differs) *reinterpret_cast<uint32_t*>(a.differs) = 1;
+}

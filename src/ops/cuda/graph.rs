@@ -1,7 +1,7 @@
 //! Calls of kernels in order, and the graphs that they become.
 
 use super::device::Gpu;
-use super::launch_args::{Colors, Convolve, Enter, Half, Resample, Samples};
+use super::launch_args::{Colors, Convolve, Enter, Half, Replace, Resample, Samples};
 use super::memory::DeviceBuffer;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{
@@ -36,6 +36,7 @@ enum Arguments {
     Samples(Samples),
     Resample(Resample),
     Colors(Colors),
+    Replace(Replace),
     Enter(Enter),
     Convolve(Convolve),
 }
@@ -138,13 +139,14 @@ impl Program {
 
     /// Changes colours.
     pub(crate) fn colors(&mut self, colors: Colors) -> Result<()> {
-        let blocks = colors.samples.div_ceil(256);
-        let config = LaunchConfig {
-            grid_dim: (blocks as u32, 1, 1),
-            block_dim: (256, 1, 1),
-            shared_mem_bytes: 0,
-        };
+        let config = in_a_row(colors.samples);
         self.call("change_colors", config, Arguments::Colors(colors))
+    }
+
+    /// Copies bytes, and notes whether any differed.
+    pub(crate) fn replace(&mut self, replace: Replace) -> Result<()> {
+        let config = in_a_row(replace.length.div_ceil(size_of::<u32>() as u64));
+        self.call("replace_bytes", config, Arguments::Replace(replace))
     }
 
     /// Planes of 0 to 255 to what the first layer sees.
@@ -282,6 +284,7 @@ impl Call {
             Arguments::Samples(arguments) => launch.arg(arguments),
             Arguments::Resample(arguments) => launch.arg(arguments),
             Arguments::Colors(arguments) => launch.arg(arguments),
+            Arguments::Replace(arguments) => launch.arg(arguments),
             Arguments::Enter(arguments) => launch.arg(arguments),
             Arguments::Convolve(arguments) => launch.arg(arguments),
         };
@@ -300,6 +303,15 @@ fn per_sample(width: i32, height: i32) -> LaunchConfig {
             1,
         ),
         block_dim: (BLOCK.0, BLOCK.1, 1),
+        shared_mem_bytes: 0,
+    }
+}
+
+/// `count` threads, or a few more.
+fn in_a_row(count: u64) -> LaunchConfig {
+    LaunchConfig {
+        grid_dim: (count.div_ceil(256) as u32, 1, 1),
+        block_dim: (256, 1, 1),
         shared_mem_bytes: 0,
     }
 }

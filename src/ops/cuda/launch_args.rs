@@ -82,6 +82,16 @@ pub(crate) struct Colors {
     pub(crate) rgb_per_luma: f32,
 }
 
+/// A copy that notes whether any byte differed; `frames.cu` says what the fields are.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Replace {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) length: u64,
+    pub(crate) differs: u64,
+}
+
 /// What the first layer sees.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -170,6 +180,7 @@ impl Half {
 mirrored!(Samples, 64, bytes: 0, plane: 8, stride: 16, step: 20, width: 24, height: 28, word: 32, shift: 36, joins: 40, max: 44, gain: 48, offset: 52, inverse: 56);
 mirrored!(Resample, 48, source: 0, dst: 8, starts: 16, weights: 24, taps: 32, source_width: 36, width: 40, height: 44);
 mirrored!(Colors, 56, planes: 0, other: 8, samples: 16, change: 24, weights: 28, luma_base: 40, luma_gain: 44, chroma_gain: 48, rgb_per_luma: 52);
+mirrored!(Replace, 32, from: 0, to: 8, length: 16, differs: 24);
 mirrored!(Enter, 64, planes: 0, dst: 8, width: 16, height: 20, count: 24, edge: 28, scale: 32, offset: 48);
 mirrored!(Convolve, 160, source: 0, dst: 8, weights: 16, bias: 24, slope: 32, skip: 40, epilogue: 48, inputs: 80, outputs: 84, kernel: 88, pad: 92, border: 96, source_width: 100, source_height: 104, width: 108, height: 112, source_row0: 116, source_rows: 120, dst_row0: 124, skip_row0: 128, row0: 132, rows: 136, shuffle: 140, planes: 144, chunk: 148, source_plane: 152, dst_plane: 156);
 mirrored!(EpilogueArgs, 32, residual: 0, nearest: 8, nearest_factor: 16, tanh: 20, limit: 24);
