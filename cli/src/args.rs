@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Models(ModelsArgs),
     #[cfg(feature = "video")]
     Measure(MeasureArgs),
+    #[command(hide = true)]
+    Manual(ManualArgs),
 }
 
 /// Upscale an image, or all images in a folder
@@ -386,6 +388,14 @@ pub(crate) struct MeasureArgs {
 
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+}
+
+/// Write the man pages, and the completions of shells, to a folder
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManualArgs {
+    /// The folder; missing ones are created
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
 }
 
 /// Settings that other projects' weights files do not state.

@@ -10,6 +10,7 @@ mod html;
 mod images;
 mod import;
 mod interrupt;
+mod manual;
 mod measure;
 mod models;
 mod paths;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Models(args) => models::run(&args),
         #[cfg(feature = "video")]
         Command::Measure(args) => video::measure::run(&args),
+        Command::Manual(args) => manual::run(&args),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

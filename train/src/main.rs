@@ -1,11 +1,12 @@
 //! The command `train`.
 
 use anyhow::{Context, Result};
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser, ValueEnum};
+use clap_complete::Shell;
 use srfilter::engine::DeviceChoice;
 use srfilter_train::recipe::{Degradation, Loss, Overrides, ScheduleKind};
 use srfilter_train::run::{self, Options, Outcome};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,6 +112,19 @@ struct Args {
     /// Device: auto, cpu, cuda or cuda:N (cuda needs a build with the feature `cuda`)
     #[arg(long, value_name = "DEVICE", default_value_t)]
     device: DeviceChoice,
+    /// Write the man page, and the completions of shells, to a folder
+    #[arg(long, value_name = "DIR", hide = true, exclusive = true)]
+    manual: Option<PathBuf>,
+}
+
+/// Writes the man page, and the completions of all shells.
+fn write_manual(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    clap_mangen::generate_to(Args::command(), folder)?;
+    for &shell in Shell::value_variants() {
+        clap_complete::generate_to(shell, &mut Args::command(), "train", folder)?;
+    }
+    Ok(())
 }
 
 /// The name of a choice in recipes.
@@ -197,7 +211,17 @@ fn main() -> ExitCode {
         // SAFETY: no other thread runs yet.
         unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     }
-    match train(Args::parse()) {
+    let args = Args::parse();
+    if let Some(folder) = &args.manual {
+        return match write_manual(folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("train: cannot write to {}: {error}", folder.display());
+                ExitCode::FAILURE
+            }
+        };
+    }
+    match train(args) {
         Ok(Outcome::Finished) => ExitCode::SUCCESS,
         Ok(Outcome::Stopped) => INTERRUPTED.into(),
         Err(error) => {
@@ -210,6 +234,19 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_manual_has_a_page_and_completions() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("manual");
+        write_manual(&folder).unwrap();
+        let page = std::fs::read_to_string(folder.join("train.1")).unwrap();
+        assert!(
+            page.contains("\\-\\-each\\-scale") && !page.contains("\\-\\-manual"),
+            "{page}"
+        );
+        assert!(folder.join("train.bash").exists() && folder.join("_train").exists());
+    }
 
     #[test]
     fn a_cause_is_stated_once() {

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Builds the Debian packages gstreamer1.0-srfilter (the element) and srfilter-tools (sr and
+# train) into target/debian. They need the GStreamer and the C library that they were built
+# with, or later ones: build them on the oldest system that is to be served.
+#
+# scripts/package.sh [try SUITE...]: also installs them in bare systems of these Debian
+# releases (debootstrap, as root), where it plays the README's first pipeline and removes them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cargo_deb=3.8.0
+
+try=()
+if [ "${1:-}" = try ]; then
+    try=("${@:2}")
+    [ ${#try[@]} -gt 0 ] || { echo "usage: scripts/package.sh [try SUITE...]" >&2; exit 2; }
+    [ "$(id -u)" -eq 0 ] || { echo "debootstrap needs root" >&2; exit 1; }
+    scripts/setup.sh dpkg-dev lintian debootstrap
+else
+    scripts/setup.sh dpkg-dev lintian
+fi
+target=${CARGO_TARGET_DIR:-target}
+tools=$target/tools
+export PATH=$PATH:$HOME/.cargo/bin
+if [ "$("$tools/bin/cargo-deb" --version 2>/dev/null)" != "cargo-deb $cargo_deb" ]; then
+    cargo install --quiet --locked --root "$tools" cargo-deb@$cargo_deb
+fi
+
+cargo build --release --workspace
+manual=$target/release/manual
+rm -rf "$manual"
+"$target/release/sr" manual "$manual"
+"$target/release/train" --manual "$manual"
+gzip -9n "$manual"/*.1
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+cat > "$manual/changelog" <<END
+srfilter ($version-1) unstable; urgency=medium
+
+  * Release $version: see NEWS.md.
+
+ -- The srfilter developers <srfilter@users.noreply.github.com>  $(git log -1 --format=%cD)
+END
+rm -f "$target"/debian/{gstreamer1.0-srfilter,srfilter-tools}_*.deb
+"$tools/bin/cargo-deb" deb --no-build --strip --multiarch=same -p gst-plugin-srfilter
+"$tools/bin/cargo-deb" deb --no-build --strip -p srfilter-cli
+lintian --fail-on error "$target"/debian/*.deb
+
+# In a bare system: install, play, enlarge a picture, remove.
+try_in() {
+    local suite=$1 root=$target/chroot-$1
+    if [ ! -e "$root/usr/bin/apt-get" ]; then
+        rm -rf "$root"
+        debootstrap --variant=minbase "$suite" "$root" >/dev/null
+    fi
+    cp "$target"/debian/*.deb "$root/tmp/"
+    echo "== $suite: installing"
+    chroot "$root" /bin/bash -euo pipefail <<'INSIDE'
+export DEBIAN_FRONTEND=noninteractive HOME=/root
+apt-get update -qq
+apt-get install -y -qq /tmp/*.deb gstreamer1.0-tools gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-plugins-good gstreamer1.0-libav >/dev/null 2>&1
+cd /tmp
+gst-launch-1.0 -q videotestsrc num-buffers=20 pattern=ball \
+    ! video/x-raw,format=I420,width=320,height=180,framerate=25/1 ! x264enc ! mp4mux ! filesink location=in.mp4
+# The README's first pipeline, with a sink that needs no screen.
+gst-launch-1.0 filesrc location=in.mp4 ! decodebin ! videoconvert \
+    ! srfilter model=hypersrcnn scale=2 ! videoconvert ! pngenc snapshot=true ! filesink location=frame.png >/dev/null
+sr upscale frame.png large.png --scale 2
+sr measure in.mp4 --model espcn --frames 5
+sr models >/dev/null
+train --help >/dev/null
+[ "$(od -An -j16 -N8 -tx1 large.png | tr -d ' \n')" = 00000500000002d0 ]
+dpkg -l gstreamer1.0-srfilter libgstreamer1.0-0 libc6 | awk '/^ii/ {print $2, $3}'
+apt-get purge -y -qq gstreamer1.0-srfilter srfilter-tools >/dev/null 2>&1
+rm -f /tmp/*.deb /tmp/*.png /tmp/in.mp4
+! find / -xdev \( -name '*srfilter*' -o -path /usr/bin/sr \) -not -path '/proc/*' | grep .
+INSIDE
+    echo "== $suite: installed, ran, removed without a trace"
+}
+for suite in "${try[@]}"; do try_in "$suite"; done
