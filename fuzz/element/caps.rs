@@ -329,7 +329,12 @@ fn offers(
     // colorimetry has been completed.
     if direction == gst::PadDirection::Src && !offered.is_empty() {
         let back = offer(element, &offered, gst::PadDirection::Sink, None);
-        assert!(back.can_intersect(caps), "{} and back {back}", situation());
+        // A ratio that is none, such as 0/1, has been replaced.
+        let mut caps = caps.clone();
+        for s in caps.make_mut().iter_mut() {
+            s.remove_field("pixel-aspect-ratio");
+        }
+        assert!(back.can_intersect(&caps), "{} and back {back}", situation());
     }
 }
 
@@ -359,6 +364,11 @@ fn stream(element: &gst::Element, bus: &gst::Bus, inputs: [&gst::Caps; 2], downs
             continue;
         }
         input.fixate();
+        // Sources of GStreamer state it; without, the output would take downstream's.
+        let mode = "interlace-mode";
+        if input.structure(0).is_some_and(|s| !s.has_field(mode)) {
+            input.make_mut().set(mode, "progressive");
+        }
         let sent = line.negotiate(&input);
         let info = VideoInfo::from_caps(&input);
         let result = match &info {
