@@ -325,14 +325,14 @@ fn offers(
     if let Some(filter) = filter {
         assert!(offered.is_subset(filter), "{}", situation());
     }
-    // What is offered upstream leads to what downstream takes. The other way round, a
-    // colorimetry has been completed.
+    // What is offered upstream leads to what downstream takes.
     if direction == gst::PadDirection::Src && !offered.is_empty() {
         let back = offer(element, &offered, gst::PadDirection::Sink, None);
-        // A ratio that is none, such as 0/1, has been replaced.
+        // A ratio that is none, such as 0/1, has been replaced, and a colorimetry of which
+        // only the range is known has been completed.
         let mut caps = caps.clone();
         for s in caps.make_mut().iter_mut() {
-            s.remove_field("pixel-aspect-ratio");
+            s.remove_fields(["pixel-aspect-ratio", "colorimetry"]);
         }
         assert!(back.can_intersect(&caps), "{} and back {back}", situation());
     }
