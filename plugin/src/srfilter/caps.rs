@@ -182,31 +182,46 @@ fn backward(low: i32, high: i32, forward: impl Fn(i32) -> i32) -> Option<(i32, i
     (first <= last && first <= MAX_SIDE).then_some((first, last.min(MAX_SIDE)))
 }
 
-/// Maps a caps dimension (a number, a range or a list) to the other pad.
-fn map_dimension(
-    value: &gst::glib::SendValue,
-    sizing: Sizing,
-    inverse: bool,
-) -> Option<gst::glib::SendValue> {
-    if let Ok(list) = value.get::<gst::List>() {
-        let mapped: Vec<_> = list
-            .iter()
-            .filter_map(|value| map_dimension(value, sizing, inverse))
-            .collect();
-        return (!mapped.is_empty()).then(|| gst::List::from_values(mapped).to_send_value());
+/// The bounds of a caps dimension that is a number or a range.
+fn bounds(value: &glib::SendValue) -> Option<(i32, i32)> {
+    if let Ok(range) = value.get::<gst::IntRange<i32>>() {
+        return Some((range.min(), range.max()));
     }
-    let (low, high) = if let Ok(range) = value.get::<gst::IntRange<i32>>() {
-        (range.min(), range.max())
-    } else {
-        let length = value.get::<i32>().ok()?;
-        (length, length)
-    };
-    let (low, high) = sizing.map_bounds(low, high, inverse)?;
-    Some(if low == high {
+    value.get::<i32>().ok().map(|length| (length, length))
+}
+
+/// The caps dimension with these bounds.
+fn dimension((low, high): (i32, i32)) -> glib::SendValue {
+    if low == high {
         low.to_send_value()
     } else {
         gst::IntRange::new(low, high).to_send_value()
-    })
+    }
+}
+
+/// Maps a caps dimension (a number, a range or a list) to the other pad.
+fn map_dimension(
+    value: &glib::SendValue,
+    sizing: Sizing,
+    inverse: bool,
+) -> Option<glib::SendValue> {
+    let map = |value| {
+        let (low, high) = bounds(value)?;
+        sizing.map_bounds(low, high, inverse)
+    };
+    let Ok(list) = value.get::<gst::List>() else {
+        return map(value).map(dimension);
+    };
+    let mapped: Vec<_> = list.iter().filter_map(map).collect();
+    let low = mapped.iter().map(|bounds| bounds.0).min()?;
+    let high = mapped.iter().map(|bounds| bounds.1).max()?;
+    if mapped.iter().all(|(low, high)| low == high) {
+        let lengths = mapped.iter().map(|bounds| bounds.0);
+        return Some(gst::List::new(lengths).to_send_value());
+    }
+    // GStreamer 1.22 takes ranges in lists for numbers when it compares them, with
+    // critical messages: here, one range includes all.
+    Some(dimension((low, high)))
 }
 
 /// Structures with their sizes mapped exactly; none if no size fits. Where formats
@@ -364,7 +379,7 @@ fn keep_best(others: &mut gst::Caps, exact: Option<gst::Structure>) {
                 let (Ok(a), Ok(b)) = (s.value(field), exact.value(field)) else {
                     return true;
                 };
-                a.can_intersect(b)
+                a.intersect(b).is_some()
             })
         };
         others.iter().position(admits)
@@ -378,13 +393,7 @@ fn keep_best(others: &mut gst::Caps, exact: Option<gst::Structure>) {
 /// The allowed size nearest to `size` times `factor`, with the width multiplied
 /// by `stretch`. A bound on one dimension scales the other as well.
 fn fit(s: &gst::StructureRef, size: (i32, i32), factor: f64, stretch: f64) -> (i32, i32) {
-    let bounds = |field| {
-        let value = s.value(field).ok()?;
-        if let Ok(range) = value.get::<gst::IntRange<i32>>() {
-            return Some((range.min(), range.max()));
-        }
-        value.get::<i32>().ok().map(|v| (v, v))
-    };
+    let bounds = |field| bounds(s.value(field).ok()?);
     let mut factor = factor;
     let size = (f64::from(size.0) * stretch, f64::from(size.1));
     for (field, length) in [("width", size.0), ("height", size.1)] {
@@ -577,6 +586,28 @@ mod tests {
     }
 
     #[test]
+    fn lists_of_sizes_hold_no_ranges() {
+        gst::init().unwrap();
+        let source = |text: &str, widths: [i32; 2]| {
+            let caps = gst::Caps::builder("video/x-raw");
+            let caps = caps.field("width", gst::List::new(widths)).build();
+            let target = TargetScale::Factor(scale(text));
+            let out = transform(gst::PadDirection::Src, &caps, target, EvenSize::Off);
+            out.structure(0).unwrap().value("width").unwrap().clone()
+        };
+        let list = source("2", [32, 64]).get::<gst::List>().unwrap();
+        assert_eq!(
+            list.iter().map(|n| n.get()).collect::<Vec<_>>(),
+            [Ok(16), Ok(32)]
+        );
+        // 1 and 2, or 3 and 4; 1, or 2 and 3.
+        for (text, widths, expected) in [("1/2", [1, 2], (1, 4)), ("2/3", [1, 2], (1, 3))] {
+            let range = source(text, widths).get::<gst::IntRange<i32>>().unwrap();
+            assert_eq!((range.min(), range.max()), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn fixating_keeps_the_aspect_ratio() {
         gst::init().unwrap();
         let input = gst::Caps::builder("video/x-raw")
@@ -625,6 +656,31 @@ mod tests {
         assert_eq!(size, (960, 720, None));
         let size = fixate(&|c| c.field("width", 1920).field("height", 1080).build());
         assert_eq!(size, (1920, 1080, Some((3, 4))));
+    }
+
+    #[test]
+    fn fixating_prefers_caps_that_admit_the_exact_size() {
+        gst::init().unwrap();
+        let caps = |width: &dyn Fn(&mut gst::StructureRef)| {
+            let mut s = gst::Structure::new_empty("video/x-raw");
+            width(&mut s);
+            s.set("height", gst::IntRange::new(1, 4000));
+            s
+        };
+        let others = gst::Caps::builder_full()
+            .structure(caps(&|s| s.set("width", 100)))
+            .structure(caps(&|s| s.set("width", gst::IntRange::new(1, 4000))))
+            .build();
+        let input = gst::Caps::builder("video/x-raw")
+            .field("width", 640)
+            .field("height", 480)
+            .build();
+        let target = TargetScale::Factor(scale("2"));
+        let even = EvenSize::Auto;
+        let fixed = fixate(gst::PadDirection::Sink, &input, others, target, even);
+        let s = fixed.structure(0).unwrap();
+        let size = (s.get::<i32>("width"), s.get::<i32>("height"));
+        assert_eq!(size, (Ok(1280), Ok(960)));
     }
 
     #[test]

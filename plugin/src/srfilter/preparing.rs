@@ -51,7 +51,7 @@ impl SrFilter {
         if outputs.is_empty() {
             return None;
         }
-        VideoInfo::from_caps(&self.fixate(sink, &input, outputs, (target, even))).ok()
+        video::info(&self.fixate(sink, &input, outputs, (target, even)))
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn transform(direction: gst::PadDirection, caps: &gst::Caps) -> gst::
     for (s, features) in caps.iter_with_features() {
         let mut s = s.to_owned();
         let mode = s.value(field).ok();
-        let may_be = mode.map(|mode| mode.can_intersect(&progressive.to_send_value()));
+        let may_be = mode.map(|mode| mode.intersect(&progressive.to_value()).is_some());
         match (direction, may_be) {
             (_, None) => {}
             (gst::PadDirection::Sink, _) => s.set(field, &progressive),
@@ -63,4 +63,29 @@ pub(super) fn is_combed(buffer: &gst::BufferRef, info: &VideoInfo) -> bool {
     let spec = video::spec(info);
     spec.and_then(|spec| video::frame_ref(&frame, &spec).ok())
         .is_none_or(|frame| frame.is_combed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interlaced_output_is_not_offered() {
+        gst::init().unwrap();
+        let src = |modes: &[&str]| {
+            let caps = gst::Caps::builder("video/x-raw");
+            let caps = match modes {
+                [mode] => caps.field("interlace-mode", *mode),
+                modes => caps.field("interlace-mode", gst::List::new(modes.iter().copied())),
+            };
+            transform(gst::PadDirection::Src, &caps.build())
+        };
+        assert!(src(&["interleaved"]).is_empty());
+        assert!(src(&["mixed", "fields"]).is_empty());
+        for modes in [&["progressive"][..], &["mixed", "progressive"]] {
+            let caps = src(modes);
+            let s = caps.structure(0).unwrap();
+            assert_eq!(s.get::<gst::List>("interlace-mode").unwrap().len(), 3);
+        }
+    }
 }

@@ -52,6 +52,14 @@ impl Infos {
         (self.input.width() as usize, self.input.height() as usize)
     }
 
+    /// Whether the planes of an input and an output frame lie at the same places: of 4:2:0
+    /// video, interlaced frames of some heights have more rows.
+    fn have_same_layout(&self) -> bool {
+        let (input, output) = (&self.input, &self.output);
+        (input.size(), input.offset(), input.stride())
+            == (output.size(), output.offset(), output.stride())
+    }
+
     /// Whether the picture fills the whole output frame.
     pub(super) fn fills_output(&self) -> bool {
         let output = (self.output.width() as usize, self.output.height() as usize);
@@ -423,6 +431,7 @@ impl Load {
 pub(super) fn passes_through(infos: &Infos, model: &Model) -> bool {
     infos.fills_output()
         && infos.input_size() == (infos.window.width, infos.window.height)
+        && infos.have_same_layout()
         && !model.restores()
 }
 
@@ -484,6 +493,25 @@ mod tests {
                 return (state, requested.source, loaded.unwrap());
             }
             std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn frames_of_another_layout_do_not_pass_through() {
+        gst::init().unwrap();
+        let info = |mode: &str| {
+            let caps = gst::Caps::builder("video/x-raw")
+                .field("format", "I420")
+                .field("width", 16)
+                .field("height", 6)
+                .field("interlace-mode", mode)
+                .build();
+            VideoInfo::from_caps(&caps).unwrap()
+        };
+        let model = Model::builtin("bicubic").unwrap();
+        for (mode, passes) in [("progressive", true), ("interleaved", false)] {
+            let infos = Infos::new(info(mode), info("progressive"), true).unwrap();
+            assert_eq!(passes_through(&infos, &model), passes, "{mode}");
         }
     }
 

@@ -86,6 +86,13 @@ fn stride(strides: &[i32], plane: u32) -> usize {
     usize::try_from(stride).unwrap_or(0)
 }
 
+/// The format of caps; `None` where they leave something open: GStreamer answers that
+/// with a critical message.
+pub(super) fn info(caps: &gst::Caps) -> Option<VideoInfo> {
+    let fixed = caps.is_fixed().then_some(caps)?;
+    VideoInfo::from_caps(fixed).ok()
+}
+
 /// Input caps with the rest of a colorimetry of which only the range is known,
 /// such as `1:0:0:0`: decoders state that for files in which nothing else is
 /// set. GStreamer drops such a field, and the range with it; here the rest is
@@ -113,7 +120,7 @@ fn completed(caps: &gst::Caps) -> Option<VideoColorimetry> {
         _ => return None,
     };
     // Of the caps without the field: in its place stands what is inferred.
-    let info = VideoInfo::from_caps(caps).ok().filter(VideoInfo::is_yuv)?;
+    let info = info(caps).filter(VideoInfo::is_yuv)?;
     let inferred = info.colorimetry();
     Some(VideoColorimetry::new(
         range,
@@ -137,8 +144,7 @@ pub(super) fn color_conflict(input: &gst::Caps, output: &gst::Caps) -> Option<St
         let stated = text(output, field);
         stated.is_some() && stated != text(input, field)
     };
-    let parse = |caps| VideoInfo::from_caps(caps).ok();
-    let (from, to) = (&parse(input)?, &parse(output)?);
+    let (from, to) = (&info(input)?, &info(output)?);
     if !from.is_yuv() {
         return None;
     }
@@ -182,7 +188,7 @@ fn differ<T: PartialEq + Copy>(a: T, b: T, unknown: T) -> bool {
 
 /// Fixates the input's colorimetry and chroma site if downstream lists several.
 pub(super) fn prefer_color(input: &gst::Caps, output: &mut gst::Caps) {
-    let Ok(from) = VideoInfo::from_caps(input) else {
+    let Some(from) = info(input) else {
         return;
     };
     if let Some(s) = output.make_mut().structure_mut(0) {
@@ -197,8 +203,7 @@ pub(super) fn prefer_color(input: &gst::Caps, output: &mut gst::Caps) {
 /// Sets the input's colorimetry and chroma site in the output caps if downstream
 /// would otherwise infer others from the new size.
 pub(super) fn keep_color(input: &gst::Caps, output: &mut gst::Caps) {
-    let parse = |caps: &gst::Caps| VideoInfo::from_caps(caps).ok();
-    let (Some(from), Some(to)) = (parse(input), parse(output)) else {
+    let (Some(from), Some(to)) = (info(input), info(output)) else {
         return;
     };
     let Some(s) = output.make_mut().structure_mut(0) else {
