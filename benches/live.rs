@@ -7,7 +7,8 @@
 //! cargo bench --bench live [-- --seconds 60] [--models espcn,srcnn] [--only ROW]
 //! ```
 //!
-//! Rows: planes, depths, sustained, views, overload, change, async, reuse, fallback, load, live.
+//! Rows: planes, depths, sustained, views, overload, change, async, reuse, fallback, held,
+//! load, live.
 //! A live run that drops a frame, or takes longer than a frame's duration for more than 1 % of the
 //! frames, ends with an error.
 
@@ -18,6 +19,7 @@ use srfilter::{
     Upscaler,
 };
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -82,6 +84,11 @@ fn main() -> Result<()> {
     }
     if has("fallback") {
         fallback(seconds)?;
+    }
+    if has("held") {
+        ["drop", "block"]
+            .iter()
+            .try_for_each(|mode| held(mode, seconds))?;
     }
     if has("load") {
         load()?;
@@ -303,6 +310,48 @@ fn fallback(seconds: u32) -> Result<()> {
         .for_each(|(at, what)| println!("  {:.2} s: {what}", at.as_secs_f64()));
     ensure!(all == early, "frames were late");
     ensure!(processed + dropped == u64::from(frames), "frames were lost");
+    Ok(())
+}
+
+/// The default model for a camera, with and without dropping frames: the clock is held, and
+/// no frame is lost from the counts. The camera drops what is not taken.
+fn held(mode: &str, seconds: u32) -> Result<()> {
+    let frames = seconds * RATE;
+    let run = Run::of(&format!(
+        "videotestsrc is-live=true num-buffers={frames} pattern=ball \
+         ! video/x-raw,format=I420,width=640,height=360,framerate={RATE}/1 \
+         ! queue name=q leaky=downstream max-size-buffers=2 max-size-time=0 max-size-bytes=0 \
+         ! srfilter name=e scale=2 reuse=off on-overload={mode} \
+         ! fakesink name=sink sync=true qos=true max-lateness=-1"
+    ))?;
+    let sent = Arc::new(AtomicU64::new(0));
+    let arrived = Arc::clone(&sent);
+    let pad = run.element("e")?.static_pad("sink").context("a pad")?;
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        arrived.fetch_add(1, Ordering::Relaxed);
+        gst::PadProbeReturn::Ok
+    });
+    let start = Instant::now();
+    run.wait(Duration::from_secs(3600))?;
+    let took = start.elapsed();
+    let stats: gst::Structure = run.element("e")?.property("stats");
+    let shown: gst::Structure = run.element("sink")?.property("stats");
+    run.stop()?;
+    let (processed, dropped): (u64, u64) = (stats.get("processed")?, stats.get("dropped")?);
+    let rendered: u64 = shown.get("rendered")?;
+    let arrived = sent.load(Ordering::Relaxed);
+    println!(
+        "hypersrcnn 640x360 to 1280x720, live at {RATE} frames/s, {mode}: {:.1} s for {seconds} s; of {frames} \
+         frames {arrived} arrived, {processed} were upscaled, {dropped} dropped, {rendered} shown",
+        took.as_secs_f64()
+    );
+    ensure!(
+        took < Duration::from_secs(u64::from(seconds) + 3),
+        "the clock was not held"
+    );
+    ensure!(processed + dropped == arrived, "frames were lost");
+    ensure!(rendered == processed, "upscaled frames were not shown");
+    ensure!(mode == "drop" || dropped == 0, "frames were dropped");
     Ok(())
 }
 

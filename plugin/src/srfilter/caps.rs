@@ -363,8 +363,11 @@ pub(super) fn fixate(
         false => 1.0,
     };
     let (target_width, target_height) = fit(other, (width, height), factor, stretch);
-    other.fixate_field_nearest_int("width", target_width);
-    other.fixate_field_nearest_int("height", target_height);
+    for (field, length) in [("width", target_width), ("height", target_height)] {
+        if let Some(length) = nearest(other, field, length) {
+            other.set(field, length);
+        }
+    }
     if let Some(fixated) = size(other) {
         par.fixate(other, (width, height), fixated);
     }
@@ -391,19 +394,41 @@ fn keep_best(others: &mut gst::Caps, exact: Option<gst::Structure>) {
 }
 
 /// The allowed size nearest to `size` times `factor`, with the width multiplied
-/// by `stretch`. A bound on one dimension scales the other as well.
+/// by `stretch`. A limit of one dimension scales the other as well.
 fn fit(s: &gst::StructureRef, size: (i32, i32), factor: f64, stretch: f64) -> (i32, i32) {
-    let bounds = |field| bounds(s.value(field).ok()?);
     let mut factor = factor;
     let size = (f64::from(size.0) * stretch, f64::from(size.1));
+    let scaled = |length: f64, factor: f64| (length * factor).round().max(1.0) as i32;
     for (field, length) in [("width", size.0), ("height", size.1)] {
-        if let Some((low, high)) = bounds(field) {
-            factor = factor.max(f64::from(low) / length);
-            factor = factor.min(f64::from(high) / length);
+        let target = scaled(length, factor);
+        if let Some(allowed) = nearest(s, field, target).filter(|&allowed| allowed != target) {
+            factor = f64::from(allowed) / length;
         }
     }
-    let scaled = |length: f64| (length * factor).round().max(1.0) as i32;
-    (scaled(size.0), scaled(size.1))
+    (scaled(size.0, factor), scaled(size.1, factor))
+}
+
+/// The allowed value of a dimension that is nearest to `target`. GStreamer's own
+/// `fixate_field_nearest_int` knows neither ranges in lists nor steps
+/// (findings/fixate-nearest-ranges.sh).
+fn nearest(s: &gst::StructureRef, field: &str, target: i32) -> Option<i32> {
+    fn of_value(value: &glib::Value, target: i32) -> Option<i32> {
+        if let Ok(list) = value.get::<gst::List>() {
+            let lengths = list.iter().filter_map(|value| of_value(value, target));
+            return lengths.min_by_key(|length| length.abs_diff(target));
+        }
+        let Ok(range) = value.get::<gst::IntRange<i32>>() else {
+            return value.get().ok();
+        };
+        let (low, high) = (range.min(), range.max());
+        let target = target.clamp(low, high);
+        let below = target - target % range.step();
+        let allowed = [below, below.saturating_add(range.step())].into_iter();
+        allowed
+            .filter(|length| (low..=high).contains(length))
+            .min_by_key(|length| length.abs_diff(target))
+    }
+    of_value(s.value(field).ok()?, target)
 }
 
 /// A pixel aspect ratio.
@@ -656,6 +681,36 @@ mod tests {
         assert_eq!(size, (960, 720, None));
         let size = fixate(&|c| c.field("width", 1920).field("height", 1080).build());
         assert_eq!(size, (1920, 1080, Some((3, 4))));
+    }
+
+    #[test]
+    fn fixating_finds_the_nearest_size_in_lists_and_steps() {
+        gst::init().unwrap();
+        let input = gst::Caps::builder("video/x-raw");
+        let input = input.field("width", 320).field("height", 180).build();
+        let size = |text: &str| {
+            let others = text.parse::<gst::Caps>().unwrap();
+            let (target, even) = (TargetScale::Factor(scale("2")), EvenSize::Auto);
+            let fixed = fixate(gst::PadDirection::Sink, &input, others, target, even);
+            let s = fixed.structure(0).unwrap();
+            let side = |field| s.get::<i32>(field).unwrap();
+            (side("width"), side("height"))
+        };
+        for (width, expected) in [
+            ("{ 16, [ 32, 4096 ] }", (640, 360)),
+            ("{ [ 32, 64 ], [ 100, 600 ] }", (600, 338)),
+            ("{ [ 700, 900 ], [ 32, 64 ] }", (700, 394)),
+            ("{ 16, 32 }", (32, 18)),
+            ("{ 320, 1920, 640 }", (640, 360)),
+            ("[ 8, 4000, 8 ]", (640, 360)),
+            ("[ 48, 960, 48 ]", (624, 351)),
+            ("[ 700, 7000, 700 ]", (700, 394)),
+        ] {
+            let text = format!("video/x-raw,width={width},height=[1,4000]");
+            assert_eq!(size(&text), expected, "{width}");
+        }
+        let discrete = "video/x-raw,width={640,1280,1920},height={360,720,1080}";
+        assert_eq!(size(discrete), (640, 360));
     }
 
     #[test]
