@@ -128,6 +128,7 @@ impl Variant {
         let transformed: Vec<_> = (0..inputs).into_par_iter().map(transform).collect();
         let mut out = Vec::with_capacity(n * n * inputs * outputs);
         for point in 0..n * n {
+            give_way();
             for input in &transformed {
                 let values = &input[point * outputs..][..outputs];
                 out.extend(values.iter().map(|&value| value as f32));

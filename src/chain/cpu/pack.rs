@@ -363,6 +363,7 @@ impl LayerWeights<'_> {
                 let mut out = vec![0.0; side * side * stored * outputs];
                 let taps = out.chunks_exact_mut(outputs).enumerate();
                 for (at, values) in taps {
+                    give_way();
                     let (tap, input) = (at / stored, at % stored);
                     if known(input) {
                         self.tap(input, tap / side, tap % side, |place, w| values[place] = w);
@@ -374,6 +375,7 @@ impl LayerWeights<'_> {
                 let row = side * side * stored;
                 let mut out = vec![0.0; outputs * row];
                 for at in 0..row {
+                    give_way();
                     let (tap, input) = (at / stored, at % stored);
                     if known(input) {
                         self.tap(input, tap / side, tap % side, |place, w| {
@@ -395,6 +397,7 @@ impl LayerWeights<'_> {
         let mut out = vec![0.0; variant.points() * outputs * kernels * row];
         let mut taps = vec![vec![0.0; outputs]; height];
         for at in 0..kernels * row {
+            give_way();
             let (kernel, x, input) = (at / row, at % row / stored, at % stored);
             for (y, values) in taps.iter_mut().enumerate() {
                 values.fill(0.0);
