@@ -320,7 +320,7 @@ fn held(mode: &str, seconds: u32) -> Result<()> {
     let run = Run::of(&format!(
         "videotestsrc is-live=true num-buffers={frames} pattern=ball \
          ! video/x-raw,format=I420,width=640,height=360,framerate={RATE}/1 \
-         ! queue name=q leaky=downstream max-size-buffers=2 max-size-time=0 max-size-bytes=0 \
+         ! queue leaky=downstream max-size-buffers=2 max-size-time=0 max-size-bytes=0 \
          ! srfilter name=e scale=2 reuse=off on-overload={mode} \
          ! fakesink name=sink sync=true qos=true max-lateness=-1"
     ))?;

@@ -18,7 +18,9 @@ if [ "${1:-}" = try ]; then
 else
     scripts/setup.sh dpkg-dev lintian
 fi
-target=${CARGO_TARGET_DIR:-target}
+# The manifests name this folder.
+export CARGO_TARGET_DIR=target
+target=target
 tools=$target/tools
 export PATH=$PATH:$HOME/.cargo/bin
 if [ "$("$tools/bin/cargo-deb" --version 2>/dev/null)" != "cargo-deb $cargo_deb" ]; then

@@ -683,19 +683,21 @@ mod tests {
         assert_eq!(size, (1920, 1080, Some((3, 4))));
     }
 
+    /// The size that is chosen from `others` for an input at scale 2.
+    fn fixated_at_2((width, height): (i32, i32), others: gst::Caps) -> (i32, i32) {
+        let input = gst::Caps::builder("video/x-raw");
+        let input = input.field("width", width).field("height", height).build();
+        let (target, even) = (TargetScale::Factor(scale("2")), EvenSize::Auto);
+        let fixed = fixate(gst::PadDirection::Sink, &input, others, target, even);
+        let s = fixed.structure(0).unwrap();
+        let side = |field| s.get::<i32>(field).unwrap();
+        (side("width"), side("height"))
+    }
+
     #[test]
     fn fixating_finds_the_nearest_size_in_lists_and_steps() {
         gst::init().unwrap();
-        let input = gst::Caps::builder("video/x-raw");
-        let input = input.field("width", 320).field("height", 180).build();
-        let size = |text: &str| {
-            let others = text.parse::<gst::Caps>().unwrap();
-            let (target, even) = (TargetScale::Factor(scale("2")), EvenSize::Auto);
-            let fixed = fixate(gst::PadDirection::Sink, &input, others, target, even);
-            let s = fixed.structure(0).unwrap();
-            let side = |field| s.get::<i32>(field).unwrap();
-            (side("width"), side("height"))
-        };
+        let size = |text: &str| fixated_at_2((320, 180), text.parse().unwrap());
         for (width, expected) in [
             ("{ 16, [ 32, 4096 ] }", (640, 360)),
             ("{ [ 32, 64 ], [ 100, 600 ] }", (600, 338)),
@@ -726,16 +728,7 @@ mod tests {
             .structure(caps(&|s| s.set("width", 100)))
             .structure(caps(&|s| s.set("width", gst::IntRange::new(1, 4000))))
             .build();
-        let input = gst::Caps::builder("video/x-raw")
-            .field("width", 640)
-            .field("height", 480)
-            .build();
-        let target = TargetScale::Factor(scale("2"));
-        let even = EvenSize::Auto;
-        let fixed = fixate(gst::PadDirection::Sink, &input, others, target, even);
-        let s = fixed.structure(0).unwrap();
-        let size = (s.get::<i32>("width"), s.get::<i32>("height"));
-        assert_eq!(size, (Ok(1280), Ok(960)));
+        assert_eq!(fixated_at_2((640, 480), others), (1280, 960));
     }
 
     #[test]
