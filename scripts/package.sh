@@ -19,7 +19,7 @@ else
     scripts/setup.sh dpkg-dev lintian
 fi
 # The manifests name this folder.
-export CARGO_TARGET_DIR=target
+unset CARGO_TARGET_DIR
 target=target
 tools=$target/tools
 export PATH=$PATH:$HOME/.cargo/bin
