@@ -402,6 +402,7 @@ fn wrong_shapes_and_unknown_architectures_are_listed() {
         training_data: String::new(),
         recipe_sha256: String::new(),
         quality: String::new(),
+        int8_loss: None,
     };
     Checkpoint::save(&path, &tensors, &card).unwrap();
     let text = refusal(&path);

@@ -41,6 +41,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
         training_data: format!("unknown: imported from {}", file_name(&args.weights)),
         recipe_sha256: String::new(),
         quality: "not measured".to_owned(),
+        int8_loss: None,
         architecture: contents.architecture,
         scales: contents.scales,
     };

@@ -12,6 +12,7 @@ pub(crate) mod cpu;
 pub(crate) mod cuda;
 mod interrupt;
 mod precision;
+pub mod quantized;
 mod reference;
 pub(crate) mod segment;
 mod spec;

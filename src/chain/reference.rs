@@ -53,17 +53,36 @@ impl Chain {
         x: &Tensor,
         mut after: impl FnMut(usize, Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
+        self.forward_by(
+            x,
+            |i, link, y| after(i, link.conv.forward(y)?),
+            |_, y| Ok(y),
+        )
+    }
+
+    /// As [`Chain::forward`]; `convolve` computes the convolutions, and `at` gets,
+    /// and may change, the value at each boundary before any shuffling.
+    ///
+    /// # Errors
+    ///
+    /// Shapes that do not fit.
+    pub(super) fn forward_by(
+        &self,
+        x: &Tensor,
+        mut convolve: impl FnMut(usize, &ChainLayer, &Tensor) -> Result<Tensor>,
+        mut at: impl FnMut(usize, Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let added_after = |boundary: usize, link: usize| {
             let rest = self.layers.iter().skip(link);
             rest.into_iter().any(|link| link.skip == Some(boundary))
         };
         let mut skips: Vec<Option<Tensor>> = vec![None; self.layers.len()];
-        let mut y = self.preprocess(x)?;
+        let mut y = at(0, self.preprocess(x)?)?;
         for (i, link) in self.layers.iter().enumerate() {
             if added_after(i, i) {
                 skips[i] = Some(y.clone());
             }
-            y = after(i, link.conv.forward(&y)?)?;
+            y = convolve(i, link, &y)?;
             if let Some(slope) = &link.slope {
                 y = prelu(&y, slope)?;
             }
@@ -76,6 +95,7 @@ impl Chain {
                     skips[skip] = None;
                 }
             }
+            y = at(i + 1, y)?;
             if link.shuffle > 1 {
                 y = pixel_shuffle(&y, link.shuffle)?;
             }

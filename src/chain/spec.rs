@@ -46,6 +46,9 @@ impl Chain {
 /// One convolution of a [`Chain`] and what follows it, in this order.
 #[derive(Debug, Clone)]
 pub struct ChainLayer {
+    /// What its parameters are called: a layer that several chains share has one
+    /// name in all of them. Empty: its place in the chain.
+    pub name: String,
     /// Weights, bias, border, ReLU.
     pub conv: Conv,
     /// PReLU: one factor for what is negative, for all channels or for each.
@@ -60,6 +63,7 @@ impl From<Conv> for ChainLayer {
     /// The convolution alone.
     fn from(conv: Conv) -> Self {
         Self {
+            name: String::new(),
             conv,
             slope: None,
             skip: None,

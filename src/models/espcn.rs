@@ -429,9 +429,15 @@ impl ScaleNetwork for ScaledEspcn {
     }
 
     fn chain(&self) -> candle_core::Result<Option<Chain>> {
-        let layers = [&self.first].into_iter().chain(&self.body);
-        let mut layers: Vec<_> = layers.cloned().map(ChainLayer::from).collect();
+        let named = |name: String, conv: &Conv| ChainLayer {
+            name,
+            ..ChainLayer::from(conv.clone())
+        };
+        let mut layers = vec![named("first".to_owned(), &self.first)];
+        let body = self.body.iter().enumerate();
+        layers.extend(body.map(|(i, conv)| named(format!("body.{i}"), conv)));
         layers.push(ChainLayer {
+            name: head_name(self.factor as u32),
             shuffle: self.factor,
             ..ChainLayer::from(self.head.clone())
         });

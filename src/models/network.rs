@@ -2,6 +2,7 @@
 
 use super::hypernetwork::HyperNetwork;
 use crate::chain::Chain;
+use crate::chain::quantized::Quantization;
 use crate::nn::Conv;
 use crate::ops::Border;
 use crate::tensor_error::Result;
@@ -154,6 +155,15 @@ pub trait Network: Send + Sync {
     ///
     /// A computation that fails.
     fn reparameterized(&self) -> Result<Option<Vec<(String, Tensor)>>> {
+        Ok(None)
+    }
+
+    /// The layers in 8-bit integers, if the network is trained for them.
+    ///
+    /// # Errors
+    ///
+    /// A computation that fails.
+    fn quantization(&self) -> Result<Option<Quantization>> {
         Ok(None)
     }
 }

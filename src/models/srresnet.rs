@@ -255,6 +255,7 @@ impl Plan {
         };
         let conv = vb.pp(&self.conv);
         Ok(ChainLayer {
+            name: String::new(),
             conv: Conv {
                 weight: conv.get_with_hints(shape, "weight", init)?,
                 bias: Some(conv.get_with_hints(outputs, "bias", init)?),

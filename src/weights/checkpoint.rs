@@ -1,6 +1,7 @@
 //! Weights files.
 
 use super::dtype::ValueType;
+use crate::chain::quantized::{Quantization, StoredTensor, is_quantized};
 #[cfg(feature = "pytorch")]
 use super::torch;
 use crate::background::give_way;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Key and value that mark a native file.
 const FORMAT: (&str, &str) = ("format", "srfilter");
@@ -43,6 +45,9 @@ pub struct Card {
     pub recipe_sha256: String,
     /// Measured quality, in words.
     pub quality: String,
+    /// What PSNR loses in 8-bit integers, in dB on validation images, if the file has
+    /// weights for it.
+    pub int8_loss: Option<f64>,
 }
 
 /// Settings that a file without a card does not determine.
@@ -109,6 +114,10 @@ pub struct ParsedCheckpoint {
     pub scales: Scales,
     /// The weights by their native names.
     pub tensors: HashMap<String, Tensor>,
+    /// The layers in 8-bit integers; none: the network runs in floating point.
+    pub quantization: Arc<Quantization>,
+    /// [`Card::int8_loss`].
+    pub int8_loss: Option<f64>,
     /// The file's names of the tensors that do not belong to the network,
     /// sorted.
     pub unused: Vec<String>,
@@ -284,6 +293,12 @@ impl Checkpoint {
         &self.tensors
     }
 
+    /// The tensors of a native file without those of layers in integers.
+    pub fn floats(&self) -> HashMap<String, Tensor> {
+        let tensors = self.tensors.iter().filter(|(name, _)| !is_quantized(name));
+        tensors.map(|(name, tensor)| (name.clone(), tensor.clone())).collect()
+    }
+
     /// The metadata of the safetensors header.
     pub fn metadata(&self) -> &HashMap<String, String> {
         &self.metadata
@@ -310,6 +325,7 @@ impl Checkpoint {
             training_data: text("training_data").to_owned(),
             recipe_sha256: text("recipe_sha256").to_owned(),
             quality: text("quality").to_owned(),
+            int8_loss: text("int8_loss").parse().ok().filter(|loss: &f64| loss.is_finite()),
         }))
     }
 
@@ -351,7 +367,9 @@ impl Checkpoint {
             Some(card) => Ok(ParsedCheckpoint {
                 architecture: card.architecture,
                 scales: card.scales,
-                tensors: self.tensors.clone(),
+                tensors: self.floats(),
+                quantization: Arc::new(Quantization::from_tensors(&self.origin, &self.tensors)?),
+                int8_loss: card.int8_loss,
                 unused: Vec::new(),
             }),
             None => self.detect(hints),
@@ -404,6 +422,8 @@ impl Checkpoint {
             architecture,
             scales,
             tensors,
+            quantization: Arc::default(),
+            int8_loss: None,
             unused,
         })
     }
@@ -465,6 +485,20 @@ impl Checkpoint {
     ///
     /// A file that cannot be written.
     pub fn save(path: impl AsRef<Path>, tensors: &[(String, Tensor)], card: &Card) -> Result<()> {
+        Self::save_with(path, tensors, &Quantization::default(), card)
+    }
+
+    /// As [`Checkpoint::save`], with layers in 8-bit integers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::save`].
+    pub fn save_with(
+        path: impl AsRef<Path>,
+        tensors: &[(String, Tensor)],
+        quantization: &Quantization,
+        card: &Card,
+    ) -> Result<()> {
         let scales = match &card.scales {
             Scales::Any => "any".to_owned(),
             listed => listed.to_string(),
@@ -480,8 +514,15 @@ impl Checkpoint {
             ("recipe_sha256", card.recipe_sha256.clone()),
             ("quality", card.quality.clone()),
         ];
+        let loss = card.int8_loss.map(|loss| ("int8_loss", format!("{loss:.4}")));
+        let metadata = metadata.into_iter().chain(loss);
         let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
-        write_safetensors(path.as_ref(), tensors, metadata.into())
+        let floats = tensors.iter().map(|(name, tensor)| {
+            Ok((name.clone(), StoredTensor::of(tensor).map_err(Error::compute)?))
+        });
+        let mut tensors = floats.collect::<Result<Vec<_>>>()?;
+        tensors.extend(quantization.to_tensors());
+        write_safetensors(path.as_ref(), tensors, metadata.collect())
     }
 }
 
@@ -556,15 +597,14 @@ fn looks_like_torch(bytes: &[u8]) -> bool {
 /// Writes a safetensors file, atomically.
 fn write_safetensors(
     path: &Path,
-    tensors: &[(String, Tensor)],
+    tensors: Vec<(String, StoredTensor)>,
     metadata: HashMap<String, String>,
 ) -> Result<()> {
     let file = |source| Error::File {
         path: path.to_owned(),
         source,
     };
-    let views = tensors.iter().map(|(name, tensor)| (name.clone(), tensor));
-    let bytes = safetensors::serialize(views, Some(metadata))
+    let bytes = safetensors::serialize(tensors, Some(metadata))
         .map_err(|e| Error::weights(&path.display().to_string(), e.to_string()))?;
     crate::atomic_file::write(path, &bytes).map_err(file)
 }

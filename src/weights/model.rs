@@ -172,6 +172,8 @@ impl Model {
             tensors: tensors.collect(),
             architecture,
             scales,
+            quantization: Arc::default(),
+            int8_loss: None,
             unused: Vec::new(),
         };
         Self::new(name, "untrained", vec![contents], &Device::Cpu).map(Arc::new)

@@ -112,6 +112,7 @@ pub fn save(path: &Path, architecture: Architecture, scales: Scales, seed: u64) 
         training_data: "none: noise".to_owned(),
         recipe_sha256: String::new(),
         quality: "none".to_owned(),
+        int8_loss: None,
     };
     Checkpoint::save(path, &tensors, &card).unwrap();
 }

@@ -10,6 +10,7 @@ pub mod log;
 pub mod loss;
 pub mod optim;
 pub mod params;
+mod quantize;
 pub mod recipe;
 pub mod run;
 pub mod trainer;

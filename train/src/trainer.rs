@@ -8,10 +8,12 @@ use crate::optim::ema::Ema;
 use crate::optim::schedule::{Progress, ValidationHistory, rate};
 use crate::optim::{Optimizer, Settings};
 use crate::params::{ParamStore, Vars, tensors};
+use crate::quantize::Quantizer;
 use crate::recipe::{Model, Recipe};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
+use srfilter::chain::quantized::Quantization;
 use srfilter::models::{Architecture, Network, Scales};
 use srfilter::nn::BatchNorm;
 use srfilter::ops::{Border, backward, record_convs};
@@ -55,6 +57,9 @@ pub struct Reparameterized {
     pub architecture: Architecture,
     /// The weights by name.
     pub tensors: Vec<(String, Tensor)>,
+    /// The layers in 8-bit integers, where the recipe trains those; the weights are
+    /// then the initial ones.
+    pub quantization: Quantization,
 }
 
 /// A network in training.
@@ -62,6 +67,7 @@ pub struct Trainer {
     recipe: Recipe,
     architecture: Architecture,
     network: Box<dyn Network>,
+    quantizer: Option<Quantizer>,
     vars: Vars,
     device: Device,
     ema: Option<Ema>,
@@ -129,6 +135,15 @@ impl Trainer {
         let network = architecture
             .build(&store.builder(), scales.clone())
             .with_context(|| format!("cannot start from {origin} as {architecture:?}"))?;
+        let quantize = recipe.quantize.as_ref();
+        let quantizer = quantize
+            .map(|quantize| Quantizer::new(recipe, quantize.batches, &architecture, dataset))
+            .transpose()?;
+        let quantized = |network: Box<dyn Network>| match &quantizer {
+            Some(quantizer) => quantizer.quantized(network),
+            None => network,
+        };
+        let network = quantized(network);
         let vars = store.vars()?;
         if state.is_none() && recipe.model.init.is_none() {
             apply_identity_init(&architecture, &vars)?;
@@ -159,7 +174,9 @@ impl Trainer {
         }
         let ema = recipe.train.ema.map(|decay| {
             let tensors = saved_ema.unwrap_or_else(|| tensors(&vars).collect());
-            Ema::new(decay, tensors, &architecture, scales, device)
+            Ema::new(decay, tensors, device, |vb| {
+                Ok(quantized(architecture.build(vb, scales)?))
+            })
         });
         let perceptual = recipe.perceptual.as_ref();
         let perceptual = perceptual.map(|perceptual| PerceptualLoss::new(perceptual, device));
@@ -179,6 +196,7 @@ impl Trainer {
             adversary: Adversary::new(recipe, settings(recipe), discriminator_state, device)?,
             architecture,
             network,
+            quantizer,
             vars,
             device: device.clone(),
             optimizer,
@@ -273,10 +291,24 @@ impl Trainer {
     /// A computation that fails.
     pub fn reparameterized(&self) -> Result<Reparameterized> {
         let vars = self.ema.as_ref().map_or(&self.vars, Ema::vars);
+        let trained = || -> Result<_> {
+            let tensors = self.network().reparameterized()?;
+            Ok(tensors.unwrap_or_else(|| crate::params::tensors(vars).collect()))
+        };
         Ok(Reparameterized {
             architecture: self.architecture.reparameterized(),
-            tensors: (self.network().reparameterized()?).unwrap_or_else(|| tensors(vars).collect()),
+            tensors: match &self.quantizer {
+                Some(quantizer) => quantizer.initial_tensors().to_vec(),
+                None => trained()?,
+            },
+            quantization: self.network().quantization()?.unwrap_or_default(),
         })
+    }
+
+    /// The initial network in f32, on the CPU, where the recipe trains for 8-bit
+    /// integers.
+    pub fn initial_network(&self) -> Option<&dyn Network> {
+        Some(self.quantizer.as_ref()?.initial_network())
     }
 
     /// The parameters by name.
@@ -458,7 +490,7 @@ fn step_discriminator(
 
 /// The initial weights of a recipe and their name for errors: a file's, or those
 /// that the file's hypernetwork generates.
-fn initial_weights(
+pub(crate) fn initial_weights(
     path: &Path,
     recipe: &Recipe,
     expected: &Architecture,
@@ -481,7 +513,7 @@ fn initial_weights(
             let hypernetwork = network.as_hypernetwork().context("no hypernetwork")?;
             hypernetwork.generate_weights(*scale)?.into_iter().collect()
         }
-        _ => file.tensors().clone(),
+        _ => file.floats(),
     };
     let origin = format!(
         "weights{}",

@@ -112,6 +112,7 @@ impl Desk {
             training_data: "none".to_owned(),
             recipe_sha256: String::new(),
             quality: "random".to_owned(),
+            int8_loss: None,
         };
         let path = self.path(name);
         Checkpoint::save(&path, &tensors, &card).unwrap();
@@ -143,6 +144,7 @@ impl Desk {
             training_data: "none".to_owned(),
             recipe_sha256: String::new(),
             quality: "bicubic".to_owned(),
+            int8_loss: None,
         };
         let path = self.path(name);
         Checkpoint::save(&path, &tensors, &card).unwrap();

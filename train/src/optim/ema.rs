@@ -7,7 +7,8 @@
 use crate::params::{ParamStore, Vars};
 use anyhow::Result;
 use candle_core::{Device, Tensor};
-use srfilter::models::{Architecture, Network, Scales};
+use candle_nn::VarBuilder;
+use srfilter::models::Network;
 use srfilter::ops;
 use std::collections::HashMap;
 
@@ -28,22 +29,21 @@ impl std::fmt::Debug for Ema {
 }
 
 impl Ema {
-    /// Starts from `tensors`, on a device.
+    /// Starts from `tensors`, on a device, with the network that `build` makes of them.
     ///
     /// # Errors
     ///
-    /// Tensors that do not fit the architecture.
+    /// Tensors that do not fit the network.
     pub fn new(
         decay: f64,
         tensors: HashMap<String, Tensor>,
-        architecture: &Architecture,
-        scales: Scales,
         device: &Device,
+        build: impl FnOnce(&VarBuilder) -> Result<Box<dyn Network>>,
     ) -> Result<Self> {
         let store = ParamStore::from_tensors("the average of the weights", tensors).on(device);
         Ok(Self {
             decay,
-            network: architecture.build(&store.builder(), scales)?,
+            network: build(&store.builder())?,
             vars: store.vars()?,
         })
     }

@@ -9,6 +9,7 @@ mod defaults;
 mod losses;
 mod merge;
 mod model;
+mod quantize;
 mod schedule;
 mod train;
 
@@ -16,6 +17,7 @@ pub use data::{Codec, Data, Degradation, Dir, Video};
 pub use losses::{Adversarial, DiscriminatorConfig, Distance, Loss, Perceptual};
 pub use merge::Overrides;
 pub use model::Model;
+pub use quantize::Quantize;
 pub use schedule::{Schedule, ScheduleKind};
 pub use train::{All, OptimizerKind, PerStep, Train};
 
@@ -45,6 +47,9 @@ pub struct Recipe {
     /// The adversarial loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adversarial: Option<Adversarial>,
+    /// Training for 8-bit integers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantize: Option<Quantize>,
 }
 
 impl Recipe {

@@ -7,6 +7,7 @@ use crate::log::{Event, Log, plot};
 use crate::recipe::Recipe;
 use crate::trainer::{Report, Trainer};
 use anyhow::{Context, Result};
+use candle_core::Device;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use srfilter::atomic_file;
 use srfilter::engine::ComputeDevice;
@@ -60,6 +61,8 @@ pub(super) struct Session {
     quality: Option<(u64, Vec<Quality>)>,
     /// The description of the images.
     data: String,
+    /// PSNR of the initial network in f32, where the recipe trains for 8-bit integers.
+    reference: Option<Vec<Quality>>,
 }
 
 /// Step and result of the last validation in a log.
@@ -102,7 +105,10 @@ impl Session {
         let log = Log::open(&folder.file("log.jsonl"), trainer.steps())?;
         let tensorboard = EventWriter::open(&folder.0, trainer.steps())?;
         let bar = progress_bar(&trainer);
+        let reference = trainer.initial_network();
+        let reference = reference.map(|network| validator.measure(network, &Device::Cpu));
         Ok(Self {
+            reference: reference.transpose()?,
             folder,
             recipe,
             device,
@@ -320,9 +326,18 @@ impl Session {
             ),
             recipe_sha256: self.recipe.sha256()?,
             quality: self.summary(),
+            int8_loss: self.int8_loss(),
         };
-        Checkpoint::save(self.folder.file(name), &network.tensors, &card)?;
+        let (path, quantization) = (self.folder.file(name), &network.quantization);
+        Checkpoint::save_with(path, &network.tensors, quantization, &card)?;
         Ok(())
+    }
+
+    /// What the last validation lost against the initial network in f32, in dB.
+    fn int8_loss(&self) -> Option<f64> {
+        let gain = |quality: &[Quality]| mean_gain(quality);
+        let (_, quality) = self.quality.as_ref()?;
+        Some(gain(self.reference.as_deref()?)? - gain(quality)?)
     }
 
     fn end(&mut self, reason: &str) -> Result<()> {
