@@ -447,7 +447,8 @@ pub(crate) struct DeviceArgs {
     #[arg(long, default_value_t = DeviceChoice::Auto)]
     pub(crate) device: DeviceChoice,
 
-    /// Precision on a GPU: auto (f16 or tf32), f32, tf32, f16 or bf16
+    /// Precision: auto, f32, int8 or, on a GPU, tf32, f16 or bf16; auto is int8 on the CPU where the weights
+    /// state a loss of at most 0.06 dB, and f16 or tf32 on a GPU
     #[arg(long, default_value_t = Precision::Auto)]
     pub(crate) precision: Precision,
 

@@ -52,7 +52,7 @@ impl UpscalerBuilder {
         self
     }
 
-    /// The networks' precision on a GPU. Default: [`Precision::Auto`].
+    /// The networks' precision. Default: [`Precision::Auto`].
     pub fn precision(mut self, precision: Precision) -> Self {
         self.options.precision = precision;
         self

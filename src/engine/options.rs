@@ -3,7 +3,7 @@
 use super::{DeviceChoice, Precision};
 
 /// Options of the computation. They do not change the output, except for
-/// [`UpscaleOptions::tile_overlap`], the precision of a GPU, and the rounding
+/// [`UpscaleOptions::tile_overlap`], the precision, and the rounding
 /// of means in networks with global pooling.
 ///
 /// ```
@@ -17,7 +17,7 @@ use super::{DeviceChoice, Precision};
 pub struct UpscaleOptions {
     /// The device.
     pub device: DeviceChoice,
-    /// The networks' precision on a GPU.
+    /// The networks' precision.
     pub precision: Precision,
     /// CPU threads; 0: one for each core.
     pub threads: usize,

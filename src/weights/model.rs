@@ -4,7 +4,7 @@ use super::checkpoint::read_file;
 use super::weak_cache::WeakCache;
 use super::{Checkpoint, LoadOverrides, ParsedCheckpoint};
 use crate::background::give_way;
-use crate::chain::PackedChain;
+use crate::chain::{PackedChain, Precision};
 use crate::models::hypersrcnn::Embedding;
 use crate::models::{
     self, Architecture, BoxedScaleNetwork, BuiltInFile, Channels, Network, Scales,
@@ -41,6 +41,8 @@ pub struct Model {
 struct Ready {
     network: Arc<BoxedScaleNetwork>,
     packed: Option<Arc<PackedChain>>,
+    /// The same in 8-bit integers, once it was asked for.
+    quantized: Arc<OnceCell<Option<Arc<PackedChain>>>>,
 }
 
 impl std::fmt::Debug for Model {
@@ -355,6 +357,67 @@ impl Model {
         Ok(self.ready(scale)?.packed)
     }
 
+    /// The network in 8-bit integers, packed for the fused chain; `None` if the weights
+    /// file has no such weights for the scale.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::for_scale`], weights that do not fit the network.
+    #[doc(hidden)]
+    pub fn quantized(&self, scale: Scale) -> Result<Option<Arc<PackedChain>>> {
+        let quantization = self.networks.iter().zip(&self.contents);
+        let quantization = quantization
+            .filter(|(network, _)| network.scales().nearest(scale) == Some(scale))
+            .map(|(_, contents)| &contents.quantization)
+            .find(|quantization| !quantization.is_empty());
+        let Some(quantization) = quantization.filter(|_| self.device.is_cpu()) else {
+            return Ok(None);
+        };
+        let ready = self.ready(scale)?;
+        let packed = ready.quantized.get_or_try_init(|| {
+            let chain = ready.network.chain().map_err(Error::compute)?;
+            let packed = match chain {
+                Some(chain) => PackedChain::quantized(&chain, quantization)?,
+                None => None,
+            };
+            Ok::<_, Error>(packed.map(Arc::new))
+        })?;
+        Ok(packed.clone())
+    }
+
+    /// The largest loss of PSNR in dB that the files state for 8-bit integers; `None` if
+    /// one of them has no such weights, or states none.
+    pub fn int8_loss(&self) -> Option<f64> {
+        let losses = self.contents.iter().map(|contents| {
+            let is_quantized = !contents.quantization.is_empty();
+            contents.int8_loss.filter(|_| is_quantized)
+        });
+        losses.collect::<Option<Vec<_>>>()?.into_iter().reduce(f64::max)
+    }
+
+    /// The precision of the CPU for a requested one.
+    ///
+    /// # Errors
+    ///
+    /// 8-bit integers of a model without weights for them.
+    pub(crate) fn cpu_precision(&self, requested: Precision) -> Result<Precision> {
+        let has_all = !self.contents.is_empty()
+            && (self.contents.iter()).all(|contents| !contents.quantization.is_empty());
+        match requested {
+            Precision::Int8 if has_all => Ok(Precision::Int8),
+            Precision::Int8 => Err(Error::Setting(format!(
+                "{} ({}) has no weights in 8-bit integers: use precision=f32, or add them by \
+                 sr quantize",
+                self.name, self.origin
+            ))),
+            Precision::Auto => Ok(match self.int8_loss() {
+                Some(loss) if loss <= Precision::AUTO_LOSS => Precision::Int8,
+                _ => Precision::F32,
+            }),
+            _ => Ok(Precision::F32),
+        }
+    }
+
     fn ready(&self, scale: Scale) -> Result<Ready> {
         let lock = || self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(ready) = lock().get(&scale) {
@@ -379,6 +442,7 @@ impl Model {
         };
         let entry = Ready {
             packed: packed.map(Arc::new),
+            quantized: Arc::default(),
             network: Arc::new(network),
         };
         let mut ready = lock();

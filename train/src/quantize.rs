@@ -1,7 +1,7 @@
 //! Training for 8-bit integers.
 
 use crate::data::{BatchSampler, Dataset};
-use crate::params::{ParamStore, tensors};
+use crate::params::tensors;
 use crate::recipe::Recipe;
 use crate::trainer::initial_weights;
 use anyhow::{Context, Result, ensure};
@@ -11,7 +11,7 @@ use srfilter::models::{Architecture, Network, Scales};
 use std::sync::Arc;
 
 /// What a training for 8-bit integers starts from, and is measured against.
-pub struct Quantizer {
+pub(crate) struct Quantizer {
     ranges: Arc<Ranges>,
     /// The initial network, in f32.
     network: Box<dyn Network>,

@@ -11,6 +11,7 @@
 use super::areas::{Area, Areas, CellGrid};
 use super::io::{Planes, PlanesOut, Sink, Source};
 use super::kernels::Kernels;
+use super::kernels::quantized::QuantizedKernels;
 use super::layout::{BoundaryLayout, Region, ring_floats};
 use super::pack::{PackedChain, PackedLayer};
 use super::task::Task;
@@ -39,6 +40,7 @@ const MIN_BAND: usize = 36;
 pub struct ChainExecutor {
     packed: Arc<PackedChain>,
     kernels: &'static Kernels,
+    quantized: &'static QuantizedKernels,
     pool: Arc<ThreadPool>,
     size: (usize, usize),
     layouts: Vec<BoundaryLayout>,
@@ -52,6 +54,8 @@ pub struct ChainExecutor {
     /// The halo rows of segments that overwrite what they read.
     halos: Vec<f32>,
     zeros: Vec<f32>,
+    /// What lies beyond each boundary of words, where it is not 0: as long as `zeros`.
+    borders: Vec<Vec<f32>>,
     /// The memory of each thread.
     workspaces: Vec<Mutex<Vec<f32>>>,
     interrupt: Interrupt,
@@ -97,7 +101,7 @@ impl ChainExecutor {
             .collect();
         let frames = assign_buffers(&skips(&packed.layers), &cuts, |i| {
             let is_bands = divisions[i].0 >= layouts[cuts[i].end].size().0;
-            is_bands && can_run_in_place(&packed.layers[cuts[i].clone()])
+            is_bands && !packed.quantized && can_run_in_place(&packed.layers[cuts[i].clone()])
         });
         let mut halo_floats = 0;
         for (layers, &(strip, band)) in cuts.iter().zip(&divisions) {
@@ -136,6 +140,8 @@ impl ChainExecutor {
         let workspaces = (0..threads).map(|_| Mutex::new(zeroed(floats))).collect();
         Ok(Self {
             kernels: Kernels::of(level).map_err(|e| Error::Setting(e.to_string()))?,
+            quantized: QuantizedKernels::of(level).map_err(|e| Error::Setting(e.to_string()))?,
+            borders: border_rows(&packed, zeros.len()),
             packed,
             pool,
             size,
@@ -273,7 +279,10 @@ impl ChainExecutor {
         let floats = regions.iter().map(|region| region.workspace).max();
         let longest = regions.iter().map(|region| region.longest).max();
         let longest = longest.unwrap_or(0).max(self.zeros.len());
-        self.zeros.resize(longest, 0.0);
+        if longest > self.zeros.len() {
+            self.zeros.resize(longest, 0.0);
+            self.borders = border_rows(&self.packed, longest);
+        }
         for workspace in &mut self.workspaces {
             let workspace = workspace.get_mut();
             let workspace = workspace.unwrap_or_else(PoisonError::into_inner);
@@ -299,6 +308,8 @@ impl ChainExecutor {
             buffers,
             halos,
             zeros,
+            borders,
+            quantized,
             workspaces,
             interrupt,
             ..
@@ -328,6 +339,8 @@ impl ChainExecutor {
                         frames: &frames,
                         halo,
                         zeros,
+                        borders,
+                        quantized,
                         region,
                         source,
                         sink,
@@ -338,6 +351,15 @@ impl ChainExecutor {
             }
         });
     }
+}
+
+/// For each boundary of words a row of what lies beyond it; empty for zeros.
+fn border_rows(packed: &PackedChain, len: usize) -> Vec<Vec<f32>> {
+    let row = |layer: &PackedLayer| match layer.quantized().map(|weights| weights.input_zero) {
+        None | Some(0) => Vec::new(),
+        Some(zero) => vec![f32::from_ne_bytes([zero; 4]); len],
+    };
+    packed.layers.iter().map(row).collect()
 }
 
 /// The boundaries that the layers add.

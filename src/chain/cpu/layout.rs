@@ -1,6 +1,7 @@
 //! Where the pixels between layers lie: boundaries of whole frames, and the
 //! part of each that one region computes.
 
+use super::kernels::quantized::{InputRow, QUAD};
 use super::kernels::{Conv9x9, GROUP, WinogradColumns};
 use super::pack::{ConvAlgorithm, PackedChain, PackedLayer};
 use crate::chain::winograd::Variant;
@@ -18,6 +19,9 @@ const TILES_9X9: usize = 8;
 /// Columns that rows of whole frames have beyond both sides: what a kernel
 /// and the last tile reach.
 const MARGIN: isize = 16;
+
+/// The same for planes of words, of which whole vectors are read.
+const PLANAR_MARGIN: isize = 32;
 
 /// Rows of windows in the ring: a row of tiles takes three.
 pub(super) const WINDOW_ROWS: usize = 4;
@@ -37,6 +41,8 @@ pub(super) struct BoundaryLayout {
     pub(super) stored: usize,
     /// What the next layer reads beyond.
     pub(super) border: Border,
+    /// Whether the values of a pixel lie in planes, row by row, not together.
+    pub(super) planar: bool,
 }
 
 impl BoundaryLayout {
@@ -59,6 +65,7 @@ impl BoundaryLayout {
                 y: -beyond..h + beyond,
                 stored,
                 border: layers.get(i).map_or(Border::Zero, |l| l.border),
+                planar: layers[0].quantized().is_some(),
             });
             if let Some(layer) = layers.get(i) {
                 (w, h) = (w * layer.shuffle as isize, h * layer.shuffle as isize);
@@ -74,14 +81,31 @@ impl BoundaryLayout {
         (inner(&self.x), inner(&self.y))
     }
 
-    /// Floats of a row of the whole frame.
+    /// Values that lie together, and how many such parts a row has.
+    fn parts(&self) -> (usize, usize) {
+        match self.planar {
+            true => (1, self.stored),
+            false => (self.stored, 1),
+        }
+    }
+
+    /// Columns beyond both sides of whole frames.
+    fn margin(&self) -> isize {
+        match self.planar {
+            true => PLANAR_MARGIN,
+            false => MARGIN,
+        }
+    }
+
+    /// Floats of a row of the whole frame, or of one of its planes.
     pub(super) fn pitch(&self) -> usize {
-        (self.x.end - self.x.start + 2 * MARGIN) as usize * self.stored
+        (self.x.end - self.x.start + 2 * self.margin()) as usize * self.parts().0
     }
 
     /// Floats of the whole frame, with enough to align it.
     pub(super) fn frame_len(&self) -> usize {
-        self.pitch() * (self.y.end - self.y.start) as usize + GROUP
+        let rows = (self.y.end - self.y.start) as usize * self.parts().1;
+        self.pitch() * rows + GROUP
     }
 
     /// The rows of the whole frame in `memory`, which has
@@ -92,8 +116,10 @@ impl BoundaryLayout {
 
     /// Some rows of whole frames.
     pub(super) fn rows_of_frames(&self, memory: &mut [f32], slots: usize) -> RowBuffer {
-        let columns = self.x.start - MARGIN..self.x.end + MARGIN;
-        RowBuffer::new(aligned(memory), self.pitch(), slots, columns, self.stored)
+        let columns = self.x.start - self.margin()..self.x.end + self.margin();
+        let (together, parts) = self.parts();
+        let slots = slots * parts;
+        RowBuffer::new(aligned(memory), self.pitch(), slots, columns, together)
     }
 }
 
@@ -157,6 +183,20 @@ impl RowBuffer {
         self.stored
     }
 
+    /// Floats from row to row.
+    pub(super) fn pitch(&self) -> usize {
+        self.pitch
+    }
+
+    /// The pixels of row `y` of all `planes` planes of words, *pixels in memory*.
+    pub(super) fn input_row(&self, y: isize, planes: usize, columns: Range<isize>) -> InputRow {
+        assert!(self.slots.is_multiple_of(planes));
+        InputRow {
+            first: self.pixels(y * planes as isize, columns).cast(),
+            plane: self.pitch,
+        }
+    }
+
     /// The first of the pixels in `columns` of row `y`; row `y + slots` lies at
     /// the same place.
     ///
@@ -190,18 +230,27 @@ pub(super) struct BoundaryExtent {
 }
 
 impl BoundaryExtent {
-    /// Floats of a row of a ring: whole vectors, and one to read beyond it.
-    fn pitch(&self, stored: usize) -> usize {
+    /// Floats of a row of a ring, or of one of its planes: whole vectors, and as many
+    /// as are read beyond it.
+    fn pitch(&self, layout: &BoundaryLayout) -> usize {
         let columns = (self.memory.end - self.memory.start) as usize;
-        (columns * stored).next_multiple_of(GROUP) + GROUP
+        let beyond = if layout.planar { 2 * GROUP } else { GROUP };
+        (columns * layout.parts().0).next_multiple_of(GROUP) + beyond
     }
 
     /// Floats of the ring, if there is one.
-    fn ring_floats(&self, stored: usize) -> usize {
+    fn ring_floats(&self, layout: &BoundaryLayout) -> usize {
         match self.ring {
-            true => self.slots as usize * self.pitch(stored),
+            true => self.slots as usize * layout.parts().1 * self.pitch(layout),
             false => 0,
         }
+    }
+
+    /// The ring in `memory`.
+    fn ring(&self, memory: &mut [f32], layout: &BoundaryLayout) -> RowBuffer {
+        let (together, parts) = layout.parts();
+        let slots = self.slots as usize * parts;
+        RowBuffer::new(memory, self.pitch(layout), slots, self.memory.clone(), together)
     }
 }
 
@@ -246,7 +295,10 @@ impl ScratchSizes {
                 sizes.lines = variant.outputs() * layer.outputs * width;
             }
             ConvAlgorithm::DotProduct => sizes.lines = layer.outputs * width,
-            ConvAlgorithm::Direct => {}
+            ConvAlgorithm::Quantized(_) if layer.algorithm.writes_lines() => {
+                sizes.lines = layer.outputs.next_multiple_of(QUAD) * width;
+            }
+            ConvAlgorithm::Direct | ConvAlgorithm::Quantized(_) => {}
         }
         sizes
     }
@@ -347,9 +399,9 @@ impl Region {
         };
         let (mut longest, mut rings) = (0, 0);
         for (i, extent) in extents.iter().enumerate() {
-            let stored = layouts[layers.start + i].stored;
-            longest = longest.max(extent.pitch(stored));
-            rings += extent.ring_floats(stored).next_multiple_of(GROUP);
+            let layout = &layouts[layers.start + i];
+            longest = longest.max(extent.pitch(layout));
+            rings += extent.ring_floats(layout).next_multiple_of(GROUP);
             if i > 0 {
                 let layer = &packed.layers[layers.start + i - 1];
                 let tiles = (extent.tiles.end - extent.tiles.start) as usize / layer.step();
@@ -448,12 +500,9 @@ impl Region {
         let mut carver = Carver(aligned(workspace));
         let rows = self.extents.iter().enumerate().map(|(i, extent)| {
             let boundary = self.layers.start + i;
-            let stored = layouts[boundary].stored;
-            let ring = carver.take(extent.ring_floats(stored));
-            frames[boundary].unwrap_or_else(|| {
-                let (pitch, slots) = (extent.pitch(stored), extent.slots as usize);
-                RowBuffer::new(ring, pitch, slots, extent.memory.clone(), stored)
-            })
+            let layout = &layouts[boundary];
+            let ring = carver.take(extent.ring_floats(layout));
+            frames[boundary].unwrap_or_else(|| extent.ring(ring, layout))
         });
         let rows = rows.collect();
         let sizes = &self.scratch;

@@ -163,7 +163,7 @@ impl CudaChainExecutor {
 /// The 16-bit type of a precision, if it is one.
 pub(crate) fn half(precision: Precision) -> Option<Half> {
     match precision {
-        Precision::F32 | Precision::Tf32 => None,
+        Precision::F32 | Precision::Tf32 | Precision::Int8 => None,
         Precision::Auto | Precision::F16 => Some(Half::F16),
         Precision::Bf16 => Some(Half::Bf16),
     }

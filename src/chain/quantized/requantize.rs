@@ -10,6 +10,9 @@ pub(crate) const FRACTION: u32 = 15;
 /// the result.
 const LEAST_MULTIPLIER: f64 = 1024.0;
 
+/// Multipliers are at most this large: sums of products stay in 16 bits.
+const LARGEST_MULTIPLIER: f64 = 8191.0;
+
 /// What makes samples of 8 bits of the sums of one output channel:
 ///
 /// ```text
@@ -27,6 +30,14 @@ pub(crate) struct Requantize {
 }
 
 impl Requantize {
+    /// Of a channel that there is not.
+    pub(crate) const ZERO: Self = Self {
+        bias: 0,
+        shift: 0,
+        positive: 0,
+        negative: 0,
+    };
+
     /// For sums in steps of the value `step` that a bias, as a value, is added to;
     /// `correction` is subtracted from them. `None` if the result's steps are so much
     /// smaller than the sums' that no shift is left.
@@ -43,7 +54,7 @@ impl Requantize {
         let multiplier = factor * one * f64::from(1u32 << shift);
         let rounded = |value: f64| {
             let rounded = value.round();
-            (rounded.abs() <= f64::from(i16::MAX)).then_some(rounded as i16)
+            (rounded.abs() <= LARGEST_MULTIPLIER).then_some(rounded as i16)
         };
         let bias = (f64::from(bias) / step).round() - correction as f64;
         let half = f64::from((1u32 << shift) >> 1);
@@ -56,15 +67,16 @@ impl Requantize {
         })
     }
 
-    /// The sample for a sum: defines what all kernels compute.
+    /// The sample for a sum, with `offset`, the sample of 0 and what is added, in
+    /// steps: defines what all kernels compute.
     #[inline(always)]
-    pub(crate) fn sample(&self, sum: i32, zero: u8) -> u8 {
+    pub(crate) fn sample(&self, sum: i32, offset: i32) -> u8 {
         let shifted = sum.wrapping_add(self.bias) >> self.shift;
         let t = shifted.clamp(i32::from(i16::MIN), i32::from(i16::MAX));
         let scaled = |t: i32, multiplier: i16| {
             (t * i32::from(multiplier) + (1 << (FRACTION - 1))) >> FRACTION
         };
-        let q = scaled(t.max(0), self.positive) + scaled(t.min(0), self.negative) + i32::from(zero);
+        let q = scaled(t.max(0), self.positive) + scaled(t.min(0), self.negative) + offset;
         q.clamp(0, 255) as u8
     }
 }
@@ -90,7 +102,7 @@ mod tests {
             let value = f64::from(sum) * step + f64::from(bias);
             let value = if value < 0.0 { value * f64::from(slope) } else { value };
             let exact = (value / 0.01 + f64::from(zero)).clamp(0.0, 255.0);
-            let found = f64::from(requantize.sample(sum, zero));
+            let found = f64::from(requantize.sample(sum, i32::from(zero)));
             prop_assert!((found - exact).abs() < 0.5 + 0.02 + exact.max(255.0) / 1024.0, "{found} {exact}");
         }
     }
@@ -98,9 +110,9 @@ mod tests {
     #[test]
     fn a_factor_beyond_the_multiplier_is_refused() {
         let range = Range { step: 0.01, zero: 0 };
-        assert!(Requantize::new(0.02, (0.0, 0), 0.0, &range).is_none());
-        let requantize = Requantize::new(0.005, (0.0, 0), 0.0, &range).unwrap();
-        assert_eq!((requantize.shift, requantize.sample(100, 0)), (0, 50));
+        assert!(Requantize::new(0.005, (0.0, 0), 0.0, &range).is_none());
+        let requantize = Requantize::new(0.002, (0.0, 0), 0.0, &range).unwrap();
+        assert_eq!((requantize.shift, requantize.sample(100, 0)), (0, 20));
         assert_eq!(requantize.sample(-100, 0), 0);
         assert_eq!(requantize.sample(i32::MAX, 0), 255);
     }

@@ -82,6 +82,18 @@ impl CpuBackend {
     }
 }
 
+/// The precision of fused chains.
+fn cpu_precision(
+    model: &Model,
+    device: &ComputeDevice,
+    options: &UpscaleOptions,
+) -> crate::Result<Precision> {
+    match device.is_cpu() {
+        true => model.cpu_precision(options.precision),
+        false => Ok(Precision::F32),
+    }
+}
+
 /// The output frames of a program.
 fn output(spec: &UpscaleSpec) -> OutputSpec {
     OutputSpec {
@@ -117,12 +129,20 @@ fn stages(
     let tiling = TilingOptions::new(options, threads, device)?;
     let limit = spec.network_limit(model.channels());
     let on_device = model.to_device(device.candle_device())?;
+    let precision = cpu_precision(model, device, options)?;
     let (mut stages, mut size) = (Vec::new(), spec.input.size);
     for (scale, network) in model.cascade(spec.scale).into_iter().zip(networks) {
         let to = network.output;
         let mut stage = NetworkStage::new(on_device.for_scale(scale)?, size, to, &tiling, limit);
-        if let Some(packed) = on_device.packed(scale)? {
+        let packed = match precision {
+            Precision::Int8 => on_device.quantized(scale)?,
+            _ => on_device.packed(scale)?,
+        };
+        if let Some(packed) = packed {
             stage.fuse(packed, options)?;
+        } else if precision == Precision::Int8 {
+            let problem = format!("{} cannot run in 8-bit integers at x{scale}", model.name());
+            return Err(Error::Setting(problem).into());
         }
         size = stage.size();
         stages.push(stage);
@@ -242,6 +262,9 @@ impl Backend for CpuBackend {
     }
 
     fn precision(&self) -> Precision {
+        if let Ok(Precision::Int8) = cpu_precision(&self.model, &self.device, &self.options) {
+            return Precision::Int8;
+        }
         let rounds = !self.device.is_cpu()
             && self.device.missing_cudnn().is_none()
             && self.options.precision != Precision::F32;

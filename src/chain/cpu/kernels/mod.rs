@@ -12,6 +12,7 @@ mod epilogue;
 mod few_channels;
 mod group;
 mod matmul;
+pub(crate) mod quantized;
 mod winograd;
 
 pub(crate) use conv9x9::{Conv9x9, WindowTransform};

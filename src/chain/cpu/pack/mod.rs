@@ -1,6 +1,10 @@
 //! A chain with its weights in the order of the fused loops.
 
-use super::kernels::{GROUP, MAX_DOT_CHANNELS};
+mod quantized;
+
+pub(crate) use quantized::QuantizedWeights;
+
+use crate::chain::cpu::kernels::{GROUP, MAX_DOT_CHANNELS};
 use crate::background::give_way;
 use crate::chain::segment::{self, LayerShape};
 use crate::chain::winograd::{Tables, Variant};
@@ -25,6 +29,8 @@ pub struct PackedChain {
     /// Scale and offset of each plane of the input.
     pub(crate) input_affine: Vec<(f32, f32)>,
     pub(crate) epilogue: Epilogue,
+    /// Whether it computes in integers, over planes of words.
+    pub(crate) quantized: bool,
 }
 
 impl PackedChain {
@@ -67,6 +73,7 @@ impl PackedChain {
             shuffle: last.shuffle,
             input_affine: chain.combined_affine(planes),
             epilogue: chain.epilogue,
+            quantized: false,
         };
         let fits = packed.input_affine.len() == planes && packed.epilogue_fits(border);
         Ok(fits.then_some(packed))
@@ -104,6 +111,8 @@ pub(crate) enum ConvAlgorithm {
     /// The same in Winograd's domain down the columns, for large kernels as
     /// several ones, one below the other.
     WinogradColumns(Variant),
+    /// Every result one sum, in integers.
+    Quantized(Box<QuantizedWeights>),
 }
 
 impl ConvAlgorithm {
@@ -154,7 +163,11 @@ pub(crate) struct PackedLayer {
 impl ConvAlgorithm {
     /// Whether results are dense lines by channel, not pixels of all channels.
     pub(crate) fn writes_lines(&self) -> bool {
-        matches!(self, Self::DotProduct | Self::WinogradColumns(_))
+        match self {
+            Self::DotProduct | Self::WinogradColumns(_) => true,
+            Self::Quantized(weights) => !weights.scales.is_empty(),
+            _ => false,
+        }
     }
 }
 
@@ -171,7 +184,15 @@ impl PackedLayer {
             ConvAlgorithm::Winograd(variant) | ConvAlgorithm::WinogradColumns(variant) => {
                 variant.outputs()
             }
-            ConvAlgorithm::Direct | ConvAlgorithm::DotProduct => 1,
+            ConvAlgorithm::Direct | ConvAlgorithm::DotProduct | ConvAlgorithm::Quantized(_) => 1,
+        }
+    }
+
+    /// Its weights in integers.
+    pub(crate) fn quantized(&self) -> Option<&QuantizedWeights> {
+        match &self.algorithm {
+            ConvAlgorithm::Quantized(weights) => Some(weights),
+            _ => None,
         }
     }
 
@@ -249,7 +270,7 @@ impl PackedLayer {
                 ConvAlgorithm::Winograd(variant) | ConvAlgorithm::WinogradColumns(variant) => {
                     variant.tables()
                 }
-                ConvAlgorithm::Direct | ConvAlgorithm::DotProduct => Tables::default(),
+                _ => Tables::default(),
             },
             weights: packed.pack(&algorithm, inputs.1),
             kernel: height,
@@ -386,6 +407,7 @@ impl LayerWeights<'_> {
                 out
             }
             ConvAlgorithm::WinogradColumns(variant) => self.columns(*variant, stored),
+            ConvAlgorithm::Quantized(_) => Vec::new(),
         }
     }
 

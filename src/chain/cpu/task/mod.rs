@@ -5,17 +5,20 @@
 //! [`Scratch`] are cut to what it works in, and `PackedLayer` holds as many
 //! weights as its shape says.
 
-use super::epilogue::OutputRow;
-use super::io::{Sink, Source};
-use super::kernels::{
+mod quantized;
+
+use crate::chain::cpu::epilogue::OutputRow;
+use crate::chain::cpu::io::{Sink, Source};
+use crate::chain::cpu::kernels::quantized::QuantizedKernels;
+use crate::chain::cpu::kernels::{
     BatchStrides, BiasActivation, Conv9x9, DotProduct, GROUP, InputTransform, Kernels,
     MAX_DOT_CHANNELS, Matmul, OutputTransform, WindowTransform, WinogradColumns,
 };
-use super::layout::{
+use crate::chain::cpu::layout::{
     BoundaryExtent, BoundaryLayout, Region, RowBuffer, Scratch, WINDOW_ROWS, product_pitch,
     tiles_at_once, transformed_tile, window_pitch,
 };
-use super::pack::{ConvAlgorithm, PackedChain, PackedLayer};
+use crate::chain::cpu::pack::{ConvAlgorithm, PackedChain, PackedLayer};
 use crate::chain::Interrupt;
 use crate::chain::winograd::Variant;
 use crate::ops::Border;
@@ -29,25 +32,36 @@ const MAX_OUTPUT_ROWS: usize = 4 * 6;
 const MAX_INPUT_ROWS: usize = 2 * 3 + 8;
 
 /// A region's run.
-pub(super) struct Task<'a> {
-    pub(super) packed: &'a PackedChain,
-    pub(super) kernels: &'static Kernels,
-    pub(super) layouts: &'a [BoundaryLayout],
-    pub(super) frames: &'a [Option<RowBuffer>],
+pub(in crate::chain::cpu) struct Task<'a> {
+    pub(in crate::chain::cpu) packed: &'a PackedChain,
+    pub(in crate::chain::cpu) kernels: &'static Kernels,
+    pub(in crate::chain::cpu) quantized: &'static QuantizedKernels,
+    pub(in crate::chain::cpu) layouts: &'a [BoundaryLayout],
+    pub(in crate::chain::cpu) frames: &'a [Option<RowBuffer>],
     /// The rows of the input above and below the region, where they are copied.
-    pub(super) halo: Option<RowBuffer>,
+    pub(in crate::chain::cpu) halo: Option<RowBuffer>,
     /// A row of zeros, as long as the longest.
-    pub(super) zeros: &'a [f32],
-    pub(super) region: &'a Region,
+    pub(in crate::chain::cpu) zeros: &'a [f32],
+    /// As long a row of what lies beyond each boundary of words; empty for zeros.
+    pub(in crate::chain::cpu) borders: &'a [Vec<f32>],
+    pub(in crate::chain::cpu) region: &'a Region,
     /// Ends the run early.
-    pub(super) interrupt: &'a Interrupt,
-    pub(super) source: &'a dyn Source,
-    pub(super) sink: &'a dyn Sink,
+    pub(in crate::chain::cpu) interrupt: &'a Interrupt,
+    pub(in crate::chain::cpu) source: &'a dyn Source,
+    pub(in crate::chain::cpu) sink: &'a dyn Sink,
 }
 
-impl Task<'_> {
+impl<'a> Task<'a> {
+    /// A row of what lies beyond a boundary of words.
+    fn border_row(&self, boundary: usize) -> &'a [f32] {
+        match self.borders.get(boundary) {
+            Some(row) if !row.is_empty() => row,
+            _ => self.zeros,
+        }
+    }
+
     /// Computes the region's rows, from the first to the last.
-    pub(super) fn run(&self, workspace: &mut [f32]) {
+    pub(in crate::chain::cpu) fn run(&self, workspace: &mut [f32]) {
         let Region {
             layers, extents, ..
         } = self.region;
@@ -128,6 +142,7 @@ impl<'a> Execution<'a> {
             let needed = (group + step + pad).min(self.layout(boundary - 1).y.end);
             self.compute(boundary - 1, needed);
             match layer.algorithm {
+                ConvAlgorithm::Quantized(ref weights) => self.quantized(boundary, weights, group),
                 ConvAlgorithm::Winograd(variant) => self.winograd(boundary, variant, group),
                 ConvAlgorithm::Split9x9 => self.split9x9(boundary, group),
                 ConvAlgorithm::Direct => self.direct(boundary, group),
@@ -165,6 +180,11 @@ impl<'a> Execution<'a> {
         while self.next[0] < until {
             let row = self.next[0];
             let y = row.clamp(0, height - 1) as usize;
+            if self.task.packed.quantized {
+                self.read_words(row, y, inside.clone());
+                self.next[0] += 1;
+                continue;
+            }
             let pixels = self.rows[0].pixels(row, inside.clone());
             // SAFETY: pixels in memory; only this task has this ring.
             let pixels = unsafe { std::slice::from_raw_parts_mut(pixels, x.len() * planes) };
@@ -203,6 +223,13 @@ impl<'a> Execution<'a> {
 
     /// Writes what lies beyond the sides of a row, where the region reaches them.
     fn fill_sides(&self, boundary: usize, row: isize) {
+        if self.task.packed.quantized {
+            let layer = self.layer(boundary);
+            if !layer.algorithm.writes_lines() {
+                self.fill_sides_of_words(boundary, row);
+            }
+            return;
+        }
         let (layout, extent) = (self.layout(boundary), self.extent(boundary));
         let rows = &self.rows[boundary];
         if !self.computes(boundary, row) {
