@@ -1,10 +1,10 @@
 //! Weights files.
 
 use super::dtype::ValueType;
-use crate::chain::quantized::{Quantization, StoredTensor, is_quantized};
 #[cfg(feature = "pytorch")]
 use super::torch;
 use crate::background::give_way;
+use crate::chain::quantized::{Quantization, StoredTensor, is_quantized};
 use crate::models::{Architecture, Network, Scales, Shapes, nearest, under};
 use crate::ops::Border;
 use crate::{Error, Result, Scale};
@@ -296,7 +296,9 @@ impl Checkpoint {
     /// The tensors of a native file without those of layers in integers.
     pub fn floats(&self) -> HashMap<String, Tensor> {
         let tensors = self.tensors.iter().filter(|(name, _)| !is_quantized(name));
-        tensors.map(|(name, tensor)| (name.clone(), tensor.clone())).collect()
+        tensors
+            .map(|(name, tensor)| (name.clone(), tensor.clone()))
+            .collect()
     }
 
     /// The metadata of the safetensors header.
@@ -325,7 +327,10 @@ impl Checkpoint {
             training_data: text("training_data").to_owned(),
             recipe_sha256: text("recipe_sha256").to_owned(),
             quality: text("quality").to_owned(),
-            int8_loss: text("int8_loss").parse().ok().filter(|loss: &f64| loss.is_finite()),
+            int8_loss: text("int8_loss")
+                .parse()
+                .ok()
+                .filter(|loss: &f64| loss.is_finite()),
         }))
     }
 
@@ -514,11 +519,16 @@ impl Checkpoint {
             ("recipe_sha256", card.recipe_sha256.clone()),
             ("quality", card.quality.clone()),
         ];
-        let loss = card.int8_loss.map(|loss| ("int8_loss", format!("{loss:.4}")));
+        let loss = card
+            .int8_loss
+            .map(|loss| ("int8_loss", format!("{loss:.4}")));
         let metadata = metadata.into_iter().chain(loss);
         let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
         let floats = tensors.iter().map(|(name, tensor)| {
-            Ok((name.clone(), StoredTensor::of(tensor).map_err(Error::compute)?))
+            Ok((
+                name.clone(),
+                StoredTensor::of(tensor).map_err(Error::compute)?,
+            ))
         });
         let mut tensors = floats.collect::<Result<Vec<_>>>()?;
         tensors.extend(quantization.to_tensors());

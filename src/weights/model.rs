@@ -392,7 +392,10 @@ impl Model {
             let is_quantized = !contents.quantization.is_empty();
             contents.int8_loss.filter(|_| is_quantized)
         });
-        losses.collect::<Option<Vec<_>>>()?.into_iter().reduce(f64::max)
+        losses
+            .collect::<Option<Vec<_>>>()?
+            .into_iter()
+            .reduce(f64::max)
     }
 
     /// The precision of the CPU for a requested one.

@@ -411,4 +411,6 @@ fn division(
 }
 
 #[cfg(test)]
+mod quantized_tests;
+#[cfg(test)]
 mod tests;

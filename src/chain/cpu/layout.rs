@@ -250,7 +250,13 @@ impl BoundaryExtent {
     fn ring(&self, memory: &mut [f32], layout: &BoundaryLayout) -> RowBuffer {
         let (together, parts) = layout.parts();
         let slots = self.slots as usize * parts;
-        RowBuffer::new(memory, self.pitch(layout), slots, self.memory.clone(), together)
+        RowBuffer::new(
+            memory,
+            self.pitch(layout),
+            slots,
+            self.memory.clone(),
+            together,
+        )
     }
 }
 

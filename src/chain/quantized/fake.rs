@@ -5,12 +5,12 @@
 //! <https://arxiv.org/abs/1308.3432>), but not the ends of a range.
 
 use super::{Place, Quantization, Range, Ranges, scaled_by_planes, weight_scales};
-use crate::{Error, Scale};
 use crate::chain::{Chain, ChainLayer};
 use crate::models::{BoxedScaleNetwork, Channels, Network, ScaleNetwork, Scales, Upsampling};
 use crate::nn::Conv;
 use crate::ops::Border;
 use crate::tensor_error::Result;
+use crate::{Error, Scale};
 use candle_core::Tensor;
 use std::sync::Arc;
 
@@ -28,11 +28,7 @@ fn rounded_samples(y: &Tensor, range: Range) -> candle_core::Result<Tensor> {
 }
 
 /// A convolution with rounded weights.
-fn rounded_weights(
-    conv: &Conv,
-    first: bool,
-    planes: &[(f32, f32)],
-) -> candle_core::Result<Conv> {
+fn rounded_weights(conv: &Conv, first: bool, planes: &[(f32, f32)]) -> candle_core::Result<Conv> {
     let (outputs, inputs, height, width) = conv.weight.dims4()?;
     let shape = [outputs, inputs, height, width];
     let mut weights = super::values(&conv.weight)?;

@@ -19,7 +19,7 @@ mod tensors;
 
 pub use calibration::{Calibration, Range, Ranges};
 pub use fake::{QuantizedNetwork, chain_of};
-pub(crate) use requantize::{FRACTION, Requantize};
+pub(crate) use requantize::{FRACTION, Requantize, SKIP_SHIFT};
 pub(crate) use tensors::{StoredTensor, is_quantized};
 
 use super::{Chain, ChainLayer};
@@ -69,10 +69,7 @@ pub struct Quantization {
 
 /// The values of a tensor.
 fn values(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
-    tensor
-        .to_dtype(DType::F32)?
-        .flatten_all()?
-        .to_vec1::<f32>()
+    tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()
 }
 
 impl ChainLayer {
@@ -128,10 +125,7 @@ pub(crate) fn scaled_by_planes(weights: &mut [f32], taps: usize, planes: &[(f32,
 
 /// The sums of the weights of neighbouring input channels, tap by tap, of a filter
 /// (in, taps).
-fn pair_sums<T: Copy + std::iter::Sum<T>>(
-    filter: &[T],
-    taps: usize,
-) -> impl Iterator<Item = T> {
+fn pair_sums<T: Copy + std::iter::Sum<T>>(filter: &[T], taps: usize) -> impl Iterator<Item = T> {
     let pairs = filter.chunks(2 * taps);
     pairs.flat_map(move |two| {
         (0..taps).map(move |tap| two.iter().skip(tap).step_by(taps).copied().sum())

@@ -5,6 +5,9 @@ use super::Range;
 /// Bits of the multiplier's fraction.
 pub(crate) const FRACTION: u32 = 15;
 
+/// Bits that a skip's samples are shifted by before they are multiplied.
+pub(crate) const SKIP_SHIFT: i32 = 7;
+
 /// Multipliers are at least this large where the shift allows it: their rounding
 /// error is less than 1/2048, and what is multiplied keeps five bits below those of
 /// the result.
@@ -109,7 +112,10 @@ mod tests {
 
     #[test]
     fn a_factor_beyond_the_multiplier_is_refused() {
-        let range = Range { step: 0.01, zero: 0 };
+        let range = Range {
+            step: 0.01,
+            zero: 0,
+        };
         assert!(Requantize::new(0.005, (0.0, 0), 0.0, &range).is_none());
         let requantize = Requantize::new(0.002, (0.0, 0), 0.0, &range).unwrap();
         assert_eq!((requantize.shift, requantize.sample(100, 0)), (0, 20));

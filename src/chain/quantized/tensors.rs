@@ -42,7 +42,10 @@ impl StoredTensor {
         Self {
             dtype: Dtype::F32,
             shape: vec![values.len()],
-            bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            bytes: values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
         }
     }
 
@@ -50,8 +53,14 @@ impl StoredTensor {
     fn integers(values: &[i16], shape: &[usize]) -> Self {
         let narrow: Option<Vec<i8>> = values.iter().map(|&v| i8::try_from(v).ok()).collect();
         let (dtype, bytes) = match narrow {
-            Some(narrow) => (Dtype::I8, narrow.iter().flat_map(|v| v.to_le_bytes()).collect()),
-            None => (Dtype::I16, values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+            Some(narrow) => (
+                Dtype::I8,
+                narrow.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            ),
+            None => (
+                Dtype::I16,
+                values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            ),
         };
         Self {
             dtype,
@@ -90,8 +99,14 @@ impl Quantization {
             let weight = StoredTensor::integers(&layer.weights, &layer.shape);
             [
                 (format!("{PREFIX}{name}.weight"), weight),
-                (format!("{PREFIX}{name}.scale"), StoredTensor::floats(&layer.scales)),
-                (format!("{PREFIX}{name}.bias"), StoredTensor::floats(&layer.bias)),
+                (
+                    format!("{PREFIX}{name}.scale"),
+                    StoredTensor::floats(&layer.scales),
+                ),
+                (
+                    format!("{PREFIX}{name}.bias"),
+                    StoredTensor::floats(&layer.bias),
+                ),
             ]
             .into_iter()
             .chain(range)
@@ -107,7 +122,9 @@ impl Quantization {
     pub(crate) fn from_tensors(origin: &str, tensors: &HashMap<String, Tensor>) -> Result<Self> {
         let mut quantization = Self::default();
         for name in tensors.keys() {
-            let layer = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(".weight"));
+            let layer = name
+                .strip_prefix(PREFIX)
+                .and_then(|name| name.strip_suffix(".weight"));
             if let Some(layer) = layer {
                 let found = read_layer(origin, tensors, layer)?;
                 quantization.layers.insert(layer.to_owned(), found);
@@ -131,17 +148,25 @@ fn read_layer(
         let values = super::values(tensor).map_err(Error::compute)?;
         match values.len() == len {
             true => Ok(values),
-            false => Err(problem(part, &format!("has {} values, expected {len}", values.len()))),
+            false => Err(problem(
+                part,
+                &format!("has {} values, expected {len}", values.len()),
+            )),
         }
     };
     let weight = get("weight").ok_or_else(|| problem("weight", "is missing"))?;
-    let shape = weight.dims4().map_err(|_| problem("weight", "has no four dimensions"))?;
+    let shape = weight
+        .dims4()
+        .map_err(|_| problem("weight", "has no four dimensions"))?;
     let shape = <[usize; 4]>::from(shape);
     let count = shape.iter().try_fold(1usize, |all, &n| all.checked_mul(n));
     let weights = floats("weight", count.unwrap_or(usize::MAX))?;
     let is_integer = |w: &f32| w.fract() == 0.0 && w.abs() <= f32::from(i16::MAX);
     if !weights.iter().all(is_integer) {
-        return Err(problem("weight", "holds values that are no 16-bit integers"));
+        return Err(problem(
+            "weight",
+            "holds values that are no 16-bit integers",
+        ));
     }
     let scales = floats("scale", shape[0])?;
     if !scales.iter().all(|&scale| scale > 0.0) {

@@ -4,8 +4,8 @@ mod quantized;
 
 pub(crate) use quantized::QuantizedWeights;
 
-use crate::chain::cpu::kernels::{GROUP, MAX_DOT_CHANNELS};
 use crate::background::give_way;
+use crate::chain::cpu::kernels::{GROUP, MAX_DOT_CHANNELS};
 use crate::chain::segment::{self, LayerShape};
 use crate::chain::winograd::{Tables, Variant};
 use crate::chain::{Chain, ChainLayer, Epilogue};

@@ -204,7 +204,11 @@ impl PackedLayer {
             first: place.first,
             weights: order.pack(layer, &input, place.first),
             scales,
-            taps: if place.first { kernel.div_ceil(2) } else { kernel },
+            taps: if place.first {
+                kernel.div_ceil(2)
+            } else {
+                kernel
+            },
             tap_step: if place.first { 2 } else { 1 },
             input_zero: input.zero,
             zero: layer.range.map_or(0, |range| range.zero),

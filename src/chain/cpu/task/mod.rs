@@ -7,6 +7,7 @@
 
 mod quantized;
 
+use crate::chain::Interrupt;
 use crate::chain::cpu::epilogue::OutputRow;
 use crate::chain::cpu::io::{Sink, Source};
 use crate::chain::cpu::kernels::quantized::QuantizedKernels;
@@ -19,7 +20,6 @@ use crate::chain::cpu::layout::{
     tiles_at_once, transformed_tile, window_pitch,
 };
 use crate::chain::cpu::pack::{ConvAlgorithm, PackedChain, PackedLayer};
-use crate::chain::Interrupt;
 use crate::chain::winograd::Variant;
 use crate::ops::Border;
 use std::ops::Range;

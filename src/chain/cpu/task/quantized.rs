@@ -7,10 +7,10 @@
 //! [`RowBuffer`]: crate::chain::cpu::layout::RowBuffer
 
 use super::Execution;
+use crate::chain::cpu::kernels::GROUP;
 use crate::chain::cpu::kernels::quantized::{
     InputRow, Lines, Output, QUAD, QuantizedConv, Samples, Skip,
 };
-use crate::chain::cpu::kernels::GROUP;
 use crate::chain::cpu::pack::QuantizedWeights;
 use crate::ops::Border;
 use std::ops::Range;
@@ -20,6 +20,15 @@ const MAX_KERNEL: usize = 9;
 
 /// The most rows of a square of a shuffle.
 const MAX_SHUFFLE: usize = 4;
+
+/// The steps of a value of 0 to 1, rounded; halves up.
+#[inline(always)]
+pub(in crate::chain::cpu) fn steps_of(value: f32, scale: f32, offset: f32) -> i16 {
+    // Positive numbers are rounded by truncation.
+    const ABOVE: f32 = 32768.0;
+    let steps = (value * scale + offset).clamp(-32767.0, 32767.0) + (ABOVE + 0.5);
+    (steps as i32 - ABOVE as i32) as i16
+}
 
 /// The words of an input plane: neighbouring values, two in each word.
 fn pair_up(words: &mut [u32]) {
@@ -33,7 +42,9 @@ impl Execution<'_> {
     fn border_word(&self, boundary: usize) -> u32 {
         let layers = &self.task.packed.layers;
         let next = layers.get(self.task.region.layers.start + boundary);
-        let zero = next.and_then(|layer| layer.quantized()).map_or(0, |weights| weights.input_zero);
+        let zero = next
+            .and_then(|layer| layer.quantized())
+            .map_or(0, |weights| weights.input_zero);
         u32::from_le_bytes([zero; QUAD])
     }
 
@@ -49,8 +60,7 @@ impl Execution<'_> {
             // SAFETY: pixels in memory; only this task has this ring.
             let words = unsafe { std::slice::from_raw_parts_mut(words, x.len()) };
             for (word, &value) in words.iter_mut().zip(line.iter()) {
-                let steps = (value * scale + offset).round_ties_even() as i16;
-                *word = u32::from(steps.cast_unsigned());
+                *word = u32::from(steps_of(value, scale, offset).cast_unsigned());
             }
         }
         self.fill_sides_of_words(0, row);
@@ -99,12 +109,20 @@ impl Execution<'_> {
     }
 
     /// The rows that a layer reads for a row of its result, pixels in memory.
-    fn word_rows(&self, boundary: usize, row: isize, columns: &Range<isize>) -> [InputRow; MAX_KERNEL] {
+    fn word_rows(
+        &self,
+        boundary: usize,
+        row: isize,
+        columns: &Range<isize>,
+    ) -> [InputRow; MAX_KERNEL] {
         let (layer, layout) = (self.layer(boundary), self.layout(boundary - 1));
         let rows = &self.rows[boundary - 1];
         let pad = layer.pad() as isize;
         let read = columns.start - pad..columns.end + pad;
-        let mut inputs = [InputRow { first: std::ptr::null(), plane: 0 }; MAX_KERNEL];
+        let mut inputs = [InputRow {
+            first: std::ptr::null(),
+            plane: 0,
+        }; MAX_KERNEL];
         for (i, input) in inputs[..layer.kernel].iter_mut().enumerate() {
             let y = row - pad + i as isize;
             let within = y.clamp(layout.y.start, layout.y.end - 1);
@@ -112,7 +130,9 @@ impl Execution<'_> {
                 Border::Replicate => rows.input_row(within, layout.stored, read.clone()),
                 _ if within == y => rows.input_row(y, layout.stored, read.clone()),
                 _ => {
-                    let line = self.task.border_row(self.task.region.layers.start + boundary - 1);
+                    let line = self
+                        .task
+                        .border_row(self.task.region.layers.start + boundary - 1);
                     let len = (read.end - read.start) as usize;
                     InputRow {
                         first: line[..len + GROUP].as_ptr().cast(),
@@ -151,14 +171,17 @@ impl Execution<'_> {
                     let first = (row * r as isize + dy as isize) * stored as isize;
                     *out = target.pixels(first, scaled.clone()).cast();
                 }
-                let skip = layer.skip.zip(weights.skip).and_then(|(skip, (zero, multiplier))| {
-                    let frame = self.task.frames[skip]?;
-                    Some(Skip {
-                        row: frame.input_row(row, stored, columns.clone()),
-                        zero,
-                        multiplier,
-                    })
-                });
+                let skip = layer
+                    .skip
+                    .zip(weights.skip)
+                    .and_then(|(skip, (zero, multiplier))| {
+                        let frame = self.task.frames[skip]?;
+                        Some(Skip {
+                            row: frame.input_row(row, stored, columns.clone()),
+                            zero,
+                            multiplier,
+                        })
+                    });
                 Output::Samples(Samples {
                     zero: weights.zero,
                     rows: &out[..r],

@@ -87,35 +87,136 @@ const MAX_LANES: usize = 16;
 #[inline(always)]
 pub(super) unsafe fn conv<V: Integers, const PAIRS: bool>(a: &QuantizedConv<'_>) {
     let words = a.rows.len() * a.taps * a.planes * QUAD;
+    let vectors = a.pixels.div_ceil(V::LANES);
+    let blocks = vectors.div_ceil(VECTORS);
     // SAFETY: operands in memory.
     unsafe {
         for (index, weights) in a.weights.chunks_exact(words).enumerate() {
-            let mut pixel = 0;
-            while pixel < a.pixels {
-                let at = (index, pixel);
-                let weights = weights.as_ptr();
-                pixel += match (a.pixels - pixel).div_ceil(V::LANES) {
-                    1 => block::<V, PAIRS, 1>(a, at, weights),
-                    2 => block::<V, PAIRS, 2>(a, at, weights),
-                    3 => block::<V, PAIRS, 3>(a, at, weights),
-                    _ => block::<V, PAIRS, VECTORS>(a, at, weights),
-                };
+            let target = Target::new(a, index);
+            // Even blocks: in short ones the sums wait for each other.
+            for block in 0..blocks {
+                let (first, end) = (block * vectors / blocks, (block + 1) * vectors / blocks);
+                let (pixel, weights) = (first * V::LANES, weights.as_ptr());
+                match end - first {
+                    1 => self::block::<V, PAIRS, 1>(a, &target, pixel, weights),
+                    2 => self::block::<V, PAIRS, 2>(a, &target, pixel, weights),
+                    3 => self::block::<V, PAIRS, 3>(a, &target, pixel, weights),
+                    _ => self::block::<V, PAIRS, VECTORS>(a, &target, pixel, weights),
+                }
             }
         }
     }
 }
 
-/// Four channels, number `index` of them, of `X` registers of pixels from `pixel` on.
-/// Returns the number of pixels.
+/// Where the results of four channels go.
+struct Target<'a> {
+    quad: &'a RequantizeQuad,
+    samples: Option<SampleTarget>,
+    lines: Option<LineTarget<'a>>,
+}
+
+struct SampleTarget {
+    zero: u8,
+    /// The word of the first pixel, and words from pixel to pixel.
+    first: *mut u32,
+    step: usize,
+    /// The word of the first pixel that is added.
+    skip: Option<(*const u32, Skip)>,
+}
+
+struct LineTarget<'a> {
+    scales: &'a [(f32, f32)],
+    first: *mut f32,
+    pitch: usize,
+}
+
+impl<'a> Target<'a> {
+    /// Of the four channels number `index`.
+    ///
+    /// # Safety
+    ///
+    /// Operands in memory.
+    unsafe fn new(a: &QuantizedConv<'a>, index: usize) -> Self {
+        let (mut samples, mut lines) = (None, None);
+        match &a.output {
+            Output::Samples(to) => {
+                let r = to.shuffle;
+                let planes = a.quads.len() / (r * r);
+                let (phase, plane) = (index / planes, index % planes);
+                let skip = |skip: Skip| {
+                    (skip.row.first.wrapping_add(plane * skip.row.plane), skip)
+                };
+                samples = Some(SampleTarget {
+                    zero: to.zero,
+                    first: to.rows[phase / r].wrapping_add(plane * to.plane + phase % r),
+                    step: r,
+                    skip: to.skip.map(skip),
+                });
+            }
+            Output::Lines(to) => {
+                let first = (index * QUAD).min(to.scales.len());
+                let end = (first + QUAD).min(to.scales.len());
+                lines = Some(LineTarget {
+                    scales: &to.scales[first..end],
+                    first: to.out.wrapping_add(first * to.pitch),
+                    pitch: to.pitch,
+                });
+            }
+        }
+        Self {
+            quad: &a.quads[index],
+            samples,
+            lines,
+        }
+    }
+
+    /// Stores the sums of a register of pixels from `pixel` on, of which `left` are left
+    /// in the row.
+    ///
+    /// # Safety
+    ///
+    /// Operands in memory, and the instructions of `V` are enabled.
+    #[inline(always)]
+    unsafe fn store<V: Integers>(&self, sums: [V; QUAD], pixel: usize, left: usize) {
+        // SAFETY: operands in memory.
+        unsafe {
+            if let Some(lines) = &self.lines {
+                for (o, (sum, &(scale, bias))) in sums.iter().zip(lines.scales).enumerate() {
+                    sum.store_scaled(scale, bias, lines.first.add(o * lines.pitch + pixel));
+                }
+            }
+            let Some(samples) = &self.samples else {
+                return;
+            };
+            let skip = samples.skip.map(|(first, skip)| SkipWords {
+                words: V::load(first.add(pixel)),
+                zero: skip.zero,
+                multiplier: skip.multiplier,
+            });
+            let words = V::requantized(sums, self.quad, samples.zero, skip);
+            if samples.step == 1 && left >= V::LANES {
+                return words.store(samples.first.add(pixel));
+            }
+            let mut some = [0; MAX_LANES];
+            words.store(some.as_mut_ptr());
+            for (i, &word) in some[..left.min(V::LANES)].iter().enumerate() {
+                *samples.first.add((pixel + i) * samples.step) = word;
+            }
+        }
+    }
+}
+
+/// `X` registers of pixels from `pixel` on, of four channels.
 #[inline(always)]
 unsafe fn block<V: Integers, const PAIRS: bool, const X: usize>(
     a: &QuantizedConv<'_>,
-    (index, pixel): (usize, usize),
+    target: &Target<'_>,
+    pixel: usize,
     mut weights: *const i32,
-) -> usize {
+) {
     // SAFETY: operands in memory; the weights are as many as the loops take.
     unsafe {
-        let quad = &a.quads[index];
+        let quad = target.quad;
         let mut sums = [[V::splat(0); X]; QUAD];
         for o in 0..QUAD {
             let mut bias = quad.bias[o];
@@ -150,61 +251,16 @@ unsafe fn block<V: Integers, const PAIRS: bool, const X: usize>(
                 }
             }
         }
-        let count = (X * V::LANES).min(a.pixels - pixel);
-        match &a.output {
-            Output::Samples(samples) => {
-                for x in 0..X {
-                    let sums = [sums[0][x], sums[1][x], sums[2][x], sums[3][x]];
-                    let at = pixel + x * V::LANES;
-                    let left = a.pixels - at;
-                    store_samples::<V>(samples, quad, (index, at, left), sums, a.quads.len());
+        // One by one: what a loop indexes would lie in memory all along.
+        macro_rules! store {
+            ($($x:literal)+) => {$(
+                if X > $x {
+                    let at = pixel + $x * V::LANES;
+                    let sums = [sums[0][$x], sums[1][$x], sums[2][$x], sums[3][$x]];
+                    target.store(sums, at, a.pixels - at);
                 }
-            }
-            Output::Lines(lines) => {
-                for o in 0..QUAD {
-                    let channel = index * QUAD + o;
-                    let Some(&(scale, bias)) = lines.scales.get(channel) else {
-                        break;
-                    };
-                    for x in 0..X {
-                        let at = channel * lines.pitch + pixel + x * V::LANES;
-                        sums[o][x].store_scaled(scale, bias, lines.out.add(at));
-                    }
-                }
-            }
+            )+};
         }
-        count
-    }
-}
-
-/// Rounds sums to samples and stores as many of them as are left in the row.
-#[inline(always)]
-unsafe fn store_samples<V: Integers>(
-    samples: &Samples<'_>,
-    quad: &RequantizeQuad,
-    (index, pixel, left): (usize, usize, usize),
-    sums: [V; QUAD],
-    quads: usize,
-) {
-    let r = samples.shuffle;
-    let planes = quads / (r * r);
-    let (phase, plane) = (index / planes, index % planes);
-    // SAFETY: operands in memory.
-    unsafe {
-        let skip = samples.skip.map(|skip| SkipWords {
-            words: V::load(skip.row.first.add(plane * skip.row.plane + pixel)),
-            zero: skip.zero,
-            multiplier: skip.multiplier,
-        });
-        let words = V::requantized(sums, quad, samples.zero, skip);
-        let row = samples.rows[phase / r].add(plane * samples.plane + phase % r);
-        if r == 1 && left >= V::LANES {
-            return words.store(row.add(pixel));
-        }
-        let mut some = [0; MAX_LANES];
-        words.store(some.as_mut_ptr());
-        for (i, &word) in some[..left.min(V::LANES)].iter().enumerate() {
-            *row.add((pixel + i) * r) = word;
-        }
+        store!(0 1 2 3);
     }
 }

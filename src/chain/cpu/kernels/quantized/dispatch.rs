@@ -34,13 +34,15 @@ impl QuantizedKernels {
         let level = level.checked()?;
         let mut known = Self::available().into_iter().rev();
         Ok(known
-            .find(|(needed, _)| *needed == level || level == Level::Avx512 && *needed == Level::Avx2)
+            .find(|(needed, _)| {
+                *needed == level || level == Level::Avx512 && *needed == Level::Avx2
+            })
             .map_or(&PLAIN, |(_, kernels)| kernels))
     }
 
     /// All kernels that this machine can run, each with the level that it belongs to,
     /// the slowest first.
-    pub(super) fn available() -> Vec<(Level, &'static Self)> {
+    pub(crate) fn available() -> Vec<(Level, &'static Self)> {
         let mut all = vec![(Level::Plain, &PLAIN)];
         #[cfg(target_arch = "x86_64")]
         {
@@ -50,7 +52,8 @@ impl QuantizedKernels {
                     all.push((Level::Avx2, &AVX_VNNI));
                 }
             }
-            let vnni = is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni");
+            let vnni =
+                is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni");
             if Level::Avx512.is_available() && vnni {
                 all.push((Level::Avx512, &AVX512_VNNI));
             }

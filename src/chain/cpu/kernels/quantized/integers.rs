@@ -13,9 +13,6 @@ pub(super) struct SkipWords<V> {
     pub(super) multiplier: i16,
 }
 
-/// Bits that a skip's samples are shifted by before they are multiplied.
-pub(super) const SKIP_SHIFT: i32 = 7;
-
 /// A register of 32-bit lanes: sums, or words.
 ///
 /// # Safety

@@ -52,6 +52,3 @@ impl RequantizeQuad {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

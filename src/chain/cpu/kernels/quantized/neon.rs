@@ -1,7 +1,8 @@
 //! Integers of 64-bit Arm with the dot product.
 
-use super::integers::{Integers, SKIP_SHIFT, SkipWords};
+use super::integers::{Integers, SkipWords};
 use super::{QUAD, RequantizeQuad};
+use crate::chain::quantized::SKIP_SHIFT;
 use std::arch::aarch64::*;
 
 #[derive(Clone, Copy)]
@@ -73,9 +74,7 @@ impl Integers for Lanes {
         // SAFETY: enabled; both arrays of multipliers are 32 bytes.
         unsafe {
             let none = vdupq_n_s16(0);
-            let narrow = |o: usize| {
-                vqmovn_s32(vshlq_s32(sums[o].0, vdupq_n_s32(-quad.shift[o])))
-            };
+            let narrow = |o: usize| vqmovn_s32(vshlq_s32(sums[o].0, vdupq_n_s32(-quad.shift[o])));
             let mut parts = [
                 vcombine_s16(narrow(0), narrow(1)),
                 vcombine_s16(narrow(2), narrow(3)),

@@ -1,8 +1,8 @@
 //! Integers in portable Rust, which define what the others compute.
 
-use super::integers::{Integers, SKIP_SHIFT, SkipWords};
+use super::integers::{Integers, SkipWords};
 use super::{QUAD, RequantizeQuad};
-use crate::chain::quantized::{FRACTION, Requantize};
+use crate::chain::quantized::{FRACTION, Requantize, SKIP_SHIFT};
 
 const LANES: usize = 8;
 

@@ -12,8 +12,9 @@ macro_rules! integers {
         [$to_ps:ident, $set1_ps:ident, $mul_ps:ident, $add_ps:ident],
         |$sum:ident, $a:ident, $b:ident| $samples:expr, $pairs:expr
     ) => {
-        use crate::chain::cpu::kernels::quantized::integers::{Integers, SKIP_SHIFT, SkipWords};
+        use crate::chain::cpu::kernels::quantized::integers::{Integers, SkipWords};
         use crate::chain::cpu::kernels::quantized::{QUAD, RequantizeQuad};
+        use crate::chain::quantized::SKIP_SHIFT;
         use std::arch::x86_64::*;
 
         #[derive(Clone, Copy)]
@@ -78,8 +79,7 @@ macro_rules! integers {
                 // SAFETY: enabled; both arrays of multipliers are 32 bytes.
                 unsafe {
                     let none = $zero();
-                    let shifted =
-                        |o: usize| $sra(sums[o].0, _mm_cvtsi32_si128(quad.shift[o]));
+                    let shifted = |o: usize| $sra(sums[o].0, _mm_cvtsi32_si128(quad.shift[o]));
                     let mut parts = [
                         $packs32(shifted(0), shifted(1)),
                         $packs32(shifted(2), shifted(3)),
@@ -127,22 +127,44 @@ macro_rules! integers {
 macro_rules! integers_256 {
     (|$sum:ident, $a:ident, $b:ident| $samples:expr, $pairs:expr) => {
         integers!(
-            __m256i, 8,
-            [_mm256_set1_epi32, _mm256_loadu_si256, _mm256_storeu_si256, _mm256_storeu_ps],
+            __m256i,
+            8,
             [
-                _mm256_add_epi32, _mm256_sra_epi32, _mm256_packs_epi32, _mm256_packus_epi16,
+                _mm256_set1_epi32,
+                _mm256_loadu_si256,
+                _mm256_storeu_si256,
+                _mm256_storeu_ps
+            ],
+            [
+                _mm256_add_epi32,
+                _mm256_sra_epi32,
+                _mm256_packs_epi32,
+                _mm256_packus_epi16,
                 _mm256_mulhrs_epi16
             ],
             [
-                _mm256_max_epi16, _mm256_min_epi16, _mm256_adds_epi16, _mm256_sub_epi16,
-                _mm256_set1_epi16, _mm256_slli_epi16
+                _mm256_max_epi16,
+                _mm256_min_epi16,
+                _mm256_adds_epi16,
+                _mm256_sub_epi16,
+                _mm256_set1_epi16,
+                _mm256_slli_epi16
             ],
             [
-                _mm256_broadcastsi128_si256, _mm256_shuffle_epi8, _mm256_unpacklo_epi8,
-                _mm256_unpackhi_epi8, _mm256_setzero_si256
+                _mm256_broadcastsi128_si256,
+                _mm256_shuffle_epi8,
+                _mm256_unpacklo_epi8,
+                _mm256_unpackhi_epi8,
+                _mm256_setzero_si256
             ],
-            [_mm256_cvtepi32_ps, _mm256_set1_ps, _mm256_mul_ps, _mm256_add_ps],
-            |$sum, $a, $b| $samples, $pairs
+            [
+                _mm256_cvtepi32_ps,
+                _mm256_set1_ps,
+                _mm256_mul_ps,
+                _mm256_add_ps
+            ],
+            |$sum, $a, $b| $samples,
+            $pairs
         );
     };
 }
@@ -169,21 +191,42 @@ pub(super) mod avx_vnni {
 /// 512-bit vectors with AVX-512 VNNI.
 pub(super) mod avx512_vnni {
     integers!(
-        __m512i, 16,
-        [_mm512_set1_epi32, _mm512_loadu_si512, _mm512_storeu_si512, _mm512_storeu_ps],
+        __m512i,
+        16,
         [
-            _mm512_add_epi32, _mm512_sra_epi32, _mm512_packs_epi32, _mm512_packus_epi16,
+            _mm512_set1_epi32,
+            _mm512_loadu_si512,
+            _mm512_storeu_si512,
+            _mm512_storeu_ps
+        ],
+        [
+            _mm512_add_epi32,
+            _mm512_sra_epi32,
+            _mm512_packs_epi32,
+            _mm512_packus_epi16,
             _mm512_mulhrs_epi16
         ],
         [
-            _mm512_max_epi16, _mm512_min_epi16, _mm512_adds_epi16, _mm512_sub_epi16,
-            _mm512_set1_epi16, _mm512_slli_epi16
+            _mm512_max_epi16,
+            _mm512_min_epi16,
+            _mm512_adds_epi16,
+            _mm512_sub_epi16,
+            _mm512_set1_epi16,
+            _mm512_slli_epi16
         ],
         [
-            _mm512_broadcast_i32x4, _mm512_shuffle_epi8, _mm512_unpacklo_epi8,
-            _mm512_unpackhi_epi8, _mm512_setzero_si512
+            _mm512_broadcast_i32x4,
+            _mm512_shuffle_epi8,
+            _mm512_unpacklo_epi8,
+            _mm512_unpackhi_epi8,
+            _mm512_setzero_si512
         ],
-        [_mm512_cvtepi32_ps, _mm512_set1_ps, _mm512_mul_ps, _mm512_add_ps],
+        [
+            _mm512_cvtepi32_ps,
+            _mm512_set1_ps,
+            _mm512_mul_ps,
+            _mm512_add_ps
+        ],
         |sum, a, b| _mm512_dpbusd_epi32(sum, a, b),
         _mm512_dpwssd_epi32(sum, a, b)
     );
