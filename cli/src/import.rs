@@ -1,7 +1,7 @@
 //! `sr import`: converts weights files of other projects.
 
 use crate::args::ImportArgs;
-use crate::paths::file_name;
+use crate::paths::{file_name, is_same};
 use anyhow::{Result, anyhow, bail};
 use srfilter::models::Scales;
 use srfilter::weights::{Card, Checkpoint, Model, ParsedCheckpoint, TensorInfo};
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
     if !args.force && to.exists() {
         bail!("{} already exists; --force overwrites it", to.display());
     }
-    if same(&args.weights, &to) {
+    if is_same(&args.weights, &to) {
         bail!(
             "{} is the input; choose another file with --out",
             to.display()
@@ -115,8 +115,4 @@ fn default_output(input: &Path) -> Result<PathBuf> {
         )
     })?;
     Ok(PathBuf::from(stem).with_added_extension("safetensors"))
-}
-
-fn same(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

@@ -16,6 +16,7 @@ mod models;
 mod paths;
 mod protocol;
 mod quality;
+mod quantize;
 mod report;
 mod sheet;
 mod show;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Models(args) => models::run(&args),
         #[cfg(feature = "video")]
         Command::Measure(args) => video::measure::run(&args),

@@ -16,3 +16,8 @@ pub(crate) fn create_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)
         .map_err(|e| anyhow!("cannot create the folder {}: {e}", folder.display()))
 }
+
+/// Whether two paths lead to the same file.
+pub(crate) fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}

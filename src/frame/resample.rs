@@ -482,6 +482,10 @@ impl Resampler {
                     }
                 }
                 column += period * LANES;
+                // The last ones overlap those before.
+                if column < end && end < column + period * LANES && start + period * LANES <= end {
+                    column = end - period * LANES;
+                }
             }
         }
         self.one_by_one(line, first, column, &mut out[column - columns.start..]);

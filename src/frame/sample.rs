@@ -202,7 +202,7 @@ impl Component {
         samples.for_each(|sample| *sample = u8::MAX);
     }
 
-    /// Rounds values to samples from one on, where other threads may write other
+    /// Rounds values, mapped by `clamped`, to samples from one on, where other threads may write other
     /// components of the same rows. Not for formats whose samples share words.
     ///
     /// # Safety
@@ -213,9 +213,16 @@ impl Component {
         &self,
         of: &Quantization,
         first: *mut u8,
-        values: impl Iterator<Item = f32>,
+        values: &[f32],
+        clamped: impl Fn(f32) -> f32 + Copy,
     ) {
-        for (i, value) in values.enumerate() {
+        if self.step == 1 && self.word == 1 {
+            // SAFETY: the caller's: the samples lie in memory, one behind the other.
+            let out = unsafe { std::slice::from_raw_parts_mut(first, values.len()) };
+            return round_mapped(values, out, clamped);
+        }
+        for (i, &value) in values.iter().enumerate() {
+            let value = clamped(value);
             // SAFETY: the caller's: the sample lies in memory.
             unsafe {
                 let word = first.add(i * self.step);
@@ -257,26 +264,31 @@ pub fn to_u8(value: f32) -> u8 {
 
 /// [`to_u8`] of a row of values.
 fn round(values: &[f32], out: &mut [u8]) {
+    round_mapped(values, out, |value| value);
+}
+
+/// [`to_u8`] of what becomes of a row of values by `map`.
+fn round_mapped(values: &[f32], out: &mut [u8], map: impl Fn(f32) -> f32 + Copy) {
     #[cfg(target_arch = "x86_64")]
     if let Ok(Level::Avx2 | Level::Avx512) = level() {
         // SAFETY: a chosen level is one that this machine can run.
-        return unsafe { round_avx2(values, out) };
+        return unsafe { round_avx2(values, out, map) };
     }
-    round_generic(values, out);
+    round_generic(values, out, map);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn round_avx2(values: &[f32], out: &mut [u8]) {
-    round_generic(values, out);
+fn round_avx2(values: &[f32], out: &mut [u8], map: impl Fn(f32) -> f32) {
+    round_generic(values, out, map);
 }
 
 #[inline(always)]
 #[expect(clippy::manual_clamp, reason = "clamp would pass NaN through")]
-fn round_generic(values: &[f32], out: &mut [u8]) {
+fn round_generic(values: &[f32], out: &mut [u8], map: impl Fn(f32) -> f32) {
     for (sample, &value) in out.iter_mut().zip(values) {
         // As `to_u8`, in a form that vectorises.
-        let value = (value + 0.5).max(0.0).min(255.0);
+        let value = (map(value) + 0.5).max(0.0).min(255.0);
         // SAFETY: the value is finite, from 0 to 255.
         *sample = unsafe { value.to_int_unchecked::<i32>() } as u8;
     }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::chain::quantized::{Calibration, QuantizedNetwork, Ranges, chain_of};
 use srfilter::models::{Architecture, Network, Scales};
+use srfilter::weights::{Card, Checkpoint};
 use std::sync::Arc;
 
 /// What a training for 8-bit integers starts from, and is measured against.
@@ -16,6 +17,7 @@ pub(crate) struct Quantizer {
     /// The initial network, in f32.
     network: Box<dyn Network>,
     tensors: Vec<(String, Tensor)>,
+    card: Option<Card>,
 }
 
 impl Quantizer {
@@ -56,6 +58,7 @@ impl Quantizer {
         Ok(Self {
             ranges: Arc::new(calibration.ranges()),
             tensors: tensors(&store.vars()?).collect(),
+            card: Checkpoint::open(path)?.card()?,
             network,
         })
     }
@@ -68,6 +71,11 @@ impl Quantizer {
     /// The initial network, in f32 on the CPU.
     pub(crate) fn initial_network(&self) -> &dyn Network {
         self.network.as_ref()
+    }
+
+    /// The card of its weights file, if that is a native one.
+    pub(crate) fn initial_card(&self) -> Option<&Card> {
+        self.card.as_ref()
     }
 
     /// Its weights by name.

@@ -17,7 +17,7 @@ use srfilter::chain::quantized::Quantization;
 use srfilter::models::{Architecture, Network, Scales};
 use srfilter::nn::BatchNorm;
 use srfilter::ops::{Border, backward, record_convs};
-use srfilter::weights::{Checkpoint, LoadOverrides};
+use srfilter::weights::{Card, Checkpoint, LoadOverrides};
 use std::collections::{HashMap, HashSet};
 use std::mem::discriminant;
 use std::path::{Path, PathBuf};
@@ -309,6 +309,11 @@ impl Trainer {
     /// integers.
     pub fn initial_network(&self) -> Option<&dyn Network> {
         Some(self.quantizer.as_ref()?.initial_network())
+    }
+
+    /// The card of the initial weights, where the recipe trains for 8-bit integers.
+    pub fn initial_card(&self) -> Option<&Card> {
+        self.quantizer.as_ref()?.initial_card()
     }
 
     /// The parameters by name.

@@ -160,13 +160,14 @@ impl Sink for SamplesOut<'_> {
         let first = y * out.stride + before;
         let bytes = out.component.span(samples.len());
         assert!(before + bytes <= out.stride && first + bytes <= out.len);
-        let clamped = |sample: &f32| (sample * MAX_VALUE).clamp(0.0, out.limit);
+        let limit = out.limit;
+        let clamped = move |sample: f32| (sample * MAX_VALUE).clamp(0.0, limit);
         // SAFETY: the range lies in the plane. Of its bytes only this
         // component's are written, and none is read; disjoint stores.
         unsafe {
             let first = out.data.add(first);
             out.component
-                .store(&out.quantization, first, samples.iter().map(clamped));
+                .store(&out.quantization, first, samples, clamped);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The ranges of a chain's samples, from what it computes for some pictures.
 
 use super::{Chain, Place};
+use crate::frame::{Image, MAX_VALUE};
 use crate::tensor_error::Result;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 
 /// Values that are kept of each boundary.
@@ -121,6 +122,27 @@ impl Calibration {
         };
         chain.forward_by(x, |_, link, y| link.conv.forward(y), at)?;
         Ok(())
+    }
+
+    /// Adds what a chain computes for an image of 8 bits.
+    ///
+    /// # Errors
+    ///
+    /// An image whose channels are not the chain's planes.
+    pub fn observe_image(&mut self, chain: &Chain, image: &Image) -> Result<()> {
+        let &Image {
+            width,
+            height,
+            channels,
+            ..
+        } = image;
+        let plane = |channel: usize| {
+            let samples = image.data.iter().skip(channel).step_by(channels);
+            samples.map(|&sample| f32::from(sample) / MAX_VALUE)
+        };
+        let samples: Vec<f32> = (0..channels).flat_map(plane).collect();
+        let shape = (1, channels, height, width);
+        self.observe(chain, &Tensor::from_vec(samples, shape, &Device::Cpu)?)
     }
 
     /// The ranges whose samples are nearest to what was computed.

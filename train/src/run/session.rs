@@ -328,6 +328,19 @@ impl Session {
             quality: self.summary(),
             int8_loss: self.int8_loss(),
         };
+        // In f32 the weights are the initial ones.
+        let card = match self.trainer.initial_card() {
+            None => card,
+            Some(initial) => Card {
+                training_data: format!(
+                    "{}; in 8-bit integers: {}",
+                    initial.training_data, card.training_data
+                ),
+                quality: format!("{}; in 8-bit integers: {}", initial.quality, card.quality),
+                recipe_sha256: initial.recipe_sha256.clone(),
+                ..card
+            },
+        };
         let (path, quantization) = (self.folder.file(name), &network.quantization);
         Checkpoint::save_with(path, &network.tensors, quantization, &card)?;
         Ok(())

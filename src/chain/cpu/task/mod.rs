@@ -692,7 +692,16 @@ impl<'a> Execution<'a> {
                     &mut lines[plane * pitch..][..pixels]
                 } else {
                     let line = &mut output[..pixels * r];
-                    for dx in 0..r {
+                    let of_row = (plane * r + dy) * r * pitch;
+                    match r {
+                        _ if !is_dense => {}
+                        2 => interleave::<2>(&lines[of_row..], pitch, line),
+                        3 => interleave::<3>(&lines[of_row..], pitch, line),
+                        4 => interleave::<4>(&lines[of_row..], pitch, line),
+                        _ => {}
+                    }
+                    let rest = if is_dense && r <= 4 { r..r } else { 0..r };
+                    for dx in rest {
                         let channel = (plane * r + dy) * r + dx;
                         for (x, value) in line[dx..].iter_mut().step_by(r).enumerate() {
                             *value = match is_dense {
@@ -714,6 +723,16 @@ impl<'a> Execution<'a> {
                 unsafe { self.task.sink.store(plane, out.y, out.x, line) };
             }
         }
+    }
+}
+
+/// The samples of `R` lines, `pitch` apart, one by one.
+fn interleave<const R: usize>(lines: &[f32], pitch: usize, out: &mut [f32]) {
+    let (pixels, _) = out.as_chunks_mut::<R>();
+    let count = pixels.len();
+    let lines: [&[f32]; R] = std::array::from_fn(|i| &lines[i * pitch..][..count]);
+    for (i, pixel) in pixels.iter_mut().enumerate() {
+        *pixel = std::array::from_fn(|line| lines[line][i]);
     }
 }
 

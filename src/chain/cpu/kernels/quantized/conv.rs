@@ -143,9 +143,7 @@ impl<'a> Target<'a> {
                 let r = to.shuffle;
                 let planes = a.quads.len() / (r * r);
                 let (phase, plane) = (index / planes, index % planes);
-                let skip = |skip: Skip| {
-                    (skip.row.first.wrapping_add(plane * skip.row.plane), skip)
-                };
+                let skip = |skip: Skip| (skip.row.first.wrapping_add(plane * skip.row.plane), skip);
                 samples = Some(SampleTarget {
                     zero: to.zero,
                     first: to.rows[phase / r].wrapping_add(plane * to.plane + phase % r),
