@@ -7,7 +7,7 @@
 //! cargo bench --bench live [-- --seconds 60] [--models espcn,srcnn] [--only ROW]
 //! ```
 //!
-//! Rows: planes, depths, sustained, views, overload, change, async, reuse, fallback, held,
+//! Rows: planes, depths, sustained, integers, views, overload, change, async, reuse, fallback, held,
 //! load, live.
 //! A live run that drops a frame, or takes longer than a frame's duration for more than 1 % of the
 //! frames, ends with an error.
@@ -66,6 +66,9 @@ fn main() -> Result<()> {
         for model in models.split(',') {
             SIZES.iter().try_for_each(|&size| sustained(model, size))?;
         }
+    }
+    if has("integers") {
+        integers()?;
     }
     if has("views") {
         views()?;
@@ -150,6 +153,38 @@ fn depths(model: &str) -> Result<()> {
         100.0 * (ten / eight - 1.0),
         100.0 * (high / eight - 1.0),
     );
+    Ok(())
+}
+
+/// Compares 8-bit integers with f32: the best of interleaved runs.
+fn integers() -> Result<()> {
+    for (model, scale, (width, height), frames) in [
+        ("espcn", 2, (640, 360), 60),
+        ("espcn", 2, (1280, 720), 30),
+        ("espcn-fast", 2, (640, 360), 60),
+        ("compact", 2, (320, 180), 10),
+        ("srresnet", 4, (160, 90), 10),
+    ] {
+        let precisions = ["f32", "int8"];
+        let mut best = [Duration::MAX; 2];
+        for _ in 0..7 {
+            for (precision, best) in precisions.iter().zip(&mut best) {
+                let run = Run::of(&format!(
+                    "videotestsrc num-buffers={frames} pattern=ball \
+                     ! video/x-raw,format=I420,width={width},height={height},framerate={RATE}/1 \
+                     ! srfilter name=e reuse=off model={model} scale={scale} precision={precision} \
+                     qos=false ! fakesink name=sink"
+                ))?;
+                *best = run.finish()?.quantile(0.5).min(*best);
+            }
+        }
+        let [float, integers] = best.map(milliseconds);
+        println!(
+            "{model} x{scale} {width}x{height}, I420, best median of 7 runs: f32 {float:.2} ms, \
+             int8 {integers:.2} ms ({:.2}x)",
+            float / integers,
+        );
+    }
     Ok(())
 }
 

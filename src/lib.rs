@@ -26,7 +26,7 @@
 //!
 //! On by default, each of its own:
 //!
-//! * `builtin-weights`: [`Model::builtin`] compiles in 15 MB of weights;
+//! * `builtin-weights`: [`Model::builtin`] compiles in 18 MB of weights;
 //! * `image`: `Image::open`, `Image::save` and the module `image_files`, with
 //!   readers and writers of PNG, JPEG, BMP, WebP, TIFF and GIF;
 //! * `pytorch`: [`Model::open`] reads checkpoints of PyTorch too.

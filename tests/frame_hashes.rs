@@ -7,6 +7,7 @@
 mod common;
 
 use sha2::{Digest, Sha256};
+use srfilter::Precision;
 use srfilter::Scale;
 use srfilter::cpu_level::{LEVEL_VARIABLE, Level, level as current_level};
 use srfilter::engine::{DeviceChoice, FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
@@ -66,7 +67,12 @@ fn load(row: &models::ModelInfo, dir: &Path) -> Arc<Model> {
 }
 
 /// The hash of the frame that a model computes.
-fn hash(model: &Arc<Model>, format: PixelFormat, case: (&str, Option<(usize, usize)>)) -> String {
+fn hash(
+    model: &Arc<Model>,
+    format: PixelFormat,
+    case: (&str, Option<(usize, usize)>),
+    precision: Precision,
+) -> String {
     let color = match case.1 {
         None => Color::new(
             Matrix::Bt601,
@@ -108,7 +114,9 @@ fn hash(model: &Arc<Model>, format: PixelFormat, case: (&str, Option<(usize, usi
     let mut output = planes(spec.output);
     let target = output.iter_mut().map(|(d, s)| (d.as_mut_slice(), *s));
     let mut target = FrameMut::new(format, spec.output, color, target).unwrap();
-    let options = UpscaleOptions::default().with_device(DeviceChoice::Cpu);
+    let options = UpscaleOptions::default()
+        .with_device(DeviceChoice::Cpu)
+        .with_precision(precision);
     let mut upscaler = Upscaler::new(Arc::clone(model), spec, &options).unwrap();
     upscaler.process(&input, &mut target).unwrap();
     let mut hash = Sha256::new();
@@ -159,13 +167,17 @@ fn hashes(level: Level) -> BTreeMap<(String, String), String> {
     let mut hashes = BTreeMap::new();
     for row in models::MODELS {
         let model = load(row, dir.path());
-        for case in CASES {
-            let pinned = case.1.map(|(w, h)| format!(" to {w}x{h}"));
-            let key = format!("{} x{}{}", row.name, case.0, pinned.unwrap_or_default());
-            let covered = |format: &&PixelFormat| is_covered(level, row, **format, case.0);
-            for &format in PixelFormat::ALL.iter().filter(covered) {
-                let key = (key.clone(), format.name().to_owned());
-                hashes.insert(key, hash(&model, format, case));
+        let integers = model.int8_loss().map(|_| (" int8", Precision::Int8));
+        for (kind, precision) in [("", Precision::F32)].into_iter().chain(integers) {
+            for case in CASES {
+                let pinned = case.1.map(|(w, h)| format!(" to {w}x{h}"));
+                let pinned = pinned.unwrap_or_default();
+                let key = format!("{}{kind} x{}{pinned}", row.name, case.0);
+                let covered = |format: &&PixelFormat| is_covered(level, row, **format, case.0);
+                for &format in PixelFormat::ALL.iter().filter(covered) {
+                    let key = (key.clone(), format.name().to_owned());
+                    hashes.insert(key, hash(&model, format, case, precision));
+                }
             }
         }
     }

@@ -4,6 +4,7 @@
 mod common;
 
 use candle_core::{Device, Tensor};
+use srfilter::Precision;
 use srfilter::Scale;
 use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::resample::Resampler;
@@ -140,8 +141,8 @@ fn the_fused_engine_is_as_accurate_as_the_layers() {
                 let (low, small) = shrunk(&luma, size, scale);
                 let frame_spec = FrameSpec::new(PixelFormat::Gray8, small.0, small.1);
                 let spec = UpscaleSpec::scaled(frame_spec, scale);
-                let mut upscaler =
-                    Upscaler::new(model.clone(), spec, &UpscaleOptions::default()).unwrap();
+                let options = UpscaleOptions::default().with_precision(Precision::F32);
+                let mut upscaler = Upscaler::new(model.clone(), spec, &options).unwrap();
                 let fused = upscaler
                     .process_planes(std::slice::from_ref(&low))
                     .unwrap()

@@ -15,6 +15,10 @@ const STEP: u64 = 20;
 /// Frames after which everything has been set once, or more.
 const WARM: u64 = 4_000;
 
+/// Bytes that may be added after that: memory of threads that ran for the first time. A leak
+/// of 600 bytes a frame is more.
+const SLACK: u64 = 3 << 20;
+
 /// Resident memory of this process in bytes; `None` where that is not known.
 fn resident() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
@@ -100,5 +104,5 @@ fn memory_stays_flat_and_no_frame_is_lost() {
     let most = |values: &[u64]| values.iter().copied().max().unwrap();
     let (early, late) = (most(&memory[..part]), most(&memory[memory.len() - part..]));
     println!("{early} bytes, then {late}");
-    assert!(late as f64 <= 1.01 * early as f64, "{early} grew to {late}");
+    assert!(late <= early + SLACK, "{early} grew to {late}");
 }

@@ -8,6 +8,7 @@ use crate::paths::{file_name, is_same};
 use crate::protocol::{Method, Protocol};
 use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
+use srfilter::chain::PackedChain;
 use srfilter::chain::quantized::{Calibration, Quantization, chain_of};
 use srfilter::engine::{DeviceChoice, Precision};
 use srfilter::frame::Image;
@@ -74,6 +75,15 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<()> {
         .map(|&scale| chain_of(network.as_ref(), scale));
     let chains = chains.collect::<Result<Vec<_>, srfilter::TensorError>>()?;
     let quantization = Quantization::of_chains(&chains, &calibration.ranges())?;
+
+    for (chain, scale) in chains.iter().zip(&scales) {
+        if PackedChain::quantized(chain, &quantization)?.is_none() {
+            bail!(
+                "{} cannot run in 8-bit integers at x{scale}",
+                args.weights.display()
+            );
+        }
+    }
 
     let mut card = file.card()?.unwrap_or_else(|| Card {
         training_data: format!("unknown: imported from {}", file_name(&args.weights)),

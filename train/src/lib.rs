@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod data;
 pub mod degrade;
 pub mod gan;
+mod initial;
 pub mod log;
 pub mod loss;
 pub mod optim;

@@ -1,9 +1,9 @@
 //! Training for 8-bit integers.
 
 use crate::data::{BatchSampler, Dataset};
+use crate::initial::initial_weights;
 use crate::params::tensors;
 use crate::recipe::Recipe;
-use crate::trainer::initial_weights;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::chain::quantized::{Calibration, QuantizedNetwork, Ranges, chain_of};

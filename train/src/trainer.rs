@@ -3,6 +3,7 @@
 use crate::checkpoint::{NetworkState, State};
 use crate::data::{BatchLoader, BatchSampler, Dataset, ScaleBatch, steps_per_epoch};
 use crate::gan::Adversary;
+use crate::initial::initial_weights;
 use crate::loss::features::PerceptualLoss;
 use crate::optim::ema::Ema;
 use crate::optim::schedule::{Progress, ValidationHistory, rate};
@@ -17,10 +18,9 @@ use srfilter::chain::quantized::Quantization;
 use srfilter::models::{Architecture, Network, Scales};
 use srfilter::nn::BatchNorm;
 use srfilter::ops::{Border, backward, record_convs};
-use srfilter::weights::{Card, Checkpoint, LoadOverrides};
-use std::collections::{HashMap, HashSet};
-use std::mem::discriminant;
-use std::path::{Path, PathBuf};
+use srfilter::weights::{Card, Checkpoint};
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -491,46 +491,6 @@ fn step_discriminator(
     };
     let loss = sum(outputs.iter().map(loss).collect::<Result<_>>()?)?;
     adversary.step(&loss, lr, clip)
-}
-
-/// The initial weights of a recipe and their name for errors: a file's, or those
-/// that the file's hypernetwork generates.
-pub(crate) fn initial_weights(
-    path: &Path,
-    recipe: &Recipe,
-    expected: &Architecture,
-) -> Result<(ParamStore, String)> {
-    let file = Checkpoint::open(path)?;
-    let found = file.card()?.map(|card| card.architecture);
-    let generated = found
-        .as_ref()
-        .and_then(Architecture::generated_architecture);
-    let tensors: HashMap<String, Tensor> = match generated {
-        _ if State::is_state(&file) => State::load(path)?.weights(),
-        Some(generated) if discriminant(&generated) == discriminant(expected) => {
-            let origin = file.origin();
-            ensure!(
-                generated == *expected,
-                "{origin} generates {generated:?}, but this run trains {expected:?}"
-            );
-            let scale = recipe.train.scales.first().context("no scale")?;
-            let (_, network) = file.network(&LoadOverrides::default())?;
-            let hypernetwork = network.as_hypernetwork().context("no hypernetwork")?;
-            hypernetwork.generate_weights(*scale)?.into_iter().collect()
-        }
-        _ => file.floats(),
-    };
-    let origin = format!(
-        "weights{}",
-        found
-            .map(|found| format!(" of {found:?}"))
-            .unwrap_or_default()
-    );
-    let store = match recipe.model.strict_init {
-        true => ParamStore::from_tensors(file.origin(), tensors),
-        false => ParamStore::partly_from_tensors(file.origin(), tensors, recipe.train.seed),
-    };
-    Ok((store, origin))
 }
 
 fn settings(recipe: &Recipe) -> Settings {

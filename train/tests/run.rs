@@ -990,3 +990,51 @@ fn a_second_run_in_the_same_folder_is_refused() {
     drop(held);
     start(&options(true)).unwrap();
 }
+
+/// Training for 8-bit integers leaves the weights in f32 as they are, and writes those in
+/// integers that the network computes with.
+#[test]
+fn training_for_integers_adds_them_to_the_initial_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let espcn = |steps: u32| {
+        let mut flags = small(steps);
+        let config = toml::from_str::<toml::Table>("width = 4\ndepth = 2").unwrap();
+        flags
+            .set("model", "name", Some("espcn"))
+            .set("model", "config", Some(config))
+            .set("train", "scales", Some(vec!["2", "3"]));
+        flags
+    };
+    let (float, int8) = (dir.path().join("float"), dir.path().join("int8"));
+    assert_eq!(
+        start(&options(&float, espcn(30))).unwrap(),
+        Outcome::Finished
+    );
+    let initial = float.join("last.safetensors");
+    let mut flags = espcn(12);
+    flags
+        .set("model", "init", Some(initial.to_str().unwrap()))
+        .set("train", "lr", Some(1e-4))
+        .set("quantize", "batches", Some(4));
+    assert_eq!(start(&options(&int8, flags)).unwrap(), Outcome::Finished);
+    let file = Checkpoint::open(int8.join("last.safetensors")).unwrap();
+    assert_eq!(
+        bits(&file.floats()),
+        bits(Checkpoint::open(&initial).unwrap().tensors())
+    );
+    let card = file.card().unwrap().unwrap();
+    assert!(card.int8_loss.unwrap().abs() < 0.5, "{:?}", card.int8_loss);
+    assert!(
+        card.quality.contains("; in 8-bit integers: step 12"),
+        "{}",
+        card.quality
+    );
+    let contents = file.contents(&LoadOverrides::default()).unwrap();
+    let layers: Vec<_> = contents.quantization.layers().keys().cloned().collect();
+    assert_eq!(layers, ["body.0", "body.1", "first", "heads.2", "heads.3"]);
+    // It starts from weights only, and needs layers as the file has them.
+    let mut flags = espcn(12);
+    flags.set("quantize", "batches", Some(4));
+    let error = problem(&options(&dir.path().join("none"), flags));
+    assert!(error.contains("needs the weights to start from"), "{error}");
+}

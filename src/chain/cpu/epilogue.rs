@@ -17,7 +17,7 @@ impl PackedChain {
     /// Whether the epilogue can run on a chain of that border.
     pub(super) fn epilogue_fits(&self, border: Border) -> bool {
         let residual = self.epilogue.residual_bicubic || self.epilogue.residual_nearest;
-        let bicubic = self.factor() > 1 || self.residual_at_hand();
+        let bicubic = self.factor() > 1 || self.residual_at_hand() || self.quantized;
         // Without padding there is nothing to enlarge.
         let nearest = border != Border::Valid;
         (!residual || self.outputs == self.planes)
@@ -29,6 +29,7 @@ impl PackedChain {
     /// the whole chain is one segment then.
     pub(super) fn residual_at_hand(&self) -> bool {
         self.epilogue.residual_bicubic
+            && !self.quantized
             && self.factor() == 1
             && self.layers.iter().all(|layer| layer.skip.is_none())
     }
@@ -49,8 +50,14 @@ impl PackedChain {
             for (column, value) in line.iter_mut().enumerate() {
                 *value += (input[column * self.planes + plane] - offset) / scale;
             }
-        } else if self.epilogue.residual_bicubic {
+        } else if self.epilogue.residual_bicubic && self.factor() > 1 {
             source.add_bicubic(plane, y, x..x + line.len(), line);
+        } else if self.epilogue.residual_bicubic {
+            let row = &mut scratch[..line.len()];
+            source.row(plane, y, x..x + line.len(), row);
+            line.iter_mut()
+                .zip(row)
+                .for_each(|(value, added)| *value += *added);
         }
         if self.epilogue.residual_nearest {
             let factor = self.factor();

@@ -4,7 +4,8 @@
 //! (straight-through estimator: Yoshua Bengio et al., 2013,
 //! <https://arxiv.org/abs/1308.3432>), but not the ends of a range.
 
-use super::{Place, Quantization, Range, Ranges, scaled_by_planes, weight_scales};
+use super::layers::{Place, Quantization, scaled_by_planes, values, weight_scales};
+use super::range::{Range, Ranges};
 use crate::chain::{Chain, ChainLayer};
 use crate::models::{BoxedScaleNetwork, Channels, Network, ScaleNetwork, Scales, Upsampling};
 use crate::nn::Conv;
@@ -31,7 +32,7 @@ fn rounded_samples(y: &Tensor, range: Range) -> candle_core::Result<Tensor> {
 fn rounded_weights(conv: &Conv, first: bool, planes: &[(f32, f32)]) -> candle_core::Result<Conv> {
     let (outputs, inputs, height, width) = conv.weight.dims4()?;
     let shape = [outputs, inputs, height, width];
-    let mut weights = super::values(&conv.weight)?;
+    let mut weights = values(&conv.weight)?;
     if first {
         scaled_by_planes(&mut weights, height * width, planes);
     }

@@ -1,6 +1,7 @@
 //! Quantised layers as tensors of a weights file.
 
-use super::{Quantization, QuantizedLayer, Range};
+use super::layers::{Quantization, QuantizedLayer, values};
+use super::range::Range;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use safetensors::Dtype;
@@ -77,7 +78,7 @@ impl StoredTensor {
     pub(crate) fn of(tensor: &Tensor) -> candle_core::Result<Self> {
         Ok(Self {
             shape: tensor.dims().to_vec(),
-            ..Self::floats(&super::values(tensor)?)
+            ..Self::floats(&values(tensor)?)
         })
     }
 }
@@ -145,12 +146,12 @@ fn read_layer(
     let get = |part: &str| tensors.get(&format!("{PREFIX}{layer}.{part}"));
     let floats = |part: &str, len: usize| -> Result<Vec<f32>> {
         let tensor = get(part).ok_or_else(|| problem(part, "is missing"))?;
-        let values = super::values(tensor).map_err(Error::compute)?;
-        match values.len() == len {
-            true => Ok(values),
+        let found = values(tensor).map_err(Error::compute)?;
+        match found.len() == len {
+            true => Ok(found),
             false => Err(problem(
                 part,
-                &format!("has {} values, expected {len}", values.len()),
+                &format!("has {} values, expected {len}", found.len()),
             )),
         }
     };

@@ -1,8 +1,9 @@
 //! A chain with its weights in the order of the fused loops.
 
 mod quantized;
+mod quantized_weights;
 
-pub(crate) use quantized::QuantizedWeights;
+pub(crate) use quantized_weights::QuantizedWeights;
 
 use crate::background::give_way;
 use crate::chain::cpu::kernels::{GROUP, MAX_DOT_CHANNELS};

@@ -1,10 +1,13 @@
 //! Chains in 8-bit integers, with their weights in the order of the kernels.
 
+use super::quantized_weights::QuantizedWeights;
 use super::{ConvAlgorithm, PackedChain, PackedLayer};
 use crate::Error;
 use crate::background::give_way;
 use crate::chain::cpu::kernels::quantized::{QUAD, RequantizeQuad};
-use crate::chain::quantized::{INPUT_STEPS, Place, Quantization, QuantizedLayer, Requantize};
+use crate::chain::quantized::{
+    INPUT_STEPS, Place, Quantization, QuantizedLayer, Requantize, SKIP_ONE,
+};
 use crate::chain::winograd::Tables;
 use crate::chain::{Chain, ChainLayer};
 use crate::ops::Border;
@@ -14,31 +17,8 @@ use crate::tensor_error::Result;
 /// largest one that sums in the first layer have room for.
 const LARGEST_INPUT: f32 = 32767.0;
 
-/// The largest value of a skip's step in steps of the result, times 2^8.
-const LARGEST_SKIP: f64 = 4096.0;
-
-/// The weights of a layer in integers, and what follows its sums.
-#[derive(Debug)]
-pub(crate) struct QuantizedWeights {
-    /// Whether its input are planes, whose words hold two neighbouring values.
-    pub(crate) first: bool,
-    /// By four output channels, then row, tap, plane of words, channel.
-    pub(crate) weights: Vec<i32>,
-    /// For each four output channels.
-    pub(crate) quads: Vec<RequantizeQuad>,
-    /// The value of a sum's step, and the bias: of the last layer's channels.
-    pub(crate) scales: Vec<(f32, f32)>,
-    /// Words that are read from each row of a plane for a pixel, and pixels from one
-    /// to the next.
-    pub(crate) taps: usize,
-    pub(crate) tap_step: usize,
-    /// The sample of 0 in its input, and in its result.
-    pub(crate) input_zero: u8,
-    pub(crate) zero: u8,
-    /// Of the boundary that it adds: the sample of 0, and the value of a step in steps
-    /// of the result, times 2^8.
-    pub(crate) skip: Option<(u8, i16)>,
-}
+/// The largest value of a skip's step in steps of the result.
+const LARGEST_SKIP: f64 = 8.0;
 
 /// What a layer reads.
 #[derive(Clone, Copy)]
@@ -73,8 +53,7 @@ impl PackedChain {
         let Some(input_affine) = integer_affine(&affine) else {
             return Ok(None);
         };
-        let residual = chain.epilogue.residual_bicubic && chain.factor() == 1;
-        if border == Border::Valid || residual {
+        if border == Border::Valid {
             return Ok(None);
         }
         let mut inputs = vec![Input {
@@ -192,11 +171,11 @@ impl PackedLayer {
         }
         let skip = match (link.skip, &layer.range) {
             (Some(skip), Some(range)) => {
-                let factor = (inputs[skip].step / f64::from(range.step) * 256.0).round();
+                let factor = inputs[skip].step / f64::from(range.step);
                 if factor > LARGEST_SKIP {
                     return Ok(None);
                 }
-                Some((inputs[skip].zero, factor as i16))
+                Some((inputs[skip].zero, (factor * SKIP_ONE).round() as i16))
             }
             _ => None,
         };

@@ -6,7 +6,7 @@
 )]
 
 use super::integers::{Integers, SkipWords};
-use super::{QUAD, RequantizeQuad};
+use super::quad::{QUAD, RequantizeQuad};
 
 /// A row that a kernel reads: planes of words.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +60,7 @@ pub(crate) struct Skip {
     pub(crate) row: InputRow,
     /// The sample of 0.
     pub(crate) zero: u8,
-    /// The value of a step in steps of the result, times 2^8.
+    /// The value of a step in steps of the result, times 2^11.
     pub(crate) multiplier: i16,
 }
 

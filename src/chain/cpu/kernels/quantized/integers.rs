@@ -1,6 +1,6 @@
 //! Registers of 32-bit sums.
 
-use super::{QUAD, RequantizeQuad};
+use super::quad::{QUAD, RequantizeQuad};
 
 /// What is added to the samples of a layer before they are rounded.
 #[derive(Clone, Copy)]
@@ -9,7 +9,7 @@ pub(super) struct SkipWords<V> {
     pub(super) words: V,
     /// The sample of 0.
     pub(super) zero: u8,
-    /// The value of a step in steps of the result, times 2^8.
+    /// The value of a step in steps of the result, times 2^11.
     pub(super) multiplier: i16,
 }
 

@@ -1,7 +1,7 @@
 //! Integers of 64-bit Arm with the dot product.
 
 use super::integers::{Integers, SkipWords};
-use super::{QUAD, RequantizeQuad};
+use super::quad::{QUAD, RequantizeQuad};
 use crate::chain::quantized::SKIP_SHIFT;
 use std::arch::aarch64::*;
 

@@ -1,7 +1,7 @@
 //! Integers in portable Rust, which define what the others compute.
 
 use super::integers::{Integers, SkipWords};
-use super::{QUAD, RequantizeQuad};
+use super::quad::{QUAD, RequantizeQuad};
 use crate::chain::quantized::{FRACTION, Requantize, SKIP_SHIFT};
 
 const LANES: usize = 8;

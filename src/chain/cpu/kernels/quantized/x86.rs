@@ -13,7 +13,7 @@ macro_rules! integers {
         |$sum:ident, $a:ident, $b:ident| $samples:expr, $pairs:expr
     ) => {
         use crate::chain::cpu::kernels::quantized::integers::{Integers, SkipWords};
-        use crate::chain::cpu::kernels::quantized::{QUAD, RequantizeQuad};
+        use crate::chain::cpu::kernels::quantized::quad::{QUAD, RequantizeQuad};
         use crate::chain::quantized::SKIP_SHIFT;
         use std::arch::x86_64::*;
 
