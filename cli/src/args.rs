@@ -296,7 +296,7 @@ pub(crate) struct ImportArgs {
 /// Two to four times as fast on CPUs with 8-bit dot products, and the same bits on
 /// every machine. The ranges of the layers come from every other image in DIR, the
 /// loss is measured on the others, and stated in the file. Training for it loses
-/// less: see [quantize] in the recipes of 'train'.
+/// less: the section `quantize` of the recipes of 'train'.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -1,6 +1,8 @@
 //! The kernels in integers at every level.
 
 use super::conv::{QuantizedConv, conv};
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 use super::plain;
 #[cfg(target_arch = "x86_64")]
 use super::x86;
@@ -132,6 +134,6 @@ kernels!(
     NEON,
     "neon",
     neon_kernels,
-    super::neon::Lanes,
+    neon::Lanes,
     [target_feature(enable = "neon,dotprod")]
 );

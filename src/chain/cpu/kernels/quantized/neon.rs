@@ -4,6 +4,7 @@ use super::integers::{Integers, SkipWords};
 use super::quad::{QUAD, RequantizeQuad};
 use crate::chain::quantized::SKIP_SHIFT;
 use std::arch::aarch64::*;
+use std::arch::asm;
 
 #[derive(Clone, Copy)]
 pub(super) struct Lanes(int32x4_t);
@@ -41,14 +42,19 @@ impl Integers for Lanes {
 
     #[inline(always)]
     unsafe fn dot_samples(self, samples: Self, weights: Self) -> Self {
-        // SAFETY: enabled.
-        Self(unsafe {
-            vdotq_s32(
-                self.0,
-                vreinterpretq_s8_s32(samples.0),
-                vreinterpretq_s8_s32(weights.0),
-            )
-        })
+        let mut sum = self.0;
+        // The intrinsic is not stable yet.
+        // SAFETY: enabled; the instruction reads and writes these registers only.
+        unsafe {
+            asm!(
+                "sdot {sum:v}.4s, {samples:v}.16b, {weights:v}.16b",
+                sum = inout(vreg) sum,
+                samples = in(vreg) samples.0,
+                weights = in(vreg) weights.0,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        Self(sum)
     }
 
     #[inline(always)]
