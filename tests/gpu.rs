@@ -227,7 +227,9 @@ fn on_gpu(precision: Precision) -> UpscaleOptions {
 }
 
 fn on_cpu() -> UpscaleOptions {
-    UpscaleOptions::default().with_device(DeviceChoice::Cpu)
+    UpscaleOptions::default()
+        .with_device(DeviceChoice::Cpu)
+        .with_precision(Precision::F32)
 }
 
 /// Runs a job on the GPU three times, launched and as a graph, and on the CPU.

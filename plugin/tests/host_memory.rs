@@ -113,8 +113,14 @@ fn run(properties: &str, pinned_input: bool) -> (Vec<Vec<u8>>, String) {
 #[ignore = "run by another test, in a child process"]
 fn frames_child() {
     let lost = std::env::var_os("SRFILTER_EMULATED_LOST").is_some();
-    let device = if lost { "auto" } else { "cuda" };
-    let (cpu, _) = run("device=cpu model=espcn reuse=off on-overload=drop", false);
+    let device = match lost {
+        true => "auto precision=f32",
+        false => "cuda",
+    };
+    let (cpu, _) = run(
+        "device=cpu precision=f32 model=espcn reuse=off on-overload=drop",
+        false,
+    );
     assert_eq!(cpu.len(), usize::from(FRAMES));
     for pipelined in [false, true] {
         let properties =
