@@ -1,12 +1,12 @@
 //! `sr import`: converts weights files of other projects.
 
 use crate::args::ImportArgs;
-use crate::paths::{file_name, is_same};
-use anyhow::{Result, anyhow, bail};
+use crate::paths::{default_output, file_name, is_same};
+use anyhow::{Result, bail};
 use srfilter::models::Scales;
 use srfilter::weights::{Card, Checkpoint, Model, ParsedCheckpoint, TensorInfo};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Lists a file's tensors, or converts it.
 pub(crate) fn run(args: &ImportArgs) -> Result<()> {
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
     }
     let to = match &args.out {
         Some(path) => path.clone(),
-        None => default_output(&args.weights)?,
+        None => default_output(&args.weights, "")?,
     };
     if !args.force && to.exists() {
         bail!("{} already exists; --force overwrites it", to.display());
@@ -37,19 +37,12 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
             to.display()
         );
     }
-    let card = Card {
-        training_data: format!("unknown: imported from {}", file_name(&args.weights)),
-        recipe_sha256: String::new(),
-        quality: "not measured".to_owned(),
-        int8_loss: None,
-        architecture: contents.architecture,
-        scales: contents.scales,
-    };
+    let card = imported(&args.weights, &contents);
     let mut tensors: Vec<_> = contents.tensors.into_iter().collect();
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
     // Checks that the file is complete before anything is written.
     Model::open_with(&args.weights, None, &args.file.hints())?;
-    Checkpoint::save(&to, &tensors, &card)?;
+    Checkpoint::save_with(&to, &tensors, &contents.quantization, &card)?;
     writeln!(out, "wrote {}", to.display())?;
     Ok(())
 }
@@ -105,14 +98,14 @@ fn found(contents: &ParsedCheckpoint) -> Result<String> {
     ))
 }
 
-/// NAME.safetensors in the current folder.
-fn default_output(input: &Path) -> Result<PathBuf> {
-    let stem = input.file_stem();
-    let stem = stem.ok_or_else(|| {
-        anyhow!(
-            "cannot derive a file name from {}; name one with --out",
-            input.display()
-        )
-    })?;
-    Ok(PathBuf::from(stem).with_added_extension("safetensors"))
+/// The card of another project's weights.
+pub(crate) fn imported(weights: &Path, contents: &ParsedCheckpoint) -> Card {
+    Card {
+        training_data: format!("unknown: imported from {}", file_name(weights)),
+        recipe_sha256: String::new(),
+        quality: "not measured".to_owned(),
+        int8_loss: contents.int8_loss,
+        architecture: contents.architecture.clone(),
+        scales: contents.scales.clone(),
+    }
 }

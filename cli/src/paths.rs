@@ -1,7 +1,7 @@
 //! Names of files and folders.
 
 use anyhow::{Result, anyhow};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The last part of a path, for display.
 pub(crate) fn file_name(path: &Path) -> String {
@@ -15,6 +15,20 @@ pub(crate) fn file_name(path: &Path) -> String {
 pub(crate) fn create_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)
         .map_err(|e| anyhow!("cannot create the folder {}: {e}", folder.display()))
+}
+
+/// The input's name and a suffix, as a weights file in the current folder.
+pub(crate) fn default_output(input: &Path, suffix: &str) -> Result<PathBuf> {
+    let stem = input.file_stem();
+    let stem = stem.ok_or_else(|| {
+        anyhow!(
+            "cannot derive a file name from {}; name one with --out",
+            input.display()
+        )
+    })?;
+    let mut name = stem.to_owned();
+    name.push(suffix);
+    Ok(PathBuf::from(name).with_added_extension("safetensors"))
 }
 
 /// Whether two paths lead to the same file.

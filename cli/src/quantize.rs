@@ -3,19 +3,20 @@
 use crate::args::QuantizeArgs;
 use crate::console::warn;
 use crate::images;
+use crate::import::imported;
 use crate::measure::{check_size, crop};
-use crate::paths::{file_name, is_same};
+use crate::paths::{default_output, is_same};
 use crate::protocol::{Method, Protocol};
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use srfilter::Scale;
 use srfilter::chain::PackedChain;
 use srfilter::chain::quantized::{Calibration, Quantization, chain_of};
 use srfilter::engine::{DeviceChoice, Precision};
 use srfilter::frame::Image;
 use srfilter::models::Scales;
-use srfilter::weights::{Card, Checkpoint, Model};
+use srfilter::weights::{Checkpoint, Model};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Side of the part of an image that is used, in pixels.
@@ -41,7 +42,7 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<()> {
     };
     let to = match &args.out {
         Some(path) => path.clone(),
-        None => default_output(&args.weights)?,
+        None => default_output(&args.weights, "-int8")?,
     };
     if is_same(&args.weights, &to) {
         bail!(
@@ -85,14 +86,10 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<()> {
         }
     }
 
-    let mut card = file.card()?.unwrap_or_else(|| Card {
-        training_data: format!("unknown: imported from {}", file_name(&args.weights)),
-        recipe_sha256: String::new(),
-        quality: "not measured".to_owned(),
-        int8_loss: None,
-        architecture: contents.architecture,
-        scales: contents.scales,
-    });
+    let mut card = match file.card()? {
+        Some(card) => card,
+        None => imported(&args.weights, &contents),
+    };
     card.int8_loss = None;
     let mut tensors: Vec<_> = contents.tensors.into_iter().collect();
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
@@ -115,11 +112,13 @@ fn report(losses: &[Loss], mean: f64, images: usize, to: &Path) -> Result<()> {
         )?;
     }
     let most = Precision::AUTO_LOSS;
-    let taken = match mean <= most {
-        true => "the CPU takes int8 with precision=auto",
-        false => "more than 0.06 dB: the CPU takes int8 with precision=int8 only",
-    };
-    writeln!(out, "mean loss {mean:.3}: {taken}")?;
+    match mean <= most {
+        true => writeln!(out, "mean loss {mean:.3}: the CPU takes int8 by itself")?,
+        false => writeln!(
+            out,
+            "mean loss {mean:.3}, more than {most}: the CPU takes int8 with precision=int8 only"
+        )?,
+    }
     writeln!(out, "wrote {}", to.display())?;
     Ok(())
 }
@@ -183,16 +182,4 @@ fn losses(images: &[&Image], scales: &[Scale], model: &Arc<Model>) -> Result<Vec
         })
     };
     scales.iter().map(loss).collect()
-}
-
-/// NAME-int8.safetensors in the current folder.
-fn default_output(input: &Path) -> Result<PathBuf> {
-    let stem = input.file_stem().ok_or_else(|| {
-        anyhow!(
-            "cannot derive a file name from {}; name one with --out",
-            input.display()
-        )
-    })?;
-    let stem = stem.to_string_lossy();
-    Ok(PathBuf::from(format!("{stem}-int8.safetensors")))
 }
