@@ -37,6 +37,10 @@ impl Recipe {
                 "steps_per_epoch",
                 train.steps_per_epoch.map_or(1.0, |n| n as f64),
             ),
+            (
+                "batches",
+                self.quantize.as_ref().map_or(1.0, |q| q.batches as f64),
+            ),
             ("minutes", train.minutes.unwrap_or(1.0)),
             ("clip_norm", train.clip_norm.unwrap_or(1.0)),
             ("whiten", train.whiten.unwrap_or(1.0)),

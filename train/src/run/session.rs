@@ -348,9 +348,8 @@ impl Session {
 
     /// What the last validation lost against the initial network in f32, in dB.
     fn int8_loss(&self) -> Option<f64> {
-        let gain = |quality: &[Quality]| mean_gain(quality);
         let (_, quality) = self.quality.as_ref()?;
-        Some(gain(self.reference.as_deref()?)? - gain(quality)?)
+        Some(mean_gain(self.reference.as_deref()?)? - mean_gain(quality)?)
     }
 
     fn end(&mut self, reason: &str) -> Result<()> {
