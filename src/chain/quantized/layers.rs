@@ -25,6 +25,10 @@ const LIMIT: f32 = 127.0;
 /// are added in 16 bits: times the largest sample, less than 2^15.
 const PAIR_LIMIT: i32 = 128;
 
+/// The largest sum of the magnitudes of an output channel's weights in other layers:
+/// times the largest sample, less than 2^30.
+const LARGEST_SUM: i64 = 1 << 22;
+
 /// A convolution in integers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantizedLayer {
@@ -235,7 +239,10 @@ impl QuantizedLayer {
                 }
                 false => {
                     let mut pairs = pair_sums(&magnitudes, taps);
-                    largest <= LIMIT as i32 && pairs.all(|sum| sum <= PAIR_LIMIT)
+                    let all: i64 = magnitudes.iter().map(|&w| i64::from(w)).sum();
+                    largest <= LIMIT as i32
+                        && all <= LARGEST_SUM
+                        && pairs.all(|sum| sum <= PAIR_LIMIT)
                 }
             }
         })

@@ -1,48 +1,22 @@
 //! Chains in integers, against the same sums one by one.
 
+use super::tests::{noise, tensor};
 use super::*;
 use crate::chain::cpu::kernels::quantized::QuantizedKernels;
 use crate::chain::quantized::{
     Calibration, INPUT_STEPS, Place, Quantization, QuantizedLayer, Requantize, SKIP_ONE, SKIP_SHIFT,
 };
 use crate::chain::{ChainLayer, Epilogue};
-use crate::nn::Conv;
-use crate::ops::{Activation, Border, ConvSpec};
+use crate::ops::{Activation, Border};
 use candle_core::{Device, Tensor};
-
-fn noise(seed: u64) -> impl Iterator<Item = f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    std::iter::repeat_with(move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    })
-}
-
-fn tensor(seed: u64, shape: &[usize], scale: f32) -> Tensor {
-    let count = shape.iter().product();
-    let values: Vec<f32> = noise(seed).take(count).map(|v| v * scale).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-}
 
 /// A layer from some channels to others by a kernel of that side.
 fn link((inputs, outputs): (usize, usize), side: usize, border: Border, relu: bool) -> ChainLayer {
-    let seed = (inputs * 1000 + outputs * 10 + side) as u64;
-    let scale = (3.0 / (inputs * side * side) as f32).sqrt();
-    ChainLayer::from(Conv {
-        weight: tensor(seed, &[outputs, inputs, side, side], scale),
-        bias: Some(tensor(seed + 1, &[outputs], 0.1)),
-        spec: ConvSpec {
-            border,
-            activation: if relu {
-                Activation::Relu
-            } else {
-                Activation::None
-            },
-            ..ConvSpec::default()
-        },
-    })
+    let activation = match relu {
+        true => Activation::Relu,
+        false => Activation::None,
+    };
+    super::tests::link(inputs, outputs, side, border, activation)
 }
 
 fn chains() -> Vec<(&'static str, Chain)> {
@@ -377,6 +351,16 @@ fn other_chains_are_refused() {
     }
     assert!(
         PackedChain::quantized(&valid, &quantization)
+            .unwrap()
+            .is_none()
+    );
+
+    let (_, chain) = chains().swap_remove(1);
+    let mut large = chain;
+    large.layers[1] = link((16, 16), 11, Border::Zero, true);
+    let quantization = calibrated(&large);
+    assert!(
+        PackedChain::quantized(&large, &quantization)
             .unwrap()
             .is_none()
     );

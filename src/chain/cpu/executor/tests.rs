@@ -5,7 +5,7 @@ use crate::nn::Conv;
 use crate::ops::{Activation, Border, ConvSpec};
 use candle_core::{Device, Tensor};
 
-fn noise(seed: u64) -> impl Iterator<Item = f32> {
+pub(super) fn noise(seed: u64) -> impl Iterator<Item = f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     std::iter::repeat_with(move || {
         state ^= state << 13;
@@ -15,14 +15,14 @@ fn noise(seed: u64) -> impl Iterator<Item = f32> {
     })
 }
 
-fn tensor(seed: u64, shape: &[usize], scale: f32) -> Tensor {
+pub(super) fn tensor(seed: u64, shape: &[usize], scale: f32) -> Tensor {
     let count = shape.iter().product();
     let values: Vec<f32> = noise(seed).take(count).map(|v| v * scale).collect();
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
 /// A layer from `inputs` to `outputs` channels by a kernel of that side.
-fn link(
+pub(super) fn link(
     inputs: usize,
     outputs: usize,
     side: usize,

@@ -3,7 +3,7 @@
 mod quantized;
 mod quantized_weights;
 
-pub(crate) use quantized_weights::QuantizedWeights;
+pub(crate) use quantized_weights::{MAX_KERNEL, MAX_SHUFFLE, QuantizedWeights};
 
 use crate::background::give_way;
 use crate::chain::cpu::kernels::{GROUP, MAX_DOT_CHANNELS};

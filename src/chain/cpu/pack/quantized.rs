@@ -1,6 +1,6 @@
 //! Chains in 8-bit integers, with their weights in the order of the kernels.
 
-use super::quantized_weights::QuantizedWeights;
+use super::quantized_weights::{MAX_KERNEL, MAX_SHUFFLE, QuantizedWeights};
 use super::{ConvAlgorithm, PackedChain, PackedLayer};
 use crate::Error;
 use crate::background::give_way;
@@ -127,12 +127,16 @@ impl PackedLayer {
             return Ok(None);
         };
         let square = kernel == width && kernel % 2 == 1;
-        if !plain || !square || depth != input.channels || !layer.check(place.first) {
+        let fits = kernel <= MAX_KERNEL && (place.last || link.shuffle <= MAX_SHUFFLE);
+        if !plain || !square || !fits || depth != input.channels || !layer.check(place.first) {
             return Ok(None);
         }
         let shuffle = if place.last { 1 } else { link.shuffle };
         let order = QuadOrder::new(outputs, shuffle);
         let slopes = link.slopes()?;
+        if slopes.len() != outputs {
+            return Ok(None);
+        }
         let sums = weight_sums(layer);
         let mut quads = Vec::new();
         for quad in order.quads() {
@@ -172,7 +176,7 @@ impl PackedLayer {
         let skip = match (link.skip, &layer.range) {
             (Some(skip), Some(range)) => {
                 let factor = inputs[skip].step / f64::from(range.step);
-                if factor > LARGEST_SKIP {
+                if factor > LARGEST_SKIP || inputs[skip].channels != outputs {
                     return Ok(None);
                 }
                 Some((inputs[skip].zero, (factor * SKIP_ONE).round() as i16))

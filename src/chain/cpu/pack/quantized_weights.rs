@@ -2,6 +2,12 @@
 
 use crate::chain::cpu::kernels::quantized::RequantizeQuad;
 
+/// The most rows of a kernel.
+pub(crate) const MAX_KERNEL: usize = 9;
+
+/// The largest side of a shuffle between layers.
+pub(crate) const MAX_SHUFFLE: usize = 4;
+
 /// The weights of a layer in integers, and what follows its sums.
 #[derive(Debug)]
 pub(crate) struct QuantizedWeights {

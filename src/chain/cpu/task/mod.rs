@@ -230,21 +230,11 @@ impl<'a> Execution<'a> {
             }
             return;
         }
-        let (layout, extent) = (self.layout(boundary), self.extent(boundary));
-        let rows = &self.rows[boundary];
+        let (layout, rows) = (self.layout(boundary), &self.rows[boundary]);
         if !self.computes(boundary, row) {
             return;
         }
-        let memory = rows.columns();
-        let left = memory.start..layout.x.start.min(extent.x.start);
-        let right = layout.x.end.max(extent.x.end)..memory.end;
-        for (columns, at_side, edge) in [
-            (left, extent.x.start <= layout.x.start, layout.x.start),
-            (right, extent.x.end >= layout.x.end, layout.x.end - 1),
-        ] {
-            if !at_side || columns.is_empty() {
-                continue;
-            }
+        for (columns, edge) in self.sides(boundary) {
             if layout.border == Border::Replicate {
                 self.repeat(boundary, row, columns, edge);
                 continue;
@@ -253,6 +243,22 @@ impl<'a> Execution<'a> {
             // SAFETY: pixels in memory.
             unsafe { rows.pixels(row, columns).write_bytes(0, count) }
         }
+    }
+
+    /// The columns beyond the sides that the region reaches, each with that at the edge.
+    fn sides(&self, boundary: usize) -> impl Iterator<Item = (Range<isize>, isize)> + use<> {
+        let (layout, extent) = (self.layout(boundary), self.extent(boundary));
+        let memory = self.rows[boundary].columns();
+        let left = memory.start..layout.x.start.min(extent.x.start);
+        let right = layout.x.end.max(extent.x.end)..memory.end;
+        let sides = [
+            (left, extent.x.start <= layout.x.start, layout.x.start),
+            (right, extent.x.end >= layout.x.end, layout.x.end - 1),
+        ];
+        let reached = |(columns, at_side, edge): (Range<isize>, bool, isize)| {
+            (at_side && !columns.is_empty()).then_some((columns, edge))
+        };
+        sides.into_iter().filter_map(reached)
     }
 
     /// Whether a row is computed: it lies in the frame and, where other regions
@@ -694,20 +700,19 @@ impl<'a> Execution<'a> {
                     let line = &mut output[..pixels * r];
                     let of_row = (plane * r + dy) * r * pitch;
                     match r {
-                        _ if !is_dense => {}
-                        2 => interleave::<2>(&lines[of_row..], pitch, line),
-                        3 => interleave::<3>(&lines[of_row..], pitch, line),
-                        4 => interleave::<4>(&lines[of_row..], pitch, line),
-                        _ => {}
-                    }
-                    let rest = if is_dense && r <= 4 { r..r } else { 0..r };
-                    for dx in rest {
-                        let channel = (plane * r + dy) * r + dx;
-                        for (x, value) in line[dx..].iter_mut().step_by(r).enumerate() {
-                            *value = match is_dense {
-                                true => lines[channel * pitch + x],
-                                false => stored[x * layer.outputs + channel],
-                            };
+                        2 if is_dense => interleave::<2>(&lines[of_row..], pitch, line),
+                        3 if is_dense => interleave::<3>(&lines[of_row..], pitch, line),
+                        4 if is_dense => interleave::<4>(&lines[of_row..], pitch, line),
+                        _ => {
+                            for dx in 0..r {
+                                let channel = (plane * r + dy) * r + dx;
+                                for (x, value) in line[dx..].iter_mut().step_by(r).enumerate() {
+                                    *value = match is_dense {
+                                        true => lines[channel * pitch + x],
+                                        false => stored[x * layer.outputs + channel],
+                                    };
+                                }
+                            }
                         }
                     }
                     line

@@ -11,19 +11,13 @@ use crate::chain::cpu::kernels::GROUP;
 use crate::chain::cpu::kernels::quantized::{
     InputRow, Lines, Output, QUAD, QuantizedConv, Samples, Skip,
 };
-use crate::chain::cpu::pack::QuantizedWeights;
+use crate::chain::cpu::pack::{MAX_KERNEL, MAX_SHUFFLE, QuantizedWeights};
 use crate::ops::Border;
 use std::ops::Range;
 
-/// The most rows of a kernel.
-const MAX_KERNEL: usize = 9;
-
-/// The most rows of a square of a shuffle.
-const MAX_SHUFFLE: usize = 4;
-
 /// The steps of a value of 0 to 1, rounded; halves up.
 #[inline(always)]
-pub(in crate::chain::cpu) fn steps_of(value: f32, scale: f32, offset: f32) -> i16 {
+fn steps_of(value: f32, scale: f32, offset: f32) -> i16 {
     // Positive numbers are rounded by truncation.
     const ABOVE: f32 = 32768.0;
     let steps = (value * scale + offset).clamp(-32767.0, 32767.0) + (ABOVE + 0.5);
@@ -79,17 +73,8 @@ impl Execution<'_> {
         if !self.computes(boundary, row) {
             return;
         }
-        let (layout, extent) = (self.layout(boundary), self.extent(boundary));
-        let (rows, memory) = (&self.rows[boundary], self.rows[boundary].columns());
-        let left = memory.start..layout.x.start.min(extent.x.start);
-        let right = layout.x.end.max(extent.x.end)..memory.end;
-        for (columns, at_side, edge) in [
-            (left, extent.x.start <= layout.x.start, layout.x.start),
-            (right, extent.x.end >= layout.x.end, layout.x.end - 1),
-        ] {
-            if !at_side || columns.is_empty() {
-                continue;
-            }
+        let (layout, rows) = (self.layout(boundary), &self.rows[boundary]);
+        for (columns, edge) in self.sides(boundary) {
             let first = row * layout.stored as isize;
             for plane in first..first + layout.stored as isize {
                 let len = (columns.end - columns.start) as usize;
