@@ -17,7 +17,7 @@ pub(crate) const SKIP_ONE: f64 = (1 << (FRACTION as i32 - SKIP_SHIFT)) as f64;
 const LEAST_MULTIPLIER: f64 = 4096.0;
 
 /// Multipliers are at most this large: sums of products stay in 16 bits.
-const LARGEST_MULTIPLIER: f64 = 8191.0;
+const LARGEST_MULTIPLIER: f64 = 2.0 * LEAST_MULTIPLIER;
 
 /// What makes samples of 8 bits of the sums of one output channel:
 ///
@@ -113,6 +113,18 @@ mod tests {
             let allowed = 0.5 + 1.0 / 8.0 + 255.0 / (2.0 * LEAST_MULTIPLIER * f64::from(slope));
             prop_assert!((found - exact).abs() < allowed, "{found} {exact}");
         }
+    }
+
+    /// The multiplier rounds up to twice the least one.
+    #[test]
+    fn every_factor_that_a_shift_reaches_is_covered() {
+        let range = Range { step: 1.0, zero: 0 };
+        let factor = (2.0 * LEAST_MULTIPLIER - 0.25) / 2f64.powi(24);
+        let requantize = Requantize::new(factor, (0.0, 0), 0.0, &range).unwrap();
+        assert_eq!(
+            requantize.sample(200_000, 0),
+            (200_000.0 * factor).round() as u8
+        );
     }
 
     #[test]
