@@ -8,6 +8,7 @@
 mod detect;
 mod hypernetwork;
 mod network;
+mod quantized;
 mod registry;
 mod shapes;
 
@@ -19,6 +20,7 @@ pub use network::{
     BoxedScaleNetwork, Channels, Network, PartialOutput, ScaleNetwork, Scales, Shapes, Upsampling,
 };
 use network::{Pool, complete, mean_of, run_parts, single_scale, upsampling};
+pub use quantized::{QuantizedNetwork, chain_of};
 pub use registry::*;
 pub use shapes::Cost;
 pub(crate) use shapes::nearest;

@@ -6,8 +6,8 @@ use crate::params::tensors;
 use crate::recipe::Recipe;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
-use srfilter::chain::quantized::{Calibration, QuantizedNetwork, Ranges, chain_of};
-use srfilter::models::{Architecture, Network, Scales};
+use srfilter::chain::quantized::{Calibration, Ranges};
+use srfilter::models::{Architecture, Network, QuantizedNetwork, Scales, chain_of};
 use srfilter::weights::{Card, Checkpoint};
 use std::sync::Arc;
 

@@ -13,14 +13,13 @@
 //! <https://arxiv.org/abs/1712.05877>.
 
 mod calibration;
-mod fake;
 mod layers;
 mod range;
 mod requantize;
+mod rounding;
 mod tensors;
 
 pub use calibration::Calibration;
-pub use fake::{QuantizedNetwork, chain_of};
 pub(crate) use layers::{INPUT_STEPS, Place};
 pub use layers::{Quantization, QuantizedLayer};
 pub use range::{Range, Ranges};
