@@ -4,12 +4,17 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 #![cfg(feature = "cuda")]
 
+use candle_core::{Device, Tensor};
 use srfilter::Scale;
+use srfilter::chain::quantized::{Calibration, Quantization};
+use srfilter::chain::{Chain, ChainExecutor, ChainLayer, ChainOptions, Epilogue, PackedChain};
 use srfilter::engine::{
     CudaChainExecutor, DeviceChoice, FrameSpec, Precision, UpscaleOptions, UpscaleSpec, Upscaler,
 };
 use srfilter::frame::{FrameMut, FrameRef, PixelFormat};
 use srfilter::models::{Architecture, Scales, Upsampling, drct, hdsrnet, srcnn};
+use srfilter::nn::Conv;
+use srfilter::ops::{Border, ConvSpec};
 use srfilter::weights::{LoadOverrides, Model};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +27,7 @@ use testing::emulated::CHILD;
 
 testing::emulated! {
     every_model_in_every_precision [] => models_child;
+    integers [] => integers_child;
     what_is_no_chain [] => others_child;
     what_is_no_chain_without_cudnn [emulated::NO_CUDNN] => others_child;
     convolutions_of_tensors_without_cudnn [emulated::NO_CUDNN] => convolutions_child;
@@ -221,21 +227,29 @@ fn shape(format: PixelFormat, size: (usize, usize)) -> FrameSpec {
 }
 
 fn on_gpu(precision: Precision) -> UpscaleOptions {
-    UpscaleOptions::default()
-        .with_device(DeviceChoice::Cuda(0))
-        .with_precision(precision)
+    in_precision(DeviceChoice::Cuda(0), precision)
 }
 
 fn on_cpu() -> UpscaleOptions {
-    UpscaleOptions::default()
-        .with_device(DeviceChoice::Cpu)
-        .with_precision(Precision::F32)
+    in_precision(DeviceChoice::Cpu, Precision::F32)
 }
 
-/// Runs a job on the GPU three times, launched and as a graph, and on the CPU.
+fn in_precision(device: DeviceChoice, precision: Precision) -> UpscaleOptions {
+    UpscaleOptions::default()
+        .with_device(device)
+        .with_precision(precision)
+}
+
+/// Runs a job on the GPU three times, launched and as a graph, and on the CPU: there in
+/// integers, too, where the GPU does, else in f32.
 fn both(model: &Arc<Model>, job: UpscaleSpec, options: &UpscaleOptions) -> Apart {
     let frame = Frame::drawn(job.input);
-    let cpu = frame.upscaled(&mut Upscaler::new(Arc::clone(model), job, &on_cpu()).unwrap());
+    let precision = match options.precision {
+        Precision::Int8 => Precision::Int8,
+        _ => Precision::F32,
+    };
+    let on_cpu = in_precision(DeviceChoice::Cpu, precision);
+    let cpu = frame.upscaled(&mut Upscaler::new(Arc::clone(model), job, &on_cpu).unwrap());
     let mut upscaler = Upscaler::new(Arc::clone(model), job, options).unwrap();
     assert!(upscaler.device().name().starts_with("cuda:0"));
     assert_eq!(upscaler.precision(), options.precision);
@@ -272,6 +286,126 @@ fn models_child() {
             let coarse = (name, precision) == ("srresnet", Precision::Bf16) && apart.beyond < 0.02;
             assert!(apart.is_close(precision) || coarse, "{name} {precision}");
         }
+    }
+}
+
+/// 8-bit integers: the bits are the CPU's.
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn integers_child() {
+    let options = on_gpu(Precision::Int8);
+    for (name, scale, format, size) in [
+        ("espcn", 3, PixelFormat::I420, (41, 29)),
+        ("espcn-fast", 2, PixelFormat::I420x10, (33, 70)),
+        ("espcn-video", 2, PixelFormat::Rgb, (9, 5)),
+        ("compact", 2, PixelFormat::I420, (23, 17)),
+        ("srresnet", 4, PixelFormat::Rgb, (18, 14)),
+    ] {
+        let job = UpscaleSpec::scaled(shape(format, size), Scale::whole(scale));
+        for rows in [0, 7] {
+            let apart = both(&model(name, scale), job, &options.with_tile_size(rows));
+            println!("{name} {rows}: {apart:?}");
+            // Of tanh, which ends SRResNet, a GPU has its own.
+            let most = u8::from(name == "srresnet");
+            assert!(apart.most <= most && apart.differ < 0.001, "{name}");
+        }
+    }
+    let job = UpscaleSpec::scaled(shape(PixelFormat::Gray8, (8, 8)), Scale::whole(2));
+    let error = Upscaler::new(model("srcnn", 2), job, &options);
+    let error = error.err().unwrap().to_string();
+    assert!(
+        error.contains("has no weights in 8-bit integers"),
+        "{error}"
+    );
+    let auto = in_precision(DeviceChoice::Auto, Precision::Int8);
+    let upscaler = Upscaler::new(model("espcn", 2), job, &auto).unwrap();
+    assert!(upscaler.device().name().starts_with("cuda:0"));
+    assert_eq!(upscaler.precision(), Precision::Int8);
+    for border in [Border::Zero, Border::Replicate] {
+        planes_in_integers(border);
+    }
+}
+
+/// A chain of all that there is in integers: wide and narrow kernels, one slope and
+/// several, linear layers, a shuffle inside, what is added, channels that fill no word.
+fn planes_in_integers(border: Border) {
+    let mut seed = 1u32;
+    let mut random = move |shape: &[usize], size: f32| {
+        let values = (0..shape.iter().product()).map(|_| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((seed >> 8) as f32 / (1u32 << 24) as f32 - 0.5) * size
+        });
+        Tensor::from_vec(values.collect::<Vec<_>>(), shape, &Device::Cpu).unwrap()
+    };
+    let mut layer = |outputs: usize, inputs: usize, kernel: usize, slopes: usize| {
+        let size = 2.0 / (inputs as f32).sqrt() / kernel as f32;
+        let conv = Conv {
+            weight: random(&[outputs, inputs, kernel, kernel], size),
+            bias: Some(random(&[outputs], 0.2)),
+            spec: ConvSpec {
+                border,
+                ..ConvSpec::default()
+            },
+        };
+        ChainLayer {
+            slope: (slopes > 0).then(|| random(&[slopes], 0.8)),
+            ..ChainLayer::from(conv)
+        }
+    };
+    let mut layers = vec![
+        layer(18, 3, 9, 18),
+        layer(18, 18, 3, 1),
+        layer(18, 18, 3, 0),
+        layer(24, 18, 1, 0),
+        layer(22, 6, 5, 22),
+        layer(12, 22, 3, 0),
+    ];
+    layers[2].skip = Some(1);
+    layers[3].shuffle = 2;
+    layers[5].shuffle = 2;
+    let chain = Chain {
+        layers,
+        input_mean: 0.4,
+        epilogue: Epilogue {
+            residual_nearest: true,
+            ..Epilogue::default()
+        },
+        ..Chain::default()
+    };
+    let (width, height) = (37, 41);
+    let x = random(&[1, 3, height, width], 1.0)
+        .affine(1.0, 0.5)
+        .unwrap();
+    let mut calibration = Calibration::default();
+    calibration.observe(&chain, &x).unwrap();
+    let ranges = calibration.ranges();
+    let quantization = Quantization::of_chains([&chain], &ranges).unwrap();
+    let packed = PackedChain::quantized(&chain, &quantization).unwrap();
+    let packed = Arc::new(packed.unwrap());
+    let samples = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    // Steps of 8 bits: a GPU's samples are 0 to 255.
+    let samples: Vec<_> = samples
+        .iter()
+        .map(|v| (v * 255.0).round() / 255.0)
+        .collect();
+    let input: Vec<&[f32]> = samples.chunks_exact(width * height).collect();
+    let options = ChainOptions::default();
+    let mut cpu = ChainExecutor::of(Arc::clone(&packed), (width, height), &options).unwrap();
+    let mut expected = vec![vec![0f32; 16 * width * height]; 3];
+    let mut planes: Vec<_> = expected.iter_mut().map(Vec::as_mut_slice).collect();
+    cpu.run(&input, &mut planes).unwrap();
+    let device = DeviceChoice::Cuda(0).resolve().unwrap();
+    for rows in [0, 5, 16] {
+        let device = device.candle_device();
+        let gpu = CudaChainExecutor::quantized(&packed, (width, height), device, rows);
+        let found = gpu.unwrap().unwrap().run(&input).unwrap();
+        let pairs = expected.iter().flatten().zip(found.iter().flatten());
+        // Values of 0 to 255 become those of 0 to 1.
+        let most = pairs
+            .map(|(a, b)| (a.clamp(0.0, 1.0) - b).abs())
+            .fold(0.0, f32::max);
+        println!("{border:?}, {rows} rows: {most}");
+        assert!(most < 1e-6, "{border:?}: {most}");
     }
 }
 
@@ -320,8 +454,8 @@ fn others_child() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn convolutions_child() {
-    use candle_core::{DType, Device, Tensor, Var};
-    use srfilter::ops::{Activation, Border, ConvSpec, conv2d};
+    use candle_core::{DType, Var};
+    use srfilter::ops::{Activation, conv2d};
     let place = DeviceChoice::Cuda(0).resolve().unwrap();
     let noise = |shape: &[usize], seed: usize| {
         let values = (0..shape.iter().product()).map(|i| ((i * 7919 + 31 * seed) % 1009) as f32);
@@ -440,7 +574,7 @@ fn sizes_child() {
         return;
     }
     let hints = LoadOverrides::default()
-        .with_border(srfilter::ops::Border::Valid)
+        .with_border(Border::Valid)
         .with_scales([Scale::whole(3)]);
     let model = Model::open_with(published, None, &hints).unwrap();
     let job = UpscaleSpec::scaled(shape(PixelFormat::Gray8, (22, 15)), Scale::whole(3));
@@ -772,7 +906,17 @@ fn speed_child() {
         ("hdsrnet", 2, (1920, 1080)),
     ] {
         let size = if small { (24, 10) } else { size };
-        for precision in [Precision::F16, Precision::Bf16, Precision::F32] {
+        let precisions = [
+            Precision::F16,
+            Precision::Bf16,
+            Precision::F32,
+            Precision::Int8,
+        ];
+        for precision in precisions {
+            let is_whole = precision == Precision::Int8;
+            if is_whole && model(name, scale).int8_loss().is_none() {
+                continue;
+            }
             if small && name == "srresnet" && precision != Precision::F32 {
                 // A minute in the emulator, and the same calls as compact's.
                 continue;
@@ -787,11 +931,15 @@ fn speed_child() {
                 Upsampling::Pre => job.output,
                 Upsampling::Post(_) => job.input.size,
             };
-            let plan = match network.chain().unwrap() {
-                None => None,
-                Some(chain) => {
-                    let device = options.device.resolve().unwrap();
-                    let device = device.candle_device();
+            let device = options.device.resolve().unwrap();
+            let device = device.candle_device();
+            let quantized = model(name, scale).quantized(Scale::whole(scale)).unwrap();
+            let plan = match (network.chain().unwrap(), quantized.filter(|_| is_whole)) {
+                (None, _) => None,
+                (_, Some(packed)) => {
+                    CudaChainExecutor::quantized(&packed, seen, device, 0).unwrap()
+                }
+                (Some(chain), None) => {
                     CudaChainExecutor::new(&chain, seen, device, precision, 0).unwrap()
                 }
             };

@@ -61,7 +61,7 @@ impl Upscaler {
     ///
     /// As [`Upscaler::check`], and a device that this build cannot use.
     pub fn new(model: Arc<Model>, spec: UpscaleSpec, options: &UpscaleOptions) -> Result<Self> {
-        let device = device(options)?;
+        let device = options.device.resolve()?;
         match Self::on(&device, &model, &spec, options) {
             Err(error) if !device.is_cpu() && options.device == DeviceChoice::Auto => {
                 Self::without_gpu(model, spec, options, &error)
@@ -151,7 +151,7 @@ impl Upscaler {
         spec: &UpscaleSpec,
         options: &UpscaleOptions,
     ) -> Result<Vec<(usize, usize)>> {
-        let device = device(options)?;
+        let device = options.device.resolve()?;
         let networks = match budget::check(&device, model, spec, options) {
             Err(_) if !device.is_cpu() && options.device == DeviceChoice::Auto => {
                 budget::check(&ComputeDevice::cpu(None), model, spec, options)
@@ -494,17 +494,6 @@ impl Upscaler {
         Err(Error::Frame(format!(
             "the {which} frame is {found}, expected {expected}"
         )))
-    }
-}
-
-/// The device of some options: 8-bit integers run on the CPU.
-fn device(options: &UpscaleOptions) -> Result<ComputeDevice> {
-    match (options.precision, options.device) {
-        (Precision::Int8, DeviceChoice::Auto) => Ok(ComputeDevice::cpu(None)),
-        (Precision::Int8, DeviceChoice::Cuda(_)) => Err(Error::Setting(
-            "8-bit integers run on the CPU only: use device=cpu, or precision=f16".to_owned(),
-        )),
-        (_, device) => device.resolve(),
     }
 }
 

@@ -32,7 +32,8 @@ enum {
 #define NAMED(function) kernel(#function, true, function)
 const Registered OURS({
     NAMED(read_samples), NAMED(store_samples), NAMED(resample_rows), NAMED(resample_columns),
-    NAMED(change_colors), NAMED(replace_bytes), NAMED(convolve_f32), NAMED(enter_f32), NAMED(enter_f16),
+    NAMED(change_colors), NAMED(replace_bytes), NAMED(convolve_f32), NAMED(first_int8),
+    NAMED(conv_int8), NAMED(enter_int8), NAMED(enter_f32), NAMED(enter_f16),
     NAMED(enter_bf16), NAMED(first_f16_1), NAMED(first_f16_2), NAMED(first_f16_4),
     NAMED(first_f16_8), NAMED(conv_f16_1), NAMED(conv_f16_2), NAMED(conv_f16_4),
     NAMED(conv_f16_8), NAMED(first_bf16_1), NAMED(first_bf16_2), NAMED(first_bf16_4),

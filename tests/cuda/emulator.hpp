@@ -244,6 +244,11 @@ inline float plus(float a, float b) { return a + b; }
 inline float over(float a, float b) { return a / b; }
 inline float root(float a) { return std::sqrt(a); }
 
+inline int dot4(uint32_t samples, int weights, int sum) {
+    for (int i = 0; i < 32; i += 8) sum += (int)(samples >> i & 0xff) * (int8_t)(weights >> i);
+    return sum;
+}
+
 inline void __syncthreads() { emulator::wait(emulator::block); }
 inline void __syncwarp() { emulator::wait(emulator::warp().barrier); }
 

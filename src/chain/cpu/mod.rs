@@ -13,3 +13,5 @@ pub(crate) use areas::{Areas, CellGrid};
 pub use executor::ChainExecutor;
 pub(crate) use io::{PlanesOut, SamplesOut, Sink, Source};
 pub use pack::PackedChain;
+#[cfg(feature = "cuda")]
+pub(crate) use pack::{PackedLayer, QuantizedWeights};

@@ -94,7 +94,7 @@ impl std::fmt::Debug for CudaChainExecutor {
 impl CudaChainExecutor {
     /// An executor for inputs of `size` (width, height), in bands of
     /// `band_rows` rows (0: chosen by the executor); `None` if the kernels do
-    /// not cover the chain.
+    /// not cover the chain. [`Precision::Int8`] is [`CudaChainExecutor::quantized`].
     ///
     /// # Errors
     ///
@@ -106,22 +106,50 @@ impl CudaChainExecutor {
         precision: Precision,
         band_rows: usize,
     ) -> Result<Option<Self>> {
-        if PackedChain::of_chain(chain)?.is_none() {
+        if PackedChain::of_chain(chain)?.is_none() || precision == Precision::Int8 {
             return Ok(None);
         }
         let gpu = Gpu::new(device)?;
-        let Some(network) = Network::new(&gpu, chain, half(precision))? else {
-            return Ok(None);
-        };
+        match Network::new(&gpu, chain, half(precision))? {
+            Some(network) => Self::of_network(&gpu, network, size, band_rows).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// An executor for a chain in 8-bit integers ([`PackedChain::quantized`]); the
+    /// rest as for [`CudaChainExecutor::new`].
+    ///
+    /// # Errors
+    ///
+    /// As [`CudaChainExecutor::new`].
+    pub fn quantized(
+        chain: &PackedChain,
+        size: (usize, usize),
+        device: &Device,
+        band_rows: usize,
+    ) -> Result<Option<Self>> {
+        let gpu = Gpu::new(device)?;
+        match Network::quantized(&gpu, chain)? {
+            Some(network) => Self::of_network(&gpu, network, size, band_rows).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn of_network(
+        gpu: &Gpu,
+        network: Network,
+        size: (usize, usize),
+        band_rows: usize,
+    ) -> Result<Self> {
         let factor = network.factor();
         let input = (network.inputs(), size);
         let output = (network.outputs(), (size.0 * factor, size.1 * factor));
         let mut planes =
-            PlaneProgram::new(&gpu, band_rows, (input, output), |builder, from, to| {
+            PlaneProgram::new(gpu, band_rows, (input, output), |builder, from, to| {
                 network.add(builder, (from, to), MAX_VALUE)
             })?;
         network.give_weights_to(&mut planes.program);
-        Ok(Some(Self { planes }))
+        Ok(Self { planes })
     }
 
     /// Computes the planes of a result from those of an input, dense rows of

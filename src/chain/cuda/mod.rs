@@ -5,6 +5,7 @@ mod epilogue;
 mod executor;
 mod network;
 mod pack;
+mod pack_quantized;
 
 pub(crate) use builder::{Builder, Planes};
 pub use executor::CudaChainExecutor;

@@ -7,11 +7,13 @@
 use super::builder::{Builder, Planes};
 use super::epilogue::epilogue_args;
 use super::pack::{Layer, copies, pack_layer};
+use super::pack_quantized::pack_quantized;
 use crate::chain::segment::{assign_buffers, split_segments};
-use crate::chain::{Chain, Epilogue};
+use crate::chain::{Chain, Epilogue, PackedChain};
 use crate::ops::Border;
 use crate::ops::cuda::{
-    Convolve, DeviceBuffer, Enter, Gpu, HALF_TILE, Half, MOST_PLANES, Program, WIDEST_FIRST,
+    Convolve, DeviceBuffer, Enter, Gpu, HALF_TILE, Half, MOST_PLANES, Numbers, Program,
+    WIDEST_FIRST,
 };
 use crate::tensor_error::Result;
 use std::ops::Range;
@@ -22,7 +24,7 @@ const TILES_EACH: usize = 32;
 
 /// A network whose weights are on a GPU.
 pub(crate) struct Network {
-    half: Option<Half>,
+    numbers: Numbers,
     layers: Vec<Layer>,
     /// Planes in and out.
     planes: (usize, usize),
@@ -45,8 +47,8 @@ struct LayerFrame {
 type Band = Vec<Range<usize>>;
 
 impl Network {
-    /// The chain on a GPU, in f32 or a 16-bit type; `None` if the kernels do
-    /// not cover it. The CPU's plan must.
+    /// The chain on a GPU, in f32 or, with `half`, a 16-bit type; `None` if the
+    /// kernels do not cover it. The CPU's plan must.
     ///
     /// # Errors
     ///
@@ -65,19 +67,56 @@ impl Network {
         }
         let mut layers = Vec::<Layer>::new();
         for (i, link) in chain.layers.iter().enumerate() {
-            let inputs = layers.last().map_or(planes * copies(half), Layer::stored);
+            let inputs = (layers.last()).map_or(planes * copies(half), |layer| layer.stored);
             let is_last = i + 1 == chain.layers.len();
             layers.push(pack_layer(gpu, link, inputs, (i == 0, is_last), half)?);
         }
         let outputs = last.conv.weight.dim(0)? / (last.shuffle * last.shuffle);
         Ok(Some(Self {
-            half,
+            numbers: half.map_or(Numbers::F32, Numbers::Half),
             layers,
             planes: (planes, outputs),
             factor: chain.factor(),
             border,
             input_affine: chain.combined_affine(planes),
             epilogue: chain.epilogue,
+        }))
+    }
+
+    /// A chain in 8-bit integers on a GPU; `None` if the kernels do not cover it.
+    ///
+    /// # Errors
+    ///
+    /// No memory left.
+    pub(crate) fn quantized(gpu: &Gpu, packed: &PackedChain) -> Result<Option<Self>> {
+        let Some(first) = packed
+            .layers
+            .first()
+            .filter(|_| packed.planes <= MOST_PLANES)
+        else {
+            return Ok(None);
+        };
+        let last = packed.layers.len() - 1;
+        let mut layers = Vec::new();
+        for (i, layer) in packed.layers.iter().enumerate() {
+            let shuffle = if i == last {
+                packed.shuffle
+            } else {
+                layer.shuffle
+            };
+            let Some(layer) = pack_quantized(gpu, layer, shuffle)? else {
+                return Ok(None);
+            };
+            layers.push(layer);
+        }
+        Ok(Some(Self {
+            numbers: Numbers::Int8,
+            layers,
+            planes: (packed.planes, packed.outputs),
+            factor: packed.factor(),
+            border: first.border,
+            input_affine: packed.input_affine.clone(),
+            epilogue: packed.epilogue,
         }))
     }
 
@@ -162,7 +201,11 @@ impl Network {
         };
         let (width, height) = input.size;
         let size = (width + 2 * edge, height + 2 * edge);
-        let planes = copies(self.half) * self.planes.0;
+        let copies = match self.numbers {
+            Numbers::Half(half) => copies(Some(half)),
+            _ => 1,
+        };
+        let planes = copies * self.planes.0;
         let mut enter = Enter {
             planes: input.address,
             dst: self.alloc(builder, planes * size.0 * size.1)?,
@@ -175,7 +218,7 @@ impl Network {
         for (plane, &(scale, offset)) in self.input_affine.iter().enumerate() {
             (enter.scale[plane], enter.offset[plane]) = (scale, offset);
         }
-        builder.program.enter(self.half, enter)?;
+        builder.program.enter(self.numbers, enter)?;
         Ok(LayerFrame {
             address: enter.dst,
             size,
@@ -213,7 +256,7 @@ impl Network {
         for ((layer, frame), size) in self.layers.iter().zip(&frames[1..]).zip(&sizes[1..]) {
             if let &Some(frame) = frame {
                 most.resize(most.len().max(frame + 1), 0);
-                most[frame] = most[frame].max(layer.stored() * size.0 * size.1);
+                most[frame] = most[frame].max(layer.stored * size.0 * size.1);
             }
         }
         let buffers = most.into_iter().map(|values| self.alloc(builder, values));
@@ -221,7 +264,10 @@ impl Network {
     }
 
     fn value_size(&self) -> usize {
-        self.half.map_or(size_of::<f32>(), |_| size_of::<u16>())
+        match self.numbers {
+            Numbers::Half(_) => size_of::<u16>(),
+            Numbers::F32 | Numbers::Int8 => size_of::<u32>(),
+        }
     }
 
     /// Memory for values between layers.
@@ -270,7 +316,7 @@ impl Network {
         for (i, l) in (segment.start..segment.end - 1).enumerate() {
             let layer = &self.layers[l];
             let rows = bands.iter().map(|band| band[i].len()).max().unwrap_or(0);
-            let values = rows * layer.shuffle * sizes[l + 1].0 * layer.stored();
+            let values = rows * layer.shuffle * sizes[l + 1].0 * layer.stored;
             most[i % 2] = most[i % 2].max(values);
         }
         most
@@ -335,10 +381,7 @@ impl Network {
                     false => Convolve::default(),
                 };
                 let call = self.call(l, rows, (source, output, skip), rest);
-                match self.half {
-                    Some(half) => builder.program.convolve_half(half, l == 0, call)?,
-                    None => builder.program.convolve_plain(call)?,
-                }
+                builder.program.convolve(self.numbers, l == 0, call)?;
                 source = output;
             }
         }
@@ -383,6 +426,7 @@ impl Network {
             shuffle: layer.shuffle as i32,
             source_plane: source.rows as i32,
             dst_plane: output.rows as i32,
+            integers: layer.integers,
             ..rest
         }
     }

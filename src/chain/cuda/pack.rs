@@ -2,7 +2,7 @@
 
 use crate::chain::ChainLayer;
 use crate::ops::Activation;
-use crate::ops::cuda::{CHUNK, DeviceBuffer, Gpu, Half, PLAIN_CHANNELS};
+use crate::ops::cuda::{CHUNK, DeviceBuffer, Gpu, Half, Integers, PLAIN_CHANNELS};
 use crate::tensor_error::Result;
 use candle_core::{DType, Tensor};
 
@@ -12,25 +12,25 @@ const GROUP: usize = 8;
 /// A layer of a network on the GPU.
 pub(super) struct Layer {
     pub(super) weights: DeviceBuffer,
+    /// What follows the sums of each channel.
     pub(super) bias: DeviceBuffer,
     /// None where values stay as they are.
     pub(super) slope: Option<DeviceBuffer>,
     pub(super) kernel: usize,
-    /// Channels as stored.
+    /// Values of a pixel that comes in, as stored: channels, or words of four.
     pub(super) inputs: usize,
+    /// Channels of the convolution.
     pub(super) outputs: usize,
+    /// Values of a pixel that goes out, as stored.
+    pub(super) stored: usize,
     pub(super) shuffle: usize,
     pub(super) skip: Option<usize>,
+    pub(super) integers: Integers,
 }
 
 impl Layer {
     pub(super) fn pad(&self) -> usize {
         self.kernel / 2
-    }
-
-    /// Channels of a pixel that goes out, as stored.
-    pub(super) fn stored(&self) -> usize {
-        self.outputs / (self.shuffle * self.shuffle)
     }
 }
 
@@ -143,7 +143,9 @@ pub(super) fn pack_layer(
         kernel,
         inputs,
         outputs,
+        stored: outputs / area,
         shuffle: link.shuffle,
         skip: link.skip,
+        integers: Integers::default(),
     })
 }

@@ -82,15 +82,28 @@ impl CpuBackend {
     }
 }
 
-/// The precision of fused chains.
+/// The precision of fused chains, or of what candle computes on a GPU.
+///
+/// # Errors
+///
+/// 8-bit integers of a model without weights for them, or of what a GPU's kernels do
+/// not cover.
 fn cpu_precision(
     model: &Model,
     device: &ComputeDevice,
     options: &UpscaleOptions,
 ) -> crate::Result<Precision> {
-    match device.is_cpu() {
-        true => model.cpu_precision(options.precision),
-        false => Ok(Precision::F32),
+    match (device.is_cpu(), options.precision) {
+        (true, precision) => model.cpu_precision(precision),
+        (false, Precision::Int8) => {
+            model.cpu_precision(Precision::Int8)?;
+            Err(Error::Setting(format!(
+                "{} cannot run in 8-bit integers on {}",
+                model.name(),
+                device.name()
+            )))
+        }
+        (false, _) => Ok(Precision::F32),
     }
 }
 

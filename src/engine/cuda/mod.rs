@@ -9,7 +9,6 @@ use super::backend::{Backend, DevicePlane};
 use super::frame_plan::{FramePlan, NetworkSpec};
 use super::options::UpscaleOptions;
 use super::spec::UpscaleSpec;
-use crate::Error;
 use crate::chain::Precision;
 use crate::chain::cuda::{Network, PlaneProgram, half};
 use crate::frame::{Component, FrameMut, FrameRef, MAX_VALUE};
@@ -17,6 +16,7 @@ use crate::models::Upsampling;
 use crate::ops::cuda::Gpu;
 use crate::tensor_error::{Result, TensorError};
 use crate::weights::Model;
+use crate::{Error, Scale};
 use compile::{Compiler, Stage};
 use slot::{FrameSlot, is_pinned};
 use std::collections::VecDeque;
@@ -70,12 +70,7 @@ impl CudaBackend {
         let gpu = Gpu::new(device.candle_device())?;
         let mut stages = Vec::new();
         for (scale, network) in model.cascade(spec.scale).into_iter().zip(networks) {
-            let chain = match model.packed(scale)? {
-                Some(_) => model.for_scale(scale)?.chain()?,
-                None => None,
-            };
-            let Some(chain) = chain else { return Ok(None) };
-            let Some(on_gpu) = Network::new(&gpu, &chain, half(options.precision))? else {
+            let Some(on_gpu) = network_of(&gpu, model, scale, options.precision)? else {
                 return Ok(None);
             };
             stages.push(Stage {
@@ -135,6 +130,29 @@ impl CudaBackend {
             let mut compiler = Compiler::new(builder, upscale, &plan, &fixed, None)?;
             plan.steps.iter().try_for_each(|step| compiler.add(step))
         })
+    }
+}
+
+/// A network of a model on a GPU; `None` if the kernels do not cover it.
+fn network_of(
+    gpu: &Gpu,
+    model: &Model,
+    scale: Scale,
+    precision: Precision,
+) -> Result<Option<Network>> {
+    if precision == Precision::Int8 {
+        return match model.quantized(scale)? {
+            Some(packed) => Network::quantized(gpu, &packed),
+            None => Ok(None),
+        };
+    }
+    let chain = match model.packed(scale)? {
+        Some(_) => model.for_scale(scale)?.chain()?,
+        None => None,
+    };
+    match chain {
+        Some(chain) => Network::new(gpu, &chain, half(precision)),
+        None => Ok(None),
     }
 }
 

@@ -4,6 +4,7 @@
 // f16 and bf16: products on the tensor cores, sums in f32. Between layers a
 // pixel's channels lie together (NHWC), in multiples of 16; the first layer
 // reads planes, the last one writes planes.
+// 8-bit integers: quantized.cu.
 
 #include "epilogue.cuh"
 
@@ -13,11 +14,24 @@ enum Border {
     EDGE = 1,
 };
 
+// Of a layer in 8-bit integers (quantized.cu).
+struct Integers {
+    int32_t border;           // The word beyond the edges, where they are not repeated.
+    int32_t zero;             // The sample of 0 in the result.
+    int32_t skip_zero;        // The sample of 0 in what is added.
+    int32_t skip_multiplier;  // The value of its step in steps of the result, times 2^11.
+};
+SAME_SIZE(Integers, 16);
+SAME_OFFSET(Integers, border, 0);
+SAME_OFFSET(Integers, zero, 4);
+SAME_OFFSET(Integers, skip_zero, 8);
+SAME_OFFSET(Integers, skip_multiplier, 12);
+
 struct Convolve {
     uint64_t source;   // Rows source_row0.. of the picture that comes in.
     uint64_t dst;      // Rows dst_row0.. of the result.
     uint64_t weights;  // As the kernel takes them.
-    uint64_t bias;     // f32 for each channel, as stored.
+    uint64_t bias;     // f32 for each channel, as stored; of integers: quantized.cu.
     uint64_t slope;    // f32 for each channel, as stored; null: values stay.
     uint64_t skip;     // What is added: like `dst`, from row skip_row0 on; or null.
     Epilogue epilogue; // The last layer.
@@ -35,8 +49,9 @@ struct Convolve {
     int32_t planes;    // The last layer: planes of the result, else 0.
     int32_t chunk;     // f32: input channels that shared memory holds at once.
     int32_t source_plane, dst_plane;     // Rows of a plane, where planes are apart.
+    Integers integers; // 8-bit integers.
 };
-SAME_SIZE(Convolve, 160);
+SAME_SIZE(Convolve, 176);
 SAME_OFFSET(Convolve, source, 0);
 SAME_OFFSET(Convolve, dst, 8);
 SAME_OFFSET(Convolve, weights, 16);
@@ -64,6 +79,7 @@ SAME_OFFSET(Convolve, planes, 144);
 SAME_OFFSET(Convolve, chunk, 148);
 SAME_OFFSET(Convolve, source_plane, 152);
 SAME_OFFSET(Convolve, dst_plane, 156);
+SAME_OFFSET(Convolve, integers, 160);
 
 // Position of a sample that may lie outside, or -1 for zero.
 DEVICE int inside(int at, int length, int border) {

@@ -29,6 +29,12 @@ DEVICE float plus(float a, float b) { return __fadd_rn(a, b); }
 DEVICE float over(float a, float b) { return __fdiv_rn(a, b); }
 DEVICE float root(float a) { return __fsqrt_rn(a); }
 
+// The sum and the products of four unsigned and four signed bytes.
+DEVICE int dot4(uint32_t samples, int weights, int sum) {
+    asm("dp4a.u32.s32 %0, %1, %2, %0;" : "+r"(sum) : "r"(samples), "r"(weights));
+    return sum;
+}
+
 // Copies 16 bytes from the GPU's memory to shared memory, or makes them zero,
 // while the thread goes on.
 DEVICE void copy16(void* shared, const void* global, bool there) {

@@ -1,7 +1,7 @@
 //! Calls of kernels in order, and the graphs that they become.
 
 use super::device::Gpu;
-use super::launch_args::{Colors, Convolve, Enter, Half, Replace, Resample, Samples};
+use super::launch_args::{Colors, Convolve, Enter, Half, Numbers, Replace, Resample, Samples};
 use super::memory::DeviceBuffer;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{
@@ -19,6 +19,10 @@ const PLAIN_TILE: (usize, usize) = (32, 32);
 
 /// Channels that the plain kernel makes at once.
 pub(crate) const PLAIN_CHANNELS: usize = 16;
+
+/// The tiles of the kernels in integers (`quantized.cu`), and the channels of a block.
+const INTEGER_TILE: (usize, usize) = (32, 32);
+pub(crate) const INTEGER_CHANNELS: usize = 16;
 
 /// Values of a pixel in shared memory, and how far apart pixels are there.
 pub(crate) const CHUNK: usize = 16;
@@ -150,11 +154,12 @@ impl Program {
     }
 
     /// Planes of 0 to 255 to what the first layer sees.
-    pub(crate) fn enter(&mut self, half: Option<Half>, enter: Enter) -> Result<()> {
-        let name = match half {
-            None => "enter_f32",
-            Some(Half::F16) => "enter_f16",
-            Some(Half::Bf16) => "enter_bf16",
+    pub(crate) fn enter(&mut self, numbers: Numbers, enter: Enter) -> Result<()> {
+        let name = match numbers {
+            Numbers::F32 => "enter_f32",
+            Numbers::Half(Half::F16) => "enter_f16",
+            Numbers::Half(Half::Bf16) => "enter_bf16",
+            Numbers::Int8 => "enter_int8",
         };
         let (width, height) = (enter.width + 2 * enter.edge, enter.height + 2 * enter.edge);
         let mut config = per_sample(width, height);
@@ -162,16 +167,40 @@ impl Program {
         self.call(name, config, Arguments::Enter(enter))
     }
 
-    /// A convolution in f32.
+    /// A convolution, the `first` one of a network or a later one.
     ///
     /// # Errors
     ///
     /// A kernel that is too large for the GPU.
-    pub(crate) fn convolve_plain(&mut self, mut layer: Convolve) -> Result<()> {
+    pub(crate) fn convolve(
+        &mut self,
+        numbers: Numbers,
+        first: bool,
+        layer: Convolve,
+    ) -> Result<()> {
+        let (plain, integers) = (
+            (PLAIN_TILE, PLAIN_CHANNELS),
+            (INTEGER_TILE, INTEGER_CHANNELS),
+        );
+        match (numbers, first) {
+            (Numbers::F32, _) => self.convolve_planes("convolve_f32", plain, layer),
+            (Numbers::Half(half), _) => self.convolve_half(half, first, layer),
+            (Numbers::Int8, true) => self.convolve_planes("first_int8", integers, layer),
+            (Numbers::Int8, false) => self.convolve_planes("conv_int8", integers, layer),
+        }
+    }
+
+    /// A convolution of planes of 32-bit words: `channels` of a tile in each block.
+    fn convolve_planes(
+        &mut self,
+        name: &str,
+        (tile, channels): ((usize, usize), usize),
+        mut layer: Convolve,
+    ) -> Result<()> {
         let kernel = layer.kernel as usize;
-        let area = (PLAIN_TILE.0 + kernel - 1) * (PLAIN_TILE.1 + kernel - 1);
-        let each = area + kernel * kernel * PLAIN_CHANNELS;
-        let shared = |chunk: usize| (chunk * each + 4) * size_of::<f32>();
+        let area = (tile.0 + kernel - 1) * (tile.1 + kernel - 1);
+        let each = area + kernel * kernel * channels;
+        let shared = |chunk: usize| (chunk * each + 4) * size_of::<u32>();
         // Two blocks side by side, if there is room for them.
         let room = (self.gpu.shared / 2).max(shared(1));
         let fits = (1..=layer.inputs as usize).rev();
@@ -183,26 +212,16 @@ impl Program {
             bail!("a kernel of side {kernel} is too large for this GPU")
         }
         layer.chunk = chunk as i32;
-        let grid = tiles(
-            &layer,
-            PLAIN_TILE,
-            (layer.outputs as usize).div_ceil(PLAIN_CHANNELS),
-        );
         let config = LaunchConfig {
-            grid_dim: grid,
+            grid_dim: tiles(&layer, tile, (layer.outputs as usize).div_ceil(channels)),
             block_dim: (BLOCK.0, BLOCK.1, 1),
             shared_mem_bytes: shared(chunk) as u32,
         };
-        self.call("convolve_f32", config, Arguments::Convolve(layer))
+        self.call(name, config, Arguments::Convolve(layer))
     }
 
-    /// A convolution on the tensor cores, the `first` one of a network or a
-    /// later one.
-    ///
-    /// # Errors
-    ///
-    /// A kernel that is too large for the GPU.
-    pub(crate) fn convolve_half(&mut self, half: Half, first: bool, layer: Convolve) -> Result<()> {
+    /// A convolution on the tensor cores.
+    fn convolve_half(&mut self, half: Half, first: bool, layer: Convolve) -> Result<()> {
         let (kernel, inputs) = (layer.kernel as usize, layer.inputs as usize);
         let all = (layer.outputs as usize).div_ceil(8);
         let groups = [1, 2, 4]

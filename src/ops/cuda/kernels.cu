@@ -5,4 +5,6 @@
 
 #include "convolve.cu"
 
+#include "quantized.cu"
+
 #include "layers.cu"

@@ -1,4 +1,4 @@
-//! What the kernels of frames.cu and convolve.cu take.
+//! What the kernels of frames.cu, convolve.cu and quantized.cu take.
 //!
 //! Safety: each structure is *mirrored*: `repr(C)`, with the fields of the one
 //! of the same name there at the same offsets, without pointers to the host.
@@ -120,6 +120,16 @@ pub(crate) struct EpilogueArgs {
     pub(crate) limit: f32,
 }
 
+/// Of a layer in 8-bit integers; `convolve.cu` says what the fields are.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Integers {
+    pub(crate) border: i32,
+    pub(crate) zero: i32,
+    pub(crate) skip_zero: i32,
+    pub(crate) skip_multiplier: i32,
+}
+
 /// A convolution and what follows it; `convolve.cu` says what the fields are.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -151,6 +161,15 @@ pub(crate) struct Convolve {
     pub(crate) chunk: i32,
     pub(crate) source_plane: i32,
     pub(crate) dst_plane: i32,
+    pub(crate) integers: Integers,
+}
+
+/// The numbers that layers work on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbers {
+    F32,
+    Half(Half),
+    Int8,
 }
 
 /// Of a convolution that runs on the tensor cores: 16-bit types.
@@ -182,5 +201,6 @@ mirrored!(Resample, 48, source: 0, dst: 8, starts: 16, weights: 24, taps: 32, so
 mirrored!(Colors, 56, planes: 0, other: 8, samples: 16, change: 24, weights: 28, luma_base: 40, luma_gain: 44, chroma_gain: 48, rgb_per_luma: 52);
 mirrored!(Replace, 32, from: 0, to: 8, length: 16, differs: 24);
 mirrored!(Enter, 64, planes: 0, dst: 8, width: 16, height: 20, count: 24, edge: 28, scale: 32, offset: 48);
-mirrored!(Convolve, 160, source: 0, dst: 8, weights: 16, bias: 24, slope: 32, skip: 40, epilogue: 48, inputs: 80, outputs: 84, kernel: 88, pad: 92, border: 96, source_width: 100, source_height: 104, width: 108, height: 112, source_row0: 116, source_rows: 120, dst_row0: 124, skip_row0: 128, row0: 132, rows: 136, shuffle: 140, planes: 144, chunk: 148, source_plane: 152, dst_plane: 156);
+mirrored!(Integers, 16, border: 0, zero: 4, skip_zero: 8, skip_multiplier: 12);
+mirrored!(Convolve, 176, source: 0, dst: 8, weights: 16, bias: 24, slope: 32, skip: 40, epilogue: 48, inputs: 80, outputs: 84, kernel: 88, pad: 92, border: 96, source_width: 100, source_height: 104, width: 108, height: 112, source_row0: 116, source_rows: 120, dst_row0: 124, skip_row0: 128, row0: 132, rows: 136, shuffle: 140, planes: 144, chunk: 148, source_plane: 152, dst_plane: 156, integers: 160);
 mirrored!(EpilogueArgs, 32, residual: 0, nearest: 8, nearest_factor: 16, tanh: 20, limit: 24);

@@ -14,10 +14,10 @@ mod memory;
 
 pub(crate) use device::Gpu;
 pub(crate) use errors::is_out_of_memory;
-pub(crate) use graph::{CHUNK, HALF_TILE, PLAIN_CHANNELS, Program, WIDEST_FIRST};
+pub(crate) use graph::{CHUNK, HALF_TILE, INTEGER_CHANNELS, PLAIN_CHANNELS, Program, WIDEST_FIRST};
 pub(crate) use launch_args::{
-    ColorChange, Colors, Convolve, Enter, EpilogueArgs, Half, MOST_PLANES, Replace, Resample,
-    Samples,
+    ColorChange, Colors, Convolve, Enter, EpilogueArgs, Half, Integers, MOST_PLANES, Numbers,
+    Replace, Resample, Samples,
 };
 pub use memory::PinnedBuffer;
 pub(crate) use memory::{DeviceBuffer, PinnedStaging, Rows};
