@@ -1,13 +1,16 @@
 //! The worker's engines: srfilter's, candle's, and the element.
 
-use crate::workloads::{CANDLE, ELEMENT, Kind, Layer, SCALE, SRFILTER, Weights, Work};
+use crate::workloads::{
+    CANDLE, ELEMENT, ELEMENT_INT8, Kind, Layer, SCALE, SRFILTER, SRFILTER_INT8, Weights, Work,
+};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Module, Tensor, Var};
 use candle_nn::PReLU;
 use gst::prelude::*;
 use srfilter::Scale;
+use srfilter::chain::quantized::{Calibration, Quantization};
 use srfilter::chain::{Chain, ChainExecutor, ChainLayer, ChainOptions, Epilogue, PackedChain};
-use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler};
+use srfilter::engine::{FrameSpec, Precision, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::{Color, FrameMut, FrameRef, PixelFormat};
 use srfilter::nn::Conv;
 use srfilter::ops::{Activation, ConvSpec, conv2d};
@@ -50,14 +53,23 @@ pub(crate) fn job(work: &Work, engine: &str, weights: &Weights) -> Result<Job> {
         bail!("{engine} does not do {}", work.name);
     }
     match (work.kind, engine) {
-        (Kind::Network, SRFILTER) => Ok(timed(work, prepare(work, weights)?)),
+        (Kind::Network, SRFILTER) => {
+            let packed = PackedChain::of_chain(&chain(&work.layers, weights)?)?;
+            Ok(timed(work, prepare(work, packed)?))
+        }
+        (Kind::Network, SRFILTER_INT8) => {
+            let packed = quantized(work, &chain(&work.layers, weights)?)?;
+            Ok(timed(work, prepare(work, packed)?))
+        }
         (Kind::Network, _) => {
             let run = layerwise(work, weights, Convolution::of(engine)?);
             Ok(timed(work, run))
         }
         (Kind::Training, _) => training(work, weights, Convolution::of(engine)?),
-        (Kind::Frames(model), ELEMENT) => by_element(work, model),
-        (Kind::Frames(model), _) => by_upscaler(work, model),
+        (Kind::Frames(model), ELEMENT) => by_element(work, model, Precision::F32),
+        (Kind::Frames(model), ELEMENT_INT8) => by_element(work, model, Precision::Int8),
+        (Kind::Frames(model), SRFILTER_INT8) => by_upscaler(work, model, Precision::Int8),
+        (Kind::Frames(model), _) => by_upscaler(work, model, Precision::F32),
     }
 }
 
@@ -72,9 +84,17 @@ fn timed(work: &Work, mut run: Run) -> Job {
     })
 }
 
+/// The chain in 8-bit integers, with the ranges of the image.
+fn quantized(work: &Work, chain: &Chain) -> Result<Option<PackedChain>> {
+    let x = Tensor::from_vec(work.image(), &work.input, &Device::Cpu)?;
+    let mut calibration = Calibration::default();
+    calibration.observe(chain, &x)?;
+    let quantization = Quantization::of_chains([chain], &calibration.ranges())?;
+    Ok(PackedChain::quantized(chain, &quantization)?)
+}
+
 /// srfilter's fused chain, which the element runs too.
-fn prepare(work: &Work, weights: &Weights) -> Result<Run> {
-    let packed = PackedChain::of_chain(&chain(&work.layers, weights)?)?;
+fn prepare(work: &Work, packed: Option<PackedChain>) -> Result<Run> {
     let packed = packed.context("the plan does not cover this network")?;
     let tanh = work.layers.last() == Some(&Layer::Tanh);
     let [_, _, height, width] = work.input;
@@ -313,11 +333,12 @@ fn values(bytes: &[u8], output: &mut Vec<f32>) {
 }
 
 /// Frames through `Upscaler::process`, without GStreamer.
-fn by_upscaler(work: &Work, model: &str) -> Result<Job> {
+fn by_upscaler(work: &Work, model: &str, precision: Precision) -> Result<Job> {
     let input = Frame::of(work);
     let frame_spec = FrameSpec::new(PixelFormat::I420, input.size.0, input.size.1);
     let spec = UpscaleSpec::scaled(frame_spec, Scale::whole(SCALE));
-    let mut upscaler = Upscaler::new(Model::builtin(model)?, spec, &UpscaleOptions::default())?;
+    let options = UpscaleOptions::default().with_precision(precision);
+    let mut upscaler = Upscaler::new(Model::builtin(model)?, spec, &options)?;
     let mut upscaled = Frame::new(spec.output);
     Ok(Box::new(move |output| {
         let start = Instant::now();
@@ -349,7 +370,7 @@ impl Playing {
 }
 
 /// Frames through the element, at full speed.
-fn by_element(work: &Work, model: &str) -> Result<Job> {
+fn by_element(work: &Work, model: &str, precision: Precision) -> Result<Job> {
     gst::init()?;
     gstsrfilter::plugin_register_static()?;
     let frame = Frame::of(work);
@@ -361,7 +382,7 @@ fn by_element(work: &Work, model: &str) -> Result<Job> {
     );
     let pipeline = gst::parse::launch(&format!(
         "appsrc name=source format=time caps={caps} \
-         ! srfilter model={model} scale={SCALE} qos=false ! appsink name=sink sync=false"
+         ! srfilter model={model} scale={SCALE} precision={precision} qos=false ! appsink name=sink sync=false"
     ))?;
     let pipeline = pipeline.downcast::<gst::Pipeline>();
     let playing = Playing(pipeline.ok().context("this is no pipeline")?);

@@ -7,10 +7,14 @@ use std::collections::HashMap;
 
 /// The name of srfilter's engine in all tables.
 pub(crate) const SRFILTER: &str = "srfilter";
+/// The same in 8-bit integers.
+pub(crate) const SRFILTER_INT8: &str = "srfilter.int8";
 /// candle's convolution.
 pub(crate) const CANDLE: &str = "candle";
 /// The GStreamer element.
 pub(crate) const ELEMENT: &str = "element";
+/// The same in 8-bit integers.
+pub(crate) const ELEMENT_INT8: &str = "element.int8";
 
 /// Scale of the workloads on frames.
 pub(crate) const SCALE: u32 = 2;
@@ -124,7 +128,9 @@ impl Work {
 
     /// All workloads.
     pub(crate) fn all() -> Vec<Self> {
-        let (ours, peers) = ([SRFILTER, CANDLE], [CANDLE]);
+        let (ours, peers) = ([SRFILTER, CANDLE, SRFILTER_INT8], [CANDLE]);
+        let (training, frames) = ([SRFILTER, CANDLE], [ELEMENT, SRFILTER]);
+        let live_frames = [ELEMENT, SRFILTER, ELEMENT_INT8, SRFILTER_INT8];
         let luma = |kernels| srcnn(1, kernels);
         vec![
             Self::network("srcnn-955-360p", &ours, [1, 640, 360], luma([9, 5, 5])),
@@ -133,33 +139,34 @@ impl Work {
             Self::network("srcnn-915-720p", &ours, [1, 1280, 720], luma([9, 1, 5])),
             Self::network("srcnn-rgb-360p", &ours, [3, 640, 360], srcnn(3, [9, 5, 5])),
             Self::network("srresnet-x4-360p", &ours, [3, 160, 90], srresnet()),
+            Self::network("live-network-360p-720p", &ours, [1, 640, 360], live(2)),
             Self::network("espcn-360p-720p", &peers, [1, 640, 360], espcn(2)),
             Self::network("fsrcnn-360p-720p", &peers, [1, 640, 360], fsrcnn(2)),
             Self::new(
                 "train-srcnn",
                 Kind::Training,
-                &ours,
+                &training,
                 [16, 1, 33, 33],
                 luma([9, 5, 5]),
             ),
             Self::new(
                 "element-360p-720p",
                 Kind::Frames("srcnn"),
-                &[ELEMENT, SRFILTER],
+                &frames,
                 [1, 1, 360, 640],
                 luma([9, 5, 5]),
             ),
             Self::new(
                 "live-180p-360p",
                 Kind::Frames("espcn"),
-                &[ELEMENT, SRFILTER],
+                &live_frames,
                 [1, 1, 180, 320],
                 live(2),
             ),
             Self::new(
                 "live-360p-720p",
                 Kind::Frames("espcn"),
-                &[ELEMENT, SRFILTER],
+                &live_frames,
                 [1, 1, 360, 640],
                 live(2),
             ),
