@@ -73,9 +73,6 @@ pub(crate) struct Lines<'a> {
     pub(crate) pitch: usize,
 }
 
-/// Registers of pixels at a time.
-const VECTORS: usize = 4;
-
 /// The largest number of lanes.
 const MAX_LANES: usize = 16;
 
@@ -88,7 +85,7 @@ const MAX_LANES: usize = 16;
 pub(super) unsafe fn conv<V: Integers, const PAIRS: bool>(a: &QuantizedConv<'_>) {
     let words = a.rows.len() * a.taps * a.planes * QUAD;
     let vectors = a.pixels.div_ceil(V::LANES);
-    let blocks = vectors.div_ceil(VECTORS);
+    let blocks = vectors.div_ceil(V::VECTORS);
     // SAFETY: operands in memory.
     unsafe {
         for (index, weights) in a.weights.chunks_exact(words).enumerate() {
@@ -101,7 +98,7 @@ pub(super) unsafe fn conv<V: Integers, const PAIRS: bool>(a: &QuantizedConv<'_>)
                     1 => self::block::<V, PAIRS, 1>(a, &target, pixel, weights),
                     2 => self::block::<V, PAIRS, 2>(a, &target, pixel, weights),
                     3 => self::block::<V, PAIRS, 3>(a, &target, pixel, weights),
-                    _ => self::block::<V, PAIRS, VECTORS>(a, &target, pixel, weights),
+                    _ => self::block::<V, PAIRS, 4>(a, &target, pixel, weights),
                 }
             }
         }

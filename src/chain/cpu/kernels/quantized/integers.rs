@@ -22,6 +22,10 @@ pub(super) struct SkipWords<V> {
 pub(super) trait Integers: Copy {
     const LANES: usize;
 
+    /// Registers of pixels at a time, at most 4: the sums of four channels stay in
+    /// registers.
+    const VECTORS: usize;
+
     /// Whether [`Integers::load_samples`] subtracts 128 from each sample, as the
     /// products are of signed numbers.
     const SIGNED: bool = false;

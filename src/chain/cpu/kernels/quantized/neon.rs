@@ -14,6 +14,7 @@ const TRANSPOSE: [u8; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 1
 
 impl Integers for Lanes {
     const LANES: usize = 4;
+    const VECTORS: usize = 4;
     const SIGNED: bool = true;
 
     #[inline(always)]

@@ -11,6 +11,7 @@ pub(super) struct Lanes([i32; LANES]);
 
 impl Integers for Lanes {
     const LANES: usize = LANES;
+    const VECTORS: usize = 2;
 
     #[inline(always)]
     unsafe fn splat(word: i32) -> Self {

@@ -4,7 +4,7 @@
 /// bits.
 macro_rules! integers {
     (
-        $register:ty, $lanes:literal,
+        $register:ty, $lanes:literal, $vectors:literal,
         [$set1:ident, $load:ident, $store:ident, $store_ps:ident],
         [$add32:ident, $sra:ident, $packs32:ident, $packus16:ident, $mulhrs:ident],
         [$max16:ident, $min16:ident, $add16:ident, $sub16:ident, $set16:ident, $slli16:ident],
@@ -36,6 +36,7 @@ macro_rules! integers {
 
         impl Integers for Lanes {
             const LANES: usize = $lanes;
+            const VECTORS: usize = $vectors;
 
             #[inline(always)]
             unsafe fn splat(word: i32) -> Self {
@@ -125,10 +126,11 @@ macro_rules! integers {
 }
 
 macro_rules! integers_256 {
-    (|$sum:ident, $a:ident, $b:ident| $samples:expr, $pairs:expr) => {
+    ($vectors:literal, |$sum:ident, $a:ident, $b:ident| $samples:expr, $pairs:expr) => {
         integers!(
             __m256i,
             8,
+            $vectors,
             [
                 _mm256_set1_epi32,
                 _mm256_loadu_si256,
@@ -172,6 +174,7 @@ macro_rules! integers_256 {
 /// 256-bit vectors.
 pub(super) mod avx2 {
     integers_256!(
+        2,
         |sum, a, b| {
             let pairs = _mm256_maddubs_epi16(a, b);
             _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
@@ -183,6 +186,7 @@ pub(super) mod avx2 {
 /// 256-bit vectors with AVX-VNNI.
 pub(super) mod avx_vnni {
     integers_256!(
+        3,
         |sum, a, b| _mm256_dpbusd_avx_epi32(sum, a, b),
         _mm256_dpwssd_avx_epi32(sum, a, b)
     );
@@ -193,6 +197,7 @@ pub(super) mod avx512_vnni {
     integers!(
         __m512i,
         16,
+        4,
         [
             _mm512_set1_epi32,
             _mm512_loadu_si512,
