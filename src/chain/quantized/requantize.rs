@@ -46,7 +46,7 @@ impl Requantize {
 
     /// For sums in steps of the value `step` that a bias, as a value, is added to;
     /// `correction` is subtracted from them. `None` if the result's steps are so much
-    /// smaller than the sums' that no shift is left.
+    /// smaller than the sums' that no shift is left, or the bias is beyond 2^30 of those.
     pub(crate) fn new(
         step: f64,
         (bias, correction): (f32, i64),
@@ -66,7 +66,7 @@ impl Requantize {
         let half = f64::from((1u32 << shift) >> 1);
         let most = f64::from(1u32 << 30);
         Some(Self {
-            bias: (bias + half).clamp(-most, most) as i32,
+            bias: ((bias + half).abs() <= most).then_some((bias + half) as i32)?,
             shift,
             positive: rounded(multiplier)?,
             negative: rounded(multiplier * f64::from(slope))?,

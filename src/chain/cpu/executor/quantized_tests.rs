@@ -365,3 +365,22 @@ fn other_chains_are_refused() {
             .is_none()
     );
 }
+
+/// Biases that would carry the sums of a first layer beyond 32 bits are refused.
+#[test]
+fn sums_beyond_32_bits_are_refused() {
+    let (_, mut chain) = chains().swap_remove(1);
+    let x = Tensor::from_vec(picture(1, (40, 30)), (1, 1, 30, 40), &Device::Cpu);
+    let mut calibration = Calibration::default();
+    calibration.observe(&chain, &x.unwrap()).unwrap();
+    let mut fits = |chain: &Chain| {
+        let quantization = Quantization::of_chains([chain], &calibration.ranges()).unwrap();
+        PackedChain::quantized(chain, &quantization)
+            .unwrap()
+            .is_some()
+    };
+    assert!(fits(&chain));
+    let bias = chain.layers[0].conv.bias.as_mut().unwrap();
+    *bias = bias.affine(0.0, 1e4).unwrap();
+    assert!(!fits(&chain));
+}

@@ -23,6 +23,8 @@ const LARGEST_SKIP: f64 = 8.0;
 /// What a layer reads.
 #[derive(Clone, Copy)]
 struct Input {
+    /// The largest magnitude of a sample.
+    largest: i64,
     /// The value of a step.
     step: f64,
     /// The sample of 0.
@@ -57,6 +59,7 @@ impl PackedChain {
             return Ok(None);
         }
         let mut inputs = vec![Input {
+            largest: LARGEST_INPUT as i64,
             step: 1.0 / f64::from(INPUT_STEPS),
             zero: 0,
             channels: planes,
@@ -79,6 +82,7 @@ impl PackedChain {
             };
             let channels = layer.shape[0] / (link.shuffle * link.shuffle);
             inputs.push(Input {
+                largest: u8::MAX.into(),
                 step: layer.range.map_or(1.0, |range| f64::from(range.step)),
                 zero: layer.range.map_or(0, |range| range.zero),
                 channels,
@@ -137,9 +141,15 @@ impl PackedLayer {
         if slopes.len() != outputs {
             return Ok(None);
         }
-        let sums = weight_sums(layer);
+        let (sums, magnitudes) = weight_sums(layer);
+        // Sums of products stay in 32 bits.
+        let most = magnitudes.iter().max().unwrap_or(&0) * input.largest;
+        if most > i32::MAX.into() {
+            return Ok(None);
+        }
         let mut quads = Vec::new();
         for quad in order.quads() {
+            // `None`: a channel whose sums could leave 32 bits, or whose steps do not fit.
             let channel = |channel: Option<usize>| -> Option<(Requantize, i32)> {
                 let (Some(channel), Some(range)) = (channel, &layer.range) else {
                     return Some((Requantize::ZERO, 0));
@@ -148,7 +158,9 @@ impl PackedLayer {
                 let sum = sums[channel];
                 let correction = i64::from(input.zero) * i64::from(sum);
                 let bias = (layer.bias[channel], correction);
-                Some((Requantize::new(step, bias, slopes[channel], range)?, sum))
+                let requantize = Requantize::new(step, bias, slopes[channel], range)?;
+                let most = magnitudes[channel] * input.largest + i64::from(requantize.bias).abs();
+                (most <= i32::MAX.into()).then_some((requantize, sum))
             };
             let zero = layer.range.map_or(0, |range| range.zero);
             let channels: Option<Vec<_>> = quad.into_iter().map(channel).collect();
@@ -217,13 +229,16 @@ impl PackedLayer {
     }
 }
 
-/// The sum of the weights of each output channel.
-fn weight_sums(layer: &QuantizedLayer) -> Vec<i32> {
+/// The sums of the weights of each output channel, and of their magnitudes.
+fn weight_sums(layer: &QuantizedLayer) -> (Vec<i32>, Vec<i64>) {
     let filter = layer.weights.len() / layer.shape[0].max(1);
     let filters = layer.weights.chunks_exact(filter.max(1));
-    filters
-        .map(|filter| filter.iter().map(|&w| i32::from(w)).sum())
-        .collect()
+    let sums = filters.map(|filter| {
+        let weights = filter.iter().map(|&w| i64::from(w));
+        let magnitudes = weights.clone().map(i64::abs);
+        (weights.sum::<i64>() as i32, magnitudes.sum::<i64>())
+    });
+    sums.unzip()
 }
 
 /// The output channels of each word: those of a square's first pixel come first.
