@@ -2,6 +2,8 @@
 
 use crate::detail::Area;
 use crate::protocol::{Method, Protocol};
+#[cfg(feature = "video")]
+use crate::video::encoder::Encoder;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use srfilter::Scale;
@@ -21,6 +23,7 @@ use std::path::PathBuf;
 Examples:
   sr upscale photo.jpg photo-2x.png --scale 2
   sr evaluate --model hypersrcnn --scale 2,3,4 --data Set5
+  sr video clip.mkv clip-2x.mkv --model espcn-video
   sr compare photo.jpg --scale 3
   sr import weights.pth
   sr models
@@ -43,6 +46,8 @@ pub(crate) enum Command {
     Models(ModelsArgs),
     #[cfg(feature = "video")]
     Measure(MeasureArgs),
+    #[cfg(feature = "video")]
+    Video(VideoArgs),
     #[command(hide = true)]
     Manual(ManualArgs),
 }
@@ -425,6 +430,202 @@ pub(crate) struct MeasureArgs {
     pub(crate) device: DeviceArgs,
 }
 
+/// Upscale a video file
+///
+/// The video is decoded, upscaled and encoded; sound and subtitles, chapters and tags go
+/// over as they are. Every frame keeps its time. The work is done in segments, which are
+/// kept in OUT.parts: run again after an interruption, it goes on. 'plan', 'segment' and
+/// 'join' are its parts, for work on several machines: the frames have the same bits on
+/// all of them.
+#[cfg(feature = "video")]
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "\
+Examples:
+  sr video clip.mkv clip-2x.mkv --model espcn-video
+  sr video clip.mp4 clip-1080p.mp4 --size 1920x1080 --encoder x265 --quality 22
+  sr video plan clip.mkv --model espcn-video --segments 8 > plan.json
+  sr video segment plan.json 0 --out parts
+  sr video join plan.json parts clip-2x.mkv"
+)]
+pub(crate) struct VideoArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<VideoCommand>,
+
+    /// Video file that GStreamer reads
+    #[arg(value_name = "IN", required = true)]
+    pub(crate) input: Option<PathBuf>,
+
+    /// Output file: mkv, webm, mp4, m4v or mov
+    #[arg(value_name = "OUT", required = true)]
+    pub(crate) output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) settings: VideoSettings,
+
+    /// Seconds of a segment, from keyframe to keyframe [default: 20]
+    #[arg(long, value_name = "S", value_parser = positive)]
+    pub(crate) seconds: Option<f64>,
+
+    /// Leave out what the container of OUT cannot hold
+    #[arg(long)]
+    pub(crate) drop: bool,
+
+    /// Print the time and size to expect, from two seconds of the video, instead
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Print a line of JSON for each segment and for the file, instead of a progress bar
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Overwrite an existing file
+    ///
+    /// The input is never overwritten.
+    #[arg(long, short)]
+    pub(crate) force: bool,
+}
+
+/// The parts of 'sr video'.
+#[cfg(feature = "video")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum VideoCommand {
+    Plan(PlanArgs),
+    Segment(SegmentArgs),
+    Join(JoinArgs),
+}
+
+/// Print how a video is divided into segments, as JSON
+#[cfg(feature = "video")]
+#[derive(Debug, clap::Args)]
+pub(crate) struct PlanArgs {
+    /// Video file
+    #[arg(value_name = "IN")]
+    pub(crate) input: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) settings: VideoSettings,
+
+    /// Number of segments, at most: they begin at keyframes
+    #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = value_parser!(u16).range(1..))]
+    pub(crate) segments: Option<u16>,
+
+    /// Seconds of a segment, at least [default: 20]
+    #[arg(long, value_name = "S", value_parser = positive)]
+    pub(crate) seconds: Option<f64>,
+}
+
+/// Compute a segment of a plan
+///
+/// Writes DIR/segment-K.packets and, when that is whole, DIR/segment-K.json. A segment that
+/// is there already is not computed again. Prints a line of JSON.
+#[cfg(feature = "video")]
+#[derive(Debug, clap::Args)]
+pub(crate) struct SegmentArgs {
+    /// Plan of 'sr video plan'
+    #[arg(value_name = "PLAN")]
+    pub(crate) plan: PathBuf,
+
+    /// Number of the segment, from 0 on
+    #[arg(value_name = "K")]
+    pub(crate) index: usize,
+
+    /// Folder of the segments
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+
+    /// The input, if it lies elsewhere than in the plan
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+
+    /// Device: auto, cpu, cuda or cuda:N
+    #[arg(long, default_value_t = DeviceChoice::Auto)]
+    pub(crate) device: DeviceChoice,
+
+    /// CPU threads; 0: one per core
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u16).range(0..=1024))]
+    pub(crate) threads: u16,
+}
+
+/// Join the segments of a plan, and the sound of the input, to a file
+#[cfg(feature = "video")]
+#[derive(Debug, clap::Args)]
+pub(crate) struct JoinArgs {
+    /// Plan of 'sr video plan'
+    #[arg(value_name = "PLAN")]
+    pub(crate) plan: PathBuf,
+
+    /// Folder of the segments
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+
+    /// Output file: mkv, webm, mp4, m4v or mov
+    #[arg(value_name = "OUT")]
+    pub(crate) output: PathBuf,
+
+    /// The input, if it lies elsewhere than in the plan
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+
+    /// Leave out what the container of OUT cannot hold
+    #[arg(long)]
+    pub(crate) drop: bool,
+
+    /// Overwrite an existing file
+    #[arg(long, short)]
+    pub(crate) force: bool,
+}
+
+/// How video is upscaled and encoded.
+#[cfg(feature = "video")]
+#[derive(Debug, clap::Args)]
+pub(crate) struct VideoSettings {
+    /// Model, as listed by 'sr models' [default: espcn-video, or that of --weights]
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+
+    /// Weights file, instead of the built-in weights
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
+
+    /// Scale: 2, 1.5 or 3/2; above 1, at most 16
+    #[arg(long, short, value_name = "S", default_value = "2", value_parser = scale_or_one)]
+    pub(crate) scale: Scale,
+
+    /// Width and height of the output, instead of the scale
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    pub(crate) size: Option<(u32, u32)>,
+
+    /// Video encoder
+    #[arg(long, value_enum, default_value_t = Encoder::X264)]
+    pub(crate) encoder: Encoder,
+
+    /// Constant quality on the encoder's scale, smaller is better [default: x264 18, x265 20, av1 and vp9 24]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(0..=63))]
+    pub(crate) quality: Option<u32>,
+
+    /// Bits of a sample, 8 or 10 [default: 10 for inputs of more than 8]
+    #[arg(long, value_name = "N", value_parser = bits)]
+    pub(crate) bit_depth: Option<u32>,
+
+    /// Make whole frames of interlaced ones, as many as there are
+    #[arg(long)]
+    pub(crate) deinterlace: bool,
+
+    /// Second of the input to begin at
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(crate) start: Option<f64>,
+
+    /// Second of the input to end before
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(crate) end: Option<f64>,
+
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
 /// Write the man pages, and the completions of shells, to a folder
 #[derive(Debug, clap::Args)]
 pub(crate) struct ManualArgs {
@@ -600,6 +801,44 @@ fn scale(text: &str) -> Result<Scale, String> {
         Ok(_) => Err("the scale must be above 1".to_owned()),
         Err(e) => Err(e.to_string()),
     }
+}
+
+/// Width and height: WIDTHxHEIGHT.
+#[cfg(feature = "video")]
+fn size(text: &str) -> Result<(u32, u32), String> {
+    let parse = || {
+        let (width, height) = text.split_once('x')?;
+        let side = |text: &str| text.parse().ok().filter(|side| (1..=16384).contains(side));
+        Some((side(width)?, side(height)?))
+    };
+    parse().ok_or_else(|| "expected WIDTHxHEIGHT, such as 1920x1080".to_owned())
+}
+
+/// 8 or 10 bits.
+#[cfg(feature = "video")]
+fn bits(text: &str) -> Result<u32, String> {
+    match text {
+        "8" => Ok(8),
+        "10" => Ok(10),
+        _ => Err("expected 8 or 10".to_owned()),
+    }
+}
+
+/// Seconds, 0 or more.
+#[cfg(feature = "video")]
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok();
+    let seconds = seconds.filter(|seconds: &f64| (0.0..1e9).contains(seconds));
+    seconds.ok_or_else(|| "expected seconds, such as 61.5".to_owned())
+}
+
+/// Seconds above 0.
+#[cfg(feature = "video")]
+fn positive(text: &str) -> Result<f64, String> {
+    seconds(text).and_then(|seconds| match seconds > 0.0 {
+        true => Ok(seconds),
+        false => Err("expected more than 0".to_owned()),
+    })
 }
 
 /// A live stream.

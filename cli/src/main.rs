@@ -48,6 +48,8 @@ fn main() -> ExitCode {
         Command::Models(args) => models::run(&args),
         #[cfg(feature = "video")]
         Command::Measure(args) => video::measure::run(&args),
+        #[cfg(feature = "video")]
+        Command::Video(args) => video::convert::run(&args),
         Command::Manual(args) => manual::run(&args),
     });
     match result {

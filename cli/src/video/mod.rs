@@ -1,4 +1,10 @@
-//! Commands on video, by GStreamer.
+//! Video, by GStreamer.
 
+pub(crate) mod convert;
+pub(crate) mod encoder;
+mod join;
 pub(crate) mod measure;
+mod plan;
 mod player;
+mod segment;
+mod source;

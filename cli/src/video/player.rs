@@ -23,7 +23,7 @@ impl Drop for Player {
 /// # Errors
 ///
 /// A plugin that is not installed.
-fn make(name: &str) -> Result<gst::Element> {
+pub(super) fn make(name: &str) -> Result<gst::Element> {
     let element = gst::ElementFactory::make(name).build();
     element.map_err(|_| {
         anyhow!(
@@ -97,7 +97,7 @@ impl Player {
 }
 
 /// What a message says that GStreamer lacks, such as "H.264 decoder".
-fn missing_plugin(message: &gst::StructureRef) -> Option<String> {
+pub(super) fn missing_plugin(message: &gst::StructureRef) -> Option<String> {
     let of_type = (message.name() == "missing-plugin").then_some(message)?;
     of_type.get("name").ok()
 }
@@ -126,7 +126,7 @@ fn stop_after(pipeline: &gst::Pipeline, filter: &gst::Element, frames: u64) -> R
 }
 
 /// Links the first video stream of a decoder.
-fn connect(decoder: &gst::Element, input: &gst::Pad) {
+pub(super) fn connect(decoder: &gst::Element, input: &gst::Pad) {
     let weak = input.downgrade();
     decoder.connect_pad_added(move |_, pad| {
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));

@@ -1,0 +1,489 @@
+//! A part of a video: decoded, upscaled and encoded.
+
+use super::plan::{Plan, Segment, Settings, is_shown, packet_hash};
+use super::player::{connect, make, missing_plugin};
+use super::source::{Kind, parser, time, time_at};
+use anyhow::{Context, Result, anyhow, bail};
+use gst::glib;
+use gst::prelude::*;
+use gst_video::prelude::*;
+use serde::{Deserialize, Serialize};
+use srfilter::atomic_file;
+use srfilter::engine::DeviceChoice;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A packet of an encoded segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EncodedPacket {
+    /// When it is shown, in nanoseconds of the input.
+    pub(crate) time: u64,
+    pub(crate) duration: Option<u64>,
+    pub(crate) bytes: usize,
+    pub(crate) is_key: bool,
+}
+
+/// What a segment became, next to the file of its packets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    /// [`Plan::segment_id`].
+    pub(crate) id: String,
+    pub(crate) index: usize,
+    /// Of the encoded packets.
+    pub(crate) caps: String,
+    /// BLAKE3 of the upscaled frames, before they were encoded.
+    pub(crate) frames_hash: String,
+    /// BLAKE3 of the file of the packets.
+    pub(crate) hash: String,
+    pub(crate) packets: Vec<EncodedPacket>,
+}
+
+/// The files of a segment in a folder: packets and manifest.
+pub(crate) fn files(folder: &Path, index: usize) -> (PathBuf, PathBuf) {
+    let name = |end: &str| folder.join(format!("segment-{index:05}.{end}"));
+    (name("packets"), name("json"))
+}
+
+impl Manifest {
+    /// The manifest of a finished segment of a plan; `None` if it is not there, or is
+    /// damaged, or of other settings or another input.
+    pub(crate) fn find(plan: &Plan, index: usize, folder: &Path) -> Option<Self> {
+        let (packets, manifest) = files(folder, index);
+        let manifest: Self = serde_json::from_slice(&std::fs::read(manifest).ok()?).ok()?;
+        let is_same = manifest.id == plan.segment_id(index).ok()? && manifest.index == index;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(File::open(packets).ok()?).ok()?;
+        (is_same && hasher.finalize().to_hex().as_str() == manifest.hash).then_some(manifest)
+    }
+}
+
+/// What a segment is computed with on this machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Compute {
+    pub(crate) device: DeviceChoice,
+    pub(crate) threads: u16,
+}
+
+/// What the threads of a pipeline note.
+struct Notes {
+    /// Frames that were upscaled.
+    frames: Arc<AtomicU64>,
+    raw: Mutex<blake3::Hasher>,
+    input: Mutex<(blake3::Hasher, usize)>,
+    is_done: AtomicBool,
+    /// The pad of the packets, held up until the seek, and whether a packet waits there.
+    blocked: Mutex<Option<(gst::Pad, gst::PadProbeId)>>,
+    waits: AtomicBool,
+    error: Mutex<Option<anyhow::Error>>,
+}
+
+impl Notes {
+    fn fail(&self, error: anyhow::Error) {
+        let mut first = lock(&self.error);
+        first.get_or_insert(error);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A pipeline that stops when it is dropped.
+struct Pipeline(gst::Pipeline);
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        // Nothing depends on how it stops.
+        let _ = self.0.set_state(gst::State::Null);
+    }
+}
+
+/// Computes a segment into a folder: first its packets, then its manifest. `frames` counts
+/// the frames that are done.
+///
+/// # Errors
+///
+/// An input that is not the plan's, or cannot be decoded; a plugin that is not installed; a
+/// full disk.
+pub(crate) fn run(
+    plan: &Plan,
+    index: usize,
+    (input, folder): (&Path, &Path),
+    compute: Compute,
+    frames: &Arc<AtomicU64>,
+) -> Result<Manifest> {
+    let segment = plan.segment(index)?;
+    let done = frames.load(Ordering::Relaxed);
+    let found = match compute_packets(plan, segment, (input, folder), compute, frames) {
+        // Some containers cannot seek, or not to the place: decode from the beginning.
+        Err(_) if segment.seeks_to().is_some() => {
+            frames.store(done, Ordering::Relaxed);
+            let whole = Segment {
+                keyframe: None,
+                ..segment.clone()
+            };
+            compute_packets(plan, &whole, (input, folder), compute, frames)
+        }
+        found => found,
+    }?;
+    let (packets, manifest) = files(folder, index);
+    let Encoded {
+        file,
+        caps,
+        list,
+        raw,
+        hash,
+    } = found;
+    file.persist(&packets)
+        .map_err(|e| anyhow!("cannot write {}: {}", packets.display(), e.error))?;
+    let result = Manifest {
+        id: plan.segment_id(index)?,
+        index,
+        caps,
+        frames_hash: raw,
+        hash,
+        packets: list,
+    };
+    let text = serde_json::to_vec(&result)?;
+    atomic_file::write(&manifest, &text)
+        .map_err(|e| anyhow!("cannot write {}: {e}", manifest.display()))?;
+    Ok(result)
+}
+
+/// The packets of a segment, in a file that has no name yet.
+struct Encoded {
+    file: tempfile::NamedTempFile,
+    caps: String,
+    list: Vec<EncodedPacket>,
+    raw: String,
+    hash: String,
+}
+
+/// The element of the settings.
+fn filter(settings: &Settings, compute: Compute) -> gst::Element {
+    let (num, den) = (settings.scale.num() as i32, settings.scale.den() as i32);
+    let element = glib::Object::builder::<gstsrfilter::SrFilter>()
+        .property("qos", false)
+        .property("scale", gst::Fraction::new(num, den))
+        .property("device", compute.device.to_string())
+        .property("precision", settings.precision.to_string())
+        .property("threads", u32::from(compute.threads))
+        .build();
+    let element = element.upcast::<gst::Element>();
+    match &settings.weights {
+        Some(file) => element.set_property("weights", file.to_str()),
+        None => element.set_property("model", &settings.model),
+    }
+    element
+}
+
+fn compute_packets(
+    plan: &Plan,
+    segment: &Segment,
+    (input, folder): (&Path, &Path),
+    compute: Compute,
+    frames: &Arc<AtomicU64>,
+) -> Result<Encoded> {
+    let notes = Arc::new(Notes {
+        frames: Arc::clone(frames),
+        raw: Mutex::default(),
+        input: Mutex::default(),
+        is_done: AtomicBool::new(false),
+        blocked: Mutex::default(),
+        waits: AtomicBool::new(false),
+        error: Mutex::default(),
+    });
+    let pipeline = Pipeline(gst::Pipeline::new());
+    let parser = parser(input, &pipeline.0)?;
+    let first = branch(&plan.settings, segment, compute, &notes, &pipeline.0)?;
+    let (output, sink) = (first.1, first.2);
+    link_video(&parser, first.0, segment, &notes, &pipeline.0)?;
+    let file = tempfile::Builder::new()
+        .prefix(".segment")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder);
+    let file = file.map_err(|e| anyhow!("cannot write to {}: {e}", folder.display()))?;
+    let mut out = BufWriter::new(file.as_file());
+    start(&pipeline.0, segment, &notes)?;
+    let (mut list, mut caps, mut hasher) = (Vec::new(), None, blake3::Hasher::new());
+    loop {
+        check(&pipeline.0, &notes)?;
+        let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_mseconds(100)) else {
+            if sink.is_eos() {
+                break;
+            }
+            continue;
+        };
+        let buffer = sample.buffer().context("a sample without a buffer")?;
+        let Some(time) = time(&sample) else { continue };
+        let bytes = buffer.map_readable()?;
+        hasher.update(&bytes);
+        let written = out.write_all(&bytes);
+        written.map_err(|e| anyhow!("cannot write to {}: {e}", folder.display()))?;
+        caps = sample.caps_owned();
+        list.push(EncodedPacket {
+            time,
+            duration: buffer.duration().map(gst::ClockTime::nseconds),
+            bytes: bytes.len(),
+            is_key: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
+        });
+    }
+    check(&pipeline.0, &notes)?;
+    out.flush()
+        .map_err(|e| anyhow!("cannot write to {}: {e}", folder.display()))?;
+    drop(out);
+    file.as_file().sync_all()?;
+    let (found, packets) = std::mem::take(&mut *lock(&notes.input));
+    if found.finalize().to_hex().as_str() != segment.hash {
+        bail!(
+            "{} is not the file of the plan: {packets} packets from {:.3} s on, expected {} others",
+            input.display(),
+            segment.start as f64 / 1e9,
+            segment.packets
+        );
+    }
+    let caps = caps.filter(|caps| caps.can_intersect(&output));
+    let caps = caps.context("no frame could be decoded")?;
+    let raw = lock(&notes.raw).finalize();
+    Ok(Encoded {
+        file,
+        caps: caps.to_string(),
+        list,
+        raw: raw.to_hex().to_string(),
+        hash: hasher.finalize().to_hex().to_string(),
+    })
+}
+
+/// An error that happened so far.
+fn check(pipeline: &gst::Pipeline, notes: &Notes) -> Result<()> {
+    if let Some(error) = lock(&notes.error).take() {
+        return Err(error);
+    }
+    let bus = pipeline.bus().context("the pipeline has no bus")?;
+    while let Some(message) = bus.pop() {
+        match message.view() {
+            gst::MessageView::Error(error) => bail!("{}", error.error()),
+            gst::MessageView::Element(element) => {
+                if let Some(what) = element.structure().and_then(missing_plugin) {
+                    bail!("GStreamer has no {what}: install the plugin");
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// From a decoder to a sink: the decoder, what comes out, and the sink.
+fn branch(
+    settings: &Settings,
+    segment: &Segment,
+    compute: Compute,
+    notes: &Arc<Notes>,
+    pipeline: &gst::Pipeline,
+) -> Result<(gst::Element, gst::Caps, gst_app::AppSink)> {
+    let (decoder, before, after) = (
+        make("decodebin")?,
+        make("videoconvert")?,
+        make("videoconvert")?,
+    );
+    let filter = filter(settings, compute);
+    let capsfilter = |caps: &gst::Caps| -> Result<gst::Element> {
+        let element = make("capsfilter")?;
+        element.set_property("caps", caps);
+        Ok(element)
+    };
+    let raw = settings.encoder.input(settings.bits)?;
+    let output = settings.encoder.output()?;
+    let sink = gst_app::AppSink::builder()
+        .sync(false)
+        .max_buffers(16)
+        .build();
+    let mut chain = vec![before.clone()];
+    if settings.deinterlace {
+        let deinterlace = make("deinterlace")?;
+        // As many frames as before.
+        deinterlace.set_property_from_str("fields", "top");
+        chain.push(deinterlace);
+    }
+    let selector = chain.last().cloned().context("no element")?;
+    chain.push(filter.clone());
+    if let Some((width, height)) = settings.size {
+        let size = gst::Caps::builder("video/x-raw")
+            .field("width", width as i32)
+            .field("height", height as i32);
+        chain.push(capsfilter(&size.build())?);
+    }
+    chain.extend([after, capsfilter(&raw)?]);
+    chain.extend(settings.encoder.elements(settings.quality)?);
+    chain.extend([capsfilter(&output)?, sink.clone().upcast()]);
+    pipeline.add(&decoder)?;
+    pipeline.add_many(&chain)?;
+    gst::Element::link_many(&chain)?;
+    connect(&decoder, &before.static_pad("sink").context("no pad")?);
+    select(&selector, segment, notes)?;
+    hash_frames(&filter, notes)?;
+    Ok((decoder, output, sink))
+}
+
+/// Lets the frames of a segment through, and ends the stream after them.
+fn select(element: &gst::Element, segment: &Segment, notes: &Arc<Notes>) -> Result<()> {
+    let pad = element.static_pad("src").context("no pad")?;
+    let (segment, notes) = (segment.clone(), Arc::clone(notes));
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        let time = info.buffer().and_then(|buffer| time_at(pad, buffer));
+        match time {
+            Some(time) if segment.has(time) => return gst::PadProbeReturn::Ok,
+            Some(time) if segment.end.is_some_and(|end| time >= end) => {
+                if !notes.is_done.swap(true, Ordering::Relaxed) {
+                    pad.push_event(gst::event::Eos::new());
+                }
+            }
+            _ => {}
+        }
+        // With GStreamer 1.22, `Drop` of the bindings logs a critical warning for each
+        // frame (findings/rust-probe-drop.sh).
+        gst::PadProbeReturn::Handled
+    });
+    Ok(())
+}
+
+/// Hashes the frames that leave an element.
+fn hash_frames(element: &gst::Element, notes: &Arc<Notes>) -> Result<()> {
+    let pad = element.static_pad("src").context("no pad")?;
+    let notes = Arc::clone(notes);
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        let hashed = || -> Result<()> {
+            let (buffer, caps) = (info.buffer(), pad.current_caps());
+            let (buffer, caps) = (buffer.context("no buffer")?, caps.context("no caps")?);
+            let info = gst_video::VideoInfo::from_caps(&caps)?;
+            let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
+                .map_err(|_| anyhow!("a frame cannot be read"))?;
+            let mut hasher = lock(&notes.raw);
+            for plane in 0..frame.n_planes() {
+                let (stride, rows) = (
+                    frame.plane_stride()[plane as usize],
+                    frame.plane_height(plane),
+                );
+                let row = plane_row(&info, plane);
+                let data = frame.plane_data(plane)?;
+                let lines = data.chunks(usize::try_from(stride)?).take(rows as usize);
+                lines.for_each(|line| {
+                    hasher.update(&line[..row.min(line.len())]);
+                });
+            }
+            Ok(())
+        };
+        if let Err(error) = hashed() {
+            notes.fail(error);
+        }
+        notes.frames.fetch_add(1, Ordering::Relaxed);
+        gst::PadProbeReturn::Ok
+    });
+    Ok(())
+}
+
+/// Bytes of a row of a plane.
+fn plane_row(info: &gst_video::VideoInfo, plane: u32) -> usize {
+    let components = (0..info.n_components()).filter(|&c| info.comp_plane(c as u8) == plane);
+    let ends = components.map(|c| {
+        let width = info.comp_width(c as u8) as usize;
+        width * info.comp_pstride(c as u8).max(1) as usize
+    });
+    ends.max().unwrap_or(0)
+}
+
+/// Hashes the packets of a segment that arrive at a pad.
+fn hash_packets(pad: &gst::Pad, segment: &Segment, notes: &Arc<Notes>) {
+    let (segment, notes) = (segment.clone(), Arc::clone(notes));
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        if let Some(buffer) = info.buffer().filter(|buffer| is_shown(buffer))
+            && let Some(time) = time_at(pad, buffer)
+            && segment.has(time)
+        {
+            match packet_hash(time, buffer) {
+                Ok(hash) => {
+                    let mut input = lock(&notes.input);
+                    input.0.update(hash.as_bytes());
+                    input.1 += 1;
+                }
+                Err(error) => notes.fail(error),
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// Links the first video stream of a parser, whose packets are hashed; the others are not
+/// linked.
+fn link_video(
+    parser: &gst::Element,
+    decoder: gst::Element,
+    segment: &Segment,
+    notes: &Arc<Notes>,
+    pipeline: &gst::Pipeline,
+) -> Result<()> {
+    let input = decoder.static_pad("sink").context("no pad")?;
+    hash_packets(&input, segment, notes);
+    let weak = pipeline.downgrade();
+    let (seeks, notes) = (segment.seeks_to().is_some(), Arc::clone(notes));
+    parser.connect_pad_added(move |_, pad| {
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        let is_video = Kind::of(&caps) == Kind::Video;
+        if !is_video || input.is_linked() || weak.upgrade().is_none() {
+            return;
+        }
+        if seeks {
+            let kinds = gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER;
+            let noted = Arc::clone(&notes);
+            let probe = pad.add_probe(kinds, move |_, _| {
+                noted.waits.store(true, Ordering::Release);
+                gst::PadProbeReturn::Ok
+            });
+            *lock(&notes.blocked) = probe.map(|probe| (pad.clone(), probe));
+        }
+        if let Err(error) = pad.link(&input) {
+            notes.fail(anyhow!("the video cannot be decoded: {error}"));
+        }
+    });
+    Ok(())
+}
+
+/// Starts a pipeline where a segment's decoding begins.
+fn start(pipeline: &gst::Pipeline, segment: &Segment, notes: &Notes) -> Result<()> {
+    // Fails with a message on the bus.
+    let _ = pipeline.set_state(gst::State::Playing);
+    let Some(keyframe) = segment.seeks_to() else {
+        return Ok(());
+    };
+    let (pad, probe) = loop {
+        check(pipeline, notes)?;
+        let waits = notes.waits.load(Ordering::Acquire);
+        match waits.then(|| lock(&notes.blocked).take()).flatten() {
+            Some(blocked) => break blocked,
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT | gst::SeekFlags::SNAP_BEFORE;
+    let seek = gst::event::Seek::new(
+        1.0,
+        flags,
+        gst::SeekType::Set,
+        gst::ClockTime::from_nseconds(keyframe),
+        gst::SeekType::None,
+        gst::ClockTime::NONE,
+    );
+    let seeks = pad.send_event(seek);
+    pad.remove_probe(probe);
+    match seeks {
+        true => Ok(()),
+        false => bail!(
+            "the file cannot be read from {:.3} s on",
+            keyframe as f64 / 1e9
+        ),
+    }
+}
