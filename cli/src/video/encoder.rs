@@ -46,7 +46,7 @@ struct Codec {
 fn x264_level() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") {
-        return ":asm=avx2";
+        return "asm=avx2";
     }
     ""
 }
@@ -212,10 +212,8 @@ impl Encoder {
                 set("threads", &threads);
                 // Else the element limits the rate by its property for it, and what comes
                 // out depends on the threads.
-                set(
-                    "option-string",
-                    &format!("vbv-maxrate=0:vbv-bufsize=0{}", x264_level()),
-                );
+                set("vbv-buf-capacity", "0");
+                set("option-string", x264_level());
             }
             Self::X265 => {
                 set("speed-preset", "medium");

@@ -68,6 +68,17 @@ impl Segment {
         self.keyframe.filter(|&keyframe| keyframe > 0)
     }
 
+    /// The hash of a packet: when it is shown, and its bytes. Those of the keyframe are left
+    /// out: parsers put parameters before it where they begin with it.
+    pub(crate) fn packet_hash(&self, time: u64, bytes: blake3::Hash) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&time.to_le_bytes());
+        if self.keyframe != Some(time) {
+            hasher.update(bytes.as_bytes());
+        }
+        hasher.finalize()
+    }
+
     /// Whether a frame is one of it.
     pub(crate) fn has(&self, time: u64) -> bool {
         time >= self.start && self.end.is_none_or(|end| time < end)
@@ -99,19 +110,8 @@ pub(crate) enum Division {
 struct Packet {
     time: u64,
     is_key: bool,
+    /// Of its bytes.
     hash: blake3::Hash,
-}
-
-/// The hash of a packet: when it is shown, and its bytes.
-///
-/// # Errors
-///
-/// Memory that cannot be read.
-pub(crate) fn packet_hash(time: u64, buffer: &gst::BufferRef) -> Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&time.to_le_bytes());
-    hasher.update(&buffer.map_readable()?);
-    Ok(hasher.finalize())
 }
 
 /// Whether a packet is shown.
@@ -217,7 +217,7 @@ fn packets(input: &Path) -> Result<Vec<Packet>> {
                 packets.push(Packet {
                     time,
                     is_key: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
-                    hash: packet_hash(time, buffer)?,
+                    hash: blake3::hash(&buffer.map_readable()?),
                 });
             }
             _ => {}
@@ -271,7 +271,7 @@ fn segments(
         };
         let (mut hasher, mut count) = (blake3::Hasher::new(), 0);
         for packet in packets.iter().filter(|packet| part.has(packet.time)) {
-            hasher.update(packet.hash.as_bytes());
+            hasher.update(part.packet_hash(packet.time, packet.hash).as_bytes());
             count += 1;
         }
         Segment {

@@ -1,8 +1,9 @@
 //! A part of a video: decoded, upscaled and encoded.
 
-use super::plan::{Plan, Segment, Settings, is_shown, packet_hash};
+use super::plan::{Plan, Segment, Settings, is_shown};
 use super::player::{connect, make, missing_plugin};
 use super::source::{Kind, parser, time, time_at};
+use crate::console::warn;
 use anyhow::{Context, Result, anyhow, bail};
 use gst::glib;
 use gst::prelude::*;
@@ -118,15 +119,15 @@ pub(crate) fn run(
 ) -> Result<Manifest> {
     let segment = plan.segment(index)?;
     let done = frames.load(Ordering::Relaxed);
-    let found = match compute_packets(plan, segment, (input, folder), compute, frames) {
+    let seek = segment.seeks_to();
+    let found = match compute_packets(plan, (segment, seek), (input, folder), compute, frames) {
         // Some containers cannot seek, or not to the place: decode from the beginning.
-        Err(_) if segment.seeks_to().is_some() => {
+        Err(error) if seek.is_some() => {
+            warn(&format!(
+                "segment {index}, from the beginning of the file: {error}"
+            ));
             frames.store(done, Ordering::Relaxed);
-            let whole = Segment {
-                keyframe: None,
-                ..segment.clone()
-            };
-            compute_packets(plan, &whole, (input, folder), compute, frames)
+            compute_packets(plan, (segment, None), (input, folder), compute, frames)
         }
         found => found,
     }?;
@@ -181,9 +182,10 @@ fn filter(settings: &Settings, compute: Compute) -> gst::Element {
     element
 }
 
+/// The packets of a segment, from where the file is decoded to begin with it.
 fn compute_packets(
     plan: &Plan,
-    segment: &Segment,
+    (segment, seek): (&Segment, Option<u64>),
     (input, folder): (&Path, &Path),
     compute: Compute,
     frames: &Arc<AtomicU64>,
@@ -201,14 +203,20 @@ fn compute_packets(
     let parser = parser(input, &pipeline.0)?;
     let first = branch(&plan.settings, segment, compute, &notes, &pipeline.0)?;
     let (output, sink) = (first.1, first.2);
-    link_video(&parser, first.0, segment, &notes, &pipeline.0)?;
+    link_video(
+        &parser,
+        first.0,
+        (segment, seek.is_some()),
+        &notes,
+        &pipeline.0,
+    )?;
     let file = tempfile::Builder::new()
         .prefix(".segment")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
         .tempfile_in(folder);
     let file = file.map_err(|e| anyhow!("cannot write to {}: {e}", folder.display()))?;
     let mut out = BufWriter::new(file.as_file());
-    start(&pipeline.0, segment, &notes)?;
+    start(&pipeline.0, seek, &notes)?;
     let (mut list, mut caps, mut hasher) = (Vec::new(), None, blake3::Hasher::new());
     loop {
         check(&pipeline.0, &notes)?;
@@ -405,13 +413,14 @@ fn hash_packets(pad: &gst::Pad, segment: &Segment, notes: &Arc<Notes>) {
             && let Some(time) = time_at(pad, buffer)
             && segment.has(time)
         {
-            match packet_hash(time, buffer) {
-                Ok(hash) => {
+            match buffer.map_readable() {
+                Ok(bytes) => {
+                    let hash = segment.packet_hash(time, blake3::hash(&bytes));
                     let mut input = lock(&notes.input);
                     input.0.update(hash.as_bytes());
                     input.1 += 1;
                 }
-                Err(error) => notes.fail(error),
+                Err(error) => notes.fail(error.into()),
             }
         }
         gst::PadProbeReturn::Ok
@@ -423,14 +432,14 @@ fn hash_packets(pad: &gst::Pad, segment: &Segment, notes: &Arc<Notes>) {
 fn link_video(
     parser: &gst::Element,
     decoder: gst::Element,
-    segment: &Segment,
+    (segment, seeks): (&Segment, bool),
     notes: &Arc<Notes>,
     pipeline: &gst::Pipeline,
 ) -> Result<()> {
     let input = decoder.static_pad("sink").context("no pad")?;
     hash_packets(&input, segment, notes);
     let weak = pipeline.downgrade();
-    let (seeks, notes) = (segment.seeks_to().is_some(), Arc::clone(notes));
+    let notes = Arc::clone(notes);
     parser.connect_pad_added(move |_, pad| {
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         let is_video = Kind::of(&caps) == Kind::Video;
@@ -454,10 +463,10 @@ fn link_video(
 }
 
 /// Starts a pipeline where a segment's decoding begins.
-fn start(pipeline: &gst::Pipeline, segment: &Segment, notes: &Notes) -> Result<()> {
+fn start(pipeline: &gst::Pipeline, seek: Option<u64>, notes: &Notes) -> Result<()> {
     // Fails with a message on the bus.
     let _ = pipeline.set_state(gst::State::Playing);
-    let Some(keyframe) = segment.seeks_to() else {
+    let Some(keyframe) = seek else {
         return Ok(());
     };
     let (pad, probe) = loop {
