@@ -382,7 +382,7 @@ fn by_element(work: &Work, model: &str, precision: Precision) -> Result<Job> {
     );
     let pipeline = gst::parse::launch(&format!(
         "appsrc name=source format=time caps={caps} \
-         ! srfilter model={model} scale={SCALE} precision={precision} qos=false ! appsink name=sink sync=false"
+         ! srfilter model={model} scale={SCALE} precision={precision} reuse=off qos=false ! appsink name=sink sync=false"
     ))?;
     let pipeline = pipeline.downcast::<gst::Pipeline>();
     let playing = Playing(pipeline.ok().context("this is no pipeline")?);

@@ -52,15 +52,17 @@ class Worker:
 
 
 class WorkerEngine:
-    """An engine in the worker."""
+    """An engine in the worker, which calls it NAME or NAME.PRECISION."""
 
-    def __init__(self, worker, work, name, folder):
-        self.worker, self.work, self.name = worker, work, name
-        self.file = folder / f"{work}.{name}"
-        worker.ask("load", work, name)
+    def __init__(self, worker, work, engine, folder):
+        self.worker, self.work, self.engine = worker, work, engine
+        self.name, _, precision = engine.partition(".")
+        self.precision = precision or "f32"
+        self.file = folder / f"{work}.{engine}"
+        worker.ask("load", work, engine)
 
     def run(self):
-        return float(self.worker.ask("run", self.work, self.name))
+        return float(self.worker.ask("run", self.work, self.engine))
 
     def output(self):
         return np.fromfile(self.file, "<f4")
@@ -102,34 +104,46 @@ class Bench:
 
     def prepare(self, work):
         """Writes weights, picture and models."""
-        name = work["name"]
-        self.worker.ask("make", name)
+        self.worker.ask("make", work["name"])
         if work["peers"]:
-            path = self.folder / f"{name}.onnx"
-            models.build(work, self.folder / f"{name}.safetensors", path)
-            models.quantise(path, self.picture(work), self.folder / f"{name}.int8.onnx")
+            weights, picture = self.path(work, "safetensors"), self.picture(work)
+            plain = self.path(work, "onnx")
+            models.build(work, weights, plain)
+            models.quantise(plain, picture, self.path(work, "int8.onnx"))
+            models.quantise_openvino(plain, picture, self.path(work, "int8.xml"))
+            plain = self.path(work, "ncnn")
+            models.build_ncnn(work, weights, plain)
+            largest = models.Ncnn(plain, picture, self.threads, "f32").largest()
+            models.build_ncnn(work, weights, self.path(work, "int8.ncnn"), largest)
+
+    def path(self, work, end):
+        return str(self.folder / f"{work['name']}.{end}")
 
     def picture(self, work):
-        values = np.fromfile(self.folder / f"{work['name']}.input", "<f4")
+        values = np.fromfile(self.path(work, "input"), "<f4")
         return values.reshape(work["input"])
 
     def rows(self, work):
         """Every engine that does the work, ready to run; our own first."""
-        name = work["name"]
-        rows = [
-            Row("f32", WorkerEngine(self.worker, name, engine, self.folder))
+        mine = [
+            WorkerEngine(self.worker, work["name"], engine, self.folder)
             for engine in work["engines"]
         ]
+        rows = [Row(engine.precision, engine) for engine in mine]
         if work["peers"]:
-            plain, int8 = (str(self.folder / f"{name}{end}") for end in (".onnx", ".int8.onnx"))
-            same = (self.picture(work), work["output"], self.threads)
+            plain, int8 = self.path(work, "onnx"), self.path(work, "int8.onnx")
+            picture = self.picture(work)
+            same = (picture, work["output"], self.threads)
             rows += [
                 Row("f32", models.OnnxRuntime(plain, *same)),
                 Row("f32", models.OpenVino(plain, *same, "f32")),
                 Row("int8", models.OnnxRuntime(int8, *same)),
                 # What stays in floating point between the 8-bit layers.
-                Row("int8", models.OpenVino(int8, *same, "f32")),
+                Row("int8", models.OpenVino(self.path(work, "int8.xml"), *same, "f32")),
             ]
+            for precision, end in (("f32", "ncnn"), ("int8", "int8.ncnn")):
+                engine = models.Ncnn(self.path(work, end), picture, self.threads, precision)
+                rows.append(Row(precision, engine))
             if models.OpenVino.has_bf16():
                 rows.append(Row("bf16", models.OpenVino(plain, *same, "bf16")))
         return rows
@@ -137,9 +151,10 @@ class Bench:
     def compare(self, work, rows):
         """Measures how far every row is from the reference; whether f32 agrees."""
         outputs = [row.engine.output().ravel() for row in rows]
-        # ONNX Runtime where it takes part, else the last of the worker's own.
-        names = [row.engine.name for row in rows]
-        reference = outputs[names.index("onnxruntime") if "onnxruntime" in names else -1]
+        # ONNX Runtime where it takes part, else the last of the worker's own in f32.
+        pairs = zip(rows, outputs)
+        plain = {row.engine.name: output for row, output in pairs if row.precision == "f32"}
+        reference = plain.get("onnxruntime", list(plain.values())[-1])
         scale = np.abs(reference).max()
         fine = True
         for row, output in zip(rows, outputs):
@@ -209,7 +224,7 @@ def table(results, peaks):
     each = ", ".join(f"{n} thread{'s' * (n > 1)} {peaks[n]:.0f}" for n in sorted(peaks))
     lines = [f"f32 FMA peak, GMAC/s: {each}", ""]
     heads = ("work", "type", "engine", "best ms", "median", "GMAC/s", "of peak", "x ours", "off by")
-    widths = (18, 5, 12, 9, 9, 8, 8, 7, 8)
+    widths = (22, 5, 12, 9, 9, 8, 8, 7, 8)
 
     def line(cells):
         left, right = zip(cells[:3], widths[:3]), zip(cells[3:], widths[3:])

@@ -17,6 +17,21 @@ pub(crate) fn create_folder(folder: &Path) -> Result<()> {
         .map_err(|e| anyhow!("cannot create the folder {}: {e}", folder.display()))
 }
 
+/// A file in a folder that takes its name when it is whole.
+///
+/// # Errors
+///
+/// A folder that cannot be written to.
+#[cfg(feature = "video")]
+pub(crate) fn partial_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".").suffix(".partial");
+    // Else only the owner could read the file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
+}
+
 /// The input's name and a suffix, as a weights file in the current folder.
 pub(crate) fn default_output(input: &Path, suffix: &str) -> Result<PathBuf> {
     let stem = input.file_stem();

@@ -2,9 +2,10 @@
 
 use super::encoder::Encoder;
 use super::plan::Plan;
-use super::player::make;
+use super::player::{Pipeline, make};
 use super::segment::{EncodedPacket, Manifest, files};
 use super::source::{Item, Kind, Source, Stream, parser, time, time_at};
+use crate::paths::partial_file;
 use anyhow::{Context, Result, anyhow, bail};
 use gst::prelude::*;
 use std::fs::File;
@@ -259,11 +260,7 @@ pub(crate) fn run(
     let parent = output
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".partial");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let file = builder.tempfile_in(parent.unwrap_or(Path::new(".")));
+    let file = partial_file(parent.unwrap_or(Path::new(".")));
     let file = file.map_err(|e| anyhow!("cannot write {}: {e}", output.display()))?;
     let job = Joining {
         plan,
@@ -291,16 +288,6 @@ struct Joining<'a> {
     segments: &'a [Manifest],
 }
 
-/// A pipeline that stops when it is dropped.
-struct Pipeline(gst::Pipeline);
-
-impl Drop for Pipeline {
-    fn drop(&mut self) {
-        // Nothing depends on how it stops.
-        let _ = self.0.set_state(gst::State::Null);
-    }
-}
-
 impl Joining<'_> {
     /// The time of a file in the part that is taken.
     fn shifted(&self, time: u64) -> Option<u64> {
@@ -310,7 +297,7 @@ impl Joining<'_> {
     }
 
     fn write(&self, file: &Path) -> Result<()> {
-        let pipeline = Pipeline(gst::Pipeline::new());
+        let pipeline = Pipeline::new();
         let (muxer, sink) = (make(self.container.muxer)?, make("filesink")?);
         sink.set_property("location", file);
         sink.set_property("sync", false);
@@ -360,8 +347,13 @@ impl Joining<'_> {
         let _ = pipeline.0.set_state(gst::State::Playing);
         let (folder, segments) = (self.folder.to_owned(), self.segments.to_vec());
         let shift = self.plan.start.unwrap_or(0);
-        let fed = std::thread::scope(|scope| {
-            let video = scope.spawn(move || feed_video(&video, &folder, &segments, shift));
+        std::thread::scope(|scope| {
+            let video = scope.spawn(move || {
+                let fed = feed_video(&video, &folder, &segments, shift);
+                // After a failure, too: else the others wait for more.
+                let _ = video.end_of_stream();
+                fed
+            });
             for (index, feed) in &texts {
                 let packets = self.others.texts.iter().filter(|(of, _)| of == index);
                 for (_, sample) in packets {
@@ -386,8 +378,7 @@ impl Joining<'_> {
                 .join()
                 .map_err(|_| anyhow!("the video was not read"))?;
             ended.and(fed)
-        });
-        fed
+        })
     }
 
     /// Sets the units of time in MP4 and MOV files to some that all frames are whole numbers
@@ -546,7 +537,6 @@ fn feed_video(
             }
         }
     }
-    let _ = source.end_of_stream();
     Ok(())
 }
 

@@ -9,14 +9,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const DECODERS: &str = "gstreamer1.0-libav on Debian and Ubuntu";
 
 /// A pipeline that stops when it is dropped.
-pub(crate) struct Player(gst::Pipeline);
+pub(super) struct Pipeline(pub(super) gst::Pipeline);
 
-impl Drop for Player {
+impl Pipeline {
+    /// An empty one.
+    pub(super) fn new() -> Self {
+        Self(gst::Pipeline::new())
+    }
+}
+
+impl Drop for Pipeline {
     fn drop(&mut self) {
         // Nothing depends on how it stops.
         let _ = self.0.set_state(gst::State::Null);
     }
 }
+
+/// A clip that is played.
+pub(crate) struct Player(Pipeline);
 
 /// The element of a name.
 ///
@@ -41,7 +51,8 @@ impl Player {
     ///
     /// A plugin that is not installed.
     pub(crate) fn new(file: &Path, filter: &gst::Element, frames: Option<u64>) -> Result<Self> {
-        let pipeline = gst::Pipeline::new();
+        let player = Self(Pipeline::new());
+        let pipeline = &player.0.0;
         let source = make("filesrc")?;
         source.set_property("location", file);
         let (decoder, converter) = (make("decodebin")?, make("videoconvert")?);
@@ -55,9 +66,9 @@ impl Player {
         let input = converter.static_pad("sink").context("no pad")?;
         connect(&decoder, &input);
         if let Some(frames) = frames {
-            stop_after(&pipeline, filter, frames)?;
+            stop_after(pipeline, filter, frames)?;
         }
-        Ok(Self(pipeline))
+        Ok(player)
     }
 
     /// Plays to the end.
@@ -67,10 +78,10 @@ impl Player {
     /// A file without video or that cannot be decoded, with what GStreamer lacks; an
     /// error of an element.
     pub(crate) fn play(&self) -> Result<()> {
-        let bus = self.0.bus().context("the pipeline has no bus")?;
+        let bus = self.0.0.bus().context("the pipeline has no bus")?;
         let mut missing = Vec::new();
         // Fails with a message on the bus.
-        let _ = self.0.set_state(gst::State::Playing);
+        let _ = self.0.0.set_state(gst::State::Playing);
         for message in bus.iter_timed(gst::ClockTime::NONE) {
             match message.view() {
                 gst::MessageView::Eos(_) | gst::MessageView::Application(_) => return Ok(()),

@@ -1,9 +1,10 @@
 //! A part of a video: decoded, upscaled and encoded.
 
 use super::plan::{Plan, Segment, Settings, is_shown};
-use super::player::{connect, make, missing_plugin};
+use super::player::{Pipeline, connect, make, missing_plugin};
 use super::source::{Kind, parser, time, time_at};
 use crate::console::warn;
+use crate::paths::partial_file;
 use anyhow::{Context, Result, anyhow, bail};
 use gst::glib;
 use gst::prelude::*;
@@ -93,16 +94,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A pipeline that stops when it is dropped.
-struct Pipeline(gst::Pipeline);
-
-impl Drop for Pipeline {
-    fn drop(&mut self) {
-        // Nothing depends on how it stops.
-        let _ = self.0.set_state(gst::State::Null);
-    }
-}
-
 /// Computes a segment into a folder: first its packets, then its manifest. `frames` counts
 /// the frames that are done.
 ///
@@ -122,7 +113,7 @@ pub(crate) fn run(
     let seek = segment.seeks_to();
     let found = match compute_packets(plan, (segment, seek), (input, folder), compute, frames) {
         // Some containers cannot seek, or not to the place: decode from the beginning.
-        Err(error) if seek.is_some() => {
+        Err(error) if seek.is_some() && error.is::<Elsewhere>() => {
             warn(&format!(
                 "segment {index}, from the beginning of the file: {error}"
             ));
@@ -154,6 +145,18 @@ pub(crate) fn run(
         .map_err(|e| anyhow!("cannot write {}: {e}", manifest.display()))?;
     Ok(result)
 }
+
+/// Why what was read is not the part of the file that was asked for.
+#[derive(Debug)]
+struct Elsewhere(String);
+
+impl std::fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Elsewhere {}
 
 /// The packets of a segment, in a file that has no name yet.
 struct Encoded {
@@ -199,21 +202,17 @@ fn compute_packets(
         waits: AtomicBool::new(false),
         error: Mutex::default(),
     });
-    let pipeline = Pipeline(gst::Pipeline::new());
+    let pipeline = Pipeline::new();
     let parser = parser(input, &pipeline.0)?;
-    let first = branch(&plan.settings, segment, compute, &notes, &pipeline.0)?;
-    let (output, sink) = (first.1, first.2);
+    let (decoder, output, sink) = branch(&plan.settings, segment, compute, &notes, &pipeline.0)?;
     link_video(
         &parser,
-        first.0,
+        decoder,
         (segment, seek.is_some()),
         &notes,
         &pipeline.0,
     )?;
-    let file = tempfile::Builder::new()
-        .prefix(".segment")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(folder);
+    let file = partial_file(folder);
     let file = file.map_err(|e| anyhow!("cannot write to {}: {e}", folder.display()))?;
     let mut out = BufWriter::new(file.as_file());
     start(&pipeline.0, seek, &notes)?;
@@ -247,12 +246,21 @@ fn compute_packets(
     file.as_file().sync_all()?;
     let (found, packets) = std::mem::take(&mut *lock(&notes.input));
     if found.finalize().to_hex().as_str() != segment.hash {
-        bail!(
+        let problem = format!(
             "{} is not the file of the plan: {packets} packets from {:.3} s on, expected {} others",
             input.display(),
             segment.start as f64 / 1e9,
             segment.packets
         );
+        return Err(Elsewhere(problem).into());
+    }
+    if list.len() != segment.packets {
+        warn(&format!(
+            "{} frames from {:.3} s on, of {} packets",
+            list.len(),
+            segment.start as f64 / 1e9,
+            segment.packets
+        ));
     }
     let caps = caps.filter(|caps| caps.can_intersect(&output));
     let caps = caps.context("no frame could be decoded")?;
@@ -346,10 +354,11 @@ fn select(element: &gst::Element, segment: &Segment, notes: &Arc<Notes>) -> Resu
         let time = info.buffer().and_then(|buffer| time_at(pad, buffer));
         match time {
             Some(time) if segment.has(time) => return gst::PadProbeReturn::Ok,
-            Some(time) if segment.end.is_some_and(|end| time >= end) => {
-                if !notes.is_done.swap(true, Ordering::Relaxed) {
-                    pad.push_event(gst::event::Eos::new());
-                }
+            Some(time)
+                if segment.end.is_some_and(|end| time >= end)
+                    && !notes.is_done.swap(true, Ordering::Relaxed) =>
+            {
+                pad.push_event(gst::event::Eos::new());
             }
             _ => {}
         }
@@ -490,9 +499,9 @@ fn start(pipeline: &gst::Pipeline, seek: Option<u64>, notes: &Notes) -> Result<(
     pad.remove_probe(probe);
     match seeks {
         true => Ok(()),
-        false => bail!(
-            "the file cannot be read from {:.3} s on",
-            keyframe as f64 / 1e9
-        ),
+        false => {
+            let problem = format!("it cannot be read from {:.3} s on", keyframe as f64 / 1e9);
+            Err(Elsewhere(problem).into())
+        }
     }
 }

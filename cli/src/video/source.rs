@@ -1,6 +1,6 @@
 //! The packets of a media file, by demultiplexing and parsing alone.
 
-use super::player::{make, missing_plugin};
+use super::player::{Pipeline, make, missing_plugin};
 use anyhow::{Context, Result, anyhow, bail};
 use gst::prelude::*;
 use std::fs::File;
@@ -60,7 +60,7 @@ impl Kind {
 pub(crate) struct Source {
     /// For errors.
     name: String,
-    pipeline: gst::Pipeline,
+    pipeline: Pipeline,
     items: Receiver<Item>,
     /// Whether all packets have been handed over.
     ended: bool,
@@ -75,8 +75,6 @@ impl Drop for Source {
         // Threads that wait to hand over a packet go on, and fail.
         let (_, closed) = sync_channel(0);
         self.items = closed;
-        // Nothing depends on how it stops.
-        let _ = self.pipeline.set_state(gst::State::Null);
     }
 }
 
@@ -153,10 +151,10 @@ impl Source {
         if !file.is_file() {
             bail!("cannot find {}: no such file", file.display());
         }
-        let pipeline = gst::Pipeline::new();
-        let parser = parser(file, &pipeline)?;
+        let pipeline = Pipeline::new();
+        let parser = parser(file, &pipeline.0)?;
         let (sender, items) = sync_channel(WAITING);
-        let (weak, mut count) = (pipeline.downgrade(), 0);
+        let (weak, mut count) = (pipeline.0.downgrade(), 0);
         let next = std::sync::Mutex::new(move || {
             count += 1;
             count - 1
@@ -170,7 +168,7 @@ impl Source {
             }
         });
         // Fails with a message on the bus.
-        let _ = pipeline.set_state(gst::State::Playing);
+        let _ = pipeline.0.set_state(gst::State::Playing);
         Ok(Self {
             name: file.display().to_string(),
             pipeline,
@@ -187,7 +185,7 @@ impl Source {
     ///
     /// A file that cannot be read, with what GStreamer lacks.
     pub(crate) fn next(&mut self) -> Result<Option<Item>> {
-        let bus = self.pipeline.bus().context("the pipeline has no bus")?;
+        let bus = self.pipeline.0.bus().context("the pipeline has no bus")?;
         loop {
             while let Some(message) = bus.pop() {
                 self.note(&message)?;

@@ -373,7 +373,7 @@ fn sums_beyond_32_bits_are_refused() {
     let x = Tensor::from_vec(picture(1, (40, 30)), (1, 1, 30, 40), &Device::Cpu);
     let mut calibration = Calibration::default();
     calibration.observe(&chain, &x.unwrap()).unwrap();
-    let mut fits = |chain: &Chain| {
+    let fits = |chain: &Chain| {
         let quantization = Quantization::of_chains([chain], &calibration.ranges()).unwrap();
         PackedChain::quantized(chain, &quantization)
             .unwrap()
