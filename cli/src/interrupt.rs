@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use srfilter::atomic_file;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The exit status after Ctrl-C, as shells expect it.
@@ -10,6 +10,16 @@ const INTERRUPTED: i32 = 130;
 
 /// Held while a file is written.
 static WRITING: Mutex<()> = Mutex::new(());
+
+/// Files that are gone after Ctrl-C.
+static PARTIAL: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// From now on Ctrl-C removes a file.
+#[cfg(feature = "video")]
+pub(crate) fn removes(file: &Path) {
+    let mut partial = PARTIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    partial.push(file.to_owned());
+}
 
 fn writing() -> MutexGuard<'static, ()> {
     WRITING.lock().unwrap_or_else(PoisonError::into_inner)
@@ -20,6 +30,11 @@ fn writing() -> MutexGuard<'static, ()> {
 pub(crate) fn install() -> Result<()> {
     let handler = || {
         let _whole = writing();
+        let partial = PARTIAL.lock().unwrap_or_else(PoisonError::into_inner);
+        for file in partial.iter() {
+            // Most have another name by now.
+            let _ = std::fs::remove_file(file);
+        }
         std::process::exit(INTERRUPTED);
     };
     ctrlc::set_handler(handler).map_err(|e| anyhow!("cannot handle Ctrl-C: {e}"))

@@ -29,7 +29,9 @@ pub(crate) fn partial_file(folder: &Path) -> std::io::Result<tempfile::NamedTemp
     // Else only the owner could read the file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
+    let file = builder.tempfile_in(folder)?;
+    crate::interrupt::removes(file.path());
+    Ok(file)
 }
 
 /// The input's name and a suffix, as a weights file in the current folder.

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use srfilter::engine::Precision;
+use srfilter::folder_lock::FolderLock;
 use srfilter::weights::{LoadOverrides, Model};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ pub(crate) fn run(args: &VideoArgs) -> Result<()> {
 /// What is known of a file's video before it is decoded.
 struct Probe {
     bits: u32,
+    /// Whether it is to be turned.
+    is_turned: bool,
 }
 
 impl Probe {
@@ -56,8 +59,11 @@ impl Probe {
                     .caps
                     .structure(0)
                     .and_then(|s| s.get::<u32>("bit-depth-luma").ok());
+                let tags = stream.tags.as_ref();
+                let turn = tags.and_then(|tags| tags.get::<gst::tags::ImageOrientation>());
                 return Ok(Self {
                     bits: depth.unwrap_or(8),
+                    is_turned: turn.is_some_and(|turn| turn.get() != "rotate-0"),
                 });
             }
         }
@@ -81,14 +87,27 @@ fn settings(args: &VideoSettings, input: &Path) -> Result<Settings> {
         },
         precision => precision,
     };
+    let probe = Probe::of(input)?;
     let bits = match args.bit_depth {
         Some(bits) => bits,
         None if args.encoder == Encoder::Prores => 10,
         // What has more is encoded in 10 where the encoder can.
-        None if Probe::of(input)?.bits > 8 && args.encoder.check(10, None).is_ok() => 10,
+        None if probe.bits > 8 && args.encoder.check(10, None).is_ok() => 10,
         None => 8,
     };
     args.encoder.check(bits, args.quality)?;
+    if let Some((width, height)) = args.size
+        && (width % 2 > 0 || height % 2 > 0)
+    {
+        bail!("the width and height of --size must be even: encoders halve the chroma");
+    }
+    if args
+        .weights
+        .as_ref()
+        .is_some_and(|file| file.to_str().is_none())
+    {
+        bail!("the name of the weights file must be UTF-8");
+    }
     let weights = args
         .weights
         .as_ref()
@@ -108,6 +127,7 @@ fn settings(args: &VideoSettings, input: &Path) -> Result<Settings> {
         quality: args.quality.or(args.encoder.default_quality()),
         bits,
         deinterlace: args.deinterlace,
+        turn: probe.is_turned,
     })
 }
 
@@ -221,11 +241,7 @@ fn convert(args: &VideoArgs) -> Result<()> {
     if !args.drop {
         let lost = join::Others::read(input)?.lost(&container)?;
         if !lost.is_empty() {
-            bail!(
-                "{} cannot hold {}: use mkv, or --drop",
-                output.display(),
-                lost.join(", ")
-            );
+            bail!("{}", join::cannot_hold(output, &lost));
         }
     }
     let compute = Compute {
@@ -237,6 +253,7 @@ fn convert(args: &VideoArgs) -> Result<()> {
     }
     let parts = parts_of(output);
     create_folder(&parts)?;
+    let _lock = FolderLock::new(&parts)?;
     let mut log = Log::new(args.json, plan.frames());
     let mut found = Vec::new();
     let kept = (0..plan.segments.len()).filter_map(|i| Manifest::find(&plan, i, &parts));
@@ -256,17 +273,37 @@ fn convert(args: &VideoArgs) -> Result<()> {
             work.join()
                 .map_err(|_| anyhow!("segment {index} was not computed"))
         });
-        let manifest = done?.map_err(|e| anyhow!("{}: {e}", input.display()))?;
+        let manifest = done?.map_err(|e| {
+            // If nothing is in it.
+            let _ = std::fs::remove_dir(&parts);
+            anyhow!("{}: {e}", input.display())
+        })?;
         log.frames.store(before, Ordering::Relaxed);
         log.add(&manifest, false)?;
     }
     join::run(&plan, (input, &parts), output, args.drop)?;
-    log.finish(output)?;
     // The result is there.
-    if let Err(error) = std::fs::remove_dir_all(&parts) {
+    if let Err(error) = remove_parts(&parts) {
         warn(&format!("cannot remove {}: {error}", parts.display()));
     }
-    Ok(())
+    log.finish(output)
+}
+
+/// Removes segments, and the folder if nothing else is in it.
+fn remove_parts(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_segment =
+            name.starts_with("segment-") && (name.ends_with(".packets") || name.ends_with(".json"));
+        // What a killed run left.
+        let is_partial = name.starts_with('.') && name.ends_with(".partial");
+        if is_segment || is_partial {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    std::fs::remove_dir(folder)
 }
 
 /// Prints the time and size to expect, from the first seconds of a part in the middle.

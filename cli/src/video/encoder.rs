@@ -33,8 +33,8 @@ struct Codec {
     parser: Option<&'static str>,
     /// The package of Debian and Ubuntu.
     package: &'static str,
-    /// Quality by default, smaller is better; `None` where there is none to set.
-    quality: Option<u32>,
+    /// Quality by default and at most, smaller is better; `None` where there is none to set.
+    quality: Option<(u32, u32)>,
     /// Formats of 8 and of 10 bits.
     formats: [&'static [&'static str]; 2],
     /// What the container takes.
@@ -58,7 +58,7 @@ impl Encoder {
                 element: "x264enc",
                 parser: Some("h264parse"),
                 package: "gstreamer1.0-plugins-ugly",
-                quality: Some(18),
+                quality: Some((18, 50)),
                 formats: [
                     &["I420", "Y42B", "Y444"],
                     &["I420_10LE", "I422_10LE", "Y444_10LE"],
@@ -69,7 +69,7 @@ impl Encoder {
                 element: "x265enc",
                 parser: Some("h265parse"),
                 package: "gstreamer1.0-plugins-bad",
-                quality: Some(20),
+                quality: Some((20, 51)),
                 formats: [&["I420", "Y444"], &["I420_10LE", "I422_10LE", "Y444_10LE"]],
                 caps: "video/x-h265, stream-format=hvc1, alignment=au",
             },
@@ -77,7 +77,7 @@ impl Encoder {
                 element: "av1enc",
                 parser: Some("av1parse"),
                 package: "gstreamer1.0-plugins-bad",
-                quality: Some(24),
+                quality: Some((24, 63)),
                 formats: [
                     &["I420", "Y42B", "Y444"],
                     &["I420_10LE", "I422_10LE", "Y444_10LE"],
@@ -88,7 +88,7 @@ impl Encoder {
                 element: "vp9enc",
                 parser: None,
                 package: "gstreamer1.0-plugins-good",
-                quality: Some(24),
+                quality: Some((24, 63)),
                 formats: [&["I420", "Y42B", "Y444"], &[]],
                 caps: "video/x-vp9",
             },
@@ -122,7 +122,7 @@ impl Encoder {
 
     /// Quality by default.
     pub(crate) fn default_quality(self) -> Option<u32> {
-        self.codec().quality
+        self.codec().quality.map(|(default, _)| default)
     }
 
     /// Checks that the encoder is installed, and does what it is to do.
@@ -139,8 +139,12 @@ impl Encoder {
                 codec.package
             );
         }
-        if codec.quality.is_none() && quality.is_some() {
-            bail!("{name} has no quality to set");
+        match (codec.quality, quality) {
+            (None, Some(_)) => bail!("{name} has no quality to set"),
+            (Some((_, most)), Some(quality)) if quality > most => {
+                bail!("the quality of {name} is 0 to {most}")
+            }
+            _ => {}
         }
         if self.formats(bits)?.is_empty() {
             bail!("the encoder {name} has no formats of {bits} bits here");
@@ -192,7 +196,7 @@ impl Encoder {
     pub(crate) fn elements(self, quality: Option<u32>) -> Result<Vec<gst::Element>> {
         let codec = self.codec();
         let encoder = make(codec.element)?;
-        let quality = quality.or(codec.quality).unwrap_or(0);
+        let quality = quality.or(self.default_quality()).unwrap_or(0);
         let set = |name: &str, value: &str| {
             // Versions of GStreamer differ in the properties that they have.
             if encoder.find_property(name).is_some() {

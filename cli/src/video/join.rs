@@ -152,7 +152,10 @@ impl Others {
         for (index, stream) in &self.streams {
             if pad_for(container, stream)?.is_none() {
                 let name = stream.caps.structure(0).map_or("?", |s| s.name());
-                lost.push(format!("stream {index} ({name})"));
+                lost.push(match stream.kind {
+                    Kind::Video => format!("stream {index} (another video)"),
+                    _ => format!("stream {index} ({name})"),
+                });
             }
         }
         if self.toc.is_some() && container.muxer != "matroskamux" {
@@ -160,6 +163,23 @@ impl Others {
         }
         Ok(lost)
     }
+}
+
+/// The error for what is lost.
+pub(crate) fn cannot_hold(output: &Path, lost: &[String]) -> String {
+    let is_mkv = output
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("mkv"));
+    let remedy = if is_mkv {
+        "leave it out by --drop"
+    } else {
+        "use mkv, or --drop"
+    };
+    format!(
+        "{} cannot hold {}: {remedy}",
+        output.display(),
+        lost.join(", ")
+    )
 }
 
 /// The kind of pad that takes a stream, and the caps that it is given.
@@ -175,8 +195,20 @@ fn pad_for(container: &Container, stream: &Stream) -> Result<Option<(&'static st
     if caps.structure(0).is_some_and(|s| s.name() == "text/x-raw") {
         caps.make_mut().set("format", "utf8");
     }
+    // Of transport streams: containers take it without its headers.
+    if is_adts(&stream.caps) {
+        caps.make_mut().set("stream-format", "raw");
+    }
     let fits = stream.kind != Kind::Video && container.takes(pad, &caps)?;
     Ok(fits.then_some((pad, caps)))
+}
+
+/// Whether it is AAC whose packets have headers.
+fn is_adts(caps: &gst::Caps) -> bool {
+    let format = caps
+        .structure(0)
+        .and_then(|s| s.get::<String>("stream-format").ok());
+    format.is_some_and(|format| format == "adts")
 }
 
 /// When packets are decoded: in nanoseconds, before each is shown, ascending; negative
@@ -233,11 +265,7 @@ pub(crate) fn run(
     let others = Others::read(input)?;
     let lost = others.lost(&container)?;
     if !lost.is_empty() && !drop {
-        bail!(
-            "{} cannot hold {}: use mkv, or --drop",
-            output.display(),
-            lost.join(", ")
-        );
+        bail!("{}", cannot_hold(output, &lost));
     }
     let mut segments = Vec::new();
     for index in 0..plan.segments.len() {
@@ -252,9 +280,8 @@ pub(crate) fn run(
     let caps = &segments.first().context("the plan has no segments")?.caps;
     if let Some(other) = segments.iter().find(|segment| segment.caps != *caps) {
         bail!(
-            "segment {} does not fit the first one: {} and {caps}",
-            other.index,
-            other.caps
+            "segment {} does not fit the first one: its size or format differs",
+            other.index
         );
     }
     let parent = output
@@ -296,6 +323,18 @@ impl Joining<'_> {
             .filter(|_| inside)
     }
 
+    /// The chapters of the part that is taken.
+    fn shifted_toc(&self, toc: &gst::Toc) -> gst::Toc {
+        let mut shifted = gst::Toc::new(toc.scope());
+        let (start, end) = (self.plan.start.unwrap_or(0), self.plan.end);
+        for entry in toc.entries() {
+            if let Some(entry) = shifted_entry(&entry, start, end.unwrap_or(u64::MAX)) {
+                shifted.make_mut().append_entry(entry);
+            }
+        }
+        shifted
+    }
+
     fn write(&self, file: &Path) -> Result<()> {
         let pipeline = Pipeline::new();
         let (muxer, sink) = (make(self.container.muxer)?, make("filesink")?);
@@ -306,7 +345,7 @@ impl Joining<'_> {
         if let Some(setter) = muxer.dynamic_cast_ref::<gst::TocSetter>()
             && let Some(toc) = &self.others.toc
         {
-            setter.set_toc(Some(toc));
+            setter.set_toc(Some(&self.shifted_toc(toc)));
         }
         if let Some(setter) = muxer.dynamic_cast_ref::<gst::TagSetter>() {
             setter.merge_tags(&self.others.tags, gst::TagMergeMode::Replace);
@@ -331,7 +370,7 @@ impl Joining<'_> {
                 continue;
             };
             if stream.kind == Kind::Audio {
-                sound.push((*index, self.queue(&pipeline.0, &muxer, pad)?));
+                sound.push((*index, self.queue(&pipeline.0, &muxer, (pad, stream))?));
                 continue;
             }
             let feed = self.feed(&pipeline.0, &muxer, pad, &caps)?;
@@ -425,7 +464,12 @@ impl Joining<'_> {
     }
 
     /// A queue for sound to a pad of the muxer, of the part that is taken.
-    fn queue(&self, pipeline: &gst::Pipeline, muxer: &gst::Element, pad: &str) -> Result<gst::Pad> {
+    fn queue(
+        &self,
+        pipeline: &gst::Pipeline,
+        muxer: &gst::Element,
+        (pad, stream): (&str, &Stream),
+    ) -> Result<gst::Pad> {
         let queue = make("queue")?;
         queue.set_property("max-size-bytes", WAITING);
         queue.set_property("max-size-buffers", 0u32);
@@ -436,7 +480,24 @@ impl Joining<'_> {
             .context("the muxer has no pad")?;
         let (sink, source) = (queue.static_pad("sink"), queue.static_pad("src"));
         let (sink, source) = sink.zip(source).context("no pad")?;
-        source.link(&target)?;
+        if is_adts(&stream.caps) {
+            let parser = make("aacparse")?;
+            pipeline.add(&parser)?;
+            queue.link(&parser)?;
+            parser.static_pad("src").context("no pad")?.link(&target)?;
+        } else {
+            source.link(&target)?;
+        }
+        // The muxer has the chapters already, of the part that is taken.
+        sink.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
+            let is_toc = info
+                .event()
+                .is_some_and(|event| event.type_() == gst::EventType::Toc);
+            match is_toc {
+                true => gst::PadProbeReturn::Handled,
+                false => gst::PadProbeReturn::Ok,
+            }
+        });
         let (start, end) = (self.plan.start.unwrap_or(0), self.plan.end);
         if start > 0 || end.is_some() {
             source.set_offset(-(start as i64));
@@ -477,6 +538,32 @@ impl Joining<'_> {
     }
 }
 
+/// A chapter of the part from `start` to `end`, and those in it.
+fn shifted_entry(entry: &gst::TocEntry, start: u64, end: u64) -> Option<gst::TocEntry> {
+    let mut shifted = gst::TocEntry::new(entry.entry_type(), entry.uid());
+    let new = shifted.make_mut();
+    if let Some((from, to)) = entry.start_stop_times() {
+        let clipped = (from.max(0) as u64).max(start)..(to.max(0) as u64).min(end);
+        if clipped.is_empty() && to > from {
+            return None;
+        }
+        let times = (
+            clipped.start.saturating_sub(start),
+            clipped.end.saturating_sub(start),
+        );
+        new.set_start_stop_times(times.0 as i64, times.1 as i64);
+    }
+    if let Some(tags) = entry.tags() {
+        new.set_tags(tags);
+    }
+    for inner in entry.sub_entries() {
+        if let Some(inner) = shifted_entry(&inner, start, end) {
+            new.append_sub_entry(inner);
+        }
+    }
+    Some(shifted)
+}
+
 /// Tags without what is true of the former encoding only.
 fn without_codec(tags: &gst::TagList) -> gst::TagList {
     let mut tags = tags.clone();
@@ -490,6 +577,8 @@ fn without_codec(tags: &gst::TagList) -> gst::TagList {
     kept.remove::<gst::tags::Encoder>();
     kept.remove::<gst::tags::EncoderVersion>();
     kept.remove::<gst::tags::ContainerFormat>();
+    // Frames have been turned.
+    kept.remove::<gst::tags::ImageOrientation>();
     tags
 }
 
@@ -569,9 +658,7 @@ mod tests {
 
     #[test]
     fn times_are_whole_numbers_of_units() {
-        let thirds: Vec<u64> = (0..50)
-            .map(|i| i * 1_001_000_000_000 / 30_000_000)
-            .collect();
+        let thirds: Vec<u64> = (0..50).map(|i| i * 1_001_000_000_000 / 30_000).collect();
         for (times, scale) in [
             (vec![7_000_000, 47_000_000], 1_000),
             (thirds, 30_000),

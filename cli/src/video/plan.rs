@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     /// Bits of a sample.
     pub(crate) bits: u32,
     pub(crate) deinterlace: bool,
+    /// Whether frames are turned as the file says.
+    pub(crate) turn: bool,
 }
 
 /// Values that are written as on the command line.
@@ -63,11 +65,6 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Where decoding begins, if that is not the beginning of the file.
-    pub(crate) fn seeks_to(&self) -> Option<u64> {
-        self.keyframe.filter(|&keyframe| keyframe > 0)
-    }
-
     /// The hash of a packet: when it is shown, and its bytes. Those of the keyframe are left
     /// out: parsers put parameters before it where they begin with it.
     pub(crate) fn packet_hash(&self, time: u64, bytes: blake3::Hash) -> blake3::Hash {
@@ -168,6 +165,11 @@ impl Plan {
                 env!("CARGO_PKG_VERSION")
             );
         }
+        if plan.segments.is_empty() {
+            bail!("{name} has no segments");
+        }
+        let settings = &plan.settings;
+        settings.encoder.check(settings.bits, settings.quality)?;
         Ok(plan)
     }
 
@@ -252,7 +254,7 @@ fn segments(
     };
     // The first keyframe from each step on.
     let step = step.max(1);
-    let (mut starts, mut next) = (vec![first], first + step);
+    let (mut starts, mut next) = (vec![start.unwrap_or(0)], first + step);
     for &key in keys.iter().filter(|&&key| within(key)) {
         if key >= next {
             starts.push(key);
@@ -261,7 +263,8 @@ fn segments(
     }
     let ends = starts.iter().skip(1).map(|&end| Some(end)).chain([end]);
     let segment = |(&start, end): (&u64, Option<u64>)| {
-        let keyframe = keys.iter().copied().rfind(|&key| key <= start);
+        // The first one is where the file begins.
+        let keyframe = keys.iter().skip(1).copied().rfind(|&key| key <= start);
         let part = Segment {
             start,
             end,
@@ -318,11 +321,11 @@ mod tests {
                 .map(|s| (s.start, s.end, s.keyframe, s.packets));
             parts.collect()
         };
-        let expected = [(0, Some(60), Some(0), 6), (60, None, Some(60), 4)];
+        let expected = [(0, Some(60), None, 6), (60, None, Some(60), 4)];
         assert_eq!(parts(&found), expected);
         assert_ne!(found[0].hash, found[1].hash);
         let found = segments(&packets, (Some(65), Some(85)), Division::Segments(1));
-        assert_eq!(parts(&found), [(70, Some(85), Some(60), 2)]);
+        assert_eq!(parts(&found), [(65, Some(85), Some(60), 2)]);
         assert!(segments(&packets, (Some(100), None), Division::Segments(1)).is_empty());
     }
 

@@ -17,7 +17,10 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// The longest wait for the first packet of a file.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A packet of an encoded segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +59,15 @@ impl Manifest {
     pub(crate) fn find(plan: &Plan, index: usize, folder: &Path) -> Option<Self> {
         let (packets, manifest) = files(folder, index);
         let manifest: Self = serde_json::from_slice(&std::fs::read(manifest).ok()?).ok()?;
-        let is_same = manifest.id == plan.segment_id(index).ok()? && manifest.index == index;
+        let segment = plan.segment(index).ok()?;
+        let length = std::fs::metadata(&packets).ok()?.len();
+        let bytes = manifest.packets.iter().try_fold(0u64, |sum, packet| {
+            segment.has(packet.time).then_some(())?;
+            sum.checked_add(packet.bytes as u64)
+        });
+        let is_same = manifest.id == plan.segment_id(index).ok()?
+            && manifest.index == index
+            && bytes == Some(length);
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(File::open(packets).ok()?).ok()?;
         (is_same && hasher.finalize().to_hex().as_str() == manifest.hash).then_some(manifest)
@@ -110,12 +121,12 @@ pub(crate) fn run(
 ) -> Result<Manifest> {
     let segment = plan.segment(index)?;
     let done = frames.load(Ordering::Relaxed);
-    let seek = segment.seeks_to();
+    let seek = segment.keyframe;
     let found = match compute_packets(plan, (segment, seek), (input, folder), compute, frames) {
         // Some containers cannot seek, or not to the place: decode from the beginning.
         Err(error) if seek.is_some() && error.is::<Elsewhere>() => {
             warn(&format!(
-                "segment {index}, from the beginning of the file: {error}"
+                "segment {index} is decoded from the beginning of the file: {error}"
             ));
             frames.store(done, Ordering::Relaxed);
             compute_packets(plan, (segment, None), (input, folder), compute, frames)
@@ -215,7 +226,7 @@ fn compute_packets(
     let file = partial_file(folder);
     let file = file.map_err(|e| anyhow!("cannot write to {}: {e}", folder.display()))?;
     let mut out = BufWriter::new(file.as_file());
-    start(&pipeline.0, seek, &notes)?;
+    start(&pipeline.0, seek, &sink, &notes)?;
     let (mut list, mut caps, mut hasher) = (Vec::new(), None, blake3::Hasher::new());
     loop {
         check(&pipeline.0, &notes)?;
@@ -231,7 +242,15 @@ fn compute_packets(
         hasher.update(&bytes);
         let written = out.write_all(&bytes);
         written.map_err(|e| anyhow!("cannot write to {}: {e}", folder.display()))?;
-        caps = sample.caps_owned();
+        let found = sample.caps_owned();
+        if caps.is_some() && caps != found {
+            bail!(
+                "the size or format of its frames changes at {:.3} s: take the parts one by one, by \
+                 --start and --end",
+                time as f64 / 1e9
+            );
+        }
+        caps = found;
         list.push(EncodedPacket {
             time,
             duration: buffer.duration().map(gst::ClockTime::nseconds),
@@ -282,7 +301,10 @@ fn check(pipeline: &gst::Pipeline, notes: &Notes) -> Result<()> {
     let bus = pipeline.bus().context("the pipeline has no bus")?;
     while let Some(message) = bus.pop() {
         match message.view() {
-            gst::MessageView::Error(error) => bail!("{}", error.error()),
+            gst::MessageView::Error(error) => {
+                let (before, text) = ("put a deinterlace element before srfilter", error.error());
+                bail!("{}", text.to_string().replace(before, "add --deinterlace"))
+            }
             gst::MessageView::Element(element) => {
                 if let Some(what) = element.structure().and_then(missing_plugin) {
                     bail!("GStreamer has no {what}: install the plugin");
@@ -327,6 +349,11 @@ fn branch(
         chain.push(deinterlace);
     }
     let selector = chain.last().cloned().context("no element")?;
+    if settings.turn {
+        let flip = make("videoflip")?;
+        flip.set_property_from_str("video-direction", "auto");
+        chain.push(flip);
+    }
     chain.push(filter.clone());
     if let Some((width, height)) = settings.size {
         let size = gst::Caps::builder("video/x-raw")
@@ -472,17 +499,24 @@ fn link_video(
 }
 
 /// Starts a pipeline where a segment's decoding begins.
-fn start(pipeline: &gst::Pipeline, seek: Option<u64>, notes: &Notes) -> Result<()> {
+fn start(
+    pipeline: &gst::Pipeline,
+    seek: Option<u64>,
+    sink: &gst_app::AppSink,
+    notes: &Notes,
+) -> Result<()> {
     // Fails with a message on the bus.
     let _ = pipeline.set_state(gst::State::Playing);
     let Some(keyframe) = seek else {
         return Ok(());
     };
+    let begun = Instant::now();
     let (pad, probe) = loop {
         check(pipeline, notes)?;
         let waits = notes.waits.load(Ordering::Acquire);
         match waits.then(|| lock(&notes.blocked).take()).flatten() {
             Some(blocked) => break blocked,
+            None if sink.is_eos() || begun.elapsed() > PATIENCE => bail!("it has no video"),
             None => std::thread::sleep(Duration::from_millis(2)),
         }
     };

@@ -137,7 +137,8 @@ fn stream_time(
     segment: &gst::FormattedSegment<gst::ClockTime>,
     buffer: &gst::BufferRef,
 ) -> Option<u64> {
-    let time = segment.to_stream_time(buffer.pts()?)?;
+    // Packets of AVI files are not all marked with when they are shown.
+    let time = segment.to_stream_time(buffer.pts().or(buffer.dts())?)?;
     Some(time.nseconds())
 }
 
