@@ -383,6 +383,111 @@ fn segments_are_computed_apart() {
     assert!(problem.contains("there is no segment 77"), "{problem}");
 }
 
+/// Other files in the folder of the segments stay, and two runs do not write to it at once.
+#[test]
+fn other_files_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.mkv"), dir.path().join("out.mkv"));
+    clip(&input, 2, 6);
+    let parts = dir.path().join("out.mkv.parts");
+    std::fs::create_dir(&parts).unwrap();
+    std::fs::write(parts.join("mine.txt"), "precious").unwrap();
+    let args = [
+        "video",
+        text(&input),
+        text(&output),
+        "--model",
+        "espcn-fast",
+    ];
+    let held = std::fs::File::open(&parts).unwrap();
+    held.lock().unwrap();
+    let problem = error(&args);
+    assert!(problem.contains("another run is writing to"), "{problem}");
+    drop(held);
+    runs(&args);
+    let names: Vec<_> = std::fs::read_dir(&parts)
+        .unwrap()
+        .map(|f| f.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["mine.txt"]);
+}
+
+/// Plans and manifests that lie are refused, and an input that ends early ends the work.
+#[test]
+fn wrong_plans_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, plan) = (dir.path().join("in.mkv"), dir.path().join("plan.json"));
+    clip(&input, 3, 7);
+    let printed = runs(&[
+        "video",
+        "plan",
+        text(&input),
+        "--model",
+        "espcn-fast",
+        "--seconds",
+        "1",
+    ]);
+    std::fs::write(&plan, &printed).unwrap();
+    let parts = dir.path().join("parts");
+    let (folder, joined) = (text(&parts), dir.path().join("out.mkv"));
+    let count = serde_json::from_str::<serde_json::Value>(&printed).unwrap()["segments"]
+        .as_array()
+        .unwrap()
+        .len();
+    assert!(count >= 2);
+    for index in 0..count {
+        runs(&[
+            "video",
+            "segment",
+            text(&plan),
+            &index.to_string(),
+            "--out",
+            folder,
+        ]);
+    }
+    let join = ["video", "join", text(&plan), folder, text(&joined)];
+    let manifest = parts.join("segment-00000.json");
+    let good = std::fs::read_to_string(&manifest).unwrap();
+    let mut bad = serde_json::from_str::<serde_json::Value>(&good).unwrap();
+    for bytes in [1u64 << 62, 10_000_000, 0] {
+        bad["packets"][0]["bytes"] = bytes.into();
+        std::fs::write(&manifest, bad.to_string()).unwrap();
+        let problem = error(&join);
+        assert!(problem.contains("segment 0 is missing in"), "{problem}");
+    }
+    std::fs::write(&manifest, &good).unwrap();
+    runs(&join);
+
+    // The file ends before its first picture.
+    let bytes = std::fs::read(&input).unwrap();
+    let cut = dir.path().join("cut.mkv");
+    std::fs::write(&cut, &bytes[..bytes.len().min(1500)]).unwrap();
+    let out = dir.path().join("other");
+    let args = [
+        "video",
+        "segment",
+        text(&plan),
+        "1",
+        "--out",
+        text(&out),
+        "--input",
+        text(&cut),
+    ];
+    error(&args);
+
+    let mut bad = serde_json::from_str::<serde_json::Value>(&printed).unwrap();
+    bad["segments"] = serde_json::json!([]);
+    std::fs::write(&plan, bad.to_string()).unwrap();
+    let problem = error(&["video", "segment", text(&plan), "0", "--out", folder]);
+    assert!(problem.contains("has no segments"), "{problem}");
+    std::fs::write(&plan, "{}").unwrap();
+    let problem = error(&["video", "segment", text(&plan), "0", "--out", folder]);
+    assert!(
+        problem.contains("is no plan of 'sr video plan'"),
+        "{problem}"
+    );
+}
+
 /// Bad input is named.
 #[test]
 fn bad_input_is_named() {

@@ -657,6 +657,24 @@ mod tests {
     }
 
     #[test]
+    fn chapters_are_those_of_the_part() {
+        gst::init().unwrap();
+        let chapter = |uid: &str, from: i64, to: i64| {
+            let mut entry = gst::TocEntry::new(gst::TocEntryType::Chapter, uid);
+            entry.make_mut().set_start_stop_times(from, to);
+            entry
+        };
+        let shifted = |from, to| {
+            let entry = shifted_entry(&chapter("a", from, to), 10, 30)?;
+            entry.start_stop_times()
+        };
+        assert_eq!(shifted(0, 20), Some((0, 10)));
+        assert_eq!(shifted(20, 40), Some((10, 20)));
+        assert_eq!(shifted(0, 10), None);
+        assert_eq!(shifted(30, 50), None);
+    }
+
+    #[test]
     fn times_are_whole_numbers_of_units() {
         let thirds: Vec<u64> = (0..50).map(|i| i * 1_001_000_000_000 / 30_000).collect();
         for (times, scale) in [
