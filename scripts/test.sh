@@ -4,6 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin
-# x264, for clips as streams are.
-scripts/setup.sh gstreamer1.0-plugins-ugly
+# x264, for clips as streams are; GNU parallel, for segments.
+scripts/setup.sh gstreamer1.0-plugins-ugly parallel
 cargo test --release --workspace

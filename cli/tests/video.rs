@@ -383,6 +383,52 @@ fn segments_are_computed_apart() {
     assert!(problem.contains("there is no segment 77"), "{problem}");
 }
 
+/// GNU parallel computes the segments, two at a time.
+#[test]
+fn parallel_computes_segments() {
+    let known = Command::new("parallel").arg("--version").output();
+    if known.is_err() {
+        eprintln!("skipped: no GNU parallel");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (input, whole) = (dir.path().join("in.mkv"), dir.path().join("whole.mkv"));
+    clip(&input, 4, 8);
+    let settings = ["--model", "espcn-fast", "--seconds", "1"];
+    let out = runs(
+        &[
+            &["video", text(&input), text(&whole), "--json"],
+            settings.as_slice(),
+        ]
+        .concat(),
+    );
+    let plan = dir.path().join("plan.json");
+    let printed = runs(&[&["video", "plan", text(&input)], settings.as_slice()].concat());
+    std::fs::write(&plan, printed).unwrap();
+    let (parts, joined) = (dir.path().join("parts"), dir.path().join("joined.mkv"));
+    let found = Command::new("parallel")
+        .args([
+            "-j",
+            "2",
+            env!("CARGO_BIN_EXE_sr"),
+            "video",
+            "segment",
+            text(&plan),
+            "{}",
+        ])
+        .args(["--out", text(&parts), "--threads", "1", ":::"])
+        .args((0..hashes(&out).len()).map(|index| index.to_string()))
+        .output()
+        .unwrap();
+    assert!(found.status.success(), "{found:?}");
+    assert_eq!(
+        hashes(&String::from_utf8(found.stdout).unwrap()),
+        hashes(&out)
+    );
+    runs(&["video", "join", text(&plan), text(&parts), text(&joined)]);
+    assert_same(&joined, &whole);
+}
+
 /// Other files in the folder of the segments stay, and two runs do not write to it at once.
 #[test]
 fn other_files_stay() {
