@@ -122,17 +122,25 @@ pub(crate) fn run(
     let segment = plan.segment(index)?;
     let done = frames.load(Ordering::Relaxed);
     let seek = segment.keyframe;
-    let found = match compute_packets(plan, (segment, seek), (input, folder), compute, frames) {
-        // Some containers cannot seek, or not to the place: decode from the beginning.
-        Err(error) if seek.is_some() && error.is::<Elsewhere>() => {
-            warn(&format!(
-                "segment {index} is decoded from the beginning of the file: {error}"
-            ));
-            frames.store(done, Ordering::Relaxed);
-            compute_packets(plan, (segment, None), (input, folder), compute, frames)
+    let compute = |seek| compute_packets(plan, (segment, seek), (input, folder), compute, frames);
+    let mut found = compute(seek);
+    // A seek of matroskademux (GStreamer 1.22) fails once in a hundred times, and some
+    // containers cannot seek, or not to the place: once more, then from the beginning.
+    for again in [seek, None] {
+        match found {
+            Err(error) if seek.is_some() && error.is::<Elsewhere>() => {
+                if again.is_none() {
+                    warn(&format!(
+                        "segment {index} is decoded from the beginning of the file: {error}"
+                    ));
+                }
+                frames.store(done, Ordering::Relaxed);
+                found = compute(again);
+            }
+            _ => break,
         }
-        found => found,
-    }?;
+    }
+    let found = found?;
     let (packets, manifest) = files(folder, index);
     let Encoded {
         file,
@@ -157,7 +165,7 @@ pub(crate) fn run(
     Ok(result)
 }
 
-/// Why what was read is not the part of the file that was asked for.
+/// Why what was read is not the part of the file that was asked for, or cannot be decoded.
 #[derive(Debug)]
 struct Elsewhere(String);
 
@@ -303,7 +311,8 @@ fn check(pipeline: &gst::Pipeline, notes: &Notes) -> Result<()> {
         match message.view() {
             gst::MessageView::Error(error) => {
                 let (before, text) = ("put a deinterlace element before srfilter", error.error());
-                bail!("{}", text.to_string().replace(before, "add --deinterlace"))
+                let problem = text.to_string().replace(before, "add --deinterlace");
+                return Err(Elsewhere(problem).into());
             }
             gst::MessageView::Element(element) => {
                 if let Some(what) = element.structure().and_then(missing_plugin) {
