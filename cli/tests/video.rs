@@ -273,9 +273,9 @@ fn killed_runs_go_on() {
             .collect()
     };
     let whole = dir.path().join("whole.mkv");
-    let begun = std::time::Instant::now();
+    let start = std::time::Instant::now();
     let expected = sr().args(command(&whole)).output().unwrap();
-    let duration = begun.elapsed();
+    let duration = start.elapsed();
     let expected = hashes(&String::from_utf8(expected.stdout).unwrap());
     assert!(expected.len() >= 5);
     let mut random = 7u64;

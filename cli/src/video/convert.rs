@@ -317,13 +317,13 @@ fn estimate(plan: &Plan, input: &Path, compute: Compute) -> Result<()> {
     );
     let trial = Plan::new(input, plan.settings.clone(), part, division)?;
     let folder = tempfile::tempdir()?;
-    let begun = Instant::now();
+    let start = Instant::now();
     let frames = Arc::default();
     let found = segment::run(&trial, 0, (input, folder.path()), compute, &frames)?;
     let count = found.packets.len().max(1) as f64;
     let ratio = plan.frames() as f64 / count;
     let bytes: usize = found.packets.iter().map(|packet| packet.bytes).sum();
-    let time = begun.elapsed().mul_f64(ratio);
+    let time = start.elapsed().mul_f64(ratio);
     let mut out = io::stdout().lock();
     writeln!(
         out,
@@ -346,7 +346,7 @@ struct Log {
     frames: Arc<AtomicU64>,
     total: usize,
     bytes: usize,
-    begun: Instant,
+    start: Instant,
     computed: usize,
 }
 
@@ -367,7 +367,7 @@ impl Log {
             frames: Arc::default(),
             total,
             bytes: 0,
-            begun: Instant::now(),
+            start: Instant::now(),
             computed: 0,
         }
     }
@@ -402,7 +402,7 @@ impl Log {
 
     fn finish(&self, output: &Path) -> Result<()> {
         self.bar.finish_and_clear();
-        let seconds = self.begun.elapsed().as_secs_f64();
+        let seconds = self.start.elapsed().as_secs_f64();
         let (frames, rate) = (
             self.frames.load(Ordering::Relaxed),
             self.computed as f64 / seconds,

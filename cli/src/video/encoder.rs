@@ -27,7 +27,7 @@ pub(crate) enum Encoder {
     Prores,
 }
 
-/// What a codec is made of in GStreamer.
+/// The elements of a codec, and their settings.
 struct Codec {
     element: &'static str,
     parser: Option<&'static str>,

@@ -86,7 +86,7 @@ impl Segment {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Plan {
     format: u32,
-    /// The version that made it.
+    /// The version of srfilter that planned it.
     pub(crate) version: String,
     pub(crate) input: PathBuf,
     pub(crate) settings: Settings,

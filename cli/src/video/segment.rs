@@ -81,20 +81,20 @@ pub(crate) struct Compute {
     pub(crate) threads: u16,
 }
 
-/// What the threads of a pipeline note.
-struct Notes {
+/// What the threads of a pipeline share.
+struct Shared {
     /// Frames that were upscaled.
     frames: Arc<AtomicU64>,
     raw: Mutex<blake3::Hasher>,
     input: Mutex<(blake3::Hasher, usize)>,
     is_done: AtomicBool,
-    /// The pad of the packets, held up until the seek, and whether a packet waits there.
+    /// The pad of the packets, blocked until the seek, and whether a packet waits there.
     blocked: Mutex<Option<(gst::Pad, gst::PadProbeId)>>,
     waits: AtomicBool,
     error: Mutex<Option<anyhow::Error>>,
 }
 
-impl Notes {
+impl Shared {
     fn fail(&self, error: anyhow::Error) {
         let mut first = lock(&self.error);
         first.get_or_insert(error);
@@ -128,7 +128,7 @@ pub(crate) fn run(
     // containers cannot seek, or not to the place: once more, then from the beginning.
     for again in [seek, None] {
         match found {
-            Err(error) if seek.is_some() && error.is::<Elsewhere>() => {
+            Err(error) if seek.is_some() && error.is::<DecodeError>() => {
                 if again.is_none() {
                     warn(&format!(
                         "segment {index} is decoded from the beginning of the file: {error}"
@@ -165,17 +165,18 @@ pub(crate) fn run(
     Ok(result)
 }
 
-/// Why what was read is not the part of the file that was asked for, or cannot be decoded.
+/// Why a segment could not be decoded: a seek that failed or led to another place, an error of
+/// an element.
 #[derive(Debug)]
-struct Elsewhere(String);
+struct DecodeError(String);
 
-impl std::fmt::Display for Elsewhere {
+impl std::fmt::Display for DecodeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Elsewhere {}
+impl std::error::Error for DecodeError {}
 
 /// The packets of a segment, in a file that has no name yet.
 struct Encoded {
@@ -212,7 +213,7 @@ fn compute_packets(
     compute: Compute,
     frames: &Arc<AtomicU64>,
 ) -> Result<Encoded> {
-    let notes = Arc::new(Notes {
+    let shared = Arc::new(Shared {
         frames: Arc::clone(frames),
         raw: Mutex::default(),
         input: Mutex::default(),
@@ -223,21 +224,21 @@ fn compute_packets(
     });
     let pipeline = Pipeline::new();
     let parser = parser(input, &pipeline.0)?;
-    let (decoder, output, sink) = branch(&plan.settings, segment, compute, &notes, &pipeline.0)?;
+    let (decoder, output, sink) = branch(&plan.settings, segment, compute, &shared, &pipeline.0)?;
     link_video(
         &parser,
         decoder,
         (segment, seek.is_some()),
-        &notes,
+        &shared,
         &pipeline.0,
     )?;
     let file = partial_file(folder);
     let file = file.map_err(|e| anyhow!("cannot write to {}: {e}", folder.display()))?;
     let mut out = BufWriter::new(file.as_file());
-    start(&pipeline.0, seek, &sink, &notes)?;
+    start(&pipeline.0, seek, &sink, &shared)?;
     let (mut list, mut caps, mut hasher) = (Vec::new(), None, blake3::Hasher::new());
     loop {
-        check(&pipeline.0, &notes)?;
+        check(&pipeline.0, &shared)?;
         let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_mseconds(100)) else {
             if sink.is_eos() {
                 break;
@@ -266,12 +267,12 @@ fn compute_packets(
             is_key: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
         });
     }
-    check(&pipeline.0, &notes)?;
+    check(&pipeline.0, &shared)?;
     out.flush()
         .map_err(|e| anyhow!("cannot write to {}: {e}", folder.display()))?;
     drop(out);
     file.as_file().sync_all()?;
-    let (found, packets) = std::mem::take(&mut *lock(&notes.input));
+    let (found, packets) = std::mem::take(&mut *lock(&shared.input));
     if found.finalize().to_hex().as_str() != segment.hash {
         let problem = format!(
             "{} is not the file of the plan: {packets} packets from {:.3} s on, expected {} others",
@@ -279,7 +280,7 @@ fn compute_packets(
             segment.start as f64 / 1e9,
             segment.packets
         );
-        return Err(Elsewhere(problem).into());
+        return Err(DecodeError(problem).into());
     }
     if list.len() != segment.packets {
         warn(&format!(
@@ -291,7 +292,7 @@ fn compute_packets(
     }
     let caps = caps.filter(|caps| caps.can_intersect(&output));
     let caps = caps.context("no frame could be decoded")?;
-    let raw = lock(&notes.raw).finalize();
+    let raw = lock(&shared.raw).finalize();
     Ok(Encoded {
         file,
         caps: caps.to_string(),
@@ -302,8 +303,8 @@ fn compute_packets(
 }
 
 /// An error that happened so far.
-fn check(pipeline: &gst::Pipeline, notes: &Notes) -> Result<()> {
-    if let Some(error) = lock(&notes.error).take() {
+fn check(pipeline: &gst::Pipeline, shared: &Shared) -> Result<()> {
+    if let Some(error) = lock(&shared.error).take() {
         return Err(error);
     }
     let bus = pipeline.bus().context("the pipeline has no bus")?;
@@ -312,7 +313,7 @@ fn check(pipeline: &gst::Pipeline, notes: &Notes) -> Result<()> {
             gst::MessageView::Error(error) => {
                 let (before, text) = ("put a deinterlace element before srfilter", error.error());
                 let problem = text.to_string().replace(before, "add --deinterlace");
-                return Err(Elsewhere(problem).into());
+                return Err(DecodeError(problem).into());
             }
             gst::MessageView::Element(element) => {
                 if let Some(what) = element.structure().and_then(missing_plugin) {
@@ -330,7 +331,7 @@ fn branch(
     settings: &Settings,
     segment: &Segment,
     compute: Compute,
-    notes: &Arc<Notes>,
+    shared: &Arc<Shared>,
     pipeline: &gst::Pipeline,
 ) -> Result<(gst::Element, gst::Caps, gst_app::AppSink)> {
     let (decoder, before, after) = (
@@ -377,22 +378,22 @@ fn branch(
     pipeline.add_many(&chain)?;
     gst::Element::link_many(&chain)?;
     connect(&decoder, &before.static_pad("sink").context("no pad")?);
-    select(&selector, segment, notes)?;
-    hash_frames(&filter, notes)?;
+    select(&selector, segment, shared)?;
+    hash_frames(&filter, shared)?;
     Ok((decoder, output, sink))
 }
 
 /// Lets the frames of a segment through, and ends the stream after them.
-fn select(element: &gst::Element, segment: &Segment, notes: &Arc<Notes>) -> Result<()> {
+fn select(element: &gst::Element, segment: &Segment, shared: &Arc<Shared>) -> Result<()> {
     let pad = element.static_pad("src").context("no pad")?;
-    let (segment, notes) = (segment.clone(), Arc::clone(notes));
+    let (segment, shared) = (segment.clone(), Arc::clone(shared));
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         let time = info.buffer().and_then(|buffer| time_at(pad, buffer));
         match time {
             Some(time) if segment.has(time) => return gst::PadProbeReturn::Ok,
             Some(time)
                 if segment.end.is_some_and(|end| time >= end)
-                    && !notes.is_done.swap(true, Ordering::Relaxed) =>
+                    && !shared.is_done.swap(true, Ordering::Relaxed) =>
             {
                 pad.push_event(gst::event::Eos::new());
             }
@@ -406,9 +407,9 @@ fn select(element: &gst::Element, segment: &Segment, notes: &Arc<Notes>) -> Resu
 }
 
 /// Hashes the frames that leave an element.
-fn hash_frames(element: &gst::Element, notes: &Arc<Notes>) -> Result<()> {
+fn hash_frames(element: &gst::Element, shared: &Arc<Shared>) -> Result<()> {
     let pad = element.static_pad("src").context("no pad")?;
-    let notes = Arc::clone(notes);
+    let shared = Arc::clone(shared);
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         let hashed = || -> Result<()> {
             let (buffer, caps) = (info.buffer(), pad.current_caps());
@@ -416,7 +417,7 @@ fn hash_frames(element: &gst::Element, notes: &Arc<Notes>) -> Result<()> {
             let info = gst_video::VideoInfo::from_caps(&caps)?;
             let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
                 .map_err(|_| anyhow!("a frame cannot be read"))?;
-            let mut hasher = lock(&notes.raw);
+            let mut hasher = lock(&shared.raw);
             for plane in 0..frame.n_planes() {
                 let (stride, rows) = (
                     frame.plane_stride()[plane as usize],
@@ -432,9 +433,9 @@ fn hash_frames(element: &gst::Element, notes: &Arc<Notes>) -> Result<()> {
             Ok(())
         };
         if let Err(error) = hashed() {
-            notes.fail(error);
+            shared.fail(error);
         }
-        notes.frames.fetch_add(1, Ordering::Relaxed);
+        shared.frames.fetch_add(1, Ordering::Relaxed);
         gst::PadProbeReturn::Ok
     });
     Ok(())
@@ -451,8 +452,8 @@ fn plane_row(info: &gst_video::VideoInfo, plane: u32) -> usize {
 }
 
 /// Hashes the packets of a segment that arrive at a pad.
-fn hash_packets(pad: &gst::Pad, segment: &Segment, notes: &Arc<Notes>) {
-    let (segment, notes) = (segment.clone(), Arc::clone(notes));
+fn hash_packets(pad: &gst::Pad, segment: &Segment, shared: &Arc<Shared>) {
+    let (segment, shared) = (segment.clone(), Arc::clone(shared));
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         if let Some(buffer) = info.buffer().filter(|buffer| is_shown(buffer))
             && let Some(time) = time_at(pad, buffer)
@@ -461,11 +462,11 @@ fn hash_packets(pad: &gst::Pad, segment: &Segment, notes: &Arc<Notes>) {
             match buffer.map_readable() {
                 Ok(bytes) => {
                     let hash = segment.packet_hash(time, blake3::hash(&bytes));
-                    let mut input = lock(&notes.input);
+                    let mut input = lock(&shared.input);
                     input.0.update(hash.as_bytes());
                     input.1 += 1;
                 }
-                Err(error) => notes.fail(error.into()),
+                Err(error) => shared.fail(error.into()),
             }
         }
         gst::PadProbeReturn::Ok
@@ -478,13 +479,13 @@ fn link_video(
     parser: &gst::Element,
     decoder: gst::Element,
     (segment, seeks): (&Segment, bool),
-    notes: &Arc<Notes>,
+    shared: &Arc<Shared>,
     pipeline: &gst::Pipeline,
 ) -> Result<()> {
     let input = decoder.static_pad("sink").context("no pad")?;
-    hash_packets(&input, segment, notes);
+    hash_packets(&input, segment, shared);
     let weak = pipeline.downgrade();
-    let notes = Arc::clone(notes);
+    let shared = Arc::clone(shared);
     parser.connect_pad_added(move |_, pad| {
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         let is_video = Kind::of(&caps) == Kind::Video;
@@ -493,15 +494,15 @@ fn link_video(
         }
         if seeks {
             let kinds = gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER;
-            let noted = Arc::clone(&notes);
+            let probed = Arc::clone(&shared);
             let probe = pad.add_probe(kinds, move |_, _| {
-                noted.waits.store(true, Ordering::Release);
+                probed.waits.store(true, Ordering::Release);
                 gst::PadProbeReturn::Ok
             });
-            *lock(&notes.blocked) = probe.map(|probe| (pad.clone(), probe));
+            *lock(&shared.blocked) = probe.map(|probe| (pad.clone(), probe));
         }
         if let Err(error) = pad.link(&input) {
-            notes.fail(anyhow!("the video cannot be decoded: {error}"));
+            shared.fail(anyhow!("the video cannot be decoded: {error}"));
         }
     });
     Ok(())
@@ -512,20 +513,20 @@ fn start(
     pipeline: &gst::Pipeline,
     seek: Option<u64>,
     sink: &gst_app::AppSink,
-    notes: &Notes,
+    shared: &Shared,
 ) -> Result<()> {
     // Fails with a message on the bus.
     let _ = pipeline.set_state(gst::State::Playing);
     let Some(keyframe) = seek else {
         return Ok(());
     };
-    let begun = Instant::now();
+    let start = Instant::now();
     let (pad, probe) = loop {
-        check(pipeline, notes)?;
-        let waits = notes.waits.load(Ordering::Acquire);
-        match waits.then(|| lock(&notes.blocked).take()).flatten() {
+        check(pipeline, shared)?;
+        let waits = shared.waits.load(Ordering::Acquire);
+        match waits.then(|| lock(&shared.blocked).take()).flatten() {
             Some(blocked) => break blocked,
-            None if sink.is_eos() || begun.elapsed() > PATIENCE => bail!("it has no video"),
+            None if sink.is_eos() || start.elapsed() > PATIENCE => bail!("it has no video"),
             None => std::thread::sleep(Duration::from_millis(2)),
         }
     };
@@ -544,7 +545,7 @@ fn start(
         true => Ok(()),
         false => {
             let problem = format!("it cannot be read from {:.3} s on", keyframe as f64 / 1e9);
-            Err(Elsewhere(problem).into())
+            Err(DecodeError(problem).into())
         }
     }
 }

@@ -235,12 +235,12 @@ fn collect(
         .sync(false)
         .async_(false)
         .build();
-    let mut begun = false;
+    let mut is_known = false;
     let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
         let closed = |_| gst::FlowError::Eos;
-        if !begun {
-            begun = true;
+        if !is_known {
+            is_known = true;
             let caps = sample.caps_owned().ok_or(gst::FlowError::NotNegotiated)?;
             let tags = sink.static_pad("sink").and_then(|pad| {
                 let events = (0..).map_while(|i| pad.sticky_event::<gst::event::Tag>(i));
