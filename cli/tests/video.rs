@@ -26,6 +26,8 @@ fn runs(args: &[&str]) -> String {
     let output = run(args);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{args:?}: {error}");
+    // Seeks lead where they should.
+    assert!(!error.contains("from the beginning"), "{args:?}: {error}");
     String::from_utf8(output.stdout).unwrap()
 }
 

@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 /// The longest wait for the first packet of a file.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Frames that wait at most for the next step.
+const FRAMES_AHEAD: u32 = 3;
+
 /// A packet of an encoded segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EncodedPacket {
@@ -121,24 +124,18 @@ pub(crate) fn run(
 ) -> Result<Manifest> {
     let segment = plan.segment(index)?;
     let done = frames.load(Ordering::Relaxed);
-    let seek = segment.keyframe;
     let compute = |seek| compute_packets(plan, (segment, seek), (input, folder), compute, frames);
-    let mut found = compute(seek);
-    // A seek of matroskademux (GStreamer 1.22) fails once in a hundred times, and some
-    // containers cannot seek, or not to the place: once more, then from the beginning.
-    for again in [seek, None] {
-        match found {
-            Err(error) if seek.is_some() && error.is::<DecodeError>() => {
-                if again.is_none() {
-                    warn(&format!(
-                        "segment {index} is decoded from the beginning of the file: {error}"
-                    ));
-                }
-                frames.store(done, Ordering::Relaxed);
-                found = compute(again);
-            }
-            _ => break,
-        }
+    let mut found = compute(segment.keyframe);
+    // Some containers cannot seek, or not to the place.
+    if let Err(error) = &found
+        && segment.keyframe.is_some()
+        && error.is::<DecodeError>()
+    {
+        warn(&format!(
+            "segment {index} is decoded from the beginning of the file: {error}"
+        ));
+        frames.store(done, Ordering::Relaxed);
+        found = compute(None);
     }
     let found = found?;
     let (packets, manifest) = files(folder, index);
@@ -364,14 +361,15 @@ fn branch(
         flip.set_property_from_str("video-direction", "auto");
         chain.push(flip);
     }
-    chain.push(filter.clone());
+    chain.extend([queue()?, filter.clone()]);
     if let Some((width, height)) = settings.size {
         let size = gst::Caps::builder("video/x-raw")
             .field("width", width as i32)
             .field("height", height as i32);
         chain.push(capsfilter(&size.build())?);
     }
-    chain.extend([after, capsfilter(&raw)?]);
+    let ahead = queue()?;
+    chain.extend([ahead.clone(), after, capsfilter(&raw)?]);
     chain.extend(settings.encoder.elements(settings.quality)?);
     chain.extend([capsfilter(&output)?, sink.clone().upcast()]);
     pipeline.add(&decoder)?;
@@ -379,25 +377,47 @@ fn branch(
     gst::Element::link_many(&chain)?;
     connect(&decoder, &before.static_pad("sink").context("no pad")?);
     select(&selector, segment, shared)?;
-    hash_frames(&filter, shared)?;
+    hash_frames(&ahead, shared)?;
     Ok((decoder, output, sink))
 }
 
+/// A thread of its own for what follows: decoding, upscaling and encoding overlap.
+fn queue() -> Result<gst::Element> {
+    let queue = make("queue")?;
+    queue.set_property("max-size-buffers", FRAMES_AHEAD);
+    queue.set_property("max-size-bytes", 0u32);
+    queue.set_property("max-size-time", 0u64);
+    Ok(queue)
+}
+
 /// Lets the frames of a segment through, and ends the stream after them.
+///
+/// The end goes into the next element, not out of this one: events that a decoder sends after
+/// that would fail, and with them the pipeline.
 fn select(element: &gst::Element, segment: &Segment, shared: &Arc<Shared>) -> Result<()> {
     let pad = element.static_pad("src").context("no pad")?;
     let (segment, shared) = (segment.clone(), Arc::clone(shared));
-    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
-        let time = info.buffer().and_then(|buffer| time_at(pad, buffer));
-        match time {
-            Some(time) if segment.has(time) => return gst::PadProbeReturn::Ok,
-            Some(time)
-                if segment.end.is_some_and(|end| time >= end)
-                    && !shared.is_done.swap(true, Ordering::Relaxed) =>
+    let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+    pad.add_probe(kinds, move |pad, info| {
+        let is_done = shared.is_done.load(Ordering::Relaxed);
+        let Some(buffer) = info.buffer() else {
+            return match is_done {
+                true => gst::PadProbeReturn::Handled,
+                false => gst::PadProbeReturn::Ok,
+            };
+        };
+        let time = time_at(pad, buffer);
+        if !is_done && time.is_some_and(|time| segment.has(time)) {
+            return gst::PadProbeReturn::Ok;
+        }
+        let is_after = |time| segment.end.is_some_and(|end| time >= end);
+        if is_done || time.is_some_and(is_after) {
+            if !shared.is_done.swap(true, Ordering::Relaxed)
+                && let Some(next) = pad.peer()
             {
-                pad.push_event(gst::event::Eos::new());
+                next.send_event(gst::event::Eos::new());
             }
-            _ => {}
+            info.flow_res = Err(gst::FlowError::Eos);
         }
         // With GStreamer 1.22, `Drop` of the bindings logs a critical warning for each
         // frame (findings/rust-probe-drop.sh).
