@@ -493,7 +493,9 @@ pub(crate) struct VideoArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum VideoCommand {
     Plan(PlanArgs),
+    Cut(CutArgs),
     Segment(SegmentArgs),
+    Check(CheckArgs),
     Join(JoinArgs),
 }
 
@@ -515,6 +517,42 @@ pub(crate) struct PlanArgs {
     /// Seconds of a segment, at least [default: 20]
     #[arg(long, value_name = "S", value_parser = positive)]
     pub(crate) seconds: Option<f64>,
+}
+
+/// Write the part of the input that a segment of a plan is computed from
+///
+/// For machines that do not have the file: 'sr video segment PLAN K --packets FILE'.
+#[cfg(feature = "video")]
+#[derive(Debug, clap::Args)]
+pub(crate) struct CutArgs {
+    /// Plan of 'sr video plan'
+    #[arg(value_name = "PLAN")]
+    pub(crate) plan: PathBuf,
+
+    /// Number of the segment, from 0 on
+    #[arg(value_name = "K")]
+    pub(crate) index: usize,
+
+    /// File of the packets
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+
+    /// The input, if it lies elsewhere than in the plan
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+}
+
+/// List the segments of a plan that are finished, as lines of JSON
+#[cfg(feature = "video")]
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    /// Plan of 'sr video plan'
+    #[arg(value_name = "PLAN")]
+    pub(crate) plan: PathBuf,
+
+    /// Folder of the segments
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
 }
 
 /// Compute a segment of a plan
@@ -539,6 +577,14 @@ pub(crate) struct SegmentArgs {
     /// The input, if it lies elsewhere than in the plan
     #[arg(long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
+
+    /// Packets of the segment, of 'sr video cut', instead of the input
+    #[arg(long, value_name = "FILE", conflicts_with = "input")]
+    pub(crate) packets: Option<PathBuf>,
+
+    /// The weights file, if it lies elsewhere than in the plan
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
 
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value_t = DeviceChoice::Auto)]

@@ -357,12 +357,24 @@ fn segments_are_computed_apart() {
     };
     let mut found = String::new();
     for index in (0..expected.len()).rev() {
-        found += &compute(
-            index,
-            &["--threads", if index % 2 == 0 { "1" } else { "2" }],
-        );
+        // From its part of the file, without the file.
+        let packets = dir.path().join(format!("{index}.gdp"));
+        let more = if index % 2 == 0 {
+            ["--threads", "1"]
+        } else {
+            let cut = ["video", "cut", text(&plan), &index.to_string(), "--out"];
+            runs(&[cut.as_slice(), &[text(&packets)]].concat());
+            std::fs::rename(&input, dir.path().join("away.mkv")).unwrap();
+            ["--packets", text(&packets)]
+        };
+        found += &compute(index, &more);
+        if index % 2 == 1 {
+            std::fs::rename(dir.path().join("away.mkv"), &input).unwrap();
+        }
     }
     assert_eq!(hashes(&found), expected);
+    let finished = runs(&["video", "check", text(&plan), text(&parts)]);
+    assert_eq!(hashes(&finished), expected);
     let joined = dir.path().join("joined.mkv");
     let join = ["video", "join", text(&plan), text(&parts), text(&joined)];
     runs(&join);
@@ -376,6 +388,12 @@ fn segments_are_computed_apart() {
     std::fs::write(&file, &bytes).unwrap();
     let problem = error(&[join.as_slice(), &["--force"]].concat());
     assert!(problem.contains("segment 1 is missing in"), "{problem}");
+    let finished = hashes(&runs(&["video", "check", text(&plan), text(&parts)]));
+    assert_eq!(
+        finished,
+        [&expected[..1], &expected[2..]].concat(),
+        "segment 1 is damaged"
+    );
     assert!(compute(1, &[]).contains("\"kept\":false"));
     runs(&[join.as_slice(), &["--force"]].concat());
 
@@ -387,6 +405,60 @@ fn segments_are_computed_apart() {
     assert!(problem.contains("is not the file of the plan"), "{problem}");
     let problem = error(&["video", "segment", text(&plan), "77", "--out", text(&parts)]);
     assert!(problem.contains("there is no segment 77"), "{problem}");
+}
+
+/// A full disk is an error, and the work goes on from there when there is room.
+#[cfg(unix)]
+#[test]
+fn full_disks_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.mkv"), dir.path().join("out.mkv"));
+    clip(&input, 4, 9);
+    let settings = ["--model", "espcn-fast", "--seconds", "1", "--json"];
+    let args = [&["video", text(&input), text(&output)], settings.as_slice()].concat();
+    // Files of 16 KiB at most, as if the disk were full.
+    let script = "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\"";
+    let mut limited = Command::new("sh");
+    limited.args(["-c", script, env!("CARGO_BIN_EXE_sr")]);
+    let failed = limited.args(&args).output().unwrap();
+    let problem = String::from_utf8(failed.stderr).unwrap();
+    assert!(!failed.status.success() && !output.exists());
+    assert!(problem.contains("cannot write"), "{problem}");
+    let whole = dir.path().join("whole.mkv");
+    let fresh = [&["video", text(&input), text(&whole)], settings.as_slice()].concat();
+    assert_eq!(hashes(&runs(&args)), hashes(&runs(&fresh)));
+    assert_same(&output, &whole);
+}
+
+/// Segments of another file of that name are not taken.
+#[test]
+fn replaced_inputs_are_computed_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.mkv"), dir.path().join("out.mkv"));
+    let plan = dir.path().join("plan.json");
+    let settings = ["--model", "espcn-fast", "--seconds", "1"];
+    clip(&input, 3, 10);
+    let printed = runs(&[&["video", "plan", text(&input)], settings.as_slice()].concat());
+    std::fs::write(&plan, printed).unwrap();
+    let parts = dir.path().join("out.mkv.parts");
+    for index in ["0", "1"] {
+        let segment = [
+            "video",
+            "segment",
+            text(&plan),
+            index,
+            "--out",
+            text(&parts),
+        ];
+        runs(&segment);
+    }
+    clip(&input, 3, 0xff_ff00);
+    let run = ["video", text(&input), text(&output), "--json"];
+    let out = runs(&[run.as_slice(), settings.as_slice()].concat());
+    assert!(!out.contains("\"kept\":true"), "{out}");
+    std::fs::remove_file(&output).unwrap();
+    let again = runs(&[run.as_slice(), settings.as_slice()].concat());
+    assert_eq!(hashes(&out), hashes(&again));
 }
 
 /// GNU parallel computes the segments, two at a time.

@@ -2,10 +2,13 @@
 
 use super::encoder::Encoder;
 use super::join::{self, Container};
+use super::packets::{self, Input};
 use super::plan::{Division, Plan, Settings};
 use super::segment::{self, Compute, Manifest};
 use super::source::{Item, Kind, Source};
-use crate::args::{JoinArgs, PlanArgs, SegmentArgs, VideoArgs, VideoCommand, VideoSettings};
+use crate::args::{
+    CheckArgs, CutArgs, JoinArgs, PlanArgs, SegmentArgs, VideoArgs, VideoCommand, VideoSettings,
+};
 use crate::console::warn;
 use crate::paths::{create_folder, is_same};
 use anyhow::{Context, Result, anyhow, bail};
@@ -35,7 +38,9 @@ pub(crate) fn run(args: &VideoArgs) -> Result<()> {
     gstsrfilter::plugin_register_static()?;
     match &args.command {
         Some(VideoCommand::Plan(args)) => print_plan(args),
+        Some(VideoCommand::Cut(args)) => cut(args),
         Some(VideoCommand::Segment(args)) => compute(args),
+        Some(VideoCommand::Check(args)) => check(args),
         Some(VideoCommand::Join(args)) => join(args),
         None => convert(args),
     }
@@ -171,12 +176,36 @@ fn check_weights(plan: &Plan) -> Result<()> {
     }
 }
 
-fn compute(args: &SegmentArgs) -> Result<()> {
+fn cut(args: &CutArgs) -> Result<()> {
     let plan = Plan::read(&args.plan)?;
+    let input = args.input.as_ref().unwrap_or(&plan.input);
+    if is_same(input, &args.out) {
+        bail!("{} is the input", args.out.display());
+    }
+    packets::cut(&plan, args.index, input, &args.out)
+}
+
+fn check(args: &CheckArgs) -> Result<()> {
+    let plan = Plan::read(&args.plan)?;
+    let found = (0..plan.segments.len()).filter_map(|i| Manifest::find(&plan, i, &args.dir));
+    found.into_iter().try_for_each(|found| report(&found, true))
+}
+
+fn compute(args: &SegmentArgs) -> Result<()> {
+    let mut plan = Plan::read(&args.plan)?;
+    if args.weights.is_some() {
+        if plan.settings.weights.is_none() {
+            bail!("the plan takes built-in weights");
+        }
+        plan.settings.weights.clone_from(&args.weights);
+    }
     check_weights(&plan)?;
     plan.segment(args.index)?;
     create_folder(&args.out)?;
-    let input = args.input.as_ref().unwrap_or(&plan.input);
+    let input = match &args.packets {
+        Some(packets) => Input::Packets(packets),
+        None => Input::File(args.input.as_ref().unwrap_or(&plan.input)),
+    };
     if let Some(found) = Manifest::find(&plan, args.index, &args.out) {
         return report(&found, true);
     }
@@ -186,10 +215,7 @@ fn compute(args: &SegmentArgs) -> Result<()> {
     };
     let frames = Arc::default();
     let found = segment::run(&plan, args.index, (input, &args.out), compute, &frames);
-    report(
-        &found.map_err(|e| anyhow!("{}: {e}", input.display()))?,
-        false,
-    )
+    report(&found.map_err(|e| anyhow!("{}: {e}", input.name()))?, false)
 }
 
 /// Prints what a segment became, in a line of JSON.
@@ -261,11 +287,12 @@ fn convert(args: &VideoArgs) -> Result<()> {
         log.add(&manifest, true)?;
         found.push(manifest.index);
     }
+    let source = Input::File(input);
     for index in (0..plan.segments.len()).filter(|index| !found.contains(index)) {
         let (frames, before) = (Arc::clone(&log.frames), log.frames.load(Ordering::Relaxed));
         let done = std::thread::scope(|scope| {
             let work =
-                scope.spawn(|| segment::run(&plan, index, (input, &parts), compute, &frames));
+                scope.spawn(|| segment::run(&plan, index, (source, &parts), compute, &frames));
             while !work.is_finished() {
                 log.tick();
                 std::thread::sleep(Duration::from_millis(20));
@@ -319,7 +346,13 @@ fn estimate(plan: &Plan, input: &Path, compute: Compute) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let start = Instant::now();
     let frames = Arc::default();
-    let found = segment::run(&trial, 0, (input, folder.path()), compute, &frames)?;
+    let found = segment::run(
+        &trial,
+        0,
+        (Input::File(input), folder.path()),
+        compute,
+        &frames,
+    )?;
     let count = found.packets.len().max(1) as f64;
     let ratio = plan.frames() as f64 / count;
     let bytes: usize = found.packets.iter().map(|packet| packet.bytes).sum();

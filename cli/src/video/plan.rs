@@ -107,6 +107,8 @@ pub(crate) enum Division {
 struct Packet {
     time: u64,
     is_key: bool,
+    /// Whether the file says when it is shown, not only when it is decoded.
+    has_time: bool,
     /// Of its bytes.
     hash: blake3::Hash,
 }
@@ -184,8 +186,12 @@ impl Plan {
     ///
     /// Settings that cannot be written as JSON.
     pub(crate) fn segment_id(&self, index: usize) -> Result<String> {
-        let segment = self.segment(index)?;
-        let all = serde_json::to_vec(&(&self.version, &self.settings, segment))?;
+        // The weights file by its hash, wherever it lies.
+        let settings = Settings {
+            weights: None,
+            ..self.settings.clone()
+        };
+        let all = serde_json::to_vec(&(&self.version, settings, self.segment(index)?))?;
         Ok(blake3::hash(&all).to_hex().to_string())
     }
 
@@ -218,6 +224,7 @@ fn packets(input: &Path) -> Result<Vec<Packet>> {
                 let Some(time) = time(&sample) else { continue };
                 packets.push(Packet {
                     time,
+                    has_time: buffer.pts().is_some(),
                     is_key: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
                     hash: blake3::hash(&buffer.map_readable()?),
                 });
@@ -252,8 +259,11 @@ fn segments(
         Division::Segments(count) => (last - first) / count.max(1) as u64,
         Division::Seconds(seconds) => (seconds * 1e9) as u64,
     };
+    // Decoders guess the times of reordered pictures of AVI files, differently from other
+    // beginnings: these are not divided.
+    let is_exact = packets.iter().all(|packet| packet.has_time);
+    let step = if is_exact { step.max(1) } else { u64::MAX >> 1 };
     // The first keyframe from each step on.
-    let step = step.max(1);
     let (mut starts, mut next) = (vec![start.unwrap_or(0)], first + step);
     for &key in keys.iter().filter(|&&key| within(key)) {
         if key >= next {
@@ -294,6 +304,7 @@ mod tests {
         let packets = times.iter().map(|&(time, is_key)| Packet {
             time,
             is_key,
+            has_time: true,
             hash: blake3::hash(&time.to_le_bytes()),
         });
         packets.collect()
@@ -327,6 +338,18 @@ mod tests {
         let found = segments(&packets, (Some(65), Some(85)), Division::Segments(1));
         assert_eq!(parts(&found), [(65, Some(85), Some(60), 2)]);
         assert!(segments(&packets, (Some(100), None), Division::Segments(1)).is_empty());
+    }
+
+    #[test]
+    fn guessed_times_are_not_divided() {
+        let mut packets = packets(&[(0, true), (10, false), (20, true), (30, false)]);
+        assert_eq!(
+            segments(&packets, (None, None), Division::Segments(2)).len(),
+            2
+        );
+        packets[1].has_time = false;
+        let found = segments(&packets, (None, None), Division::Segments(2));
+        assert_eq!((found.len(), found[0].packets), (1, 4));
     }
 
     #[test]

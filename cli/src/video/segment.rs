@@ -1,8 +1,9 @@
 //! A part of a video: decoded, upscaled and encoded.
 
-use super::plan::{Plan, Segment, Settings, is_shown};
-use super::player::{Pipeline, connect, make, missing_plugin};
-use super::source::{Kind, parser, time, time_at};
+use super::packets::{Input, Packets, Passage, from_keyframe, gate, lock};
+use super::plan::{Plan, Segment, Settings};
+use super::player::{Pipeline, connect, make};
+use super::source::{time, time_at};
 use crate::console::warn;
 use crate::paths::partial_file;
 use anyhow::{Context, Result, anyhow, bail};
@@ -15,12 +16,8 @@ use srfilter::engine::DeviceChoice;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-/// The longest wait for the first packet of a file.
-const PATIENCE: Duration = Duration::from_secs(60);
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Frames that wait at most for the next step.
 const FRAMES_AHEAD: u32 = 3;
@@ -84,30 +81,6 @@ pub(crate) struct Compute {
     pub(crate) threads: u16,
 }
 
-/// What the threads of a pipeline share.
-struct Shared {
-    /// Frames that were upscaled.
-    frames: Arc<AtomicU64>,
-    raw: Mutex<blake3::Hasher>,
-    input: Mutex<(blake3::Hasher, usize)>,
-    is_done: AtomicBool,
-    /// The pad of the packets, blocked until the seek, and whether a packet waits there.
-    blocked: Mutex<Option<(gst::Pad, gst::PadProbeId)>>,
-    waits: AtomicBool,
-    error: Mutex<Option<anyhow::Error>>,
-}
-
-impl Shared {
-    fn fail(&self, error: anyhow::Error) {
-        let mut first = lock(&self.error);
-        first.get_or_insert(error);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Computes a segment into a folder: first its packets, then its manifest. `frames` counts
 /// the frames that are done.
 ///
@@ -118,26 +91,21 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub(crate) fn run(
     plan: &Plan,
     index: usize,
-    (input, folder): (&Path, &Path),
+    (input, folder): (Input<'_>, &Path),
     compute: Compute,
     frames: &Arc<AtomicU64>,
 ) -> Result<Manifest> {
     let segment = plan.segment(index)?;
     let done = frames.load(Ordering::Relaxed);
-    let compute = |seek| compute_packets(plan, (segment, seek), (input, folder), compute, frames);
-    let mut found = compute(segment.keyframe);
-    // Some containers cannot seek, or not to the place.
-    if let Err(error) = &found
-        && segment.keyframe.is_some()
-        && error.is::<DecodeError>()
-    {
-        warn(&format!(
-            "segment {index} is decoded from the beginning of the file: {error}"
-        ));
+    let compute = |seek| {
         frames.store(done, Ordering::Relaxed);
-        found = compute(None);
-    }
-    let found = found?;
+        compute_packets(plan, (segment, seek), (input, folder), compute, frames)
+    };
+    let found = match input {
+        Input::File(_) => from_keyframe((segment, index), compute)?,
+        // They begin with the keyframe.
+        Input::Packets(_) => compute(None)?,
+    };
     let (packets, manifest) = files(folder, index);
     let Encoded {
         file,
@@ -161,19 +129,6 @@ pub(crate) fn run(
         .map_err(|e| anyhow!("cannot write {}: {e}", manifest.display()))?;
     Ok(result)
 }
-
-/// Why a segment could not be decoded: a seek that failed or led to another place, an error of
-/// an element.
-#[derive(Debug)]
-struct DecodeError(String);
-
-impl std::fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for DecodeError {}
 
 /// The packets of a segment, in a file that has no name yet.
 struct Encoded {
@@ -206,44 +161,33 @@ fn filter(settings: &Settings, compute: Compute) -> gst::Element {
 fn compute_packets(
     plan: &Plan,
     (segment, seek): (&Segment, Option<u64>),
-    (input, folder): (&Path, &Path),
+    (input, folder): (Input<'_>, &Path),
     compute: Compute,
     frames: &Arc<AtomicU64>,
 ) -> Result<Encoded> {
-    let shared = Arc::new(Shared {
-        frames: Arc::clone(frames),
-        raw: Mutex::default(),
-        input: Mutex::default(),
-        is_done: AtomicBool::new(false),
-        blocked: Mutex::default(),
-        waits: AtomicBool::new(false),
-        error: Mutex::default(),
-    });
+    let packets = Packets::new(segment);
+    let frames = FrameHash {
+        count: Arc::clone(frames),
+        hash: Arc::default(),
+    };
     let pipeline = Pipeline::new();
-    let parser = parser(input, &pipeline.0)?;
-    let (decoder, output, sink) = branch(&plan.settings, segment, compute, &shared, &pipeline.0)?;
-    link_video(
-        &parser,
-        decoder,
-        (segment, seek.is_some()),
-        &shared,
+    let (decoder, output, sink) = branch(
+        (&plan.settings, segment),
+        compute,
+        (&packets, &frames),
         &pipeline.0,
     )?;
+    packets.link(&pipeline.0, (input, seek.is_some()), &decoder)?;
     let file = partial_file(folder);
     let file = file.map_err(|e| anyhow!("cannot write to {}: {e}", folder.display()))?;
     let mut out = BufWriter::new(file.as_file());
-    start(&pipeline.0, seek, &sink, &shared)?;
+    packets.start(&pipeline.0, seek, &sink)?;
     let (mut list, mut caps, mut hasher) = (Vec::new(), None, blake3::Hasher::new());
-    loop {
-        check(&pipeline.0, &shared)?;
-        let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_mseconds(100)) else {
-            if sink.is_eos() {
-                break;
-            }
-            continue;
-        };
+    packets.drain(&pipeline.0, &sink, |sample| {
         let buffer = sample.buffer().context("a sample without a buffer")?;
-        let Some(time) = time(&sample) else { continue };
+        let Some(time) = time(sample) else {
+            return Ok(());
+        };
         let bytes = buffer.map_readable()?;
         hasher.update(&bytes);
         let written = out.write_all(&bytes);
@@ -263,22 +207,13 @@ fn compute_packets(
             bytes: bytes.len(),
             is_key: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
         });
-    }
-    check(&pipeline.0, &shared)?;
+        Ok(())
+    })?;
     out.flush()
         .map_err(|e| anyhow!("cannot write to {}: {e}", folder.display()))?;
     drop(out);
     file.as_file().sync_all()?;
-    let (found, packets) = std::mem::take(&mut *lock(&shared.input));
-    if found.finalize().to_hex().as_str() != segment.hash {
-        let problem = format!(
-            "{} is not the file of the plan: {packets} packets from {:.3} s on, expected {} others",
-            input.display(),
-            segment.start as f64 / 1e9,
-            segment.packets
-        );
-        return Err(DecodeError(problem).into());
-    }
+    packets.verify(input)?;
     if list.len() != segment.packets {
         warn(&format!(
             "{} frames from {:.3} s on, of {} packets",
@@ -289,7 +224,7 @@ fn compute_packets(
     }
     let caps = caps.filter(|caps| caps.can_intersect(&output));
     let caps = caps.context("no frame could be decoded")?;
-    let raw = lock(&shared.raw).finalize();
+    let raw = lock(&frames.hash).finalize();
     Ok(Encoded {
         file,
         caps: caps.to_string(),
@@ -299,36 +234,11 @@ fn compute_packets(
     })
 }
 
-/// An error that happened so far.
-fn check(pipeline: &gst::Pipeline, shared: &Shared) -> Result<()> {
-    if let Some(error) = lock(&shared.error).take() {
-        return Err(error);
-    }
-    let bus = pipeline.bus().context("the pipeline has no bus")?;
-    while let Some(message) = bus.pop() {
-        match message.view() {
-            gst::MessageView::Error(error) => {
-                let (before, text) = ("put a deinterlace element before srfilter", error.error());
-                let problem = text.to_string().replace(before, "add --deinterlace");
-                return Err(DecodeError(problem).into());
-            }
-            gst::MessageView::Element(element) => {
-                if let Some(what) = element.structure().and_then(missing_plugin) {
-                    bail!("GStreamer has no {what}: install the plugin");
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 /// From a decoder to a sink: the decoder, what comes out, and the sink.
 fn branch(
-    settings: &Settings,
-    segment: &Segment,
+    (settings, segment): (&Settings, &Segment),
     compute: Compute,
-    shared: &Arc<Shared>,
+    (packets, frames): (&Arc<Packets>, &FrameHash),
     pipeline: &gst::Pipeline,
 ) -> Result<(gst::Element, gst::Caps, gst_app::AppSink)> {
     let (decoder, before, after) = (
@@ -376,8 +286,14 @@ fn branch(
     pipeline.add_many(&chain)?;
     gst::Element::link_many(&chain)?;
     connect(&decoder, &before.static_pad("sink").context("no pad")?);
-    select(&selector, segment, shared)?;
-    hash_frames(&ahead, shared)?;
+    let selected = segment.clone();
+    let pad = selector.static_pad("src").context("no pad")?;
+    gate(&pad, move |pad, frame| match time_at(pad, frame) {
+        Some(time) if selected.has(time) => Passage::Open,
+        Some(time) if selected.end.is_some_and(|end| time >= end) => Passage::Ended,
+        _ => Passage::Closed,
+    });
+    frames.watch(&ahead.static_pad("src").context("no pad")?, packets);
     Ok((decoder, output, sink))
 }
 
@@ -390,74 +306,53 @@ fn queue() -> Result<gst::Element> {
     Ok(queue)
 }
 
-/// Lets the frames of a segment through, and ends the stream after them.
-///
-/// The end goes into the next element, not out of this one: events that a decoder sends after
-/// that would fail, and with them the pipeline.
-fn select(element: &gst::Element, segment: &Segment, shared: &Arc<Shared>) -> Result<()> {
-    let pad = element.static_pad("src").context("no pad")?;
-    let (segment, shared) = (segment.clone(), Arc::clone(shared));
-    let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
-    pad.add_probe(kinds, move |pad, info| {
-        let is_done = shared.is_done.load(Ordering::Relaxed);
-        let Some(buffer) = info.buffer() else {
-            return match is_done {
-                true => gst::PadProbeReturn::Handled,
-                false => gst::PadProbeReturn::Ok,
-            };
-        };
-        let time = time_at(pad, buffer);
-        if !is_done && time.is_some_and(|time| segment.has(time)) {
-            return gst::PadProbeReturn::Ok;
-        }
-        let is_after = |time| segment.end.is_some_and(|end| time >= end);
-        if is_done || time.is_some_and(is_after) {
-            if !shared.is_done.swap(true, Ordering::Relaxed)
-                && let Some(next) = pad.peer()
-            {
-                next.send_event(gst::event::Eos::new());
-            }
-            info.flow_res = Err(gst::FlowError::Eos);
-        }
-        // With GStreamer 1.22, `Drop` of the bindings logs a critical warning for each
-        // frame (findings/rust-probe-drop.sh).
-        gst::PadProbeReturn::Handled
-    });
-    Ok(())
+/// The hash of the upscaled frames, and their number.
+struct FrameHash {
+    count: Arc<AtomicU64>,
+    hash: Arc<Mutex<blake3::Hasher>>,
 }
 
-/// Hashes the frames that leave an element.
-fn hash_frames(element: &gst::Element, shared: &Arc<Shared>) -> Result<()> {
-    let pad = element.static_pad("src").context("no pad")?;
-    let shared = Arc::clone(shared);
-    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
-        let hashed = || -> Result<()> {
-            let (buffer, caps) = (info.buffer(), pad.current_caps());
-            let (buffer, caps) = (buffer.context("no buffer")?, caps.context("no caps")?);
-            let info = gst_video::VideoInfo::from_caps(&caps)?;
-            let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
-                .map_err(|_| anyhow!("a frame cannot be read"))?;
-            let mut hasher = lock(&shared.raw);
-            for plane in 0..frame.n_planes() {
-                let (stride, rows) = (
-                    frame.plane_stride()[plane as usize],
-                    frame.plane_height(plane),
-                );
-                let row = plane_row(&info, plane);
-                let data = frame.plane_data(plane)?;
-                let lines = data.chunks(usize::try_from(stride)?).take(rows as usize);
-                lines.for_each(|line| {
-                    hasher.update(&line[..row.min(line.len())]);
-                });
+impl FrameHash {
+    /// Hashes the frames that leave a pad; what fails ends the work on the packets.
+    fn watch(&self, pad: &gst::Pad, packets: &Arc<Packets>) {
+        let (count, hash) = (Arc::clone(&self.count), Arc::clone(&self.hash));
+        let packets = Arc::clone(packets);
+        pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            let hashed = || -> Result<()> {
+                let (buffer, caps) = (info.buffer(), pad.current_caps());
+                let (buffer, caps) = (buffer.context("no buffer")?, caps.context("no caps")?);
+                hash_frame(buffer, &caps, &mut lock(&hash))
+            };
+            if let Err(error) = hashed() {
+                packets.fail(error);
             }
-            Ok(())
-        };
-        if let Err(error) = hashed() {
-            shared.fail(error);
-        }
-        shared.frames.fetch_add(1, Ordering::Relaxed);
-        gst::PadProbeReturn::Ok
-    });
+            count.fetch_add(1, Ordering::Relaxed);
+            gst::PadProbeReturn::Ok
+        });
+    }
+}
+
+/// Hashes the rows of a frame, without what lies between them.
+fn hash_frame(
+    buffer: &gst::BufferRef,
+    caps: &gst::CapsRef,
+    hasher: &mut blake3::Hasher,
+) -> Result<()> {
+    let info = gst_video::VideoInfo::from_caps(caps)?;
+    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
+        .map_err(|_| anyhow!("a frame cannot be read"))?;
+    for plane in 0..frame.n_planes() {
+        let (stride, rows) = (
+            frame.plane_stride()[plane as usize],
+            frame.plane_height(plane),
+        );
+        let row = plane_row(&info, plane);
+        let data = frame.plane_data(plane)?;
+        let lines = data.chunks(usize::try_from(stride)?).take(rows as usize);
+        lines.for_each(|line| {
+            hasher.update(&line[..row.min(line.len())]);
+        });
+    }
     Ok(())
 }
 
@@ -469,103 +364,4 @@ fn plane_row(info: &gst_video::VideoInfo, plane: u32) -> usize {
         width * info.comp_pstride(c as u8).max(1) as usize
     });
     ends.max().unwrap_or(0)
-}
-
-/// Hashes the packets of a segment that arrive at a pad.
-fn hash_packets(pad: &gst::Pad, segment: &Segment, shared: &Arc<Shared>) {
-    let (segment, shared) = (segment.clone(), Arc::clone(shared));
-    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
-        if let Some(buffer) = info.buffer().filter(|buffer| is_shown(buffer))
-            && let Some(time) = time_at(pad, buffer)
-            && segment.has(time)
-        {
-            match buffer.map_readable() {
-                Ok(bytes) => {
-                    let hash = segment.packet_hash(time, blake3::hash(&bytes));
-                    let mut input = lock(&shared.input);
-                    input.0.update(hash.as_bytes());
-                    input.1 += 1;
-                }
-                Err(error) => shared.fail(error.into()),
-            }
-        }
-        gst::PadProbeReturn::Ok
-    });
-}
-
-/// Links the first video stream of a parser, whose packets are hashed; the others are not
-/// linked.
-fn link_video(
-    parser: &gst::Element,
-    decoder: gst::Element,
-    (segment, seeks): (&Segment, bool),
-    shared: &Arc<Shared>,
-    pipeline: &gst::Pipeline,
-) -> Result<()> {
-    let input = decoder.static_pad("sink").context("no pad")?;
-    hash_packets(&input, segment, shared);
-    let weak = pipeline.downgrade();
-    let shared = Arc::clone(shared);
-    parser.connect_pad_added(move |_, pad| {
-        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-        let is_video = Kind::of(&caps) == Kind::Video;
-        if !is_video || input.is_linked() || weak.upgrade().is_none() {
-            return;
-        }
-        if seeks {
-            let kinds = gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER;
-            let probed = Arc::clone(&shared);
-            let probe = pad.add_probe(kinds, move |_, _| {
-                probed.waits.store(true, Ordering::Release);
-                gst::PadProbeReturn::Ok
-            });
-            *lock(&shared.blocked) = probe.map(|probe| (pad.clone(), probe));
-        }
-        if let Err(error) = pad.link(&input) {
-            shared.fail(anyhow!("the video cannot be decoded: {error}"));
-        }
-    });
-    Ok(())
-}
-
-/// Starts a pipeline where a segment's decoding begins.
-fn start(
-    pipeline: &gst::Pipeline,
-    seek: Option<u64>,
-    sink: &gst_app::AppSink,
-    shared: &Shared,
-) -> Result<()> {
-    // Fails with a message on the bus.
-    let _ = pipeline.set_state(gst::State::Playing);
-    let Some(keyframe) = seek else {
-        return Ok(());
-    };
-    let start = Instant::now();
-    let (pad, probe) = loop {
-        check(pipeline, shared)?;
-        let waits = shared.waits.load(Ordering::Acquire);
-        match waits.then(|| lock(&shared.blocked).take()).flatten() {
-            Some(blocked) => break blocked,
-            None if sink.is_eos() || start.elapsed() > PATIENCE => bail!("it has no video"),
-            None => std::thread::sleep(Duration::from_millis(2)),
-        }
-    };
-    let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT | gst::SeekFlags::SNAP_BEFORE;
-    let seek = gst::event::Seek::new(
-        1.0,
-        flags,
-        gst::SeekType::Set,
-        gst::ClockTime::from_nseconds(keyframe),
-        gst::SeekType::None,
-        gst::ClockTime::NONE,
-    );
-    let seeks = pad.send_event(seek);
-    pad.remove_probe(probe);
-    match seeks {
-        true => Ok(()),
-        false => {
-            let problem = format!("it cannot be read from {:.3} s on", keyframe as f64 / 1e9);
-            Err(DecodeError(problem).into())
-        }
-    }
 }
