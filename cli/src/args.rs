@@ -517,6 +517,14 @@ pub(crate) struct PlanArgs {
     /// Seconds of a segment, at least [default: 20]
     #[arg(long, value_name = "S", value_parser = positive)]
     pub(crate) seconds: Option<f64>,
+
+    /// Fail if a file of this name could not hold the streams of IN
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Allow streams that the output cannot hold
+    #[arg(long, requires = "output")]
+    pub(crate) drop: bool,
 }
 
 /// Write the part of the input that a segment of a plan is computed from
@@ -553,6 +561,10 @@ pub(crate) struct CheckArgs {
     /// Folder of the segments
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
+
+    /// Number of the segment [default: all of them]
+    #[arg(value_name = "K")]
+    pub(crate) index: Option<usize>,
 }
 
 /// Compute a segment of a plan

@@ -379,6 +379,10 @@ fn segments_are_computed_apart() {
     let join = ["video", "join", text(&plan), text(&parts), text(&joined)];
     runs(&join);
     assert_same(&joined, &whole);
+    assert!(
+        std::fs::read(&joined).unwrap() == std::fs::read(&whole).unwrap(),
+        "the same bytes"
+    );
     assert!(compute(0, &[]).contains("\"kept\":true"));
 
     // A segment that is damaged is computed again.

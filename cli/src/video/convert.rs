@@ -159,9 +159,25 @@ fn print_plan(args: &PlanArgs) -> Result<()> {
         Some(count) => Division::Segments(usize::from(count)),
         None => Division::Seconds(args.seconds.unwrap_or(SECONDS)),
     };
+    if let Some(output) = &args.output {
+        let container = Container::of(output, args.settings.encoder)?;
+        check_streams(&args.input, (output, &container), args.drop)?;
+    }
     let plan = plan(&args.settings, &args.input, division)?;
     let mut out = io::stdout().lock();
     Ok(writeln!(out, "{}", serde_json::to_string_pretty(&plan)?)?)
+}
+
+/// Checks, before hours of work, that the output holds the streams of the input.
+fn check_streams(input: &Path, (output, container): (&Path, &Container), drop: bool) -> Result<()> {
+    let lost = match drop {
+        true => Vec::new(),
+        false => join::Others::read(input)?.lost(container)?,
+    };
+    match lost.is_empty() {
+        true => Ok(()),
+        false => bail!("{}", join::cannot_hold(output, &lost)),
+    }
 }
 
 /// Checks that the weights of a plan are those of this machine.
@@ -187,8 +203,15 @@ fn cut(args: &CutArgs) -> Result<()> {
 
 fn check(args: &CheckArgs) -> Result<()> {
     let plan = Plan::read(&args.plan)?;
-    let found = (0..plan.segments.len()).filter_map(|i| Manifest::find(&plan, i, &args.dir));
-    found.into_iter().try_for_each(|found| report(&found, true))
+    let indices = match args.index {
+        Some(index) => {
+            plan.segment(index)?;
+            index..index + 1
+        }
+        None => 0..plan.segments.len(),
+    };
+    let mut found = indices.filter_map(|index| Manifest::find(&plan, index, &args.dir));
+    found.try_for_each(|found| report(&found, true))
 }
 
 fn compute(args: &SegmentArgs) -> Result<()> {
@@ -263,13 +286,7 @@ fn convert(args: &VideoArgs) -> Result<()> {
     let container = Container::of(output, args.settings.encoder)?;
     let seconds = args.seconds.unwrap_or(SECONDS);
     let plan = plan(&args.settings, input, Division::Seconds(seconds))?;
-    // Before hours of work.
-    if !args.drop {
-        let lost = join::Others::read(input)?.lost(&container)?;
-        if !lost.is_empty() {
-            bail!("{}", join::cannot_hold(output, &lost));
-        }
-    }
+    check_streams(input, (output, &container), args.drop)?;
     let compute = Compute {
         device: args.settings.device.device,
         threads: args.settings.device.threads,

@@ -342,6 +342,7 @@ impl Joining<'_> {
         sink.set_property("sync", false);
         pipeline.0.add_many([&muxer, &sink])?;
         muxer.link(&sink)?;
+        self.fix_identity(&muxer)?;
         if let Some(setter) = muxer.dynamic_cast_ref::<gst::TocSetter>()
             && let Some(toc) = &self.others.toc
         {
@@ -418,6 +419,33 @@ impl Joining<'_> {
                 .map_err(|_| anyhow!("the video was not read"))?;
             ended.and(fed)
         })
+    }
+
+    /// Lets the same work give the same Matroska file: its random numbers come from the
+    /// segments, and its date is the input's.
+    fn fix_identity(&self, muxer: &gst::Element) -> Result<()> {
+        if !muxer.has_property("creation-time") {
+            return Ok(());
+        }
+        let mut hasher = blake3::Hasher::new();
+        for segment in self.segments {
+            hasher.update(segment.id.as_bytes());
+        }
+        let seed = u32::from_le_bytes(
+            *hasher
+                .finalize()
+                .as_bytes()
+                .first_chunk()
+                .unwrap_or(&[0; 4]),
+        );
+        gst::glib::random_set_seed(seed);
+        let changed = std::fs::metadata(self.input)?.modified()?;
+        let seconds = changed
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |time| time.as_secs());
+        let date = gst::glib::DateTime::from_unix_utc(i64::try_from(seconds)?)?;
+        muxer.set_property("creation-time", date);
+        Ok(())
     }
 
     /// Sets the units of time in MP4 and MOV files to some that all frames are whole numbers

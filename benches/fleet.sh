@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# How srfilter_fleet scales: workers that compute, on a core each, and workers that sleep for two
+# seconds a segment in place of the network. Needs two free cores, and Ray from PyPI.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+SR=$(realpath "${CARGO_TARGET_DIR:-target}/release/sr")
+export SR
+venv=$(mktemp -d)
+trap 'rm -rf "$venv"' EXIT
+python3 -m venv "$venv"
+"$venv/bin/pip" install --quiet ray==2.60.0 pytest==8.4.2
+"$venv/bin/python" fleet/tests/scaling.py

@@ -1,0 +1,76 @@
+"""How the work scales: 1 and 2 workers that compute, on a core each, and 1 and 4 that sleep.
+
+Run by benches/fleet.sh. Seconds are those of the driver, from the start of the workers on.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from conftest import SR, Driver, draw, run
+
+#: Seconds that a worker sleeps instead of computing a segment.
+SLEEP = 2.0
+
+WRAPPER = """#!/bin/sh
+if [ "$1 $2" = "video segment" ]; then
+    name=$(printf 'segment-%05d' "$4")
+    while [ "$1" != --out ]; do shift; done
+    mkdir -p "$2"
+    cp {parts}/"$name".* "$2"
+    exec sleep {seconds}
+fi
+exec {sr} "$@"
+"""
+
+
+def seconds(count, clip, settings):
+    """Seconds of the work with this many workers."""
+    from ray.cluster_utils import Cluster
+
+    memory = {"object_store_memory": 100 << 20}
+    head = {"num_cpus": 0, "include_dashboard": False, **memory}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(count):
+            cluster.add_node(num_cpus=1, **memory)
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "out.mkv"
+            lines = Driver(clip, output, "--address", cluster.address, *settings).finish()
+        return json.loads(lines.splitlines()[-1])["seconds"]
+    finally:
+        cluster.shutdown()
+
+
+def compare(name, counts, clip, settings):
+    """Prints the seconds of two numbers of workers, the best of two in turns."""
+    taken = {count: [] for count in counts}
+    for _ in range(2):
+        for count in counts:
+            taken[count].append(seconds(count, clip, settings))
+    one, many = (min(taken[count]) for count in counts)
+    print(f"{name}: {counts[0]} worker {one:.1f} s, {counts[1]} {many:.1f} s: {one / many:.2f}x")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clip = draw(folder / "in.mkv", 32, size="96,height=64")
+        settings = ["--model", "espcn-fast", "--seconds", "1"]
+        plan, parts = folder / "plan.json", folder / "parts"
+        plan.write_text(run("video", "plan", clip, *settings))
+        for index in range(len(json.loads(plan.read_text())["segments"])):
+            run("video", "segment", plan, index, "--out", parts)
+        wrapper = folder / "sr"
+        wrapper.write_text(WRAPPER.format(parts=parts, seconds=SLEEP, sr=SR))
+        wrapper.chmod(0o755)
+        compare("sleeping", (1, 4), clip, [*settings, "--sr", wrapper])
+        # A network that leaves little to the decoder and the encoder, which have more threads.
+        clip = draw(folder / "real.mkv", 24, pattern="zone-plate", size="160,height=90")
+        settings = ["--model", "compact", "--precision", "f32", "--seconds", "1"]
+        compare("computing", (1, 2), clip, settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
