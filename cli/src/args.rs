@@ -138,8 +138,33 @@ pub(crate) struct EvaluateArgs {
     pub(crate) scale: Vec<Scale>,
 
     /// Folder of original images; repeatable
-    #[arg(long, value_name = "DIR", required = true)]
+    #[cfg_attr(not(feature = "video"), arg(long, value_name = "DIR", required = true))]
+    #[cfg_attr(
+        feature = "video",
+        arg(long, value_name = "DIR", required_unless_present = "video")
+    )]
     pub(crate) data: Vec<PathBuf>,
+
+    /// Original clips, instead of images
+    ///
+    /// Each clip (its first 300 frames) is downscaled, encoded by x264 at the rate
+    /// factors of --crf, decoded, and upscaled by the element. PSNR and SSIM of luma
+    /// against the clip, and flicker: how much the error changes from a frame to the
+    /// next, where the clip is still (by 2 of 255 at most) and where it moves. Scales
+    /// are whole numbers.
+    #[cfg(feature = "video")]
+    #[arg(long, value_name = "CLIP", num_args = 1.., conflicts_with_all = ["data", "protocol", "no_round", "save", "csv"])]
+    pub(crate) video: Vec<PathBuf>,
+
+    /// Constant rate factors of x264, whose default is 23
+    #[cfg(feature = "video")]
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_value = "20,26,32", conflicts_with = "data", value_parser = value_parser!(u32).range(0..=51))]
+    pub(crate) crf: Vec<u32>,
+
+    /// Frames of a clip that are compared, evenly spaced
+    #[cfg(feature = "video")]
+    #[arg(long, value_name = "N", default_value_t = 12, conflicts_with = "data", value_parser = value_parser!(u32).range(1..=300))]
+    pub(crate) frames: u32,
 
     #[command(flatten)]
     pub(crate) method: MethodArgs,
@@ -768,6 +793,12 @@ pub(crate) struct ComputeArgs {
 }
 
 impl ComputeArgs {
+    /// The device, precision and threads.
+    #[cfg(feature = "video")]
+    pub(crate) fn device(&self) -> &DeviceArgs {
+        &self.device
+    }
+
     /// The options of the library.
     pub(crate) fn options(&self) -> UpscaleOptions {
         UpscaleOptions::default()

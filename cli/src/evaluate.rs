@@ -32,6 +32,15 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
     let method = args.method.method("evaluate", &args.compute);
     method.options.device.resolve()?;
     let outputs = Outputs::new(args)?;
+    #[cfg(feature = "video")]
+    if !args.video.is_empty() {
+        let candidates = open(args)?;
+        outputs.prepare()?;
+        let mut gallery = args.html.is_some().then(Gallery::default);
+        let print = !outputs.to_stdout();
+        let reports = crate::video::evaluate::run(args, &candidates, gallery.as_mut(), print)?;
+        return outputs.write(&reports, gallery.as_ref());
+    }
     let sets = data_sets(args, method.protocol)?;
     let candidates = open(args)?;
     outputs.prepare()?;

@@ -10,6 +10,44 @@ pub(crate) struct Quality {
     pub(crate) ssim: f64,
     pub(crate) bicubic_psnr: f64,
     pub(crate) bicubic_ssim: f64,
+    /// Of clips.
+    #[serde(flatten)]
+    pub(crate) temporal: Option<Temporal>,
+}
+
+/// How much the error of a clip changes from frame to frame: the mean of the absolute changes of
+/// luma, of 255.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Flicker {
+    /// Where the original is still; `None` if nothing is.
+    pub(crate) still: Option<f64>,
+    /// Elsewhere.
+    pub(crate) moving: Option<f64>,
+}
+
+/// The flicker of a model and of bicubic interpolation.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Temporal {
+    pub(crate) still_flicker: Option<f64>,
+    pub(crate) moving_flicker: Option<f64>,
+    pub(crate) bicubic_still_flicker: Option<f64>,
+    pub(crate) bicubic_moving_flicker: Option<f64>,
+}
+
+impl Temporal {
+    /// The mean over those that have a value.
+    fn mean(all: &[Self]) -> Self {
+        let mean = |of: fn(&Self) -> Option<f64>| {
+            let values: Vec<f64> = all.iter().filter_map(of).collect();
+            (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+        };
+        Self {
+            still_flicker: mean(|one| one.still_flicker),
+            moving_flicker: mean(|one| one.moving_flicker),
+            bicubic_still_flicker: mean(|one| one.bicubic_still_flicker),
+            bicubic_moving_flicker: mean(|one| one.bicubic_moving_flicker),
+        }
+    }
 }
 
 impl Quality {
@@ -20,6 +58,22 @@ impl Quality {
             ssim,
             bicubic_psnr: bicubic.0,
             bicubic_ssim: bicubic.1,
+            temporal: None,
+        }
+    }
+
+    /// With the flicker of the model and of bicubic interpolation.
+    #[cfg_attr(not(feature = "video"), allow(dead_code))]
+    pub(crate) fn with_flicker(self, model: Flicker, bicubic: Flicker) -> Self {
+        let temporal = Temporal {
+            still_flicker: model.still,
+            moving_flicker: model.moving,
+            bicubic_still_flicker: bicubic.still,
+            bicubic_moving_flicker: bicubic.moving,
+        };
+        Self {
+            temporal: Some(temporal),
+            ..self
         }
     }
 
@@ -30,13 +84,19 @@ impl Quality {
     }
 
     /// The mean over images.
-    pub(crate) fn mean(all: impl ExactSizeIterator<Item = Self>) -> Self {
+    pub(crate) fn mean(all: impl ExactSizeIterator<Item = Self> + Clone) -> Self {
         let share = 1.0 / all.len() as f64;
-        all.fold(Self::default(), |sum, one| Self {
+        let temporal: Vec<Temporal> = all.clone().filter_map(|one| one.temporal).collect();
+        let first = Self {
+            temporal: (!temporal.is_empty()).then(|| Temporal::mean(&temporal)),
+            ..Self::default()
+        };
+        all.fold(first, |sum, one| Self {
             psnr: sum.psnr + share * one.psnr,
             ssim: sum.ssim + share * one.ssim,
             bicubic_psnr: sum.bicubic_psnr + share * one.bicubic_psnr,
             bicubic_ssim: sum.bicubic_ssim + share * one.bicubic_ssim,
+            temporal: sum.temporal,
         })
     }
 }

@@ -93,6 +93,8 @@ pub(crate) struct Table {
     model: usize,
     data: usize,
     image: usize,
+    /// Whether there are columns for the flicker of clips.
+    flicker: bool,
 }
 
 impl Table {
@@ -110,19 +112,48 @@ impl Table {
             model: widest("model", models),
             data: widest("data", data),
             image: widest("mean of 000", images),
+            flicker: false,
+        }
+    }
+
+    /// With the flicker of clips, where they are still and where they move.
+    #[cfg_attr(not(feature = "video"), allow(dead_code))]
+    pub(crate) fn with_flicker(self) -> Self {
+        Self {
+            flicker: true,
+            ..self
         }
     }
 
     /// The titles.
     pub(crate) fn head(&self) -> String {
-        let Self { model, data, image } = *self;
+        let Self {
+            model, data, image, ..
+        } = *self;
+        let flicker = |text| if self.flicker { text } else { "" };
         let top = format!(
-            "{:model$}  {:5}  {:data$}  {:image$}  {:^16}  {:^16}",
-            "", "", "", "", "model", "bicubic"
+            "{:model$}  {:5}  {:data$}  {:image$}  {:^16}  {:^16}  {:7}{}",
+            "",
+            "",
+            "",
+            "",
+            "model",
+            "bicubic",
+            "",
+            flicker("  flicker (bicubic's), of 255")
         );
         let titles = format!(
-            "{:model$}  {:5}  {:data$}  {:image$}  {:>8} {:>7}  {:>8} {:>7}  {:>7}",
-            "model", "scale", "data", "image", "PSNR/dB", "SSIM", "PSNR/dB", "SSIM", "gain/dB"
+            "{:model$}  {:5}  {:data$}  {:image$}  {:>8} {:>7}  {:>8} {:>7}  {:>7}{}",
+            "model",
+            "scale",
+            "data",
+            "image",
+            "PSNR/dB",
+            "SSIM",
+            "PSNR/dB",
+            "SSIM",
+            "gain/dB",
+            flicker("  still        moving")
         );
         format!("{}\n{titles}", top.trim_end())
     }
@@ -139,7 +170,9 @@ impl Table {
     }
 
     fn row(&self, report: &Report, name: &str, quality: &Quality) -> String {
-        let Self { model, data, image } = *self;
+        let Self {
+            model, data, image, ..
+        } = *self;
         let gain = quality.gain();
         let gain = if gain.is_finite() {
             // Adding zero turns a rounded -0 into +0.
@@ -147,8 +180,16 @@ impl Table {
         } else {
             "-".to_owned()
         };
+        let flicker = match quality.temporal {
+            Some(t) if self.flicker => format!(
+                "  {:11}  {}",
+                pair(t.still_flicker, t.bicubic_still_flicker),
+                pair(t.moving_flicker, t.bicubic_moving_flicker)
+            ),
+            _ => String::new(),
+        };
         format!(
-            "{:model$}  {:5}  {:data$}  {name:image$}  {:8.3} {:7.4}  {:8.3} {:7.4}  {gain:>7}",
+            "{:model$}  {:5}  {:data$}  {name:image$}  {:8.3} {:7.4}  {:8.3} {:7.4}  {gain:>7}{flicker}",
             report.label,
             report.scale.to_string(),
             report.set,
@@ -157,5 +198,13 @@ impl Table {
             quality.bicubic_psnr,
             quality.bicubic_ssim,
         )
+    }
+}
+
+/// The flicker of a model, and of bicubic interpolation in brackets.
+pub(crate) fn pair(model: Option<f64>, bicubic: Option<f64>) -> String {
+    match (model, bicubic) {
+        (Some(model), Some(bicubic)) => format!("{model:.2} ({bicubic:.2})"),
+        _ => "-".to_owned(),
     }
 }

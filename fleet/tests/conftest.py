@@ -52,7 +52,7 @@ class Driver:
 
     def wait(self) -> tuple[int, str, str]:
         """Exit status, standard output and standard error."""
-        out, error = self.process.communicate(timeout=240)
+        out, error = self.process.communicate(timeout=400)
         return self.process.returncode, out, error
 
     def line(self) -> str:

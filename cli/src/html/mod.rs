@@ -122,6 +122,7 @@ fn part(section: &Section, viewers: &[(Scale, Vec<Markup>)]) -> Markup {
         section {
             h2 { (set) }
             (tables::means(section))
+            (tables::flicker(section))
             h3 { "Image by image" }
             div.plots {
                 @for scale in section.scales() { (plot::gains(section, scale)) }

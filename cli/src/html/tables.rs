@@ -2,7 +2,7 @@
 
 use super::section::Section;
 use crate::quality::Quality;
-use crate::report::Report;
+use crate::report::{Report, pair as flicker_pair};
 use maud::{Markup, html};
 use srfilter::Scale;
 use srfilter::models::BICUBIC;
@@ -87,6 +87,48 @@ fn pair(quality: &Quality) -> Pair {
 
 fn bicubic(quality: &Quality) -> Pair {
     (quality.bicubic_psnr, quality.bicubic_ssim)
+}
+
+/// Means of the flicker of clips, if the section is one.
+pub(super) fn flicker(section: &Section) -> Markup {
+    let scales = section.scales();
+    let of = |label: &str, scale| section.report(label, scale)?.mean.temporal;
+    let is_clip = section.reports.iter().any(|r| r.mean.temporal.is_some());
+    html! {
+        @if is_clip {
+            h3 { "Flicker" }
+            p {
+                "The mean change of the error of luma from frame to frame, of 255, where the clip is "
+                "still and where it moves; bicubic interpolation's in brackets."
+            }
+            div.scroll { table {
+                thead {
+                    tr {
+                        th rowspan="2" scope="col" { "model" }
+                        @for scale in &scales { th.group colspan="2" scope="colgroup" { "x" (scale) } }
+                    }
+                    tr {
+                        @for _ in &scales {
+                            th.group scope="col" { "still" }
+                            th scope="col" { "moving" }
+                        }
+                    }
+                }
+                tbody {
+                    @for label in section.labels() {
+                        tr {
+                            th scope="row" { (label) }
+                            @for &scale in &scales {
+                                @let t = of(label, scale).unwrap_or_default();
+                                td.group { (flicker_pair(t.still_flicker, t.bicubic_still_flicker)) }
+                                td { (flicker_pair(t.moving_flicker, t.bicubic_moving_flicker)) }
+                            }
+                        }
+                    }
+                }
+            } }
+        }
+    }
 }
 
 /// All images, collapsed.

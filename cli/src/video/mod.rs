@@ -1,7 +1,9 @@
 //! Video, by GStreamer.
 
+mod clip;
 pub(crate) mod convert;
 pub(crate) mod encoder;
+pub(crate) mod evaluate;
 mod join;
 pub(crate) mod measure;
 mod packets;
