@@ -7,5 +7,5 @@ cd "$(dirname "$0")/.."
 venv=$(mktemp -d)
 trap 'rm -rf "$venv"' EXIT
 python3 -m venv "$venv"
-"$venv/bin/pip" install --quiet ray==2.60.0 pytest==8.4.2
+"$venv/bin/pip" install --quiet ray==2.60.0 pytest==8.4.2 psutil==7.1.3
 SR=$(realpath "$SR") "$venv/bin/python" -m pytest -p no:cacheprovider --quiet fleet/tests "$@"

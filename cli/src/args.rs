@@ -153,7 +153,7 @@ pub(crate) struct EvaluateArgs {
     /// next, where the clip is still (by 2 of 255 at most) and where it moves. Scales
     /// are whole numbers.
     #[cfg(feature = "video")]
-    #[arg(long, value_name = "CLIP", num_args = 1.., conflicts_with_all = ["data", "protocol", "no_round", "save", "csv"])]
+    #[arg(long, value_name = "CLIP", num_args = 1.., conflicts_with_all = ["data", "protocol", "no_round", "save", "csv", "tile", "overlap", "border", "trained_scale", "key"])]
     pub(crate) video: Vec<PathBuf>,
 
     /// Constant rate factors of x264, whose default is 23

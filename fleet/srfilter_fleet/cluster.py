@@ -15,6 +15,12 @@ class ClusterError(Exception):
     """The cluster cannot be reached or started."""
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, in a line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def has_token() -> bool:
     """Whether Ray finds a token."""
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
@@ -52,10 +58,13 @@ def connect(address: str, listen: str | None) -> None:
     try:
         ray.init(address=address, **options)
     except Exception as error:
-        # Ray raises many kinds; the first line says what it is.
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ClusterError(f"cannot reach the Ray cluster '{address}': {first}") from None
-    host = ray.get_runtime_context().gcs_address.rsplit(":", 1)[0]
+        # Ray raises many kinds.
+        text = first_line(error)
+        raise ClusterError(f"cannot reach the Ray cluster '{address}': {text}") from None
+    place = ray.get_runtime_context().gcs_address
+    if listen is not None:
+        print(f"other machines join with: RAY_AUTH_MODE=token ray start --address={place}")
+    host = place.rsplit(":", 1)[0]
     if address == "local" and listen is None and host != "127.0.0.1":
         ray.shutdown()
         raise ClusterError(f"Ray listens on {host} instead of 127.0.0.1")

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from . import sr
@@ -16,12 +17,14 @@ class Job:
 
     def __init__(self, program: str, input: Path, output: Path, force: bool, drop: bool) -> None:
         self.program, self.input, self.output, self.drop = program, input, output, drop
-        if output.exists() and not force:
-            raise sr.SrError(f"{output} exists; overwrite it with --force")
         if output.exists() and output.samefile(input):
             raise sr.SrError(f"{output} is the input")
+        if output.exists() and not force:
+            raise sr.SrError(f"{output} exists; overwrite it with --force")
         self.parts = output.with_name(output.name + ".parts")
-        self.temporary = tempfile.TemporaryDirectory(prefix="srfilter-")
+        self.temporary = tempfile.TemporaryDirectory(
+            prefix="srfilter-", ignore_cleanup_errors=True
+        )
         self.plan_file = Path(self.temporary.name) / "plan.json"
         self.plan_text = b""
         self.weights: bytes | None = None
@@ -43,11 +46,16 @@ class Job:
         if weights := plan["settings"]["weights"]:
             self.weights = Path(weights).read_bytes()
         self.parts.mkdir(exist_ok=True)
-        self._lock = os.open(self.parts, os.O_RDONLY)
+        folder = os.open(self.parts, os.O_RDONLY)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            os.close(folder)
             raise sr.SrError(f"another run is writing to {self.parts}") from None
+        except OSError:
+            # File systems without locks lock nothing.
+            pass
+        self._lock = folder
         for line in sr.finished(self.program, self.plan_file, self.parts):
             self.finished[line["index"]] = line
 
@@ -70,6 +78,12 @@ class Job:
         self.finished[index] = found[0]
         return found[0]
 
+    def forget(self, index: int) -> None:
+        """Removes a segment."""
+        self.finished.pop(index, None)
+        for name in sr.segment_files(index):
+            (self.parts / name).unlink(missing_ok=True)
+
     @property
     def is_finished(self) -> bool:
         """Whether all segments are there."""
@@ -90,10 +104,11 @@ class Job:
         self.close()
 
     def close(self) -> None:
-        """Unlocks the folder, and removes it if it is empty."""
+        """Removes the folder if it is empty, and unlocks it."""
         if self._lock is not None:
+            # There are segments in it.
+            with suppress(OSError):
+                self.parts.rmdir()
             os.close(self._lock)
             self._lock = None
-        if self.parts.is_dir() and not any(self.parts.iterdir()):
-            self.parts.rmdir()
         self.temporary.cleanup()

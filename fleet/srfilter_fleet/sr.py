@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
-
-PR_SET_PDEATHSIG = 1
 
 
 class SrError(Exception):
     """``sr`` failed; the message is its own."""
 
 
-def _end_with_parent() -> None:
-    """Lets the kernel kill a child with its parent (Linux)."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+class SrKilled(SrError):
+    """``sr`` was killed, by the kernel when memory ran out for example."""
+
+
+def _command(program: str) -> list[str]:
+    """The command, which the kernel kills with its parent where there is ``setpriv`` (Linux).
+
+    ``preexec_fn`` is not safe in processes with threads, such as Ray's.
+    """
+    path = shutil.which(program)
+    if path is None:
+        raise SrError(f"cannot run {program}: no such program")
+    setpriv = shutil.which("setpriv")
+    return [path] if setpriv is None else [setpriv, "--pdeathsig", "KILL", "--", path]
 
 
 def run(program: str, *arguments: object) -> str:
     """Standard output of ``sr`` with these arguments.
 
-    Raises SrError if it fails, is killed or is not installed.
+    Raises SrError if it fails or is not installed, SrKilled if it is killed.
     """
-    command = [program, *map(str, arguments)]
+    command = [*_command(program), *map(str, arguments)]
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     except OSError as error:
         raise SrError(f"cannot run {program}: {error.strerror}") from None
     if done.returncode < 0:
-        raise SrError(f"{program} was killed by {signal.Signals(-done.returncode).name}")
+        raise SrKilled(f"{program} was killed by {signal.Signals(-done.returncode).name}")
     if done.returncode != 0:
         message = re.sub(r"^sr: ", "", done.stderr.strip(), flags=re.MULTILINE)
         raise SrError(message or f"{program} ended with status {done.returncode}")

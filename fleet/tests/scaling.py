@@ -25,16 +25,16 @@ exec {sr} "$@"
 """
 
 
-def seconds(count, clip, settings):
-    """Seconds of the work with this many workers."""
+def seconds(nodes, clip, settings):
+    """Seconds of the work on machines with so many cores each, and a worker a core."""
     from ray.cluster_utils import Cluster
 
     memory = {"object_store_memory": 100 << 20}
     head = {"num_cpus": 0, "include_dashboard": False, **memory}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
-        for _ in range(count):
-            cluster.add_node(num_cpus=1, **memory)
+        for cores in nodes:
+            cluster.add_node(num_cpus=cores, **memory)
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "out.mkv"
             lines = Driver(clip, output, "--address", cluster.address, *settings).finish()
@@ -43,23 +43,28 @@ def seconds(count, clip, settings):
         cluster.shutdown()
 
 
-def compare(name, counts, rounds, clip, settings):
-    """Prints the seconds of two numbers of workers, the best of some rounds in turns."""
-    taken = {count: [] for count in counts}
+def compare(name, nodes, rounds, clip, settings):
+    """Prints the seconds of one worker and of those of the nodes, the best of some in turns."""
+    taken = ([], [])
     for _ in range(rounds):
-        for count in counts:
-            taken[count].append(seconds(count, clip, settings))
-    one, many = (min(taken[count]) for count in counts)
-    print(f"{name}: {counts[0]} worker {one:.1f} s, {counts[1]} {many:.1f} s: {one / many:.2f}x")
+        taken[0].append(seconds([1], clip, settings))
+        taken[1].append(seconds(nodes, clip, settings))
+    one, many = map(min, taken)
+    text = f"{name}: 1 worker {one:.1f} s, {sum(nodes)} {many:.1f} s: {one / many:.2f}x"
+    print(text, flush=True)
 
 
 def main():
+    only = sys.argv[1:] or ["computing", "sleeping"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # A network that leaves little to the decoder and the encoder, which have more threads.
-        clip = draw(folder / "real.mkv", 16, size="320,height=180")
-        settings = ["--model", "compact", "--precision", "f32", "--seconds", "2"]
-        compare("computing", (1, 2), 2, clip, settings)
+        clip = draw(folder / "real.mkv", 8, size="320,height=180")
+        settings = ["--model", "compact", "--precision", "f32", "--seconds", "1", "--pin"]
+        if "computing" in only:
+            compare("computing", [2], 2, clip, settings)
+        if "sleeping" not in only:
+            return
         clip = draw(folder / "in.mkv", 60)
         settings = ["--model", "espcn-fast", "--seconds", "1"]
         plan, parts = folder / "plan.json", folder / "parts"
@@ -69,7 +74,7 @@ def main():
         wrapper = folder / "sr"
         wrapper.write_text(WRAPPER.format(parts=parts, seconds=SLEEP, sr=SR))
         wrapper.chmod(0o755)
-        compare("sleeping", (1, 4), 1, clip, [*settings, "--sr", wrapper])
+        compare("sleeping", [1, 1, 1, 1], 1, clip, [*settings, "--sr", wrapper])
 
 
 if __name__ == "__main__":

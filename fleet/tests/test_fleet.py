@@ -1,5 +1,6 @@
 """The same frames on any number of workers, and what happens on bad days."""
 
+import contextlib
 import json
 import os
 import random
@@ -27,12 +28,20 @@ def alone(input, output, settings=SETTINGS):
     return hashes(run("video", input, output, "--json", *settings))
 
 
-def workers():
-    """The processes of workers, once there are some."""
+def workers(cluster):
+    """The processes of a cluster's workers, once there are some."""
+    import psutil
+
+    raylets = [node.all_processes["raylet"][0].process.pid for node in cluster.worker_nodes]
     for _ in range(300):
-        found = subprocess.run(["pgrep", "-f", "ray::Worker"], capture_output=True, text=True)
-        if found.stdout:
-            return [int(line) for line in found.stdout.split()]
+        under = [child for pid in raylets for child in psutil.Process(pid).children()]
+        found = []
+        for process in under:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "ray::Worker" in " ".join(process.cmdline()):
+                    found.append(process.pid)
+        if found:
+            return found
         time.sleep(0.1)
     raise TimeoutError("no workers")
 
@@ -85,13 +94,43 @@ def test_workers_and_driver_are_killed(tmp_path, cluster, count):
             driver.wait()
             driver = Driver(*arguments)
         else:
-            os.kill(choice.choice(workers()), signal.SIGKILL)
+            os.kill(choice.choice(workers(cluster)), signal.SIGKILL)
         killed.append(victim)
     status, out, error = driver.wait()
     assert status == 0, error
     assert len(killed) == 3
     assert (tmp_path / "out.mkv").read_bytes() == (tmp_path / "alone.mkv").read_bytes()
     assert set(hashes(out)) <= set(expected)
+
+
+def test_interrupted_work_goes_on(tmp_path, cluster):
+    """Ctrl-C and SIGTERM end it as a message says."""
+    clip = draw(tmp_path / "in.mkv", 8, size="192,height=108")
+    settings = ["--model", "srcnn", "--seconds", "1"]
+    cluster.add()
+    arguments = (clip, tmp_path / "out.mkv", "--address", cluster.address, *settings)
+    for number in [signal.SIGINT, signal.SIGTERM]:
+        driver = Driver(*arguments)
+        driver.line()
+        driver.process.send_signal(number)
+        status, _, error = driver.wait()
+        assert status == 130 and "the same command goes on" in error, error
+    assert any(line.get("kept") for line in events(Driver(*arguments).finish()))
+
+
+def test_a_second_run_leaves_the_first_alone(tmp_path):
+    from srfilter_fleet.job import Job
+    from srfilter_fleet.sr import SrError
+
+    clip = draw(tmp_path / "in.mkv", 2)
+    first, second = (Job(SR, clip, tmp_path / "out.mkv", False, False) for _ in range(2))
+    first.plan(SETTINGS)
+    with pytest.raises(SrError, match="another run is writing to"):
+        second.plan(SETTINGS)
+    second.close()
+    assert first.parts.is_dir()
+    first.close()
+    assert not first.parts.exists()
 
 
 def test_a_machine_goes_and_another_comes(tmp_path, cluster):
@@ -126,6 +165,25 @@ def test_the_head_is_killed(tmp_path, cluster):
     assert hashes(out) == expected
     assert any(line.get("kept") for line in events(out)), first
     assert (tmp_path / "out.mkv").read_bytes() == (tmp_path / "alone.mkv").read_bytes()
+
+
+def test_a_slow_machine_is_not_waited_for(tmp_path, cluster):
+    """An idle worker computes what another takes too long for."""
+    clip = draw(tmp_path / "in.mkv", 6)
+    expected = alone(clip, tmp_path / "alone.mkv")
+    wrapper = tmp_path / "sr"
+    wrapper.write_text(
+        "#!/bin/sh\n"
+        f'[ "$SLOW $1 $2" = "1 video segment" ] && sleep 200\nexec {SR} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    cluster.add(env_vars={"SLOW": "1"})
+    cluster.add()
+    start = time.monotonic()
+    address = ["--address", cluster.address]
+    driver = Driver(clip, tmp_path / "out.mkv", *address, "--sr", wrapper, *SETTINGS)
+    assert hashes(driver.finish()) == expected
+    assert time.monotonic() - start < 100
 
 
 def test_levels_of_processors(tmp_path, cluster):
@@ -251,10 +309,10 @@ def test_names_of_a_plan_stay_in_the_folder(tmp_path, monkeypatch):
     plan = json.loads(job.plan_text)
     plan["settings"]["weights"] = "../../../../evil/x.safetensors/../y.sh"
     plan["input"] = "/etc/passwd"
-    error, _, _ = Worker(SR, 1, "cpu").compute(json.dumps(plan).encode(), 0, job.cut(0), b"no weights")
+    error, _, _ = Worker(SR, 1, "cpu", None).compute(json.dumps(plan).encode(), 0, job.cut(0), b"no weights")
     assert error
     plan["settings"]["weights"] = None
-    error, packets, _ = Worker(SR, 1, "cpu").compute(json.dumps(plan).encode(), 0, job.cut(0), None)
+    error, packets, _ = Worker(SR, 1, "cpu", None).compute(json.dumps(plan).encode(), 0, job.cut(0), None)
     assert error is None and packets
     assert sorted(tmp_path.iterdir()) == before
 
@@ -266,7 +324,7 @@ def test_damaged_results_are_found(tmp_path):
 
     job = Job(SR, draw(tmp_path / "in.mkv", 2), tmp_path / "out.mkv", False, False)
     job.plan(SETTINGS)
-    error, packets, manifest = Worker(SR, 1, "cpu").compute(job.plan_text, 1, job.cut(1), None)
+    error, packets, manifest = Worker(SR, 1, "cpu", None).compute(job.plan_text, 1, job.cut(1), None)
     assert error is None
     with pytest.raises(SrError, match="segment 1 is damaged"):
         job.take(1, packets[:-1] + bytes([packets[-1] ^ 1]), manifest)

@@ -41,7 +41,7 @@ impl Clip {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let pipeline = launch(
             "filesrc name=file ! decodebin ! videoconvert ! video/x-raw,format=I420 ! \
-             appsink name=sink sync=false",
+             appsink name=sink sync=false max-buffers=16",
         )?;
         let file: gst::Element = element(&pipeline, "file")?;
         file.set_property("location", path);
@@ -132,7 +132,8 @@ impl Clip {
         // All frames are queued before any output is read.
         source.set_max_bytes(0);
         let run = || -> Result<Self> {
-            pipeline.0.set_state(gst::State::Playing)?;
+            // Fails with a message on the bus.
+            let _ = pipeline.0.set_state(gst::State::Playing);
             for (i, frame) in (0..).zip(&self.frames) {
                 let seconds = |i: u64| {
                     let [n, d] = [self.rate.numer(), self.rate.denom()].map(|v| v as u64);
@@ -141,9 +142,12 @@ impl Clip {
                 let mut buffer = gst::Buffer::from_slice(frame.clone());
                 let unshared = buffer.get_mut().context("a shared buffer")?;
                 unshared.set_pts(seconds(i));
-                source.push_buffer(buffer)?;
+                if source.push_buffer(buffer).is_err() {
+                    break;
+                }
             }
-            source.end_of_stream()?;
+            // An element that failed has told why on the bus.
+            let _ = source.end_of_stream();
             collect(&pipeline, usize::MAX)
         };
         run().with_context(|| format!("in {elements}"))
@@ -288,6 +292,8 @@ fn collect(pipeline: &Pipeline, most: usize) -> Result<Clip> {
             rate: info.fps(),
             frames: Vec::new(),
         });
+        let size = (info.width() as usize, info.height() as usize);
+        ensure!(clip.size == size, "the size of its frames changes");
         clip.frames.push(dense(&frame, clip.size)?);
     }
     check(pipeline)?;

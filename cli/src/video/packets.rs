@@ -247,7 +247,10 @@ impl Packets {
             let waits = self.waits.load(Ordering::Acquire);
             match waits.then(|| lock(&self.blocked).take()).flatten() {
                 Some(blocked) => break blocked,
-                None if sink.is_eos() || start.elapsed() > PATIENCE => bail!("it has no video"),
+                None if sink.is_eos() => bail!("it has no video"),
+                None if start.elapsed() > PATIENCE => {
+                    bail!("nothing could be read for {} s", PATIENCE.as_secs())
+                }
                 None => std::thread::sleep(Duration::from_millis(2)),
             }
         };
