@@ -7,7 +7,7 @@
 # 127.0.0.1 alone.
 set -euo pipefail
 dir=$(mktemp -d)
-trap '"$dir/bin/ray" stop --force > /dev/null 2>&1; rm -rf "$dir"' EXIT
+trap 'pkill -KILL -f "$dir/(lib|bin)/" || true; rm -rf "$dir"' EXIT
 python3 -m venv "$dir"
 "$dir/bin/pip" install --quiet ray==2.60.0
 "$dir/bin/ray" --version
@@ -19,7 +19,8 @@ hosts() {
         --object-store-memory=100000000 --temp-dir="$dir/t$RANDOM" > /dev/null 2>&1
     sleep 2
     ss -Hltnp | grep -E '"(raylet|gcs_server)"' | awk '{ sub(/:[0-9]+$/, "", $4); print $4 }' | sort -u | tr '\n' ' '
-    "$dir/bin/ray" stop --force > /dev/null 2>&1
+    pkill -KILL -f "$dir/(lib|bin)/" || true
+    sleep 2
 }
 {
     echo "as it is: $(hosts)"
