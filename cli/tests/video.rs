@@ -223,6 +223,57 @@ fn times_sound_and_subtitles_are_kept() {
     );
 }
 
+/// 10 bits, pixels of 64:45 and groups of pictures that need the next keyframe, divided or not.
+#[test]
+fn depth_pixels_and_open_groups_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in.mkv");
+    gst::init().unwrap();
+    let pipeline = gst::parse::launch(&format!(
+        "videotestsrc pattern=ball num-buffers=100 ! video/x-raw,format=I420_10LE,width=90,\
+         height=64,framerate=25/1,pixel-aspect-ratio=64/45,colorimetry=bt709 \
+         ! x264enc bframes=3 b-adapt=false key-int-max=20 option-string=open-gop=1:scenecut=0 \
+         ! video/x-h264,profile=high-10 ! h264parse ! matroskamux ! filesink location={}",
+        text(&input)
+    ));
+    play(&pipeline.unwrap().downcast().unwrap());
+    let (parts, whole) = (dir.path().join("parts.mkv"), dir.path().join("whole.mkv"));
+    let mut counts = Vec::new();
+    for (output, seconds) in [(&parts, "1"), (&whole, "100")] {
+        let settings = ["--model", "espcn-fast", "--seconds", seconds, "--json"];
+        let out = runs(&[&["video", text(&input), text(output)], settings.as_slice()].concat());
+        counts.push(events(&out, "segment").len());
+    }
+    assert!(counts[0] >= 3 && counts[1] == 1, "{counts:?}");
+    let before = times(&packets(&input).0);
+    assert_eq!(before.len(), 100);
+    for output in [&parts, &whole] {
+        let (after, caps) = packets(output);
+        assert_eq!(times(&after), before);
+        let video = caps[0].structure(0).unwrap();
+        assert_eq!(video.get::<u32>("bit-depth-luma").unwrap(), 10);
+        let ratio = video.get::<gst::Fraction>("pixel-aspect-ratio").unwrap();
+        assert_eq!(ratio, gst::Fraction::new(64, 45));
+        assert_eq!(video.get::<String>("colorimetry").unwrap(), "bt709");
+    }
+    // Lossless, the frames can be compared.
+    let frames = |seconds: &str| -> Vec<u8> {
+        let (output, raw) = (dir.path().join("lossless.mkv"), dir.path().join("raw"));
+        let settings = ["--encoder", "ffv1", "--model", "espcn-fast", "--force"];
+        let args = ["video", text(&input), text(&output), "--seconds", seconds];
+        runs(&[args.as_slice(), settings.as_slice()].concat());
+        let pipeline = gst::parse::launch(&format!(
+            "filesrc location={} ! decodebin ! filesink location={}",
+            text(&output),
+            text(&raw)
+        ));
+        play(&pipeline.unwrap().downcast().unwrap());
+        std::fs::read(&raw).unwrap()
+    };
+    let divided = frames("1");
+    assert!(divided.len() > 100 * 180 * 128 && divided == frames("100"));
+}
+
 /// A part of a file begins at 0, and its sound with it.
 #[test]
 fn a_part_is_taken() {
