@@ -37,6 +37,8 @@ def connect(address: str, listen: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address == "local":
         os.environ["RAY_AUTH_MODE"] = "token"
+        # Ray's default is 15 (findings/ray-worker-niceness.sh).
+        os.environ.setdefault("RAY_worker_niceness", "0")
         if listen is None:
             os.environ[LOOPBACK[0]] = LOOPBACK[1]
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
