@@ -274,6 +274,48 @@ fn depth_pixels_and_open_groups_are_kept() {
     assert!(divided.len() > 100 * 180 * 128 && divided == frames("100"));
 }
 
+/// Titles of any letters go over as they are.
+#[test]
+fn titles_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.mkv"), dir.path().join("out.mkv"));
+    gst::init().unwrap();
+    let title = "K\u{e4}se \"and\" more";
+    let pipeline = gst::parse::launch(&format!(
+        "videotestsrc num-buffers=25 ! video/x-raw,format=I420,width=96,height=64,framerate=25/1 \
+         ! x264enc ! h264parse ! matroskamux name=mux ! filesink location={}",
+        text(&input)
+    ));
+    let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
+    let muxer = pipeline.by_name("mux").unwrap();
+    let setter = muxer.dynamic_cast_ref::<gst::TagSetter>().unwrap();
+    setter.add_tag::<gst::tags::Title>(&title, gst::TagMergeMode::Replace);
+    play(&pipeline);
+    // `matroskamux` (1.22) writes it in quotes.
+    let written = title.to_value().serialize().unwrap();
+    let bytes = std::fs::read(&input).unwrap();
+    let place = bytes
+        .windows(written.len())
+        .position(|w| w == written.as_bytes());
+    let mut bytes = bytes;
+    if let Some(place) = place {
+        let mut plain = title.as_bytes().to_vec();
+        plain.resize(written.len(), 0);
+        bytes[place..place + written.len()].copy_from_slice(&plain);
+        std::fs::write(&input, &bytes).unwrap();
+    }
+    runs(&[
+        "video",
+        text(&input),
+        text(&output),
+        "--model",
+        "espcn-fast",
+    ]);
+    let bytes = std::fs::read(&output).unwrap();
+    let has = |text: &str| bytes.windows(text.len()).any(|w| w == text.as_bytes());
+    assert!(has(title) && !has(&written));
+}
+
 /// A part of a file begins at 0, and its sound with it.
 #[test]
 fn a_part_is_taken() {

@@ -1,6 +1,7 @@
 //! Segments, and the other streams of the input, as one file.
 
 use super::encoder::Encoder;
+use super::matroska::Texts;
 use super::plan::Plan;
 use super::player::{Pipeline, make};
 use super::segment::{EncodedPacket, Manifest, files};
@@ -140,6 +141,21 @@ impl Others {
             toc: source.toc.clone(),
             tags: source.tags.clone(),
         })
+    }
+
+    /// The texts of all tags.
+    fn texts_of_tags(&self) -> Texts {
+        let mut texts = Texts::default();
+        texts.add(&self.tags);
+        let streams = self
+            .streams
+            .iter()
+            .filter_map(|(_, stream)| stream.tags.as_ref());
+        self.video
+            .iter()
+            .chain(streams)
+            .for_each(|tags| texts.add(tags));
+        texts
     }
 
     /// The streams that a container does not hold, in words.
@@ -297,7 +313,12 @@ pub(crate) fn run(
         others: &others,
         segments: &segments,
     };
-    job.write(file.path())
+    let written = job.write(file.path());
+    written
+        .and_then(|()| match container.muxer {
+            "matroskamux" | "webmmux" => others.texts_of_tags().restore(file.path()),
+            _ => Ok(()),
+        })
         .map_err(|e| anyhow!("cannot write {}: {e}", output.display()))?;
     file.as_file().sync_all()?;
     file.persist(output)
