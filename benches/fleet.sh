@@ -4,6 +4,7 @@
 # `benches/fleet.sh computing` or `sleeping` measures one of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+scripts/setup.sh python3-venv gstreamer1.0-plugins-ugly
 SR=$(realpath "${CARGO_TARGET_DIR:-target}/release/sr")
 export SR
 venv=$(mktemp -d)

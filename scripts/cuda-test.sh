@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin
 
 # For scripts/cuda-toolkit.sh, and the encoders that the plugin's tests take.
-scripts/setup.sh g++ python3-venv gstreamer1.0-plugins-ugly gstreamer1.0-plugins-bad
+scripts/setup.sh g++ python3-venv gstreamer1.0-plugins-ugly
 target=${CARGO_TARGET_DIR:-target}
 toolkit=$target/cuda-toolkit
 scripts/cuda-toolkit.sh "$toolkit"

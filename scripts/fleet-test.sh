@@ -3,6 +3,7 @@
 # `scripts/fleet-test.sh -k folder` runs some of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+scripts/setup.sh python3-venv iproute2 gstreamer1.0-plugins-ugly
 [ -x "${SR:=${CARGO_TARGET_DIR:-target}/release/sr}" ] || scripts/build.sh
 venv=$(mktemp -d)
 trap 'rm -rf "$venv"' EXIT

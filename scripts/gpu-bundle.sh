@@ -7,8 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin
-# gst-plugins-bad for cudaupload and cudadownload.
-scripts/setup.sh g++ python3-venv xz-utils gstreamer1.0-plugins-bad
+scripts/setup.sh g++ python3-venv xz-utils
 
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 scripts/cuda-toolkit.sh "$target/cuda-toolkit"

@@ -11,6 +11,8 @@ packages=(
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
     # Decodes H.264 and most other video.
     gstreamer1.0-libav
+    # Parses it, for `sr video`.
+    gstreamer1.0-plugins-bad
     # For examples/live_scale.py.
     python3-gi gir1.2-gstreamer-1.0
     "$@"

@@ -293,11 +293,10 @@ fn titles_are_kept() {
     play(&pipeline);
     // `matroskamux` (1.22) writes it in quotes.
     let written = title.to_value().serialize().unwrap();
-    let bytes = std::fs::read(&input).unwrap();
+    let mut bytes = std::fs::read(&input).unwrap();
     let place = bytes
         .windows(written.len())
         .position(|w| w == written.as_bytes());
-    let mut bytes = bytes;
     if let Some(place) = place {
         let mut plain = title.as_bytes().to_vec();
         plain.resize(written.len(), 0);
