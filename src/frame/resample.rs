@@ -13,8 +13,11 @@ use std::ops::Range;
 /// The longest period of repeating weights that is searched for.
 const MAX_PERIOD: usize = 8;
 
-/// Source samples processed together where weights repeat.
-const LANES: usize = 16;
+/// Most source samples processed together where weights repeat.
+const BLOCK: usize = 128;
+
+/// Fewest source samples of a period for which it is worth while.
+const FEWEST: usize = 16;
 
 /// Support of the kernel on either side, in samples.
 const SUPPORT: f64 = 2.0;
@@ -197,7 +200,7 @@ fn repeats(starts: &[u32], weights: &[f64], taps: usize) -> Option<(Range<usize>
         let last = starts.len().checked_sub(period + 1)?;
         let from = (0..=middle.min(last)).rev().take_while(same).last()?;
         let to = (from..=last).take_while(same).last()? + period + 1;
-        (to - from >= period * LANES).then_some((from..to, period))
+        (to - from >= period * FEWEST).then_some((from..to, period))
     })
 }
 
@@ -256,6 +259,37 @@ pub(crate) fn mirror(i: i64, len: usize) -> usize {
     let len = len as i64;
     let i = i.rem_euclid(2 * len);
     (if i < len { i } else { 2 * len - 1 - i }) as usize
+}
+
+/// Sums of the samples of each tap times their weights, in the order of the
+/// taps.
+#[inline(always)]
+fn weighted_sums<'a, T: Sample + 'a>(
+    weights: &[T],
+    samples: impl Fn(usize) -> &'a [T],
+    sums: &mut [T],
+) {
+    let mut first = 0;
+    if let [a, b, c, d, ..] = *weights {
+        first = 4;
+        let (p, q, r, s) = (samples(0), samples(1), samples(2), samples(3));
+        let taps = p.iter().zip(q).zip(r).zip(s);
+        for (value, (((&p, &q), &r), &s)) in sums.iter_mut().zip(taps) {
+            let mut sum = T::default();
+            sum += a * p;
+            sum += b * q;
+            sum += c * r;
+            sum += d * s;
+            *value = sum;
+        }
+    } else {
+        sums.fill(T::default());
+    }
+    for (tap, &weight) in weights.iter().enumerate().skip(first) {
+        for (sum, &sample) in sums.iter_mut().zip(samples(tap)) {
+            *sum += weight * sample;
+        }
+    }
 }
 
 /// A rectangle of an image, in samples.
@@ -429,27 +463,7 @@ impl Resampler {
             let start = (self.y.starts[row] as usize + tap) * width;
             &source[start + columns.start..start + columns.end]
         };
-        let mut first = 0;
-        if let [a, b, c, d, ..] = *weights {
-            first = 4;
-            let (p, q, r, s) = (samples(0), samples(1), samples(2), samples(3));
-            let rows = p.iter().zip(q).zip(r).zip(s);
-            for (value, (((&p, &q), &r), &s)) in line.iter_mut().zip(rows) {
-                let mut sum = T::default();
-                sum += a * p;
-                sum += b * q;
-                sum += c * r;
-                sum += d * s;
-                *value = sum;
-            }
-        } else {
-            line.fill(T::default());
-        }
-        for (tap, &weight) in weights.iter().enumerate().skip(first) {
-            for (sum, &sample) in line.iter_mut().zip(samples(tap)) {
-                *sum += weight * sample;
-            }
-        }
+        weighted_sums(weights, samples, line);
     }
 
     #[inline(always)]
@@ -466,26 +480,25 @@ impl Resampler {
             let end = range.end.min(columns.end);
             self.one_by_one(line, first, column, &mut out[..start - column]);
             column = start;
-            while column + period * LANES <= end {
-                let out = &mut out[column - columns.start..][..period * LANES];
+            while column + period <= end {
+                let sources = ((end - column) / period).min(BLOCK);
+                let out = &mut out[column - columns.start..][..period * sources];
                 match period {
-                    1 => self.interleaved::<T, 1>((line, first), column, out),
+                    1 => self.phase((line, first), column, out),
                     2 => self.interleaved::<T, 2>((line, first), column, out),
                     3 => self.interleaved::<T, 3>((line, first), column, out),
                     4 => self.interleaved::<T, 4>((line, first), column, out),
                     _ => {
+                        let mut sums = [T::default(); BLOCK];
                         for phase in 0..*period {
-                            let sums = self.phase((line, first), column + phase);
+                            let sums = &mut sums[..sources];
+                            self.phase((line, first), column + phase, sums);
                             let targets = out[phase..].iter_mut().step_by(*period);
-                            targets.zip(sums).for_each(|(value, sum)| *value = sum);
+                            targets.zip(sums).for_each(|(value, sum)| *value = *sum);
                         }
                     }
                 }
-                column += period * LANES;
-                // The last ones overlap those before.
-                if column < end && end < column + period * LANES && start + period * LANES <= end {
-                    column = end - period * LANES;
-                }
+                column += period * sources;
             }
         }
         self.one_by_one(line, first, column, &mut out[column - columns.start..]);
@@ -506,7 +519,7 @@ impl Resampler {
         }
     }
 
-    /// The output samples of [`LANES`] source samples, `P` for each.
+    /// The output samples of up to [`BLOCK`] source samples, `P` for each.
     #[inline(always)]
     fn interleaved<T: Sample, const P: usize>(
         &self,
@@ -514,32 +527,25 @@ impl Resampler {
         target: usize,
         out: &mut [T],
     ) {
-        let mut sums = [[T::default(); LANES]; P];
+        let (groups, _) = out.as_chunks_mut::<P>();
+        let mut sums = [[T::default(); BLOCK]; P];
         for (phase, sums) in sums.iter_mut().enumerate() {
-            *sums = self.phase(line, target + phase);
+            self.phase(line, target + phase, &mut sums[..groups.len()]);
         }
-        for (i, out) in out.chunks_exact_mut(P).enumerate().take(LANES) {
-            for (value, sum) in out.iter_mut().zip(&sums) {
-                *value = sum[i];
-            }
+        for (i, group) in groups.iter_mut().enumerate().take(BLOCK) {
+            *group = std::array::from_fn(|phase| sums[phase][i]);
         }
     }
 
-    /// [`LANES`] output samples of equal weights, a period apart, starting at
-    /// `target`. Sums in the order of [`Resampler::one_by_one`].
+    /// Output samples of equal weights, a period apart, starting at `target`.
+    /// Sums in the order of [`Resampler::one_by_one`].
     #[inline(always)]
-    fn phase<T: Sample>(&self, (line, first): (&[T], usize), target: usize) -> [T; LANES] {
+    fn phase<T: Sample>(&self, (line, first): (&[T], usize), target: usize, sums: &mut [T]) {
         let taps = self.x.taps;
         let source = &line[self.x.starts[target] as usize - first..];
-        let mut sums = [T::default(); LANES];
         let weights = &T::weights(&self.x)[target * taps..][..taps];
-        for (tap, &weight) in weights.iter().enumerate() {
-            let samples = &source[tap..][..LANES];
-            for (sum, &sample) in sums.iter_mut().zip(samples) {
-                *sum += weight * sample;
-            }
-        }
-        sums
+        let sources = sums.len();
+        weighted_sums(weights, |tap| &source[tap..][..sources], sums);
     }
 }
 

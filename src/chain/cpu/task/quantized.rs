@@ -20,8 +20,11 @@ use std::ops::Range;
 fn steps_of(value: f32, scale: f32, offset: f32) -> i16 {
     // Positive numbers are rounded by truncation.
     const ABOVE: f32 = 32768.0;
-    let steps = (value * scale + offset).clamp(-32767.0, 32767.0) + (ABOVE + 0.5);
-    (steps as i32 - ABOVE as i32) as i16
+    let steps = (value * scale + offset).max(-32767.0).min(32767.0) + (ABOVE + 0.5);
+    // SAFETY: 1.5 to 65535.5, as `max` leaves no NaN. A conversion that saturates
+    // is not vectorised.
+    let steps: i32 = unsafe { steps.to_int_unchecked() };
+    (steps - ABOVE as i32) as i16
 }
 
 /// The words of an input plane: neighbouring values, two in each word.
