@@ -63,6 +63,8 @@ pub struct Config {
     pub third_kernel: usize,
     /// Whether there is batch normalisation, as in training.
     pub norm: bool,
+    /// The border of all convolutions.
+    pub border: Border,
 }
 
 impl Default for Config {
@@ -73,6 +75,7 @@ impl Default for Config {
             blocks: 16,
             third_kernel: 3,
             norm: true,
+            border: Border::Zero,
         }
     }
 }
@@ -245,7 +248,7 @@ impl Plan {
         }
     }
 
-    fn link(&self, vb: &VarBuilder) -> candle_core::Result<ChainLayer> {
+    fn link(&self, vb: &VarBuilder, border: Border) -> candle_core::Result<ChainLayer> {
         let (inputs, outputs) = self.channels;
         let init = pytorch_uniform(inputs * self.kernel * self.kernel);
         let shape = (outputs, inputs, self.kernel, self.kernel);
@@ -260,7 +263,7 @@ impl Plan {
                 weight: conv.get_with_hints(shape, "weight", init)?,
                 bias: Some(conv.get_with_hints(outputs, "bias", init)?),
                 spec: ConvSpec {
-                    border: Border::Zero,
+                    border,
                     ..ConvSpec::default()
                 },
             },
@@ -281,6 +284,10 @@ impl ArchitectureConfig for Config {
 
     fn channels(&self) -> Channels {
         Channels::Rgb
+    }
+
+    fn border_mut(&mut self) -> Option<&mut Border> {
+        Some(&mut self.border)
     }
 
     fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>> {
@@ -318,6 +325,7 @@ fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
         norm: renames
             .iter()
             .any(|(_, name)| name == "conv_block2.conv_block.1.weight"),
+        border: Border::Zero,
     };
     let (factor, _) = FACTORS.into_iter().find(|(_, n)| *n == shuffles)?;
     (planes == Channels::Rgb.count()).then(|| Detected {
@@ -396,7 +404,7 @@ impl SrResNet {
             Error::Setting(format!("an SRResNet upscales by 2, 4 or 8, not by {scale}"))
         })?;
         let plans = config.plans(shuffles);
-        let links = plans.iter().map(|plan| plan.link(vb));
+        let links = plans.iter().map(|plan| plan.link(vb, config.border));
         let norms = plans.iter().map(|plan| {
             let norm = plan.norm.as_ref();
             norm.map(|name| BatchNorm::new(&vb.pp(name), plan.channels.1))
@@ -490,7 +498,7 @@ impl ScaleNetwork for Training {
     }
 
     fn border(&self) -> Border {
-        Border::Zero
+        self.0.config.border
     }
 
     fn macs(&self) -> u64 {

@@ -3,7 +3,7 @@
 use crate::degrade::raster::{Raster, reflected};
 use crate::degrade::{Plane, cropped};
 use srfilter::Scale;
-use srfilter::frame::Image;
+use srfilter::frame::{Image, to_u8};
 use srfilter::models::Channels;
 
 /// Largest sample value.
@@ -41,6 +41,17 @@ impl TrainingImage {
             size: (image.width, image.height),
             planes,
             repeat,
+        }
+    }
+
+    /// The samples of a raster.
+    pub(super) fn of_raster(raster: &Raster) -> Self {
+        let bytes = |plane: &Vec<f32>| plane.iter().map(|&v| to_u8(v * PEAK)).collect();
+        Self {
+            name: String::new(),
+            size: raster.size,
+            planes: raster.planes.iter().map(bytes).collect(),
+            repeat: 1.0,
         }
     }
 

@@ -1,10 +1,10 @@
 //! Batches of patches cropped from images.
 
-use super::augment::Dihedral;
+use super::augment::{Dihedral, Recolor};
 use super::image::{PEAK, TrainingImage};
 use crate::degrade::raster::Raster;
 use crate::degrade::{Bicubic, Method, Windowed, cropped};
-use crate::recipe::{PerStep, Recipe};
+use crate::recipe::{Colors, PerStep, Recipe};
 use anyhow::Result;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use srfilter::Scale;
 use srfilter::frame::resample::Region;
 use srfilter::models::Upsampling;
+use std::borrow::Cow;
 
 /// Context around a patch that is degraded in a window, in low-resolution
 /// samples.
@@ -86,14 +87,31 @@ pub struct ScaleBatch {
 }
 
 /// A patch of an image, and its augmentation.
-#[derive(Debug, Clone, Copy)]
-struct PatchChoice {
-    /// Index of the image.
-    image: usize,
+#[derive(Debug, Clone)]
+struct PatchChoice<'a> {
+    image: Cow<'a, TrainingImage>,
     /// Top left corner, in samples of the network's input.
     x: usize,
     y: usize,
     transform: Dihedral,
+}
+
+impl PatchChoice<'_> {
+    /// The patch and its context in other colours.
+    fn recolored(self, spec: &PatchSpec, colors: Recolor) -> Self {
+        let window = Window::of(spec, &self);
+        let (left, top) = window.corner;
+        let mut raster = self.image.window(left, top, window.size);
+        colors.apply(&mut raster);
+        let (x, y) = window.offset;
+        let factor = spec.upsampling.factor();
+        Self {
+            image: Cow::Owned(TrainingImage::of_raster(&raster)),
+            x: x / factor,
+            y: y / factor,
+            ..self
+        }
+    }
 }
 
 /// Samples the batches of a run.
@@ -104,6 +122,7 @@ pub struct BatchSampler {
     batch_size: usize,
     seed: u32,
     method: Method,
+    colors: Option<Colors>,
 }
 
 impl BatchSampler {
@@ -119,6 +138,7 @@ impl BatchSampler {
             batch_size: recipe.train.batch_size,
             seed: recipe.train.seed,
             method: Method::new(&recipe.data)?,
+            colors: recipe.data.colors,
         })
     }
 
@@ -177,18 +197,21 @@ impl BatchSampler {
             .map(|_| {
                 let sample = rng.random::<f64>() * total;
                 let index = cumulative.partition_point(|&c| c <= sample);
-                spec.choose(index.min(images.len() - 1), images, rng)
+                let choice = spec.choose(&images[index.min(images.len() - 1)], rng);
+                let colors = self.colors.as_ref();
+                match colors.and_then(|colors| Recolor::draw(colors, spec.side(), rng)) {
+                    Some(colors) => choice.recolored(spec, colors),
+                    None => choice,
+                }
             })
             .collect();
         match &self.method {
             Method::Bicubic(kind) => {
-                for choice in choices {
-                    spec.append(&images[choice.image], choice, *kind, &mut batch);
+                for choice in &choices {
+                    spec.append(choice, *kind, &mut batch);
                 }
             }
-            Method::Windowed(how) => {
-                spec.append_windowed(images, &choices, how, rng, &mut batch)?
-            }
+            Method::Windowed(how) => spec.append_windowed(&choices, how, rng, &mut batch)?,
         }
         Ok(batch)
     }
@@ -196,11 +219,11 @@ impl BatchSampler {
 
 impl PatchSpec {
     /// A random patch of an image.
-    fn choose(&self, image: usize, images: &[TrainingImage], rng: &mut ChaCha8Rng) -> PatchChoice {
-        let (width, height) = cropped(images[image].size, self.scale);
+    fn choose<'a>(&self, image: &'a TrainingImage, rng: &mut ChaCha8Rng) -> PatchChoice<'a> {
+        let (width, height) = cropped(image.size, self.scale);
         let factor = self.upsampling.factor();
         PatchChoice {
-            image,
+            image: Cow::Borrowed(image),
             x: rng.random_range(0..=width / factor - self.patch),
             y: rng.random_range(0..=height / factor - self.patch),
             transform: Dihedral(rng.random_range(0..8)),
@@ -208,16 +231,13 @@ impl PatchSpec {
     }
 
     /// Appends a patch with a bicubic degradation.
-    fn append(
-        &self,
-        image: &TrainingImage,
-        choice: PatchChoice,
-        kind: Bicubic,
-        batch: &mut ScaleBatch,
-    ) {
+    fn append(&self, choice: &PatchChoice<'_>, kind: Bicubic, batch: &mut ScaleBatch) {
         let PatchChoice {
-            x, y, transform, ..
-        } = choice;
+            ref image,
+            x,
+            y,
+            transform,
+        } = *choice;
         let (scale, patch, factor) = (self.scale, self.patch, self.upsampling.factor());
         let region = |factor: usize| Region {
             x: factor * x..factor * (x + patch),
@@ -247,8 +267,7 @@ impl PatchSpec {
     /// Appends patches that are degraded in windows with their context.
     fn append_windowed(
         &self,
-        images: &[TrainingImage],
-        choices: &[PatchChoice],
+        choices: &[PatchChoice<'_>],
         how: &Windowed,
         rng: &mut ChaCha8Rng,
         batch: &mut ScaleBatch,
@@ -257,9 +276,9 @@ impl PatchSpec {
             .iter()
             .map(|choice| Window::of(self, choice))
             .collect();
-        let crop = |(choice, window): (&PatchChoice, &Window)| {
+        let crop = |(choice, window): (&PatchChoice<'_>, &Window)| {
             let (left, top) = window.corner;
-            images[choice.image].window(left, top, window.size)
+            choice.image.window(left, top, window.size)
         };
         let real: Vec<Raster> = choices.iter().zip(&windows).map(crop).collect();
         let targets: Vec<Option<Raster>> = real.par_iter().map(|large| how.target(large)).collect();
@@ -315,7 +334,7 @@ struct Window {
 }
 
 impl Window {
-    fn of(spec: &PatchSpec, choice: &PatchChoice) -> Self {
+    fn of(spec: &PatchSpec, choice: &PatchChoice<'_>) -> Self {
         let (num, den) = (spec.scale.num() as usize, spec.scale.den() as usize);
         let factor = spec.upsampling.factor();
         // The window starts and ends at multiples of the numerator.
@@ -364,6 +383,7 @@ mod tests {
     use crate::recipe::Overrides;
     use srfilter::frame::resample::Resampler;
     use srfilter::models::Channels;
+    use toml::Table;
 
     fn root_mean_square(a: &[f32], b: &[f32]) -> f32 {
         assert_eq!(a.len(), b.len());
@@ -487,5 +507,56 @@ mod tests {
         assert_eq!(sharp.real, plain.target);
         let off = root_mean_square(&sharp.target, &plain.target);
         assert!(off > 1e-3 && off < 0.2, "{off}");
+    }
+    /// Patches with permuted planes are those without, input and target alike.
+    #[test]
+    fn recolored_patches_lie_where_they_did() {
+        for (model, scale) in [("srcnn-rgb", "3/2"), ("srcnn-rgb", "3"), ("srresnet", "2")] {
+            for degradation in ["matlab", "pillow", "opencv"] {
+                let batch = |step: u64, colors: Option<Colors>| {
+                    let mut flags = Overrides::default();
+                    flags
+                        .set("model", "name", Some(model))
+                        .set("data", "drawn", Some(3))
+                        .set("data", "patch", Some(24))
+                        .set("data", "degradation", Some(degradation))
+                        .set(
+                            "data",
+                            "colors",
+                            colors.map(|c| Table::try_from(c).unwrap()),
+                        )
+                        .set("train", "scales", Some(vec![scale]))
+                        .set("train", "batch_size", Some(1));
+                    let recipe = Recipe::resolve(None, &flags).unwrap();
+                    let images = Dataset::load(&recipe, Channels::Rgb).unwrap().train;
+                    let sampler = BatchSampler::new(&recipe).unwrap();
+                    sampler.batch(&images, step).unwrap().remove(0)
+                };
+                let permuted = Colors {
+                    permute: 1.0,
+                    ..Colors::default()
+                };
+                let mut changed = 0;
+                for step in 0..8 {
+                    let (ours, plain) = (batch(step, Some(permuted)), batch(step, None));
+                    let plane = plain.target.len() / 3;
+                    // Where each plane came from, by the targets.
+                    for (i, target) in ours.target.chunks(plane).enumerate() {
+                        let from = plain.target.chunks(plane);
+                        let from = from.enumerate().find(|(_, plane)| *plane == target);
+                        let (from, _) = from.expect("a plane of the image");
+                        changed += usize::from(from != i);
+                        let plane = plain.input.len() / 3;
+                        let input = |batch: &ScaleBatch, i: usize| -> Vec<f32> {
+                            batch.input[i * plane..][..plane].to_vec()
+                        };
+                        // Beyond the image the window is mirrored in another way.
+                        let off = root_mean_square(&input(&ours, i), &input(&plain, from));
+                        assert!(off < 3e-3, "{model} x{scale} {degradation} {step}: {off}");
+                    }
+                }
+                assert!(changed > 8, "{changed}");
+            }
+        }
     }
 }

@@ -116,6 +116,7 @@ impl Recipe {
         self.check_schedule()?;
         self.check_added_losses()?;
         self.check_degradation()?;
+        self.check_colors()?;
         self.check_scales()
     }
 
@@ -190,6 +191,28 @@ impl Recipe {
             "video.motion must be 0 to 16 low-resolution pixels per frame, not {}",
             video.motion
         );
+        Ok(())
+    }
+
+    fn check_colors(&self) -> Result<()> {
+        let Some(colors) = self.data.colors else {
+            return Ok(());
+        };
+        ensure!(
+            self.architecture()?.channels() == Channels::Rgb,
+            "data.colors needs an RGB network, and {} is a luma network",
+            self.model.name
+        );
+        for (name, share) in [
+            ("permute", colors.permute),
+            ("saturate", colors.saturate),
+            ("flat", colors.flat),
+        ] {
+            ensure!(
+                (0.0..=1.0).contains(&share),
+                "colors.{name} must be from 0 to 1, not {share}"
+            );
+        }
         Ok(())
     }
 
@@ -347,6 +370,18 @@ mod tests {
             ("[train]\nloss_weight = 0", "leaves no loss"),
             ("[data]\nsharpen = true", "sharpen belongs to"),
             ("[data]\nvideo = {}", "data.video belongs to"),
+            (
+                "[data]\ncolors = { flat = 0.1 }",
+                "data.colors needs an RGB",
+            ),
+            (
+                "[model]\nname = 'srresnet'\n[data]\ncolors = { flat = 2 }",
+                "colors.flat must be from 0 to 1",
+            ),
+            (
+                "[model]\nname = 'srresnet'\n[data]\ncolors = { hue = 1 }",
+                "hue",
+            ),
             (
                 "[data]\ndegradation = 'video'\nvideo = { codecs = ['h261'] }",
                 "h261",

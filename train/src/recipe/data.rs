@@ -21,12 +21,29 @@ pub struct Data {
     /// Settings of the degradation `video`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video: Option<Video>,
+    /// Augmentation of colours, for RGB networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub colors: Option<Colors>,
     /// Images for validation: a fraction if below 1, else a number.
     pub validation: f64,
     /// Number of synthetic images where `dirs` is empty.
     pub drawn: usize,
     /// Folders, including all subfolders.
     pub dirs: Vec<Dir>,
+}
+
+/// Augmentation of colours: photographs hold few saturated ones, and what a network
+/// never saw it changes. Shares of the patches, 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Colors {
+    /// Patches whose red, green and blue are permuted.
+    pub permute: f64,
+    /// Patches whose saturation is raised, up to four times.
+    pub saturate: f64,
+    /// Patches that are replaced by a flat colour, a gradient or an edge between two
+    /// colours, mostly at the faces of the colour cube.
+    pub flat: f64,
 }
 
 /// A folder of images.

@@ -84,6 +84,7 @@ fn default_sections(name: &str, config: &Table, drawn: bool) -> Result<(Model, D
         degradation,
         sharpen: false,
         video: None,
+        colors: None,
         validation: if drawn { 4.0 } else { 10.0 },
         drawn: DRAWN_PICTURES,
         dirs: Vec::new(),

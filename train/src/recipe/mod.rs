@@ -13,7 +13,7 @@ mod quantize;
 mod schedule;
 mod train;
 
-pub use data::{Codec, Data, Degradation, Dir, Video};
+pub use data::{Codec, Colors, Data, Degradation, Dir, Video};
 pub use losses::{Adversarial, DiscriminatorConfig, Distance, Loss, Perceptual};
 pub use merge::Overrides;
 pub use model::Model;

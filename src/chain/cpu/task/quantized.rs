@@ -16,6 +16,7 @@ use crate::ops::Border;
 use std::ops::Range;
 
 /// The steps of a value of 0 to 1, rounded; halves up.
+#[expect(clippy::manual_clamp, reason = "clamp passes NaN on")]
 #[inline(always)]
 fn steps_of(value: f32, scale: f32, offset: f32) -> i16 {
     // Positive numbers are rounded by truncation.
