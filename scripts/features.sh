@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin
-for features in "" builtin-weights image pytorch; do
+for features in "" builtin-weights image onnx pytorch; do
     echo "srfilter with features: ${features:-none}"
     cargo clippy --release --package srfilter --lib --no-default-features --features "$features" -- -D warnings
 done

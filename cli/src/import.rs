@@ -3,10 +3,15 @@
 use crate::args::ImportArgs;
 use crate::paths::{default_output, file_name, is_same};
 use anyhow::{Result, bail};
-use srfilter::models::Scales;
+use srfilter::Scale;
+use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, estimate_time};
+use srfilter::frame::PixelFormat;
+use srfilter::models::graph::Config;
+use srfilter::models::{Architecture, Channels, Scales};
 use srfilter::weights::{Card, Checkpoint, Model, ParsedCheckpoint, TensorInfo};
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 /// Lists a file's tensors, or converts it.
 pub(crate) fn run(args: &ImportArgs) -> Result<()> {
@@ -16,8 +21,12 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
     writeln!(out, "{name}: {}, {} tensors", file.format(), tensors.len())?;
     let contents = file.contents(&args.file.hints());
     if args.list {
-        let unused = contents.map_or(Vec::new(), |contents| contents.unused);
-        return list(tensors, &unused, &mut out);
+        let unused = contents.as_ref().map(|contents| contents.unused.as_slice());
+        list(tensors, unused.unwrap_or_default(), &mut out)?;
+        return match contents {
+            Ok(contents) => describe(args, &contents, &mut out),
+            Err(error) => Ok(writeln!(out, "\nno network: {error}")?),
+        };
     }
     let contents = contents?;
     writeln!(out, "found {}", found(&contents)?)?;
@@ -76,6 +85,43 @@ fn list(tensors: &[TensorInfo], unused: &[String], out: &mut impl Write) -> Resu
     Ok(())
 }
 
+/// What a file holds, and what it costs here.
+fn describe(args: &ImportArgs, contents: &ParsedCheckpoint, out: &mut impl Write) -> Result<()> {
+    const SIZE: (usize, usize) = (1280, 720);
+    const MOST: Duration = Duration::from_secs(20);
+    writeln!(out, "\nfound {}", found(contents)?)?;
+    let model = Model::open_with(&args.weights, None, &args.file.hints())?;
+    let scale = match model.scales() {
+        Scales::List(scales) => scales.first().copied(),
+        Scales::Any => Some(Scale::whole(2)),
+    };
+    let Some(scale) = scale else {
+        return Ok(());
+    };
+    let network = model.for_scale(scale)?;
+    let area = network.upsampling().factor().pow(2);
+    let runs = match (model.packed(scale)?.is_some(), network.whole_frame()) {
+        (true, _) => "as a fused chain of convolutions".to_owned(),
+        (false, true) => "operation by operation, on whole frames".to_owned(),
+        (false, false) => format!(
+            "operation by operation, on tiles with {} more pixels on each side",
+            network.halo()
+        ),
+    };
+    let macs = network.macs() as f64 / area as f64;
+    writeln!(out, "x{scale} runs {runs}; {macs:.0} MAC per output pixel")?;
+    let spec = UpscaleSpec::scaled(FrameSpec::new(PixelFormat::I420, SIZE.0, SIZE.1), scale);
+    let time = estimate_time(&model, &spec, &UpscaleOptions::default(), MOST)?.as_secs_f64();
+    let ((width, height), (wide, tall)) = (SIZE, spec.output);
+    writeln!(
+        out,
+        "{width}x{height} to {wide}x{tall}: about {:.1} ms a frame here, {:.3} frames/s",
+        time * 1e3,
+        1.0 / time
+    )?;
+    Ok(())
+}
+
 /// A summary of the contents.
 fn found(contents: &ParsedCheckpoint) -> Result<String> {
     let ParsedCheckpoint {
@@ -84,7 +130,10 @@ fn found(contents: &ParsedCheckpoint) -> Result<String> {
         tensors,
         ..
     } = contents;
-    let config = serde_json::to_value(architecture)?;
+    let config = match architecture {
+        Architecture::Graph(config) => graph(config),
+        other => serde_json::to_value(other)?["config"].to_string(),
+    };
     let weights: usize = tensors.values().map(|tensor| tensor.elem_count()).sum();
     let scales = match scales {
         Scales::Any => "any scale (limit it with --trained-scale)".to_owned(),
@@ -94,8 +143,23 @@ fn found(contents: &ParsedCheckpoint) -> Result<String> {
         "{} on {}, {scales}, {weights} weights, {}",
         architecture.name(),
         architecture.channels(),
-        config["config"]
+        config
     ))
+}
+
+/// A summary of a graph.
+fn graph(config: &Config) -> String {
+    let range = match (config.channels, config.full_range) {
+        (Channels::Luma, true) => ", luma in full range",
+        (Channels::Luma, false) => ", luma in limited range",
+        (Channels::Rgb, _) => "",
+    };
+    let sizes = match (config.size, config.multiple) {
+        (Some([height, width]), _) => format!(", for {width}x{height} alone (in tiles of it)"),
+        (None, 1) => String::new(),
+        (None, multiple) => format!(", for multiples of {multiple} (padded to them)"),
+    };
+    format!("{} operations{range}{sizes}", config.nodes.len())
 }
 
 /// The card of another project's weights.

@@ -248,3 +248,36 @@ fn published_files_are_listed() {
         }
     }
 }
+
+/// A graph is told, converted, and computes the same from either file.
+#[test]
+fn graphs_in_onnx_are_told_and_converted() {
+    let desk = Desk::new();
+    let graph = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/onnx/compact-x2.onnx");
+    let listed = sr(["import", "--list", graph]).ok().stdout;
+    for words in [
+        "ONNX, opset 17",
+        "[16, 3, 3, 3]",
+        "found graph on rgb, x2",
+        "as a fused chain of convolutions",
+        "1280x720 to 2560x1440: about",
+    ] {
+        assert!(listed.contains(words), "{words}: {listed}");
+    }
+    let ours = desk.path("ours.safetensors");
+    sr(["import", graph, "--out", &ours]).ok();
+    let picture = desk.draw("in.png", (20, 14), 3);
+    let results = [graph, &ours].map(|weights| {
+        let large = desk.path("large.png");
+        sr(["upscale", &picture, &large, "--weights", weights, "--force"]).ok();
+        std::fs::read(&large).unwrap()
+    });
+    assert_eq!(results[0], results[1]);
+    // Range changes what is computed, and stays with the converted file.
+    let graph = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/onnx/artcnn.onnx");
+    let full = desk.path("full.safetensors");
+    sr(["import", graph, "--range", "full", "--out", &full]).ok();
+    let listed = sr(["import", "--list", &full]).ok().stdout;
+    assert!(listed.contains("luma in full range"), "{listed}");
+    sr(["import", "--list", &picture]).fails(1, &["in.png", "a PNG image"]);
+}

@@ -18,6 +18,8 @@ pub mod drct;
 pub mod espcn;
 #[path = "fsrcnn.rs"]
 pub mod fsrcnn;
+#[path = "graph/mod.rs"]
+pub mod graph;
 #[path = "hdsrnet.rs"]
 pub mod hdsrnet;
 #[path = "hypersrcnn.rs"]
@@ -140,6 +142,7 @@ architectures! {
     Lapan => lapan,
     Drct => drct,
     Fsrcnn => fsrcnn,
+    Graph => graph,
 }
 
 impl Architecture {

@@ -1,10 +1,13 @@
 //! Weights files.
 
 use super::dtype::ValueType;
+#[cfg(feature = "onnx")]
+use super::onnx;
 #[cfg(feature = "pytorch")]
 use super::torch;
 use crate::background::give_way;
 use crate::chain::quantized::{Quantization, StoredTensor, is_quantized};
+use crate::frame::Range;
 use crate::models::{Architecture, Network, Scales, Shapes, nearest, under};
 use crate::ops::Border;
 use crate::{Error, Result, Scale};
@@ -64,6 +67,9 @@ pub struct LoadOverrides {
     /// without the last dot. By default the averaged weights (EMA), if there are
     /// any, and the generator.
     pub key: Option<String>,
+    /// The range of the luma that a graph in ONNX works on; by default what the file's
+    /// metadata say under "range" (`full` or `limited`), else limited.
+    pub range: Option<Range>,
 }
 
 impl LoadOverrides {
@@ -82,6 +88,12 @@ impl LoadOverrides {
     /// These with [`LoadOverrides::key`].
     pub fn with_key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
+        self
+    }
+
+    /// These with [`LoadOverrides::range`].
+    pub fn with_range(mut self, range: Range) -> Self {
+        self.range = Some(range);
         self
     }
 }
@@ -154,11 +166,14 @@ pub struct Checkpoint {
     listing: Vec<TensorInfo>,
     tensors: HashMap<String, Tensor>,
     metadata: HashMap<String, String>,
+    /// The network, if the file describes it.
+    graph: Option<Architecture>,
 }
 
 impl Checkpoint {
-    /// Reads a safetensors file or, with the feature `pytorch`, a PyTorch
-    /// checkpoint (`.pth`, `.pt`, `.pkl`). Never runs code from the file.
+    /// Reads a safetensors file, with the feature `pytorch` a PyTorch checkpoint
+    /// (`.pth`, `.pt`, `.pkl`) and with `onnx` a graph (`.onnx`). Never runs code
+    /// from the file.
     ///
     /// # Errors
     ///
@@ -201,9 +216,12 @@ impl Checkpoint {
             listing: Vec::new(),
             tensors: HashMap::new(),
             metadata: HashMap::new(),
+            graph: None,
         };
         if looks_like_torch(bytes) {
             file.add_torch(bytes, hints.key.as_deref())?;
+        } else if looks_like_onnx(bytes) {
+            file.add_onnx(bytes)?;
         } else {
             file.add_safetensors(bytes)?;
         }
@@ -228,10 +246,32 @@ impl Checkpoint {
         })
     }
 
+    #[cfg(feature = "onnx")]
+    fn add_onnx(&mut self, bytes: &[u8]) -> Result<()> {
+        let contents = onnx::read(bytes).map_err(|e| Error::weights(&self.origin, e))?;
+        self.format = contents.format;
+        for (name, integers) in &contents.config.integers {
+            self.list(name, "I64", integers.shape());
+        }
+        for (name, dtype, tensor) in contents.tensors {
+            self.add(&name, dtype, tensor)?;
+        }
+        self.graph = Some(Architecture::Graph(contents.config));
+        Ok(())
+    }
+
+    #[cfg(not(feature = "onnx"))]
+    fn add_onnx(&mut self, _: &[u8]) -> Result<()> {
+        Err(Error::MissingFeature {
+            needed_for: format!("{}, a graph in ONNX,", self.origin),
+            feature: "onnx",
+        })
+    }
+
     fn add_safetensors(&mut self, bytes: &[u8]) -> Result<()> {
         let bad = |e: safetensors::SafeTensorError| {
             let problem = format!(
-                "expected a safetensors file or a PyTorch checkpoint, found {}: {e}",
+                "expected a safetensors file, a PyTorch checkpoint or a graph in ONNX, found {}: {e}",
                 describe(bytes)
             );
             Error::weights(&self.origin, problem)
@@ -368,6 +408,9 @@ impl Checkpoint {
             let problem = format!("tensor {} {:?} is empty", empty.name, empty.shape);
             return Err(Error::weights(&self.origin, problem));
         }
+        if let Some(graph) = &self.graph {
+            return Ok(self.of_graph(graph, hints));
+        }
         match card {
             Some(card) => Ok(ParsedCheckpoint {
                 architecture: card.architecture,
@@ -378,6 +421,22 @@ impl Checkpoint {
                 unused: Vec::new(),
             }),
             None => self.detect(hints),
+        }
+    }
+
+    /// The contents of a file that describes its network.
+    fn of_graph(&self, graph: &Architecture, hints: &LoadOverrides) -> ParsedCheckpoint {
+        let mut architecture = graph.clone();
+        if let (Architecture::Graph(config), Some(range)) = (&mut architecture, hints.range) {
+            config.full_range = range == Range::Full;
+        }
+        ParsedCheckpoint {
+            scales: architecture.scales().unwrap_or(Scales::Any),
+            architecture,
+            tensors: self.tensors.clone(),
+            quantization: Arc::default(),
+            int8_loss: None,
+            unused: Vec::new(),
         }
     }
 
@@ -581,7 +640,8 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     (&mut file).take(HEADER).read_to_end(&mut bytes)?;
     let header = bytes.first_chunk().map(|n| u64::from_le_bytes(*n));
-    let fits = header.is_some_and(|header| header < metadata.len()) || looks_like_torch(&bytes);
+    let known = looks_like_torch(&bytes) || looks_like_onnx(&bytes);
+    let fits = known || header.is_some_and(|header| header < metadata.len());
     if metadata.is_file() && fits {
         if metadata.len() > MAX_FILE {
             let problem = format!("the limit for weights files is {} GiB", MAX_FILE >> 30);
@@ -602,6 +662,14 @@ fn looks_like_torch(bytes: &[u8]) -> bool {
     // The length of a safetensors header, whose first bytes may look like a pickle.
     let header = matches!(bytes, [_, _, _, _, 0, 0, 0, 0, b'{', ..]);
     !header && matches!(bytes, [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..])
+}
+
+/// Whether the first bytes are those of a graph in ONNX: the version of the format, a
+/// small number, and the tag of the next field.
+fn looks_like_onnx(bytes: &[u8]) -> bool {
+    let header = matches!(bytes, [_, _, _, _, 0, 0, 0, 0, b'{', ..]);
+    let fields = [0x12, 0x1a, 0x22, 0x28, 0x32, 0x3a, 0x42, 0x72];
+    !header && matches!(bytes, [0x08, 1..=0x1f, tag, ..] if fields.contains(tag))
 }
 
 /// Writes a safetensors file, atomically.

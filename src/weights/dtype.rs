@@ -105,7 +105,7 @@ impl ValueType {
     }
 
     /// Bytes of a value.
-    #[cfg(feature = "pytorch")]
+    #[cfg(any(feature = "onnx", feature = "pytorch"))]
     pub(super) const fn size(self) -> usize {
         match self {
             Self::F64 | Self::I64 | Self::U64 => 8,

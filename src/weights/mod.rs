@@ -6,6 +6,8 @@
 mod checkpoint;
 mod dtype;
 mod model;
+#[cfg(feature = "onnx")]
+mod onnx;
 #[cfg(feature = "pytorch")]
 mod torch;
 mod weak_cache;
