@@ -60,9 +60,9 @@ pub(crate) fn assign_buffers(
 
 /// Values that the whole frames between segments hold for each sample of a
 /// plane of the input.
-pub(crate) fn buffer_floats(layers: &[LayerShape]) -> usize {
+pub(crate) fn buffer_floats(layers: &[LayerShape], segments: &[Range<usize>]) -> usize {
     let skips: Vec<_> = layers.iter().map(|layer| layer.skip).collect();
-    let frames = assign_buffers(&skips, &split_segments(&skips), |_| false);
+    let frames = assign_buffers(&skips, segments, |_| false);
     let (mut factor, mut largest) = (1, Vec::new());
     for (layer, frame) in layers.iter().zip(&frames[1..]) {
         factor *= layer.shuffle;

@@ -64,7 +64,7 @@ pub(super) fn check_copy(
         only_chains &= packed.is_some();
         let working_set = network.working_set() as u64;
         let held = match packed {
-            Some(packed) => packed.buffer_floats() as u64 * area(network_input),
+            Some(packed) => packed.buffer_floats(network_input.0 * network_input.1) as u64,
             None if network.whole_frame() => {
                 if overlapped.is_none() {
                     remedies = ", or tiles that overlap";

@@ -12,10 +12,10 @@ use super::areas::{Area, Areas, CellGrid};
 use super::io::{Planes, PlanesOut, Sink, Source};
 use super::kernels::Kernels;
 use super::kernels::quantized::QuantizedKernels;
-use super::layout::{BoundaryLayout, Region, ring_floats};
+use super::layout::{BoundaryLayout, MIN_STRIP, RING_BYTES, Region, ring_floats};
 use super::pack::{PackedChain, PackedLayer};
 use super::task::Task;
-use crate::chain::segment::{assign_buffers, split_segments};
+use crate::chain::segment::assign_buffers;
 use crate::chain::{Chain, ChainOptions, Interrupt};
 use crate::pages::{touch, zeroed};
 use crate::threads::pool;
@@ -24,13 +24,6 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Bytes of rings that a task may have: what the second-level cache holds
-/// next to weights and transformed tiles.
-const RING_BYTES: usize = 3 << 19;
-
-/// Columns that a strip has at least; narrower ones mostly compute halos.
-const MIN_STRIP: usize = 64;
 
 /// Rows that a band has at least.
 const MIN_BAND: usize = 36;
@@ -94,7 +87,7 @@ impl ChainExecutor {
         let threads = pool.current_num_threads();
         let layouts = BoundaryLayout::of_chain(&packed.layers, size);
         let mut segments = Vec::new();
-        let cuts = split_segments(&skips(&packed.layers));
+        let cuts = packed.segments(size.0 * size.1);
         let divisions: Vec<_> = cuts
             .iter()
             .map(|layers| division(&packed, layers, &layouts, options.tile_size, threads))

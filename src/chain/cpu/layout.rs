@@ -4,6 +4,7 @@
 use super::kernels::quantized::{InputRow, QUAD};
 use super::kernels::{Conv9x9, GROUP, WinogradColumns};
 use super::pack::{ConvAlgorithm, PackedChain, PackedLayer};
+use crate::chain::segment::{LayerShape, buffer_floats, split_segments};
 use crate::chain::winograd::Variant;
 use crate::ops::Border;
 use std::ops::Range;
@@ -626,6 +627,70 @@ fn ring_rows(written: usize, step: usize, pad: usize) -> isize {
     let groups = (0..period).step_by(step);
     let rows = groups.map(|g| up(g + step as isize + pad, written) - (g - pad));
     rows.max().unwrap_or(0)
+}
+
+/// Bytes of rings that a task may have: what the second-level cache holds
+/// next to weights and transformed tiles.
+pub(super) const RING_BYTES: usize = 3 << 19;
+
+/// Columns that a strip has at least; narrower ones mostly compute halos.
+pub(super) const MIN_STRIP: usize = 64;
+
+/// Columns whose rings fit the cache in a segment of many layers.
+const STRIP: usize = 128;
+
+/// Bytes of whole frames between segments for which many layers are divided.
+const FRAME_BYTES: usize = 2 << 30;
+
+impl PackedChain {
+    /// The segments for an input of so many pixels: those of what is added later, and
+    /// many layers of many channels in several, as their rings would leave the cache and
+    /// their strips compute halos.
+    pub(crate) fn segments(&self, pixels: usize) -> Vec<Range<usize>> {
+        let skips: Vec<_> = self.layers.iter().map(|layer| layer.skip).collect();
+        let segments = split_segments(&skips);
+        let divided: Vec<_> = (segments.iter())
+            .flat_map(|segment| self.divided(segment))
+            .collect();
+        let bytes = self.floats_between(&divided) * pixels * size_of::<f32>();
+        match bytes <= FRAME_BYTES {
+            true => divided,
+            false => segments,
+        }
+    }
+
+    fn divided(&self, segment: &Range<usize>) -> Vec<Range<usize>> {
+        let column = ring_floats(self, segment) * size_of::<f32>();
+        let shrinks = |layer: &PackedLayer| layer.border == Border::Valid;
+        // Frames after a shuffle are large.
+        let small = self.layers.iter().take_while(|layer| layer.shuffle == 1);
+        let layers = small.count().min(segment.end).saturating_sub(segment.start);
+        if column * MIN_STRIP <= RING_BYTES || self.layers.iter().any(shrinks) {
+            return vec![segment.clone()];
+        }
+        let parts = (column * STRIP).div_ceil(RING_BYTES).min(layers / 2).max(1);
+        let cut = |part: usize| segment.start + layers * part / parts;
+        let ends = (1..parts).map(cut).chain([segment.end]);
+        let starts = (0..parts).map(cut);
+        starts.zip(ends).map(|(start, end)| start..end).collect()
+    }
+
+    /// Values that the whole frames between the segments hold for an input of so many
+    /// pixels.
+    pub(crate) fn buffer_floats(&self, pixels: usize) -> usize {
+        self.floats_between(&self.segments(pixels)) * pixels
+    }
+
+    /// The same for each pixel of the input.
+    fn floats_between(&self, segments: &[Range<usize>]) -> usize {
+        let shape = |layer: &PackedLayer| LayerShape {
+            skip: layer.skip,
+            shuffle: layer.shuffle,
+            stored: layer.stored(),
+        };
+        let layers: Vec<_> = self.layers.iter().map(shape).collect();
+        buffer_floats(&layers, segments)
+    }
 }
 
 /// Floats that all rings of a segment hold for one column of its result.

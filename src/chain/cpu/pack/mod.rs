@@ -7,7 +7,6 @@ pub(crate) use quantized_weights::{MAX_KERNEL, MAX_SHUFFLE, QuantizedWeights};
 
 use crate::background::give_way;
 use crate::chain::cpu::kernels::{GROUP, MAX_DOT_CHANNELS};
-use crate::chain::segment::{self, LayerShape};
 use crate::chain::winograd::{Tables, Variant};
 use crate::chain::{Chain, ChainLayer, Epilogue};
 use crate::ops::{Activation, Border};
@@ -78,17 +77,6 @@ impl PackedChain {
         };
         let fits = packed.input_affine.len() == planes && packed.epilogue_fits(border);
         Ok(fits.then_some(packed))
-    }
-
-    /// Values that the whole frames between segments hold for each sample of a
-    /// plane of the input.
-    pub(crate) fn buffer_floats(&self) -> usize {
-        let shape = |layer: &PackedLayer| LayerShape {
-            skip: layer.skip,
-            shuffle: layer.shuffle,
-            stored: layer.stored(),
-        };
-        segment::buffer_floats(&self.layers.iter().map(shape).collect::<Vec<_>>())
     }
 
     /// How much larger the result is than the input.
