@@ -168,3 +168,61 @@ fn the_fused_engine_is_as_accurate_as_the_layers() {
         }
     }
 }
+
+/// Colours whose red, green and blue are each one of six values.
+fn colors() -> impl Iterator<Item = [u8; 3]> {
+    (0..216).map(|i| [i / 36, i / 6 % 6, i % 6].map(|step| 51 * step as u8))
+}
+
+/// RGB networks see few saturated colours in photographs: flat frames stay what they
+/// are. Replicated borders keep them to the edges, but for networks with pixel shuffles
+/// inside, whose samples differ by their place in a square.
+#[test]
+fn flat_colors_stay() {
+    for row in models::MODELS {
+        let architecture = (row.architecture)();
+        if row.built_in.is_empty() || architecture.is_none_or(|a| a.channels() != Channels::Rgb) {
+            continue;
+        }
+        let model = Model::builtin(row.name).unwrap();
+        let Scales::List(scales) = model.scales().clone() else {
+            panic!("{}: any scale", row.name);
+        };
+        for (scale, precision) in scales
+            .into_iter()
+            .flat_map(|scale| [Precision::F32, Precision::Auto].map(|p| (scale, p)))
+        {
+            let edges = model.for_scale(scale).unwrap().upsampling() == Upsampling::Pre;
+            let side = if edges { 24 } else { 48 };
+            let frame = FrameSpec::new(PixelFormat::Rgb, side, side);
+            let options = UpscaleOptions::default().with_precision(precision);
+            let spec = UpscaleSpec::scaled(frame, scale);
+            let mut upscaler = Upscaler::new(model.clone(), spec, &options).unwrap();
+            let (mut input, (width, height)) = (Image::new(side, side, 3), spec.output);
+            let mut output = Image::new(width, height, 3);
+            let mut worst = (0, [0; 3]);
+            for color in colors() {
+                let pixels = input.data.chunks_exact_mut(3);
+                pixels.for_each(|pixel| pixel.copy_from_slice(&color));
+                upscaler.upscale(&input, &mut output).unwrap();
+                let part = match edges {
+                    true => output.clone(),
+                    false => output.crop(width * 3 / 8, height * 3 / 8, width / 4, height / 4),
+                };
+                for pixel in part.data.chunks_exact(3) {
+                    let off = pixel.iter().zip(color).map(|(a, b)| a.abs_diff(b)).max();
+                    worst = worst.max((off.unwrap(), color));
+                }
+            }
+            println!("{} x{scale}, {precision}: {worst:?}", row.name);
+            // The ranges of 8-bit layers are those of photographs and some colour charts.
+            let is_int8 = precision == Precision::Auto && model.int8_loss().is_some();
+            let most = if is_int8 { 6 } else { 3 };
+            assert!(
+                worst.0 <= most,
+                "{} x{scale}, {precision}: {worst:?}",
+                row.name
+            );
+        }
+    }
+}
