@@ -21,6 +21,13 @@ pub(crate) fn torch(bytes: &[u8]) {
     }
 }
 
+/// A graph in ONNX, and a trial run of it.
+pub(crate) fn onnx(bytes: &[u8]) {
+    if let Ok(file) = Checkpoint::from_bytes("fuzz", bytes) {
+        let _ = file.network(&LoadOverrides::default());
+    }
+}
+
 fn read(bytes: &[u8]) {
     if let Ok(file) = Checkpoint::from_bytes("fuzz", bytes) {
         assert_eq!(file.listing().len(), file.tensors().len());

@@ -24,6 +24,11 @@ fn safetensors_files_are_read_or_refused() {
 }
 
 #[test]
+fn onnx_files_are_read_or_refused() {
+    replay("onnx", targets::onnx);
+}
+
+#[test]
 fn torch_files_are_read_or_refused() {
     replay("torch", targets::torch);
 }

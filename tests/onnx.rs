@@ -237,10 +237,23 @@ fn what_is_not_served_is_named_with_its_node() {
 }
 
 /// Files that are cut short or damaged are refused, or hold another network; nothing
-/// panics.
+/// panics. For `SRFILTER_FUZZ_SECONDS`, if set.
 #[test]
 fn damaged_files_are_refused() {
-    let mut state = 1u64;
+    let seconds = std::env::var("SRFILTER_FUZZ_SECONDS").map_or(0, |text| text.parse().unwrap());
+    let start = std::time::Instant::now();
+    let mut seed = 1;
+    loop {
+        damage(seed);
+        seed += 1;
+        if start.elapsed().as_secs() >= seconds {
+            break;
+        }
+    }
+}
+
+fn damage(seed: u64) {
+    let mut state = seed;
     let mut random = move |below: usize| {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)

@@ -98,8 +98,8 @@ macro_rules! architectures {
         }
 
         impl Architecture {
-            /// The names of the architectures that can be detected.
-            pub(crate) const DETECTED: &[&str] = &[$(stringify!($module)),+];
+            /// The names of the architectures.
+            const NAMES: &[&str] = &[$(stringify!($module)),+];
 
             /// The architecture's name.
             pub const fn name(&self) -> &'static str {
@@ -146,6 +146,12 @@ architectures! {
 }
 
 impl Architecture {
+    /// The names of the architectures that can be detected: graphs describe themselves.
+    pub(crate) fn detected() -> Vec<&'static str> {
+        let names = Self::NAMES.iter().copied();
+        names.filter(|&name| name != "graph").collect()
+    }
+
     /// Finds the architecture from names and shapes of tensors: all of a file's
     /// first, then selections of them.
     pub(crate) fn detect(selections: &[Shapes]) -> Option<Detected<Self>> {

@@ -449,7 +449,7 @@ impl Checkpoint {
             let nearest = nearest(shapes).unwrap_or("none".to_owned());
             let problem = format!(
                 "expected the tensors of a known architecture ({}), found {}. Nearest: {nearest}",
-                Architecture::DETECTED.join(", "),
+                Architecture::detected().join(", "),
                 list(shapes)
             );
             Error::weights(&self.origin, problem)

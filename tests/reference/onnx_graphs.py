@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-OUT = Path(sys.argv[1])
+OUT = Path()
 
 
 class Graph:
@@ -130,11 +130,12 @@ def espcn(name, **settings):
     g.save(name, g.add("Clip", x, g.constant(0.0), g.constant(1.0)))
 
 
-def espcn_relu(name, mode):
+def espcn_relu(name, mode, width=(16, 16)):
     g = Graph(planes=1)
-    x = g.add("Relu", g.conv("input", 1, 16, 5))
-    x = g.add("Relu", g.conv(x, 16, 16))
-    g.save(name, g.add("DepthToSpace", g.conv(x, 16, 4), blocksize=2, mode=mode))
+    first, second = width
+    x = g.add("Relu", g.conv("input", 1, first, 5))
+    x = g.add("Relu", g.conv(x, first, second))
+    g.save(name, g.add("DepthToSpace", g.conv(x, second, 4), blocksize=2, mode=mode))
 
 
 def espcn_rgb_blocks(name):
@@ -144,8 +145,9 @@ def espcn_rgb_blocks(name):
     g.save(name, g.add("DepthToSpace", g.conv(x, 16, 12), blocksize=2, mode="DCR"))
 
 
-def srcnn(name, edge):
+def srcnn(name, edge, width=(16, 16)):
     g = Graph(planes=1)
+    first, second = width
 
     def conv(x, inputs, outputs, kernel):
         if not edge:
@@ -155,111 +157,119 @@ def srcnn(name, edge):
             x = g.add("Pad", x, g.ints(0, 0, half, half, 0, 0, half, half), mode="edge")
         return g.conv(x, inputs, outputs, kernel, pads=[0] * 4)
 
-    x = g.add("Relu", conv("input", 1, 16, 9))
-    x = g.add("Relu", conv(x, 16, 16, 1 if edge else 5))
-    g.save(name, conv(x, 16, 1, 5))
+    x = g.add("Relu", conv("input", 1, first, 9))
+    x = g.add("Relu", conv(x, first, second, 1 if edge else 5))
+    g.save(name, conv(x, second, 1, 5))
 
 
-def acnet(name, full):
+def acnet(name, full, layers=4):
     """ACNet's form: convolutions and a transposed one; full range."""
     g = Graph(planes=1)
     if full:
         g.metadata["range"] = "full"
     x = "input"
-    for i in range(4):
+    for i in range(layers):
         x = g.add("Relu", g.conv(x, 1 if i == 0 else 8, 8))
     x = g.add("ConvTranspose", x, g.weights(8, 1, 2, 2, gain=2), kernel_shape=[2, 2], strides=[2, 2])
     g.save(name, x)
 
 
-def compact(name, factor=2, **settings):
+def compact(name, factor=2, width=16, depth=3, **settings):
     g = Graph(**settings)
-    x = g.prelu(g.conv("input", 3, 16), 16)
-    for _ in range(3):
-        x = g.prelu(g.conv(x, 16, 16), 16)
-    x = g.add("DepthToSpace", g.conv(x, 16, 3 * factor * factor, gain=0.5), blocksize=factor, mode="CRD")
+    x = g.prelu(g.conv("input", 3, width), width)
+    for _ in range(depth):
+        x = g.prelu(g.conv(x, width, width), width)
+    x = g.add("DepthToSpace", g.conv(x, width, 3 * factor * factor, gain=0.5), blocksize=factor, mode="CRD")
     base = g.add("Resize", "input", "", g.sizes(factor), mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
     g.save(name, g.add("Add", x, base))
 
 
-def artcnn(name):
+def artcnn(name, width=16):
     """ArtCNN's C4F16: a skip over the convolutions, then blocks before channels."""
     g = Graph(planes=1)
-    first = g.conv("input", 1, 16)
+    first = g.conv("input", 1, width)
     x = first
     for _ in range(4):
-        x = g.add("Relu", g.conv(x, 16, 16))
-    x = g.add("Add", g.conv(x, 16, 16), first)
-    x = g.add("DepthToSpace", g.conv(x, 16, 4, gain=0.6), blocksize=2, mode="DCR")
+        x = g.add("Relu", g.conv(x, width, width))
+    x = g.add("Add", g.conv(x, width, width), first)
+    x = g.add("DepthToSpace", g.conv(x, width, 4, gain=0.6), blocksize=2, mode="DCR")
     g.save(name, g.add("Clip", x, g.constant(0.0), g.constant(1.0)))
 
 
-def fsrcnn(name):
+def fsrcnn(name, width=(24, 8), depth=2):
     g = Graph(planes=1, opset=11)
-    x = g.prelu(g.conv("input", 1, 24, 5), 24)
-    x = g.prelu(g.conv(x, 24, 8, 1), 8)
-    for _ in range(2):
-        x = g.prelu(g.conv(x, 8, 8), 8)
-    x = g.prelu(g.conv(x, 8, 24, 1), 24)
-    x = g.add("ConvTranspose", x, g.weights(24, 1, 9, 9, gain=0.9), g.constant([0.1]), kernel_shape=[9, 9], strides=[2, 2], pads=[4] * 4, output_padding=[1, 1])
+    wide, thin = width
+    x = g.prelu(g.conv("input", 1, wide, 5), wide)
+    x = g.prelu(g.conv(x, wide, thin, 1), thin)
+    for _ in range(depth):
+        x = g.prelu(g.conv(x, thin, thin), thin)
+    x = g.prelu(g.conv(x, thin, wide, 1), wide)
+    x = g.add("ConvTranspose", x, g.weights(wide, 1, 9, 9, gain=0.9), g.constant([0.1]), kernel_shape=[9, 9], strides=[2, 2], pads=[4] * 4, output_padding=[1, 1])
     g.save(name, x)
 
 
-def edsr(name, **settings):
+def edsr(name, width=12, blocks=2, **settings):
     """Means subtracted by 1x1 convolutions, blocks scaled, two shuffles."""
     g = Graph(**settings)
     x = g.add("Sub", "input", g.constant(np.array([0.449, 0.437, 0.404]).reshape(1, 3, 1, 1)))
-    head = g.conv(x, 3, 12)
+    head = g.conv(x, 3, width)
     x = head
-    for _ in range(2):
-        y = g.conv(g.add("Relu", g.conv(x, 12, 12)), 12, 12)
+    for _ in range(blocks):
+        y = g.conv(g.add("Relu", g.conv(x, width, width)), width, width)
         x = g.add("Add", g.add("Mul", y, g.constant(0.1)), x)
-    x = g.add("Add", g.conv(x, 12, 12), head)
+    x = g.add("Add", g.conv(x, width, width), head)
     for _ in range(2):
-        x = g.add("DepthToSpace", g.conv(x, 12, 48), blocksize=2, mode="CRD")
-    x = g.conv(x, 12, 3)
+        x = g.add("DepthToSpace", g.conv(x, width, 4 * width), blocksize=2, mode="CRD")
+    x = g.conv(x, width, 3)
     g.save(name, g.add("Add", x, g.constant(np.array([0.449, 0.437, 0.404]).reshape(1, 3, 1, 1))), 9, 11)
 
 
-def rrdb(name, unshuffle=1, **settings):
+def rrdb(name, unshuffle=1, width=8, growth=4, blocks=2, depth=1, convs=2, **settings):
     """Dense blocks, nearest neighbours between convolutions; with its input unshuffled."""
     g = Graph(**settings)
 
     def leaky(x):
         return g.add("LeakyRelu", x, alpha=0.2)
 
+    def dense(x):
+        features = [x]
+        for i in range(convs):
+            joined = features[0] if i == 0 else g.add("Concat", *features, axis=1)
+            features.append(leaky(g.conv(joined, width + growth * i, growth)))
+        y = g.conv(g.add("Concat", *features, axis=1), width + growth * convs, width)
+        return g.add("Add", g.add("Mul", y, g.constant(0.2)), x)
+
     x = "input"
     if unshuffle > 1:
         x = g.add("SpaceToDepth", x, blocksize=unshuffle)
-    head = g.conv(x, 3 * unshuffle**2, 8)
+    head = g.conv(x, 3 * unshuffle**2, width)
     x = head
-    for _ in range(2):
-        features = [x]
-        for i in range(2):
-            joined = features[0] if i == 0 else g.add("Concat", *features, axis=1)
-            features.append(leaky(g.conv(joined, 8 + 4 * i, 4)))
-        y = g.conv(g.add("Concat", *features, axis=1), 16, 8)
-        x = g.add("Add", g.add("Mul", y, g.constant(0.2)), x)
-    x = g.add("Add", head, g.conv(x, 8, 8))
+    for _ in range(blocks):
+        start = x
+        for _ in range(depth):
+            x = dense(x)
+        if depth > 1:
+            x = g.add("Add", g.add("Mul", x, g.constant(0.2)), start)
+    x = g.add("Add", head, g.conv(x, width, width))
     for _ in range(2):
         x = g.add("Resize", x, "", g.sizes(2), mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
-        x = leaky(g.conv(x, 8, 8))
-    x = g.conv(leaky(g.conv(x, 8, 8)), 8, 3)
+        x = leaky(g.conv(x, width, width))
+    x = g.conv(leaky(g.conv(x, width, width)), width, 3)
     g.save(name, x, 12, 14)
 
 
-def span(name):
+def span(name, width=12, blocks=2, factor=3):
     g = Graph()
-    first = g.conv("input", 3, 12)
+    first = g.conv("input", 3, width)
     x, all_ = first, [first]
-    for _ in range(2):
-        y = g.conv(x, 12, 12)
-        y = g.conv(g.add("Mul", y, g.add("Sigmoid", y)), 12, 12)
+    for _ in range(blocks):
+        y = g.conv(x, width, width)
+        y = g.conv(g.add("Mul", y, g.add("Sigmoid", y)), width, width)
         attention = g.add("Sub", g.add("Sigmoid", y), g.constant(0.5))
         x = g.add("Mul", g.add("Add", y, x), attention)
         all_.append(x)
-    x = g.conv(g.add("Concat", *all_, axis=1), 36, 12, 1)
-    g.save(name, g.add("DepthToSpace", g.conv(x, 12, 27), blocksize=3, mode="CRD"))
+    x = g.conv(g.add("Concat", *all_, axis=1), width * (blocks + 1), width, 1)
+    g.save(name, g.add("DepthToSpace", g.conv(x, width, 3 * factor * factor), blocksize=factor, mode="CRD"))
 
 
 def imdn(name):
@@ -509,4 +519,6 @@ def main():
     without_padding("without-padding")
 
 
-main()
+if __name__ == "__main__":
+    OUT = Path(sys.argv[1])
+    main()
