@@ -1,8 +1,8 @@
 //! A network as a graph of operations, from a file in ONNX.
 //!
-//! Graphs that are chains of convolutions run in the fused plan ([`chain`]); all
-//! others operation by operation on tensors ([`eval`]), on tiles where the receptive
-//! field can be told ([`reach`]), else on whole frames.
+//! Graphs that are chains of convolutions run in the fused plan; all
+//! others operation by operation on tensors, on tiles where the receptive
+//! field can be told, else on whole frames.
 //!
 //! The operations are those of <https://onnx.ai/onnx/operators>, opset 11 to 23, as
 //! ONNX Runtime computes them.
