@@ -108,7 +108,12 @@ impl<'a> Values<'a> {
             let Some(first) = operands.next() else {
                 bail!("it has no operand")
             };
-            operands.try_fold(first, |result, operand| of(&result, &operand))
+            operands.try_fold(first, |result, operand| {
+                let shape = result.shape();
+                let shape = shape.broadcast_shape_binary_op(operand.shape(), "broadcast")?;
+                self.limit.check(shape.dims())?;
+                of(&result, &operand)
+            })
         };
         let result = match &node.op {
             Op::Abs => x()?.abs()?,
