@@ -479,6 +479,26 @@ def without_padding(name):
     g.save(name, x)
 
 
+def strided(name):
+    """Half the size inside: sizes are multiples of two, and so are the starts of parts."""
+    g = Graph(planes=1)
+    x = g.add("Relu", g.conv("input", 1, 8, strides=[2, 2]))
+    x = g.add("Relu", g.conv(x, 8, 8))
+    g.save(name, g.add("DepthToSpace", g.conv(x, 8, 4), blocksize=2, mode="CRD"))
+
+
+def full_range(name, relu):
+    """A mean subtracted, luma in full range; at the end what a change of range may cross or not."""
+    g = Graph(planes=1)
+    g.metadata["range"] = "full"
+    x = g.add("Mul", g.add("Sub", "input", g.constant(0.5)), g.constant(2.0))
+    x = g.add("Relu", g.conv(x, 1, 16))
+    x = g.conv(x, 16, 4, gain=0.7)
+    if relu:
+        x = g.add("Relu", x)
+    g.save(name, g.add("DepthToSpace", x, blocksize=2, mode="CRD"))
+
+
 def main():
     espcn("espcn-tanh-x3")
     espcn("espcn-tanh-x3-f16", half=True)
@@ -517,6 +537,9 @@ def main():
     exclude_outside("resize-cubic-exclude-outside")
     fixed_by_shape("fixed-by-shape")
     without_padding("without-padding")
+    strided("strided")
+    full_range("full-range-affine", False)
+    full_range("full-range-relu", True)
 
 
 if __name__ == "__main__":

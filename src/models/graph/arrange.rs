@@ -26,11 +26,13 @@ pub(super) fn length_of(length: i64) -> Result<usize> {
     }
 }
 
-pub(super) fn concat(tensors: &[Tensor], axis: i64) -> Result<Tensor> {
+pub(super) fn concat(tensors: &[Tensor], axis: i64, limit: Limit) -> Result<Tensor> {
     let Some(first) = tensors.first() else {
         bail!("nothing to concatenate")
     };
     let axis = axis_of(axis, first.rank())?;
+    let count = tensors.iter().map(Tensor::elem_count);
+    limit.check(&[count.fold(0, usize::saturating_add)])?;
     Tensor::cat(tensors, axis)
 }
 
@@ -225,7 +227,7 @@ pub(super) fn reshape(x: &Tensor, shape: &[i64], allow_zero: bool) -> Result<Ten
 }
 
 /// Slices along an axis, in the order of the indices.
-pub(super) fn gather(x: &Tensor, indices: &Tensor, axis: i64) -> Result<Tensor> {
+pub(super) fn gather(x: &Tensor, indices: &Tensor, axis: i64, limit: Limit) -> Result<Tensor> {
     let axis = axis_of(axis, x.rank())?;
     let length = x.dim(axis)? as i64;
     let mut chosen = Vec::new();
@@ -239,6 +241,7 @@ pub(super) fn gather(x: &Tensor, indices: &Tensor, axis: i64) -> Result<Tensor> 
     let chosen = Tensor::from_slice(&chosen, chosen.len(), x.device())?;
     let mut shape = x.dims().to_vec();
     shape.splice(axis..=axis, indices.dims().iter().copied());
+    limit.check(&shape)?;
     x.contiguous()?.index_select(&chosen, axis)?.reshape(shape)
 }
 

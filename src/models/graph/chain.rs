@@ -1,7 +1,6 @@
 //! Graphs that are chains of convolutions.
 
 use super::config::{Config, ConvSettings, Coordinates, Node, Op, PadMode, ResizeMode, Rounding};
-use super::convolve::Shuffled;
 use crate::chain::{Chain, ChainLayer};
 use crate::nn::Conv;
 use crate::ops::{Activation, Border, ConvSpec};
@@ -78,9 +77,6 @@ impl<'a> Walk<'a> {
             Op::Identity => Some(()),
             Op::Conv(settings) if is_first => self.convolve(node, settings)?,
             Op::Pad { mode } if is_first => self.pad(node, *mode),
-            Op::ConvTranspose(settings) if is_first && self.padded.is_none() => {
-                self.transposed(node, settings)?
-            }
             _ if self.padded.is_some() => None,
             Op::Add | Op::Sub | Op::Mul | Op::Div => match self.constant(node)? {
                 Some(values) => self.compute(&node.op, is_first, &values)?,
@@ -182,39 +178,6 @@ impl<'a> Walk<'a> {
             Some(bias) => ((bias * scales)? + offsets)?,
             None => offsets,
         });
-        Ok(Some(()))
-    }
-
-    /// A transposed convolution that enlarges by its stride.
-    fn transposed(&mut self, node: &Node, settings: &ConvSettings) -> Result<Option<()>> {
-        let Some((weights, bias)) = self.kernels(node) else {
-            return Ok(None);
-        };
-        let Some(shuffled) = Shuffled::of(weights, bias, settings)? else {
-            return Ok(None);
-        };
-        let side = shuffled.weights.dim(3)?;
-        let known = self
-            .chain
-            .layers
-            .first()
-            .map(|layer| layer.conv.spec.border);
-        let border = match known {
-            Some(known) if side == 1 => known,
-            _ => Border::Zero,
-        };
-        self.chain.layers.push(ChainLayer {
-            shuffle: shuffled.stride,
-            ..ChainLayer::from(Conv {
-                weight: shuffled.weights,
-                bias: shuffled.bias,
-                spec: ConvSpec {
-                    border,
-                    ..ConvSpec::default()
-                },
-            })
-        });
-        self.after = After::Layer;
         Ok(Some(()))
     }
 

@@ -4,7 +4,6 @@ use super::config::{ConvSettings, Same};
 use super::value::Limit;
 use crate::ops::{Activation, Border, ConvSpec, conv2d};
 use candle_core::{Result, Tensor, bail};
-use candle_nn::ops::pixel_shuffle;
 
 /// Zeros above, left, below and right.
 pub(super) type Pads = [usize; 4];
@@ -103,78 +102,12 @@ pub(super) fn conv(
         groups: settings.group,
         activation: Activation::None,
     };
+    let (batch, _, rows_in, columns_in) = x.dims4()?;
+    limit.check(&[batch, weights.dim(0)?, rows_in, columns_in])?;
     let y = conv2d(&x, &weights, bias, spec)?;
     match strides {
         [a, b] if a == stride && b == stride => Ok(y),
         [rows, columns] => every(&every(&y, 2, rows)?, 3, columns),
-    }
-}
-
-/// A transposed convolution that enlarges by its stride, as a convolution whose
-/// channels a pixel shuffle by that stride moves into squares, with its bias.
-pub(super) struct Shuffled {
-    pub(super) weights: Tensor,
-    pub(super) bias: Option<Tensor>,
-    pub(super) stride: usize,
-}
-
-impl Shuffled {
-    /// `None` if it is of another form.
-    pub(super) fn of(
-        weights: &Tensor,
-        bias: Option<&Tensor>,
-        settings: &ConvSettings,
-    ) -> Result<Option<Self>> {
-        let (inputs, outputs, rows, columns) = weights.dims4()?;
-        let ([stride, across], [pad, ..]) = (settings.strides, settings.pads);
-        let [more, more_across] = settings.output_padding;
-        let alike = rows == columns && stride == across && settings.pads == [pad; 4];
-        let plain = settings.group == 1 && settings.dilations == [1, 1] && settings.same.is_none();
-        let enlarges = more == more_across && rows + more == stride + 2 * pad && rows > 0;
-        if !alike || !plain || !enlarges {
-            return Ok(None);
-        }
-        // Tap t of phase r of a square reads the sample (r + pad - t) / stride further.
-        let taps = |phase: usize| {
-            let taps = ((phase + pad) % stride..rows).step_by(stride);
-            taps.map(move |tap| {
-                let further = (phase + pad) as i64 - tap as i64;
-                (tap, further / stride as i64)
-            })
-        };
-        let half = (0..stride)
-            .flat_map(taps)
-            .map(|(_, d)| d.unsigned_abs() as usize)
-            .max();
-        let Some(half) = half else {
-            return Ok(None);
-        };
-        let side = 2 * half + 1;
-        let values = weights.flatten_all()?.to_vec1::<f32>()?;
-        let mut kernels = vec![0f32; outputs * stride * stride * inputs * side * side];
-        let phases = (0..stride * stride).map(|i| (i / stride, i % stride));
-        for (phase, (down, across)) in phases.enumerate() {
-            for ((y, dy), (x, dx)) in taps(down).flat_map(|y| taps(across).map(move |x| (y, x))) {
-                let place = (half as i64 + dy) as usize * side + (half as i64 + dx) as usize;
-                for output in 0..outputs {
-                    for input in 0..inputs {
-                        let channel = output * stride * stride + phase;
-                        kernels[(channel * inputs + input) * side * side + place] =
-                            values[((input * outputs + output) * rows + y) * columns + x];
-                    }
-                }
-            }
-        }
-        let shape = (outputs * stride * stride, inputs, side, side);
-        let repeated = |bias: &Tensor| {
-            let bias = bias.reshape((outputs, 1))?;
-            bias.broadcast_as((outputs, stride * stride))?.flatten_all()
-        };
-        Ok(Some(Self {
-            weights: Tensor::from_vec(kernels, shape, weights.device())?,
-            bias: bias.map(repeated).transpose()?,
-            stride,
-        }))
     }
 }
 
@@ -189,12 +122,6 @@ pub(super) fn transposed(
 ) -> Result<Tensor> {
     let (batch, channels, height, width) = x.dims4()?;
     let (inputs, outputs, rows, columns) = weights.dims4()?;
-    if let Some(shuffled) = Shuffled::of(weights, bias, settings)? {
-        let spec = ConvSpec::default();
-        let x = x.contiguous()?;
-        let y = conv2d(&x, &shuffled.weights, shuffled.bias.as_ref(), spec)?;
-        return pixel_shuffle(&y, shuffled.stride);
-    }
     let group = settings.group;
     if inputs != channels || group == 0 || inputs % group != 0 || settings.same.is_some() {
         bail!(
@@ -252,6 +179,8 @@ pub(super) fn transposed(
     };
     let x = moved(&spread, 2, top, bottom, settings.output_padding[0])?;
     let x = moved(&x, 3, left, right, settings.output_padding[1])?;
+    let (.., tall, wide) = x.dims4()?;
+    limit.check(&[batch, group * outputs, tall, wide])?;
     let spec = ConvSpec {
         border: Border::Valid,
         groups: group,

@@ -6,7 +6,7 @@ use super::convolve;
 use super::resize::{self, Lengths};
 use super::value::{Limit, integers};
 use crate::ops;
-use candle_core::{D, DType, Device, Result, Tensor, bail};
+use candle_core::{D, DType, Device, Result, Shape, Tensor, bail};
 use std::collections::HashMap;
 
 /// The result for one input, and the most values that were held at a time.
@@ -87,16 +87,57 @@ impl<'a> Values<'a> {
         }
     }
 
-    fn results(&self, node: &'a Node) -> Result<Vec<Tensor>> {
-        let operand = |i: usize| match node.inputs.get(i).filter(|name| !name.is_empty()) {
-            Some(name) => self.of(name),
-            None => bail!("its operand {i} is missing"),
-        };
-        let optional = |i: usize| match node.inputs.get(i).filter(|name| !name.is_empty()) {
+    /// An operand of a node; `None` if it is left out.
+    fn optional(&self, node: &Node, i: usize) -> Result<Option<Tensor>> {
+        match node.inputs.get(i).filter(|name| !name.is_empty()) {
             Some(name) => self.of(name).map(Some),
             None => Ok(None),
+        }
+    }
+
+    fn operand(&self, node: &Node, i: usize) -> Result<Tensor> {
+        match self.optional(node, i)? {
+            Some(tensor) => Ok(tensor),
+            None => bail!("its operand {i} is missing"),
+        }
+    }
+
+    /// An operation of tensors of unlike shapes.
+    fn broadcast(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        of: fn(&Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let shape = a
+            .shape()
+            .broadcast_shape_binary_op(b.shape(), "broadcast")?;
+        self.limit.check(shape.dims())?;
+        of(a, b)
+    }
+
+    /// A product of matrices, or of batches of them.
+    fn product(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let ([batch_a @ .., m, k], [batch_b @ .., _, n]) = (a.dims(), b.dims()) else {
+            bail!("a product of {:?} and {:?}", a.dims(), b.dims())
         };
+        let batch = Shape::from(batch_a);
+        let batch = batch.broadcast_shape_binary_op(&Shape::from(batch_b), "matmul")?;
+        for (rows, columns) in [(m, k), (k, n), (m, n)] {
+            self.limit
+                .check(&[batch.dims(), &[*rows, *columns]].concat())?;
+        }
+        a.broadcast_matmul(b)
+    }
+
+    fn results(&self, node: &'a Node) -> Result<Vec<Tensor>> {
+        let operand = |i: usize| self.operand(node, i);
+        let optional = |i: usize| self.optional(node, i);
         let list = |i: usize| optional(i)?.map(|tensor| integers(&tensor)).transpose();
+        let lengths = |i: usize| -> Result<Vec<usize>> {
+            let lengths = list(i)?.unwrap_or_default().into_iter();
+            lengths.map(length_of).collect()
+        };
         let number = |i: usize| match optional(i)? {
             Some(tensor) => first(&tensor).map(Some),
             None => Ok(None),
@@ -109,10 +150,7 @@ impl<'a> Values<'a> {
                 bail!("it has no operand")
             };
             operands.try_fold(first, |result, operand| {
-                let shape = result.shape();
-                let shape = shape.broadcast_shape_binary_op(operand.shape(), "broadcast")?;
-                self.limit.check(shape.dims())?;
-                of(&result, &operand)
+                self.broadcast(&result, &operand, of)
             })
         };
         let result = match &node.op {
@@ -123,8 +161,8 @@ impl<'a> Values<'a> {
                 let scale = (scale? / (variance? + f64::from(*epsilon))?.sqrt()?)?;
                 let offset = (offset? - (&scale * mean?)?)?;
                 let along = |tensor: Tensor| tensor.reshape(((), 1, 1));
-                x()?.broadcast_mul(&along(scale)?)?
-                    .broadcast_add(&along(offset)?)?
+                let y = self.broadcast(&x()?, &along(scale)?, Tensor::broadcast_mul)?;
+                self.broadcast(&y, &along(offset)?, Tensor::broadcast_add)?
             }
             Op::Cast { integers: true } => {
                 let x = x()?;
@@ -141,13 +179,9 @@ impl<'a> Values<'a> {
                     None => y,
                 }
             }
-            Op::Concat { axis } => arrange::concat(&all()?, *axis)?,
+            Op::Concat { axis } => arrange::concat(&all()?, *axis, self.limit)?,
             Op::ConstantOfShape { value, integers } => {
-                let lengths = list(0)?.unwrap_or_default();
-                let lengths = lengths
-                    .into_iter()
-                    .map(length_of)
-                    .collect::<Result<Vec<_>>>()?;
+                let lengths = lengths(0)?;
                 self.limit.check(&lengths)?;
                 match integers {
                     true => Tensor::full(*value as i64, lengths, &Device::Cpu)?,
@@ -182,14 +216,8 @@ impl<'a> Values<'a> {
             Op::Exp => ops::exp(&x()?)?,
             Op::Expand => {
                 let x = x()?;
-                let lengths = list(1)?.unwrap_or_default();
-                let lengths = lengths
-                    .into_iter()
-                    .map(length_of)
-                    .collect::<Result<Vec<_>>>()?;
-                let shape = x
-                    .shape()
-                    .broadcast_shape_binary_op(&lengths.into(), "expand")?;
+                let shape = lengths(1)?.into();
+                let shape = x.shape().broadcast_shape_binary_op(&shape, "expand")?;
                 self.limit.check(shape.dims())?;
                 x.broadcast_as(shape)?.contiguous()?
             }
@@ -203,7 +231,7 @@ impl<'a> Values<'a> {
                 let count = x.elem_count() / rows.max(1);
                 x.contiguous()?.reshape((rows, count))?
             }
-            Op::Gather { axis } => arrange::gather(&x()?, &operand(1)?, *axis)?,
+            Op::Gather { axis } => arrange::gather(&x()?, &operand(1)?, *axis, self.limit)?,
             Op::Gelu { tanh: false } => ops::gelu(&x()?)?,
             Op::Gelu { tanh: true } => {
                 let x = x()?;
@@ -230,31 +258,30 @@ impl<'a> Values<'a> {
                 let centered = x.broadcast_sub(&x.mean_keepdim(axes.clone())?)?;
                 let variance = centered.sqr()?.mean_keepdim(axes)?;
                 let spread = (variance + f64::from(*epsilon))?.sqrt()?;
-                let y = centered
-                    .broadcast_div(&spread)?
-                    .broadcast_mul(&operand(1)?)?;
+                let y = centered.broadcast_div(&spread)?;
+                let y = self.broadcast(&y, &operand(1)?, Tensor::broadcast_mul)?;
                 match optional(2)? {
-                    Some(offset) => y.broadcast_add(&offset)?,
+                    Some(offset) => self.broadcast(&y, &offset, Tensor::broadcast_add)?,
                     None => y,
                 }
             }
             Op::LeakyRelu { alpha } => {
                 let x = x()?;
-                leaky(&x, &Tensor::new(*alpha, x.device())?)?
+                self.broadcast(&x, &Tensor::new(*alpha, x.device())?, leaky)?
             }
             Op::MatMul => {
                 let (a, b) = (x()?.contiguous()?, operand(1)?.contiguous()?);
                 match (a.rank(), b.rank()) {
-                    (1, _) => a.unsqueeze(0)?.broadcast_matmul(&b)?.squeeze(D::Minus2)?,
-                    (_, 1) => a.broadcast_matmul(&b.unsqueeze(1)?)?.squeeze(D::Minus1)?,
-                    _ => a.broadcast_matmul(&b)?,
+                    (1, _) => self.product(&a.unsqueeze(0)?, &b)?.squeeze(D::Minus2)?,
+                    (_, 1) => self.product(&a, &b.unsqueeze(1)?)?.squeeze(D::Minus1)?,
+                    _ => self.product(&a, &b)?,
                 }
             }
             Op::Max => binary(Tensor::broadcast_maximum)?,
             Op::Min => binary(Tensor::broadcast_minimum)?,
             Op::Mul => binary(Tensor::broadcast_mul)?,
             Op::Neg => x()?.neg()?,
-            Op::PRelu => leaky(&x()?, &operand(1)?)?,
+            Op::PRelu => self.broadcast(&x()?, &operand(1)?, leaky)?,
             Op::Pad { mode } => {
                 let x = x()?;
                 let axes = match list(3)? {
@@ -264,7 +291,7 @@ impl<'a> Values<'a> {
                 let (pads, value) = (list(1)?.unwrap_or_default(), number(2)?.unwrap_or(0.0));
                 arrange::pad(&x, &pads, &axes, *mode, value, self.limit)?
             }
-            Op::Pow => power(&x()?, &operand(1)?)?,
+            Op::Pow => self.broadcast(&x()?, &operand(1)?, power)?,
             Op::ReduceMean {
                 axes,
                 keep,
@@ -346,9 +373,9 @@ impl<'a> Values<'a> {
 
     fn resized(&self, node: &Node, x: &Tensor, settings: &ResizeSettings) -> Result<Tensor> {
         let optional = |i: usize| -> Result<Option<Tensor>> {
-            let name = node.inputs.get(i).filter(|name| !name.is_empty());
-            let tensor = name.map(|name| self.of(name)).transpose()?;
-            Ok(tensor.filter(|tensor| tensor.elem_count() > 0))
+            Ok(self
+                .optional(node, i)?
+                .filter(|tensor| tensor.elem_count() > 0))
         };
         let axes = match &settings.axes {
             Some(axes) => axes_of(axes, x.rank())?,

@@ -12,6 +12,7 @@ mod chain;
 mod config;
 mod convolve;
 mod eval;
+mod lower;
 mod reach;
 mod resize;
 mod value;
@@ -24,16 +25,16 @@ use reach::Reach;
 pub use value::Integers;
 use value::Limit;
 
-use crate::chain::Chain;
+use crate::chain::{Chain, ChainLayer};
 use crate::models::detect::Detected;
 use crate::models::{
     ArchitectureConfig, BoxedScaleNetwork, Channels, Network, ScaleNetwork, Scales, Shapes,
     Upsampling,
 };
-use crate::ops::Border;
+use crate::ops::{Activation, Border};
 use crate::tensor_error::Result;
 use crate::{Error, Scale};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use candle_nn::VarBuilder;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,6 +50,33 @@ const PART: usize = 256;
 
 /// Scale and offset from luma in BT.601 studio range to full range, both 0 to 1.
 const FULL_OF_STUDIO: (f32, f32) = (255.0 / 219.0, -16.0 / 219.0);
+
+impl Config {
+    fn check(&self) -> Result<()> {
+        let sizes = self.size.unwrap_or([1, 1]);
+        let positive = self.nodes.iter().all(|node| match &node.op {
+            Op::Conv(settings) | Op::ConvTranspose(settings) => {
+                let pairs = [settings.strides, settings.dilations, [settings.group; 2]];
+                !pairs.as_flattened().contains(&0)
+            }
+            Op::DepthToSpace { block, .. } | Op::SpaceToDepth { block } => *block > 0,
+            _ => true,
+        });
+        let is_served = (1..=MAX_FACTOR).contains(&self.factor)
+            && self.multiple > 0
+            && !sizes.contains(&0)
+            && positive;
+        match is_served {
+            true => Ok(()),
+            false => Err(Error::Setting(format!(
+                "a graph upscales by 1 to {MAX_FACTOR}, not by {}, with sizes, strides and \
+                 blocks of at least 1",
+                self.factor
+            ))
+            .into()),
+        }
+    }
+}
 
 impl ArchitectureConfig for Config {
     fn channels(&self) -> Channels {
@@ -92,33 +120,32 @@ impl Graph {
     ///
     /// A tensor that is missing or has the wrong shape, an enlargement beyond 16.
     pub fn new(vb: &VarBuilder, config: &Config) -> Result<Self> {
-        let is_whole = config.multiple > 0 && config.size.is_none_or(|size| !size.contains(&0));
-        if !(1..=MAX_FACTOR).contains(&config.factor) || !is_whole {
-            return Err(Error::Setting(format!(
-                "a graph upscales images of some size by 1 to {MAX_FACTOR}, not by {}",
-                config.factor
-            ))
-            .into());
-        }
+        config.check()?;
         let weights = config.weights.iter().map(|(name, shape)| {
             let tensor = vb.get(shape.as_slice(), name)?;
             Ok((name.clone(), tensor))
         });
-        let weights: HashMap<String, Tensor> = weights.collect::<candle_core::Result<_>>()?;
+        let mut weights = weights.collect::<candle_core::Result<HashMap<_, _>>>()?;
+        let config = lower::lowered(config, &mut weights)?;
+        let chain = match config.fused {
+            true => chain::of(&config, &weights)?,
+            false => None,
+        };
         Ok(Self {
-            chain: match config.fused {
-                true => chain::of(config, &weights)?,
-                false => None,
+            chain: match chain {
+                Some(chain) if config.full_range => in_studio_range(chain)?,
+                chain => chain,
             },
-            reach: reach::of(config, &weights),
-            macs: reach::macs(config, &weights),
+            reach: reach::of(&config, &weights),
+            macs: reach::macs(&config, &weights),
             scales: Scales::list([Scale::whole(config.factor as u32)]),
             weights: Arc::new(weights),
-            config: Arc::new(config.clone()),
+            config: Arc::new(config),
         })
     }
 
-    /// The graph as a chain, if it is one.
+    /// The graph as a chain, if it is one; of luma in BT.601 studio range, as all networks
+    /// on luma here.
     pub fn chain(&self) -> Option<&Chain> {
         self.chain.as_ref()
     }
@@ -152,88 +179,93 @@ impl Graph {
         let pads = [crop, crop, crop + more(height), crop + more(width)];
         let x = edge_padded(x, pads)?;
         let y = match self.parts() {
-            Some((side, overlap)) => self.upscale_parts(&x, side, overlap)?,
+            Some(parts) => {
+                let (.., height, width) = x.dims4()?;
+                self.upscale_parts(&x, &parts(height), &parts(width))?
+            }
             None => self.run(&x)?.0,
         };
         y.narrow(2, 0, factor * height)?
             .narrow(3, 0, factor * width)
     }
 
-    /// Side and overlap of the parts that a graph which shrinks images is run on:
-    /// multiples of [`Config::multiple`].
-    fn parts(&self) -> Option<(usize, usize)> {
-        let reach = self.reach.filter(|reach| reach.aligned)?;
-        let multiple = self.config.multiple;
-        let overlap = reach.radius.next_multiple_of(multiple);
-        let side = PART.max(4 * overlap).next_multiple_of(multiple);
-        (self.config.size.is_none() && self.config.crop == 0).then_some((side, overlap))
-    }
-
-    /// The result from overlapping parts, the same as that from all at once.
-    fn upscale_parts(
-        &self,
-        x: &Tensor,
-        side: usize,
-        overlap: usize,
-    ) -> candle_core::Result<Tensor> {
-        let factor = self.config.factor;
-        let (.., height, width) = x.dims4()?;
-        // Start and length of a part, and of what of it is kept.
-        let ranges = |length: usize| {
-            (0..length).step_by(side).map(move |start| {
+    /// The parts of an axis that a graph which shrinks images is run on; `None` if it may
+    /// run on any.
+    fn parts(&self) -> Option<impl Fn(usize) -> Vec<Part>> {
+        let Reach { radius, alignment } = self.reach.filter(|reach| reach.alignment > 1)?;
+        let overlap = radius.next_multiple_of(alignment);
+        let side = PART.max(4 * overlap).next_multiple_of(alignment);
+        let parts = move |length: usize| {
+            let part = |start: usize| {
                 let first = start.saturating_sub(overlap);
-                let end = (start + side + overlap).min(length);
-                (first, end - first, start - first, side.min(length - start))
-            })
+                Part {
+                    start: first,
+                    length: (start + side + overlap).min(length) - first,
+                    skip: start - first,
+                    keep: side.min(length - start),
+                }
+            };
+            (0..length).step_by(side).map(part).collect()
         };
-        let part = |(top, rows, y, tall): (usize, usize, usize, usize),
-                    (left, columns, x_, wide): (usize, usize, usize, usize)| {
-            let part = x.narrow(2, top, rows)?.narrow(3, left, columns)?;
-            let result = self.run(&part)?.0;
-            result
-                .narrow(2, factor * y, factor * tall)?
-                .narrow(3, factor * x_, factor * wide)?
-                .contiguous()
-        };
-        let row = |rows| {
-            let parts = ranges(width).map(|columns| part(rows, columns));
-            Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 3)
-        };
-        let rows = ranges(height).map(row);
-        Tensor::cat(&rows.collect::<candle_core::Result<Vec<_>>>()?, 2)
+        (self.config.crop == 0).then_some(parts)
     }
 
     /// The result from overlapping parts of the one size that the graph takes.
-    fn upscale_tiles(
-        &self,
-        x: &Tensor,
-        [rows, columns]: [usize; 2],
-    ) -> candle_core::Result<Tensor> {
+    fn upscale_tiles(&self, x: &Tensor, sides: [usize; 2]) -> candle_core::Result<Tensor> {
         let factor = self.config.factor;
         let (.., height, width) = x.dims4()?;
-        let overlap = OVERLAP.min(rows.min(columns) / 4);
-        let inner = [rows, columns].map(|side| side - 2 * overlap);
-        let count = [height.div_ceil(inner[0]), width.div_ceil(inner[1])];
-        let rest = |axis: usize, length: usize| overlap + count[axis] * inner[axis] - length;
-        let pads = [overlap, overlap, rest(0, height), rest(1, width)];
-        let x = edge_padded(x, pads)?;
-        let part = |i: usize, j: usize| {
-            let part = x.narrow(2, i * inner[0], rows)?;
-            let y = self.run(&part.narrow(3, j * inner[1], columns)?)?.0;
-            let y = y.narrow(2, factor * overlap, factor * inner[0])?;
-            y.narrow(3, factor * overlap, factor * inner[1])
-        };
-        let row = |i: usize| {
-            let parts = (0..count[1]).map(|j| part(i, j));
-            Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 3)
-        };
-        let rows = (0..count[0])
-            .map(row)
-            .collect::<candle_core::Result<Vec<_>>>()?;
-        let y = Tensor::cat(&rows, 2)?;
-        y.narrow(2, 0, factor * height)?
+        let overlap = OVERLAP.min(sides[0].min(sides[1]) / 4);
+        let inner = sides.map(|side| side - 2 * overlap);
+        let counts = [height.div_ceil(inner[0]), width.div_ceil(inner[1])];
+        let rest = |axis: usize, length: usize| overlap + counts[axis] * inner[axis] - length;
+        let x = edge_padded(x, [overlap, overlap, rest(0, height), rest(1, width)])?;
+        let [rows, columns] = [0, 1].map(|axis| {
+            let part = |i: usize| Part {
+                start: i * inner[axis],
+                length: sides[axis],
+                skip: overlap,
+                keep: inner[axis],
+            };
+            (0..counts[axis]).map(part).collect::<Vec<_>>()
+        });
+        self.upscale_parts(&x, &rows, &columns)?
+            .narrow(2, 0, factor * height)?
             .narrow(3, 0, factor * width)
     }
+
+    /// The result from overlapping parts.
+    fn upscale_parts(
+        &self,
+        x: &Tensor,
+        rows: &[Part],
+        columns: &[Part],
+    ) -> candle_core::Result<Tensor> {
+        let factor = self.config.factor;
+        let part = |rows: &Part, columns: &Part| {
+            let part = x.narrow(2, rows.start, rows.length)?;
+            let part = part.narrow(3, columns.start, columns.length)?;
+            self.run(&part)?
+                .0
+                .narrow(2, factor * rows.skip, factor * rows.keep)?
+                .narrow(3, factor * columns.skip, factor * columns.keep)?
+                .contiguous()
+        };
+        let row = |rows: &Part| {
+            let parts = columns.iter().map(|columns| part(rows, columns));
+            Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 3)
+        };
+        let rows = rows.iter().map(row);
+        Tensor::cat(&rows.collect::<candle_core::Result<Vec<_>>>()?, 2)
+    }
+}
+
+/// Samples of an axis that a graph is run on at a time.
+struct Part {
+    start: usize,
+    length: usize,
+    /// Samples before those that are kept.
+    skip: usize,
+    keep: usize,
 }
 
 /// An image with its edge repeated above, left, below and right.
@@ -250,30 +282,35 @@ fn edge_padded(x: &Tensor, pads: [usize; 4]) -> candle_core::Result<Tensor> {
     )
 }
 
-/// A chain of luma in full range on luma in BT.601 studio range.
-fn in_studio_range(mut chain: Chain) -> candle_core::Result<Chain> {
+/// A chain of luma in full range on luma in BT.601 studio range; `None` if its last layer
+/// does more than to convolve.
+fn in_studio_range(mut chain: Chain) -> candle_core::Result<Option<Chain>> {
     let (scale, offset) = FULL_OF_STUDIO;
-    chain.input_affine = vec![(scale, offset)];
-    if let Some(last) = chain.layers.last_mut() {
-        let conv = &mut last.conv;
-        conv.weight = (&conv.weight / f64::from(scale))?;
-        let added = match chain.epilogue.residual_nearest {
-            // What is added is in studio range.
-            true => 0.0,
-            false => -f64::from(offset / scale),
-        };
-        let bias = match &conv.bias {
-            Some(bias) => (bias / f64::from(scale))?,
-            None => conv
-                .weight
-                .zeros_like()?
-                .flatten_from(1)?
-                .narrow(1, 0, 1)?
-                .squeeze(1)?,
-        };
-        conv.bias = Some((bias + added)?);
-    }
-    Ok(chain)
+    let combined = |&(times, plus): &(f32, f32)| (times * scale, times * offset + plus);
+    chain.input_affine = match chain.input_affine.as_slice() {
+        [] => vec![FULL_OF_STUDIO],
+        affine => affine.iter().map(combined).collect(),
+    };
+    let added = match chain.epilogue.residual_nearest {
+        // What is added is in studio range.
+        true => 0.0,
+        false => -f64::from(offset / scale),
+    };
+    let plain = |layer: &&mut ChainLayer| {
+        let is_linear = layer.conv.spec.activation == Activation::None;
+        is_linear && layer.slope.is_none() && layer.skip.is_none()
+    };
+    let Some(last) = chain.layers.last_mut().filter(plain) else {
+        return Ok(None);
+    };
+    let conv = &mut last.conv;
+    conv.weight = (&conv.weight / f64::from(scale))?;
+    let bias = match &conv.bias {
+        Some(bias) => (bias / f64::from(scale))?,
+        None => Tensor::zeros(conv.weight.dim(0)?, DType::F32, conv.weight.device())?,
+    };
+    conv.bias = Some((bias + added)?);
+    Ok(Some(chain))
 }
 
 impl Network for Graph {
@@ -288,7 +325,6 @@ impl Network for Graph {
     fn for_scale(&self, scale: Scale) -> Result<BoxedScaleNetwork> {
         self.scales.expect(scale, "this graph")?;
         Ok(match &self.chain {
-            Some(chain) if self.config.full_range => Box::new(in_studio_range(chain.clone())?),
             Some(chain) => Box::new(chain.clone()),
             None => Box::new(self.clone()),
         })
@@ -310,14 +346,14 @@ impl ScaleNetwork for Graph {
     }
 
     fn whole_frame(&self) -> bool {
-        self.config.size.is_some() || self.reach.is_none_or(|reach| reach.aligned)
+        self.config.size.is_some() || self.reach.is_none_or(|reach| reach.alignment > 1)
     }
 
     fn working_set(&self) -> usize {
-        match self.parts() {
+        match self.config.size.is_some() || self.parts().is_some() {
             // What goes in and comes out.
-            Some(_) => self.config.channels.count() * (2 + 2 * self.config.factor.pow(2)),
-            None => self.config.working_set,
+            true => self.config.channels.count() * (2 + 2 * self.config.factor.pow(2)),
+            false => self.config.working_set,
         }
     }
 

@@ -19,19 +19,22 @@ struct Extent {
 pub(super) struct Reach {
     /// Its radius in samples of the input.
     pub(super) radius: usize,
-    /// Whether parts of a frame start at multiples of [`Config::multiple`]: the graph
+    /// What parts of a frame start at multiples of, in samples; more than 1 if the graph
     /// shrinks images in between.
-    pub(super) aligned: bool,
+    pub(super) alignment: usize,
 }
 
 /// The receptive field; `None` if an operation sees the whole frame.
 pub(super) fn of(config: &Config, weights: &HashMap<String, Tensor>) -> Option<Reach> {
     let extents = extents(config, weights)?;
     let output = extents.get(config.output.as_str())?;
-    let aligned = extents.values().any(|value| value.scale < 1.0);
+    let smallest = extents
+        .values()
+        .fold(1.0, |scale: f64, x| scale.min(x.scale));
+    let coarsest = libm::ceil(1.0 / smallest) as usize;
     (output.scale == config.factor as f64).then_some(Reach {
         radius: libm::ceil(output.reach) as usize,
-        aligned: aligned || config.multiple > 1,
+        alignment: config.multiple.next_multiple_of(coarsest),
     })
 }
 
@@ -108,10 +111,7 @@ fn after(
         reach: x.reach + samples / x.scale,
         ..x
     };
-    let is_input = |i: usize| {
-        let name = node.inputs.get(i)?;
-        (weights.contains_key(name)).then_some(name)
-    };
+    let kernel = || weights.get(node.inputs.get(1)?)?.dims4().ok();
     let ints = |i: usize| -> Option<Vec<i64>> {
         let integers = config.integers.get(node.inputs.get(i)?)?;
         super::value::integers(&integers.tensor().ok()?).ok()
@@ -156,7 +156,7 @@ fn after(
         }
         Op::Slice => (ints(3)? == [1]).then_some(x)?,
         Op::Conv(settings) => {
-            let (_, _, rows, columns) = weights.get(is_input(1)?)?.dims4().ok()?;
+            let (_, _, rows, columns) = kernel()?;
             let [down, across] = settings.strides;
             let more = further(beyond(settings, [rows, columns]) + (down - 1) as f64);
             (down == across).then_some(Extent {
@@ -169,7 +169,7 @@ fn after(
             ..further(*block as f64)
         },
         Op::ConvTranspose(settings) => {
-            let (_, _, rows, columns) = weights.get(is_input(1)?)?.dims4().ok()?;
+            let (_, _, rows, columns) = kernel()?;
             let [down, across] = settings.strides;
             let span =
                 (rows.max(columns) * settings.dilations[0].max(settings.dilations[1])) as f64;

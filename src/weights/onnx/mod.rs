@@ -237,17 +237,15 @@ fn try_out(
         let [height, width] = [odd * multiple, (odd + 2) * multiple];
         match run(&trial, [height, width]) {
             Ok((out, held)) => {
-                let (rows, columns) = (out[0], out[1]);
-                let factor = columns.saturating_sub(rows) / (width - height);
-                let lost = (factor * height).checked_sub(rows);
-                let lost = lost.filter(|lost| factor > 0 && factor * width - lost == columns);
-                let Some(lost) = lost.filter(|lost| lost % (2 * factor) == 0) else {
-                    return Err(format!(
-                        "{width}x{height} becomes {columns}x{rows}; served are whole factors"
-                    ));
+                let Some((factor, crop)) = enlargement([height, width], [out[0], out[1]]) else {
+                    problem = problem.or(Some(format!(
+                        "{width}x{height} becomes {}x{}; served are whole factors",
+                        out[1], out[0]
+                    )));
+                    continue;
                 };
                 config.factor = factor;
-                config.crop = lost / (2 * factor);
+                config.crop = crop;
                 config.multiple = multiple;
                 config.working_set = held;
                 config.fused = is_chain(config, &graph)?;
@@ -276,14 +274,25 @@ fn try_out(
     Ok(())
 }
 
+/// The factor, and the samples of the input that are lost on each side; `None` if it is
+/// no whole one.
+fn enlargement([height, width]: [usize; 2], [tall, wide]: [usize; 2]) -> Option<(usize, usize)> {
+    let factor = wide.checked_sub(tall)? / (width - height);
+    let lost = (factor * height).checked_sub(tall)?;
+    let fits = factor > 0 && factor * width - lost == wide && lost % (2 * factor) == 0;
+    fits.then(|| (factor, lost / (2 * factor)))
+}
+
 /// Whether the graph is a chain that computes the same.
 fn is_chain(
     config: &Config,
     graph: &dyn Fn(&Config) -> Result<Graph, String>,
 ) -> Result<bool, String> {
     const EQUAL: f32 = 1e-4;
+    // In the range that both are in then.
     let fused = graph(&Config {
         fused: true,
+        full_range: false,
         ..config.clone()
     })?;
     let largest = || -> candle_core::Result<Option<f32>> {
