@@ -2,8 +2,8 @@
 """Graphs in ONNX by srfilter and by ONNX Runtime: same files, same images, one run."""
 
 import argparse
+import contextlib
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-sys.path.insert(0, str(Path(__file__).parent / "../../tests/reference"))
+for folder in ("../../tests/reference", "../peers"):
+    sys.path.insert(0, str(Path(__file__).parent / folder))
 import onnx_graphs
+from worker import Worker
 
 # Name, size of the image, function that writes it, its arguments.
 GRAPHS = [
@@ -27,21 +29,6 @@ GRAPHS = [
     ("span-48", (160, 90), onnx_graphs.span, {"width": 48, "blocks": 6, "factor": 4}),
     ("rrdb", (160, 90), onnx_graphs.rrdb, {"width": 64, "growth": 32, "blocks": 23, "depth": 3, "convs": 4}),
 ]
-
-
-class Worker:
-    def __init__(self, program, threads):
-        environment = dict(os.environ, RAYON_NUM_THREADS=str(threads))
-        self.process = subprocess.Popen(
-            [program, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    def ask(self, *words):
-        print(*words, file=self.process.stdin, flush=True)
-        verdict, _, answer = self.process.stdout.readline().strip().partition(" ")
-        if verdict != "ok":
-            raise SystemExit(f"worker: {' '.join(map(str, words))}: {answer or 'it died'}")
-        return answer
 
 
 def session(path, threads):
@@ -60,7 +47,7 @@ def main():
     parser.add_argument("--graph", help="names, separated by commas")
     args = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
-    worker = Worker(args.worker, threads)
+    worker = Worker(args.worker, "serve", threads)
     names = args.graph.split(",") if args.graph else [graph[0] for graph in GRAPHS]
     print(f"{threads} threads, best of {args.rounds} rounds, milliseconds\n")
     print("| graph | input | runs | srfilter | onnxruntime | ratio | off by |")
@@ -70,7 +57,8 @@ def main():
         if name not in names:
             continue
         # Random weights that keep values near 0 to 1.
-        write(name, **settings)
+        with contextlib.redirect_stdout(sys.stderr):
+            write(name, **settings)
         path = args.folder / f"{name}.onnx"
         how = worker.ask("load", name, path, width, height)
         theirs = session(path, threads)

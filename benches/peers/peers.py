@@ -5,7 +5,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import models
+from worker import Worker
 
 OURS = "srfilter"
 
@@ -28,27 +28,6 @@ MOST_CALLS = 10
 
 # Rest between engines: the threads of the last one spin for a while.
 REST_S = 0.02
-
-
-class Worker:
-    """The process that runs our engine and candle's own."""
-
-    def __init__(self, program, folder, threads):
-        environment = dict(os.environ, RAYON_NUM_THREADS=str(threads))
-        self.process = subprocess.Popen(
-            [program, folder],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-
-    def ask(self, *words):
-        print(*words, file=self.process.stdin, flush=True)
-        verdict, _, answer = self.process.stdout.readline().strip().partition(" ")
-        if verdict != "ok":
-            raise SystemExit(f"worker: {' '.join(map(str, words))}: {answer or 'it died'}")
-        return answer
 
 
 class WorkerEngine:
