@@ -4,6 +4,10 @@ use super::config::{Config, ConvSettings, Node, Op};
 use candle_core::{Result, Tensor};
 use std::collections::HashMap;
 
+/// Largest stride of a transposed convolution that becomes a pixel shuffle: the largest
+/// factor of a graph.
+const MAX_STRIDE: usize = 16;
+
 /// The graph with its transposed convolutions as convolutions and pixel shuffles, where
 /// they enlarge by their stride.
 pub(super) fn lowered(config: &Config, weights: &mut HashMap<String, Tensor>) -> Result<Config> {
@@ -36,7 +40,7 @@ fn pair(node: &Node, weights: &mut HashMap<String, Tensor>) -> Result<Option<[No
         return Ok(None);
     };
     let half = shuffled.weights.dim(3)? / 2;
-    // No names of the file, which hold no zero bytes.
+    // Names in files hold no zero bytes.
     let name = |what: &str| format!("{output}\0{what}");
     let conv = Node {
         name: node.name.clone(),
@@ -87,7 +91,9 @@ impl Shuffled {
         let alike = rows == columns && stride == across && settings.pads == [pad; 4];
         let plain = settings.group == 1 && settings.dilations == [1, 1] && settings.same.is_none();
         let enlarges = more == more_across && rows + more == stride + 2 * pad && rows > 0;
-        if !alike || !plain || !enlarges {
+        // The kernels are then as large as the weights, about.
+        let small = stride <= MAX_STRIDE && more < stride;
+        if !alike || !plain || !enlarges || !small {
             return Ok(None);
         }
         // Tap t of phase r of a square reads the sample (r + pad - t) / stride further.
