@@ -40,6 +40,29 @@ const CHECKS: &[(&str, Check)] = &[
     ("drct_small_x3", dense_transformer),
     ("drct_small_x4", dense_transformer),
     ("drct_x4", dense_transformer),
+    ("rrdbnet_old_x4", named),
+    ("rrdbnet_plus_x2", named),
+    ("rrdbnet_luma_x8", named),
+    ("rrdbnet_x4", named),
+    ("rrdbnet_bsrgan_x4", named),
+    ("rrdbnet_x2", named),
+    ("rrdbnet_x1", named),
+    ("span_x4", named),
+    ("span_no_norm_x2", named),
+    ("spanplus_x3", named),
+    ("realplksr_x4", named),
+    ("realplksr_layer_x2", named),
+    ("realplksr_x1", named),
+    ("plksr_x2", named),
+    ("plksr_dccm_x3", named),
+    ("edsr_x4", named),
+    ("edsr_x3", named),
+    ("edsr_large_x2", named),
+    ("edsr_basicsr_x2", named),
+    ("carn_x3", named),
+    ("carn_x4", named),
+    ("artcnn_x2", named),
+    ("artcnn_x4", named),
     ("image_pillow_bicubic", pillow_bicubic),
     ("image_matlab_bicubic", matlab_bicubic),
     ("image_metrics", image_metrics),
@@ -165,6 +188,22 @@ fn network(golden: &Golden, border: Border) -> Result<()> {
         gpu::check(name, network.as_ref(), &input, &output)?;
     }
     Ok(())
+}
+
+/// A published network that is recognised by its file alone, with its name.
+fn named(golden: &Golden) -> Result<()> {
+    let (architecture, file) = published(golden, &LoadOverrides::default())?;
+    let name = architecture.name();
+    ensure!(golden.name().contains(name), "it is taken for {name}");
+    let Scales::List(scales) = file.scales() else {
+        bail!("its scales are not known");
+    };
+    let is_chain = file.for_scale(scales[0])?.chain()?.is_some();
+    ensure!(
+        is_chain == matches!(name, "edsr" | "artcnn"),
+        "a chain: {is_chain}"
+    );
+    network(golden, Border::Zero)
 }
 
 /// The same on a GPU, in every precision, if this process uses one.

@@ -10,10 +10,16 @@ use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
 // Declared here and not in `mod.rs`, so that a network needs no other edit.
+#[path = "artcnn.rs"]
+pub mod artcnn;
+#[path = "carn.rs"]
+pub mod carn;
 #[path = "compact.rs"]
 pub mod compact;
 #[path = "drct.rs"]
 pub mod drct;
+#[path = "edsr.rs"]
+pub mod edsr;
 #[path = "espcn.rs"]
 pub mod espcn;
 #[path = "fsrcnn.rs"]
@@ -26,6 +32,14 @@ pub mod hdsrnet;
 pub mod hypersrcnn;
 #[path = "lapan.rs"]
 pub mod lapan;
+#[path = "lapsrn.rs"]
+pub mod lapsrn;
+#[path = "plksr.rs"]
+pub mod plksr;
+#[path = "rrdbnet.rs"]
+pub mod rrdbnet;
+#[path = "span.rs"]
+pub mod span;
 #[path = "srcnn.rs"]
 pub mod srcnn;
 #[path = "srresnet.rs"]
@@ -142,6 +156,13 @@ architectures! {
     Lapan => lapan,
     Drct => drct,
     Fsrcnn => fsrcnn,
+    RrdbNet => rrdbnet,
+    Span => span,
+    Plksr => plksr,
+    Edsr => edsr,
+    Carn => carn,
+    LapSrn => lapsrn,
+    ArtCnn => artcnn,
     Graph => graph,
 }
 

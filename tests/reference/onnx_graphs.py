@@ -499,6 +499,25 @@ def full_range(name, relu):
     g.save(name, g.add("DepthToSpace", x, blocksize=2, mode="CRD"))
 
 
+def groups(name, opset):
+    """Norms over groups of channels, as PyTorch exports them (before opset 21) and as one node."""
+    g = Graph(opset=opset)
+    x = g.conv("input", 3, 8)
+    scale, offset = g.constant(g.random.uniform(0.5, 1.5, 8)), g.constant(g.random.uniform(-0.5, 0.5, 8))
+    if opset >= 21:
+        x = g.add("GroupNormalization", x, scale, offset, num_groups=4, epsilon=1e-4)
+    else:
+        flat = g.add("Reshape", x, g.ints(0, 4, -1))
+        flat = g.add("InstanceNormalization", flat, g.constant(np.ones(4)), g.constant(np.zeros(4)), epsilon=1e-4)
+        x = g.add("Reshape", flat, g.add("Shape", x))
+        column = lambda name: g.add("Unsqueeze", name, g.ints(1, 2))
+        x = g.add("Add", g.add("Mul", x, column(scale)), column(offset))
+    x = g.add("Mish", x)
+    x = g.conv(x, 8, 8)
+    y = g.add("Mul", x, g.add("Tanh", g.add("Softplus", g.add("Mul", x, g.constant(20.0)))))
+    g.save(name, g.conv(y, 8, 3))
+
+
 def main():
     espcn("espcn-tanh-x3")
     espcn("espcn-tanh-x3-f16", half=True)
@@ -540,6 +559,8 @@ def main():
     strided("strided")
     full_range("full-range-affine", False)
     full_range("full-range-relu", True)
+    groups("groups-18", 18)
+    groups("groups-21", 21)
 
 
 if __name__ == "__main__":

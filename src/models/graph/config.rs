@@ -100,12 +100,19 @@ pub enum Op {
         tanh: bool,
     },
     GlobalAveragePool,
+    GroupNormalization {
+        groups: usize,
+        epsilon: f32,
+    },
     HardSigmoid {
         alpha: f32,
         beta: f32,
     },
     HardSwish,
     Identity,
+    InstanceNormalization {
+        epsilon: f32,
+    },
     LayerNormalization {
         axis: i64,
         epsilon: f32,
@@ -116,6 +123,7 @@ pub enum Op {
     MatMul,
     Max,
     Min,
+    Mish,
     Mul,
     Neg,
     PRelu,
@@ -144,6 +152,7 @@ pub enum Op {
         /// Whether it is over all axes from there on, as before opset 13.
         flatten: bool,
     },
+    Softplus,
     SpaceToDepth {
         block: usize,
     },

@@ -130,6 +130,33 @@ impl<'a> Values<'a> {
         a.broadcast_matmul(b)
     }
 
+    /// (N, C, ...) less its means, over its deviations, over groups of channels; then
+    /// times `scale` plus `offset`, of each channel.
+    fn normalized(
+        &self,
+        x: &Tensor,
+        groups: usize,
+        epsilon: f32,
+        scale: &Tensor,
+        offset: &Tensor,
+    ) -> Result<Tensor> {
+        let [batch, channels, ..] = x.dims() else {
+            bail!("a norm of {:?}", x.dims())
+        };
+        if groups == 0 || channels % groups != 0 {
+            bail!("{channels} channels in {groups} groups")
+        }
+        let rows = x.contiguous()?.reshape((batch * groups, ()))?;
+        let centered = rows.broadcast_sub(&rows.mean_keepdim(1)?)?;
+        let variance = centered.sqr()?.mean_keepdim(1)?;
+        let y = centered.broadcast_div(&(variance + f64::from(epsilon))?.sqrt()?)?;
+        let y = y.reshape((*batch, *channels, ()))?;
+        let along = |tensor: &Tensor| tensor.reshape((1, (), 1));
+        let y = self.broadcast(&y, &along(scale)?, Tensor::broadcast_mul)?;
+        let y = self.broadcast(&y, &along(offset)?, Tensor::broadcast_add)?;
+        y.reshape(x.shape())
+    }
+
     fn results(&self, node: &'a Node) -> Result<Vec<Tensor>> {
         let operand = |i: usize| self.operand(node, i);
         let optional = |i: usize| self.optional(node, i);
@@ -244,6 +271,9 @@ impl<'a> Values<'a> {
                 let spatial: Vec<usize> = (2..x.rank()).collect();
                 x.mean_keepdim(spatial)?
             }
+            Op::GroupNormalization { groups, epsilon } => {
+                self.normalized(&x()?, *groups, *epsilon, &operand(1)?, &operand(2)?)?
+            }
             Op::HardSigmoid { alpha, beta } => (x()? * f64::from(*alpha))?
                 .affine(1.0, f64::from(*beta))?
                 .clamp(0f32, 1f32)?,
@@ -252,6 +282,11 @@ impl<'a> Values<'a> {
                 (x.affine(1.0 / 6.0, 0.5)?.clamp(0f32, 1f32)? * &x)?
             }
             Op::Identity => x()?,
+            Op::InstanceNormalization { epsilon } => {
+                let x = x()?;
+                let channels = x.dims().get(1).copied().unwrap_or(0);
+                self.normalized(&x, channels, *epsilon, &operand(1)?, &operand(2)?)?
+            }
             Op::LayerNormalization { axis, epsilon } => {
                 let x = x()?;
                 let axes: Vec<usize> = (axis_of(*axis, x.rank())?..x.rank()).collect();
@@ -279,6 +314,13 @@ impl<'a> Values<'a> {
             }
             Op::Max => binary(Tensor::broadcast_maximum)?,
             Op::Min => binary(Tensor::broadcast_minimum)?,
+            Op::Mish => {
+                // x tanh(log(1 + e^x)), beyond 20 x itself.
+                let x = x()?;
+                let e = ops::exp(&x.minimum(20f32)?)?;
+                let n = (&e * (&e + 2.0)?)?;
+                ((&n / (&n + 2.0)?)? * x)?
+            }
             Op::Mul => binary(Tensor::broadcast_mul)?,
             Op::Neg => x()?.neg()?,
             Op::PRelu => self.broadcast(&x()?, &operand(1)?, leaky)?,
@@ -339,6 +381,11 @@ impl<'a> Values<'a> {
                 let x = x()?;
                 let (axis, last) = (axis_of(*axis, x.rank())?, x.rank() - 1);
                 ops::softmax(&x.transpose(axis, last)?.contiguous()?)?.transpose(axis, last)?
+            }
+            Op::Softplus => {
+                let x = x()?;
+                let rest = ops::log(&(ops::exp(&x.abs()?.neg()?)? + 1.0)?)?;
+                (x.relu()? + rest)?
             }
             Op::SpaceToDepth { block } => arrange::space_to_depth(&x()?, *block)?,
             Op::Split { axis, sizes } => {

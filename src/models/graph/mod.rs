@@ -8,6 +8,7 @@
 //! ONNX Runtime computes them.
 
 mod arrange;
+mod builder;
 mod chain;
 mod config;
 mod convolve;
@@ -17,6 +18,7 @@ mod reach;
 mod resize;
 mod value;
 
+pub(crate) use builder::{Builder, Form, Value};
 pub use config::{
     Config, ConvSettings, Coordinates, Node, Op, PadMode, ResizeMode, ResizeSettings, Rounding,
     Same,
@@ -120,13 +122,18 @@ impl Graph {
     ///
     /// A tensor that is missing or has the wrong shape, an enlargement beyond 16.
     pub fn new(vb: &VarBuilder, config: &Config) -> Result<Self> {
-        config.check()?;
         let weights = config.weights.iter().map(|(name, shape)| {
             let tensor = vb.get(shape.as_slice(), name)?;
             Ok((name.clone(), tensor))
         });
-        let mut weights = weights.collect::<candle_core::Result<HashMap<_, _>>>()?;
-        let config = lower::lowered(config, &mut weights)?;
+        let weights = weights.collect::<candle_core::Result<HashMap<_, _>>>()?;
+        Self::of_weights(config.clone(), weights)
+    }
+
+    /// With the weights by name.
+    fn of_weights(config: Config, mut weights: HashMap<String, Tensor>) -> Result<Self> {
+        config.check()?;
+        let config = lower::lowered(&config, &mut weights)?;
         let chain = match config.fused {
             true => chain::of(&config, &weights)?,
             false => None,
@@ -256,6 +263,42 @@ impl Graph {
         };
         let rows = rows.iter().map(row);
         Tensor::cat(&rows.collect::<candle_core::Result<Vec<_>>>()?, 2)
+    }
+}
+
+/// The graphs of a network for several scales.
+pub(crate) struct Graphs {
+    graphs: Vec<Graph>,
+    scales: Scales,
+}
+
+impl Graphs {
+    pub(crate) fn new(graphs: Vec<Graph>) -> Self {
+        let scale = |graph: &Graph| Scale::whole(graph.config.factor as u32);
+        Self {
+            scales: Scales::list(graphs.iter().map(scale)),
+            graphs,
+        }
+    }
+}
+
+impl Network for Graphs {
+    fn channels(&self) -> Channels {
+        let first = self.graphs.first();
+        first.map_or(Channels::Luma, |graph| graph.config.channels)
+    }
+
+    fn scales(&self) -> &Scales {
+        &self.scales
+    }
+
+    fn for_scale(&self, scale: Scale) -> Result<BoxedScaleNetwork> {
+        let graph = self.graphs.iter().map(|graph| graph.for_scale(scale));
+        let found = graph.into_iter().find(Result::is_ok);
+        found.unwrap_or_else(|| {
+            let problem = format!("this network upscales by {}, not by {scale}", self.scales);
+            Err(Error::Setting(problem).into())
+        })
     }
 }
 

@@ -132,12 +132,14 @@ fn after(
         | Op::LeakyRelu { .. }
         | Op::Max
         | Op::Min
+        | Op::Mish
         | Op::Mul
         | Op::Neg
         | Op::PRelu
         | Op::Pow
         | Op::Relu
         | Op::Sigmoid
+        | Op::Softplus
         | Op::Sqrt
         | Op::Sub
         | Op::Tanh

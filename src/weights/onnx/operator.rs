@@ -210,12 +210,20 @@ pub(super) fn operation(node: &Node, opset: i64) -> Result<Op, String> {
             },
         },
         "GlobalAveragePool" => Op::GlobalAveragePool,
+        // Before, scale and offset are those of groups.
+        "GroupNormalization" if opset >= 21 => Op::GroupNormalization {
+            groups: a.size("num_groups", 1)?,
+            epsilon: a.float("epsilon", 1e-5),
+        },
         "HardSigmoid" => Op::HardSigmoid {
             alpha: a.float("alpha", 0.2),
             beta: a.float("beta", 0.5),
         },
         "HardSwish" => Op::HardSwish,
         "Identity" => Op::Identity,
+        "InstanceNormalization" => Op::InstanceNormalization {
+            epsilon: a.float("epsilon", 1e-5),
+        },
         "LayerNormalization" => Op::LayerNormalization {
             axis: a.int("axis", -1),
             epsilon: a.float("epsilon", 1e-5),
@@ -226,6 +234,7 @@ pub(super) fn operation(node: &Node, opset: i64) -> Result<Op, String> {
         "MatMul" => Op::MatMul,
         "Max" => Op::Max,
         "Min" => Op::Min,
+        "Mish" => Op::Mish,
         "Mul" => Op::Mul,
         "Neg" => Op::Neg,
         "PRelu" => Op::PRelu,
@@ -259,6 +268,7 @@ pub(super) fn operation(node: &Node, opset: i64) -> Result<Op, String> {
             axis: a.int("axis", if opset < 13 { 1 } else { -1 }),
             flatten: opset < 13,
         },
+        "Softplus" => Op::Softplus,
         "SpaceToDepth" => Op::SpaceToDepth {
             block: a.size("blocksize", 1)?,
         },
