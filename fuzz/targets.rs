@@ -23,6 +23,15 @@ pub(crate) fn torch(bytes: &[u8]) {
 
 /// A graph in ONNX, and a trial run of it.
 pub(crate) fn onnx(bytes: &[u8]) {
+    graph(bytes);
+}
+
+/// A network of ncnn: a `.param`, a zero and its `.bin`.
+pub(crate) fn ncnn(bytes: &[u8]) {
+    graph(bytes);
+}
+
+fn graph(bytes: &[u8]) {
     if let Ok(file) = Checkpoint::from_bytes("fuzz", bytes) {
         let _ = file.network(&LoadOverrides::default());
     }

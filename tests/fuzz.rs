@@ -29,6 +29,11 @@ fn onnx_files_are_read_or_refused() {
 }
 
 #[test]
+fn ncnn_files_are_read_or_refused() {
+    replay("ncnn", targets::ncnn);
+}
+
+#[test]
 fn torch_files_are_read_or_refused() {
     replay("torch", targets::torch);
 }

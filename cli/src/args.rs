@@ -108,7 +108,8 @@ pub(crate) struct UpscaleArgs {
     /// Weights file, instead of the built-in weights
     ///
     /// From 'train', or published for a supported architecture: safetensors or a
-    /// PyTorch checkpoint (.pth, .pt, .pkl); or a graph in ONNX (.onnx).
+    /// PyTorch checkpoint (.pth, .pt, .pkl); a graph in ONNX (.onnx); or an ncnn
+    /// network (.param, next to its .bin).
     #[arg(long, short, value_name = "FILE")]
     pub(crate) weights: Option<PathBuf>,
 
@@ -209,7 +210,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, short)]
     pub(crate) verbose: bool,
 
-    /// Weights file (safetensors, .pth, .pt, .pkl, .onnx); repeatable
+    /// Weights file (safetensors, .pth, .pt, .pkl, .onnx, .param); repeatable
     ///
     /// From 'train', or published for a supported architecture. With --model, a
     /// single file, which must hold that model.
@@ -253,7 +254,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, short, value_name = "NAME[,NAME]", value_delimiter = ',')]
     pub(crate) model: Vec<String>,
 
-    /// Additional weights file (safetensors, .pth, .pt, .pkl, .onnx); repeatable
+    /// Additional weights file (safetensors, .pth, .pt, .pkl, .onnx, .param); repeatable
     ///
     /// From 'train', or published for a supported architecture.
     #[arg(long, short, value_name = "FILE")]
@@ -290,7 +291,7 @@ pub(crate) struct CompareArgs {
 ///
 /// Reads safetensors and PyTorch checkpoints (.pth, .pt, .pkl) without running
 /// code from them, and detects the architecture by the names and shapes of the
-/// tensors; and graphs in ONNX (.onnx), which are run by themselves. --weights of the other commands opens the same files directly.
+/// tensors; and graphs in ONNX (.onnx) and networks of ncnn (.param, next to its .bin), which are run by themselves. --weights of the other commands opens the same files directly.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -433,7 +434,7 @@ pub(crate) struct MeasureArgs {
     #[arg(long, short, value_name = "NAME[,NAME]", value_delimiter = ',')]
     pub(crate) model: Vec<String>,
 
-    /// Weights file (safetensors, .pth, .pt, .pkl, .onnx); repeatable
+    /// Weights file (safetensors, .pth, .pt, .pkl, .onnx, .param); repeatable
     #[arg(long, short, value_name = "FILE")]
     pub(crate) weights: Vec<PathBuf>,
 
@@ -749,7 +750,7 @@ pub(crate) struct FileArgs {
     #[arg(long, value_name = "NAME", requires = "weights")]
     key: Option<String>,
 
-    /// Range of the luma that a graph in ONNX works on
+    /// Range of the luma that a graph (ONNX, ncnn) works on
     ///
     /// Default: what the file's metadata say under 'range', else limited.
     #[arg(long, value_enum, requires = "weights")]

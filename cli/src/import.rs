@@ -4,8 +4,8 @@ use crate::args::ImportArgs;
 use crate::paths::{default_output, file_name, is_same};
 use anyhow::{Result, bail};
 use srfilter::Scale;
-use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, estimate_time};
-use srfilter::frame::PixelFormat;
+use srfilter::engine::{FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler, estimate_time};
+use srfilter::frame::{Image, PixelFormat};
 use srfilter::models::graph::Config;
 use srfilter::models::{Architecture, Channels, Scales};
 use srfilter::weights::{Card, Checkpoint, Model, ParsedCheckpoint, TensorInfo};
@@ -89,6 +89,9 @@ fn list(tensors: &[TensorInfo], unused: &[String], out: &mut impl Write) -> Resu
 fn describe(args: &ImportArgs, contents: &ParsedCheckpoint, out: &mut impl Write) -> Result<()> {
     const SIZE: (usize, usize) = (1280, 720);
     const MOST: Duration = Duration::from_secs(20);
+    // Of the image that tells whether values have the range that they are meant to have.
+    const SIDE: usize = 64;
+    const GREY: u8 = 128;
     writeln!(out, "\nfound {}", found(contents)?)?;
     let model = Model::open_with(&args.weights, None, &args.file.hints())?;
     let scale = match model.scales() {
@@ -118,6 +121,21 @@ fn describe(args: &ImportArgs, contents: &ParsedCheckpoint, out: &mut impl Write
         "{width}x{height} to {wide}x{tall}: about {:.1} ms a frame here, {:.3} frames/s",
         time * 1e3,
         1.0 / time
+    )?;
+    let grey = Image {
+        data: vec![GREY; 3 * SIDE * SIDE],
+        ..Image::new(SIDE, SIDE, 3)
+    };
+    let spec = FrameSpec::rgb8(SIDE, SIDE);
+    let mut upscaler = Upscaler::builder(model).scale(scale).build(spec)?;
+    let size = upscaler.spec().output;
+    let mut output = Image::new(size.0, size.1, 3);
+    upscaler.upscale(&grey, &mut output)?;
+    let middle = 3 * (size.1 / 2 * size.0 + size.0 / 2);
+    writeln!(
+        out,
+        "a flat grey of {GREY} becomes {:?}",
+        &output.data[middle..middle + 3]
     )?;
     Ok(())
 }

@@ -8,6 +8,9 @@ use common::sr;
 use serde_json::Value;
 use testing::shared;
 
+/// A file, its network, and PSNR by scale.
+type File = (&'static str, &'static str, &'static [(&'static str, f64)]);
+
 /// Files with their network, and the PSNR of luma on Set5 in dB that they have in other
 /// implementations, under protocol y, by scale.
 ///

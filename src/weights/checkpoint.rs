@@ -1,6 +1,8 @@
 //! Weights files.
 
 use super::dtype::ValueType;
+use super::graph_file::Contents;
+use super::ncnn;
 #[cfg(feature = "onnx")]
 use super::onnx;
 #[cfg(feature = "pytorch")]
@@ -67,7 +69,7 @@ pub struct LoadOverrides {
     /// without the last dot. By default the averaged weights (EMA), if there are
     /// any, and the generator.
     pub key: Option<String>,
-    /// The range of the luma that a graph in ONNX works on; by default what the file's
+    /// The range of the luma that a graph (ONNX, ncnn) works on; by default what the file's
     /// metadata say under "range" (`full` or `limited`), else limited.
     pub range: Option<Range>,
 }
@@ -171,9 +173,9 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads a safetensors file, with the feature `pytorch` a PyTorch checkpoint
-    /// (`.pth`, `.pt`, `.pkl`) and with `onnx` a graph (`.onnx`). Never runs code
-    /// from the file.
+    /// Reads a safetensors file, an ncnn network (`.param` with the `.bin` of the same
+    /// name), with the feature `pytorch` a PyTorch checkpoint (`.pth`, `.pt`, `.pkl`) and
+    /// with `onnx` a graph (`.onnx`). Never runs code from the file.
     ///
     /// # Errors
     ///
@@ -222,6 +224,9 @@ impl Checkpoint {
             file.add_torch(bytes, hints.key.as_deref())?;
         } else if looks_like_onnx(bytes) {
             file.add_onnx(bytes)?;
+        } else if bytes.starts_with(ncnn::MAGIC) {
+            let contents = ncnn::read(bytes).map_err(|e| Error::weights(origin, e))?;
+            file.add_graph(contents)?;
         } else {
             file.add_safetensors(bytes)?;
         }
@@ -249,6 +254,10 @@ impl Checkpoint {
     #[cfg(feature = "onnx")]
     fn add_onnx(&mut self, bytes: &[u8]) -> Result<()> {
         let contents = onnx::read(bytes).map_err(|e| Error::weights(&self.origin, e))?;
+        self.add_graph(contents)
+    }
+
+    fn add_graph(&mut self, contents: Contents) -> Result<()> {
         self.format = contents.format;
         for (name, integers) in &contents.config.integers {
             self.list(name, "I64", integers.shape());
@@ -271,7 +280,8 @@ impl Checkpoint {
     fn add_safetensors(&mut self, bytes: &[u8]) -> Result<()> {
         let bad = |e: safetensors::SafeTensorError| {
             let problem = format!(
-                "expected a safetensors file, a PyTorch checkpoint or a graph in ONNX, found {}: {e}",
+                "expected a safetensors file, a PyTorch checkpoint, a graph in ONNX or the .param of \
+                 an ncnn network, found {}: {e}",
                 describe(bytes)
             );
             Error::weights(&self.origin, problem)
@@ -631,7 +641,6 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
 /// may be a video, or an endless device.
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     const HEADER: u64 = 16;
-    const SLICE: u64 = 1 << 20;
     let mut file = std::fs::File::open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
@@ -640,21 +649,43 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     (&mut file).take(HEADER).read_to_end(&mut bytes)?;
     let header = bytes.first_chunk().map(|n| u64::from_le_bytes(*n));
-    let known = looks_like_torch(&bytes) || looks_like_onnx(&bytes);
+    let is_ncnn = bytes.starts_with(ncnn::MAGIC);
+    let known = looks_like_torch(&bytes) || looks_like_onnx(&bytes) || is_ncnn;
     let fits = known || header.is_some_and(|header| header < metadata.len());
+    let network = path.with_extension("param");
+    if !known && path.extension().is_some_and(|extension| extension == "bin") && network.is_file() {
+        return read(&network);
+    }
     if metadata.is_file() && fits {
-        if metadata.len() > MAX_FILE {
-            let problem = format!("the limit for weights files is {} GiB", MAX_FILE >> 30);
-            return Err(std::io::Error::new(
-                std::io::ErrorKind::FileTooLarge,
-                problem,
-            ));
-        }
-        while (&mut file).take(SLICE).read_to_end(&mut bytes)? > 0 {
-            give_way();
-        }
+        read_rest(&mut file, &mut bytes)?;
+    }
+    if metadata.is_file() && is_ncnn {
+        let weights = path.with_extension("bin");
+        let named = |e: std::io::Error| {
+            std::io::Error::new(e.kind(), format!("its {}: {e}", weights.display()))
+        };
+        // A text has no zeros.
+        bytes.push(0);
+        let mut file = std::fs::File::open(&weights).map_err(named)?;
+        read_rest(&mut file, &mut bytes).map_err(named)?;
     }
     Ok(bytes)
+}
+
+/// Reads what is left of a file, in the background.
+fn read_rest(file: &mut std::fs::File, bytes: &mut Vec<u8>) -> std::io::Result<()> {
+    const SLICE: u64 = 1 << 20;
+    if file.metadata()?.len() > MAX_FILE {
+        let problem = format!("the limit for weights files is {} GiB", MAX_FILE >> 30);
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::FileTooLarge,
+            problem,
+        ));
+    }
+    while file.take(SLICE).read_to_end(bytes)? > 0 {
+        give_way();
+    }
+    Ok(())
 }
 
 /// Whether the first bytes are those of a PyTorch checkpoint.

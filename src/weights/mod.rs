@@ -5,7 +5,9 @@
 
 mod checkpoint;
 mod dtype;
+mod graph_file;
 mod model;
+mod ncnn;
 #[cfg(feature = "onnx")]
 mod onnx;
 #[cfg(feature = "pytorch")]

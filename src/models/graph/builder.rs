@@ -171,11 +171,8 @@ impl<'a> Builder<'a> {
         let weight = self.weight(format!("{name}.weight"), &[x.channels, outputs, 4, 4])?;
         let op = Op::ConvTranspose(ConvSettings {
             strides: [2, 2],
-            dilations: [1, 1],
             pads: [1; 4],
-            same: None,
-            group: 1,
-            output_padding: [0, 0],
+            ..ConvSettings::plain()
         });
         Ok(self.node(op, vec![x.name.clone(), weight], outputs, 2.0 * x.scale))
     }
@@ -352,11 +349,8 @@ impl<'a> Builder<'a> {
 
 fn conv_op(kernel: usize, group: usize) -> Op {
     Op::Conv(ConvSettings {
-        strides: [1, 1],
-        dilations: [1, 1],
         pads: [kernel / 2; 4],
-        same: None,
         group,
-        output_padding: [0, 0],
+        ..ConvSettings::plain()
     })
 }

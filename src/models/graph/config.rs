@@ -194,6 +194,20 @@ pub struct ConvSettings {
     pub output_padding: [usize; 2],
 }
 
+impl ConvSettings {
+    /// Of 1x1.
+    pub(crate) fn plain() -> Self {
+        Self {
+            strides: [1, 1],
+            dilations: [1, 1],
+            pads: [0; 4],
+            same: None,
+            group: 1,
+            output_padding: [0, 0],
+        }
+    }
+}
+
 /// Where the odd row or column of a padding to the same size goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

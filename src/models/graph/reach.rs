@@ -201,9 +201,13 @@ fn after(
                 ResizeMode::Linear => 2.0,
                 ResizeMode::Cubic => 3.0,
             };
-            let more = further(support);
-            (follows && scale >= 1.0 && scale == libm::floor(scale)).then_some(Extent {
-                scale: x.scale * scale,
+            // Of a smaller result the samples lie further apart.
+            let wide = if settings.antialias { 1.0 / scale } else { 1.0 };
+            let more = further(support * wide.max(1.0));
+            let after = x.scale * scale;
+            let whole = |scale: f64| scale >= 1.0 && scale == libm::floor(scale);
+            (follows && (whole(scale) || whole(1.0 / scale) && whole(after))).then_some(Extent {
+                scale: after,
                 ..more
             })?
         }
