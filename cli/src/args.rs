@@ -43,6 +43,7 @@ pub(crate) enum Command {
     Evaluate(EvaluateArgs),
     Compare(CompareArgs),
     Import(ImportArgs),
+    Export(ExportArgs),
     Quantize(QuantizeArgs),
     Models(ModelsArgs),
     #[cfg(feature = "video")]
@@ -324,6 +325,55 @@ pub(crate) struct ImportArgs {
 
     #[command(flatten)]
     pub(crate) file: FileArgs,
+}
+
+/// Write a network for other programs: ONNX, or safetensors
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sr export espcn --to onnx --scale 2
+  sr export --weights runs/mine/best.safetensors --to onnx --scale 3 --out mine-x3.onnx
+  sr export hypersrcnn --to safetensors --scale 5     # the SRCNN that it generates
+  sr export --weights RealESRGAN_x4plus.pth --to onnx --scale 4")]
+pub(crate) struct ExportArgs {
+    /// Model, as listed by 'sr models' [default: that of --weights]
+    #[arg(value_name = "MODEL", required_unless_present = "weights")]
+    pub(crate) model: Option<String>,
+
+    /// Weights file, instead of the built-in weights
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
+
+    /// What to write
+    #[arg(long, value_enum)]
+    pub(crate) to: ExportFormat,
+
+    /// Scale, one that the model has weights for
+    #[arg(long, short, value_name = "N")]
+    pub(crate) scale: Scale,
+
+    /// Output file [default: MODEL-xN.onnx or MODEL-xN.safetensors, in the current folder]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Overwrite an existing file
+    #[arg(long, short)]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
+/// What is exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// A graph of f32 for ONNX Runtime, OpenVINO and the like: images (N, C, H, W) of any
+    /// size, values 0 to 1, bicubic enlargement included
+    Onnx,
+    /// A weights file of srfilter, with its card
+    Safetensors,
+    /// The tensors alone, as safetensors, by the names that the network has in PyTorch
+    PthKeys,
 }
 
 /// Add weights in 8-bit integers to a weights file

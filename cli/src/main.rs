@@ -6,6 +6,7 @@ mod compare;
 mod console;
 mod detail;
 mod evaluate;
+mod export;
 mod html;
 mod images;
 mod import;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Models(args) => models::run(&args),
         #[cfg(feature = "video")]

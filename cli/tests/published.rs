@@ -16,7 +16,7 @@ type File = (&'static str, &'static str, &'static [(&'static str, f64)]);
 ///
 /// Those of `yjn870/FSRCNN-pytorch` are of another training than the paper's (37.00,
 /// 33.16, 30.71): see `models/fsrcnn/CARD.md`.
-const FILES: [(&str, &str, &[(&str, f64)]); 9] = [
+const FILES: [File; 9] = [
     ("FSRCNN/fsrcnn_x2.safetensors", "fsrcnn", &[("2", 37.05)]),
     ("FSRCNN/fsrcnn_x2.pth", "fsrcnn", &[("2", 37.05)]),
     ("FSRCNN/fsrcnn_x3.safetensors", "fsrcnn", &[("3", 32.56)]),

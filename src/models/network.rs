@@ -9,6 +9,7 @@ use crate::tensor_error::Result;
 use crate::{Error, Scale};
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -172,6 +173,12 @@ pub trait Network: Send + Sync {
 pub trait ScaleNetwork: Send + Sync {
     /// The resolution that it works at.
     fn upsampling(&self) -> Upsampling;
+
+    /// The network itself, if its type tells more than this trait does: of a graph, its
+    /// operations.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 
     /// Radius of the receptive field, in input samples.
     fn halo(&self) -> usize;

@@ -562,6 +562,15 @@ impl Checkpoint {
         Self::save_with(path, tensors, &Quantization::default(), card)
     }
 
+    /// Writes tensors alone, atomically, without a card: as other projects read them.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written.
+    pub fn save_plain(path: impl AsRef<Path>, tensors: &[(String, Tensor)]) -> Result<()> {
+        write_safetensors(path.as_ref(), stored(tensors)?, HashMap::new())
+    }
+
     /// As [`Checkpoint::save`], with layers in 8-bit integers.
     ///
     /// # Errors
@@ -593,16 +602,18 @@ impl Checkpoint {
             .map(|loss| ("int8_loss", format!("{loss:.4}")));
         let metadata = metadata.into_iter().chain(loss);
         let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
-        let floats = tensors.iter().map(|(name, tensor)| {
-            Ok((
-                name.clone(),
-                StoredTensor::of(tensor).map_err(Error::compute)?,
-            ))
-        });
-        let mut tensors = floats.collect::<Result<Vec<_>>>()?;
+        let mut tensors = stored(tensors)?;
         tensors.extend(quantization.to_tensors());
         write_safetensors(path.as_ref(), tensors, metadata.collect())
     }
+}
+
+fn stored(tensors: &[(String, Tensor)]) -> Result<Vec<(String, StoredTensor)>> {
+    let tensors = tensors.iter().map(|(name, tensor)| {
+        let tensor = StoredTensor::of(tensor).map_err(Error::compute)?;
+        Ok((name.clone(), tensor))
+    });
+    tensors.collect()
 }
 
 /// Parses the architecture in metadata; refuses implausible sizes.

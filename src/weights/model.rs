@@ -5,9 +5,10 @@ use super::weak_cache::WeakCache;
 use super::{Checkpoint, LoadOverrides, ParsedCheckpoint};
 use crate::background::give_way;
 use crate::chain::{PackedChain, Precision};
+use crate::models::graph::Graph;
 use crate::models::hypersrcnn::Embedding;
 use crate::models::{
-    self, Architecture, BoxedScaleNetwork, BuiltInFile, Channels, Network, Scales,
+    self, Architecture, BoxedScaleNetwork, BuiltInFile, Channels, Network, Scales, Upsampling,
 };
 use crate::{Error, Result, Scale};
 use candle_core::{DType, Device, DeviceLocation};
@@ -347,6 +348,77 @@ impl Model {
         Ok(self.ready(scale)?.network)
     }
 
+    /// The network for one native scale as a graph in ONNX, on images (N, C, H, W) of any
+    /// size of values 0 to 1, in f32; bicubic enlargement is part of it. Its metadata name
+    /// model, scale and planes, and the range of luma.
+    ///
+    /// # Errors
+    ///
+    /// A scale without weights or that is not whole, a network that is neither a chain of
+    /// convolutions nor a graph, a build without the feature `onnx`.
+    pub fn to_onnx(&self, scale: Scale) -> Result<Vec<u8>> {
+        let network = self.for_scale(scale)?;
+        let chain = network.chain().map_err(Error::compute)?;
+        let built = match (&chain, scale.den()) {
+            (Some(chain), 1) => {
+                let enlarged = match network.upsampling() {
+                    Upsampling::Pre => scale.num() as usize,
+                    Upsampling::Post(_) => 1,
+                };
+                Some(Graph::of_chain(chain, self.channels, enlarged)?)
+            }
+            _ => None,
+        };
+        let Some(graph) = built.as_ref().or_else(|| network.as_any()?.downcast_ref()) else {
+            return Err(Error::Setting(format!(
+                "{} x{scale} cannot be exported to ONNX: served are chains of convolutions and                  graphs, at whole scales",
+                self.name
+            )));
+        };
+        let full = graph.description().0.full_range;
+        let metadata = [
+            ("model", self.name.clone()),
+            ("scale", scale.to_string()),
+            ("channels", self.channels.to_string()),
+            ("range", if full { "full" } else { "limited" }.to_owned()),
+        ];
+        encode(
+            graph,
+            &metadata[..if self.channels == Channels::Luma {
+                4
+            } else {
+                3
+            }],
+        )
+    }
+
+    /// The weights for one native scale: those of the file that holds it or, of a
+    /// hypernetwork, those that it generates.
+    ///
+    /// # Errors
+    ///
+    /// A scale without weights.
+    pub fn weights_for(&self, scale: Scale) -> Result<ParsedCheckpoint> {
+        let files = self.networks.iter().zip(&self.contents);
+        let mut holding =
+            files.filter(|(network, _)| network.scales().nearest(scale) == Some(scale));
+        let Some((network, contents)) = holding.next() else {
+            return Err(self.without(scale));
+        };
+        let generated = contents.architecture.generated_architecture();
+        let (Some(hyper), Some(architecture)) = (network.as_hypernetwork(), generated) else {
+            return Ok(contents.clone());
+        };
+        Ok(ParsedCheckpoint {
+            architecture,
+            scales: Scales::list([scale]),
+            tensors: hyper.generate_weights(scale)?.into_iter().collect(),
+            quantization: Arc::default(),
+            int8_loss: None,
+            unused: Vec::new(),
+        })
+    }
+
     /// The network packed for the fused chain, if it can run there.
     ///
     /// # Errors
@@ -421,6 +493,11 @@ impl Model {
         }
     }
 
+    fn without(&self, scale: Scale) -> Error {
+        let (name, scales) = (&self.name, &self.scales);
+        Error::Setting(format!("{name} has weights for {scales}, not for {scale}"))
+    }
+
     fn ready(&self, scale: Scale) -> Result<Ready> {
         let lock = || self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(ready) = lock().get(&scale) {
@@ -429,10 +506,7 @@ impl Model {
         // Unlocked: another thread may need another scale meanwhile.
         let mut networks = self.networks.iter();
         let network = networks.find(|n| n.scales().nearest(scale) == Some(scale));
-        let network = network.ok_or_else(|| {
-            let (name, scales) = (&self.name, &self.scales);
-            Error::Setting(format!("{name} has weights for {scales}, not for {scale}"))
-        })?;
+        let network = network.ok_or_else(|| self.without(scale))?;
         let network = network.for_scale(scale)?;
         // The packed chain is only for the CPU.
         let chain = match self.device.is_cpu() {
@@ -494,6 +568,21 @@ fn expect(checkpoint: &Checkpoint, found: &Architecture, name: &str) -> Result<(
 
 /// The name of the model with an equal architecture, else of the first model
 /// with the same kind of network.
+#[cfg(feature = "onnx")]
+fn encode(graph: &Graph, metadata: &[(&str, String)]) -> Result<Vec<u8>> {
+    let (config, weights) = graph.description();
+    super::onnx::write(config, weights, metadata)
+        .map_err(|e| Error::Setting(format!("cannot be exported to ONNX: {e}")))
+}
+
+#[cfg(not(feature = "onnx"))]
+fn encode(_: &Graph, _: &[(&str, String)]) -> Result<Vec<u8>> {
+    Err(Error::MissingFeature {
+        needed_for: "a graph in ONNX".to_owned(),
+        feature: "onnx",
+    })
+}
+
 fn name_of(architecture: &Architecture) -> String {
     let find = |same: fn(&Architecture, &Architecture) -> bool| {
         let is_it = |row: &&models::ModelInfo| {

@@ -1,7 +1,7 @@
 //! Graphs of networks whose layers are known, from their weights.
 
 use super::config::{
-    Config, ConvSettings, Coordinates, Node, Op, ResizeMode, ResizeSettings, Rounding,
+    Config, ConvSettings, Coordinates, Node, Op, PadMode, ResizeMode, ResizeSettings, Rounding,
 };
 use super::{Graph, Integers};
 use crate::models::Channels;
@@ -43,6 +43,7 @@ pub(crate) struct Builder<'a> {
     channels: Channels,
     nodes: Vec<Node>,
     weights: HashMap<String, Tensor>,
+    integers: BTreeMap<String, Integers>,
     /// What sizes are multiples of.
     multiple: usize,
     /// Samples of each value for one of a plane of the input.
@@ -58,6 +59,7 @@ impl<'a> Builder<'a> {
             channels,
             nodes: Vec::new(),
             weights: HashMap::new(),
+            integers: BTreeMap::new(),
             multiple: 1,
             samples: HashMap::from([(INPUT.to_owned(), channels.count() as f64)]),
         }
@@ -166,6 +168,33 @@ impl<'a> Builder<'a> {
         Ok(self.node(conv_op(kernel, 1), inputs, outputs, x.scale))
     }
 
+    /// A convolution by tensors with `pad` zeros on each side, of a dilation and groups.
+    pub(crate) fn conv_spec(
+        &mut self,
+        x: &Value,
+        weight: Tensor,
+        bias: Tensor,
+        pad: usize,
+        (dilation, group): (usize, usize),
+    ) -> Result<Value> {
+        let outputs = weight.dim(0)?;
+        let inputs = vec![x.name.clone(), self.constant(weight), self.constant(bias)];
+        let op = Op::Conv(ConvSettings {
+            dilations: [dilation; 2],
+            pads: [pad; 4],
+            group,
+            ..ConvSettings::plain()
+        });
+        Ok(self.node(op, inputs, outputs, x.scale))
+    }
+
+    /// Negative values times `slope`, of all channels or of each.
+    pub(crate) fn prelu(&mut self, x: &Value, slope: &Tensor) -> Result<Value> {
+        let slope = slope.reshape(((), 1, 1))?;
+        let inputs = vec![x.name.clone(), self.constant(slope)];
+        Ok(self.node(Op::PRelu, inputs, x.channels, x.scale))
+    }
+
     /// A transposed convolution of 4x4 and stride 2 without bias.
     pub(crate) fn doubled(&mut self, x: &Value, name: &str, outputs: usize) -> Result<Value> {
         let weight = self.weight(format!("{name}.weight"), &[x.channels, outputs, 4, 4])?;
@@ -245,7 +274,12 @@ impl<'a> Builder<'a> {
     }
 
     pub(crate) fn times(&mut self, x: &Value, factor: f32) -> Result<Value> {
-        let inputs = vec![x.name.clone(), self.numbers(&[factor])?];
+        self.times_each(x, &[factor])
+    }
+
+    /// Times a constant, or one for each channel.
+    pub(crate) fn times_each(&mut self, x: &Value, factors: &[f32]) -> Result<Value> {
+        let inputs = vec![x.name.clone(), self.numbers(factors)?];
         Ok(self.node(Op::Mul, inputs, x.channels, x.scale))
     }
 
@@ -287,13 +321,71 @@ impl<'a> Builder<'a> {
         self.node(op, vec![x.name.clone()], channels, x.scale / block as f64)
     }
 
+    /// More samples on all sides.
+    pub(crate) fn padded(&mut self, x: &Value, pad: usize, mode: PadMode) -> Value {
+        let pad = pad as i64;
+        let pads = self.list(&[0, 0, pad, pad, 0, 0, pad, pad]);
+        let inputs = vec![x.name.clone(), pads];
+        self.node(Op::Pad { mode }, inputs, x.channels, x.scale)
+    }
+
+    /// More samples on all sides: those inside, from the edge.
+    pub(crate) fn mirrored(&mut self, x: &Value, reach: usize) -> Value {
+        let reach = reach as i64;
+        let mut x = x.clone();
+        for axis in [2, 3] {
+            let start = self.slice(&x, (reach - 1, -i64::from(i32::MAX)), axis, -1);
+            let end = self.slice(&x, (-1, -1 - reach), axis, -1);
+            let inputs = [&start, &x, &end].map(|part| part.name.clone()).to_vec();
+            x = self.node(Op::Concat { axis }, inputs, x.channels, x.scale);
+        }
+        x
+    }
+
+    /// Fewer samples on all sides.
+    pub(crate) fn cropped(&mut self, x: &Value, less: usize) -> Value {
+        let less = less as i64;
+        let rows = self.slice(x, (less, -less), 2, 1);
+        self.slice(&rows, (less, -less), 3, 1)
+    }
+
+    fn slice(&mut self, x: &Value, (start, end): (i64, i64), axis: i64, step: i64) -> Value {
+        let lists = [start, end, axis, step].map(|value| self.list(&[value]));
+        let inputs = std::iter::once(x.name.clone()).chain(lists).collect();
+        self.node(Op::Slice, inputs, x.channels, x.scale)
+    }
+
+    fn list(&mut self, values: &[i64]) -> String {
+        let name = format!("integers.{}", self.integers.len());
+        let integers = Integers::new(vec![values.len()], values.to_vec());
+        self.integers
+            .extend(integers.map(|integers| (name.clone(), integers)));
+        name
+    }
+
     /// Each sample `factor` times in both directions.
     pub(crate) fn repeat(&mut self, x: &Value, factor: usize) -> Result<Value> {
+        let mode = ResizeMode::Nearest(Rounding::Floor);
+        self.resized(x, factor, mode, Coordinates::Asymmetric)
+    }
+
+    /// Larger by Keys' cubic with a = -0.5.
+    pub(crate) fn cubic(&mut self, x: &Value, factor: usize) -> Result<Value> {
+        self.resized(x, factor, ResizeMode::Cubic, Coordinates::HalfPixel)
+    }
+
+    fn resized(
+        &mut self,
+        x: &Value,
+        factor: usize,
+        mode: ResizeMode,
+        coordinates: Coordinates,
+    ) -> Result<Value> {
         let op = Op::Resize(ResizeSettings {
-            mode: ResizeMode::Nearest(Rounding::Floor),
-            coordinates: Coordinates::Asymmetric,
+            mode,
+            coordinates,
             antialias: false,
-            cubic: -0.75,
+            cubic: -0.5,
             exclude_outside: false,
             extrapolation: 0.0,
             axes: None,
@@ -320,7 +412,7 @@ impl<'a> Builder<'a> {
             output: y.name.clone(),
             weights: self.weights.iter().map(shape).collect(),
             nodes: self.nodes,
-            integers: BTreeMap::<String, Integers>::new(),
+            integers: self.integers,
         };
         Graph::of_weights(config, self.weights)
     }

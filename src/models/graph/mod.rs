@@ -14,6 +14,7 @@ mod config;
 mod convolve;
 mod eval;
 mod lower;
+mod of_chain;
 mod reach;
 mod resize;
 mod value;
@@ -38,6 +39,7 @@ use crate::tensor_error::Result;
 use crate::{Error, Scale};
 use candle_core::{DType, Tensor};
 use candle_nn::VarBuilder;
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -155,6 +157,11 @@ impl Graph {
     /// on luma here.
     pub fn chain(&self) -> Option<&Chain> {
         self.chain.as_ref()
+    }
+
+    /// The description, and the weights by name.
+    pub fn description(&self) -> (&Config, &HashMap<String, Tensor>) {
+        (&self.config, &self.weights)
     }
 
     /// The result of the graph as it is for (N, C, H, W), and the most values that were
@@ -377,6 +384,10 @@ impl Network for Graph {
 impl ScaleNetwork for Graph {
     fn upsampling(&self) -> Upsampling {
         Upsampling::Post(self.config.factor)
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn halo(&self) -> usize {

@@ -59,6 +59,11 @@ impl Integers {
         &self.shape
     }
 
+    /// In rows.
+    pub fn values(&self) -> &[i64] {
+        &self.values
+    }
+
     /// As a tensor on the CPU.
     pub(super) fn tensor(&self) -> Result<Tensor> {
         Tensor::from_slice(&self.values, self.shape.as_slice(), &Device::Cpu)

@@ -3,6 +3,9 @@
 mod operator;
 mod proto;
 mod tensor;
+mod write;
+
+pub(super) use write::write;
 
 use super::graph_file::{Contents, try_out};
 use crate::models::Channels;

@@ -1,4 +1,4 @@
-//! The messages of an ONNX file, as far as they are read: `onnx.proto` of
+//! The messages of an ONNX file, as far as they are read and written: `onnx.proto` of
 //! <https://github.com/onnx/onnx>, whose field numbers never change.
 
 use prost::Message;
@@ -10,6 +10,8 @@ pub(super) struct Model {
     pub(super) ir_version: i64,
     #[prost(string, tag = "2")]
     pub(super) producer: String,
+    #[prost(string, tag = "3")]
+    pub(super) producer_version: String,
     #[prost(message, optional, tag = "7")]
     pub(super) graph: Option<Graph>,
     #[prost(message, repeated, tag = "8")]
@@ -40,6 +42,8 @@ pub(super) struct Entry {
 pub(super) struct Graph {
     #[prost(message, repeated, tag = "1")]
     pub(super) nodes: Vec<Node>,
+    #[prost(string, tag = "2")]
+    pub(super) name: String,
     #[prost(message, repeated, tag = "5")]
     pub(super) initializers: Vec<TensorData>,
     #[prost(message, repeated, tag = "11")]
@@ -81,6 +85,9 @@ pub(super) struct Attribute {
     pub(super) floats: Vec<f32>,
     #[prost(int64, repeated, tag = "8")]
     pub(super) ints: Vec<i64>,
+    /// Which value is set: 1 float, 2 int, 3 text, 4 tensor, 6 floats, 7 ints.
+    #[prost(int32, tag = "20")]
+    pub(super) kind: i32,
 }
 
 /// A tensor; its values lie in `raw` or in the list for its type.
@@ -141,4 +148,6 @@ pub(super) struct TensorShape {
 pub(super) struct Dimension {
     #[prost(int64, optional, tag = "1")]
     pub(super) value: Option<i64>,
+    #[prost(string, optional, tag = "2")]
+    pub(super) name: Option<String>,
 }
