@@ -11,7 +11,9 @@ use srfilter::chain::{Chain, Epilogue};
 use srfilter::frame::resample::{Resampler, pillow};
 use srfilter::frame::{Image, Ycbcr256, to_u8};
 use srfilter::metrics;
-use srfilter::models::{Architecture, Network, Scales, drct, hdsrnet, hypersrcnn, lapan};
+use srfilter::models::{
+    Architecture, Network, ScaleNetwork, Scales, drct, hdsrnet, hypersrcnn, lapan,
+};
 use srfilter::ops::Border;
 use srfilter::weights::{Checkpoint, LoadOverrides};
 use std::path::Path;
@@ -170,10 +172,20 @@ fn published(golden: &Golden, hints: &LoadOverrides) -> Result<(Architecture, Bo
     Ok(Checkpoint::open(&path)?.network(hints)?)
 }
 
-/// A published network with one output per scale, `output_xS`, or one, `output`.
+/// A published network with one output per scale, `output_xS`, or one, `output`; chains
+/// also on a GPU.
 fn network(golden: &Golden, border: Border) -> Result<()> {
     let hints = LoadOverrides::default().with_border(border);
     let (_, network) = published(golden, &hints)?;
+    outputs(golden, network.as_ref(), gpu::check)
+}
+
+/// Compares the outputs; `check` gets the network for each scale, its input and output.
+fn outputs(
+    golden: &Golden,
+    network: &dyn Network,
+    check: impl Fn(&str, &dyn ScaleNetwork, &Tensor, &Tensor) -> Result<()>,
+) -> Result<()> {
     let input = golden.tensor("input")?;
     for name in golden.names() {
         let scale = match name.split_once("_x") {
@@ -185,7 +197,7 @@ fn network(golden: &Golden, border: Border) -> Result<()> {
         let output = network.forward(&input)?;
         ensure!(output.dims() == golden.get(name)?.0, "{name}: {output:?}");
         golden.check(name, &values(&output)?)?;
-        gpu::check(name, network.as_ref(), &input, &output)?;
+        check(name, network.as_ref(), &input, &output)?;
     }
     Ok(())
 }
@@ -203,7 +215,7 @@ fn named(golden: &Golden) -> Result<()> {
         is_chain == matches!(name, "edsr" | "artcnn"),
         "a chain: {is_chain}"
     );
-    network(golden, Border::Zero)
+    outputs(golden, file.as_ref(), |_, _, _, _| Ok(()))
 }
 
 /// The same on a GPU, in every precision, if this process uses one.
@@ -211,7 +223,6 @@ fn named(golden: &Golden) -> Result<()> {
 mod gpu {
     use super::*;
     use srfilter::engine::{CudaChainExecutor, DeviceChoice, Precision};
-    use srfilter::models::ScaleNetwork;
 
     /// Allowed difference from the CPU: one 8-bit step in f16 and tf32, four in
     /// bf16, whose 8 bits of precision the large hidden values of these networks
@@ -283,12 +294,7 @@ mod gpu {
 mod gpu {
     use super::*;
 
-    pub(super) fn check(
-        _: &str,
-        _: &dyn srfilter::models::ScaleNetwork,
-        _: &Tensor,
-        _: &Tensor,
-    ) -> Result<()> {
+    pub(super) fn check(_: &str, _: &dyn ScaleNetwork, _: &Tensor, _: &Tensor) -> Result<()> {
         Ok(())
     }
 }

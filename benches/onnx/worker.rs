@@ -18,6 +18,10 @@ use std::collections::HashMap;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
+/// As in `sr`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A graph that is loaded.
 struct Job {
     upscaler: Upscaler,

@@ -33,7 +33,7 @@ pub fn conv2d(
     bias: Option<&Tensor>,
     spec: ConvSpec,
 ) -> Result<Tensor> {
-    let geometry = geometry(images, weights, bias, spec)?;
+    let geometry = geometry(images.shape(), weights, bias, spec)?;
     context::record_conv(images, weights, spec);
     let mut tensors = [Some(images), Some(weights), bias].into_iter().flatten();
     if tensors.all(|tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32) {
@@ -63,18 +63,60 @@ pub fn conv2d_at(
     bias: Option<&Tensor>,
     spec: ConvSpec,
 ) -> Result<Tensor> {
-    let geometry = geometry(images, weights, bias, spec)?;
+    let geometry = geometry(images.shape(), weights, bias, spec)?;
     fast(level, geometry, images, weights, bias)
+}
+
+/// [`conv2d`] of one image whose channels are those of several, with the values of
+/// each, on the CPU in `f32` and without gradients.
+///
+/// # Errors
+///
+/// As [`conv2d`].
+pub(super) fn conv2d_of_parts(
+    parts: &[Tensor],
+    planes: &[&[f32]],
+    weights: &Tensor,
+    bias: Option<&Tensor>,
+    spec: ConvSpec,
+) -> Result<Tensor> {
+    let mut shape = parts
+        .first()
+        .map_or(Vec::new(), |part| part.dims().to_vec());
+    for part in parts.iter().skip(1) {
+        if part.dims()[..1] != shape[..1] || part.dims()[2..] != shape[2..] {
+            bail!(
+                "images {shape:?} and {:?} do not lie over each other",
+                part.dims()
+            )
+        }
+        shape[1] += part.dims()[1];
+    }
+    let geometry = geometry(&Shape::from(shape), weights, bias, spec)?;
+    let level = cpu_level::level().map_err(candle_core::Error::wrap)?;
+    let kernels = Kernels::of(level).map_err(candle_core::Error::wrap)?;
+    let result = with_values(weights, |weights| match bias {
+        Some(bias) => with_values(bias, |bias| {
+            cpu::forward(kernels, &geometry, planes, weights, Some(bias))
+        }),
+        None => Ok(cpu::forward(kernels, &geometry, planes, weights, None)),
+    })??;
+    let (height, width) = geometry.size();
+    Tensor::from_vec(
+        result,
+        (geometry.batch, geometry.outputs, height, width),
+        weights.device(),
+    )
 }
 
 /// Checks the shapes.
 fn geometry(
-    images: &Tensor,
+    x: &Shape,
     weights: &Tensor,
     bias: Option<&Tensor>,
     spec: ConvSpec,
 ) -> Result<ConvGeometry> {
-    let (x, w) = (images.shape(), weights.shape());
+    let w = weights.shape();
     let (&[batch, inputs, height, width], &[outputs, depth, kh, kw]) = (x.dims(), w.dims()) else {
         bail!("conv2d wants images (N, Ci, H, W) and weights (Co, Ci, Kh, Kw), not {x:?} and {w:?}")
     };
@@ -214,7 +256,7 @@ impl Conv {
     fn forward(&self, x: &[f32], w: &[f32], b: Option<&[f32]>) -> (CpuStorage, Shape) {
         let (height, width) = self.geometry.size();
         let shape = (self.geometry.batch, self.geometry.outputs, height, width);
-        let result = cpu::forward(self.kernels, &self.geometry, x, w, b);
+        let result = cpu::forward(self.kernels, &self.geometry, &[x], w, b);
         (CpuStorage::F32(result), shape.into())
     }
 
@@ -232,12 +274,12 @@ impl Conv {
         let grad = with_values(grad, |grad| {
             if geometry.relu {
                 with_values(result, |result| {
-                    PaddedPlanes::new(PlaneLayout::of_gradient(geometry), grad, Some(result))
+                    PaddedPlanes::new(PlaneLayout::of_gradient(geometry), &[grad], Some(result))
                 })
             } else {
                 Ok(PaddedPlanes::new(
                     PlaneLayout::of_gradient(geometry),
-                    grad,
+                    &[grad],
                     None,
                 ))
             }
@@ -252,7 +294,7 @@ impl Conv {
         let of_weights = match Some(weights).filter(wanted) {
             Some(weights) => {
                 let planes = with_values(images, |images| {
-                    PaddedPlanes::new(PlaneLayout::of_images(geometry), images, None)
+                    PaddedPlanes::new(PlaneLayout::of_images(geometry), &[images], None)
                 })?;
                 let sums = cpu::weight_gradient(kernels, geometry, &planes, &grad);
                 Some(Tensor::from_vec(sums, weights.shape(), weights.device())?)

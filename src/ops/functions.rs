@@ -1,7 +1,8 @@
 //! Functions of each element, and the softmax, with gradients. candle computes
 //! these on a CPU by the C library, whose versions round differently: training
 //! runs would not repeat from one system to the next. Here the CPU computes by
-//! the `libm` crate, so that the bits are the same on every system.
+//! the `libm` crate, or by fixed sums and products, so that the bits are the same on
+//! every system.
 
 use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -108,9 +109,9 @@ impl Function {
     fn of_f32(self, x: f32) -> f32 {
         match self {
             Self::Tanh => libm::tanhf(x),
-            Self::Exp => libm::expf(x),
+            Self::Exp => exp_f32(x),
             Self::Log => libm::logf(x),
-            Self::Sigmoid => 1.0 / (1.0 + libm::expf(-x)),
+            Self::Sigmoid => 1.0 / (1.0 + exp_f32(-x)),
             Self::Gelu => (libm::erff(x * FRAC_1_SQRT_2) + 1.0) * 0.5 * x,
         }
     }
@@ -140,7 +141,13 @@ impl CustomOp1 for Function {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let result = match x {
             CpuStorage::F32(x) => {
-                CpuStorage::F32(mapped(contiguous(x, layout)?, |x| self.of_f32(x)))
+                let x = contiguous(x, layout)?;
+                CpuStorage::F32(match self {
+                    // Loops of their own, which are vectorised.
+                    Self::Exp => mapped(x, exp_f32),
+                    Self::Sigmoid => mapped(x, |x| 1.0 / (1.0 + exp_f32(-x))),
+                    _ => mapped(x, |x| self.of_f32(x)),
+                })
             }
             CpuStorage::F64(x) => {
                 CpuStorage::F64(mapped(contiguous(x, layout)?, |x| self.of_f64(x)))
@@ -178,9 +185,54 @@ fn contiguous<'a, T>(values: &'a [T], layout: &Layout) -> Result<&'a [T]> {
     }
 }
 
-fn mapped<T: Copy + Send + Sync>(values: &[T], f: impl Fn(T) -> T + Sync) -> Vec<T> {
-    let pieces = values.par_iter().with_min_len(PIECE);
-    pieces.map(|&value| f(value)).collect()
+fn mapped<T: Copy + Default + Send + Sync>(values: &[T], f: impl Fn(T) -> T + Sync) -> Vec<T> {
+    let mut result = vec![T::default(); values.len()];
+    let pieces = result.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE));
+    pieces.for_each(|(result, values)| {
+        for (result, &value) in result.iter_mut().zip(values) {
+            *result = f(value);
+        }
+    });
+    result
+}
+
+/// e to the power of `x` within two units of the last place, without branches, so that
+/// loops of it are vectorised. Below -87.3 it is 0, beyond 88.7 infinite.
+///
+/// As in Cephes (Stephen Moshier): powers of two, and a polynomial between -ln 2 / 2 and
+/// ln 2 / 2, whose coefficients are those of Taylor's series there, but for the last.
+fn exp_f32(x: f32) -> f32 {
+    // Adding and subtracting it rounds to a whole number.
+    const ROUND: f32 = 12_582_912.0;
+    // ln 2 in two parts, so that the first one times a whole number is exact.
+    const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+    const LOWEST: f32 = -87.3;
+    const HIGHEST: f32 = 88.7;
+    let within = x.clamp(LOWEST, HIGHEST);
+    let rounded = within * LOG2_E + ROUND;
+    let power = rounded - ROUND;
+    let rest = (within - power * LN_2[0]) - power * LN_2[1];
+    let mut sum = 1.987_569_1e-4;
+    for coefficient in [
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        0.166_666_65,
+        0.5,
+    ] {
+        sum = sum * rest + coefficient;
+    }
+    let sum = sum * rest * rest + rest + 1.0;
+    // The last bits are the whole number. In two factors: 2^128 has no f32.
+    let whole = rounded
+        .to_bits()
+        .wrapping_sub(ROUND.to_bits())
+        .cast_signed();
+    let half = whole >> 1;
+    let scale = |power: i32| f32::from_bits(power.wrapping_add(127).cast_unsigned() << 23);
+    let value = sum * scale(half) * scale(whole.wrapping_sub(half));
+    let value = if x > HIGHEST { f32::INFINITY } else { value };
+    if x < LOWEST { 0.0 } else { value }
 }
 
 struct Softmax;
@@ -313,6 +365,30 @@ mod tests {
                     "{dtype:?}: {found} for {expected}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn exponentials_are_close_to_those_of_libm() {
+        let mut worst = 0f64;
+        for i in -90_000..90_000 {
+            let x = i as f32 / 1000.0 + 1e-5;
+            let (got, expected) = (f64::from(exp_f32(x)), libm::exp(f64::from(x)));
+            if (-87.2..88.6).contains(&x) {
+                worst = worst.max((got / expected - 1.0).abs());
+            }
+        }
+        assert!(worst < 2.0 * f64::from(f32::EPSILON), "off by {worst}");
+        assert_eq!(exp_f32(0.0), 1.0);
+        assert_eq!(exp_f32(-1e9), 0.0);
+        assert_eq!(exp_f32(f32::INFINITY), f32::INFINITY);
+        assert_eq!(exp_f32(f32::NEG_INFINITY), 0.0);
+        assert!(exp_f32(f32::NAN).is_nan());
+        // However many are computed at a time.
+        let xs: Vec<f32> = (0..70).map(|i| i as f32 * 0.37 - 12.0).collect();
+        let all = mapped(&xs, exp_f32);
+        for (x, y) in xs.iter().zip(all) {
+            assert_eq!(exp_f32(*x).to_bits(), y.to_bits());
         }
     }
 

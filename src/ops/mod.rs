@@ -17,6 +17,7 @@ mod conv;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+mod forward;
 mod functions;
 mod multi_tensor;
 mod norm;
@@ -31,6 +32,7 @@ mod storage;
 pub(crate) use context::with_tf32;
 pub use context::{RecordedConv, backward, record_convs};
 pub use conv::{conv2d, conv2d_at};
+pub(crate) use forward::{Pairwise, conv2d_joined, pairwise, select};
 pub use functions::{exp, gelu, log, sigmoid, softmax, tanh};
 pub use multi_tensor::{lerp_in_place, squared_norm};
 pub use norm::batch_norm;

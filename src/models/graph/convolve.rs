@@ -2,7 +2,7 @@
 
 use super::config::{ConvSettings, Same};
 use super::value::Limit;
-use crate::ops::{Activation, Border, ConvSpec, conv2d};
+use crate::ops::{Activation, Border, ConvSpec, conv2d, conv2d_joined};
 use candle_core::{Result, Tensor, bail};
 
 /// Zeros above, left, below and right.
@@ -63,15 +63,19 @@ impl ConvSettings {
     }
 }
 
-/// Convolves (N, Ci, H, W) by (Co, Ci / groups, Kh, Kw).
+/// Convolves (N, Ci, H, W), whose channels may lie in several tensors, by (Co, Ci / groups,
+/// Kh, Kw).
 pub(super) fn conv(
-    x: &Tensor,
+    parts: &[Tensor],
     weights: &Tensor,
     bias: Option<&Tensor>,
     settings: &ConvSettings,
     limit: Limit,
 ) -> Result<Tensor> {
-    let (.., height, width) = x.dims4()?;
+    let Some(first) = parts.first() else {
+        bail!("no image")
+    };
+    let (.., height, width) = first.dims4()?;
     let (.., rows, columns) = weights.dims4()?;
     let (kernel, strides) = ([rows, columns], settings.strides);
     let (weights, dilation) = match settings.dilations {
@@ -91,10 +95,13 @@ pub(super) fn conv(
         ..settings.clone()
     }
     .border(kernel);
-    let (x, border) = match border {
-        Some(border) if dilation == settings.dilations[0] => (x.contiguous()?, border),
-        _ => (zero_padded(x, pads, limit)?, Border::Valid),
+    let dense = |x: &Tensor| match border {
+        Some(_) if dilation == settings.dilations[0] => x.contiguous(),
+        _ => zero_padded(x, pads, limit),
     };
+    let parts = parts.iter().map(dense).collect::<Result<Vec<_>>>()?;
+    let border = border.filter(|_| dilation == settings.dilations[0]);
+    let border = border.unwrap_or(Border::Valid);
     let spec = ConvSpec {
         border,
         stride,
@@ -102,9 +109,9 @@ pub(super) fn conv(
         groups: settings.group,
         activation: Activation::None,
     };
-    let (batch, _, rows_in, columns_in) = x.dims4()?;
+    let (batch, _, rows_in, columns_in) = parts[0].dims4()?;
     limit.check(&[batch, weights.dim(0)?, rows_in, columns_in])?;
-    let y = conv2d(&x, &weights, bias, spec)?;
+    let y = conv2d_joined(&parts, &weights, bias, spec)?;
     match strides {
         [a, b] if a == stride && b == stride => Ok(y),
         [rows, columns] => every(&every(&y, 2, rows)?, 3, columns),

@@ -5,7 +5,7 @@ use super::config::{Config, Coordinates, Node, Op, ResizeSettings};
 use super::convolve;
 use super::resize::{self, Lengths};
 use super::value::{Limit, integers};
-use crate::ops;
+use crate::ops::{self, Pairwise};
 use candle_core::{D, DType, Device, Result, Shape, Tensor, bail};
 use std::collections::HashMap;
 
@@ -15,19 +15,23 @@ pub(super) fn run(
     weights: &HashMap<String, Tensor>,
     x: &Tensor,
 ) -> Result<(Tensor, usize)> {
+    let joined = joined(config);
     let mut uses: HashMap<&str, usize> = HashMap::from([(config.output.as_str(), 1)]);
-    for name in config.nodes.iter().flat_map(|node| &node.inputs) {
-        *uses.entry(name).or_default() += 1;
+    for node in config.nodes.iter().filter(|node| !is_joined(node, &joined)) {
+        for name in node.inputs.iter().flat_map(|name| parts_of(name, &joined)) {
+            *uses.entry(name).or_default() += 1;
+        }
     }
     let mut values = Values {
         config,
         weights,
+        joined: &joined,
         computed: HashMap::from([(config.input.as_str(), x.contiguous()?)]),
         device: x.device(),
         limit: Limit::of_input(x.elem_count()),
     };
     let (mut held, mut most) = (x.elem_count(), x.elem_count());
-    for node in &config.nodes {
+    for node in config.nodes.iter().filter(|node| !is_joined(node, &joined)) {
         let results = values.results(node).map_err(|e| named(node, &e))?;
         if results.len() < node.outputs.len() {
             let missing = &node.outputs[results.len()];
@@ -43,19 +47,51 @@ pub(super) fn run(
             }
         }
         most = most.max(held);
-        for name in &node.inputs {
-            let Some(left) = uses.get_mut(name.as_str()) else {
+        for name in node.inputs.iter().flat_map(|name| parts_of(name, &joined)) {
+            let Some(left) = uses.get_mut(name) else {
                 continue;
             };
             *left -= 1;
             if *left == 0
-                && let Some(tensor) = values.computed.remove(name.as_str())
+                && let Some(tensor) = values.computed.remove(name)
             {
                 held -= tensor.elem_count();
             }
         }
     }
     Ok((values.of(&config.output)?.contiguous()?, most))
+}
+
+/// The parts of what is concatenated for convolutions alone, which take it in parts.
+fn joined(config: &Config) -> HashMap<&str, Vec<&str>> {
+    let mut readers: HashMap<&str, Vec<(usize, &Op)>> = HashMap::new();
+    for node in &config.nodes {
+        for (place, name) in node.inputs.iter().enumerate() {
+            readers.entry(name).or_default().push((place, &node.op));
+        }
+    }
+    let takes_parts = |(place, op): &(usize, &Op)| *place == 0 && matches!(op, Op::Conv(_));
+    let concatenated = config.nodes.iter().filter_map(|node| {
+        let (Op::Concat { axis: 1 }, [output]) = (&node.op, node.outputs.as_slice()) else {
+            return None;
+        };
+        let readers = readers.get(output.as_str())?;
+        let only_convs = *output != config.output && readers.iter().all(takes_parts);
+        let parts = || node.inputs.iter().map(String::as_str).collect();
+        only_convs.then(|| (output.as_str(), parts()))
+    });
+    concatenated.collect()
+}
+
+/// Whether a node's result is taken in parts.
+fn is_joined(node: &Node, joined: &HashMap<&str, Vec<&str>>) -> bool {
+    let output = node.outputs.first();
+    output.is_some_and(|output| joined.contains_key(output.as_str()))
+}
+
+/// The parts of a value.
+fn parts_of<'a>(name: &'a str, joined: &HashMap<&'a str, Vec<&'a str>>) -> Vec<&'a str> {
+    joined.get(name).cloned().unwrap_or_else(|| vec![name])
 }
 
 /// An error of a node.
@@ -71,6 +107,7 @@ fn named(node: &Node, error: &candle_core::Error) -> candle_core::Error {
 struct Values<'a> {
     config: &'a Config,
     weights: &'a HashMap<String, Tensor>,
+    joined: &'a HashMap<&'a str, Vec<&'a str>>,
     computed: HashMap<&'a str, Tensor>,
     device: &'a Device,
     limit: Limit,
@@ -84,6 +121,17 @@ impl<'a> Values<'a> {
         match self.config.integers.get(name) {
             Some(integers) => integers.tensor(),
             None => bail!("there is no {name}"),
+        }
+    }
+
+    /// The first operand, in parts.
+    fn parts(&self, node: &Node) -> Result<Vec<Tensor>> {
+        let Some(name) = node.inputs.first() else {
+            bail!("its operand 0 is missing")
+        };
+        match self.joined.get(name.as_str()) {
+            Some(parts) => parts.iter().map(|name| self.of(name)).collect(),
+            None => Ok(vec![self.of(name)?]),
         }
     }
 
@@ -182,7 +230,7 @@ impl<'a> Values<'a> {
         };
         let result = match &node.op {
             Op::Abs => x()?.abs()?,
-            Op::Add => binary(Tensor::broadcast_add)?,
+            Op::Add => binary(|a, b| ops::pairwise(a, b, Pairwise::Add))?,
             Op::BatchNormalization { epsilon } => {
                 let [scale, offset, mean, variance] = [1, 2, 3, 4].map(operand);
                 let scale = (scale? / (variance? + f64::from(*epsilon))?.sqrt()?)?;
@@ -216,7 +264,7 @@ impl<'a> Values<'a> {
                 }
             }
             Op::Conv(settings) => convolve::conv(
-                &x()?,
+                &self.parts(node)?,
                 &operand(1)?,
                 optional(2)?.as_ref(),
                 settings,
@@ -321,7 +369,7 @@ impl<'a> Values<'a> {
                 let n = (&e * (&e + 2.0)?)?;
                 ((&n / (&n + 2.0)?)? * x)?
             }
-            Op::Mul => binary(Tensor::broadcast_mul)?,
+            Op::Mul => binary(|a, b| ops::pairwise(a, b, Pairwise::Mul))?,
             Op::Neg => x()?.neg()?,
             Op::PRelu => self.broadcast(&x()?, &operand(1)?, leaky)?,
             Op::Pad { mode } => {
@@ -400,7 +448,7 @@ impl<'a> Values<'a> {
                 let listed = list(1)?;
                 arrange::squeeze(&x()?, axes.as_deref().or(listed.as_deref()))?
             }
-            Op::Sub => binary(Tensor::broadcast_sub)?,
+            Op::Sub => binary(|a, b| ops::pairwise(a, b, Pairwise::Sub))?,
             Op::Tanh => ops::tanh(&x()?)?,
             Op::Transpose { order } => {
                 let x = x()?;

@@ -1,6 +1,7 @@
 //! Resampling, as ONNX Runtime computes it.
 
 use super::config::{Coordinates, ResizeMode, ResizeSettings, Rounding};
+use crate::ops::select;
 use candle_core::{Result, Tensor, bail};
 
 /// The length of an axis before and after, and samples of the result for one of the
@@ -42,8 +43,7 @@ pub(super) fn along(
     let tensor = |values: &Vec<f32>| Tensor::from_slice(values, shape.as_slice(), x.device());
     let mut sum: Option<Tensor> = None;
     for (indices, weights) in taps.indices.iter().zip(&taps.weights) {
-        let indices = Tensor::from_slice(indices, lengths.to, x.device())?;
-        let samples = x.index_select(&indices, axis)?;
+        let samples = select(x, axis, indices)?;
         let samples = match weights.iter().all(|&weight| weight == 1.0) {
             true => samples,
             false => samples.broadcast_mul(&tensor(weights)?)?,

@@ -188,7 +188,7 @@ fn gradients_are_those_of_candle() {
         }
         let data = case.data();
         let wanted = gradients(&case, &data, |x, w, b| {
-            let geometry = geometry(x, w, b, case.spec).unwrap();
+            let geometry = geometry(x.shape(), w, b, case.spec).unwrap();
             general(&geometry, x, w, b).unwrap()
         });
         for level in Level::available() {
@@ -256,7 +256,7 @@ fn bands_make_the_whole() {
             dilation,
             ..ConvSpec::default()
         };
-        let geometry = geometry(&images, &weights, None, spec).unwrap();
+        let geometry = geometry(images.shape(), &weights, None, spec).unwrap();
         let convolved = |images: &Tensor| images.conv2d(&weights, 0, stride, dilation, 1);
         let whole = convolved(&images).unwrap();
         for rows in 1..=geometry.size().0 {

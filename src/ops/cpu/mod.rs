@@ -23,11 +23,12 @@ use super::spec::ConvGeometry;
 use correlate::Correlation;
 use rayon::prelude::*;
 
-/// The convolution of dense images by dense weights, as a dense result.
+/// The convolution of dense images by dense weights, as a dense result. The planes of
+/// the images may lie in several parts, one after the other.
 pub(super) fn forward(
     kernels: &Kernels,
     geometry: &ConvGeometry,
-    images: &[f32],
+    images: &[&[f32]],
     weights: &[f32],
     bias: Option<&[f32]>,
 ) -> Vec<f32> {

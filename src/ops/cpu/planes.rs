@@ -98,15 +98,16 @@ pub(in crate::ops) struct PaddedPlanes {
 }
 
 impl PaddedPlanes {
-    /// Puts dense planes into the layout. Values where `relu_mask` is not above
-    /// zero become zero.
+    /// Puts dense planes, which lie in one part or several, into the layout. Values where
+    /// `relu_mask` is not above zero become zero.
     pub(in crate::ops) fn new(
         layout: PlaneLayout,
-        source: &[f32],
+        source: &[&[f32]],
         relu_mask: Option<&[f32]>,
     ) -> Self {
         let size = layout.source.0 * layout.source.1;
-        let (count, stride) = (source.len() / size, layout.stride());
+        let source: Vec<&[f32]> = source.iter().flat_map(|s| s.chunks_exact(size)).collect();
+        let (count, stride) = (source.len(), layout.stride());
         let mut data = Scratch::take(count * stride + SLACK + LINE);
         // Vectors of the image itself begin at a cache line.
         let aligned = data.as_ptr().align_offset(LINE * size_of::<f32>());
@@ -117,7 +118,7 @@ impl PaddedPlanes {
             let range = i * size..(i + 1) * size;
             layout.fill(
                 plane,
-                &source[range.clone()],
+                source[i],
                 relu_mask.map(|relu_mask| &relu_mask[range]),
             );
         };
@@ -222,7 +223,7 @@ mod tests {
 
     #[test]
     fn zeros_are_shared_between_rows() {
-        let planes = PaddedPlanes::new(layout((2, 2), (1, 1), false), &[1., 2., 3., 4.], None);
+        let planes = PaddedPlanes::new(layout((2, 2), (1, 1), false), &[&[1., 2., 3., 4.]], None);
         let wanted = [0., 0., 0., 0., 1., 2., 0., 3., 4., 0., 0., 0., 0.];
         assert_eq!(planes.plane(0)[..13], wanted);
         assert!(planes.plane(0)[13..].iter().all(|&value| value == 0.0));
@@ -230,7 +231,7 @@ mod tests {
 
     #[test]
     fn edges_are_repeated() {
-        let planes = PaddedPlanes::new(layout((2, 2), (1, 2), true), &[1., 2., 3., 4.], None);
+        let planes = PaddedPlanes::new(layout((2, 2), (1, 2), true), &[&[1., 2., 3., 4.]], None);
         let wanted = [
             [1., 1., 1., 2., 2., 2.],
             [1., 1., 1., 2., 2., 2.],
@@ -248,7 +249,7 @@ mod tests {
             ..layout((2, 2), (0, 0), false)
         };
         let relu_mask = [1., -1., f32::NAN, 0.5];
-        let planes = PaddedPlanes::new(spread, &[1., 2., 3., 4.], Some(&relu_mask));
+        let planes = PaddedPlanes::new(spread, &[&[1., 2., 3., 4.]], Some(&relu_mask));
         let wanted = [1., 0., 0., 0., 0., 0., 0., 0., 4., 0., 0., 0.];
         assert_eq!(planes.plane(0)[..12], wanted);
     }
@@ -257,10 +258,10 @@ mod tests {
     fn stale_values_never_show() {
         drop(PaddedPlanes::new(
             layout((9, 9), (0, 0), false),
-            &[7.0; 810],
+            &[&[7.0; 810]],
             None,
         ));
-        let planes = PaddedPlanes::new(layout((3, 3), (2, 2), false), &[1.0; 9], None);
+        let planes = PaddedPlanes::new(layout((3, 3), (2, 2), false), &[&[1.0; 9]], None);
         let sum: f32 = planes.from(0).iter().sum();
         assert_eq!(sum, 9.0);
     }
@@ -270,7 +271,7 @@ mod tests {
         for width in 1..20 {
             let planes = PaddedPlanes::new(
                 layout((3, width), (1, 1), false),
-                &vec![1.0; 6 * width],
+                &[&vec![1.0; 6 * width]],
                 None,
             );
             for i in 0..planes.count() {
