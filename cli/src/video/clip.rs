@@ -1,6 +1,6 @@
 //! Clips in memory: downscaled, encoded as H.264, decoded, and upscaled by the element.
 
-use super::player::Pipeline;
+use super::player::{Pipeline, start};
 use crate::quality::Flicker;
 use anyhow::{Context, Result, anyhow, ensure};
 use gst::prelude::*;
@@ -132,8 +132,7 @@ impl Clip {
         // All frames are queued before any output is read.
         source.set_max_bytes(0);
         let run = || -> Result<Self> {
-            // Fails with a message on the bus.
-            let _ = pipeline.0.set_state(gst::State::Playing);
+            start(&pipeline.0);
             for (i, frame) in (0..).zip(&self.frames) {
                 let seconds = |i: u64| {
                     let [n, d] = [self.rate.numer(), self.rate.denom()].map(|v| v as u64);
@@ -272,8 +271,7 @@ fn check(pipeline: &Pipeline) -> Result<()> {
 /// Plays to the end, and returns at most `most` frames.
 fn collect(pipeline: &Pipeline, most: usize) -> Result<Clip> {
     let sink: gst_app::AppSink = element(pipeline, "sink")?;
-    // Fails with a message on the bus.
-    let _ = pipeline.0.set_state(gst::State::Playing);
+    start(&pipeline.0);
     let mut clip: Option<Clip> = None;
     while clip.as_ref().is_none_or(|clip| clip.frames.len() < most) {
         let Some(sample) = sink.try_pull_sample(POLL_INTERVAL) else {

@@ -3,7 +3,7 @@
 use super::encoder::Encoder;
 use super::matroska::Texts;
 use super::plan::Plan;
-use super::player::{Pipeline, make};
+use super::player::{Pipeline, make, start};
 use super::segment::{EncodedPacket, Manifest, files};
 use super::source::{Item, Kind, Source, Stream, parser, time, time_at};
 use crate::paths::partial_file;
@@ -404,8 +404,7 @@ impl Joining<'_> {
         if !sound.is_empty() {
             self.link_audio(&pipeline.0, sound)?;
         }
-        // Fails with a message on the bus.
-        let _ = pipeline.0.set_state(gst::State::Playing);
+        start(&pipeline.0);
         let (folder, segments) = (self.folder.to_owned(), self.segments.to_vec());
         let shift = self.plan.start.unwrap_or(0);
         std::thread::scope(|scope| {

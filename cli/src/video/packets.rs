@@ -1,7 +1,7 @@
 //! The packets of a segment, from a file to what decodes them or sends them elsewhere.
 
 use super::plan::{Plan, Segment, is_shown};
-use super::player::{Pipeline, make, missing_plugin};
+use super::player::{Pipeline, make, missing_plugin, start};
 use super::source::{Kind, parser, time_at};
 use crate::console::warn;
 use crate::paths::partial_file;
@@ -236,19 +236,18 @@ impl Packets {
         seek: Option<u64>,
         sink: &gst_app::AppSink,
     ) -> Result<()> {
-        // Fails with a message on the bus.
-        let _ = pipeline.set_state(gst::State::Playing);
+        start(pipeline);
         let Some(keyframe) = seek else {
             return Ok(());
         };
-        let start = Instant::now();
+        let begin = Instant::now();
         let (pad, probe) = loop {
             self.check(pipeline)?;
             let waits = self.waits.load(Ordering::Acquire);
             match waits.then(|| lock(&self.blocked).take()).flatten() {
                 Some(blocked) => break blocked,
                 None if sink.is_eos() => bail!("it has no video"),
-                None if start.elapsed() > PATIENCE => {
+                None if begin.elapsed() > PATIENCE => {
                     bail!("nothing could be read for {} s", PATIENCE.as_secs())
                 }
                 None => std::thread::sleep(Duration::from_millis(2)),

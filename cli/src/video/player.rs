@@ -4,6 +4,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use gst::prelude::*;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The package that has most decoders.
 const DECODERS: &str = "gstreamer1.0-libav on Debian and Ubuntu";
@@ -16,6 +18,31 @@ impl Pipeline {
     pub(super) fn new() -> Self {
         Self(gst::Pipeline::new())
     }
+}
+
+/// The longest wait for the elements of a pipeline to be ready.
+const READY: Duration = Duration::from_secs(30);
+
+/// Starts a pipeline. What is wrong comes as a message on the bus.
+///
+/// A bin starts elements that are linked from the end to the beginning, but one that is linked
+/// only when its pads appear may stream before those after it take data. That data is lost, and
+/// with it the end: under load pipelines waited for ever. New pads wait here until all are started.
+pub(super) fn start(pipeline: &gst::Pipeline) {
+    let started = Arc::new((Mutex::new(false), Condvar::new()));
+    for element in pipeline.iterate_elements().into_iter().flatten() {
+        let started = Arc::clone(&started);
+        element.connect_pad_added(move |_, _| {
+            let (flag, change) = &*started;
+            let flag = flag.lock().unwrap_or_else(PoisonError::into_inner);
+            // After that time it goes on as it is.
+            drop(change.wait_timeout_while(flag, READY, |started| !*started));
+        });
+    }
+    let _ = pipeline.set_state(gst::State::Playing);
+    let (flag, change) = &*started;
+    *flag.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    change.notify_all();
 }
 
 impl Drop for Pipeline {
@@ -80,8 +107,7 @@ impl Player {
     pub(crate) fn play(&self) -> Result<()> {
         let bus = self.0.0.bus().context("the pipeline has no bus")?;
         let mut missing = Vec::new();
-        // Fails with a message on the bus.
-        let _ = self.0.0.set_state(gst::State::Playing);
+        start(&self.0.0);
         for message in bus.iter_timed(gst::ClockTime::NONE) {
             match message.view() {
                 gst::MessageView::Eos(_) | gst::MessageView::Application(_) => return Ok(()),
@@ -155,4 +181,59 @@ pub(super) fn connect(decoder: &gst::Element, input: &gst::Pad) {
             gst::element_error!(decoder, gst::StreamError::WrongType, ("it has no video"));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays a clip through a decoder that is linked once the parser has pads, while the thread
+    /// that starts the pipeline stops for a moment after it has started the parser.
+    fn plays(folder: &Path) -> bool {
+        let clip = folder.join("clip.mkv");
+        let writer = format!(
+            "videotestsrc num-buffers=5 ! jpegenc ! matroskamux ! filesink location={}",
+            clip.display()
+        );
+        let writer = gst::parse::launch(&writer).unwrap();
+        writer.set_state(gst::State::Playing).unwrap();
+        let ended = [gst::MessageType::Eos, gst::MessageType::Error];
+        let written = writer.bus().unwrap();
+        written.timed_pop_filtered(gst::ClockTime::from_seconds(20), &ended);
+        writer.set_state(gst::State::Null).unwrap();
+
+        let pipeline = Pipeline::new();
+        let names = ["filesrc", "parsebin", "decodebin", "fakesink"];
+        let [source, parser, decoder, sink] = names.map(|name| make(name).unwrap());
+        source.set_property("location", &clip);
+        // Of those that are not linked, a bin starts the last one first.
+        let elements = [&decoder, &sink, &source, &parser];
+        pipeline.0.add_many(elements).unwrap();
+        source.link(&parser).unwrap();
+        let target = decoder.static_pad("sink").unwrap();
+        parser.connect_pad_added(move |_, pad| drop(pad.link(&target)));
+        connect(&decoder, &sink.static_pad("sink").unwrap());
+        let bus = pipeline.0.bus().unwrap();
+        bus.set_sync_handler(move |_, message| {
+            if let gst::MessageView::StateChanged(change) = message.view()
+                && change.src() == Some(parser.upcast_ref())
+                && change.current() == gst::State::Paused
+            {
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            gst::BusSyncReply::Pass
+        });
+        start(&pipeline.0);
+        let wait = gst::ClockTime::from_seconds(5);
+        let end = bus.timed_pop_filtered(wait, &ended);
+        end.is_some_and(|end| end.type_() == gst::MessageType::Eos)
+    }
+
+    #[test]
+    fn nothing_streams_before_all_is_started() {
+        gst::init().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        // With `set_state` alone the clip is lost (GStreamer 1.22).
+        assert!(plays(folder.path()));
+    }
 }

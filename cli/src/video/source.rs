@@ -1,6 +1,6 @@
 //! The packets of a media file, by demultiplexing and parsing alone.
 
-use super::player::{Pipeline, make, missing_plugin};
+use super::player::{Pipeline, make, missing_plugin, start};
 use anyhow::{Context, Result, anyhow, bail};
 use gst::prelude::*;
 use std::fs::File;
@@ -168,8 +168,7 @@ impl Source {
                 gst::element_error!(pipeline, gst::CoreError::Pad, ("a stream cannot be read"));
             }
         });
-        // Fails with a message on the bus.
-        let _ = pipeline.0.set_state(gst::State::Playing);
+        start(&pipeline.0);
         Ok(Self {
             name: file.display().to_string(),
             pipeline,
