@@ -4,8 +4,8 @@
 #
 # Guess: a flat grey of 0.5 comes out as 0.5, enlarged, from each of them; perhaps in another range
 # from those called PRO.
-# Seen: from SE x2 and x3 it does; SE x4 returns about 0, since its program adds the enlarged input
-# (see the table below for PRO).
+# Seen: it does from SE x2 and x3 and from PRO x2 and x3; SE x4 returns 0, what is to be added to an
+# enlarged picture.
 #
 # `sr import --list` of srfilter tells what becomes of a flat grey. Needs Python 3.11 with venv and
 # the network for pip; outside CI.

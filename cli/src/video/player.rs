@@ -211,7 +211,9 @@ mod tests {
         pipeline.0.add_many(elements).unwrap();
         source.link(&parser).unwrap();
         let target = decoder.static_pad("sink").unwrap();
-        parser.connect_pad_added(move |_, pad| drop(pad.link(&target)));
+        parser.connect_pad_added(move |_, pad| {
+            pad.link(&target).unwrap();
+        });
         connect(&decoder, &sink.static_pad("sink").unwrap());
         let bus = pipeline.0.bus().unwrap();
         bus.set_sync_handler(move |_, message| {
