@@ -5,6 +5,7 @@ use gst::prelude::*;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 /// The package that has most decoders.
@@ -30,9 +31,13 @@ const READY: Duration = Duration::from_secs(30);
 /// with it the end: under load pipelines waited for ever. New pads wait here until all are started.
 pub(super) fn start(pipeline: &gst::Pipeline) {
     let started = Arc::new((Mutex::new(false), Condvar::new()));
+    let starter = thread::current().id();
     for element in pipeline.iterate_elements().into_iter().flatten() {
         let started = Arc::clone(&started);
         element.connect_pad_added(move |_, _| {
+            if thread::current().id() == starter {
+                return;
+            }
             let (flag, change) = &*started;
             let flag = flag.lock().unwrap_or_else(PoisonError::into_inner);
             // After that time it goes on as it is.
@@ -221,7 +226,7 @@ mod tests {
                 && change.src() == Some(parser.upcast_ref())
                 && change.current() == gst::State::Paused
             {
-                std::thread::sleep(Duration::from_millis(500));
+                thread::sleep(Duration::from_millis(500));
             }
             gst::BusSyncReply::Pass
         });
