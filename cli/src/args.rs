@@ -292,7 +292,9 @@ pub(crate) struct CompareArgs {
 ///
 /// Reads safetensors and PyTorch checkpoints (.pth, .pt, .pkl) without running
 /// code from them, and detects the architecture by the names and shapes of the
-/// tensors; and graphs in ONNX (.onnx) and networks of ncnn (.param, next to its .bin), which are run by themselves. --weights of the other commands opens the same files directly.
+/// tensors; and graphs in ONNX (.onnx) and networks of ncnn (.param, next to its
+/// .bin), which are run by themselves. --weights of the other commands opens the
+/// same files directly.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

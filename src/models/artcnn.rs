@@ -4,7 +4,7 @@
 //! João Chrisóstomo, `Artoriuz/ArtCNN`, in the form for PyTorch of `umzi2/ArtCNN-PyTorch`
 //! (the R networks), with its parameter names. The published C networks are graphs in ONNX.
 
-use crate::models::detect::Detected;
+use crate::models::detect::{Detected, kernels, shuffle_factor};
 use crate::models::graph::{Builder, Form, Graph, Op};
 use crate::models::{ArchitectureConfig, Channels, Network, Scales, Shapes, single_scale};
 use crate::tensor_error::Result;
@@ -57,13 +57,13 @@ impl ArchitectureConfig for Config {
 
 /// Infers the configuration from tensor names and shapes.
 fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
-    let shape = |name: &str| <[usize; 4]>::try_from(shapes.get(name)?.as_slice()).ok();
+    let shape = |name: &str| kernels(shapes, name);
     let [width, planes, kernel, _] = shape("conv0.weight")?;
     let [outputs, ..] = shape("depth_to_space.upscale.0.weight")?;
     let block = |i: &usize| shape(&format!("res_block.{i}.conv.0.0.weight")).is_some();
     let blocks = (0..).take_while(block).count();
     shape(&format!("res_block.{blocks}.weight"))?;
-    let factor = (1..=MAX_FACTOR).find(|&r| planes * (r * r) as usize == outputs)?;
+    let factor = shuffle_factor(outputs, planes, MAX_FACTOR)?;
     Some(Detected {
         config: Config {
             width,
@@ -88,10 +88,7 @@ fn build(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Graph> {
         ))
         .into());
     }
-    let form = Form {
-        kernel: config.kernel,
-        ..Form::default()
-    };
+    let form = Form::sized(config.kernel);
     let (width, factor) = (config.width, scale.num() as usize);
     let mut b = Builder::new(vb, config.channels);
     let input = b.input();

@@ -4,7 +4,7 @@
 //! Super-Resolution with Cascading Residual Network", ECCV 2018,
 //! <https://arxiv.org/abs/1803.08664>, `nmhkahn/CARN-pytorch`, with its parameter names.
 
-use crate::models::detect::Detected;
+use crate::models::detect::{Detected, kernels};
 use crate::models::graph::{Builder, Form, Graph, Graphs, Op, Value};
 use crate::models::hdsrnet::DIV2K_MEAN;
 use crate::models::{ArchitectureConfig, Channels, Network, Scales, Shapes};
@@ -76,7 +76,7 @@ impl ArchitectureConfig for Config {
 
 /// Infers the configuration from tensor names and shapes.
 fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
-    let shape = |name: &str| <[usize; 4]>::try_from(shapes.get(name)?.as_slice()).ok();
+    let shape = |name: &str| kernels(shapes, name);
     let [width, 3, 3, 3] = shape("entry.weight")? else {
         return None;
     };
@@ -165,10 +165,7 @@ fn cascade(
     for i in 1..=BLOCKS {
         let y = block(b, &x, i)?;
         all = b.concat(&[&all, &y]);
-        let form = Form {
-            kernel: 1,
-            ..Form::default()
-        };
+        let form = Form::sized(1);
         let y = b.conv_of(&all, &format!("{name}c{i}.body.0"), config.width, form)?;
         x = b.map(Op::Relu, &y);
     }
@@ -184,10 +181,7 @@ fn residual(b: &mut Builder, config: &Config, x: &Value, name: &str) -> Result<V
     let y = b.map(Op::Relu, &y);
     let mut y = b.conv_of(&y, &format!("{name}.body.2"), config.width, form)?;
     if config.mobile {
-        let form = Form {
-            kernel: 1,
-            ..Form::default()
-        };
+        let form = Form::sized(1);
         y = b.map(Op::Relu, &y);
         y = b.conv_of(&y, &format!("{name}.body.4"), config.width, form)?;
     }

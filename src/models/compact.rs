@@ -8,7 +8,7 @@
 //! `body.3` the PReLU slopes between them.
 
 use crate::chain::{Chain, ChainLayer, Epilogue};
-use crate::models::detect::Detected;
+use crate::models::detect::{Detected, kernels, shuffle_factor};
 use crate::models::{
     ArchitectureConfig, BoxedScaleNetwork, Channels, Network, Scales, Shapes, single_scale,
 };
@@ -78,16 +78,13 @@ impl ArchitectureConfig for Config {
 
 /// Infers the configuration from tensor names and shapes.
 fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
-    let shape = |i: usize| {
-        let shape = shapes.get(&format!("body.{i}.weight"))?;
-        <[usize; 4]>::try_from(shape.as_slice()).ok()
-    };
+    let shape = |i: usize| kernels(shapes, &format!("body.{i}.weight"));
     let convs = (0..).take_while(|i| shape(2 * i).is_some()).count();
     let [width, planes, ..] = shape(0)?;
     let [outputs, inputs, ..] = shape(2 * convs.checked_sub(1)?)?;
     // Weight and bias of each convolution, and the slopes in between.
     let is_all = shapes.len() == 3 * convs - 1;
-    let factor = (1..=MAX_FACTOR).find(|&r| planes * (r * r) as usize == outputs)?;
+    let factor = shuffle_factor(outputs, planes, MAX_FACTOR)?;
     let channels = Channels::from_count(planes)?;
     let fits = inputs == width && convs >= 2 && is_all;
     fits.then(|| Detected {

@@ -91,6 +91,16 @@ fn search_below<T>(
     })
 }
 
+/// The shape of a convolution's weights.
+pub(super) fn kernels(shapes: &Shapes, name: &str) -> Option<[usize; 4]> {
+    <[usize; 4]>::try_from(shapes.get(name)?.as_slice()).ok()
+}
+
+/// The factor, at most `most`, of a pixel shuffle from `channels` to `planes`.
+pub(super) fn shuffle_factor(channels: usize, planes: usize, most: u32) -> Option<u32> {
+    (1..=most).find(|&r| planes * (r * r) as usize == channels)
+}
+
 /// The tensors whose names start with a prefix, without it.
 pub(crate) fn under(shapes: &Shapes, prefix: &str) -> Shapes {
     let named = shapes.iter().filter_map(|(name, shape)| {

@@ -6,7 +6,7 @@
 //! with its parameter names; those of BasicSR (`conv_first`, `body.0.conv1`) are
 //! supported too. Both take RGB of 0 to 255 less the mean of DIV2K.
 
-use crate::models::detect::Detected;
+use crate::models::detect::{Detected, kernels};
 use crate::models::graph::{Builder, Graph, Op};
 use crate::models::hdsrnet::DIV2K_MEAN;
 use crate::models::{ArchitectureConfig, Channels, Network, Scales, Shapes, single_scale};
@@ -93,7 +93,7 @@ fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
         .collect();
     let shape = |native: &str| {
         let (theirs, _) = renames.iter().find(|(_, ours)| ours == native)?;
-        <[usize; 4]>::try_from(shapes.get(theirs)?.as_slice()).ok()
+        kernels(shapes, theirs)
     };
     let [width, 3, 3, 3] = shape("head.0.weight")? else {
         return None;

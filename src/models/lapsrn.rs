@@ -6,7 +6,7 @@
 //! `twtygqyy/pytorch-LapSRN`, with its parameter names. All levels are trained, so a
 //! network for x4 is one for x2 as well.
 
-use crate::models::detect::Detected;
+use crate::models::detect::{Detected, kernels};
 use crate::models::graph::{Builder, Form, Graph, Graphs};
 use crate::models::{ArchitectureConfig, Channels, Network, Scales, Shapes};
 use crate::tensor_error::Result;
@@ -75,7 +75,7 @@ impl ArchitectureConfig for Config {
 
 /// Infers the configuration from tensor names and shapes.
 fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
-    let shape = |name: &str| <[usize; 4]>::try_from(shapes.get(name)?.as_slice()).ok();
+    let shape = |name: &str| kernels(shapes, name);
     let [width, 1, 3, 3] = shape("conv_input.weight")? else {
         return None;
     };

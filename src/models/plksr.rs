@@ -7,7 +7,7 @@
 //! RealPLKSR without layer normalisation normalises over the frame and runs on whole
 //! ones. Not supported are kernels in parts and DySample.
 
-use crate::models::detect::Detected;
+use crate::models::detect::{Detected, kernels, shuffle_factor};
 use crate::models::graph::{Builder, Form, Graph, Op, Value};
 use crate::models::{ArchitectureConfig, Channels, Network, Scales, Shapes, single_scale};
 use crate::tensor_error::Result;
@@ -102,7 +102,7 @@ impl ArchitectureConfig for Config {
 
 /// Infers the configuration from tensor names and shapes.
 fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
-    let shape = |name: &str| <[usize; 4]>::try_from(shapes.get(name)?.as_slice()).ok();
+    let shape = |name: &str| kernels(shapes, name);
     let has = |name: &str| shapes.contains_key(name);
     let [width, 3, ..] = shape("feats.0.weight")? else {
         return None;
@@ -129,7 +129,7 @@ fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     };
     let mixer = [mixer(0)?, mixer(2)?];
     let [outputs, ..] = shape(&format!("feats.{}.weight", config.last()))?;
-    let factor = (1..=MAX_FACTOR).find(|&r| 3 * (r * r) as usize == outputs)?;
+    let factor = shuffle_factor(outputs, 3, MAX_FACTOR)?;
     let samples = shapes.keys().any(|name| name.starts_with("to_img."));
     (!samples).then(|| Detected {
         config: Config { mixer, ..config },
@@ -171,29 +171,35 @@ fn build(vb: &VarBuilder, config: &Config, scales: &Scales) -> Result<Graph> {
 }
 
 fn plk_block(b: &mut Builder, config: &Config, name: &str, start: &Value) -> Result<Value> {
-    let form = |kernel: usize| Form {
-        kernel,
-        ..Form::default()
-    };
     let width = config.width;
     let mut x = start.clone();
     if config.norm == Norm::Layer {
         x = b.channel_norm(&x, &format!("{name}.layer_norm"), EPSILON)?;
     }
     let mixer = format!("{name}.{}", config.mixer_name());
-    let x = b.conv_of(&x, &format!("{mixer}.0"), 2 * width, form(config.mixer[0]))?;
+    let x = b.conv_of(
+        &x,
+        &format!("{mixer}.0"),
+        2 * width,
+        Form::sized(config.mixer[0]),
+    )?;
     let activation = match config.norm {
         Norm::None => Op::Gelu { tanh: false },
         _ => Op::Mish,
     };
     let x = b.map(activation, &x);
-    let x = b.conv_of(&x, &format!("{mixer}.2"), width, form(config.mixer[1]))?;
+    let x = b.conv_of(
+        &x,
+        &format!("{mixer}.2"),
+        width,
+        Form::sized(config.mixer[1]),
+    )?;
     let large = format!("{name}.lk.conv");
     let mut x = match width - config.partial {
-        0 => b.conv_of(&x, &large, width, form(config.kernel))?,
+        0 => b.conv_of(&x, &large, width, Form::sized(config.kernel))?,
         _ => {
             let [some, others] = b.split(&x, config.partial);
-            let some = b.conv_of(&some, &large, config.partial, form(config.kernel))?;
+            let some = b.conv_of(&some, &large, config.partial, Form::sized(config.kernel))?;
             b.concat(&[&some, &others])
         }
     };
@@ -202,7 +208,7 @@ fn plk_block(b: &mut Builder, config: &Config, name: &str, start: &Value) -> Res
         let weights = b.map(Op::Sigmoid, &weights);
         x = b.pair(Op::Mul, &x, &weights);
     }
-    let mut x = b.conv_of(&x, &format!("{name}.refine"), width, form(1))?;
+    let mut x = b.conv_of(&x, &format!("{name}.refine"), width, Form::sized(1))?;
     if config.norm == Norm::Group {
         x = b.group_norm(&x, &format!("{name}.norm"), NORM_GROUPS)?;
     }

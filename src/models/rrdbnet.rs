@@ -8,7 +8,7 @@
 //! (`RRDB_trunk.0.RDB1.conv1`) and ESRGAN+ (`conv1x1`) are supported too. Networks for
 //! scales below 4 may unshuffle the input first.
 
-use crate::models::detect::Detected;
+use crate::models::detect::{Detected, kernels};
 use crate::models::graph::{Builder, Form, Graph, Value};
 use crate::models::{ArchitectureConfig, Channels, Network, Scales, Shapes, single_scale};
 use crate::tensor_error::Result;
@@ -146,7 +146,7 @@ fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
         .collect();
     let shape = |native: &str| {
         let (theirs, _) = renames.iter().find(|(_, ours)| ours == native)?;
-        <[usize; 4]>::try_from(shapes.get(theirs)?.as_slice()).ok()
+        kernels(shapes, theirs)
     };
     let [width, planes, ..] = shape("conv_first.weight")?;
     let [outputs, ..] = shape("conv_last.weight")?;

@@ -8,7 +8,7 @@
 //! A convolution is trained as two branches, of three convolutions (`conv.0` to
 //! `conv.2`) and of one (`sk`), which are merged here.
 
-use crate::models::detect::Detected;
+use crate::models::detect::{Detected, kernels, shuffle_factor};
 use crate::models::graph::{Builder, Form, Graph, Op, Value};
 use crate::models::hdsrnet::DIV2K_MEAN;
 use crate::models::{ArchitectureConfig, Channels, Network, Scales, Shapes, single_scale};
@@ -76,7 +76,7 @@ impl ArchitectureConfig for Config {
 
 /// Infers the configuration from tensor names and shapes.
 fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
-    let shape = |name: &str| <[usize; 4]>::try_from(shapes.get(name)?.as_slice()).ok();
+    let shape = |name: &str| kernels(shapes, name);
     let (first, groups) = match shape("block_1.c1_r.eval_conv.weight") {
         Some(_) => ("conv_1", None),
         None => {
@@ -95,7 +95,7 @@ fn detect(shapes: &Shapes) -> Option<Detected<Config>> {
     };
     let [width, planes, ..] = shape(&format!("{first}.eval_conv.weight"))?;
     let [outputs, ..] = shape("upsampler.0.weight")?;
-    let factor = (1..=MAX_FACTOR).find(|&r| planes * (r * r) as usize == outputs)?;
+    let factor = shuffle_factor(outputs, planes, MAX_FACTOR)?;
     Some(Detected {
         config: Config {
             width,
@@ -178,10 +178,7 @@ impl Span<'_> {
 
     fn joined(&mut self, name: &str, values: [&Value; 4]) -> Result<Value> {
         let all = self.b.concat(&values);
-        let form = Form {
-            kernel: 1,
-            ..Form::default()
-        };
+        let form = Form::sized(1);
         self.b.conv_of(&all, name, self.config.width, form)
     }
 

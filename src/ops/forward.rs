@@ -132,13 +132,9 @@ pub(crate) fn conv2d_joined(
         .all(|part| part.rank() == 4 && part.dims()[0] == 1);
     match parts {
         [x] => conv2d(x, weights, bias, spec),
-        _ if is_fast(&all) && is_plain => {
-            let joined = parts.iter().map(|part| part.contiguous());
-            let joined = joined.collect::<Result<Vec<_>>>()?;
-            with_all(&joined.iter().collect::<Vec<_>>(), |planes| {
-                conv2d_of_parts(parts, planes, weights, bias, spec)
-            })?
-        }
+        _ if is_fast(&all) && is_plain => with_all(&parts.iter().collect::<Vec<_>>(), |planes| {
+            conv2d_of_parts(parts, planes, weights, bias, spec)
+        })?,
         _ => conv2d(&Tensor::cat(parts, 1)?, weights, bias, spec),
     }
 }

@@ -3,10 +3,11 @@
 //! Channels and scale are told by a trial run on small images: the graph is not
 //! believed.
 
-use crate::models::graph::{Config, Graph};
+use crate::models::Channels;
+use crate::models::graph::{Config, Graph, Integers, Node};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Multiples that the sizes of images are tried at, in this order.
 const MULTIPLES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
@@ -25,6 +26,32 @@ pub(super) struct Contents {
     pub(super) format: String,
     pub(super) config: Config,
     pub(super) tensors: Tensors,
+}
+
+/// The description of a graph that has not been run yet.
+pub(super) fn untried(
+    channels: Channels,
+    [input, output]: [&str; 2],
+    nodes: Vec<Node>,
+    tensors: &Tensors,
+    integers: BTreeMap<String, Integers>,
+) -> Config {
+    let shape = |(name, _, tensor): &(String, _, Tensor)| (name.clone(), tensor.dims().to_vec());
+    Config {
+        channels,
+        factor: 1,
+        multiple: 1,
+        crop: 0,
+        size: None,
+        fused: false,
+        full_range: false,
+        working_set: 0,
+        input: input.to_owned(),
+        output: output.to_owned(),
+        nodes,
+        weights: tensors.iter().map(shape).collect(),
+        integers,
+    }
 }
 
 /// Runs the graph on small images: its factor, the sizes that it takes, the values that

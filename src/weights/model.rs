@@ -375,21 +375,16 @@ impl Model {
                 self.name
             )));
         };
-        let full = graph.description().0.full_range;
-        let metadata = [
+        let mut metadata = vec![
             ("model", self.name.clone()),
             ("scale", scale.to_string()),
             ("channels", self.channels.to_string()),
-            ("range", if full { "full" } else { "limited" }.to_owned()),
         ];
-        encode(
-            graph,
-            &metadata[..if self.channels == Channels::Luma {
-                4
-            } else {
-                3
-            }],
-        )
+        if self.channels == Channels::Luma {
+            let full = graph.description().0.full_range;
+            metadata.push(("range", if full { "full" } else { "limited" }.to_owned()));
+        }
+        encode(graph, &metadata)
     }
 
     /// The weights for one native scale: those of the file that holds it or, of a

@@ -37,6 +37,16 @@ impl Default for Form {
     }
 }
 
+impl Form {
+    /// Of kernels of that side.
+    pub(crate) fn sized(kernel: usize) -> Self {
+        Self {
+            kernel,
+            ..Self::default()
+        }
+    }
+}
+
 /// A graph that is built operation by operation.
 pub(crate) struct Builder<'a> {
     vb: &'a VarBuilder<'a>,
@@ -157,15 +167,18 @@ impl<'a> Builder<'a> {
         if bias {
             inputs.push(self.weight(format!("{name}.bias"), &[outputs])?);
         }
-        let op = conv_op(kernel, group);
+        let op = Op::Conv(ConvSettings {
+            pads: [kernel / 2; 4],
+            group,
+            ..ConvSettings::plain()
+        });
         Ok(self.node(op, inputs, outputs, x.scale))
     }
 
     /// A convolution by tensors that are no weights of the file as they are there.
     pub(crate) fn conv_with(&mut self, x: &Value, weight: Tensor, bias: Tensor) -> Result<Value> {
-        let (outputs, _, kernel, _) = weight.dims4()?;
-        let inputs = vec![x.name.clone(), self.constant(weight), self.constant(bias)];
-        Ok(self.node(conv_op(kernel, 1), inputs, outputs, x.scale))
+        let half = weight.dim(3)? / 2;
+        self.conv_spec(x, weight, bias, half, (1, 1))
     }
 
     /// A convolution by tensors with `pad` zeros on each side, of a dilation and groups.
@@ -437,12 +450,4 @@ impl<'a> Builder<'a> {
         }
         libm::ceil(most) as usize
     }
-}
-
-fn conv_op(kernel: usize, group: usize) -> Op {
-    Op::Conv(ConvSettings {
-        pads: [kernel / 2; 4],
-        group,
-        ..ConvSettings::plain()
-    })
 }

@@ -6,7 +6,7 @@
 mod bin;
 mod layer;
 
-use super::graph_file::{Contents, Tensors, try_out};
+use super::graph_file::{Contents, Tensors, try_out, untried};
 use crate::models::Channels;
 use crate::models::graph::{Config, ConvSettings, Integers, Node, Op};
 use bin::Bin;
@@ -645,12 +645,12 @@ impl<'a> Graph<'a> {
             .flat_map(|layer| layer.inputs.clone())
             .collect();
         let outputs = layers.iter().flat_map(|layer| layer.outputs.clone());
-        let ends: Vec<&str> = outputs.filter(|name| !read.contains(name)).collect();
-        let [output] = ends.as_slice() else {
+        let results: Vec<&str> = outputs.filter(|name| !read.contains(name)).collect();
+        let [output] = results.as_slice() else {
             return Err(format!(
                 "{} results ({}); served is one image out",
-                ends.len(),
-                ends.join(", ")
+                results.len(),
+                results.join(", ")
             ));
         };
         let planes = self.channels.get(input).copied().unwrap_or(PLANES);
@@ -663,23 +663,8 @@ impl<'a> Graph<'a> {
                 ));
             }
         };
-        let shape =
-            |(name, _, tensor): &(String, _, Tensor)| (name.clone(), tensor.dims().to_vec());
-        let config = Config {
-            channels,
-            factor: 1,
-            multiple: 1,
-            crop: 0,
-            size: None,
-            fused: false,
-            full_range: false,
-            working_set: 0,
-            input: input.to_owned(),
-            output: self.source(output).to_owned(),
-            weights: self.tensors.iter().map(shape).collect(),
-            nodes: self.nodes,
-            integers: self.integers,
-        };
+        let ends = [input, self.source(output)];
+        let config = untried(channels, ends, self.nodes, &self.tensors, self.integers);
         Ok((config, self.tensors))
     }
 }

@@ -7,9 +7,9 @@ mod write;
 
 pub(super) use write::write;
 
-use super::graph_file::{Contents, try_out};
+use super::graph_file::{Contents, try_out, untried};
 use crate::models::Channels;
-use crate::models::graph::{Config, Node};
+use crate::models::graph::Node;
 use candle_core::{Device, Tensor};
 use prost::Message;
 use std::collections::BTreeMap;
@@ -84,25 +84,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents, String> {
         ));
     };
     let (channels, size) = image_of(input)?;
-    let shape = |(name, _, tensor): &(String, _, Tensor)| (name.clone(), tensor.dims().to_vec());
-    let mut config = Config {
-        channels,
-        factor: 1,
-        multiple: 1,
-        crop: 0,
-        size: None,
-        fused: false,
-        full_range: model
-            .metadata
-            .iter()
-            .any(|line| line.key == "range" && line.value == "full"),
-        working_set: 0,
-        input: input.name.clone(),
-        output: output.name.clone(),
-        nodes,
-        weights: tensors.iter().map(shape).collect(),
-        integers,
-    };
+    let ends = [input.name.as_str(), output.name.as_str()];
+    let mut config = untried(channels, ends, nodes, &tensors, integers);
+    let mut metadata = model.metadata.iter();
+    config.full_range = metadata.any(|line| line.key == "range" && line.value == "full");
     try_out(&mut config, &tensors, size)?;
     Ok(Contents {
         format: match model.producer.as_str() {
