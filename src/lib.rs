@@ -26,7 +26,7 @@
 //!
 //! On by default, each of its own:
 //!
-//! * `builtin-weights`: [`Model::builtin`] compiles in 18 MB of weights;
+//! * `builtin-weights`: [`Model::builtin`] compiles in 10 MB of weights;
 //! * `image`: `Image::open`, `Image::save` and the module `image_files`, with
 //!   readers and writers of PNG, JPEG, BMP, WebP, TIFF and GIF;
 //! * `pytorch`: [`Model::open`] reads checkpoints of PyTorch too.
@@ -78,6 +78,11 @@ pub mod weights;
 #[cfg(all(doctest, feature = "image"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The first program of docs/use/embed.md, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/use/embed.md")]
+struct Embed;
 
 #[doc(inline)]
 pub use chain::Precision;

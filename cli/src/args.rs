@@ -336,7 +336,8 @@ Examples:
   sr export espcn --to onnx --scale 2
   sr export --weights runs/mine/best.safetensors --to onnx --scale 3 --out mine-x3.onnx
   sr export hypersrcnn --to safetensors --scale 5     # the SRCNN that it generates
-  sr export --weights RealESRGAN_x4plus.pth --to onnx --scale 4")]
+  sr export --weights RealESRGAN_x4plus.pth --to onnx --scale 4
+  sr export --weights runs/mine/best.safetensors --to f16")]
 pub(crate) struct ExportArgs {
     /// Model, as listed by 'sr models' [default: that of --weights]
     #[arg(value_name = "MODEL", required_unless_present = "weights")]
@@ -351,10 +352,11 @@ pub(crate) struct ExportArgs {
     pub(crate) to: ExportFormat,
 
     /// Scale, one that the model has weights for
-    #[arg(long, short, value_name = "N")]
-    pub(crate) scale: Scale,
+    #[arg(long, short, value_name = "N", required_if_eq_any = [("to", "onnx"), ("to", "safetensors"), ("to", "pth-keys")])]
+    pub(crate) scale: Option<Scale>,
 
-    /// Output file [default: MODEL-xN.onnx or MODEL-xN.safetensors, in the current folder]
+    /// Output file [default: in the current folder MODEL-xN.onnx or MODEL-xN.safetensors, of f16
+    /// FILE-f16.safetensors]
     #[arg(long, short, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
 
@@ -376,6 +378,9 @@ pub(crate) enum ExportFormat {
     Safetensors,
     /// The tensors alone, as safetensors, by the names that the network has in PyTorch
     PthKeys,
+    /// The weights file of --weights, all scales and card, with its weights rounded to 16 bits:
+    /// half as large
+    F16,
 }
 
 /// Add weights in 8-bit integers to a weights file

@@ -8,6 +8,8 @@ use common::sr;
 use srfilter::models::Scales;
 use srfilter::weights::{Checkpoint, Model};
 use srfilter::{Image, Scale};
+use std::fs;
+use std::path::Path;
 
 #[test]
 fn a_graph_upscales_as_its_model_does() {
@@ -90,4 +92,42 @@ fn what_cannot_be_exported_is_refused() {
     ] {
         sr(["export", model, "--to", "onnx", "--scale", scale]).fails(1, &[problem]);
     }
+}
+
+#[test]
+fn a_file_in_f16_has_half_the_size_and_the_same_card() {
+    let folder = tempfile::tempdir().unwrap();
+    let [from, to] = ["x2.safetensors", "x2-f16.safetensors"].map(|name| folder.path().join(name));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/espcn/weights.safetensors");
+    fs::copy(&source, &from).unwrap();
+    let [source, out] = [&from, &to].map(|path| path.to_str().unwrap());
+    let export = ["export", "--weights", source, "--to", "f16", "--out", out];
+    sr(export).ok();
+    sr(export).fails(1, &["already exists", "--force"]);
+    sr(["export", "espcn", "--to", "f16"]).fails(1, &["--weights"]);
+    sr(["export", "espcn", "--to", "onnx"]).fails(2, &["--scale"]);
+    let [before, after] = [&from, &to].map(|path| Checkpoint::open(path).unwrap());
+    assert_eq!(before.card().unwrap(), after.card().unwrap());
+    assert_eq!(before.metadata(), after.metadata());
+    let floats = before.floats();
+    assert_eq!(floats.len(), after.floats().len());
+    for (name, tensor) in after.floats() {
+        let values = |t: &candle_core::Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (value, rounded) in values(&floats[&name]).into_iter().zip(values(&tensor)) {
+            assert!(
+                (value - rounded).abs() <= value.abs() / 2048.0 + 1e-7,
+                "{name}: {value}, {rounded}"
+            );
+        }
+    }
+    let sizes = [&from, &to].map(|path| fs::metadata(path).unwrap().len());
+    let integers = before
+        .listing()
+        .iter()
+        .filter(|tensor| tensor.dtype.starts_with('I'));
+    let kept: usize = integers
+        .map(|tensor| tensor.shape.iter().product::<usize>())
+        .sum();
+    let floats = |size: u64| size - kept as u64;
+    assert!(floats(sizes[1]) < floats(sizes[0]) * 3 / 4, "{sizes:?}");
 }

@@ -606,6 +606,31 @@ impl Checkpoint {
         tensors.extend(quantization.to_tensors());
         write_safetensors(path.as_ref(), tensors, metadata.collect())
     }
+
+    /// Writes a native file again, atomically, with its weights rounded to `f16`, which are half
+    /// as large; those in 8-bit integers stay.
+    ///
+    /// # Errors
+    ///
+    /// A file without a card, weights beyond the range of `f16`, a file that cannot be written.
+    pub fn save_in_f16(&self, path: impl AsRef<Path>) -> Result<()> {
+        let Some(card) = self.card()? else {
+            let problem = "has no card of srfilter: convert it with sr import first".to_owned();
+            return Err(Error::weights(&self.origin, problem));
+        };
+        let contents = self.contents(&LoadOverrides::default())?;
+        let mut tensors = Vec::with_capacity(contents.tensors.len());
+        for (name, tensor) in contents.tensors {
+            let rounded = tensor.to_dtype(DType::F16).map_err(Error::compute)?;
+            if !is_finite(&rounded)? {
+                let problem = format!("tensor {name} holds values beyond the range of f16");
+                return Err(Error::weights(&self.origin, problem));
+            }
+            tensors.push((name, rounded));
+        }
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        Self::save_with(path, &tensors, &contents.quantization, &card)
+    }
 }
 
 fn stored(tensors: &[(String, Tensor)]) -> Result<Vec<(String, StoredTensor)>> {
@@ -730,7 +755,9 @@ fn write_safetensors(
 }
 
 fn is_finite(tensor: &Tensor) -> Result<bool> {
-    let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>());
+    let values = tensor
+        .to_dtype(DType::F32)
+        .and_then(|t| t.flatten_all()?.to_vec1::<f32>());
     let values = values.map_err(Error::compute)?;
     Ok(values.iter().all(|v| v.is_finite()))
 }

@@ -3,7 +3,7 @@
 use super::layers::{Quantization, QuantizedLayer, values};
 use super::range::Range;
 use crate::{Error, Result};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use safetensors::Dtype;
 use safetensors::tensor::View;
 use std::borrow::Cow;
@@ -70,14 +70,26 @@ impl StoredTensor {
         }
     }
 
-    /// An f32 tensor.
+    /// A tensor of f32 or f16.
     ///
     /// # Errors
     ///
     /// A device that is gone.
     pub(crate) fn of(tensor: &Tensor) -> candle_core::Result<Self> {
+        let shape = tensor.dims().to_vec();
+        if tensor.dtype() == DType::F16 {
+            let values = tensor.flatten_all()?.to_vec1::<half::f16>()?;
+            return Ok(Self {
+                dtype: Dtype::F16,
+                shape,
+                bytes: values
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect(),
+            });
+        }
         Ok(Self {
-            shape: tensor.dims().to_vec(),
+            shape,
             ..Self::floats(&values(tensor)?)
         })
     }
