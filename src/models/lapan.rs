@@ -16,11 +16,11 @@ use crate::models::{
     Scales, Shapes, Upsampling, complete, mean_of, run_parts,
 };
 use crate::nn::{Conv, pytorch_uniform};
-use crate::ops::{Activation, Border, ConvSpec, sigmoid};
+use crate::ops::{self, Activation, Border, ConvSpec, sigmoid};
 use crate::tensor_error::Result;
 use crate::{Error, Scale};
-use candle_core::{Module, Tensor};
-use candle_nn::{ConvTranspose2d, ConvTranspose2dConfig, VarBuilder};
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
 /// The upscaling factor.
@@ -123,14 +123,45 @@ impl Down {
         Ok(Self { conv, stride })
     }
 
+    /// A convolution of size 1 of the nine samples that the kernel meets around each
+    /// `stride`th one, of an image whose sides are multiples of `stride`.
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        // `ops::conv2d` supports strides up to 2.
-        let y = x.conv2d(&self.conv.weight, KERNEL / 2, self.stride, 1, 1)?;
-        match &self.conv.bias {
-            Some(bias) => y.broadcast_add(&bias.reshape((1, bias.elem_count(), 1, 1))?),
-            None => Ok(y),
+        let rows = taps(x, 2, self.stride)?;
+        let mut met = Vec::with_capacity(KERNEL * KERNEL);
+        for row in rows {
+            met.extend(taps(&row, 3, self.stride)?);
         }
+        let weight = &self.conv.weight;
+        let (outputs, inputs, ..) = weight.dims4()?;
+        // (out, in, row, column) as (out, (row, column, in)).
+        let weight = weight.permute((0, 2, 3, 1))?.contiguous()?;
+        let weight = weight.reshape((outputs, KERNEL * KERNEL * inputs, 1, 1))?;
+        let bias = self.conv.bias.as_ref();
+        ops::conv2d(&Tensor::cat(&met, 1)?, &weight, bias, self.conv.spec)
     }
+}
+
+/// Along a dimension whose length is a multiple of `stride`, the samples before every
+/// `stride`th one, those themselves and those after them; zeros outside.
+fn taps(x: &Tensor, dim: usize, stride: usize) -> candle_core::Result<[Tensor; KERNEL]> {
+    let mut split = x.dims().to_vec();
+    split[dim] /= stride;
+    split.insert(dim + 1, stride);
+    let x = x.contiguous()?.reshape(split)?;
+    let phase = |phase: usize| x.narrow(dim + 1, phase, 1)?.squeeze(dim + 1)?.contiguous();
+    Ok([later(&phase(stride - 1)?, dim)?, phase(0)?, phase(1)?])
+}
+
+/// Samples moved on by one along a dimension, after a zero.
+fn later(x: &Tensor, dim: usize) -> candle_core::Result<Tensor> {
+    let kept = x.dim(dim)? - 1;
+    x.narrow(dim, 0, kept)?.pad_with_zeros(dim, 1, 0)
+}
+
+/// Samples moved back by one along a dimension, before a zero.
+fn earlier(x: &Tensor, dim: usize) -> candle_core::Result<Tensor> {
+    let kept = x.dim(dim)? - 1;
+    x.narrow(dim, 1, kept)?.pad_with_zeros(dim, 0, 1)
 }
 
 fn conv(
@@ -150,24 +181,69 @@ fn conv(
     })
 }
 
-/// A transposed convolution that upscales by `factor`.
-fn up(vb: &VarBuilder, width: usize, factor: usize) -> candle_core::Result<ConvTranspose2d> {
-    let kernel = factor + 2;
-    let init = pytorch_uniform(width * kernel * kernel);
-    let weight = vb.get_with_hints((width, width, kernel, kernel), "weight", init)?;
-    let bias = vb.get_with_hints(width, "bias", init)?;
-    let config = ConvTranspose2dConfig {
-        padding: 1,
-        stride: factor,
-        ..ConvTranspose2dConfig::default()
-    };
-    Ok(ConvTranspose2d::new(weight, Some(bias), config))
+/// A transposed convolution that upscales by a factor: kernels larger than it by two, so
+/// that those of neighbours overlap by two samples.
+#[derive(Debug, Clone)]
+struct Up {
+    /// (in, out, kernel, kernel).
+    weight: Tensor,
+    /// (out).
+    bias: Tensor,
+    factor: usize,
+}
+
+impl Up {
+    fn new(vb: &VarBuilder, width: usize, factor: usize) -> candle_core::Result<Self> {
+        let kernel = factor + 2;
+        let init = pytorch_uniform(width * kernel * kernel);
+        Ok(Self {
+            weight: vb.get_with_hints((width, width, kernel, kernel), "weight", init)?,
+            bias: vb.get_with_hints(width, "bias", init)?,
+            factor,
+        })
+    }
+
+    /// MACs for each sample of the input.
+    fn macs(&self) -> u64 {
+        self.weight.elem_count() as u64
+    }
+
+    /// A convolution of size 1, whose outputs are the samples of the kernels, and their
+    /// sum where they overlap.
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let (inputs, outputs, kernel, _) = self.weight.dims4()?;
+        let weight = self.weight.permute((1, 2, 3, 0))?.contiguous()?;
+        let weight = weight.reshape((outputs * kernel * kernel, inputs, 1, 1))?;
+        let (batch, _, height, width) = x.dims4()?;
+        let y = ops::conv2d(x, &weight, None, ConvSpec::default())?;
+        // (batch * out, kernel row, kernel column, height, width).
+        let y = y.reshape((batch * outputs, kernel, kernel, height, width))?;
+        let y = overlapped(&y, 1, 3)?;
+        let y = overlapped(&y, 2, 4)?;
+        let y = y.permute((0, 3, 1, 4, 2))?.contiguous()?;
+        let size = (height * self.factor, width * self.factor);
+        let y = y.reshape((batch, outputs, size.0, size.1))?;
+        y.broadcast_add(&self.bias.reshape((1, outputs, 1, 1))?)
+    }
+}
+
+/// Adds the first and the last sample of the kernels, along the dimension `kernel`, to those
+/// of the neighbours along the dimension `place`, which they cover.
+fn overlapped(y: &Tensor, kernel: usize, place: usize) -> candle_core::Result<Tensor> {
+    let size = y.dim(kernel)?;
+    let part = |first: usize, count: usize| y.narrow(kernel, first, count)?.contiguous();
+    let first = (part(1, 1)? + later(&part(size - 1, 1)?, place)?)?;
+    let last = (part(size - 2, 1)? + earlier(&part(0, 1)?, place)?)?;
+    if size == 4 {
+        return Tensor::cat(&[first, last], kernel);
+    }
+    Tensor::cat(&[first, part(2, size - 4)?, last], kernel)
 }
 
 /// Upscales features and refines the residual of the upscaling.
 #[derive(Debug, Clone)]
 struct Block {
-    up: ConvTranspose2d,
+    up: Up,
     down: Down,
     conv: Conv,
     attention: [Conv; 2],
@@ -179,7 +255,7 @@ impl Block {
         let squeezed = width / SQUEEZE;
         let (relu, none) = (Activation::Relu, Activation::None);
         Ok(Self {
-            up: up(&vb.pp("upsample"), width, factor)?,
+            up: Up::new(&vb.pp("upsample"), width, factor)?,
             down: Down::new(&vb.pp("downsample"), width, factor)?,
             conv: conv(&vb.pp("conv"), (width, width), KERNEL, relu)?,
             attention: [
@@ -293,7 +369,7 @@ pub struct Lapan {
     config: Config,
     scales: Scales,
     extractor: [Conv; 3],
-    up: [ConvTranspose2d; 2],
+    up: [Up; 2],
     down: Down,
     stages: Vec<Stage>,
     reconstruction: Conv,
@@ -324,8 +400,8 @@ impl Lapan {
                 relu("conv3", (width, width))?,
             ],
             up: [
-                up(&vb.pp("upsample_8x"), width, 8)?,
-                up(&vb.pp("upsample_2x"), width, FACTOR)?,
+                Up::new(&vb.pp("upsample_8x"), width, 8)?,
+                Up::new(&vb.pp("upsample_2x"), width, FACTOR)?,
             ],
             down: Down::new(&vb.pp("downsample_2x"), width, 2)?,
             stages: stages.collect::<candle_core::Result<_>>()?,
@@ -420,17 +496,16 @@ impl ScaleNetwork for Lapan {
 
     fn macs(&self) -> u64 {
         let square = |factor: usize| (factor * factor) as u64;
-        let elements = |up: &ConvTranspose2d| up.weight().elem_count() as u64;
         let stage = |stage: &Stage| {
             let Block { up, down, conv, .. } = &stage.block;
-            let block = elements(up) + down.conv.macs() + REPEATS as u64 * conv.macs();
+            let block = up.macs() + down.conv.macs() + REPEATS as u64 * conv.macs();
             let distinct = self.distinct(stage.blocks);
             let joined = stage.compression.macs() * distinct as u64 / stage.blocks as u64;
             distinct as u64 * block + square(stage.factor) * joined
         };
         let extractor: u64 = self.extractor.iter().map(Conv::macs).sum();
         let stages: u64 = self.stages.iter().map(stage).sum();
-        let up: u64 = self.up.iter().map(elements).sum();
+        let up: u64 = self.up.iter().map(Up::macs).sum();
         let smaller = self.stages.iter().skip(1).map(|stage| square(stage.factor));
         let down = smaller.sum::<u64>() * self.down.conv.macs();
         let last = self.extractor[2].macs() + self.reconstruction.macs();
@@ -487,6 +562,34 @@ mod tests {
         };
         let error = Lapan::new(&vb, &config).unwrap_err().to_string();
         assert!(error.contains("multiple of 16, not 20"), "{error}");
+    }
+
+    /// candle's operations with the parameters of the published code.
+    #[test]
+    fn layers_are_those_of_the_published_code() {
+        let (map, width) = (VarMap::new(), SQUEEZE);
+        let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let off = |a: &Tensor, b: &Tensor| {
+            assert_eq!(a.dims(), b.dims());
+            let off = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
+            off.max(0).unwrap().to_scalar::<f32>().unwrap()
+        };
+        let bias = |bias: &Tensor| bias.reshape((1, width, 1, 1)).unwrap();
+        let x = Tensor::randn(0f32, 1.0, (2, width, 5, 3), &Device::Cpu).unwrap();
+        for factor in [2, 4, 8] {
+            let up = Up::new(&vb.pp(format!("up{factor}")), width, factor).unwrap();
+            let expected = x.conv_transpose2d(&up.weight, 1, 0, factor, 1).unwrap();
+            let expected = expected.broadcast_add(&bias(&up.bias)).unwrap();
+            let large = up.forward(&x).unwrap();
+            assert!(off(&large, &expected) < 1e-5, "{factor}");
+
+            let down = Down::new(&vb.pp(format!("down{factor}")), width, factor).unwrap();
+            let weight = &down.conv.weight;
+            let expected = large.conv2d(weight, KERNEL / 2, factor, 1, 1).unwrap();
+            let expected = expected.broadcast_add(&bias(down.conv.bias.as_ref().unwrap()));
+            let small = down.forward(&large).unwrap();
+            assert!(off(&small, &expected.unwrap()) < 1e-5, "{factor}");
+        }
     }
 
     /// The first block of a stage has the same input either way, the others do not.
