@@ -231,7 +231,9 @@ fn layouts() -> Vec<Layout> {
         ("BGRA64_LE", 16, 16, [2, 1, 0, 3]),
         ("ARGB64_LE", 16, 16, [1, 2, 3, 0]),
         ("ABGR64_LE", 16, 16, [3, 2, 1, 0]),
+        ("RBGA", 8, 8, [0, 2, 1, 3]),
         ("Y412_LE", 16, 12, [1, 0, 2, 3]),
+        ("Y416_LE", 16, 16, [1, 0, 2, 3]),
     ] {
         add(name, true, 1, packed(bits, depth, 4, &order));
     }
@@ -246,6 +248,10 @@ fn layouts() -> Vec<Layout> {
             .to_vec();
         places.push(Place::new(0, &[30], 32, 2, (1, 1)));
         add(name, true, 1, places);
+    }
+    for (name, order) in [("RGB10x2_LE", [0, 10, 20]), ("BGR10x2_LE", [20, 10, 0])] {
+        let places = order.map(|bit| Place::new(0, &[bit], 32, 10, (1, 1)));
+        add(name, false, 4, places.to_vec());
     }
     // Two luma samples to one of each chroma, in words of `bits`.
     let halved = |bits: usize, depth: usize, [y, u, v]: [usize; 3]| {
@@ -262,6 +268,7 @@ fn layouts() -> Vec<Layout> {
     add("VYUY", false, 1, halved(8, 8, [1, 2, 0]));
     add("Y210", false, 1, halved(16, 10, [0, 1, 3]));
     add("Y212_LE", false, 1, halved(16, 12, [0, 1, 3]));
+    add("Y216_LE", false, 1, halved(16, 16, [0, 1, 3]));
     // The order of samples is U Y V Y, three to a word of 32 bits.
     let third = |n: usize| n / 3 * 32 + n % 3 * 10;
     let every = |first: usize, step: usize, count: usize| -> Vec<usize> {
@@ -277,26 +284,23 @@ fn layouts() -> Vec<Layout> {
             Place::new(0, &every(2, 4, 3), 128, 10, (2, 1)),
         ],
     );
-    add(
-        "NV12_10LE32",
-        false,
-        4,
-        vec![
+    for (three, four, sub) in [
+        ("NV12_10LE32", "NV12_10LE40", (2, 2)),
+        ("NV16_10LE32", "NV16_10LE40", (2, 1)),
+    ] {
+        let places = vec![
             Place::new(0, &every(0, 1, 3), 32, 10, (1, 1)),
-            Place::new(1, &every(0, 2, 3), 64, 10, (2, 2)),
-            Place::new(1, &every(1, 2, 3), 64, 10, (2, 2)),
-        ],
-    );
-    add(
-        "NV12_10LE40",
-        false,
-        1,
-        vec![
+            Place::new(1, &every(0, 2, 3), 64, 10, sub),
+            Place::new(1, &every(1, 2, 3), 64, 10, sub),
+        ];
+        add(three, false, 4, places);
+        let places = vec![
             Place::new(0, &[0], 10, 10, (1, 1)),
-            Place::new(1, &[0], 20, 10, (2, 2)),
-            Place::new(1, &[10], 20, 10, (2, 2)),
-        ],
-    );
+            Place::new(1, &[0], 20, 10, sub),
+            Place::new(1, &[10], 20, 10, sub),
+        ];
+        add(four, false, 1, places);
+    }
     all
 }
 
@@ -673,8 +677,8 @@ fn check(layout: &Layout, model: &Arc<Model>, net: Option<(&Net, Channels)>, cas
     check_padding(layout, &output, spec.output);
 }
 
-/// Row padding is not written, unused bits are 0; the unused byte of RGBx and similar
-/// formats is 255.
+/// Row padding is not written, unused bits are 0; an unused byte, of RGBx and similar
+/// formats, is 255.
 fn check_padding(layout: &Layout, output: &Bytes, size: (usize, usize)) {
     let name = layout.name;
     for (plane, (data, stride)) in output.0.iter().enumerate() {
@@ -686,7 +690,8 @@ fn check_padding(layout: &Layout, output: &Bytes, size: (usize, usize)) {
                 unused[bit / 8] &= !(1 << (bit % 8));
             }
         }
-        let fill = if name.contains('x') { 0xFF } else { 0 };
+        let has_byte = name.contains('x') && !name.contains("x2");
+        let fill = if has_byte { 0xFF } else { 0 };
         for row in data.chunks(*stride) {
             assert!(
                 row[used..].iter().all(|&b| b == UNTOUCHED),

@@ -386,6 +386,20 @@ formats! {
     Nv12x10x3 "NV12_10LE32" Yuv 10 opaque low [at(0, 0, 4).repeat(4, &[(0, 0), (0, 10), (0, 20)]), sub(1, 0, 8, 2, 2).repeat(4, &[(0, 0), (0, 20), (4, 10)]), sub(1, 0, 8, 2, 2).repeat(4, &[(0, 10), (4, 0), (4, 20)])] None;
     /// NV12 at 10 bits without gaps: four samples to five bytes.
     Nv12x10x4 "NV12_10LE40" Yuv 10 opaque low [at(0, 0, 5).repeat(2, &[(0, 0), (1, 2), (2, 4), (3, 6)]), sub(1, 0, 10, 2, 2).repeat(2, &[(0, 0), (2, 4), (5, 0), (7, 4)]), sub(1, 0, 10, 2, 2).repeat(2, &[(1, 2), (3, 6), (6, 2), (8, 6)])] None;
+    /// NV16 at 10 bits, three samples to a word of 32.
+    Nv16x10x3 "NV16_10LE32" Yuv 10 opaque low [at(0, 0, 4).repeat(4, &[(0, 0), (0, 10), (0, 20)]), sub(1, 0, 8, 2, 1).repeat(4, &[(0, 0), (0, 20), (4, 10)]), sub(1, 0, 8, 2, 1).repeat(4, &[(0, 10), (4, 0), (4, 20)])] None;
+    /// NV16 at 10 bits without gaps: four samples to five bytes.
+    Nv16x10x4 "NV16_10LE40" Yuv 10 opaque low [at(0, 0, 5).repeat(2, &[(0, 0), (1, 2), (2, 4), (3, 6)]), sub(1, 0, 10, 2, 1).repeat(2, &[(0, 0), (2, 4), (5, 0), (7, 4)]), sub(1, 0, 10, 2, 1).repeat(2, &[(1, 2), (3, 6), (6, 2), (8, 6)])] None;
+    /// YUY2 at 16 bits.
+    Y216 "Y216_LE" Yuv 16 opaque low [at(0, 0, 4), sub(0, 2, 8, 2, 1), sub(0, 6, 8, 2, 1)] None;
+    /// Packed U, Y, V, alpha at 16 bits.
+    Y416 "Y416_LE" Yuv 16 alpha low [at(0, 2, 8), at(0, 0, 8), at(0, 4, 8), at(0, 6, 8)] None;
+    /// Packed R, B, G, alpha.
+    Rbga "RBGA" Rgb 8 alpha low [at(0, 0, 4), at(0, 2, 4), at(0, 1, 4), at(0, 3, 4)] None;
+    /// R, G, B of 10 bits in a word of 32, from the lowest bit, and two unused bits.
+    Rgb10x2 "RGB10x2_LE" Rgb 10 opaque low [at(0, 0, 4).bits(0, 10), at(0, 0, 4).bits(10, 10), at(0, 0, 4).bits(20, 10)] None;
+    /// B, G, R of 10 bits in a word of 32, from the lowest bit, and two unused bits.
+    Bgr10x2 "BGR10x2_LE" Rgb 10 opaque low [at(0, 0, 4).bits(20, 10), at(0, 0, 4).bits(10, 10), at(0, 0, 4).bits(0, 10)] None;
 }
 
 impl PixelFormat {

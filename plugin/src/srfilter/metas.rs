@@ -1,5 +1,6 @@
 //! Metadata with positions in the frame.
 
+use super::log::CAT;
 use super::switching::Infos;
 use gst_video::video_meta::{
     VideoBarMeta, VideoMetaTransformScale, VideoOverlayCompositionMeta, VideoRegionOfInterestMeta,
@@ -53,12 +54,20 @@ fn scale_meta(meta: &gst::MetaRef<'_, gst::Meta>, out: &mut gst::BufferRef, info
     let size = (window.width as u32, window.height as u32);
     let builder = gst_video::VideoInfo::builder(infos.output.format(), size.0, size.1);
     let Ok(picture) = builder.build() else { return };
+    // GStreamer scales, and knows nothing of borders: only what can be moved is kept there.
+    if !infos.fills_output() && meta.downcast_ref::<VideoRegionOfInterestMeta>().is_none() {
+        gst::warning!(
+            CAT,
+            "{} is lost: it cannot be moved with the picture between borders",
+            meta.api().name()
+        );
+        return;
+    }
     let before = out.iter_meta::<VideoRegionOfInterestMeta>().count();
     let scale = VideoMetaTransformScale::new(&infos.input, &picture);
     if meta.transform(out, &scale).is_err() || infos.fills_output() {
         return;
     }
-    // GStreamer scales, and knows nothing of borders.
     for mut region in out
         .iter_meta_mut::<VideoRegionOfInterestMeta>()
         .skip(before)
