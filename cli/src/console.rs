@@ -10,6 +10,11 @@ pub(crate) fn warn(text: &str) {
     let _ = writeln!(io::stderr().lock(), "sr: {text}");
 }
 
+/// A number of images, in words.
+pub(crate) fn images(count: usize) -> String {
+    format!("{count} image{}", if count == 1 { "" } else { "s" })
+}
+
 /// Prints rows in columns.
 pub(crate) fn columns(rows: &[Vec<String>], out: &mut impl Write) -> io::Result<()> {
     let count = rows.first().map_or(0, Vec::len);

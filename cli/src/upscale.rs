@@ -1,7 +1,7 @@
 //! `sr upscale`: images in, larger images out.
 
 use crate::args::UpscaleArgs;
-use crate::console::Console;
+use crate::console::{Console, images};
 use crate::images::not_read;
 use crate::interrupt::write_file;
 use crate::paths::{create_folder, file_name};
@@ -72,13 +72,13 @@ pub(crate) fn run(args: &UpscaleArgs) -> Result<()> {
             Err(error) => return Err(error),
         }
     }
-    let images = not_taken.iter().filter(|file| file.is_image).count();
-    let total = tasks.len() + images;
+    let unread = not_taken.iter().filter(|file| file.is_image).count();
+    let total = tasks.len() + unread;
     if folder {
         let (done, seconds) = (total - batch.skipped, start.elapsed().as_secs_f64());
         batch
             .console
-            .line(&format!("{done} images in {seconds:.2} s"))?;
+            .line(&format!("{} in {seconds:.2} s", images(done)))?;
     }
     if batch.skipped > 0 {
         bail!("{} of {total} images were skipped", batch.skipped);

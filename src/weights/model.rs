@@ -371,7 +371,8 @@ impl Model {
         };
         let Some(graph) = built.as_ref().or_else(|| network.as_any()?.downcast_ref()) else {
             return Err(Error::Setting(format!(
-                "{} x{scale} cannot be exported to ONNX: served are chains of convolutions and                  graphs, at whole scales",
+                "{} x{scale} cannot be exported to ONNX: only chains of convolutions and graphs \
+                 are, at whole scales",
                 self.name
             )));
         };

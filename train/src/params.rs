@@ -139,7 +139,8 @@ impl ParamStore {
             let unused = tensors.keys().find(|name| !vars.contains_key(*name));
             ensure!(
                 unused.is_none(),
-                "{origin}: tensor {} does not belong to this network",
+                "{origin}: tensor {} does not belong to this network; `strict_init = false` in [model] \
+                 of a recipe takes those that do",
                 unused.map_or("", String::as_str)
             );
         }

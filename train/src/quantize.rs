@@ -44,7 +44,7 @@ impl Quantizer {
         let scales = Scales::list(recipe.train.scales.iter().copied());
         let network = architecture
             .build(&store.builder(), scales)
-            .with_context(|| format!("cannot start from {origin} as {architecture:?}"))?;
+            .with_context(|| format!("cannot start from {origin} as {}", architecture.name()))?;
         let (sampler, mut calibration) = (BatchSampler::new(recipe)?, Calibration::default());
         let (patch, size) = (recipe.data.patch, recipe.train.batch_size);
         let shape = (size, network.channels().count(), patch, patch);

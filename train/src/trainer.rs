@@ -134,7 +134,7 @@ impl Trainer {
         let scales = Scales::list(recipe.train.scales.iter().copied());
         let network = architecture
             .build(&store.builder(), scales.clone())
-            .with_context(|| format!("cannot start from {origin} as {architecture:?}"))?;
+            .with_context(|| format!("cannot start from {origin} as {}", architecture.name()))?;
         let quantize = recipe.quantize.as_ref();
         let quantizer = quantize
             .map(|quantize| Quantizer::new(recipe, quantize.batches, &architecture, dataset))

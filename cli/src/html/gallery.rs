@@ -204,6 +204,7 @@ fn choose(report: &Report) -> Vec<Choice<'_>> {
         return Vec::new();
     };
     let why = |i: usize| match i {
+        _ if last == 0 => "gain",
         i if i == last => "most gain",
         0 => "least gain",
         _ => "median gain",

@@ -5,6 +5,7 @@ mod plot;
 mod section;
 mod tables;
 
+use crate::console::images;
 use crate::report::Report;
 use anyhow::Result;
 use gallery::Gallery;
@@ -88,7 +89,7 @@ fn measured(reports: &[Report], sections: &[Section]) -> Markup {
             dd { ul {
                 @for section in sections {
                     @if let Some(report) = section.reports.first() {
-                        li { b { (report.set) } ", " (report.images.len()) " images in " code { (report.data) } }
+                        li { b { (report.set) } ", " (images(report.images.len())) " in " code { (report.data) } }
                     }
                 }
             } }

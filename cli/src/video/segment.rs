@@ -213,7 +213,7 @@ fn compute_packets(
         .map_err(|e| anyhow!("cannot write to {}: {e}", folder.display()))?;
     drop(out);
     file.as_file().sync_all()?;
-    packets.verify(input)?;
+    packets.verify()?;
     if list.len() != segment.packets {
         warn(&format!(
             "{} frames from {:.3} s on, of {} packets",
