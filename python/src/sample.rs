@@ -1,0 +1,131 @@
+//! The types of samples in arrays, and the frames that they become.
+
+use srfilter::{Color, Error, FrameMut, FrameRef, PixelFormat, Result, Upscaler};
+
+/// Alpha of pixels that have none, and white.
+const MAX16: u16 = u16::MAX;
+
+/// A type of samples. Images are dense rows of pixels of 1, 3 or 4 channels.
+pub(crate) trait Sample: numpy::Element + Copy + Send + Sync {
+    /// The frames that images of so many channels become.
+    fn format(channels: usize) -> PixelFormat;
+
+    /// Upscales an image into another of the same number of channels.
+    fn upscale(
+        upscaler: &mut Upscaler,
+        channels: usize,
+        from: &[Self],
+        to: &mut [Self],
+    ) -> Result<()>;
+}
+
+impl Sample for u8 {
+    fn format(channels: usize) -> PixelFormat {
+        match channels {
+            1 => PixelFormat::Gray8,
+            3 => PixelFormat::Rgb,
+            _ => PixelFormat::Rgba,
+        }
+    }
+
+    fn upscale(upscaler: &mut Upscaler, channels: usize, from: &[u8], to: &mut [u8]) -> Result<()> {
+        process(upscaler, channels, from, to)
+    }
+}
+
+impl Sample for u16 {
+    fn format(channels: usize) -> PixelFormat {
+        format16(channels)
+    }
+
+    fn upscale(
+        upscaler: &mut Upscaler,
+        channels: usize,
+        from: &[u16],
+        to: &mut [u16],
+    ) -> Result<()> {
+        upscale16(
+            upscaler,
+            channels,
+            (from, to),
+            |sample| sample,
+            |sample| sample,
+        )
+    }
+}
+
+/// 0 to 1, in steps of 16 bits.
+impl Sample for f32 {
+    fn format(channels: usize) -> PixelFormat {
+        format16(channels)
+    }
+
+    fn upscale(
+        upscaler: &mut Upscaler,
+        channels: usize,
+        from: &[f32],
+        to: &mut [f32],
+    ) -> Result<()> {
+        // Filters overshoot a little; other units do not.
+        if let Some(value) = from.iter().find(|value| !(-1.0..=2.0).contains(*value)) {
+            return Err(Error::Frame(format!(
+                "float32 images hold 0 to 1, found {value}: divide by the value of white"
+            )));
+        }
+        let max = f32::from(MAX16);
+        // Conversion to an integer clamps.
+        let quantize = |value: f32| (value * max).round() as u16;
+        upscale16(upscaler, channels, (from, to), quantize, |sample| {
+            f32::from(sample) / max
+        })
+    }
+}
+
+fn format16(channels: usize) -> PixelFormat {
+    match channels {
+        1 => PixelFormat::Gray16,
+        _ => PixelFormat::Rgba64,
+    }
+}
+
+/// Upscales by frames of 16 bits, of which colour ones have alpha.
+fn upscale16<T: Copy>(
+    upscaler: &mut Upscaler,
+    channels: usize,
+    (from, to): (&[T], &mut [T]),
+    quantize: impl Fn(T) -> u16,
+    value: impl Fn(u16) -> T,
+) -> Result<()> {
+    let held = if channels == 1 { 1 } else { 4 };
+    let mut input = Vec::with_capacity(from.len() / channels * held * 2);
+    for pixel in from.chunks_exact(channels) {
+        for &sample in pixel {
+            input.extend(quantize(sample).to_le_bytes());
+        }
+        for _ in channels..held {
+            input.extend(MAX16.to_le_bytes());
+        }
+    }
+    let mut output = vec![0; to.len() / channels * held * 2];
+    process(upscaler, 2 * held, &input, &mut output)?;
+    for (pixel, bytes) in to
+        .chunks_exact_mut(channels)
+        .zip(output.chunks_exact(2 * held))
+    {
+        for (sample, bytes) in pixel.iter_mut().zip(bytes.chunks_exact(2)) {
+            *sample = value(u16::from_le_bytes([bytes[0], bytes[1]]));
+        }
+    }
+    Ok(())
+}
+
+/// Upscales a frame of dense rows.
+fn process(upscaler: &mut Upscaler, pixel_bytes: usize, from: &[u8], to: &mut [u8]) -> Result<()> {
+    let (input, larger) = (upscaler.spec().input, upscaler.spec().output);
+    let color: Color = input.color;
+    let from = [(from, input.size.0 * pixel_bytes)];
+    let to = [(to, larger.0 * pixel_bytes)];
+    let from = FrameRef::new(input.format, input.size, color, &from)?;
+    let mut to = FrameMut::new(input.format, larger, color, to)?;
+    upscaler.process(&from, &mut to)
+}
