@@ -13,11 +13,8 @@ try=()
 if [ "${1:-}" = try ]; then
     try=("${@:2}")
     [ ${#try[@]} -gt 0 ] || { echo "usage: scripts/package.sh [try SUITE...]" >&2; exit 2; }
-    [ "$(id -u)" -eq 0 ] || { echo "debootstrap needs root" >&2; exit 1; }
-    scripts/setup.sh dpkg-dev lintian debootstrap
-else
-    scripts/setup.sh dpkg-dev lintian
 fi
+scripts/setup.sh dpkg-dev lintian
 # The manifests name this folder.
 unset CARGO_TARGET_DIR
 target=target
@@ -27,11 +24,13 @@ if [ "$("$tools/bin/cargo-deb" --version 2>/dev/null)" != "cargo-deb $cargo_deb"
     cargo install --quiet --locked --root "$tools" cargo-deb@$cargo_deb
 fi
 
-cargo build --release --workspace
-manual=$target/release/manual
+. scripts/dist-env.sh
+scripts/licences.sh
+cargo build --profile dist --workspace --exclude srfilter-python
+manual=$target/dist/manual
 rm -rf "$manual"
-"$target/release/sr" manual "$manual"
-"$target/release/train" --manual "$manual"
+"$target/dist/sr" manual "$manual"
+"$target/dist/train" --manual "$manual"
 gzip -9n "$manual"/*.1
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 cat > "$manual/changelog" <<END
@@ -42,24 +41,18 @@ srfilter ($version-1) unstable; urgency=medium
  -- The srfilter developers <srfilter@users.noreply.github.com>  $(git log -1 --format=%cD)
 END
 rm -f "$target"/debian/{gstreamer1.0-srfilter,srfilter-tools}_*.deb
-"$tools/bin/cargo-deb" deb --no-build --strip --multiarch=same -p gst-plugin-srfilter
-"$tools/bin/cargo-deb" deb --no-build --strip -p srfilter-cli
+"$tools/bin/cargo-deb" deb --no-build --profile dist --multiarch=same -p gst-plugin-srfilter
+"$tools/bin/cargo-deb" deb --no-build --profile dist -p srfilter-cli
 lintian --fail-on error "$target"/debian/*.deb
 
 # In a bare system: install, play, enlarge a picture, remove.
-try_in() {
-    local suite=$1 root=$target/chroot-$1
-    if [ ! -e "$root/usr/bin/apt-get" ]; then
-        rm -rf "$root"
-        debootstrap --variant=minbase "$suite" "$root" >/dev/null
-    fi
-    cp "$target"/debian/*.deb "$root/tmp/"
-    echo "== $suite: installing"
-    chroot "$root" /bin/bash -euo pipefail <<'INSIDE'
-export DEBIAN_FRONTEND=noninteractive HOME=/root
+for suite in "${try[@]}"; do
+    echo "== $suite"
+    scripts/chroot.sh "$suite" /bin/bash -euo pipefail -s "$PWD" <<'INSIDE'
 apt-get update -qq
-apt-get install -y -qq /tmp/*.deb gstreamer1.0-tools gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-plugins-good gstreamer1.0-libav >/dev/null 2>&1
-cd /tmp
+apt-get install -y -qq "$1"/target/debian/*.deb gstreamer1.0-tools gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-plugins-good gstreamer1.0-libav >/dev/null 2>&1
+folder=$(mktemp -d)
+cd "$folder"
 gst-launch-1.0 -q videotestsrc num-buffers=20 pattern=ball \
     ! video/x-raw,format=I420,width=320,height=180,framerate=25/1 ! x264enc ! mp4mux ! filesink location=in.mp4
 # The README's first pipeline, with a sink that needs no screen.
@@ -72,9 +65,9 @@ train --help >/dev/null
 [ "$(od -An -j16 -N8 -tx1 large.png | tr -d ' \n')" = 00000500000002d0 ]
 dpkg -l gstreamer1.0-srfilter libgstreamer1.0-0 libc6 | awk '/^ii/ {print $2, $3}'
 apt-get purge -y -qq gstreamer1.0-srfilter srfilter-tools >/dev/null 2>&1
-rm -f /tmp/*.deb /tmp/*.png /tmp/in.mp4
-! find / -xdev \( -name '*srfilter*' -o -path /usr/bin/sr \) -not -path '/proc/*' | grep .
+cd /
+rm -rf "$folder"
+! find / -xdev \( -path "$1" -o -path /proc \) -prune -o \( -name '*srfilter*' -o -path /usr/bin/sr \) -print | grep .
 INSIDE
     echo "== $suite: installed, ran, removed without a trace"
-}
-for suite in "${try[@]}"; do try_in "$suite"; done
+done

@@ -5,4 +5,4 @@ and they are joined. Media and plans travel through Ray's object store; every ma
 ``sr`` and this package.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
