@@ -20,7 +20,7 @@ rm -f target/wheels/srfilter-*.whl
 scripts/licences.sh
 cp LICENSE-* python/
 cp target/licences.txt python/LICENSE-crates.txt
-"$tools/bin/maturin" build --quiet --locked --manifest-path python/Cargo.toml --out target/wheels
+"$tools/bin/maturin" build --quiet --locked --compression-level 9 --manifest-path python/Cargo.toml --out target/wheels
 wheel=$(ls target/wheels/srfilter-*.whl)
 echo "$wheel: $(du --apparent-size -h "$wheel" | cut -f1)"
 [ "${1:-}" = try ] || exit 0

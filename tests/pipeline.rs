@@ -235,7 +235,10 @@ impl Stepper {
             .unwrap();
         let source = pipeline.by_name("source").unwrap();
         let source = source.downcast::<gst_app::AppSrc>().unwrap();
-        source.set_caps(Some(&info.to_caps().unwrap()));
+        let caps = info.to_caps().unwrap();
+        source.set_caps(Some(&caps));
+        // What caps do not state has other defaults in later versions.
+        let info = VideoInfo::from_caps(&caps).unwrap();
         let sink = pipeline.by_name("sink").unwrap();
         pipeline.set_state(gst::State::Playing).unwrap();
         Self {

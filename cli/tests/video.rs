@@ -119,17 +119,21 @@ fn packets(file: &Path) -> (Packets, Vec<gst::Caps>) {
         let sink = sink.unwrap();
         pipeline.add(&sink).unwrap();
         sink.sync_state_with_parent().unwrap();
-        let caps = pad.current_caps().unwrap();
-        let name = caps.structure(0).unwrap().name().to_string();
-        noted.lock().unwrap().1.push(caps);
         let noted = Arc::clone(&noted);
-        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let first = Mutex::new(true);
+        pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            // From 1.24 on some pads appear before their caps.
+            let caps = pad.current_caps().unwrap();
+            let name = caps.structure(0).unwrap().name().to_string();
             let buffer = info.buffer().unwrap();
             let mut hasher = DefaultHasher::new();
             buffer.map_readable().unwrap().hash(&mut hasher);
             let packet = (buffer.pts().map(gst::ClockTime::nseconds), hasher.finish());
             let mut noted = noted.lock().unwrap();
-            noted.0.entry(name.clone()).or_default().push(packet);
+            if std::mem::take(&mut *first.lock().unwrap()) {
+                noted.1.push(caps);
+            }
+            noted.0.entry(name).or_default().push(packet);
             gst::PadProbeReturn::Ok
         });
         pad.link(&sink.static_pad("sink").unwrap()).unwrap();

@@ -238,6 +238,15 @@ fn packets(input: &Path) -> Result<Vec<Packet>> {
     Ok(packets)
 }
 
+/// Whether pictures that come after a keyframe are shown before it.
+fn is_open(packets: &[Packet], key: u64) -> bool {
+    let after = packets
+        .iter()
+        .skip_while(|packet| !packet.is_key || packet.time != key);
+    let mut group = after.skip(1).take_while(|packet| !packet.is_key);
+    group.any(|packet| packet.time < key)
+}
+
 /// Divides packets at keyframes.
 fn segments(
     packets: &[Packet],
@@ -274,7 +283,13 @@ fn segments(
     let ends = starts.iter().skip(1).map(|&end| Some(end)).chain([end]);
     let segment = |(&start, end): (&u64, Option<u64>)| {
         // The first one is where the file begins.
-        let keyframe = keys.iter().skip(1).copied().rfind(|&key| key <= start);
+        let before = keys.iter().skip(1).filter(|&&key| key <= start);
+        let mut before = before.copied().rev();
+        let keyframe = match before.next() {
+            // Decoders that begin with such a group may lose pictures of it (libavcodec 7.1).
+            Some(key) if is_open(packets, key) => before.next(),
+            keyframe => keyframe,
+        };
         let part = Segment {
             start,
             end,
@@ -324,20 +339,28 @@ mod tests {
             (90, false),
             (70, false),
             (80, false),
+            (120, true),
+            (100, false),
+            (110, false),
         ]);
-        let found = segments(&packets, (None, None), Division::Segments(2));
+        let found = segments(&packets, (None, None), Division::Seconds(60e-9));
         let parts = |found: &[Segment]| -> Vec<_> {
             let parts = found
                 .iter()
                 .map(|s| (s.start, s.end, s.keyframe, s.packets));
             parts.collect()
         };
-        let expected = [(0, Some(60), None, 6), (60, None, Some(60), 4)];
+        // Each begins a group before its own, whose keyframe is not its own either.
+        let expected = [
+            (0, Some(60), None, 6),
+            (60, Some(120), None, 6),
+            (120, None, Some(60), 1),
+        ];
         assert_eq!(parts(&found), expected);
         assert_ne!(found[0].hash, found[1].hash);
         let found = segments(&packets, (Some(65), Some(85)), Division::Segments(1));
-        assert_eq!(parts(&found), [(65, Some(85), Some(60), 2)]);
-        assert!(segments(&packets, (Some(100), None), Division::Segments(1)).is_empty());
+        assert_eq!(parts(&found), [(65, Some(85), None, 2)]);
+        assert!(segments(&packets, (Some(130), None), Division::Segments(1)).is_empty());
     }
 
     #[test]
