@@ -3,7 +3,8 @@
 # there: scripts/chroot.sh SUITE. As root.
 #
 # scripts/chroot.sh SUITE COMMAND...: also runs a command in it, in this folder, which is at the
-# same place there, and with /proc and /dev; all of that is gone with the command.
+# same place there, and with /proc and /dev; all of that is gone with the command. BIND: other
+# folders to have there, such as "$HOME/.cargo $HOME/.rustup".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 suite=${1:?usage: scripts/chroot.sh SUITE [COMMAND...]}
@@ -25,8 +26,10 @@ shift
 unshare --mount --propagation private bash -euo pipefail -c '
     root=$1 here=$2
     shift 2
-    mkdir -p "$root$here"
-    mount --bind "$here" "$root$here"
+    for folder in "$here" ${BIND:-}; do
+        mkdir -p "$root$folder"
+        mount --bind "$folder" "$root$folder"
+    done
     mount -t proc proc "$root/proc"
     mount --rbind /dev "$root/dev"
     exec env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
