@@ -9,7 +9,6 @@ use srfilter::models::Scales;
 use srfilter::weights::{Checkpoint, Model};
 use srfilter::{Image, Scale};
 use std::fs;
-use std::path::Path;
 
 #[test]
 fn a_graph_upscales_as_its_model_does() {
@@ -98,9 +97,10 @@ fn what_cannot_be_exported_is_refused() {
 fn a_file_in_f16_has_half_the_size_and_the_same_card() {
     let folder = tempfile::tempdir().unwrap();
     let [from, to] = ["x2.safetensors", "x2-f16.safetensors"].map(|name| folder.path().join(name));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/espcn/weights.safetensors");
-    fs::copy(&source, &from).unwrap();
     let [source, out] = [&from, &to].map(|path| path.to_str().unwrap());
+    // In f32.
+    let settings = ["--to", "safetensors", "--scale", "2", "--out", source];
+    sr([&["export", "espcn"], &settings[..]].concat()).ok();
     let export = ["export", "--weights", source, "--to", "f16", "--out", out];
     sr(export).ok();
     sr(export).fails(1, &["already exists", "--force"]);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks that boxes of GStreamer's analytics (from 1.24 on) are scaled with the picture, and left
+"""Checks that boxes of GStreamer's analytics are scaled with the picture, and left
 out where borders are added. Needs gir1.2-gst-plugins-bad-1.0; says so where it is missing."""
 
 import sys
