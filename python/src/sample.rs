@@ -44,13 +44,11 @@ impl Sample for u16 {
         from: &[u16],
         to: &mut [u16],
     ) -> Result<()> {
-        upscale16(
-            upscaler,
-            channels,
-            (from, to),
-            |sample| sample,
-            |sample| sample,
-        )
+        if channels != 3 && cfg!(target_endian = "little") {
+            let (from, to) = (bytemuck::cast_slice(from), bytemuck::cast_slice_mut(to));
+            return process(upscaler, 2 * channels, from, to);
+        }
+        upscale16(upscaler, channels, (from, to), |s| s, |s| s)
     }
 }
 
@@ -74,7 +72,7 @@ impl Sample for f32 {
         }
         let max = f32::from(MAX16);
         // Conversion to an integer clamps.
-        let quantize = |value: f32| (value * max).round() as u16;
+        let quantize = |value: f32| (value * max + 0.5) as u16;
         upscale16(upscaler, channels, (from, to), quantize, |sample| {
             f32::from(sample) / max
         })
@@ -97,23 +95,21 @@ fn upscale16<T: Copy>(
     value: impl Fn(u16) -> T,
 ) -> Result<()> {
     let held = if channels == 1 { 1 } else { 4 };
-    let mut input = Vec::with_capacity(from.len() / channels * held * 2);
-    for pixel in from.chunks_exact(channels) {
-        for &sample in pixel {
-            input.extend(quantize(sample).to_le_bytes());
-        }
-        for _ in channels..held {
-            input.extend(MAX16.to_le_bytes());
+    let mut input = vec![MAX16; from.len() / channels * held];
+    for (samples, pixel) in input
+        .chunks_exact_mut(held)
+        .zip(from.chunks_exact(channels))
+    {
+        for (sample, &value) in samples.iter_mut().zip(pixel) {
+            *sample = quantize(value).to_le();
         }
     }
-    let mut output = vec![0; to.len() / channels * held * 2];
-    process(upscaler, 2 * held, &input, &mut output)?;
-    for (pixel, bytes) in to
-        .chunks_exact_mut(channels)
-        .zip(output.chunks_exact(2 * held))
-    {
-        for (sample, bytes) in pixel.iter_mut().zip(bytes.chunks_exact(2)) {
-            *sample = value(u16::from_le_bytes([bytes[0], bytes[1]]));
+    let mut output = vec![0u16; to.len() / channels * held];
+    let bytes = bytemuck::cast_slice_mut(&mut output);
+    process(upscaler, 2 * held, bytemuck::cast_slice(&input), bytes)?;
+    for (pixel, samples) in to.chunks_exact_mut(channels).zip(output.chunks_exact(held)) {
+        for (sample, &found) in pixel.iter_mut().zip(samples) {
+            *sample = value(u16::from_le(found));
         }
     }
     Ok(())
