@@ -44,6 +44,7 @@ sr upscale frame.png large.png
 ! touch /usr/bin/sr 2>/dev/null'
 echo "as its user: played the README's first pipeline, enlarged a file and a picture"
 
+[ -e target/release/libgstsrfilter.so ] || scripts/build.sh --lib
 # The command of the service as compose runs it, against the example's server on this machine.
 GST_PLUGIN_PATH=target/release /usr/bin/python3 examples/rtsp_server.py &
 server=$!

@@ -10,6 +10,7 @@ cd "$(dirname "$0")/.."
 maturin=1.16.0 numpy=2.4.6
 export PATH=$PATH:$HOME/.cargo/bin
 unset CARGO_TARGET_DIR
+scripts/setup.sh python3-venv
 tools=target/tools/wheel
 if [ "$("$tools/bin/maturin" --version 2>/dev/null)" != "maturin $maturin" ]; then
     python3 -m venv --clear "$tools"
@@ -26,6 +27,9 @@ echo "$wheel: $(du --apparent-size -h "$wheel" | cut -f1)"
 [ "${1:-}" = try ] || exit 0
 
 [ "$(stat -c %s "$wheel")" -lt 12000000 ] || { echo "the wheel has 12 MB or more" >&2; exit 1; }
+# The commands and the bench as they are built otherwise.
+unset RUSTFLAGS CFLAGS
+scripts/build.sh --bins
 worker=$(cargo build --release --bench python --message-format=json-render-diagnostics |
     sed -n 's/.*"name":"python".*"executable":"\([^"]*\)".*/\1/p')
 clean=target/tools/wheel-try

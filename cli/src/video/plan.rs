@@ -350,7 +350,8 @@ mod tests {
                 .map(|s| (s.start, s.end, s.keyframe, s.packets));
             parts.collect()
         };
-        // Each begins a group before its own, whose keyframe is not its own either.
+        // The groups are open: decoding begins a keyframe earlier, which for the second
+        // segment is where the file begins.
         let expected = [
             (0, Some(60), None, 6),
             (60, Some(120), None, 6),
