@@ -38,6 +38,12 @@ const SQUEEZE: usize = 16;
 /// Applications of a block's convolution.
 const REPEATS: usize = 3;
 
+/// Bilinear interpolation by a factor of 2, as a transposed convolution.
+const UP_2X: [f32; 4] = [0.25, 0.75, 0.75, 0.25];
+
+/// Factor of the random initial weights that add to the image.
+const RESIDUAL_INIT: f32 = 0.1;
+
 /// The stages: factor of their features, number of blocks.
 const STAGES: [(usize, usize); 3] = [(8, 2), (4, 4), (2, 6)];
 
@@ -67,6 +73,75 @@ impl Config {
     fn scales() -> Scales {
         Scales::list([Scale::whole(FACTOR as u32)])
     }
+
+    /// Sets the random initial values of a parameter so that training starts close
+    /// to bilinear upscaling: the first three channels carry R, G and B past all
+    /// blocks, and the other channels add little to them. Returns whether it
+    /// changed them.
+    fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
+        let planes = Channels::Rgb.count();
+        if let Some(layer) = name.strip_suffix(".bias") {
+            let layer = layer.rsplit('.').next().unwrap_or(layer);
+            // The attention has no channels that carry the image.
+            if !layer.starts_with("fc") {
+                values[..planes].fill(0.0);
+            }
+            return !layer.starts_with("fc");
+        }
+        let Some(layer) = name.strip_suffix(".weight") else {
+            return false;
+        };
+        let area = KERNEL * KERNEL;
+        let last = layer.rsplit('.').next().unwrap_or(layer);
+        match last {
+            // The layers that carry the image: one value of each plane's own channel.
+            "conv1" | "conv2" | "conv3" | "reconstruction_layer" => {
+                let inputs = match last {
+                    "conv1" => planes,
+                    "conv2" => EXPANSION * self.width,
+                    _ => self.width,
+                };
+                for (plane, filter) in values.chunks_exact_mut(inputs * area).enumerate() {
+                    if plane < planes {
+                        filter.iter_mut().for_each(|value| *value *= RESIDUAL_INIT);
+                        filter[..planes * area].fill(0.0);
+                        filter[plane * area + area / 2] = 1.0;
+                    }
+                }
+            }
+            "upsample_2x" => {
+                for (i, kernel) in values.chunks_exact_mut(UP_2X.len().pow(2)).enumerate() {
+                    let (from, to) = (i / self.width, i % self.width);
+                    for (j, value) in kernel.iter_mut().enumerate() {
+                        let (row, column) = (j / UP_2X.len(), j % UP_2X.len());
+                        match to < planes {
+                            true if from == to => *value = UP_2X[row] * UP_2X[column],
+                            true if from < planes => *value = 0.0,
+                            true => *value *= RESIDUAL_INIT,
+                            false => {}
+                        }
+                    }
+                }
+            }
+            // The others add to the image.
+            "upsample_8x" => {
+                let kernel = values.len() / self.width.pow(2);
+                for (i, kernel) in values.chunks_exact_mut(kernel).enumerate() {
+                    if i % self.width < planes {
+                        kernel.iter_mut().for_each(|value| *value *= RESIDUAL_INIT);
+                    }
+                }
+            }
+            "upsample" | "fc1" | "fc2" => return false,
+            _ => {
+                let filter = values.len() / self.width;
+                for value in &mut values[..planes * filter] {
+                    *value *= RESIDUAL_INIT;
+                }
+            }
+        }
+        true
+    }
 }
 
 impl ArchitectureConfig for Config {
@@ -80,6 +155,10 @@ impl ArchitectureConfig for Config {
 
     fn scales(&self) -> Option<Scales> {
         Some(Self::scales())
+    }
+
+    fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
+        Self::identity_init(self, name, values)
     }
 
     fn build(&self, vb: &VarBuilder, _scales: Scales) -> Result<Box<dyn Network>> {
@@ -590,6 +669,42 @@ mod tests {
             let small = down.forward(&large).unwrap();
             assert!(off(&small, &expected.unwrap()) < 1e-5, "{factor}");
         }
+    }
+
+    #[test]
+    fn training_starts_close_to_bilinear_upscaling() {
+        let map = VarMap::new();
+        let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let config = Config {
+            width: 32,
+            chained: true,
+        };
+        let network = Lapan::new(&vb, &config).unwrap();
+        for (name, var) in map.data().lock().unwrap().iter() {
+            let mut values = var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let changed = config.identity_init(name, &mut values);
+            assert_eq!(
+                changed,
+                !name.contains("fc") && !name.ends_with("upsample.weight")
+            );
+            let values = Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap();
+            var.set(&values).unwrap();
+        }
+        let side = 24;
+        let samples = (0..3 * side * side).map(|i| {
+            let (plane, y, x) = (i / (side * side), i / side % side, i % side);
+            [x as f32 / 30.0 + 0.1, y as f32 / 30.0 + 0.1, 0.7][plane]
+        });
+        let x = Tensor::from_iter(samples, &Device::Cpu).unwrap();
+        let x = x.reshape((1, 3, side, side)).unwrap();
+        let expected = ops::upsample_bilinear2d(&x, FACTOR).unwrap();
+        let error = (network.forward(&x).unwrap() - expected)
+            .unwrap()
+            .abs()
+            .unwrap();
+        let error = error.narrow(2, 16, 16).unwrap().narrow(3, 16, 16).unwrap();
+        let error = error.max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(error < 0.1, "{error}");
     }
 
     /// The first block of a stage has the same input either way, the others do not.
