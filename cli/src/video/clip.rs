@@ -246,7 +246,8 @@ fn planes((width, height): (usize, usize)) -> impl Iterator<Item = (usize, (usiz
 
 fn launch(description: &str) -> Result<Pipeline> {
     let pipeline = gst::parse::launch(description)?.downcast();
-    Ok(Pipeline(pipeline.map_err(|_| anyhow!("not a pipeline"))?))
+    let pipeline: gst::Pipeline = pipeline.map_err(|_| anyhow!("not a pipeline"))?;
+    Ok(pipeline.into())
 }
 
 fn element<T: IsA<gst::Element>>(pipeline: &Pipeline, name: &str) -> Result<T> {

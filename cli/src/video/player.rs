@@ -17,7 +17,27 @@ pub(super) struct Pipeline(pub(super) gst::Pipeline);
 impl Pipeline {
     /// An empty one.
     pub(super) fn new() -> Self {
-        Self(gst::Pipeline::new())
+        Self::from(gst::Pipeline::new())
+    }
+}
+
+impl From<gst::Pipeline> for Pipeline {
+    fn from(pipeline: gst::Pipeline) -> Self {
+        pipeline.connect_deep_element_added(|_, _, element| without_direct_rendering(element));
+        for element in pipeline.iterate_recurse().into_iter().flatten() {
+            without_direct_rendering(&element);
+        }
+        Self(pipeline)
+    }
+}
+
+/// Has a decoder of gst-libav copy its frames. With libavcodec 7.1 it takes their memory on
+/// several threads, of which one may change the pool that another one uses: rarely, a decoder
+/// fails ("Unable to allocate memory") or ends the process ("video meta uses ... instead of").
+fn without_direct_rendering(element: &gst::Element) {
+    const PROPERTY: &str = "direct-rendering";
+    if element.has_property_with_type(PROPERTY, bool::static_type()) {
+        element.set_property(PROPERTY, false);
     }
 }
 
