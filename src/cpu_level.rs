@@ -15,7 +15,7 @@ pub enum Level {
     Plain,
     /// 256-bit vectors of x86-64, with fused multiply-add.
     Avx2,
-    /// 512-bit vectors of x86-64.
+    /// 512-bit vectors of x86-64, and 32 registers of 256 bits.
     Avx512,
     /// 128-bit vectors of 64-bit Arm.
     Neon,
@@ -47,7 +47,9 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => is_x86_feature_detected!("avx512f"),
+            Self::Avx512 => {
+                is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl")
+            }
             #[cfg(target_arch = "aarch64")]
             Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             _ => false,

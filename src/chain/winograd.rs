@@ -23,8 +23,6 @@ pub(crate) const MAX_POINTS: usize = 2 * MAX_PAIRS + 2;
 /// A minimal filtering algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Variant {
-    /// F(4x4, 3x3): 36 products for 144.
-    F4x3,
     /// F(6x6, 3x3): 64 products for 324.
     F6x3,
     /// F(4x4, 5x5): 64 products for 400.
@@ -37,7 +35,7 @@ impl Variant {
     /// Results along one axis of a tile.
     pub(crate) const fn outputs(self) -> usize {
         match self {
-            Self::F4x3 | Self::F4x5 => 4,
+            Self::F4x5 => 4,
             Self::F6x3 | Self::F6x5 => 6,
         }
     }
@@ -45,7 +43,7 @@ impl Variant {
     /// Side of the kernel.
     pub(crate) const fn kernel(self) -> usize {
         match self {
-            Self::F4x3 | Self::F6x3 => 3,
+            Self::F6x3 => 3,
             Self::F4x5 | Self::F6x5 => 5,
         }
     }
@@ -60,7 +58,6 @@ impl Variant {
     /// fractions beats.
     fn positive(self) -> &'static [f64] {
         match self {
-            Self::F4x3 => &[1.0, 0.5],
             Self::F6x3 | Self::F4x5 => &[1.0, 2.0, 0.5],
             Self::F6x5 => &[0.375, 0.75, 1.25, 2.5],
         }

@@ -2,7 +2,7 @@
 //! part of each that one region computes.
 
 use super::kernels::quantized::{InputRow, QUAD};
-use super::kernels::{Conv9x9, GROUP, WinogradColumns};
+use super::kernels::{Conv9x9, GROUP, NARROW, WinogradColumns};
 use super::pack::{ConvAlgorithm, PackedChain, PackedLayer};
 use crate::chain::segment::{LayerShape, buffer_floats, split_segments};
 use crate::chain::winograd::Variant;
@@ -12,6 +12,12 @@ use std::ops::Range;
 /// Tiles that the products of Winograd's domain take at once, for more than one
 /// group of channels: their transformed values fit the cache.
 const TILES: usize = 12;
+
+/// The same for one group.
+const TILES_OF_GROUP: usize = 16;
+
+/// The same for half a group.
+const NARROW_TILES: usize = 24;
 
 /// The same for 9 x 9 kernels on luma, which run one group of channels at a
 /// time out of the first-level cache.
@@ -589,7 +595,8 @@ impl Region {
 pub(super) fn tiles_at_once(layer: &PackedLayer) -> usize {
     match (&layer.algorithm, layer.inputs, layer.outputs) {
         (ConvAlgorithm::Split9x9, 1, _) => TILES_9X9,
-        (_, _, GROUP) => 2 * TILES,
+        (_, _, NARROW) => NARROW_TILES,
+        (_, _, GROUP) => TILES_OF_GROUP,
         _ => TILES,
     }
 }

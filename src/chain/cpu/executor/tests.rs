@@ -170,6 +170,36 @@ fn chains() -> Vec<(&'static str, Chain)> {
         ],
         ..Chain::default()
     };
+    // Half groups of channels, next to whole ones.
+    let eight = Chain {
+        layers: vec![
+            prelu(same(1, 8, 3), 8),
+            link(8, 8, 3, Zero, Relu),
+            skip(same(8, 8, 3), 1),
+            link(8, 6, 5, Zero, Relu),
+            link(6, 24, 3, Zero, Relu),
+            link(24, 8, 1, Zero, Relu),
+            prelu(shuffle(same(8, 28, 3), 2), 28),
+            same(7, 2, 3),
+        ],
+        ..Chain::default()
+    };
+    let eight_to_luma = |side: usize| Chain {
+        layers: vec![
+            link(3, 8, 5, Replicate, Relu),
+            link(8, 8, 3, Replicate, Relu),
+            link(8, 1, side, Replicate, Linear),
+        ],
+        ..Chain::default()
+    };
+    let eight_doubling = Chain {
+        layers: vec![
+            link(1, 8, 3, Zero, Relu),
+            link(8, 8, 3, Zero, Relu),
+            shuffle(link(8, 4, 1, Zero, Linear), 2),
+        ],
+        ..Chain::default()
+    };
     let doubling = Chain {
         layers: vec![
             link(1, 16, 5, Zero, Relu),
@@ -210,6 +240,11 @@ fn chains() -> Vec<(&'static str, Chain)> {
         ..Chain::default()
     };
     [
+        ("half groups", eight),
+        ("half groups to luma, 3x3", eight_to_luma(3)),
+        ("half groups to luma, 5x5", eight_to_luma(5)),
+        ("half groups to luma, 9x9", eight_to_luma(9)),
+        ("half groups doubled", eight_doubling),
         ("srcnn 9-5-5 zero", srcnn(1, 5, Zero)),
         ("srcnn 9-5-5 replicate", srcnn(1, 5, Replicate)),
         ("srcnn 9-1-5 valid", srcnn(1, 1, Valid)),
@@ -411,6 +446,7 @@ fn memory_is_bounded() {
         let frames = match name {
             "tower" => 3 * 64,
             "deep" => 2 * 64,
+            "half groups" => 2 * 8,
             _ => 0,
         };
         let pixels = size.0 * size.1;
@@ -440,7 +476,7 @@ fn cells_depend_on_what_they_read() {
             .unwrap()
             .unwrap();
         let Some(cells) = executor.cells() else {
-            assert!(["tower", "deep"].contains(&name));
+            assert!(["tower", "deep", "half groups"].contains(&name));
             continue;
         };
         let planes = executor.packed.planes;

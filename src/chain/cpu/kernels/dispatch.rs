@@ -1,8 +1,8 @@
 //! The kernels of fused chains at every level.
 
 use super::{
-    Conv9x9, DotProduct, GROUP, InputTransform, Kernels, Matmul, OutputTransform, WindowTransform,
-    WinogradColumns, conv9x9, few_channels, matmul, winograd,
+    Conv9x9, DotProduct, GROUP, GroupKernels, InputTransform, Kernels, Matmul, NARROW,
+    OutputTransform, WindowTransform, WinogradColumns, conv9x9, few_channels, matmul, winograd,
 };
 use crate::cpu_level::{Level, UnknownLevel};
 #[cfg(test)]
@@ -24,34 +24,56 @@ impl Kernels {
     }
 }
 
-/// The [`Kernels`] of a level: `vectors` hold a group of channels; products take
-/// tiles of `pixels` by `groups`, sums along vectors `one` pixels, or `three` of
-/// three channels.
+/// The [`Kernels`] of a level. For groups of channels, and for narrow ones: `vectors` hold
+/// a group; products take tiles of `pixels` by `groups`, or of `square` pixels from one group to
+/// one (0: as others), sums along vectors `one` pixels, or `three` of three channels.
 macro_rules! kernels {
-    ($level:ident, $vector:ty, [$($enable:meta)?],
-     [$vectors:literal, $pixels:literal, $groups:literal, $one:literal, $three:literal]) => {
+    ($level:ident, [$($enable:meta)?],
+     $vector:ty, [$vectors:literal, $pixels:literal, $groups:literal, $square:literal,
+     $one:literal, $three:literal],
+     $narrow:ty, [$narrow_vectors:literal, $narrow_pixels:literal, $narrow_square:literal,
+     $narrow_one:literal, $narrow_three:literal]) => {
         pub(super) static KERNELS: Kernels = Kernels {
             level: Level::$level,
-            matmul,
-            input_transform,
-            output_transform,
+            groups: GroupKernels {
+                matmul,
+                input_transform,
+                output_transform,
+                dot_product,
+                winograd_columns,
+            },
+            narrow: GroupKernels {
+                matmul: narrow_matmul,
+                input_transform: narrow_input_transform,
+                output_transform: narrow_output_transform,
+                dot_product: narrow_dot_product,
+                winograd_columns: narrow_winograd_columns,
+            },
             transform_windows,
             conv9x9,
-            dot_product,
-            winograd_columns,
         };
 
         const _: () = assert!(<$vector as Vector>::LANES * $vectors == GROUP);
+        const _: () = assert!(<$narrow as Vector>::LANES * $narrow_vectors == NARROW);
 
         kernels! { @functions $level, [$($enable)?],
-            matmul(Matmul) = matmul::matmul::<$vector, $vectors, $pixels, $groups>;
+            matmul(Matmul) = matmul::matmul::<$vector, $vectors, $pixels, $groups, $square>;
             input_transform(InputTransform) = winograd::input_transform::<$vector>;
             output_transform(OutputTransform) = winograd::output_transform::<$vector>;
-            transform_windows(WindowTransform) = conv9x9::transform_windows::<$vector>;
-            conv9x9(Conv9x9) = conv9x9::conv9x9::<$vector, $vectors>;
             dot_product(DotProduct) = few_channels::dot_product::<$vector, $vectors, $one, $three>;
             winograd_columns(WinogradColumns)
                 = few_channels::winograd_columns::<$vector, $vectors, $one, $three>;
+            narrow_matmul(Matmul)
+                = matmul::matmul::<$narrow, $narrow_vectors, $narrow_pixels, 1, $narrow_square>;
+            narrow_input_transform(InputTransform) = winograd::input_transform::<$narrow>;
+            narrow_output_transform(OutputTransform) = winograd::output_transform::<$narrow>;
+            narrow_dot_product(DotProduct)
+                = few_channels::dot_product::<$narrow, $narrow_vectors, $narrow_one, $narrow_three>;
+            narrow_winograd_columns(WinogradColumns) = few_channels::winograd_columns::<
+                $narrow, $narrow_vectors, $narrow_one, $narrow_three
+            >;
+            transform_windows(WindowTransform) = conv9x9::transform_windows::<$vector>;
+            conv9x9(Conv9x9) = conv9x9::conv9x9::<$vector, $vectors>;
         }
     };
     (@functions $level:ident, $enable:tt, $($name:ident($args:ident) = $kernel:expr;)*) => {
@@ -74,7 +96,14 @@ macro_rules! kernels {
 pub(super) mod scalar {
     use super::*;
 
-    kernels!(Plain, simd::scalar::Lanes, [], [2, 4, 1, 4, 1]);
+    kernels!(
+        Plain,
+        [],
+        simd::scalar::Lanes,
+        [2, 4, 1, 0, 4, 1],
+        simd::scalar::Lanes,
+        [1, 8, 0, 4, 1]
+    );
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -83,9 +112,11 @@ pub(super) mod avx2 {
 
     kernels!(
         Avx2,
-        simd::x86::avx2::Lanes,
         [target_feature(enable = "avx2,fma")],
-        [2, 6, 1, 4, 2]
+        simd::x86::avx2::Lanes,
+        [2, 6, 1, 0, 4, 2],
+        simd::x86::avx2::Lanes,
+        [1, 12, 0, 8, 4]
     );
 }
 
@@ -95,9 +126,11 @@ pub(super) mod avx512 {
 
     kernels!(
         Avx512,
+        [target_feature(enable = "avx512f,avx512vl")],
         simd::x86::avx512::Lanes,
-        [target_feature(enable = "avx512f")],
-        [1, 12, 2, 12, 8]
+        [1, 12, 2, 8, 12, 8],
+        simd::x86::avx2::Lanes,
+        [1, 12, 12, 12, 8]
     );
 }
 
@@ -107,8 +140,10 @@ pub(super) mod neon {
 
     kernels!(
         Neon,
-        simd::neon::Lanes,
         [target_feature(enable = "neon")],
-        [4, 6, 1, 5, 2]
+        simd::neon::Lanes,
+        [4, 6, 1, 0, 5, 2],
+        simd::neon::Lanes,
+        [2, 10, 0, 8, 4]
     );
 }

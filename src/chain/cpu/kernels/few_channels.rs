@@ -20,9 +20,9 @@ pub(crate) const MAX_KERNELS: usize = 3;
 pub(crate) struct DotProduct<'a> {
     /// The rows of the kernel's window of the first pixel.
     pub(crate) rows: &'a [*const f32],
-    /// Samples of a row of the window: whole groups.
+    /// Samples of a row of the window: multiples of a pixel.
     pub(crate) len: usize,
-    /// Distance of neighbouring pixels: whole groups.
+    /// Distance of neighbouring pixels: whole groups or half a one.
     pub(crate) step: usize,
     /// By channel, row, sample.
     pub(crate) weights: *const f32,
@@ -43,9 +43,9 @@ pub(crate) struct WinogradColumns<'a> {
     pub(crate) rows: &'a [*const f32],
     /// Kernels, one below the other.
     pub(crate) kernels: usize,
-    /// Samples of a row of the window: whole groups.
+    /// Samples of a row of the window: multiples of a pixel.
     pub(crate) len: usize,
-    /// Distance of neighbouring pixels: whole groups.
+    /// Distance of neighbouring pixels: whole groups or half a one.
     pub(crate) step: usize,
     /// By point, channel, kernel, sample.
     pub(crate) weights: *const f32,
@@ -132,7 +132,7 @@ unsafe fn dot_block<V: Vector, const W: usize, const P: usize, const C: usize>(
         let mut weights = a.weights.add(channel * window);
         for &row in a.rows {
             let bases = base_pointers::<P>(row.add(pixel * a.step), a.step);
-            for at in (0..a.len).step_by(GROUP) {
+            for at in (0..a.len).step_by(W * V::LANES) {
                 for w in 0..W {
                     let at = at + w * V::LANES;
                     let mut factors = [V::splat(0.0); C];
@@ -194,7 +194,6 @@ pub(super) unsafe fn winograd_columns<
     // SAFETY: operands in memory.
     unsafe {
         match a.variant {
-            Variant::F4x3 => column_blocks::<V, W, ONE, THREE, 2, 4>(a),
             Variant::F6x3 => column_blocks::<V, W, ONE, THREE, 3, 6>(a),
             Variant::F4x5 => column_blocks::<V, W, ONE, THREE, 3, 4>(a),
             Variant::F6x5 => column_blocks::<V, W, ONE, THREE, 4, 6>(a),

@@ -5,6 +5,9 @@ use std::hint::black_box;
 /// Channels that are stored together.
 pub(crate) const GROUP: usize = 16;
 
+/// The same for pixels of no more channels than that, which fill half of a group.
+pub(crate) const NARROW: usize = GROUP / 2;
+
 /// Pointers to every third of `P` pixels: the address of a pixel is one of them
 /// and once or twice the stride. Without the black box the compiler adds strides
 /// up one after the other.

@@ -7,7 +7,7 @@
 )]
 
 use super::epilogue::{BiasActivation, bias_activation};
-use super::group::{GROUP, base_pointers};
+use super::group::{GROUP, NARROW, base_pointers};
 use crate::ops::cpu::simd::Vector;
 use std::hint::black_box;
 
@@ -22,7 +22,7 @@ pub(crate) struct Matmul<'a> {
     pub(crate) step: usize,
     /// By run, input, then channel.
     pub(crate) weights: *const f32,
-    /// Channels out, whole groups.
+    /// Channels out, whole groups or half a one.
     pub(crate) channels: usize,
     /// Number of pixels.
     pub(crate) pixels: usize,
@@ -56,26 +56,34 @@ impl BatchStrides {
     };
 }
 
-/// `G` groups of channels of `P` pixels at a time; a group is `W` vectors.
+/// `G` groups of channels of `P` pixels at a time; a group is `W` vectors. From one group to
+/// one, `S` pixels, if that is not 0.
 ///
 /// # Safety
 ///
 /// Operands in memory, and the instructions of `V` are enabled.
 #[inline(always)]
-pub(super) unsafe fn matmul<V: Vector, const W: usize, const P: usize, const G: usize>(
+pub(super) unsafe fn matmul<
+    V: Vector,
+    const W: usize,
+    const P: usize,
+    const G: usize,
+    const S: usize,
+>(
     a: &Matmul<'_>,
 ) {
-    let square = a.len == GROUP && a.channels == GROUP && a.runs.len() == 1;
-    if W == 1 && square && a.pixels >= PIXELS16 && a.activation.is_none() {
+    let group = W * V::LANES;
+    let square = a.len == group && a.channels == group && a.runs.len() == 1;
+    if S > 0 && square && a.pixels >= S && a.activation.is_none() {
         // SAFETY: there are as many inputs as channels, and enough pixels.
-        return unsafe { matmul16::<V>(a) };
+        return unsafe { square_matmul::<V, S>(a) };
     }
     // SAFETY: pixels, channels and repeats stay below their numbers.
     unsafe {
         for i in 0..a.batch.count {
             let mut channel = 0;
             while channel < a.channels {
-                let wide = G == 2 && channel + 2 * GROUP <= a.channels;
+                let wide = G == 2 && channel + 2 * group <= a.channels;
                 let mut pixel = 0;
                 while pixel < a.pixels {
                     let at = (i, channel, pixel);
@@ -87,51 +95,52 @@ pub(super) unsafe fn matmul<V: Vector, const W: usize, const P: usize, const G: 
                         false => rest::<V, W, 1>(a, at, left),
                     };
                 }
-                channel += if wide { 2 * GROUP } else { GROUP };
+                channel += if wide { 2 * group } else { group };
             }
         }
     }
 }
 
-/// Pixels that [`matmul16`] takes at a time.
-const PIXELS16: usize = 8;
-
 /// One group of channels to one, where a vector holds a group: all weights
 /// stay in registers. The last pixels overlap those before, so that there are
 /// always as many.
 #[inline(always)]
-unsafe fn matmul16<V: Vector>(a: &Matmul<'_>) {
+unsafe fn square_matmul<V: Vector, const S: usize>(a: &Matmul<'_>) {
+    const { assert!(V::LANES == GROUP || V::LANES == NARROW) };
     // SAFETY: operands in memory.
     unsafe {
         for i in 0..a.batch.count {
             let mut weights = [V::splat(0.0); GROUP];
-            for k in 0..GROUP {
-                weights[k] = V::load(a.weights.add(i * a.batch.weights + k * GROUP));
+            for k in 0..V::LANES {
+                weights[k] = V::load(a.weights.add(i * a.batch.weights + k * V::LANES));
             }
             let mut pixel = 0;
             while pixel < a.pixels {
-                pixel = pixel.min(a.pixels - PIXELS16);
+                pixel = pixel.min(a.pixels - S);
                 let input = a.runs[0].add(i * a.batch.input + pixel * a.step);
-                let mut rows = [input; PIXELS16];
-                for p in 0..PIXELS16 {
+                let mut rows = [input; S];
+                for p in 0..S {
                     rows[p] = black_box(input.add(p * a.step));
                 }
-                let mut sums = [V::splat(0.0); PIXELS16];
+                let mut sums = [V::splat(0.0); S];
                 // Too long for the compiler to unroll by itself.
                 macro_rules! products {
                     ($($k:literal)+) => {$(
-                        for p in 0..PIXELS16 {
+                        for p in 0..S {
                             let value = V::splat(*rows[p].add($k));
                             sums[p] = sums[p].mul_add(value, weights[$k]);
                         }
                     )+};
                 }
-                products!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+                products!(0 1 2 3 4 5 6 7);
+                if V::LANES == GROUP {
+                    products!(8 9 10 11 12 13 14 15);
+                }
                 let out = a.out.add(i * a.batch.out + pixel * a.out_step);
-                for p in 0..PIXELS16 {
+                for p in 0..S {
                     sums[p].store(out.add(p * a.out_step));
                 }
-                pixel += PIXELS16;
+                pixel += S;
             }
         }
     }
@@ -171,6 +180,7 @@ unsafe fn pixels<V: Vector, const W: usize, const P: usize, const G: usize>(
 ) -> usize {
     // SAFETY: operands in memory.
     unsafe {
+        let group = W * V::LANES;
         let mut sums = [[[V::splat(0.0); W]; G]; P];
         let mut weights = a.weights.add(i * a.batch.weights + channel);
         for &run in a.runs {
@@ -180,7 +190,7 @@ unsafe fn pixels<V: Vector, const W: usize, const P: usize, const G: usize>(
                 let mut row = [[V::splat(0.0); W]; G];
                 for g in 0..G {
                     for w in 0..W {
-                        row[g][w] = V::load(weights.add(g * GROUP + w * V::LANES));
+                        row[g][w] = V::load(weights.add(g * group + w * V::LANES));
                     }
                 }
                 weights = weights.add(a.channels);
@@ -201,7 +211,7 @@ unsafe fn pixels<V: Vector, const W: usize, const P: usize, const G: usize>(
         for p in 0..P {
             for g in 0..G {
                 for w in 0..W {
-                    let at = g * GROUP + w * V::LANES;
+                    let at = g * group + w * V::LANES;
                     sums[p][g][w].store(out.add(p * a.out_step + at));
                 }
             }
@@ -210,7 +220,7 @@ unsafe fn pixels<V: Vector, const W: usize, const P: usize, const G: usize>(
             for p in 0..P {
                 for g in 0..G {
                     for w in 0..W {
-                        let at = g * GROUP + w * V::LANES;
+                        let at = g * group + w * V::LANES;
                         let out = out.add(p * a.out_step + at);
                         let mut sum = bias_activation::<V>(V::load(out), activation, channel + at);
                         if !a.skip.is_null() {

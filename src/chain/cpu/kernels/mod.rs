@@ -18,7 +18,7 @@ mod winograd;
 pub(crate) use conv9x9::{Conv9x9, WindowTransform};
 pub(crate) use epilogue::BiasActivation;
 pub(crate) use few_channels::{DotProduct, MAX_DOT_CHANNELS, WinogradColumns};
-pub(crate) use group::GROUP;
+pub(crate) use group::{GROUP, NARROW};
 pub(crate) use matmul::{BatchStrides, Matmul};
 pub(crate) use winograd::{InputTransform, OutputTransform};
 
@@ -33,13 +33,29 @@ use crate::cpu_level::Level;
 /// at the ends of rows: [`GROUP`] floats.
 pub(crate) struct Kernels {
     pub(crate) level: Level,
+    groups: GroupKernels,
+    narrow: GroupKernels,
+    pub(crate) transform_windows: unsafe fn(&WindowTransform<'_>),
+    pub(crate) conv9x9: unsafe fn(&Conv9x9<'_>),
+}
+
+/// Those that run over groups of channels, of [`GROUP`] or of [`NARROW`].
+pub(crate) struct GroupKernels {
     pub(crate) matmul: unsafe fn(&Matmul<'_>),
     pub(crate) input_transform: unsafe fn(&InputTransform<'_>),
     pub(crate) output_transform: unsafe fn(&OutputTransform<'_>),
-    pub(crate) transform_windows: unsafe fn(&WindowTransform<'_>),
-    pub(crate) conv9x9: unsafe fn(&Conv9x9<'_>),
     pub(crate) dot_product: unsafe fn(&DotProduct<'_>),
     pub(crate) winograd_columns: unsafe fn(&WinogradColumns<'_>),
+}
+
+impl Kernels {
+    /// Those for pixels of so many channels, as stored.
+    pub(crate) fn for_channels(&self, channels: usize) -> &GroupKernels {
+        match channels.is_multiple_of(GROUP) {
+            true => &self.groups,
+            false => &self.narrow,
+        }
+    }
 }
 
 impl std::fmt::Debug for Kernels {

@@ -20,7 +20,7 @@ pub(crate) struct InputTransform<'a> {
     pub(crate) tables: &'a Tables,
     /// The rows of a tile, from its first column.
     pub(crate) rows: &'a [*const f32],
-    /// Channels in, whole groups; also the distance of neighbouring pixels.
+    /// Channels in, whole groups or half a one; also the distance of neighbouring pixels.
     pub(crate) channels: usize,
     pub(crate) tiles: usize,
     /// By tile, point (row, column), channel.
@@ -37,7 +37,7 @@ pub(crate) struct OutputTransform<'a> {
     pub(crate) products: *const f32,
     /// Distance of neighbouring points.
     pub(crate) pitch: usize,
-    /// Channels out, whole groups.
+    /// Channels out, whole groups or half a one.
     pub(crate) channels: usize,
     pub(crate) tiles: usize,
     pub(crate) activation: BiasActivation,
@@ -122,7 +122,6 @@ pub(super) unsafe fn input_transform<V: Vector>(a: &InputTransform<'_>) {
     // SAFETY: operands in memory.
     unsafe {
         match a.variant {
-            Variant::F4x3 => transform_input_tiles::<V, 2, 4>(a),
             Variant::F6x3 => transform_input_tiles::<V, 3, 6>(a),
             Variant::F4x5 => transform_input_tiles::<V, 3, 4>(a),
             Variant::F6x5 => transform_input_tiles::<V, 4, 6>(a),
@@ -174,7 +173,6 @@ pub(super) unsafe fn output_transform<V: Vector>(a: &OutputTransform<'_>) {
     // SAFETY: operands in memory.
     unsafe {
         match a.variant {
-            Variant::F4x3 => transform_output_tiles::<V, 2, 4>(a),
             Variant::F6x3 => transform_output_tiles::<V, 3, 6>(a),
             Variant::F4x5 => transform_output_tiles::<V, 3, 4>(a),
             Variant::F6x5 => transform_output_tiles::<V, 4, 6>(a),

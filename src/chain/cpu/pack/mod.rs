@@ -6,7 +6,7 @@ mod quantized_weights;
 pub(crate) use quantized_weights::{MAX_KERNEL, MAX_SHUFFLE, QuantizedWeights};
 
 use crate::background::give_way;
-use crate::chain::cpu::kernels::{GROUP, MAX_DOT_CHANNELS};
+use crate::chain::cpu::kernels::{GROUP, MAX_DOT_CHANNELS, NARROW};
 use crate::chain::winograd::{Tables, Variant};
 use crate::chain::{Chain, ChainLayer, Epilogue};
 use crate::ops::{Activation, Border};
@@ -112,7 +112,7 @@ impl ConvAlgorithm {
         (first, last): (bool, bool),
         shuffled: bool,
     ) -> Self {
-        // What comes in and goes out lies in whole groups.
+        // What comes in and goes out is stored in whole groups, or in half a one.
         let fewest = inputs.min(outputs.next_multiple_of(GROUP));
         let grouped = !first;
         let is_dot = last && grouped && outputs <= MAX_DOT_CHANNELS && !shuffled;
@@ -121,10 +121,9 @@ impl ConvAlgorithm {
             5 if is_dot => Self::WinogradColumns(Variant::F6x5),
             _ if is_dot => Self::DotProduct,
             LARGE if first && outputs >= 2 * GROUP => Self::Split9x9,
-            3 if grouped && fewest > GROUP => Self::Winograd(Variant::F6x3),
-            3 if grouped && fewest == GROUP => Self::Winograd(Variant::F4x3),
+            3 if grouped => Self::Winograd(Variant::F6x3),
             5 if grouped && fewest > GROUP => Self::Winograd(Variant::F6x5),
-            5 if grouped && fewest == GROUP => Self::Winograd(Variant::F4x5),
+            5 if grouped => Self::Winograd(Variant::F4x5),
             _ => Self::Direct,
         }
     }
@@ -287,6 +286,7 @@ impl ChannelOrder {
         let area = shuffle * shuffle;
         let stored = match exact {
             true => channels,
+            false if channels / area <= NARROW => NARROW * area,
             false => (channels / area).next_multiple_of(GROUP) * area,
         };
         Self {

@@ -329,6 +329,8 @@ impl<'a> Execution<'a> {
     /// A row of tiles, block by block.
     fn winograd(&mut self, boundary: usize, variant: Variant, group: isize) {
         let (layer, kernels) = (self.layer(boundary), self.task.kernels);
+        let input = kernels.for_channels(layer.inputs);
+        let output = kernels.for_channels(layer.outputs);
         let (n, m, pad) = (variant.points(), variant.outputs(), layer.pad() as isize);
         let (tile, pitch) = (transformed_tile(layer, variant), product_pitch(layer));
         for block in self.blocks(boundary, group) {
@@ -339,7 +341,7 @@ impl<'a> Execution<'a> {
             let products = self.scratch.products[..n * n * pitch].as_mut_ptr();
             // SAFETY: operands in memory.
             unsafe {
-                (kernels.input_transform)(&InputTransform {
+                (input.input_transform)(&InputTransform {
                     variant,
                     tables: &layer.tables,
                     rows: &inputs[..n],
@@ -348,7 +350,7 @@ impl<'a> Execution<'a> {
                     out: transformed,
                     out_tile: tile,
                 });
-                (kernels.matmul)(&Matmul {
+                (output.matmul)(&Matmul {
                     runs: &[transformed.cast_const()],
                     len: layer.inputs,
                     step: tile,
@@ -423,7 +425,11 @@ impl<'a> Execution<'a> {
         }
         // SAFETY: operands in memory.
         unsafe {
-            (self.task.kernels.output_transform)(&OutputTransform {
+            (self
+                .task
+                .kernels
+                .for_channels(layer.stored())
+                .output_transform)(&OutputTransform {
                 variant,
                 tables: &layer.tables,
                 products: self.scratch.products[..n * n * pitch].as_ptr(),
@@ -461,7 +467,7 @@ impl<'a> Execution<'a> {
             // SAFETY: operands in memory; the rows of windows have `pitch` floats
             // for each point.
             unsafe {
-                (kernels.matmul)(&Matmul {
+                (kernels.for_channels(layer.outputs).matmul)(&Matmul {
                     runs: &runs,
                     len: 3 * planes,
                     step: 2 * planes,
@@ -577,7 +583,7 @@ impl<'a> Execution<'a> {
         let skip = self.skip(layer);
         // SAFETY: operands in memory.
         unsafe {
-            (self.task.kernels.matmul)(&Matmul {
+            (self.task.kernels.for_channels(layer.outputs).matmul)(&Matmul {
                 runs: &inputs[..layer.kernel],
                 len: layer.kernel * layer.inputs,
                 step: layer.inputs,
@@ -613,7 +619,7 @@ impl<'a> Execution<'a> {
         }
         // SAFETY: operands in memory; a line for each channel.
         unsafe {
-            (self.task.kernels.dot_product)(&DotProduct {
+            (self.task.kernels.for_channels(layer.inputs).dot_product)(&DotProduct {
                 rows: &inputs[..layer.kernel],
                 len: layer.kernel * layer.inputs,
                 step: layer.inputs,
@@ -638,7 +644,11 @@ impl<'a> Execution<'a> {
         let lines = variant.outputs() * layer.outputs * pitch;
         // SAFETY: operands in memory.
         unsafe {
-            (self.task.kernels.winograd_columns)(&WinogradColumns {
+            (self
+                .task
+                .kernels
+                .for_channels(layer.inputs)
+                .winograd_columns)(&WinogradColumns {
                 variant,
                 tables: &layer.tables,
                 rows: &inputs[..count],
