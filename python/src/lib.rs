@@ -9,7 +9,7 @@ use errors::{to_python, value_error};
 use numpy::{IxDyn, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use sample::Sample;
+use sample::{Frames, Sample};
 use srfilter::engine::Interrupt;
 use srfilter::{DeviceChoice, FrameSpec, Precision, Scale, Scales, UpscaleOptions, UpscaleSpec};
 use std::path::PathBuf;
@@ -56,7 +56,13 @@ struct Upscaler {
     size: Option<(usize, usize)>,
     options: UpscaleOptions,
     /// The one of the last images, for the next ones.
-    idle: Mutex<Option<srfilter::Upscaler>>,
+    idle: Mutex<Option<Idle>>,
+}
+
+/// An upscaler and its frames between two images.
+struct Idle {
+    upscaler: srfilter::Upscaler,
+    frames: Frames,
 }
 
 #[pymethods]
@@ -141,7 +147,7 @@ impl Upscaler {
         leading: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, shape) = (array.py(), array.shape().to_vec());
-        let (frames, width, height, channels) = layout(&shape, leading)?;
+        let (count, width, height, channels) = layout(&shape, leading)?;
         let input = FrameSpec::new(T::format(channels), width, height);
         let mut spec = UpscaleSpec::scaled(input, self.scale);
         if let Some((width, height)) = self.size {
@@ -163,16 +169,17 @@ impl Upscaler {
         let to = written.as_slice_mut().map_err(value_error)?;
         let interrupt = Interrupt::default();
         interruptible(py, &interrupt, || {
-            let mut upscaler = self.upscaler(&spec)?;
+            let mut idle = self.idle(&spec)?;
+            let Idle { upscaler, frames } = &mut idle;
             upscaler.set_interrupt(&interrupt);
-            let sizes = (from.len() / frames.max(1), to.len() / frames.max(1));
+            let sizes = (from.len() / count.max(1), to.len() / count.max(1));
             let pairs = from
                 .chunks_exact(sizes.0.max(1))
                 .zip(to.chunks_exact_mut(sizes.1.max(1)));
             for (from, to) in pairs {
-                T::upscale(&mut upscaler, channels, from, to)?;
+                T::upscale(upscaler, frames, channels, from, to)?;
             }
-            *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(upscaler);
+            *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(idle);
             Ok(())
         })?;
         drop(written);
@@ -180,15 +187,18 @@ impl Upscaler {
     }
 
     /// The upscaler of the last images if it fits these, else a new one.
-    fn upscaler(&self, spec: &UpscaleSpec) -> srfilter::Result<srfilter::Upscaler> {
+    fn idle(&self, spec: &UpscaleSpec) -> srfilter::Result<Idle> {
         let idle = self
             .idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        match idle.filter(|upscaler| upscaler.spec() == spec) {
-            Some(upscaler) => Ok(upscaler),
-            None => srfilter::Upscaler::new(Arc::clone(&self.model), *spec, &self.options),
+        match idle.filter(|idle| idle.upscaler.spec() == spec) {
+            Some(idle) => Ok(idle),
+            None => Ok(Idle {
+                upscaler: srfilter::Upscaler::new(Arc::clone(&self.model), *spec, &self.options)?,
+                frames: Frames::default(),
+            }),
         }
     }
 }

@@ -13,6 +13,7 @@ pub(crate) trait Sample: numpy::Element + Copy + Send + Sync {
     /// Upscales an image into another of the same number of channels.
     fn upscale(
         upscaler: &mut Upscaler,
+        frames: &mut Frames,
         channels: usize,
         from: &[Self],
         to: &mut [Self],
@@ -28,7 +29,13 @@ impl Sample for u8 {
         }
     }
 
-    fn upscale(upscaler: &mut Upscaler, channels: usize, from: &[u8], to: &mut [u8]) -> Result<()> {
+    fn upscale(
+        upscaler: &mut Upscaler,
+        _frames: &mut Frames,
+        channels: usize,
+        from: &[u8],
+        to: &mut [u8],
+    ) -> Result<()> {
         process(upscaler, channels, from, to)
     }
 }
@@ -40,6 +47,7 @@ impl Sample for u16 {
 
     fn upscale(
         upscaler: &mut Upscaler,
+        frames: &mut Frames,
         channels: usize,
         from: &[u16],
         to: &mut [u16],
@@ -48,7 +56,7 @@ impl Sample for u16 {
             let (from, to) = (bytemuck::cast_slice(from), bytemuck::cast_slice_mut(to));
             return process(upscaler, 2 * channels, from, to);
         }
-        upscale16(upscaler, channels, (from, to), |s| s, |s| s)
+        upscale16(upscaler, frames, channels, (from, to), |s| s, |s| s)
     }
 }
 
@@ -60,6 +68,7 @@ impl Sample for f32 {
 
     fn upscale(
         upscaler: &mut Upscaler,
+        frames: &mut Frames,
         channels: usize,
         from: &[f32],
         to: &mut [f32],
@@ -73,9 +82,8 @@ impl Sample for f32 {
         let max = f32::from(MAX16);
         // Conversion to an integer clamps.
         let quantize = |value: f32| (value * max + 0.5) as u16;
-        upscale16(upscaler, channels, (from, to), quantize, |sample| {
-            f32::from(sample) / max
-        })
+        let value = |sample| f32::from(sample) / max;
+        upscale16(upscaler, frames, channels, (from, to), quantize, value)
     }
 }
 
@@ -86,28 +94,38 @@ fn format16(channels: usize) -> PixelFormat {
     }
 }
 
+/// Frames of 16 bits between images and the upscaler, kept for the next image.
+#[derive(Default)]
+pub(crate) struct Frames {
+    input: Vec<u16>,
+    output: Vec<u16>,
+}
+
 /// Upscales by frames of 16 bits, of which colour ones have alpha.
 fn upscale16<T: Copy>(
     upscaler: &mut Upscaler,
+    frames: &mut Frames,
     channels: usize,
     (from, to): (&[T], &mut [T]),
     quantize: impl Fn(T) -> u16,
     value: impl Fn(u16) -> T,
 ) -> Result<()> {
     let held = if channels == 1 { 1 } else { 4 };
-    let mut input = vec![MAX16; from.len() / channels * held];
-    for (samples, pixel) in input
-        .chunks_exact_mut(held)
-        .zip(from.chunks_exact(channels))
-    {
+    let Frames { input, output } = frames;
+    input.resize(from.len() / channels * held, 0);
+    output.resize(to.len() / channels * held, 0);
+    let pixels = input.chunks_exact_mut(held);
+    for (samples, pixel) in pixels.zip(from.chunks_exact(channels)) {
+        // Images of three channels are opaque.
+        samples[held - 1] = MAX16;
         for (sample, &value) in samples.iter_mut().zip(pixel) {
             *sample = quantize(value).to_le();
         }
     }
-    let mut output = vec![0u16; to.len() / channels * held];
-    let bytes = bytemuck::cast_slice_mut(&mut output);
-    process(upscaler, 2 * held, bytemuck::cast_slice(&input), bytes)?;
-    for (pixel, samples) in to.chunks_exact_mut(channels).zip(output.chunks_exact(held)) {
+    let bytes = bytemuck::cast_slice_mut(output);
+    process(upscaler, 2 * held, bytemuck::cast_slice(input), bytes)?;
+    let pixels = to.chunks_exact_mut(channels);
+    for (pixel, samples) in pixels.zip(output.chunks_exact(held)) {
         for (sample, &found) in pixel.iter_mut().zip(samples) {
             *sample = value(u16::from_le(found));
         }
