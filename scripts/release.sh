@@ -6,7 +6,6 @@
 # bytes are the same.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo_cyclonedx=0.5.9
 export PATH=$PATH:$HOME/.cargo/bin
 unset CARGO_TARGET_DIR
 [ -z "$(git status --porcelain)" ] || { echo "there are changes that are not committed" >&2; exit 1; }
@@ -29,13 +28,8 @@ cp target/wheels/srfilter-*.whl "$out/"
 cp target/licences.txt "$out/licences-$version.txt"
 cargo package --quiet --no-verify --workspace --exclude testing --exclude srfilter-python
 cp target/package/*-"$version".crate "$out/"
-if [ "$(target/tools/bin/cargo-cyclonedx --version 2>/dev/null)" != "cargo-cyclonedx-cyclonedx $cargo_cyclonedx" ]; then
-    cargo install --quiet --locked --root target/tools cargo-cyclonedx@$cargo_cyclonedx
-fi
 for package in plugin cli train python; do
-    target/tools/bin/cargo-cyclonedx cyclonedx --quiet --manifest-path $package/Cargo.toml --format json \
-        --override-filename sbom --target x86_64-unknown-linux-gnu
-    mv $package/sbom.json "$out/srfilter-$package-$version.cdx.json"
+    cp target/sbom/srfilter-$package.cdx.json "$out/srfilter-$package-$version.cdx.json"
 done
 (cd "$out" && sha256sum -- * > SHA256SUMS)
 cat "$out/SHA256SUMS"

@@ -19,9 +19,11 @@ fi
 rm -f target/wheels/srfilter-*.whl
 . scripts/dist-env.sh
 scripts/licences.sh
+scripts/sbom.sh
 cp LICENSE-* python/
 cp target/licences.txt python/LICENSE-crates.txt
-"$tools/bin/maturin" build --quiet --locked --compression-level 9 --manifest-path python/Cargo.toml --out target/wheels
+"$tools/bin/maturin" build --quiet --locked --compression-level 9 --manifest-path python/Cargo.toml \
+    --sbom-include target/sbom/srfilter-python.cdx.json --out target/wheels
 wheel=$(ls target/wheels/srfilter-*.whl)
 echo "$wheel: $(du --apparent-size -h "$wheel" | cut -f1)"
 [ "${1:-}" = try ] || exit 0
