@@ -38,6 +38,8 @@ cat "$out/SHA256SUMS"
 again=$(mktemp -d)
 trap 'rm -rf "$again"' EXIT
 git clone --quiet . "$again/srfilter"
+mkdir "$again/srfilter/target"
+ln -s "$PWD/target/tools" "$again/srfilter/target/tools"
 (cd "$again/srfilter" && scripts/release.sh >/dev/null)
 diff "$out/SHA256SUMS" "$again/srfilter/$out/SHA256SUMS"
 echo "the same bytes in another folder"
