@@ -186,7 +186,7 @@ fn tiles_are_those_of_the_whole_frame() {
             let largest = expected.iter().fold(1.0, |most: f32, v| most.max(v.abs()));
             let off = off.fold(0.0, f32::max) / largest;
             println!("{name}, tiles of {tile}: off by {off:.1e}");
-            assert!(off < 1e-5, "{name}, tiles of {tile}: off by {off}");
+            assert!(off < 2e-5, "{name}, tiles of {tile}: off by {off}");
         }
     }
 }
@@ -225,6 +225,10 @@ fn what_is_not_served_is_named_with_its_node() {
         (
             edited("artcnn", "c2", "cx"),
             vec!["node /Conv_1 (Conv)", "there is no cx"],
+        ),
+        (
+            std::fs::read("tests/onnx/chroma.refused").unwrap(),
+            vec!["2 planes come out of 3: a network of chroma"],
         ),
     ] {
         let problem = problem(&bytes);

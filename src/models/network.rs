@@ -192,6 +192,12 @@ pub trait ScaleNetwork: Send + Sync {
         false
     }
 
+    /// Whether the last bits of a result depend on the tile that it lies in. The tiles
+    /// are then the same for any number of threads.
+    fn rounds_by_tile(&self) -> bool {
+        false
+    }
+
     /// Number of global average poolings, each of which depends on those
     /// before. The network runs on tiles nevertheless:
     /// [`ScaleNetwork::forward_part`].

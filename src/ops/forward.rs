@@ -139,8 +139,12 @@ pub(crate) fn conv2d_joined(
     }
 }
 
-/// Calls a function with the values of contiguous tensors.
-fn with_all<T>(tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> T) -> Result<T> {
+/// Calls a function with the values of tensors on the CPU in `f32`, dense.
+///
+/// # Errors
+///
+/// Other tensors.
+pub(crate) fn with_all<T>(tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> T) -> Result<T> {
     let dense = tensors.iter().map(|tensor| tensor.contiguous());
     let dense = dense.collect::<Result<Vec<_>>>()?;
     let held: Vec<_> = dense.iter().map(Tensor::storage_and_layout).collect();

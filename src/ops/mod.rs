@@ -32,7 +32,7 @@ mod storage;
 pub(crate) use context::with_tf32;
 pub use context::{RecordedConv, backward, record_convs};
 pub use conv::{conv2d, conv2d_at};
-pub(crate) use forward::{Pairwise, conv2d_joined, pairwise, select};
+pub(crate) use forward::{Pairwise, conv2d_joined, pairwise, select, with_all};
 pub use functions::{exp, gelu, log, sigmoid, softmax, tanh};
 pub use multi_tensor::{lerp_in_place, squared_norm};
 pub use norm::batch_norm;

@@ -78,6 +78,11 @@ pub(super) fn try_out(
             [1, out, rows, columns] if *out == planes => {
                 Ok((vec![*rows, *columns], held.div_ceil(height * width)))
             }
+            [1, 2, ..] if planes == 3 => Err(
+                "2 planes come out of 3: a network of chroma (such as ArtCNN's), which \
+                 refines chroma that is enlarged already; served are luma and RGB"
+                    .to_owned(),
+            ),
             [1, out, ..] => Err(format!(
                 "{out} planes come out of {planes}; served are as many as go in"
             )),

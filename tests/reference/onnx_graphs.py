@@ -518,6 +518,14 @@ def groups(name, opset):
     g.save(name, g.conv(y, 8, 3))
 
 
+def chroma():
+    """Two planes of three, as ArtCNN's networks of chroma: a file that is refused."""
+    g = Graph(planes=3)
+    g.save("chroma", g.conv("input", 3, 2))
+    (OUT / "chroma.safetensors").unlink()
+    (OUT / "chroma.onnx").rename(OUT / "chroma.refused")
+
+
 def main():
     espcn("espcn-tanh-x3")
     espcn("espcn-tanh-x3-f16", half=True)
@@ -561,6 +569,7 @@ def main():
     full_range("full-range-relu", True)
     groups("groups-18", 18)
     groups("groups-21", 21)
+    chroma()
 
 
 if __name__ == "__main__":

@@ -82,6 +82,20 @@ impl ChainExecutor {
         size: (usize, usize),
         options: &ChainOptions,
     ) -> Result<Self> {
+        Self::with_workspaces(packed, size, options, Vec::new())
+    }
+
+    /// An executor that works in the memory of another one, as far as it goes.
+    ///
+    /// # Errors
+    ///
+    /// As [`ChainExecutor::new`].
+    pub(crate) fn with_workspaces(
+        packed: Arc<PackedChain>,
+        size: (usize, usize),
+        options: &ChainOptions,
+        spare: Vec<Vec<f32>>,
+    ) -> Result<Self> {
         let level = crate::cpu_level::level().map_err(|e| Error::Setting(e.to_string()))?;
         let pool = pool(options.threads)?;
         let threads = pool.current_num_threads();
@@ -130,7 +144,11 @@ impl ChainExecutor {
         };
         let floats = largest(|region| region.workspace);
         let zeros = vec![0.0; largest(|region| region.longest)];
-        let workspaces = (0..threads).map(|_| Mutex::new(zeroed(floats))).collect();
+        let fits = |memory: &Vec<f32>| memory.len() >= floats;
+        let mut spare = spare.into_iter().filter(fits);
+        let workspace = || spare.next().unwrap_or_else(|| zeroed(floats));
+        let workspaces = std::iter::repeat_with(workspace).take(threads);
+        let workspaces = workspaces.map(Mutex::new).collect();
         Ok(Self {
             kernels: Kernels::of(level).map_err(|e| Error::Setting(e.to_string()))?,
             quantized: QuantizedKernels::of(level).map_err(|e| Error::Setting(e.to_string()))?,
@@ -148,6 +166,14 @@ impl ChainExecutor {
             workspaces,
             interrupt: Interrupt::default(),
         })
+    }
+
+    /// The memory of each thread, for another executor.
+    pub(crate) fn into_workspaces(self) -> Vec<Vec<f32>> {
+        let workspaces = self.workspaces.into_iter();
+        workspaces
+            .map(|memory| memory.into_inner().unwrap_or_else(PoisonError::into_inner))
+            .collect()
     }
 
     /// Makes runs stop at this request, within a few rows: their output is

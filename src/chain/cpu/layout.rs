@@ -711,5 +711,13 @@ pub(super) fn ring_floats(packed: &PackedChain, layers: &Range<usize>) -> usize 
         rows as usize * pair[0].stored()
     });
     // Before the last shuffle there are fewer columns; this counts too many.
-    floats.sum::<usize>() / if factor > 1 { 2 } else { 1 }
+    let between = floats.sum::<usize>() / if factor > 1 { 2 } else { 1 };
+    // Few planes of an input take little.
+    let input = match chain.first() {
+        Some(layer) if layers.start == 0 && layer.inputs >= GROUP => {
+            ring_rows(1, layer.step(), layer.pad()) as usize * layer.inputs
+        }
+        _ => 0,
+    };
+    between + input
 }

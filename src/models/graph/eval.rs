@@ -3,6 +3,7 @@
 use super::arrange::{self, axes_of, axis_of, length_of};
 use super::config::{Config, Coordinates, Node, Op, ResizeSettings};
 use super::convolve;
+use super::packed::PackedConvs;
 use super::resize::{self, Lengths};
 use super::value::{Limit, integers};
 use crate::ops::{self, Pairwise};
@@ -12,7 +13,7 @@ use std::collections::HashMap;
 /// The result for one input, and the most values that were held at a time.
 pub(super) fn run(
     config: &Config,
-    weights: &HashMap<String, Tensor>,
+    (weights, packed): (&HashMap<String, Tensor>, &PackedConvs),
     x: &Tensor,
 ) -> Result<(Tensor, usize)> {
     let joined = joined(config);
@@ -25,6 +26,7 @@ pub(super) fn run(
     let mut values = Values {
         config,
         weights,
+        packed,
         joined: &joined,
         computed: HashMap::from([(config.input.as_str(), x.contiguous()?)]),
         device: x.device(),
@@ -107,6 +109,7 @@ fn named(node: &Node, error: &candle_core::Error) -> candle_core::Error {
 struct Values<'a> {
     config: &'a Config,
     weights: &'a HashMap<String, Tensor>,
+    packed: &'a PackedConvs,
     joined: &'a HashMap<&'a str, Vec<&'a str>>,
     computed: HashMap<&'a str, Tensor>,
     device: &'a Device,
@@ -263,13 +266,15 @@ impl<'a> Values<'a> {
                     false => Tensor::full(*value, lengths, self.device)?,
                 }
             }
-            Op::Conv(settings) => convolve::conv(
-                &self.parts(node)?,
-                &operand(1)?,
-                optional(2)?.as_ref(),
-                settings,
-                self.limit,
-            )?,
+            Op::Conv(settings) => {
+                let (parts, weights, bias) = (self.parts(node)?, operand(1)?, optional(2)?);
+                let result = node.outputs.first().map_or("", String::as_str);
+                let operands = (&weights, bias.as_ref());
+                match self.packed.conv(result, &parts, operands, self.limit)? {
+                    Some(result) => result,
+                    None => convolve::conv(&parts, &weights, bias.as_ref(), settings, self.limit)?,
+                }
+            }
             Op::ConvTranspose(settings) => convolve::transposed(
                 &x()?,
                 &operand(1)?,

@@ -15,6 +15,7 @@ mod convolve;
 mod eval;
 mod lower;
 mod of_chain;
+mod packed;
 mod reach;
 mod resize;
 mod value;
@@ -24,6 +25,7 @@ pub use config::{
     Config, ConvSettings, Coordinates, Node, Op, PadMode, ResizeMode, ResizeSettings, Rounding,
     Same,
 };
+use packed::PackedConvs;
 use reach::Reach;
 pub use value::Integers;
 use value::Limit;
@@ -112,6 +114,7 @@ pub struct Graph {
     scales: Scales,
     weights: Arc<HashMap<String, Tensor>>,
     chain: Option<Chain>,
+    packed: Arc<PackedConvs>,
     /// The receptive field; `None`: the frame.
     reach: Option<Reach>,
     macs: u64,
@@ -146,6 +149,7 @@ impl Graph {
                 chain => chain,
             },
             reach: reach::of(&config, &weights),
+            packed: Arc::new(PackedConvs::of(&config, &weights)),
             macs: reach::macs(&config, &weights),
             scales: Scales::list([Scale::whole(config.factor as u32)]),
             weights: Arc::new(weights),
@@ -171,7 +175,7 @@ impl Graph {
     ///
     /// An operation, which the error names, that the tensor does not fit.
     pub fn run(&self, x: &Tensor) -> candle_core::Result<(Tensor, usize)> {
-        eval::run(&self.config, &self.weights, x)
+        eval::run(&self.config, (&self.weights, &self.packed), x)
     }
 
     /// The result for an image of any size.
@@ -401,6 +405,10 @@ impl ScaleNetwork for Graph {
 
     fn whole_frame(&self) -> bool {
         self.config.size.is_some() || self.reach.is_none_or(|reach| reach.alignment > 1)
+    }
+
+    fn rounds_by_tile(&self) -> bool {
+        !self.packed.is_empty()
     }
 
     fn working_set(&self) -> usize {

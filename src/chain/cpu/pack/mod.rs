@@ -114,7 +114,7 @@ impl ConvAlgorithm {
     ) -> Self {
         // What comes in and goes out is stored in whole groups, or in half a one.
         let fewest = inputs.min(outputs.next_multiple_of(GROUP));
-        let grouped = !first;
+        let grouped = !first || inputs.is_multiple_of(GROUP);
         let is_dot = last && grouped && outputs <= MAX_DOT_CHANNELS && !shuffled;
         match kernel {
             3 | LARGE if is_dot => Self::WinogradColumns(Variant::F6x3),

@@ -188,7 +188,19 @@ impl<'a> Execution<'a> {
             let pixels = self.rows[0].pixels(row, inside.clone());
             // SAFETY: pixels in memory; only this task has this ring.
             let pixels = unsafe { std::slice::from_raw_parts_mut(pixels, x.len() * planes) };
-            for (plane, &(scale, offset)) in self.task.packed.input_affine.iter().enumerate() {
+            let affine = &self.task.packed.input_affine;
+            for (i, affine) in affine.chunks(GROUP).enumerate() {
+                let Ok(affine) = <&[_; GROUP]>::try_from(affine) else {
+                    break;
+                };
+                let lines = &mut self.scratch.lines[..GROUP * x.len()];
+                for (plane, line) in (i * GROUP..).zip(lines.chunks_exact_mut(x.len())) {
+                    source.row(plane, y, x.clone(), line);
+                }
+                bring_together(lines, affine, &mut pixels[i * GROUP..], planes);
+            }
+            let single = affine.len() / GROUP * GROUP;
+            for (plane, &(scale, offset)) in affine.iter().enumerate().skip(single) {
                 if planes == 1 {
                     source.row(plane, y, x.clone(), pixels);
                     pixels
@@ -702,7 +714,26 @@ impl<'a> Execution<'a> {
             ..
         } = &mut self.scratch;
         let lines = &mut lines[first_line..];
-        for plane in 0..packed.outputs {
+        // Channels that are no planes of a square, a group at a time.
+        let grouped = match !is_dense && r == 1 {
+            true => packed.outputs / GROUP * GROUP,
+            false => 0,
+        };
+        for first in (0..grouped).step_by(GROUP) {
+            let lines = &mut lines[..GROUP * pixels];
+            divide(&stored[first..], layer.outputs, lines);
+            for (plane, line) in (first..).zip(lines.chunks_exact_mut(pixels)) {
+                let out = OutputRow {
+                    plane,
+                    y: row as usize,
+                    x: x.start as usize,
+                };
+                packed.apply_epilogue(&out, line, (self.task.source, input), nearest);
+                // SAFETY: disjoint stores, as below.
+                unsafe { self.task.sink.store(plane, out.y, out.x, line) };
+            }
+        }
+        for plane in grouped..packed.outputs {
             for dy in 0..r {
                 let line = if is_dense && r == 1 {
                     &mut lines[plane * pitch..][..pixels]
@@ -737,6 +768,27 @@ impl<'a> Execution<'a> {
                 // stores a row of its region once.
                 unsafe { self.task.sink.store(plane, out.y, out.x, line) };
             }
+        }
+    }
+}
+
+/// The samples of a group of lines, each scaled and moved, as pixels of `step` values.
+fn bring_together(lines: &[f32], affine: &[(f32, f32); GROUP], pixels: &mut [f32], step: usize) {
+    let count = lines.len() / GROUP;
+    let lines: [&[f32]; GROUP] = std::array::from_fn(|i| &lines[i * count..][..count]);
+    for (x, pixel) in pixels.chunks_mut(step).take(count).enumerate() {
+        if let Some(pixel) = pixel.first_chunk_mut::<GROUP>() {
+            *pixel = std::array::from_fn(|i| lines[i][x] * affine[i].0 + affine[i].1);
+        }
+    }
+}
+
+/// The first group of values of pixels of `step` values, as lines.
+fn divide(pixels: &[f32], step: usize, lines: &mut [f32]) {
+    let count = lines.len() / GROUP;
+    for (i, line) in lines.chunks_exact_mut(count).enumerate() {
+        for (value, pixel) in line.iter_mut().zip(pixels.chunks(step)) {
+            *value = pixel[i];
         }
     }
 }

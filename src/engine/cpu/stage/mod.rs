@@ -87,7 +87,10 @@ impl NetworkStage {
         let tile = match (network.whole_frame(), network.global_pools()) {
             (true, _) => overlapped.unwrap_or((width, height)),
             (_, 0) => {
-                let threads = if on_gpu { 1 } else { tiling.threads };
+                let threads = match on_gpu || network.rounds_by_tile() {
+                    true => 1,
+                    false => tiling.threads,
+                };
                 let bands = height.div_ceil(side).next_multiple_of(threads);
                 let thinnest = (MIN_HALOS * network.halo()).min(side).max(1);
                 (side, height.div_ceil(bands).max(thinnest))

@@ -1,5 +1,5 @@
 //! Networks in tiles whose halo covers the receptive field: the output does not
-//! depend on the tiles.
+//! depend on the tiles, but for the last bits of networks that round by tile.
 
 use super::NetworkStage;
 use crate::Error;
