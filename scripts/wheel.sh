@@ -23,7 +23,7 @@ scripts/sbom.sh
 cp LICENSE-* python/
 cp target/licences.txt python/LICENSE-crates.txt
 "$tools/bin/maturin" build --quiet --locked --compression-level 9 --manifest-path python/Cargo.toml \
-    --sbom-include target/sbom/srfilter-python.cdx.json --out target/wheels
+    --sbom-include "$PWD/target/sbom/srfilter-python.cdx.json" --out target/wheels
 wheel=$(ls target/wheels/srfilter-*.whl)
 echo "$wheel: $(du --apparent-size -h "$wheel" | cut -f1)"
 [ "${1:-}" = try ] || exit 0
