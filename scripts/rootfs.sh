@@ -20,7 +20,7 @@ cp target/debian/{gstreamer1.0-srfilter,srfilter-tools}_*.deb scripts/container.
 chroot "$root" /tmp/container.sh
 # No compiler, no headers, no package of Rust.
 ! chroot "$root" sh -c 'command -v cargo rustc gcc cc' || exit 1
-tar --create --xz --file=target/rootfs.tar.xz --directory="$root" --one-file-system .
+XZ_OPT=-T0 tar --create --xz --file=target/rootfs.tar.xz --directory="$root" --one-file-system .
 echo "target/rootfs.tar.xz: $(du -h target/rootfs.tar.xz | cut -f1), $(du -sh "$root" | cut -f1) unpacked"
 [ "${1:-}" = try ] || exit 0
 
@@ -59,6 +59,7 @@ INSIDE
 )
 inside "timeout --signal=INT 20 $command" || true
 inside 'cat /hls/live.m3u8; gst-launch-1.0 -v filesrc location="$(ls /hls/*.ts | head -n 1)" ! decodebin ! fakesink' \
-    | tee target/rootfs-hls.txt | grep -m 1 -o 'video/x-raw.*width=(int)1280, height=(int)720'
+    > target/rootfs-hls.txt
 grep -q '^#EXTINF' target/rootfs-hls.txt
+grep -m 1 -o 'video/x-raw.*width=(int)1280, height=(int)720' target/rootfs-hls.txt
 echo "enlarged an RTSP stream into HLS"
