@@ -212,6 +212,26 @@ pub(super) fn connect(decoder: &gst::Element, input: &gst::Pad) {
 mod tests {
     use super::*;
 
+    /// Those that are there and those that come later, in bins, too.
+    #[test]
+    fn decoders_copy_their_frames() {
+        gst::init().unwrap();
+        let decoder = || gst::ElementFactory::make("avdec_mpeg4").build();
+        let (Ok(first), Ok(second)) = (decoder(), decoder()) else {
+            println!("skipped: there is no avdec_mpeg4");
+            return;
+        };
+        let pipeline = gst::Pipeline::new();
+        pipeline.add(&first).unwrap();
+        let pipeline = Pipeline::from(pipeline);
+        let bin = gst::Bin::new();
+        pipeline.0.add(&bin).unwrap();
+        bin.add(&second).unwrap();
+        for decoder in [first, second] {
+            assert!(!decoder.property::<bool>("direct-rendering"));
+        }
+    }
+
     /// Plays a clip through a decoder that is linked once the parser has pads, while the thread
     /// that starts the pipeline stops for a moment after it has started the parser.
     fn plays(folder: &Path) -> bool {
