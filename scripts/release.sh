@@ -41,5 +41,9 @@ git clone --quiet . "$again/srfilter"
 mkdir "$again/srfilter/target"
 ln -s "$PWD/target/tools" "$again/srfilter/target/tools"
 (cd "$again/srfilter" && scripts/release.sh >/dev/null)
-diff "$out/SHA256SUMS" "$again/srfilter/$out/SHA256SUMS"
+diff "$out/SHA256SUMS" "$again/srfilter/$out/SHA256SUMS" || {
+    trap - EXIT
+    echo "the second build is kept in $again/srfilter" >&2
+    exit 1
+}
 echo "the same bytes in another folder"
