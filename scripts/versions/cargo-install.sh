@@ -3,7 +3,7 @@
 # cargo-c, and uses them. As root, with the crates that are here:
 #   BIND="$HOME/.cargo" scripts/chroot.sh forky scripts/versions/cargo-install.sh
 set -euo pipefail
-export CARGO_TARGET_DIR=/root/target
+export CARGO_TARGET_DIR=~/target
 # With the crates of this machine, nothing is fetched.
 [ ! -d ~/.cargo/registry ] || export CARGO_NET_OFFLINE=true
 apt-get update -qq
