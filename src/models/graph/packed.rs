@@ -2,6 +2,7 @@
 
 use super::config::{Config, Op};
 use super::value::Limit;
+use crate::chain::cpu::kernels::GROUP;
 use crate::chain::{Chain, ChainExecutor, ChainLayer, ChainOptions, PackedChain};
 use crate::nn::Conv;
 use crate::ops::{self, Border, ConvSpec};
@@ -11,9 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Side of the kernels.
 const KERNEL: usize = 3;
-
-/// The plan stores channels in groups of so many.
-const GROUP: usize = 16;
 
 /// Channels in and out from which on it is worth to bring them together.
 const FEWEST: (usize, usize) = (32, 3);
@@ -126,9 +124,7 @@ impl PackedConvs {
         let result = ops::with_all(&parts, run)?.map_err(candle_core::Error::wrap)?;
         Tensor::from_vec(result, (1, outputs, height, width), &Device::Cpu).map(Some)
     }
-}
 
-impl PackedConvs {
     fn spare(&self) -> MutexGuard<'_, Vec<Vec<Vec<f32>>>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
