@@ -133,6 +133,7 @@ fn tiles_are_those_of_the_whole_frame() {
     for name in [
         "acnet-full",
         "artcnn",
+        "chroma",
         "edsr-x4",
         "fsrcnn-opset11",
         "imdn-x2",
@@ -227,8 +228,12 @@ fn what_is_not_served_is_named_with_its_node() {
             vec!["node /Conv_1 (Conv)", "there is no cx"],
         ),
         (
-            std::fs::read("tests/onnx/chroma.refused").unwrap(),
-            vec!["2 planes come out of 3: a network of chroma"],
+            std::fs::read("tests/onnx/chroma-x2.refused").unwrap(),
+            vec![
+                "2 planes of ",
+                " come out of 3 of ",
+                "chroma that do not resize",
+            ],
         ),
     ] {
         let problem = problem(&bytes);

@@ -3,6 +3,7 @@
 //! Channels and scale are told by a trial run on small images: the graph is not
 //! believed.
 
+use super::chroma;
 use crate::models::Channels;
 use crate::models::graph::{Config, Graph, Integers, Node};
 use candle_core::{DType, Device, Tensor};
@@ -54,13 +55,36 @@ pub(super) fn untried(
     }
 }
 
+/// What a trial run tells of a graph.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// As many planes come out as go in.
+    Image,
+    /// Two planes come out of three.
+    Chroma,
+}
+
 /// Runs the graph on small images: its factor, the sizes that it takes, the values that
-/// it holds, and whether it is a chain.
+/// it holds, and whether it is a chain. A network of chroma becomes one of RGB.
 pub(super) fn try_out(
+    config: &mut Config,
+    tensors: &mut Tensors,
+    declared: Option<[usize; 2]>,
+) -> Result<Trial, String> {
+    let trial = try_planes(config, tensors, declared)?;
+    if trial == Trial::Chroma {
+        chroma::on_rgb(config, tensors).map_err(|e| e.to_string())?;
+        try_planes(config, tensors, declared)?;
+    }
+    Ok(trial)
+}
+
+/// As [`try_out`]; of a network of chroma, no more than that it is one.
+fn try_planes(
     config: &mut Config,
     tensors: &Tensors,
     declared: Option<[usize; 2]>,
-) -> Result<(), String> {
+) -> Result<Trial, String> {
     let map: HashMap<String, Tensor> = tensors
         .iter()
         .map(|(name, _, tensor)| (name.clone(), tensor.clone()))
@@ -68,28 +92,37 @@ pub(super) fn try_out(
     let vb = VarBuilder::from_tensors(map, DType::F32, &Device::Cpu);
     let line =
         |e: &dyn std::fmt::Display| e.to_string().lines().next().unwrap_or_default().to_owned();
-    let graph = |config: &Config| Graph::new(&vb, config).map_err(|e| line(&e));
+    let graph_of = |config: &Config| Graph::new(&vb, config).map_err(|e| line(&e));
     let planes = config.channels.count();
-    let run = |graph: &Graph, [height, width]: [usize; 2]| -> Result<(Vec<usize>, usize), String> {
+    let run = |graph: &Graph,
+               [height, width]: [usize; 2]|
+     -> Result<(Trial, [usize; 2], usize), String> {
         crate::background::give_way();
         let y = noise(planes, [height, width]).and_then(|x| graph.run(&x));
         let (y, held) = y.map_err(|e| line(&e))?;
-        match y.dims() {
-            [1, out, rows, columns] if *out == planes => {
-                Ok((vec![*rows, *columns], held.div_ceil(height * width)))
+        let held = held.div_ceil(height * width);
+        let (trial, rows, columns) = match *y.dims() {
+            [1, out, rows, columns] if out == planes => (Trial::Image, rows, columns),
+            [1, 2, rows, columns] if planes == 3 => {
+                if [rows, columns] != [height, width] {
+                    return Err(format!(
+                        "2 planes of {columns}x{rows} come out of 3 of {width}x{height}; served \
+                         are networks of chroma that do not resize"
+                    ));
+                }
+                (Trial::Chroma, rows, columns)
             }
-            [1, 2, ..] if planes == 3 => Err(
-                "2 planes come out of 3: a network of chroma (such as ArtCNN's), which \
-                 refines chroma that is enlarged already; served are luma and RGB"
-                    .to_owned(),
-            ),
-            [1, out, ..] => Err(format!(
-                "{out} planes come out of {planes}; served are as many as go in"
-            )),
-            other => Err(format!("its output has the shape {other:?}")),
-        }
+            [1, out, ..] => {
+                return Err(format!(
+                    "{out} planes come out of {planes}; served are as many as go in, and 2 of 3 \
+                     (chroma)"
+                ));
+            }
+            ref other => return Err(format!("its output has the shape {other:?}")),
+        };
+        Ok((trial, [rows, columns], held))
     };
-    let trial = graph(config)?;
+    let graph = graph_of(config)?;
     let mut problem = None;
     let sizes = TRIALS
         .iter()
@@ -98,9 +131,10 @@ pub(super) fn try_out(
         // Odd multiples, of two lengths.
         let odd = side.div_ceil(multiple) | 1;
         let [height, width] = [odd * multiple, (odd + 2) * multiple];
-        match run(&trial, [height, width]) {
-            Ok((out, held)) => {
-                let Some((factor, crop)) = enlargement([height, width], [out[0], out[1]]) else {
+        match run(&graph, [height, width]) {
+            Ok((Trial::Chroma, ..)) => return Ok(Trial::Chroma),
+            Ok((Trial::Image, out, held)) => {
+                let Some((factor, crop)) = enlargement([height, width], out) else {
                     problem = problem.or(Some(format!(
                         "{width}x{height} becomes {}x{}; served are whole factors",
                         out[1], out[0]
@@ -111,8 +145,8 @@ pub(super) fn try_out(
                 config.crop = crop;
                 config.multiple = multiple;
                 config.working_set = held;
-                config.fused = is_chain(config, &graph)?;
-                return Ok(());
+                config.fused = is_chain(config, &graph_of)?;
+                return Ok(Trial::Image);
             }
             Err(e) => problem = problem.or(Some(e)),
         }
@@ -123,7 +157,7 @@ pub(super) fn try_out(
     }) else {
         return Err(problem.unwrap_or_default());
     };
-    let (out, held) = run(&trial, [height, width])?;
+    let (trial, out, held) = run(&graph, [height, width])?;
     let factor = out[0] / height;
     if factor == 0 || out != [factor * height, factor * width] {
         return Err(format!(
@@ -134,7 +168,7 @@ pub(super) fn try_out(
     config.factor = factor;
     config.size = Some([height, width]);
     config.working_set = held;
-    Ok(())
+    Ok(trial)
 }
 
 /// The factor, and the samples of the input that are lost on each side; `None` if it is

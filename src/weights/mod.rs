@@ -4,6 +4,7 @@
 //! Part of the [training interface](crate#training-interface).
 
 mod checkpoint;
+mod chroma;
 mod dtype;
 mod graph_file;
 mod model;

@@ -66,7 +66,7 @@ class Graph:
     def prelu(self, x, channels):
         return self.add("PRelu", x, self.constant(self.random.uniform(0.05, 0.4, (channels, 1, 1))))
 
-    def save(self, name, y, height=18, width=21):
+    def save(self, name, y, height=18, width=21, convert=None):
         element = TensorProto.FLOAT16 if self.half else TensorProto.FLOAT
         sides = list(self.size) if self.size else ["height", "width"]
         if self.size:
@@ -91,7 +91,10 @@ class Graph:
         session = onnxruntime.InferenceSession(
             reference.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        (y,) = session.run(None, {"input": x})
+        of_input, of_output = convert or (lambda x: x, lambda _, y: y)
+        planes = of_input(x)
+        (y,) = session.run(None, {"input": planes})
+        y = of_output(planes, y)
         save_tensors(OUT / f"{name}.safetensors", {"input": x, "output": y.astype(np.float32)})
         print(f"{name}: {x.shape} -> {y.shape}, {path.stat().st_size} bytes, {y.min():.3f} to {y.max():.3f}")
 
@@ -518,12 +521,40 @@ def groups(name, opset):
     g.save(name, g.conv(y, 8, 3))
 
 
-def chroma():
-    """Two planes of three, as ArtCNN's networks of chroma: a file that is refused."""
-    g = Graph(planes=3)
-    g.save("chroma", g.conv("input", 3, 2))
-    (OUT / "chroma.safetensors").unlink()
-    (OUT / "chroma.onnx").rename(OUT / "chroma.refused")
+def chroma(name):
+    """ArtCNN's networks of chroma: Cb and Cr for Y, Cb and Cr; the vectors are of RGB."""
+    g = Graph()
+    first = g.conv("input", 3, 16)
+    x = g.add("Add", g.conv(g.add("Relu", g.conv(first, 16, 16)), 16, 16), first)
+    x = g.conv(x, 16, 2, gain=0.6)
+    g.save(name, g.add("Clip", x, g.constant(0.0), g.constant(1.0)), convert=(ycbcr, rgb))
+
+
+def chroma_that_resizes(name):
+    """Two planes of three that are larger: a file that is refused."""
+    g = Graph()
+    g.save(name, g.add("DepthToSpace", g.conv("input", 3, 8), blocksize=2, mode="CRD"))
+    (OUT / f"{name}.safetensors").unlink()
+    (OUT / f"{name}.onnx").rename(OUT / f"{name}.refused")
+
+
+# The weights of BT.709.
+RED, BLUE = 0.2126, 0.0722
+
+
+def ycbcr(image):
+    """Y, Cb and Cr of full range, grey at one half, from RGB."""
+    r, g, b = (image[:, i].astype(np.float64) for i in range(3))
+    y = RED * r + (1 - RED - BLUE) * g + BLUE * b
+    return np.stack([y, (b - y) / (2 - 2 * BLUE) + 0.5, (r - y) / (2 - 2 * RED) + 0.5], 1).astype(np.float32)
+
+
+def rgb(image, chroma):
+    """RGB from the luma of one image and the chroma of another."""
+    y, cb, cr = (plane.astype(np.float64) for plane in (image[:, 0], chroma[:, 0], chroma[:, 1]))
+    r = y + (2 - 2 * RED) * (cr - 0.5)
+    b = y + (2 - 2 * BLUE) * (cb - 0.5)
+    return np.stack([r, (y - RED * r - BLUE * b) / (1 - RED - BLUE), b], 1)
 
 
 def main():
@@ -569,7 +600,8 @@ def main():
     full_range("full-range-relu", True)
     groups("groups-18", 18)
     groups("groups-21", 21)
-    chroma()
+    chroma("chroma")
+    chroma_that_resizes("chroma-x2")
 
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents, String> {
     }
     let note = last_resampling(&graph.nodes);
     let kind = graph.bin.kind();
-    let (mut config, tensors) = graph.finish(&layers)?;
-    try_out(&mut config, &tensors, None)?;
+    let (mut config, mut tensors) = graph.finish(&layers)?;
+    try_out(&mut config, &mut tensors, None)?;
     let format = match note {
         Some(factor) => format!(
             "ncnn, {kind}, a network for x{} whose result is resampled to x{}",

@@ -7,7 +7,7 @@ mod write;
 
 pub(super) use write::write;
 
-use super::graph_file::{Contents, try_out, untried};
+use super::graph_file::{Contents, Trial, try_out, untried};
 use crate::models::Channels;
 use crate::models::graph::Node;
 use candle_core::{Device, Tensor};
@@ -88,12 +88,17 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents, String> {
     let mut config = untried(channels, ends, nodes, &tensors, integers);
     let mut metadata = model.metadata.iter();
     config.full_range = metadata.any(|line| line.key == "range" && line.value == "full");
-    try_out(&mut config, &tensors, size)?;
+    let trial = try_out(&mut config, &mut tensors, size)?;
+    let producer = match model.producer.as_str() {
+        "" => String::new(),
+        producer => format!(", of {producer}"),
+    };
+    let planes = match trial {
+        Trial::Image => "",
+        Trial::Chroma => ", a network of chroma (run on RGB by the matrix of BT.709)",
+    };
     Ok(Contents {
-        format: match model.producer.as_str() {
-            "" => format!("ONNX, opset {opset}"),
-            producer => format!("ONNX, opset {opset}, of {producer}"),
-        },
+        format: format!("ONNX, opset {opset}{producer}{planes}"),
         config,
         tensors,
     })
