@@ -47,7 +47,7 @@ def main():
     parser.add_argument("--graph", help="names, separated by commas")
     args = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
-    worker = Worker(args.worker, "serve", threads)
+    worker = Worker([args.worker, "serve"], threads)
     names = args.graph.split(",") if args.graph else [graph[0] for graph in GRAPHS]
     print(f"{threads} threads, best of {args.rounds} rounds, milliseconds\n")
     print("| graph | input | runs | srfilter | onnxruntime | ratio | off by |")

@@ -4,7 +4,7 @@ use crate::workloads::{
     CANDLE, ELEMENT, ELEMENT_INT8, Kind, Layer, SCALE, SRFILTER, SRFILTER_INT8, Weights, Work,
 };
 use anyhow::{Context, Result, bail};
-use candle_core::{Device, Module, Tensor, Var};
+use candle_core::{DType, Device, Module, Tensor, Var};
 use candle_nn::PReLU;
 use gst::prelude::*;
 use srfilter::Scale;
@@ -13,13 +13,18 @@ use srfilter::chain::{Chain, ChainExecutor, ChainLayer, ChainOptions, Epilogue, 
 use srfilter::engine::{FrameSpec, Precision, UpscaleOptions, UpscaleSpec, Upscaler};
 use srfilter::frame::{Color, FrameMut, FrameRef, PixelFormat};
 use srfilter::nn::Conv;
-use srfilter::ops::{Activation, ConvSpec, conv2d};
+use srfilter::ops::{
+    Activation, ConvSpec, ParameterUpdate, UpdateRule, apply_updates, backward, conv2d, prelu,
+};
 use srfilter::weights::Model;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Frames of one call.
 const FRAMES: usize = 4;
+
+/// Of the optimiser.
+const LEARNING_RATE: f64 = 1e-6;
 
 /// Longest wait for a frame.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(120);
@@ -208,7 +213,8 @@ fn forward(
             (Layer::Relu, Convolution::Ours) => x,
             (Layer::Relu, Convolution::Candle) => x.relu()?,
             (Layer::Tanh, _) => srfilter::ops::tanh(&x)?,
-            (Layer::Prelu { slopes }, _) => {
+            (Layer::Prelu { .. }, Convolution::Ours) => prelu(&x, part("slope")?)?,
+            (Layer::Prelu { slopes }, Convolution::Candle) => {
                 PReLU::new(part("slope")?.clone(), slopes == 1).forward(&x)?
             }
             (Layer::Shuffle { factor }, _) => candle_nn::ops::pixel_shuffle(&x, factor)?,
@@ -240,7 +246,8 @@ pub(crate) fn weights(work: &Work) -> Result<Weights> {
     Ok(weights)
 }
 
-/// Forward and backward pass with the image as target; outputs the gradients.
+/// A step of training, as `train` takes it: mean squared error, gradients, Adam; outputs
+/// the gradients.
 fn training(work: &Work, weights: &Weights, convolution: Convolution) -> Result<Job> {
     let mut names: Vec<_> = weights.keys().collect();
     names.sort();
@@ -252,22 +259,69 @@ fn training(work: &Work, weights: &Weights, convolution: Convolution) -> Result<
         .iter()
         .map(|(name, var)| (name.clone(), var.as_tensor().clone()));
     let tracked: Weights = tracked.collect();
+    let moments = vars
+        .iter()
+        .map(|(_, var)| Tensor::zeros((2, var.elem_count()), DType::F32, &Device::Cpu));
+    let moments = moments.collect::<candle_core::Result<Vec<_>>>()?;
     let x = Tensor::from_vec(work.image(), &work.input, &Device::Cpu)?;
+    let target = Tensor::from_vec(work.target(), &work.output, &Device::Cpu)?;
     let layers = work.layers.clone();
+    let mut step = 0;
+    let mut train = move || {
+        step += 1;
+        let y = forward(&layers, &tracked, convolution, x.clone())?;
+        let loss = (y - &target)?.sqr()?.mean_all()?;
+        let found = match convolution {
+            Convolution::Ours => backward(&loss)?,
+            Convolution::Candle => loss.backward()?,
+        };
+        let gradients = vars.iter().map(|(name, var)| {
+            let gradient = found.get(var).cloned();
+            gradient.with_context(|| format!("no gradient of {name}"))
+        });
+        let gradients = gradients.collect::<Result<Vec<_>>>()?;
+        let rule = adam(step);
+        let updates: Vec<_> = (vars.iter().zip(&gradients).zip(&moments))
+            .map(|(((_, var), gradient), moments)| ParameterUpdate {
+                rule,
+                parameter: var.as_tensor().clone(),
+                gradient: gradient.clone(),
+                moments: moments.clone(),
+            })
+            .collect();
+        apply_updates(&updates)?;
+        Ok(gradients)
+    };
     Ok(Box::new(move |output| {
         let start = Instant::now();
-        let y = forward(&layers, &tracked, convolution, x.clone())?;
-        let gradients = (y - &x)?.sqr()?.mean_all()?.backward()?;
+        // On a thread of the pool, as `train`.
+        let gradients: Result<Vec<Tensor>> = rayon::scope(|_| train());
         let took = start.elapsed();
         output.clear();
-        for (name, var) in &vars {
-            let gradient = gradients
-                .get(var)
-                .with_context(|| format!("no gradient of {name}"))?;
+        for gradient in gradients? {
             output.extend(gradient.flatten_all()?.to_vec1::<f32>()?);
         }
         Ok(took)
     }))
+}
+
+/// Adam's step with PyTorch's settings, at a learning rate that hardly moves the weights.
+fn adam(step: i32) -> UpdateRule {
+    let (beta1, beta2) = (0.9f64, 0.999f64);
+    UpdateRule {
+        grad_scale: 1.0,
+        clip_value: f32::INFINITY,
+        weight_decay: 0.0,
+        decoupled_decay: 1.0,
+        momentum: None,
+        beta1: beta1 as f32,
+        one_less_beta1: (1.0 - beta1) as f32,
+        beta2: beta2 as f32,
+        one_less_beta2: (1.0 - beta2) as f32,
+        root_correction2: (1.0 - beta2.powi(step)).sqrt() as f32,
+        eps: 1e-8,
+        step_size: (LEARNING_RATE / (1.0 - beta1.powi(step))) as f32,
+    }
 }
 
 /// An I420 frame.

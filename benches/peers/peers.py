@@ -16,6 +16,12 @@ import models
 from worker import Worker
 
 OURS = "srfilter"
+PYTORCH = [
+    "pytorch",
+    "pytorch-channels-last",
+    "pytorch-compiled",
+    "pytorch-compiled-channels-last",
+]
 
 # The share of full scale that a row may differ by: f32 must agree, the others
 # say what they cost.
@@ -31,7 +37,7 @@ REST_S = 0.02
 
 
 class WorkerEngine:
-    """An engine in the worker, which calls it NAME or NAME.PRECISION."""
+    """An engine in a worker, which calls it NAME or NAME.PRECISION."""
 
     def __init__(self, worker, work, engine, folder):
         self.worker, self.work, self.engine = worker, work, engine
@@ -72,14 +78,20 @@ class Bench:
         self.folder = args.folder
         self.rounds = args.rounds
         self.threads = len(os.sched_getaffinity(0))
-        self.worker = Worker(args.worker, args.folder, self.threads)
+        self.worker = Worker([args.worker, args.folder], self.threads)
+        self.pytorch = None
         self.peaks = {1: 0.0, self.threads: 0.0}
-        works = {work["name"]: work for work in json.loads(self.worker.ask("works"))}
+        table = self.worker.ask("works")
+        (args.folder / "works.json").write_text(table)
+        works = {work["name"]: work for work in json.loads(table)}
         names = args.work.split(",") if args.work else works
         unknown = [name for name in names if name not in works]
         if unknown:
             raise SystemExit(f"no work {', '.join(unknown)}; there are {', '.join(works)}")
         self.works = [works[name] for name in names]
+        if args.pytorch:
+            script = Path(__file__).with_name("training.py")
+            self.pytorch = Worker([args.pytorch, script, args.folder], self.threads)
 
     def prepare(self, work):
         """Writes weights, picture and models."""
@@ -95,6 +107,11 @@ class Bench:
             largest = models.Ncnn(plain, picture, self.threads, "f32").largest()
             models.build_ncnn(work, weights, self.path(work, "int8.ncnn"), largest)
 
+    def drop(self):
+        for worker in (self.worker, self.pytorch):
+            if worker:
+                worker.ask("drop")
+
     def path(self, work, end):
         return str(self.folder / f"{work['name']}.{end}")
 
@@ -109,6 +126,9 @@ class Bench:
             for engine in work["engines"]
         ]
         rows = [Row(engine.precision, engine) for engine in mine]
+        if work["kind"] == "training" and self.pytorch:
+            same = (self.pytorch, work["name"])
+            rows += [Row("f32", WorkerEngine(*same, engine, self.folder)) for engine in PYTORCH]
         if work["peers"]:
             plain, int8 = self.path(work, "onnx"), self.path(work, "int8.onnx")
             picture = self.picture(work)
@@ -130,7 +150,7 @@ class Bench:
     def compare(self, work, rows):
         """Measures how far every row is from the reference; whether f32 agrees."""
         outputs = [row.engine.output().ravel() for row in rows]
-        # ONNX Runtime where it takes part, else the last of the worker's own in f32.
+        # ONNX Runtime where it takes part, else the last one in f32.
         pairs = zip(rows, outputs)
         plain = {row.engine.name: output for row, output in pairs if row.precision == "f32"}
         reference = plain.get("onnxruntime", list(plain.values())[-1])
@@ -172,7 +192,7 @@ class Bench:
             rows = self.rows(work)
             fine = self.compare(work, rows) and fine
             del rows
-            self.worker.ask("drop")
+            self.drop()
         if not fine:
             return None
         results = []
@@ -186,7 +206,7 @@ class Bench:
             for row in rows:
                 # Only the name is needed from here on, the memory is not.
                 row.engine = row.engine.name
-            self.worker.ask("drop")
+            self.drop()
             print(f"{work['name']} done", file=sys.stderr)
         return results
 
@@ -203,7 +223,7 @@ def table(results, peaks):
     each = ", ".join(f"{n} thread{'s' * (n > 1)} {peaks[n]:.0f}" for n in sorted(peaks))
     lines = [f"f32 FMA peak, GMAC/s: {each}", ""]
     heads = ("work", "type", "engine", "best ms", "median", "GMAC/s", "of peak", "x ours", "off by")
-    widths = (22, 5, 12, 9, 9, 8, 8, 7, 8)
+    widths = (22, 5, 30, 9, 9, 8, 8, 7, 8)
 
     def line(cells):
         left, right = zip(cells[:3], widths[:3]), zip(cells[3:], widths[3:])
@@ -252,6 +272,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7, help="at least 5; %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
     parser.add_argument("--worker", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--pytorch", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, required=True, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.rounds < 5:

@@ -5,16 +5,17 @@ import subprocess
 
 
 class Worker:
-    """A worker of Rust, on a number of threads."""
+    """A worker on a number of threads: its program and arguments."""
 
-    def __init__(self, program, argument, threads):
-        environment = dict(os.environ, RAYON_NUM_THREADS=str(threads))
+    def __init__(self, command, threads):
+        # candle's own threads spin while they wait: `train` does without, too.
+        settings = {"RAYON_NUM_THREADS": str(threads), "CANDLE_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [program, argument],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=dict(os.environ, **settings),
         )
 
     def ask(self, *words):

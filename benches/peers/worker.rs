@@ -7,7 +7,7 @@
 //! | command | answer |
 //! |---|---|
 //! | `works` | the table of workloads, in JSON |
-//! | `make WORK` | writes `WORK.safetensors` and `WORK.input` to the folder |
+//! | `make WORK` | writes `WORK.safetensors`, `WORK.input` and `WORK.target` to the folder |
 //! | `load WORK ENGINE` | prepares it, runs it once, writes `WORK.ENGINE` |
 //! | `run WORK ENGINE` | milliseconds of one call |
 //! | `drop` | unloads everything |
@@ -25,6 +25,10 @@ use std::collections::HashMap;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use workloads::{Kind, Weights, Work};
+
+/// That of `train`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The loaded workloads.
 struct Worker {
@@ -57,6 +61,9 @@ impl Worker {
 
     fn make(&self, work: &Work) -> Result<()> {
         write(&self.file(work.name, "input"), &work.image())?;
+        if work.kind == Kind::Training {
+            write(&self.file(work.name, "target"), &work.target())?;
+        }
         let weights = match work.kind {
             Kind::Frames(_) => Weights::new(),
             Kind::Network | Kind::Training => engines::weights(work)?,

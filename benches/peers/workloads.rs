@@ -25,7 +25,8 @@ pub(crate) const SCALE: u32 = 2;
 pub(crate) enum Kind {
     /// Inference on an image.
     Network,
-    /// Forward and backward pass of a batch; outputs the gradients.
+    /// A step of training on a batch: forward and backward pass, and Adam; outputs the
+    /// gradients.
     Training,
     /// I420 frames through the built-in model of this name.
     Frames(&'static str),
@@ -73,7 +74,7 @@ pub(crate) struct Work {
     pub(crate) kind: Kind,
     /// The worker's engines for it, srfilter's first.
     pub(crate) engines: Vec<&'static str>,
-    /// Whether ONNX Runtime and OpenVINO run it too.
+    /// Whether ONNX Runtime, OpenVINO and ncnn run it, too; PyTorch runs all training.
     pub(crate) peers: bool,
     /// (N, C, H, W) of the input.
     pub(crate) input: [usize; 4],
@@ -106,6 +107,11 @@ impl Work {
         )
     }
 
+    /// A step of training on patches (N, C, H, W).
+    fn training(name: &'static str, patches: [usize; 4], layers: Vec<Layer>) -> Self {
+        Self::new(name, Kind::Training, &[SRFILTER, CANDLE], patches, layers)
+    }
+
     fn new(
         name: &'static str,
         kind: Kind,
@@ -129,7 +135,7 @@ impl Work {
     /// All workloads.
     pub(crate) fn all() -> Vec<Self> {
         let (ours, peers) = ([SRFILTER, CANDLE, SRFILTER_INT8], [CANDLE]);
-        let (training, frames) = ([SRFILTER, CANDLE], [ELEMENT, SRFILTER]);
+        let frames = [ELEMENT, SRFILTER];
         let live_frames = [ELEMENT, SRFILTER, ELEMENT_INT8, SRFILTER_INT8];
         let luma = |kernels| srcnn(1, kernels);
         vec![
@@ -142,13 +148,9 @@ impl Work {
             Self::network("live-network-360p-720p", &ours, [1, 640, 360], live(2)),
             Self::network("espcn-360p-720p", &peers, [1, 640, 360], espcn(2)),
             Self::network("fsrcnn-360p-720p", &peers, [1, 640, 360], fsrcnn(2)),
-            Self::new(
-                "train-srcnn",
-                Kind::Training,
-                &training,
-                [16, 1, 33, 33],
-                luma([9, 5, 5]),
-            ),
+            Self::training("train-srcnn", [16, 1, 33, 33], luma([9, 5, 5])),
+            Self::training("train-espcn", [16, 1, 32, 32], live(2)),
+            Self::training("train-srresnet-x4", [8, 3, 24, 24], srresnet()),
             Self::new(
                 "element-360p-720p",
                 Kind::Frames("srcnn"),
@@ -179,27 +181,14 @@ impl Work {
         found.with_context(|| format!("there is no work {name}"))
     }
 
-    /// A synthetic image of edges, gradients and grain, different in every
-    /// plane; values 0 to 1.
+    /// The input.
     pub(crate) fn image(&self) -> Vec<f32> {
-        let [images, channels, height, width] = self.input;
-        let mut random = Random(1);
-        let mut values = Vec::with_capacity(images * channels * height * width);
-        for plane in 0..images * channels {
-            let shift = plane as f32 * 0.7;
-            for y in 0..height {
-                for x in 0..width {
-                    let (x, y) = (x as f32, y as f32);
-                    let rings = libm::sinf((x * x + y * y) / 4000.0 + shift);
-                    let waves = libm::sinf(x / 23.0 + shift) * libm::cosf(y / 17.0);
-                    let tiles = f32::from((x / 32.0 + shift) as i32 % 2 == (y / 32.0) as i32 % 2);
-                    let grain = random.normal() * 0.02;
-                    let value = 0.45 + 0.15 * rings + 0.15 * waves + 0.2 * (tiles - 0.5) + grain;
-                    values.push(value.clamp(0.0, 1.0));
-                }
-            }
-        }
-        values
+        synthetic(self.input)
+    }
+
+    /// What the network is trained to return.
+    pub(crate) fn target(&self) -> Vec<f32> {
+        synthetic(self.output)
     }
 
     /// Reproducible random weights that preserve the variance of values from
@@ -305,6 +294,28 @@ fn follow(kind: Kind, input: [usize; 4], layers: &[Layer]) -> ([usize; 4], usize
         Kind::Network | Kind::Frames(_) => sum,
     };
     ([images, channels, height, width], products)
+}
+
+/// A synthetic image of edges, gradients and grain, different in every plane; values 0
+/// to 1.
+fn synthetic([images, channels, height, width]: [usize; 4]) -> Vec<f32> {
+    let mut random = Random(1);
+    let mut values = Vec::with_capacity(images * channels * height * width);
+    for plane in 0..images * channels {
+        let shift = plane as f32 * 0.7;
+        for y in 0..height {
+            for x in 0..width {
+                let (x, y) = (x as f32, y as f32);
+                let rings = libm::sinf((x * x + y * y) / 4000.0 + shift);
+                let waves = libm::sinf(x / 23.0 + shift) * libm::cosf(y / 17.0);
+                let tiles = f32::from((x / 32.0 + shift) as i32 % 2 == (y / 32.0) as i32 % 2);
+                let grain = random.normal() * 0.02;
+                let value = 0.45 + 0.15 * rings + 0.15 * waves + 0.2 * (tiles - 0.5) + grain;
+                values.push(value.clamp(0.0, 1.0));
+            }
+        }
+    }
+    values
 }
 
 fn tensor(values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {

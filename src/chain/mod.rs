@@ -16,7 +16,6 @@ pub mod quantized;
 mod reference;
 pub(crate) mod segment;
 mod spec;
-pub(crate) mod winograd;
 
 pub use cpu::{ChainExecutor, PackedChain};
 #[cfg(feature = "cuda")]

@@ -4,8 +4,8 @@
 use super::conv::{conv2d, conv2d_of_parts};
 use super::per_channel::is_fast;
 use super::spec::ConvSpec;
-use super::storage::values;
-use candle_core::{Result, Storage, Tensor, bail};
+use super::storage::with_all;
+use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 /// Values that a thread computes at once.
@@ -137,22 +137,6 @@ pub(crate) fn conv2d_joined(
         })?,
         _ => conv2d(&Tensor::cat(parts, 1)?, weights, bias, spec),
     }
-}
-
-/// Calls a function with the values of tensors on the CPU in `f32`, dense.
-///
-/// # Errors
-///
-/// Other tensors.
-pub(crate) fn with_all<T>(tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> T) -> Result<T> {
-    let dense = tensors.iter().map(|tensor| tensor.contiguous());
-    let dense = dense.collect::<Result<Vec<_>>>()?;
-    let held: Vec<_> = dense.iter().map(Tensor::storage_and_layout).collect();
-    let slices = held.iter().map(|(storage, layout)| match &**storage {
-        Storage::Cpu(storage) => values(storage, layout),
-        _ => bail!("the operation takes tensors on the CPU"),
-    });
-    Ok(f(&slices.collect::<Result<Vec<_>>>()?))
 }
 
 #[cfg(test)]

@@ -28,11 +28,12 @@ mod prelu;
 mod resize;
 mod spec;
 mod storage;
+pub(crate) mod winograd;
 
 pub(crate) use context::with_tf32;
 pub use context::{RecordedConv, backward, record_convs};
 pub use conv::{conv2d, conv2d_at};
-pub(crate) use forward::{Pairwise, conv2d_joined, pairwise, select, with_all};
+pub(crate) use forward::{Pairwise, conv2d_joined, pairwise, select};
 pub use functions::{exp, gelu, log, sigmoid, softmax, tanh};
 pub use multi_tensor::{lerp_in_place, squared_norm};
 pub use norm::batch_norm;
@@ -41,3 +42,4 @@ pub use pool::{adaptive_average2d, max_pool2d};
 pub use prelu::prelu;
 pub use resize::{separable, upsample_bilinear2d, upsample_nearest2d};
 pub use spec::{Activation, Border, ConvSpec, UpdateRule};
+pub(crate) use storage::with_all;

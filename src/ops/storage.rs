@@ -34,3 +34,19 @@ pub(super) fn with_values<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Re
         _ => bail!("the operation takes its gradients on the CPU"),
     }
 }
+
+/// Calls a function with the values of tensors on the CPU in `f32`, dense.
+///
+/// # Errors
+///
+/// Other tensors.
+pub(crate) fn with_all<T>(tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> T) -> Result<T> {
+    let dense = tensors.iter().map(|tensor| tensor.contiguous());
+    let dense = dense.collect::<Result<Vec<_>>>()?;
+    let held: Vec<_> = dense.iter().map(Tensor::storage_and_layout).collect();
+    let slices = held.iter().map(|(storage, layout)| match &**storage {
+        Storage::Cpu(storage) => values(storage, layout),
+        _ => bail!("the operation takes tensors on the CPU"),
+    });
+    Ok(f(&slices.collect::<Result<Vec<_>>>()?))
+}

@@ -3,10 +3,12 @@
 //! They take Y'CbCr of full range without subsampling, chroma around one half, and return
 //! Cb and Cr of the same size. Between two matrices they are networks of RGB.
 
-use super::graph_file::Tensors;
 use crate::frame::Matrix;
 use crate::models::graph::{Config, ConvSettings, Node, Op};
 use candle_core::{Device, Result, Tensor};
+
+/// Weights: name, type in the file, values.
+type Tensors = Vec<(String, &'static str, Tensor)>;
 
 /// The value of grey in Cb and Cr.
 const GREY: f64 = 0.5;

@@ -354,13 +354,23 @@ impl Trainer {
     pub fn step(&mut self) -> Result<Report> {
         let start = Instant::now();
         let batches = self.loader.next()?;
+        // On a thread of the pool: from another one, each operation that is divided among
+        // its threads would wake them and sleep. The loader, which needs the pool, too,
+        // has been waited for outside.
+        let report = rayon::scope(|_| self.step_on(&batches))?;
+        self.check_used(&batches)?;
+        self.seconds += start.elapsed().as_secs_f64();
+        Ok(report)
+    }
+
+    fn step_on(&mut self, batches: &[ScaleBatch]) -> Result<Report> {
         let outputs = match self.observing && self.optimizer.observes_next_step() {
             true => {
-                let (outputs, records) = record_convs(|| self.forward(&batches));
+                let (outputs, records) = record_convs(|| self.forward(batches));
                 self.optimizer.observe(&self.vars, &records)?;
                 outputs?
             }
-            false => self.forward(&batches)?,
+            false => self.forward(batches)?,
         };
         let loss = self.loss(&outputs)?;
         let gradients = backward(&loss)?;
@@ -383,8 +393,6 @@ impl Trainer {
         if let Some(ema) = &self.ema {
             ema.update(&self.vars)?;
         }
-        self.check_used(&batches)?;
-        self.seconds += start.elapsed().as_secs_f64();
         Ok(Report {
             loss: value,
             lr,

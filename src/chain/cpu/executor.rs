@@ -10,13 +10,13 @@
 
 use super::areas::{Area, Areas, CellGrid};
 use super::io::{Planes, PlanesOut, Sink, Source};
-use super::kernels::Kernels;
 use super::kernels::quantized::QuantizedKernels;
 use super::layout::{BoundaryLayout, MIN_STRIP, RING_BYTES, Region, ring_floats};
 use super::pack::{PackedChain, PackedLayer};
 use super::task::Task;
 use crate::chain::segment::assign_buffers;
 use crate::chain::{Chain, ChainOptions, Interrupt};
+use crate::ops::cpu::pixels::Kernels;
 use crate::pages::{touch, zeroed};
 use crate::threads::pool;
 use crate::{Error, Result};

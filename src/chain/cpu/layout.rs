@@ -2,11 +2,11 @@
 //! part of each that one region computes.
 
 use super::kernels::quantized::{InputRow, QUAD};
-use super::kernels::{Conv9x9, GROUP, NARROW, WinogradColumns};
 use super::pack::{ConvAlgorithm, PackedChain, PackedLayer};
 use crate::chain::segment::{LayerShape, buffer_floats, split_segments};
-use crate::chain::winograd::Variant;
 use crate::ops::Border;
+use crate::ops::cpu::pixels::{Conv9x9, GROUP, NARROW, WinogradColumns};
+use crate::ops::winograd::Variant;
 use std::ops::Range;
 
 /// Tiles that the products of Winograd's domain take at once, for more than one

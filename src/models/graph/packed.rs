@@ -2,9 +2,9 @@
 
 use super::config::{Config, Op};
 use super::value::Limit;
-use crate::chain::cpu::kernels::GROUP;
 use crate::chain::{Chain, ChainExecutor, ChainLayer, ChainOptions, PackedChain};
 use crate::nn::Conv;
+use crate::ops::cpu::pixels::GROUP;
 use crate::ops::{self, Border, ConvSpec};
 use candle_core::{DType, Device, Result, Tensor};
 use std::collections::HashMap;

@@ -8,12 +8,14 @@
 
 mod correlate;
 mod dispatch;
+pub(crate) mod pixels;
 mod planes;
 mod scratch;
 pub(crate) mod simd;
 mod threads;
 mod tile;
 mod weights;
+pub(in crate::ops) mod winograd;
 
 pub(super) use planes::{PaddedPlanes, PlaneLayout};
 pub(super) use tile::Kernels;
@@ -71,6 +73,11 @@ pub(super) fn input_gradient(
         bias: None,
     }
     .run(kernels);
+    without_border(geometry, padded)
+}
+
+/// The gradient of images from that of images with their border.
+fn without_border(geometry: &ConvGeometry, padded: Vec<f32>) -> Vec<f32> {
     if geometry.grad_grid() == geometry.image {
         padded
     } else {

@@ -6,9 +6,9 @@ mod quantized_weights;
 pub(crate) use quantized_weights::{MAX_KERNEL, MAX_SHUFFLE, QuantizedWeights};
 
 use crate::background::give_way;
-use crate::chain::cpu::kernels::{GROUP, MAX_DOT_CHANNELS, NARROW};
-use crate::chain::winograd::{Tables, Variant};
 use crate::chain::{Chain, ChainLayer, Epilogue};
+use crate::ops::cpu::pixels::{GROUP, MAX_DOT_CHANNELS, NARROW};
+use crate::ops::winograd::{Tables, Variant};
 use crate::ops::{Activation, Border};
 use crate::tensor_error::Result;
 use candle_core::{DType, Tensor};

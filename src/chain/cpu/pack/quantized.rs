@@ -8,9 +8,9 @@ use crate::chain::cpu::kernels::quantized::{QUAD, RequantizeQuad};
 use crate::chain::quantized::{
     INPUT_STEPS, Place, Quantization, QuantizedLayer, Requantize, SKIP_ONE,
 };
-use crate::chain::winograd::Tables;
 use crate::chain::{Chain, ChainLayer};
 use crate::ops::Border;
+use crate::ops::winograd::Tables;
 use crate::tensor_error::Result;
 
 /// The largest value of an input plane's steps: a signed number of 16 bits, and the

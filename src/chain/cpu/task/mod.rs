@@ -11,17 +11,17 @@ use crate::chain::Interrupt;
 use crate::chain::cpu::epilogue::OutputRow;
 use crate::chain::cpu::io::{Sink, Source};
 use crate::chain::cpu::kernels::quantized::QuantizedKernels;
-use crate::chain::cpu::kernels::{
-    BatchStrides, BiasActivation, Conv9x9, DotProduct, GROUP, InputTransform, Kernels,
-    MAX_DOT_CHANNELS, Matmul, OutputTransform, WindowTransform, WinogradColumns,
-};
 use crate::chain::cpu::layout::{
     BoundaryExtent, BoundaryLayout, Region, RowBuffer, Scratch, WINDOW_ROWS, product_pitch,
     tiles_at_once, transformed_tile, window_pitch,
 };
 use crate::chain::cpu::pack::{ConvAlgorithm, PackedChain, PackedLayer};
-use crate::chain::winograd::Variant;
 use crate::ops::Border;
+use crate::ops::cpu::pixels::{
+    BatchStrides, BiasActivation, Conv9x9, DotProduct, GROUP, InputTransform, Kernels,
+    MAX_DOT_CHANNELS, Matmul, OutputTransform, WindowTransform, WinogradColumns,
+};
+use crate::ops::winograd::Variant;
 use std::ops::Range;
 
 /// The most rows of the result of a group of tiles, shuffled.
@@ -361,6 +361,7 @@ impl<'a> Execution<'a> {
                     tiles: block.tiles,
                     out: transformed,
                     out_tile: tile,
+                    out_point: layer.inputs,
                 });
                 (output.matmul)(&Matmul {
                     runs: &[transformed.cast_const()],

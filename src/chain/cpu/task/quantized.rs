@@ -7,12 +7,12 @@
 //! [`RowBuffer`]: crate::chain::cpu::layout::RowBuffer
 
 use super::Execution;
-use crate::chain::cpu::kernels::GROUP;
 use crate::chain::cpu::kernels::quantized::{
     InputRow, Lines, Output, QUAD, QuantizedConv, Samples, Skip,
 };
 use crate::chain::cpu::pack::{MAX_KERNEL, MAX_SHUFFLE, QuantizedWeights};
 use crate::ops::Border;
+use crate::ops::cpu::pixels::GROUP;
 use std::ops::Range;
 
 /// The steps of a value of 0 to 1, rounded; halves up.

@@ -58,6 +58,16 @@ impl Case {
         self
     }
 
+    /// A bound of the error of sums, or the one of Winograd's filtering, where it runs.
+    pub(super) fn bound(&self, of_sums: f64, of_winograd: f64) -> f64 {
+        let [[_, inputs, ..], [outputs, _, rows, columns]] = [self.images, self.weights];
+        let grouped = inputs % 16 == 0 && outputs % 16 == 0;
+        match rows == columns && [3, 5].contains(&rows) && grouped {
+            true => of_winograd,
+            false => of_sums,
+        }
+    }
+
     /// Numbers for the case, the same ones every time.
     pub(super) fn data(&self) -> Data {
         let depth: usize = self.weights[1..].iter().product();

@@ -10,8 +10,11 @@
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
 pub(crate) mod scalar;
+mod transpose;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
+
+pub(crate) use transpose::{SQUARE, transposed};
 
 /// Vectors whose lanes are summed together.
 pub(crate) const HORIZONTAL_SUMS: usize = 4;

@@ -6,8 +6,8 @@
 )]
 
 use super::epilogue::{BiasActivation, bias_activation};
-use crate::chain::winograd::{MAX_OUTPUTS, MAX_POINTS, Tables, Variant};
 use crate::ops::cpu::simd::Vector;
+use crate::ops::winograd::{MAX_OUTPUTS, MAX_POINTS, Tables, Variant};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -27,6 +27,26 @@ pub(crate) struct InputTransform<'a> {
     pub(crate) out: *mut f32,
     /// Distance of neighbouring tiles.
     pub(crate) out_tile: usize,
+    /// Distance of neighbouring points.
+    pub(crate) out_point: usize,
+}
+
+/// The transform of the gradient of one row of tiles of a result: the transpose of the
+/// output transform.
+pub(crate) struct GradientTransform<'a> {
+    pub(crate) variant: Variant,
+    pub(crate) tables: &'a Tables,
+    /// The rows of a tile of the result, from its first column.
+    pub(crate) rows: &'a [*const f32],
+    /// Channels, whole groups or half a one; also the distance of neighbouring pixels.
+    pub(crate) channels: usize,
+    pub(crate) tiles: usize,
+    /// By tile, point (row, column), channel.
+    pub(crate) out: *mut f32,
+    /// Distance of neighbouring tiles.
+    pub(crate) out_tile: usize,
+    /// Distance of neighbouring points.
+    pub(crate) out_point: usize,
 }
 
 /// The output transform of one row of tiles.
@@ -122,6 +142,7 @@ pub(super) unsafe fn input_transform<V: Vector>(a: &InputTransform<'_>) {
     // SAFETY: operands in memory.
     unsafe {
         match a.variant {
+            Variant::F4x3 => transform_input_tiles::<V, 2, 4>(a),
             Variant::F6x3 => transform_input_tiles::<V, 3, 6>(a),
             Variant::F4x5 => transform_input_tiles::<V, 3, 4>(a),
             Variant::F6x5 => transform_input_tiles::<V, 4, 6>(a),
@@ -157,9 +178,85 @@ unsafe fn transform_input_tiles<V: Vector, const PAIRS: usize, const M: usize>(
                         let slot = (tile * M + column) % RING;
                         x[column] = ring.get_unchecked(slot)[y];
                     }
-                    let out = out.add(y * n * a.channels);
+                    let out = out.add(y * n * a.out_point);
                     evaluate::<V, PAIRS>(a.tables, &x, |x, value| {
-                        value.store(out.add(x * a.channels));
+                        value.store(out.add(x * a.out_point));
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Evaluates polynomials of `M` coefficients, the lowest first, at the points: the
+/// transpose of [`interpolate`].
+#[inline(always)]
+unsafe fn evaluate_coefficients<V: Vector, const PAIRS: usize, const M: usize>(
+    tables: &Tables,
+    x: &[V; MAX_OUTPUTS],
+    mut put: impl FnMut(usize, V),
+) {
+    // SAFETY: the instructions are enabled.
+    unsafe {
+        put(0, x[0]);
+        put(2 * PAIRS + 1, x[M - 1]);
+        for i in 0..PAIRS {
+            let power = |j: usize| V::splat(tables.power[j][i]);
+            let (mut even, mut odd) = (x[0], x[1].mul(power(1)));
+            for j in 2..M {
+                if j % 2 == 0 {
+                    even = even.mul_add(power(j), x[j]);
+                } else {
+                    odd = odd.mul_add(power(j), x[j]);
+                }
+            }
+            put(2 * i + 1, even.add(odd));
+            put(2 * i + 2, even.sub(odd));
+        }
+    }
+}
+
+/// [`GradientTransform`] at a level.
+#[inline(always)]
+pub(super) unsafe fn gradient_transform<V: Vector>(a: &GradientTransform<'_>) {
+    // SAFETY: operands in memory.
+    unsafe {
+        match a.variant {
+            Variant::F4x3 => transform_gradient_tiles::<V, 2, 4>(a),
+            Variant::F6x3 => transform_gradient_tiles::<V, 3, 6>(a),
+            Variant::F4x5 => transform_gradient_tiles::<V, 3, 4>(a),
+            Variant::F6x5 => transform_gradient_tiles::<V, 4, 6>(a),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn transform_gradient_tiles<V: Vector, const PAIRS: usize, const M: usize>(
+    a: &GradientTransform<'_>,
+) {
+    let n = 2 * PAIRS + 2;
+    // SAFETY: rows reach to the last column of the last tile, `out` has all points of
+    // all tiles.
+    unsafe {
+        let rows: &[*const f32] = &a.rows[..M];
+        for channel in (0..a.channels).step_by(V::LANES) {
+            for tile in 0..a.tiles {
+                let mut half = [[V::splat(0.0); MAX_OUTPUTS]; MAX_POINTS];
+                for column in 0..M {
+                    let mut x = [V::splat(0.0); MAX_OUTPUTS];
+                    for y in 0..M {
+                        let column = (tile * M + column) * a.channels;
+                        x[y] = V::load(rows.get_unchecked(y).add(column + channel));
+                    }
+                    evaluate_coefficients::<V, PAIRS, M>(a.tables, &x, |y, value| {
+                        half[y][column] = value;
+                    });
+                }
+                let out = a.out.add(tile * a.out_tile + channel);
+                for y in 0..n {
+                    let out = out.add(y * n * a.out_point);
+                    evaluate_coefficients::<V, PAIRS, M>(a.tables, &half[y], |x, value| {
+                        value.store(out.add(x * a.out_point));
                     });
                 }
             }
@@ -173,6 +270,7 @@ pub(super) unsafe fn output_transform<V: Vector>(a: &OutputTransform<'_>) {
     // SAFETY: operands in memory.
     unsafe {
         match a.variant {
+            Variant::F4x3 => transform_output_tiles::<V, 2, 4>(a),
             Variant::F6x3 => transform_output_tiles::<V, 3, 6>(a),
             Variant::F4x5 => transform_output_tiles::<V, 3, 4>(a),
             Variant::F6x5 => transform_output_tiles::<V, 4, 6>(a),

@@ -56,6 +56,106 @@ impl BatchStrides {
     };
 }
 
+/// Sums of outer products: of the channels of inputs and of those of gradients, over
+/// places that both have.
+pub(crate) struct OuterProducts {
+    /// By place, channel.
+    pub(crate) inputs: *const f32,
+    /// Whole groups.
+    pub(crate) input_channels: usize,
+    /// By place, channel.
+    pub(crate) gradients: *const f32,
+    /// Whole groups.
+    pub(crate) gradient_channels: usize,
+    /// Number of places.
+    pub(crate) count: usize,
+    /// By channel of the inputs, of the gradients.
+    pub(crate) sums: *mut f32,
+    /// Whether to add to the sums.
+    pub(crate) add: bool,
+}
+
+/// [`OuterProducts`] of `P` channels, which divide a group, and `G` groups at a time; a
+/// group is `W` vectors.
+///
+/// # Safety
+///
+/// Operands in memory, and the instructions of `V` are enabled.
+#[inline(always)]
+pub(super) unsafe fn outer_products<V: Vector, const W: usize, const P: usize, const G: usize>(
+    a: &OuterProducts,
+) {
+    const { assert!(GROUP.is_multiple_of(P)) };
+    let group = W * V::LANES;
+    let mut channel = 0;
+    while channel < a.gradient_channels {
+        let wide = G == 2 && channel + 2 * group <= a.gradient_channels;
+        for input in (0..a.input_channels).step_by(P) {
+            // SAFETY: channels stay below their numbers.
+            unsafe {
+                match wide {
+                    true => sum_products::<V, W, P, G>(a, input, channel),
+                    false => sum_products::<V, W, P, 1>(a, input, channel),
+                }
+            }
+        }
+        channel += if wide { 2 * group } else { group };
+    }
+}
+
+/// The sums of a block of channels, at (input, gradient).
+#[inline(always)]
+unsafe fn sum_products<V: Vector, const W: usize, const P: usize, const G: usize>(
+    a: &OuterProducts,
+    input: usize,
+    channel: usize,
+) {
+    // SAFETY: operands in memory.
+    unsafe {
+        let group = W * V::LANES;
+        let sums_at = a.sums.add(input * a.gradient_channels + channel);
+        let mut sums = [[[V::splat(0.0); W]; G]; P];
+        if a.add {
+            for p in 0..P {
+                for g in 0..G {
+                    for w in 0..W {
+                        let at = p * a.gradient_channels + g * group + w * V::LANES;
+                        sums[p][g][w] = V::load(sums_at.add(at));
+                    }
+                }
+            }
+        }
+        let mut inputs = a.inputs.add(input);
+        let mut gradients = a.gradients.add(channel);
+        for _ in 0..a.count {
+            let mut row = [[V::splat(0.0); W]; G];
+            for g in 0..G {
+                for w in 0..W {
+                    row[g][w] = V::load(gradients.add(g * group + w * V::LANES));
+                }
+            }
+            for p in 0..P {
+                let value = V::splat(*inputs.add(p));
+                for g in 0..G {
+                    for w in 0..W {
+                        sums[p][g][w] = sums[p][g][w].mul_add(value, row[g][w]);
+                    }
+                }
+            }
+            inputs = inputs.add(a.input_channels);
+            gradients = gradients.add(a.gradient_channels);
+        }
+        for p in 0..P {
+            for g in 0..G {
+                for w in 0..W {
+                    let at = p * a.gradient_channels + g * group + w * V::LANES;
+                    sums[p][g][w].store(sums_at.add(at));
+                }
+            }
+        }
+    }
+}
+
 /// `G` groups of channels of `P` pixels at a time; a group is `W` vectors. From one group to
 /// one, `S` pixels, if that is not 0.
 ///

@@ -1,8 +1,9 @@
 //! The kernels of fused chains at every level.
 
 use super::{
-    Conv9x9, DotProduct, GROUP, GroupKernels, InputTransform, Kernels, Matmul, NARROW,
-    OutputTransform, WindowTransform, WinogradColumns, conv9x9, few_channels, matmul, winograd,
+    Conv9x9, DotProduct, GROUP, GradientTransform, GroupKernels, InputTransform, Kernels, Matmul,
+    NARROW, OuterProducts, OutputTransform, WindowTransform, WinogradColumns, conv9x9,
+    few_channels, matmul, winograd,
 };
 use crate::cpu_level::{Level, UnknownLevel};
 #[cfg(test)]
@@ -26,11 +27,12 @@ impl Kernels {
 
 /// The [`Kernels`] of a level. For groups of channels, and for narrow ones: `vectors` hold
 /// a group; products take tiles of `pixels` by `groups`, or of `square` pixels from one group to
-/// one (0: as others), sums along vectors `one` pixels, or `three` of three channels.
+/// one (0: as others), sums along vectors `one` pixels, or `three` of three channels, outer
+/// products `outer` channels by `groups`.
 macro_rules! kernels {
     ($level:ident, [$($enable:meta)?],
      $vector:ty, [$vectors:literal, $pixels:literal, $groups:literal, $square:literal,
-     $one:literal, $three:literal],
+     $one:literal, $three:literal, $outer:literal],
      $narrow:ty, [$narrow_vectors:literal, $narrow_pixels:literal, $narrow_square:literal,
      $narrow_one:literal, $narrow_three:literal]) => {
         pub(super) static KERNELS: Kernels = Kernels {
@@ -49,6 +51,8 @@ macro_rules! kernels {
                 dot_product: narrow_dot_product,
                 winograd_columns: narrow_winograd_columns,
             },
+            gradient_transform,
+            outer_products,
             transform_windows,
             conv9x9,
         };
@@ -72,6 +76,9 @@ macro_rules! kernels {
             narrow_winograd_columns(WinogradColumns) = few_channels::winograd_columns::<
                 $narrow, $narrow_vectors, $narrow_one, $narrow_three
             >;
+            gradient_transform(GradientTransform) = winograd::gradient_transform::<$vector>;
+            outer_products(OuterProducts)
+                = matmul::outer_products::<$vector, $vectors, $outer, $groups>;
             transform_windows(WindowTransform) = conv9x9::transform_windows::<$vector>;
             conv9x9(Conv9x9) = conv9x9::conv9x9::<$vector, $vectors>;
         }
@@ -84,7 +91,8 @@ macro_rules! kernels {
         ///
         /// Operands in memory, the level's instructions among them.
         $(#[$enable])?
-        unsafe fn $name(a: &$args<'_>) {
+        #[allow(elided_lifetimes_in_paths, reason = "some have none")]
+        unsafe fn $name(a: &$args) {
             #[cfg(test)]
             probe::ran(Level::$level);
             // SAFETY: operands in memory.
@@ -100,7 +108,7 @@ pub(super) mod scalar {
         Plain,
         [],
         simd::scalar::Lanes,
-        [2, 4, 1, 0, 4, 1],
+        [2, 4, 1, 0, 4, 1, 2],
         simd::scalar::Lanes,
         [1, 8, 0, 4, 1]
     );
@@ -114,7 +122,7 @@ pub(super) mod avx2 {
         Avx2,
         [target_feature(enable = "avx2,fma")],
         simd::x86::avx2::Lanes,
-        [2, 6, 1, 0, 4, 2],
+        [2, 6, 1, 0, 4, 2, 4],
         simd::x86::avx2::Lanes,
         [1, 12, 0, 8, 4]
     );
@@ -128,7 +136,7 @@ pub(super) mod avx512 {
         Avx512,
         [target_feature(enable = "avx512f,avx512vl")],
         simd::x86::avx512::Lanes,
-        [1, 12, 2, 8, 12, 8],
+        [1, 12, 2, 8, 12, 8, 8],
         simd::x86::avx2::Lanes,
         [1, 12, 12, 12, 8]
     );
@@ -142,7 +150,7 @@ pub(super) mod neon {
         Neon,
         [target_feature(enable = "neon")],
         simd::neon::Lanes,
-        [4, 6, 1, 0, 5, 2],
+        [4, 6, 1, 0, 5, 2, 4],
         simd::neon::Lanes,
         [2, 10, 0, 8, 4]
     );

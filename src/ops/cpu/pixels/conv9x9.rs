@@ -9,8 +9,8 @@
 use super::epilogue::{BiasActivation, bias_activation};
 use super::group::GROUP;
 use super::winograd::{evaluate, interpolate};
-use crate::chain::winograd::{MAX_POINTS, Tables, Variant};
 use crate::ops::cpu::simd::Vector;
+use crate::ops::winograd::{MAX_POINTS, Tables, Variant};
 use std::ops::Range;
 
 /// The input transform of F(6x6, 3x3) over windows of eight rows, three pixels

@@ -7,8 +7,8 @@
 
 use super::group::{GROUP, base_pointers};
 use super::winograd::{evaluate, interpolate};
-use crate::chain::winograd::{MAX_POINTS, Tables, Variant};
 use crate::ops::cpu::simd::{HORIZONTAL_SUMS, Vector};
+use crate::ops::winograd::{MAX_POINTS, Tables, Variant};
 
 /// The most channels that are summed along the vectors.
 pub(crate) const MAX_DOT_CHANNELS: usize = 4;
@@ -194,6 +194,7 @@ pub(super) unsafe fn winograd_columns<
     // SAFETY: operands in memory.
     unsafe {
         match a.variant {
+            Variant::F4x3 => column_blocks::<V, W, ONE, THREE, 2, 4>(a),
             Variant::F6x3 => column_blocks::<V, W, ONE, THREE, 3, 6>(a),
             Variant::F4x5 => column_blocks::<V, W, ONE, THREE, 3, 4>(a),
             Variant::F6x5 => column_blocks::<V, W, ONE, THREE, 4, 6>(a),
