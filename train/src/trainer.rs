@@ -354,10 +354,13 @@ impl Trainer {
     pub fn step(&mut self) -> Result<Report> {
         let start = Instant::now();
         let batches = self.loader.next()?;
-        // On a thread of the pool: from another one, each operation that is divided among
-        // its threads would wake them and sleep. The loader, which needs the pool, too,
-        // has been waited for outside.
-        let report = rayon::scope(|_| self.step_on(&batches))?;
+        let report = match self.device.is_cpu() {
+            // On a thread of the pool: from another one, each operation that is divided
+            // among its threads would wake them and sleep. The loader, which needs the
+            // pool, too, has been waited for outside.
+            true => rayon::scope(|_| self.step_on(&batches))?,
+            false => self.step_on(&batches)?,
+        };
         self.check_used(&batches)?;
         self.seconds += start.elapsed().as_secs_f64();
         Ok(report)
