@@ -262,6 +262,7 @@ mod tests {
             ("hypersrcnn/2-per-scale", "7e0e6dc529f0b60a"),
             ("hypersrcnn/3-fit", "b57998708db208fe"),
             ("lapan/recipe", "387042115f20c711"),
+            ("lapan/x2", "c8aee404abc6d288"),
             ("realdrct-gan/recipe", "dbc46119b3111c69"),
             ("realdrct-mse/recipe", "fcaafbbf3e282f20"),
             ("srcnn-rgb/2-colors", "0302e264007fb951"),
