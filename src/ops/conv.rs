@@ -1,7 +1,7 @@
 //! Convolution of candle tensors.
 
 use super::context::{self, stash_variable_grad};
-use super::cpu::winograd::{Filtering, OfEach, Operands, variant_for};
+use super::cpu::winograd::{Filtering, Gradients, Operands, variant_for};
 use super::cpu::{self, Kernels, PaddedPlanes, PlaneLayout, pixels};
 use super::spec::{Activation, Border, ConvGeometry, ConvSpec};
 use super::storage::{values, with_all, with_values};
@@ -18,7 +18,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape
 ///
 /// On the CPU and in `f32` the results and the gradients are the same bit for
 /// bit on any level of the CPU and for any number of threads, and, where no
-/// gradients are wanted, the results in any place of an image. Where they are,
+/// gradients are required, the results in any place of an image. Where they are,
 /// 3x3 and 5x5 kernels between multiples of 16 channels run by Winograd's
 /// minimal filtering (Lavin, Gray, CVPR 2016): results within 1e-5 of the
 /// largest one. Elsewhere this is candle's own convolution, or on a GPU cuDNN's where that was built
@@ -340,7 +340,7 @@ impl Conv {
 }
 
 /// The gradients of images, weights and bias by Winograd's filtering, where they are
-/// wanted.
+/// required.
 fn filtered_gradients(
     filtering: &Filtering,
     geometry: &ConvGeometry,
@@ -348,7 +348,7 @@ fn filtered_gradients(
     bias: Option<&Tensor>,
 ) -> Result<[Option<Tensor>; 3]> {
     let [images, weights, ..] = tensors;
-    let wanted = OfEach {
+    let required = Gradients {
         images: images.track_op(),
         weights: weights.track_op(),
         bias: bias.is_some_and(Tensor::track_op),
@@ -361,7 +361,7 @@ fn filtered_gradients(
             result,
             grad,
         };
-        filtering.gradients(geometry, &operands, &wanted)
+        filtering.gradients(geometry, &operands, &required)
     })?;
     let tensor = |values: Option<Vec<f32>>, like: Option<&Tensor>| {
         let tensor =

@@ -104,6 +104,16 @@ impl ConvGeometry {
         (height.div_ceil(self.stride), width.div_ceil(self.stride))
     }
 
+    /// Height and width of the zeros at each side of the gradient of the result, from
+    /// which a convolution computes that of [`ConvGeometry::grad_grid`].
+    pub(super) fn grad_pad(&self) -> (usize, usize) {
+        let (reach, pad) = (self.reach(), self.pad());
+        match self.border {
+            Border::Zero => (reach.0 - pad.0, reach.1 - pad.1),
+            Border::Replicate | Border::Valid => reach,
+        }
+    }
+
     /// Size of the part of the padded image whose gradient is computed, which
     /// leaves out a border of zeros.
     pub(super) fn grad_grid(&self) -> (usize, usize) {

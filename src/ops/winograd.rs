@@ -56,8 +56,8 @@ impl Variant {
     }
 
     /// The positive points. Those of F(4x4, 3x3) and F(6x6, 5x5) were searched for the
-    /// least error, half of that of 1 and 2 for the former; the others are the usual ones,
-    /// which no other set of small fractions beats.
+    /// least error; the others are the usual ones, which no other set of small fractions
+    /// beats.
     fn positive(self) -> &'static [f64] {
         match self {
             Self::F4x3 => &[0.625, 1.375],

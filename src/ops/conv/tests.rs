@@ -355,12 +355,12 @@ fn gradients_of_large_batches_are_those_of_the_direct_sums() {
             result: &[],
             grad: &grad,
         };
-        let wanted_are = OfEach {
+        let required = Gradients {
             images: false,
             weights: true,
             bias: false,
         };
-        let found = filtering.gradients(&geometry, &operands, &wanted_are);
+        let found = filtering.gradients(&geometry, &operands, &required);
         let found = found.weights.unwrap();
         let largest = wanted
             .iter()

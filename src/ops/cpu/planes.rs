@@ -51,15 +51,11 @@ impl PlaneLayout {
     /// around it so that its convolution has the size of
     /// [`ConvGeometry::grad_grid`]. The pitch is that of the images.
     pub(in crate::ops) fn of_gradient(geometry: &ConvGeometry) -> Self {
-        let (reach, pad) = (geometry.reach(), geometry.pad());
         Self {
             source: geometry.size(),
             step: geometry.stride,
             inner: geometry.grid(),
-            pad: match geometry.border {
-                Border::Zero => (reach.0 - pad.0, reach.1 - pad.1),
-                Border::Replicate | Border::Valid => reach,
-            },
+            pad: geometry.grad_pad(),
             replicate: false,
         }
     }

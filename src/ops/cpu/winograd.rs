@@ -46,7 +46,8 @@ pub(in crate::ops) fn variant_for(geometry: &ConvGeometry) -> Option<Variant> {
     }
 }
 
-/// Transformed kernels: by point (row, column), input channel, output channel.
+/// Transformed kernels: by point (row, column), input channel, output channel. In single
+/// precision, since each step of training transforms them anew.
 struct Filter {
     variant: Variant,
     inputs: usize,
@@ -154,8 +155,8 @@ pub(in crate::ops) struct Operands<'a> {
     pub(in crate::ops) grad: &'a [f32],
 }
 
-/// Which gradients are wanted, or those of images, weights and bias.
-pub(in crate::ops) struct OfEach<T> {
+/// The gradients of images, weights and bias, or which of them are required.
+pub(in crate::ops) struct Gradients<T> {
     pub(in crate::ops) images: T,
     pub(in crate::ops) weights: T,
     pub(in crate::ops) bias: T,
@@ -197,23 +198,23 @@ impl Filtering {
         out
     }
 
-    /// The gradients that are wanted.
+    /// The required gradients.
     ///
-    /// In a first pass over the images each band of them is brought together once, taken
-    /// back to the images, summed up for the bias, and its tiles are evaluated; in a
-    /// second one the products of each point are summed up over the tiles.
+    /// A first pass gathers each band of the images once, computes the gradient of the
+    /// images, sums it up for the bias, and evaluates its tiles; a second one sums up the
+    /// products of each point over the tiles.
     pub(in crate::ops) fn gradients(
         &self,
         geometry: &ConvGeometry,
         operands: &Operands<'_>,
-        wanted: &OfEach<bool>,
-    ) -> OfEach<Option<Vec<f32>>> {
+        required: &Gradients<bool>,
+    ) -> Gradients<Option<Vec<f32>>> {
         let variant = self.variant;
         let (inputs, outputs, batch) = (geometry.inputs, geometry.outputs, geometry.batch);
         let (n, m) = (variant.points(), variant.outputs());
         let images = Images::of_images(geometry, operands.images);
         let grad = Images::of_gradient(geometry, operands);
-        let back = wanted.images.then(|| {
+        let back = required.images.then(|| {
             let filter = Filter::backward(variant, geometry, operands.weights);
             Convolution::new(self, filter, geometry.grad_grid(), None, false)
         });
@@ -227,7 +228,7 @@ impl Filtering {
         let in_image = rows * columns;
         let at_once = CHUNK / (n * n * in_image * (inputs + outputs));
         let at_once = at_once.clamp(1, batch);
-        let mut of_weights = wanted
+        let mut of_weights = required
             .weights
             .then(|| PointSums::new(self, geometry, at_once * in_image));
         let mut of_rows = vec![0.0; batch * rows * outputs];
@@ -243,7 +244,7 @@ impl Filtering {
                 let gradient =
                     |i| rows_from(&pixels, across * outputs, top + i * m, left * outputs);
                 let own = band.start..band.end.min(rows).max(band.start);
-                if wanted.bias {
+                if required.bias {
                     for (i, row) in own.clone().enumerate() {
                         let at = ((first + image) * rows + row) * outputs;
                         // SAFETY: *disjoint*: the sums of a row of tiles, which no other
@@ -276,17 +277,17 @@ impl Filtering {
                 of_weights.add(chunk * in_image, first > 0);
             }
         }
-        // SAFETY: the bands cover all rows of all images, if the gradient is wanted.
+        // SAFETY: the bands cover all rows of all images, if the gradient is required.
         unsafe { of_images.set_len(count) };
         let total = |output: usize| {
             let rows = of_rows.chunks_exact(outputs);
             rows.map(|row| f64::from(row[output])).sum::<f64>() as f32
         };
-        let images = wanted.images.then_some(of_images);
-        OfEach {
+        let images = required.images.then_some(of_images);
+        Gradients {
             images: images.map(|padded| super::without_border(geometry, padded)),
             weights: of_weights.map(|sums| sums.weights()),
-            bias: wanted.bias.then(|| (0..outputs).map(total).collect()),
+            bias: required.bias.then(|| (0..outputs).map(total).collect()),
         }
     }
 }
@@ -722,22 +723,18 @@ impl<'a> Images<'a> {
     /// The gradient of the result, with as many zeros around it as take it back to the
     /// size of [`ConvGeometry::grad_grid`].
     fn of_gradient(geometry: &ConvGeometry, operands: &Operands<'a>) -> Self {
-        let (reach, pad) = (geometry.reach(), geometry.pad());
         Self {
             planes: operands.grad,
             mask: geometry.relu.then_some(operands.result),
             channels: geometry.outputs,
             size: geometry.size(),
-            pad: match geometry.border {
-                Border::Zero => (reach.0 - pad.0, reach.1 - pad.1),
-                Border::Replicate | Border::Valid => reach,
-            },
+            pad: geometry.grad_pad(),
             replicate: false,
         }
     }
 
-    /// Brings the channels of an image together: by row, column, channel. Rows and
-    /// columns count from the start of the border; beyond the image it goes on.
+    /// Gathers the channels of an image: by row, column, channel. Rows and columns
+    ///  count from the start of the border; beyond the image it goes on.
     fn gather(&self, image: usize, rows: Range<usize>, columns: usize) -> Scratch {
         let Self {
             channels,
