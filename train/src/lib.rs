@@ -11,6 +11,8 @@ pub mod log;
 pub mod loss;
 pub mod optim;
 pub mod params;
+#[cfg(feature = "video")]
+mod playing;
 mod quantize;
 pub mod recipe;
 pub mod run;

@@ -1,12 +1,13 @@
 //! All images of a run, read or synthetic, and their split.
 
+use super::clip;
 use super::image::TrainingImage;
 use super::patch::{PatchSpec, patch_specs};
 use super::synthetic;
 use crate::degrade::Method;
 use crate::fnv;
 use crate::recipe::{Dir, Recipe};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use srfilter::frame::Image;
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 /// All images of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
-    /// Images to train on.
+    /// Images and clips to train on.
     pub train: Vec<TrainingImage>,
     /// Images to validate on, never trained on.
     pub validation: Vec<TrainingImage>,
@@ -48,18 +49,20 @@ impl Dataset {
             for result in results {
                 match result {
                     Ok(image) => images.push(image),
-                    Err(error) => skipped.push(error.to_string()),
+                    Err(error) => skipped.push(format!("{error:#}")),
                 }
             }
             let line = |file: &NotTaken| format!("{}: {}", file.path.display(), file.reason);
             skipped.extend(not_taken.iter().map(line));
             let name = dir.path.file_name().unwrap_or(dir.path.as_os_str());
             let count = images.len() - before;
-            sources.push(format!(
-                "{} ({count} images x {})",
-                name.display(),
-                dir.repeat
-            ));
+            let clips = images[before..].iter().filter(|i| i.frames > 1).count();
+            let images = match clips {
+                0 => format!("{count} images"),
+                _ if clips == count => format!("{clips} clips"),
+                _ => format!("{} images and {clips} clips", count - clips),
+            };
+            sources.push(format!("{} ({images} x {})", name.display(), dir.repeat));
         }
         let specs = patch_specs(recipe)?;
         images.retain(|image| {
@@ -102,6 +105,9 @@ fn fingerprint(batches: &[&[TrainingImage]], method: &Method) -> String {
     for images in batches {
         hash.update(images.len().to_le_bytes());
         for image in *images {
+            if image.frames > 1 {
+                hash.update(image.frames.to_le_bytes());
+            }
             hash.update(image.size.0.to_le_bytes());
             hash.update(image.repeat.to_le_bytes());
             image.planes.iter().for_each(|plane| hash.update(plane));
@@ -133,17 +139,20 @@ fn draw(recipe: &Recipe, channels: Channels) -> Vec<TrainingImage> {
     (0..recipe.data.drawn).into_par_iter().map(image).collect()
 }
 
-/// The images of a folder, or why they cannot be used, and its other files.
-type FolderImages = (Vec<srfilter::Result<TrainingImage>>, Vec<NotTaken>);
+/// The images and clips of a folder, or why they cannot be used, and its other files.
+type FolderImages = (Vec<Result<TrainingImage>>, Vec<NotTaken>);
 
 fn read_dir(dir: &Dir, channels: Channels) -> Result<FolderImages> {
     let found = image_files::find_all(&dir.path)?;
     let files = found.images;
+    let others = found.not_taken.into_iter();
+    let (clips, not_taken): (Vec<_>, Vec<_>) = others.partition(|file| clip::is_clip(&file.path));
     ensure!(
-        !files.is_empty(),
-        "found no image ({1}) in {0}",
-        dir.path.display(),
-        image_files::EXTENSIONS.join(", ")
+        !files.is_empty() || !clips.is_empty(),
+        "found no image ({}) and no clip ({}) in {}",
+        image_files::EXTENSIONS.join(", "),
+        clip::EXTENSIONS.join(", "),
+        dir.path.display()
     );
     let read = |path: &PathBuf| {
         let picture = Image::open(path)?;
@@ -155,7 +164,13 @@ fn read_dir(dir: &Dir, channels: Channels) -> Result<FolderImages> {
             dir.repeat,
         ))
     };
-    Ok((files.par_iter().map(read).collect(), found.not_taken))
+    let read_clip = |file: &NotTaken| {
+        let clip = clip::read(&file.path, channels, dir.repeat);
+        clip.with_context(|| file.path.display().to_string())
+    };
+    let images = files.par_iter().map(read);
+    let images = images.chain(clips.par_iter().map(read_clip));
+    Ok((images.collect(), not_taken))
 }
 
 /// Splits off the validation images by a hash of their names: the choice
@@ -262,6 +277,40 @@ mod tests {
                 .skipped
                 .iter()
                 .any(|s| s.contains("tiny.bmp: 31x64"))
+        );
+    }
+
+    /// A clip counts as its frames, and is split as a whole.
+    #[cfg(feature = "video")]
+    #[test]
+    fn clips_are_read_with_images() {
+        if gst::init().is_err() || gst::ElementFactory::find("y4mdec").is_none() {
+            println!("skipped: there is no y4mdec");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        save(&dir.path().join("one.png"), 64, 64);
+        let mut clip = b"YUV4MPEG2 W64 H64 F25:1 Ip A1:1 C420jpeg\n".to_vec();
+        for value in [40, 90, 140] {
+            clip.extend(b"FRAME\n");
+            clip.extend([value; 64 * 64 * 3 / 2]);
+        }
+        std::fs::write(dir.path().join("clip.y4m"), &clip).unwrap();
+        std::fs::write(dir.path().join("broken.mp4"), b"no clip").unwrap();
+        let mut recipe = recipe(dir.path());
+        recipe.data.validation = 0.0;
+        let dataset = Dataset::load(&recipe, Channels::Luma).unwrap();
+        let frames: Vec<_> = dataset.train.iter().map(|image| image.frames).collect();
+        assert_eq!(frames, [1, 3]);
+        assert!(dataset.description.contains("1 images and 1 clips x 1"));
+        assert!(
+            dataset.skipped[0].contains("broken.mp4: "),
+            "{:?}",
+            dataset.skipped
+        );
+        assert_eq!(
+            crate::data::steps_per_epoch(&dataset.train, &recipe).unwrap(),
+            4
         );
     }
 

@@ -1,7 +1,7 @@
 //! A training image in memory.
 
 use crate::degrade::raster::{Raster, reflected};
-use crate::degrade::{Plane, cropped};
+use crate::degrade::{Plane, Shot, cropped};
 use srfilter::Scale;
 use srfilter::frame::{Image, to_u8};
 use srfilter::models::Channels;
@@ -9,15 +9,17 @@ use srfilter::models::Channels;
 /// Largest sample value.
 pub(super) const PEAK: f32 = 255.0;
 
-/// One image in memory, as the network's planes.
+/// One image or clip in memory, as the network's planes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingImage {
     /// File name without folders.
     pub name: String,
     /// Width and height in pixels.
     pub size: (usize, usize),
-    /// One plane of luma, or red, green and blue.
+    /// One plane of luma, or red, green and blue, of every frame.
     pub planes: Vec<Vec<u8>>,
+    /// Number of frames: 1 of an image.
+    pub frames: usize,
     /// Weight in sampling, relative to its area.
     pub repeat: f64,
 }
@@ -40,6 +42,7 @@ impl TrainingImage {
             name: name.to_owned(),
             size: (image.width, image.height),
             planes,
+            frames: 1,
             repeat,
         }
     }
@@ -51,21 +54,57 @@ impl TrainingImage {
             name: String::new(),
             size: raster.size,
             planes: raster.planes.iter().map(bytes).collect(),
+            frames: 1,
             repeat: 1.0,
         }
     }
 
-    /// A plane, cropped to a size that the scale divides.
-    pub fn plane(&self, index: usize, scale: Scale) -> Plane<'_> {
-        Plane {
-            data: &self.planes[index],
+    /// The planes of a frame.
+    fn frame(&self, frame: usize) -> &[Vec<u8>] {
+        let count = self.planes.len() / self.frames;
+        &self.planes[frame * count..][..count]
+    }
+
+    /// The planes of a frame, cropped to a size that the scale divides.
+    pub fn cropped_planes(
+        &self,
+        frame: usize,
+        scale: Scale,
+    ) -> impl Iterator<Item = Plane<'_>> + Clone {
+        let plane = move |data| Plane {
+            data,
             stride: self.size.0,
             size: cropped(self.size, scale),
+        };
+        self.frame(frame)
+            .iter()
+            .map(|plane| plane.as_slice())
+            .map(plane)
+    }
+
+    /// A part of a frame, mirrored beyond its edges, and of up to `reach` frames before and
+    /// after it, in which the clip turns back at its ends.
+    pub fn shot(
+        &self,
+        frame: usize,
+        (left, top): (isize, isize),
+        size: (usize, usize),
+        reach: usize,
+    ) -> Shot {
+        let reach = if self.frames > 1 { reach as isize } else { 0 };
+        let at = |offset: isize| {
+            let frame = reflected(frame as isize + offset, self.frames);
+            self.window(frame, left, top, size)
+        };
+        Shot {
+            before: (-reach..0).map(at).collect(),
+            image: at(0),
+            after: (1..=reach).map(at).collect(),
         }
     }
 
-    /// A part of the image, mirrored beyond its edges.
-    pub fn window(&self, left: isize, top: isize, size: (usize, usize)) -> Raster {
+    /// A part of a frame, mirrored beyond its edges.
+    pub fn window(&self, frame: usize, left: isize, top: isize, size: (usize, usize)) -> Raster {
         let (width, height) = self.size;
         let columns: Vec<usize> = (0..size.0 as isize)
             .map(|x| reflected(left + x, width))
@@ -81,7 +120,7 @@ impl TrainingImage {
         };
         Raster {
             size,
-            planes: self.planes.iter().map(cut).collect(),
+            planes: self.frame(frame).iter().map(cut).collect(),
         }
     }
 
@@ -99,6 +138,7 @@ impl TrainingImage {
             name: self.name.clone(),
             size,
             planes: self.planes.iter().map(cut).collect(),
+            frames: self.frames,
             repeat: self.repeat,
         }
     }
@@ -130,5 +170,30 @@ mod tests {
         assert_eq!(rgb.planes, vec![vec![0, 255]; 3]);
         let luma = TrainingImage::new("g", &image, Channels::Luma, 1.0);
         assert_eq!(luma.planes, vec![vec![16, 235]]);
+    }
+
+    #[test]
+    fn a_shot_turns_back_at_the_ends_of_its_clip() {
+        let clip = TrainingImage {
+            name: "clip".to_owned(),
+            size: (1, 1),
+            planes: (0..3).map(|n| vec![51 * n]).collect(),
+            frames: 3,
+            repeat: 1.0,
+        };
+        let values = |frame: usize, reach: usize| -> Vec<f32> {
+            let Shot {
+                before,
+                image,
+                after,
+            } = clip.shot(frame, (0, 0), (1, 1), reach);
+            let frames = before.into_iter().chain([image]).chain(after);
+            frames
+                .map(|frame| (frame.planes[0][0] * 5.0).round())
+                .collect()
+        };
+        assert_eq!(values(0, 2), [2.0, 1.0, 0.0, 1.0, 2.0]);
+        assert_eq!(values(2, 1), [1.0, 2.0, 1.0]);
+        assert_eq!(values(1, 0), [1.0]);
     }
 }

@@ -1,6 +1,7 @@
-//! Training images, and the batches of patches cropped from them.
+//! Training images and clips, and the batches of patches cropped from them.
 
 mod augment;
+mod clip;
 mod dataset;
 mod image;
 mod loader;

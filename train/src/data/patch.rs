@@ -3,7 +3,7 @@
 use super::augment::{Dihedral, Recolor};
 use super::image::{PEAK, TrainingImage};
 use crate::degrade::raster::Raster;
-use crate::degrade::{Bicubic, Method, Windowed, cropped};
+use crate::degrade::{Bicubic, Method, Shot, Windowed, cropped};
 use crate::recipe::{Colors, PerStep, Recipe};
 use anyhow::Result;
 use rand::{Rng, SeedableRng};
@@ -42,11 +42,11 @@ impl PatchSpec {
         width.min(height) >= self.side()
     }
 
-    /// Cumulative sums of area times repetition, by which images are sampled;
+    /// Cumulative sums of area times repetition, by which images and frames are sampled;
     /// images that are too small have no share.
     fn cumulative(&self, images: &[TrainingImage]) -> Vec<f64> {
         let weight = |image: &TrainingImage| match self.fits(image) {
-            true => (image.size.0 * image.size.1) as f64 * image.repeat,
+            true => (image.size.0 * image.size.1 * image.frames) as f64 * image.repeat,
             false => 0.0,
         };
         let sums = images.iter().scan(0.0, |sum, image| {
@@ -90,6 +90,7 @@ pub struct ScaleBatch {
 #[derive(Debug, Clone)]
 struct PatchChoice<'a> {
     image: Cow<'a, TrainingImage>,
+    frame: usize,
     /// Top left corner, in samples of the network's input.
     x: usize,
     y: usize,
@@ -97,16 +98,17 @@ struct PatchChoice<'a> {
 }
 
 impl PatchChoice<'_> {
-    /// The patch and its context in other colours.
+    /// The patch and its context in other colours; of a clip, the frame alone.
     fn recolored(self, spec: &PatchSpec, colors: Recolor) -> Self {
         let window = Window::of(spec, &self);
         let (left, top) = window.corner;
-        let mut raster = self.image.window(left, top, window.size);
+        let mut raster = self.image.window(self.frame, left, top, window.size);
         colors.apply(&mut raster);
         let (x, y) = window.offset;
         let factor = spec.upsampling.factor();
         Self {
             image: Cow::Owned(TrainingImage::of_raster(&raster)),
+            frame: 0,
             x: x / factor,
             y: y / factor,
             ..self
@@ -224,6 +226,11 @@ impl PatchSpec {
         let factor = self.upsampling.factor();
         PatchChoice {
             image: Cow::Borrowed(image),
+            // Images draw nothing, so that their runs stay as they were.
+            frame: match image.frames {
+                1 => 0,
+                frames => rng.random_range(0..frames),
+            },
             x: rng.random_range(0..=width / factor - self.patch),
             y: rng.random_range(0..=height / factor - self.patch),
             transform: Dihedral(rng.random_range(0..8)),
@@ -234,6 +241,7 @@ impl PatchSpec {
     fn append(&self, choice: &PatchChoice<'_>, kind: Bicubic, batch: &mut ScaleBatch) {
         let PatchChoice {
             ref image,
+            frame,
             x,
             y,
             transform,
@@ -244,8 +252,7 @@ impl PatchSpec {
             y: factor * y..factor * (y + patch),
         };
         let (input_region, target_region) = (region(1), region(factor));
-        for index in 0..image.planes.len() {
-            let plane = image.plane(index, scale);
+        for plane in image.cropped_planes(frame, scale) {
             let input: Vec<f32> = match self.upsampling {
                 Upsampling::Pre => plane.degraded(scale, kind, &input_region),
                 Upsampling::Post(_) => {
@@ -277,18 +284,20 @@ impl PatchSpec {
             .map(|choice| Window::of(self, choice))
             .collect();
         let crop = |(choice, window): (&PatchChoice<'_>, &Window)| {
-            let (left, top) = window.corner;
-            choice.image.window(left, top, window.size)
+            let PatchChoice { image, frame, .. } = choice;
+            image.shot(*frame, window.corner, window.size, how.reach())
         };
-        let real: Vec<Raster> = choices.iter().zip(&windows).map(crop).collect();
-        let targets: Vec<Option<Raster>> = real.par_iter().map(|large| how.target(large)).collect();
-        let large: Vec<Raster> = real
-            .iter()
-            .zip(&targets)
-            .map(|(real, target)| target.as_ref().unwrap_or(real).clone())
+        let mut shots: Vec<Shot> = choices.iter().zip(&windows).map(crop).collect();
+        // The original, where the target is not.
+        let real: Vec<Option<Raster>> = shots
+            .par_iter_mut()
+            .map(|shot| {
+                let target = how.target(&shot.image)?;
+                Some(std::mem::replace(&mut shot.image, target))
+            })
             .collect();
         let sizes: Vec<_> = windows.iter().map(|window| window.small).collect();
-        let small = how.downscaled(&large, &sizes, rng)?;
+        let small = how.downscaled(&shots, &sizes, rng)?;
         let (patch, side) = (self.patch, self.side());
         for (i, (window, choice)) in windows.iter().zip(choices).enumerate() {
             let ((left, top), (x, y)) = (window.offset, window.small_offset);
@@ -306,12 +315,12 @@ impl PatchSpec {
             };
             transform(&input, patch, &mut batch.input);
             transform(
-                &large[i].crop(left, top, side, side),
+                &shots[i].image.crop(left, top, side, side),
                 side,
                 &mut batch.target,
             );
-            if targets[i].is_some() {
-                transform(&real[i].crop(left, top, side, side), side, &mut batch.real);
+            if let Some(real) = &real[i] {
+                transform(&real.crop(left, top, side, side), side, &mut batch.real);
             }
         }
         Ok(())
@@ -557,6 +566,39 @@ mod tests {
                 }
                 assert!(changed > 8, "{changed}");
             }
+        }
+    }
+
+    /// Patches of clips come from all frames, input and target from the same one.
+    #[test]
+    fn patches_of_clips_lie_in_one_frame() {
+        for degradation in ["matlab", "opencv"] {
+            let mut flags = Overrides::default();
+            flags
+                .set("model", "name", Some("espcn"))
+                .set("data", "patch", Some(8))
+                .set("data", "degradation", Some(degradation))
+                .set("train", "scales", Some(vec!["2"]))
+                .set("train", "batch_size", Some(40));
+            let recipe = Recipe::resolve(None, &flags).unwrap();
+            // Frame n is flat at 50 n.
+            let clip = TrainingImage {
+                name: "clip".to_owned(),
+                size: (40, 32),
+                planes: (1..5).map(|n| vec![50 * n; 40 * 32]).collect(),
+                frames: 4,
+                repeat: 1.0,
+            };
+            let sampler = BatchSampler::new(&recipe).unwrap();
+            let batch = sampler.batch(&[clip], 1).unwrap().remove(0);
+            let mut seen = [0; 4];
+            for (input, target) in batch.input.chunks(64).zip(batch.target.chunks(256)) {
+                let frame = (target[0] * PEAK / 50.0).round() as usize;
+                seen[frame - 1] += 1;
+                assert!(target.iter().all(|v| *v == target[0]));
+                assert!(input.iter().all(|v| (v - target[0]).abs() < 1e-6));
+            }
+            assert!(seen.iter().all(|&count| count > 3), "{seen:?}");
         }
     }
 }

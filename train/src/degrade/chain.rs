@@ -336,7 +336,7 @@ mod tests {
     fn drawing() -> Raster {
         let image = synthetic::image(1, 0);
         let image = TrainingImage::new("d", &image, Channels::Rgb, 1.0);
-        image.window(0, 0, image.size)
+        image.window(0, 0, 0, image.size)
     }
 
     #[test]

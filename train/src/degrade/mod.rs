@@ -69,6 +69,29 @@ impl Method {
     }
 }
 
+/// An image to degrade, and the frames around it where it is one of a clip.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shot {
+    /// The frames before it, in their order.
+    pub before: Vec<Raster>,
+    /// The image.
+    pub image: Raster,
+    /// The frames after it.
+    pub after: Vec<Raster>,
+}
+
+impl Shot {
+    /// The frame at some distance from the image, if there is one.
+    fn at(&self, distance: isize) -> Option<&Raster> {
+        let apart = distance.unsigned_abs();
+        match distance {
+            0 => Some(&self.image),
+            1.. => self.after.get(apart - 1),
+            _ => self.before.iter().nth_back(apart - 1),
+        }
+    }
+}
+
 impl Windowed {
     /// Degrades images to `sizes`, (width, height) each. The result depends on
     /// the random numbers, not on the number of threads.
@@ -78,26 +101,34 @@ impl Windowed {
     /// A codec that fails.
     pub fn downscaled(
         &self,
-        large: &[Raster],
+        shots: &[Shot],
         sizes: &[(usize, usize)],
         rng: &mut ChaCha8Rng,
     ) -> Result<Vec<Raster>> {
-        let pairs: Vec<_> = large.iter().zip(sizes).collect();
+        let pairs: Vec<_> = shots.iter().zip(sizes).collect();
         match self {
             Self::Opencv => {
                 let downscaled = pairs.into_par_iter();
                 Ok(downscaled
-                    .map(|(large, &size)| chain::opencv(large, size))
+                    .map(|(shot, &size)| chain::opencv(&shot.image, size))
                     .collect())
             }
             Self::SecondOrder(_) => {
                 let seeds: Vec<u64> = pairs.iter().map(|_| rng.next_u64()).collect();
-                let shrink = |((large, size), seed): ((&Raster, &(usize, usize)), u64)| {
-                    chain::second_order(large, *size, &mut ChaCha8Rng::seed_from_u64(seed))
+                let shrink = |((shot, size), seed): ((&Shot, &(usize, usize)), u64)| {
+                    chain::second_order(&shot.image, *size, &mut ChaCha8Rng::seed_from_u64(seed))
                 };
                 pairs.into_par_iter().zip(seeds).map(shrink).collect()
             }
             Self::Video(codecs) => codecs.downscaled(&pairs, rng),
+        }
+    }
+
+    /// The frames before and after an image that can count.
+    pub fn reach(&self) -> usize {
+        match self {
+            Self::Opencv | Self::SecondOrder(_) => 0,
+            Self::Video(codecs) => codecs.reach(),
         }
     }
 

@@ -1,13 +1,14 @@
-//! Degradation by video codecs: a short clip of the image in motion passes a
-//! real encoder and decoder of GStreamer, and its last frame is used. The
-//! patches of a batch share a clip, side by side.
+//! Degradation by video codecs: a short clip passes a real encoder and decoder
+//! of GStreamer, and one of its frames is used. Images move evenly, clips as
+//! they do. The patches of a batch share a clip, side by side.
 //!
 //! That needs the feature `video` (on unless `--no-default-features`) and, at
 //! run time, an encoder.
 
+use super::Shot;
 use super::raster::{Raster, bicubically};
 use crate::recipe::{Codec, Video};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -36,9 +37,8 @@ impl Codec {
         }
     }
 
-    /// Quantiser at strength 0, with hardly visible artefacts, and at strength
-    /// 1, stronger than anyone would use.
-    #[cfg(feature = "video")]
+    /// Quantiser or rate factor at strength 0, with hardly visible artefacts, and
+    /// at strength 1, stronger than anyone would use.
     const fn quantizers(self) -> [f64; 2] {
         match self {
             Self::H264 => [18.0, 40.0],
@@ -49,13 +49,13 @@ impl Codec {
     }
 
     /// Encoder and decoder as GStreamer's launch lines have them: one thread
-    /// and one quantiser, so that results repeat.
-    #[cfg(feature = "video")]
-    fn launch(self, strength: f64) -> String {
+    /// and one quantiser or rate factor, so that results repeat.
+    fn launch(self, strength: f64, lookahead: bool) -> String {
         let [low, high] = self.quantizers();
         let q = (low + strength * (high - low)).round() as u32;
         let [encoder, decoder] = self.elements();
         let settings = match self {
+            Self::H264 if lookahead => format!("pass=qual quantizer={q} threads=1"),
             Self::H264 => {
                 format!("pass=quant quantizer={q} speed-preset=veryfast tune=zerolatency threads=1")
             }
@@ -133,33 +133,51 @@ impl Codecs {
     /// A codec that fails.
     pub fn downscaled(
         &self,
-        images: &[(&Raster, &(usize, usize))],
+        shots: &[(&Shot, &(usize, usize))],
         rng: &mut ChaCha8Rng,
     ) -> Result<Vec<Raster>> {
         let codec = self.codecs[rng.random_range(0..self.codecs.len())];
         let [least, most] = self.settings.strength;
         let strength = least + (most - least) * rng.random::<f64>();
-        let velocities: Vec<[f64; 2]> = images
+        // Draws nothing where none is asked for, so that runs without stay as they were.
+        let lookahead = codec == Codec::H264
+            && self.settings.lookahead > 0.0
+            && rng.random::<f64>() < self.settings.lookahead;
+        let velocities: Vec<[f64; 2]> = shots
             .iter()
-            .map(|(large, size)| {
-                let factor = large.size.0 as f64 / size.0 as f64;
+            .map(|(shot, size)| {
+                let factor = shot.image.size.0 as f64 / size.0 as f64;
                 let fastest = self.settings.motion * factor;
                 [0; 2].map(|_| fastest * (2.0 * rng.random::<f64>() - 1.0))
             })
             .collect();
-        let clip = (0..self.settings.frames).map(|frame| {
-            let ago = (self.settings.frames - 1 - frame) as f64;
-            let shrink = |((large, size), [x, y]): (&(&Raster, &(usize, usize)), &[f64; 2])| {
-                let moved = large.moved((x * ago).round() as isize, (y * ago).round() as isize);
-                bicubically(&moved, **size)
+        let before = self.reach() as isize;
+        let after = if lookahead { before } else { 0 };
+        let clip = (-before..=after).map(|distance| {
+            let shrink = |((shot, size), velocity): (&(&Shot, &(usize, usize)), &[f64; 2])| {
+                if let Some(frame) = shot.at(distance) {
+                    return bicubically(frame, **size);
+                }
+                let [x, y] = velocity.map(|v| (v * -distance as f64).round() as isize);
+                bicubically(&shot.image.moved(x, y), **size)
             };
-            let tiles = images.par_iter().zip(&velocities).map(shrink);
+            let tiles = shots.par_iter().zip(&velocities).map(shrink);
             Sheet::of(&tiles.collect::<Vec<_>>()).frame()
         });
-        let last = pipeline::last_frame(codec, strength, clip)?;
-        let sizes: Vec<_> = images.iter().map(|(_, size)| **size).collect();
-        let planes = images.first().map_or(0, |(large, _)| large.planes.len());
-        Sheet::from_frame(&last, planes).cut(&sizes)
+        let clip: Vec<Frame> = clip.collect();
+        let frame = pipeline::decoded(&codec.launch(strength, lookahead), &clip, before as usize);
+        let frame = frame.with_context(|| {
+            let elements = codec.elements().join(" and ");
+            format!("cannot encode and decode by {elements}")
+        })?;
+        let sizes: Vec<_> = shots.iter().map(|(_, size)| **size).collect();
+        let planes = shots.first().map_or(0, |(shot, _)| shot.image.planes.len());
+        Sheet::from_frame(&frame, planes).cut(&sizes)
+    }
+
+    /// The frames before the one that is used.
+    pub fn reach(&self) -> usize {
+        self.settings.frames.saturating_sub(1)
     }
 }
 
@@ -284,12 +302,9 @@ impl Sheet {
 /// GStreamer's part.
 #[cfg(feature = "video")]
 mod pipeline {
-    use super::{Codec, Frame};
-    use anyhow::{Context, Result, anyhow, ensure};
-    use gst::prelude::*;
-
-    /// How long a frame may take: the machine may be busy.
-    const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(120);
+    use super::Frame;
+    use crate::playing::Playing;
+    use anyhow::{Context, Result, ensure};
 
     /// Frames a second; no codec here minds.
     const RATE: u64 = 25;
@@ -302,76 +317,24 @@ mod pipeline {
         gst::ElementFactory::find(element).is_some()
     }
 
-    /// A pipeline that stops when it is dropped.
-    struct Playing(gst::Pipeline);
-
-    impl Drop for Playing {
-        fn drop(&mut self) {
-            // Nothing depends on how it stops.
-            let _ = self.0.set_state(gst::State::Null);
-        }
-    }
-
-    impl Playing {
-        fn element<T: IsA<gst::Element>>(&self, name: &str) -> Result<T> {
-            let element = self.0.by_name(name).context("an element is lost")?;
-            element
-                .downcast()
-                .map_err(|e| anyhow!("{} is of another kind", e.name()))
-        }
-
-        /// The error of the pipeline.
-        fn problem(&self) -> String {
-            let message = self
-                .0
-                .bus()
-                .and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error]));
-            match message.as_ref().map(|message| message.view()) {
-                Some(gst::MessageView::Error(error)) => error.error().to_string(),
-                _ => "no frame came out in time".to_owned(),
-            }
-        }
-    }
-
-    /// Encodes and decodes a clip, and gives its last frame.
-    pub(super) fn last_frame(
-        codec: Codec,
-        strength: f64,
-        clip: impl Iterator<Item = Frame>,
-    ) -> Result<Frame> {
-        let clip: Vec<Frame> = clip.collect();
+    /// Encodes and decodes a clip, and gives the frame of that number.
+    pub(super) fn decoded(codec: &str, clip: &[Frame], number: usize) -> Result<Frame> {
         let (width, height) = clip.first().context("an empty clip")?.size;
-        let launch = format!(
+        let playing = Playing::launch(&format!(
             "appsrc name=source format=time caps=video/x-raw,format=I420,width={width},\
-             height={height},framerate={RATE}/1 ! {} ! video/x-raw,format=I420 ! \
-             appsink name=sink sync=false",
-            codec.launch(strength)
-        );
-        let run = || -> Result<Frame> {
-            let pipeline = gst::parse::launch(&launch)?.downcast::<gst::Pipeline>();
-            let playing = Playing(pipeline.map_err(|_| anyhow!("this is no pipeline"))?);
-            let source: gst_app::AppSrc = playing.element("source")?;
-            let sink: gst_app::AppSink = playing.element("sink")?;
-            playing.0.set_state(gst::State::Playing)?;
-            let count = clip.len();
-            for (i, frame) in (0..).zip(clip) {
-                source.push_buffer(buffer(&frame, i)?)?;
-            }
-            source.end_of_stream()?;
-            let mut last = None;
-            for _ in 0..count {
-                last = sink.try_pull_sample(PATIENCE);
-                ensure!(last.is_some(), "{}", playing.problem());
-            }
-            let last = last.context("an empty clip")?;
-            frame(&last, (width, height))
-        };
-        run().with_context(|| {
-            format!(
-                "cannot encode and decode by {}",
-                codec.elements().join(" and ")
-            )
-        })
+             height={height},framerate={RATE}/1 ! {codec} ! video/x-raw,format=I420 ! \
+             appsink name=sink sync=false"
+        ))?;
+        let source: gst_app::AppSrc = playing.element("source")?;
+        let sink = playing.start()?;
+        for (i, frame) in (0..).zip(clip) {
+            source.push_buffer(buffer(frame, i)?)?;
+        }
+        source.end_of_stream()?;
+        for _ in 0..number {
+            playing.sample(&sink)?;
+        }
+        frame(&playing.sample(&sink)?, (width, height))
     }
 
     fn buffer(frame: &Frame, number: u64) -> Result<gst::Buffer> {
@@ -408,7 +371,7 @@ mod pipeline {
 /// In place of GStreamer, where it was left out.
 #[cfg(not(feature = "video"))]
 mod pipeline {
-    use super::{Codec, Frame};
+    use super::Frame;
     use anyhow::{Result, bail};
 
     pub(super) fn prepare() -> Result<()> {
@@ -419,7 +382,7 @@ mod pipeline {
         false
     }
 
-    pub(super) fn last_frame(_: Codec, _: f64, _: impl Iterator<Item = Frame>) -> Result<Frame> {
+    pub(super) fn decoded(_: &str, _: &[Frame], _: usize) -> Result<Frame> {
         prepare()?;
         bail!("without GStreamer there is no codec")
     }
@@ -435,7 +398,7 @@ mod tests {
 
     fn drawing(number: usize, channels: Channels) -> Raster {
         let image = TrainingImage::new("d", &synthetic::image(1, number), channels, 1.0);
-        image.window(0, 0, image.size)
+        image.window(0, 0, 0, image.size)
     }
 
     #[test]
@@ -500,8 +463,18 @@ mod tests {
         }
 
         fn downscaled(settings: &Video, seed: u64, channels: Channels) -> Vec<Raster> {
-            let large: Vec<Raster> = (0..3).map(|number| large(number, channels)).collect();
-            let pairs: Vec<_> = large.iter().map(|large| (large, &(80, 60))).collect();
+            let shots: Vec<Shot> = (0..3)
+                .map(|number| Shot {
+                    before: Vec::new(),
+                    image: large(number, channels),
+                    after: Vec::new(),
+                })
+                .collect();
+            coded(settings, seed, &shots)
+        }
+
+        fn coded(settings: &Video, seed: u64, shots: &[Shot]) -> Vec<Raster> {
+            let pairs: Vec<_> = shots.iter().map(|shot| (shot, &(80, 60))).collect();
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let codecs = Codecs::new(settings).unwrap();
             codecs.downscaled(&pairs, &mut rng).unwrap()
@@ -509,7 +482,7 @@ mod tests {
 
         fn large(number: usize, channels: Channels) -> Raster {
             let image = TrainingImage::new("d", &synthetic::image(1, number), channels, 1.0);
-            image.window(10, 20, (160, 120))
+            image.window(0, 10, 20, (160, 120))
         }
 
         #[test]
@@ -568,6 +541,50 @@ mod tests {
             for codec in Codec::ALL.into_iter().filter(|c| !present.contains(c)) {
                 let error = Codecs::new(&settings(codec, 0.5)).unwrap_err().to_string();
                 assert!(error.contains(codec.elements()[0]), "{error}");
+            }
+        }
+
+        /// Clips move as they do, and with lookahead the frames after count.
+        #[test]
+        fn clips_are_coded_with_their_own_frames() {
+            if !present().contains(&Codec::H264) {
+                return;
+            }
+            let frame = |x: isize| large(0, Channels::Luma).moved(x, 0);
+            let other = || large(1, Channels::Luma);
+            let live = Video {
+                motion: 0.0,
+                ..settings(Codec::H264, 0.6)
+            };
+            let file = Video {
+                lookahead: 1.0,
+                ..live.clone()
+            };
+            let shot = |before: &dyn Fn(isize) -> Raster, after: &dyn Fn(isize) -> Raster| Shot {
+                before: (-4..0).map(before).collect(),
+                image: frame(0),
+                after: (1..=4).map(after).collect(),
+            };
+            let still = shot(&|_| frame(0), &|_| frame(0));
+            let moving = shot(&|n| frame(3 * n), &|_| frame(0));
+            let cut = shot(&|_| frame(0), &|_| other());
+            let plain = bicubically(&frame(0), (80, 60));
+            for (settings, counts) in [(live, false), (file, true)] {
+                let of = |shot: &Shot| coded(&settings, 1, std::slice::from_ref(shot)).remove(0);
+                let [still, moving, cut] = [&still, &moving, &cut].map(of);
+                assert_ne!(still, moving);
+                assert_eq!(still != cut, counts, "{settings:?}");
+                for coded in [&still, &moving, &cut] {
+                    // The frame of that number, not one near it.
+                    assert!(distance(coded, &plain) < distance(coded, &plain.moved(1, 0)));
+                }
+                // A clip that stands still is an image that does.
+                let image = Shot {
+                    before: Vec::new(),
+                    image: frame(0),
+                    after: Vec::new(),
+                };
+                assert_eq!(of(&image), still);
             }
         }
     }

@@ -46,14 +46,14 @@ pub struct Colors {
     pub flat: f64,
 }
 
-/// A folder of images.
+/// A folder of images and clips.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dir {
     /// The folder, relative to the current one, or to the one where a resumed run
     /// began.
     pub path: PathBuf,
-    /// Weight of its images in sampling.
+    /// Weight of its images and frames in sampling.
     #[serde(default = "once")]
     pub repeat: f64,
 }
@@ -72,10 +72,15 @@ pub struct Video {
     /// Minimum and maximum of the uniformly distributed strength of artefacts: 0 is
     /// hardly visible, 1 is blocks.
     pub strength: [f64; 2],
-    /// Frames of a clip, of which the last is used.
+    /// Frames up to and including the one that is used.
     pub frames: usize,
-    /// Maximum motion from frame to frame, in low-resolution pixels.
+    /// Maximum motion of images from frame to frame, in low-resolution pixels.
     pub motion: f64,
+    /// Share of H.264 that is encoded as for files, at a rate factor and with as many
+    /// frames after the one that is used; the rest is as for live streams, at a
+    /// quantiser and without lookahead.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub lookahead: f64,
 }
 
 impl Default for Video {
@@ -85,8 +90,13 @@ impl Default for Video {
             strength: [0.1, 0.7],
             frames: 5,
             motion: 2.0,
+            lookahead: 0.0,
         }
     }
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 /// A video codec.

@@ -3,7 +3,7 @@
 
 use crate::data::TrainingImage;
 use crate::degrade::raster::Raster;
-use crate::degrade::{Bicubic, Method, Windowed, cropped};
+use crate::degrade::{Bicubic, Method, Plane, Shot, Windowed, cropped};
 use crate::fnv;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
@@ -131,19 +131,25 @@ impl Validator {
 /// The images at one scale, degraded in windows of their whole size.
 fn windowed(images: &[TrainingImage], scale: Scale, how: &Windowed) -> Result<Vec<Case>> {
     let mut rng = ChaCha8Rng::seed_from_u64(fnv(&format!("validation x{scale}")));
-    let large: Vec<Raster> = images
+    let shots: Vec<Shot> = images
         .iter()
         .map(|image| {
-            let large = image.window(0, 0, cropped(image.size, scale));
-            how.target(&large).unwrap_or(large)
+            let size = cropped(image.size, scale);
+            let shot = image.shot(image.frames / 2, (0, 0), size, how.reach());
+            let target = how.target(&shot.image);
+            Shot {
+                image: target.unwrap_or(shot.image),
+                ..shot
+            }
         })
         .collect();
     let small = |length: usize| length / scale.num() as usize * scale.den() as usize;
-    let sizes: Vec<_> = large
+    let sizes: Vec<_> = shots
         .iter()
-        .map(|large| (small(large.size.0), small(large.size.1)))
+        .map(|shot| (small(shot.image.size.0), small(shot.image.size.1)))
         .collect();
-    let downscaled = how.downscaled(&large, &sizes, &mut rng)?;
+    let downscaled = how.downscaled(&shots, &sizes, &mut rng)?;
+    let large = shots.iter().map(|shot| &shot.image);
     let case = |(large, small): (&Raster, &Raster)| Case {
         small: Planes::of(small),
         upscaled: Planes::of(&how.upscaled(small, large.size)),
@@ -152,7 +158,7 @@ fn windowed(images: &[TrainingImage], scale: Scale, how: &Windowed) -> Result<Ve
             samples: rounded(&Planes::of(large).samples),
         },
     };
-    Ok(large.iter().zip(&downscaled).map(case).collect())
+    Ok(large.zip(&downscaled).map(case).collect())
 }
 
 impl Planes<f32> {
@@ -171,9 +177,9 @@ fn rounded(samples: &[f32]) -> Vec<u8> {
 
 impl Case {
     fn new(image: &TrainingImage, scale: Scale, kind: Bicubic) -> Self {
-        let planes = || (0..image.planes.len()).map(|i| image.plane(i, scale));
-        let first = image.plane(0, scale);
-        let (size, small_size) = (first.size, first.downscaled_size(scale));
+        let planes = || image.cropped_planes(image.frames / 2, scale);
+        let sizes = |first: Plane<'_>| (first.size, first.downscaled_size(scale));
+        let (size, small_size) = planes().next().map(sizes).unwrap_or_default();
         let all = |(width, height)| Region::all(width, height);
         let small = planes().flat_map(|p| p.downscaled(scale, kind, &all(small_size)));
         let upscaled = planes().flat_map(|p| p.degraded(scale, kind, &all(size)));
