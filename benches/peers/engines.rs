@@ -14,7 +14,8 @@ use srfilter::engine::{FrameSpec, Precision, UpscaleOptions, UpscaleSpec, Upscal
 use srfilter::frame::{Color, FrameMut, FrameRef, PixelFormat};
 use srfilter::nn::Conv;
 use srfilter::ops::{
-    Activation, ConvSpec, ParameterUpdate, UpdateRule, apply_updates, backward, conv2d, prelu,
+    Activation, ChainedConv, ConvSpec, ParameterUpdate, UpdateRule, apply_updates, backward,
+    conv2d_chain, prelu,
 };
 use srfilter::weights::Model;
 use std::sync::Arc;
@@ -186,19 +187,40 @@ fn forward(
     mut x: Tensor,
 ) -> Result<Tensor> {
     let mut stack = Vec::new();
+    // Convolutions in a row between as many channels are one call, as in the models.
+    let mut chain: Vec<ChainedConv<'_>> = Vec::new();
     for (i, &layer) in layers.iter().enumerate() {
         let part = |name| part(weights, i, name);
         x = match (layer, convolution) {
-            (Layer::Conv { .. }, Convolution::Ours) => {
+            (
+                Layer::Conv {
+                    inputs, outputs, ..
+                },
+                Convolution::Ours,
+            ) => {
                 let activation = match layers.get(i + 1) {
                     Some(Layer::Relu) => Activation::Relu,
                     _ => Activation::None,
                 };
-                let spec = ConvSpec {
-                    activation,
-                    ..ConvSpec::default()
-                };
-                conv2d(&x, part("weight")?, Some(part("bias")?), spec)?
+                chain.push(ChainedConv {
+                    weights: part("weight")?,
+                    bias: Some(part("bias")?),
+                    spec: ConvSpec {
+                        activation,
+                        ..ConvSpec::default()
+                    },
+                });
+                let mut next = layers[i + 1..]
+                    .iter()
+                    .filter(|&&layer| layer != Layer::Relu);
+                let goes_on = matches!(
+                    next.next(),
+                    Some(&Layer::Conv { outputs: next, .. }) if next == outputs
+                );
+                if inputs == outputs && goes_on {
+                    continue;
+                }
+                conv2d_chain(&x, &std::mem::take(&mut chain))?
             }
             (Layer::Conv { kernel, .. }, Convolution::Candle) => {
                 let y = x.conv2d(part("weight")?, kernel / 2, 1, 1, 1)?;

@@ -453,10 +453,8 @@ impl ScaleNetwork for ScaledEspcn {
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let mut y = self.first.forward(&(x - MIDDLE)?)?;
-        for layer in &self.body {
-            y = layer.forward(&y)?;
-        }
+        let y = self.first.forward(&(x - MIDDLE)?)?;
+        let y = Conv::forward_all(&self.body, &y)?;
         let y = (self.head.forward(&y)? + self.base.forward(x)?)?;
         pixel_shuffle(&y, self.factor)
     }

@@ -14,7 +14,7 @@ pub use norm::BatchNorm;
 pub(crate) use window::leaky_relu;
 pub use window::{LayerNorm, Linear, WindowAttention, WindowSpec};
 
-use crate::ops::{ConvSpec, conv2d};
+use crate::ops::{ChainedConv, ConvSpec, conv2d, conv2d_chain};
 use candle_core::{Result, Tensor};
 use candle_nn::Init;
 
@@ -42,6 +42,23 @@ impl Conv {
     /// Shapes that do not match.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         conv2d(x, &self.weight, self.bias.as_ref(), self.spec)
+    }
+
+    /// Convolves by one layer after the other.
+    ///
+    /// # Errors
+    ///
+    /// Shapes that do not match.
+    pub fn forward_all(layers: &[Self], x: &Tensor) -> Result<Tensor> {
+        let convs: Vec<_> = layers
+            .iter()
+            .map(|layer| ChainedConv {
+                weights: &layer.weight,
+                bias: layer.bias.as_ref(),
+                spec: layer.spec,
+            })
+            .collect();
+        conv2d_chain(x, &convs)
     }
 }
 

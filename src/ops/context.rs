@@ -99,6 +99,11 @@ pub fn record_convs<R>(work: impl FnOnce() -> R) -> (R, Vec<RecordedConv>) {
     (result, scope.leave().flatten().unwrap_or_default())
 }
 
+/// Whether convolutions are recorded here.
+pub(super) fn is_recording() -> bool {
+    CONTEXT.with_borrow(|context| context.recorder.is_some())
+}
+
 /// Records a convolution inside [`record_convs`].
 pub(super) fn record_conv(images: &Tensor, weights: &Tensor, spec: ConvSpec) {
     CONTEXT.with_borrow_mut(|context| {

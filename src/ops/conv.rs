@@ -113,7 +113,7 @@ pub(super) fn conv2d_of_parts(
 }
 
 /// Checks the shapes.
-fn geometry(
+pub(super) fn geometry(
     x: &Shape,
     weights: &Tensor,
     bias: Option<&Tensor>,

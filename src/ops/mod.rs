@@ -14,6 +14,7 @@
 
 mod context;
 mod conv;
+mod conv_chain;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
@@ -33,6 +34,7 @@ pub(crate) mod winograd;
 pub(crate) use context::with_tf32;
 pub use context::{RecordedConv, backward, record_convs};
 pub use conv::{conv2d, conv2d_at};
+pub use conv_chain::{ChainedConv, conv2d_chain};
 pub(crate) use forward::{Pairwise, conv2d_joined, pairwise, select};
 pub use functions::{exp, gelu, log, sigmoid, softmax, tanh};
 pub use multi_tensor::{lerp_in_place, squared_norm};
