@@ -8,10 +8,12 @@ pub mod bicubic;
 pub mod chain;
 pub mod kernel;
 pub mod raster;
+mod shot;
 pub mod video;
 
 pub use bicubic::{Bicubic, Plane, cropped};
 pub use raster::bicubically;
+pub use shot::Shot;
 
 use crate::recipe::{Data, Degradation};
 use anyhow::Result;
@@ -65,29 +67,6 @@ impl Method {
         match self {
             Self::Windowed(Windowed::Video(codecs)) => codecs.description(),
             _ => String::new(),
-        }
-    }
-}
-
-/// An image to degrade, and the frames around it where it is one of a clip.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Shot {
-    /// The frames before it, in their order.
-    pub before: Vec<Raster>,
-    /// The image.
-    pub image: Raster,
-    /// The frames after it.
-    pub after: Vec<Raster>,
-}
-
-impl Shot {
-    /// The frame at some distance from the image, if there is one.
-    fn at(&self, distance: isize) -> Option<&Raster> {
-        let apart = distance.unsigned_abs();
-        match distance {
-            0 => Some(&self.image),
-            1.. => self.after.get(apart - 1),
-            _ => self.before.iter().nth_back(apart - 1),
         }
     }
 }

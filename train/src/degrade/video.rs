@@ -5,8 +5,8 @@
 //! That needs the feature `video` (on unless `--no-default-features`) and, at
 //! run time, an encoder.
 
-use super::Shot;
 use super::raster::{Raster, bicubically};
+use super::shot::Shot;
 use crate::recipe::{Codec, Video};
 use anyhow::{Context, Result, ensure};
 use rand::Rng;

@@ -5,7 +5,7 @@ use crate::data::TrainingImage;
 use crate::degrade::raster::Raster;
 use crate::degrade::{Bicubic, Method, Plane, Shot, Windowed, cropped};
 use crate::fnv;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -148,7 +148,12 @@ fn windowed(images: &[TrainingImage], scale: Scale, how: &Windowed) -> Result<Ve
         .iter()
         .map(|shot| (small(shot.image.size.0), small(shot.image.size.1)))
         .collect();
-    let downscaled = how.downscaled(&shots, &sizes, &mut rng)?;
+    // One by one: images that are degraded together share what is drawn for all.
+    let downscaled = shots.iter().zip(&sizes).map(|(shot, size)| {
+        let degraded = how.downscaled(std::slice::from_ref(shot), &[*size], &mut rng);
+        degraded?.pop().context("a degradation without a result")
+    });
+    let downscaled = downscaled.collect::<Result<Vec<_>>>()?;
     let large = shots.iter().map(|shot| &shot.image);
     let case = |(large, small): (&Raster, &Raster)| Case {
         small: Planes::of(small),
@@ -258,6 +263,23 @@ mod tests {
     use srfilter::models::{Architecture, Channels, Scales, espcn, srcnn};
 
     const MATLAB: Method = Method::Bicubic(Bicubic::Matlab);
+
+    /// Of equal images each has a codec and a strength of its own.
+    #[cfg(feature = "video")]
+    #[test]
+    fn images_are_degraded_one_by_one() {
+        use crate::degrade::video::Codecs;
+        let Ok(codecs) = Codecs::new(&crate::recipe::Video::default()) else {
+            println!("skipped: there is no encoder");
+            return;
+        };
+        let image = synthetic::image(1, 0);
+        let image = TrainingImage::new("d", &image, Channels::Luma, 1.0).center(64);
+        let how = Windowed::Video(codecs);
+        let cases = windowed(&[image.clone(), image], Scale::whole(2), &how).unwrap();
+        assert_eq!(cases[0].target.samples, cases[1].target.samples);
+        assert_ne!(cases[0].small.samples, cases[1].small.samples);
+    }
 
     /// A network of zeros with a global residual is bicubic interpolation.
     #[test]
