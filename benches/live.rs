@@ -7,7 +7,7 @@
 //! cargo bench --bench live [-- --seconds 60] [--models espcn,srcnn] [--only ROW]
 //! ```
 //!
-//! Rows: planes, depths, sustained, integers, views, overload, change, async, reuse, fallback, held,
+//! Rows: planes, depths, sustained, integers, family, views, overload, change, async, reuse, fallback, held,
 //! load, live.
 //! A live run that drops a frame, or takes longer than a frame's duration for more than 1 % of the
 //! frames, ends with an error.
@@ -69,6 +69,9 @@ fn main() -> Result<()> {
     }
     if has("integers") {
         integers()?;
+    }
+    if has("family") {
+        family()?;
     }
     if has("views") {
         views()?;
@@ -183,6 +186,31 @@ fn integers() -> Result<()> {
             "{model} x{scale} {width}x{height}, I420, best median of 7 runs: f32 {float:.2} ms, \
              int8 {integers:.2} ms ({:.2}x)",
             float / integers,
+        );
+    }
+    Ok(())
+}
+
+/// Compares the sizes of `espcn` in f32: the best of interleaved runs.
+fn family() -> Result<()> {
+    let models = ["espcn", "espcn-fast", "espcn-hq"];
+    let mut best = [Duration::MAX; 3];
+    for _ in 0..7 {
+        for (model, best) in models.iter().zip(&mut best) {
+            let run = Run::of(&format!(
+                "videotestsrc num-buffers=60 pattern=ball \
+                 ! video/x-raw,format=I420,width=640,height=360,framerate={RATE}/1 \
+                 ! srfilter name=e reuse=off model={model} scale=2 precision=f32 qos=false \
+                 ! fakesink name=sink"
+            ))?;
+            *best = run.finish()?.quantile(0.5).min(*best);
+        }
+    }
+    let best = best.map(milliseconds);
+    for (model, time) in models.iter().zip(best) {
+        println!(
+            "{model} x2 640x360, I420, f32, best median of 7 runs: {time:.2} ms ({:.2}x espcn)",
+            time / best[0],
         );
     }
     Ok(())

@@ -58,16 +58,20 @@ fn published_networks_have_their_published_costs() {
     costs(&model("compact"), 2, 600_652, 149.6e3, 4);
 }
 
-/// Counted by hand: 16 channels, six or three layers, a head.
+/// Counted by hand: a 5x5 layer, six, three or five 3x3 ones, a head.
 #[test]
 fn the_cost_of_an_espcn_is_that_of_its_layers() {
-    let layers = |depth: usize, outputs: usize| 25 * 16 + depth * 16 * 16 * 9 + 16 * outputs * 9;
-    for (architecture, depth) in [(espcn::Config::default(), 6), (espcn::Config::fast(), 3)] {
-        let architecture = Architecture::Espcn(architecture);
+    for (config, width, depth) in [
+        (espcn::Config::default(), 16, 6),
+        (espcn::Config::fast(), 16, 3),
+        (espcn::Config::hq(), 32, 5),
+    ] {
+        let architecture = Architecture::Espcn(config);
         for scale in [2, 3, 4] {
             let outputs = scale * scale;
-            let weights = layers(depth, outputs) + 16 * (1 + depth) + outputs;
-            let macs = layers(depth, outputs) as f64 / outputs as f64;
+            let layers = 25 * width + depth * width * width * 9 + width * outputs * 9;
+            let weights = layers + width * (1 + depth) + outputs;
+            let macs = layers as f64 / outputs as f64;
             costs(&architecture, scale as u32, weights, macs, 9);
         }
     }

@@ -80,7 +80,7 @@ fn auto_takes_the_best_model_that_holds_the_rate() {
     let _alone = alone();
     let played = Played::of(&live("model=auto", 50, true));
     let active: String = played.element.get("active-model").unwrap();
-    assert!(["espcn", "espcn-fast", "bicubic"].contains(&active.as_str()));
+    assert!(["espcn-hq", "espcn", "espcn-fast", "bicubic"].contains(&active.as_str()));
     assert!(played.shown() >= 42, "{}", played.shown());
     // Small frames, two a second: the best one there is.
     let small = live("model=auto", 3, true).replace("25/1", "2/1");
@@ -88,7 +88,7 @@ fn auto_takes_the_best_model_that_holds_the_rate() {
     let played = Played::of(&small);
     assert_eq!(
         played.element.get::<String>("active-model").unwrap(),
-        "espcn"
+        "espcn-hq"
     );
 }
 

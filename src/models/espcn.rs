@@ -91,6 +91,15 @@ impl Config {
         }
     }
 
+    /// The large one: 32 channels, five 3x3 layers, 47,072 weights and 289 `r * r` a head.
+    pub fn hq() -> Self {
+        Self {
+            width: 32,
+            depth: 5,
+            ..Self::default()
+        }
+    }
+
     /// The scales that heads can have.
     fn scales() -> Scales {
         Scales::list(FACTORS.map(Scale::whole))
@@ -580,7 +589,11 @@ mod tests {
 
     #[test]
     fn the_halo_is_the_receptive_field() {
-        for (config, halo) in [(Config::default(), 9), (Config::fast(), 6)] {
+        for (config, halo) in [
+            (Config::default(), 9),
+            (Config::fast(), 6),
+            (Config::hq(), 8),
+        ] {
             let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
             let network = Espcn::new(&vb, &config, &Config::scales()).unwrap();
             assert_eq!(network.for_scale(Scale::whole(3)).unwrap().halo(), halo);

@@ -395,12 +395,7 @@ impl Model {
     ///
     /// A scale without weights.
     pub fn weights_for(&self, scale: Scale) -> Result<ParsedCheckpoint> {
-        let files = self.networks.iter().zip(&self.contents);
-        let mut holding =
-            files.filter(|(network, _)| network.scales().nearest(scale) == Some(scale));
-        let Some((network, contents)) = holding.next() else {
-            return Err(self.without(scale));
-        };
+        let (network, contents) = self.holding(scale)?;
         let generated = contents.architecture.generated_architecture();
         let (Some(hyper), Some(architecture)) = (network.as_hypernetwork(), generated) else {
             return Ok(contents.clone());
@@ -433,14 +428,10 @@ impl Model {
     /// As [`Model::for_scale`], weights that do not fit the network.
     #[doc(hidden)]
     pub fn quantized(&self, scale: Scale) -> Result<Option<Arc<PackedChain>>> {
-        let quantization = self.networks.iter().zip(&self.contents);
-        let quantization = quantization
-            .filter(|(network, _)| network.scales().nearest(scale) == Some(scale))
-            .map(|(_, contents)| &contents.quantization)
-            .find(|quantization| !quantization.is_empty());
-        let Some(quantization) = quantization.filter(|_| self.device.is_cpu()) else {
+        let quantization = &self.holding(scale)?.1.quantization;
+        if quantization.is_empty() || !self.device.is_cpu() {
             return Ok(None);
-        };
+        }
         let ready = self.ready(scale)?;
         let packed = ready.quantized.get_or_try_init(|| {
             let chain = ready.network.chain().map_err(Error::compute)?;
@@ -489,9 +480,15 @@ impl Model {
         }
     }
 
-    fn without(&self, scale: Scale) -> Error {
-        let (name, scales) = (&self.name, &self.scales);
-        Error::Setting(format!("{name} has weights for {scales}, not for {scale}"))
+    /// The first file that holds a scale, and its network.
+    fn holding(&self, scale: Scale) -> Result<(&dyn Network, &ParsedCheckpoint)> {
+        let mut files = self.networks.iter().zip(&self.contents);
+        let file = files.find(|(network, _)| network.scales().nearest(scale) == Some(scale));
+        let (network, contents) = file.ok_or_else(|| {
+            let (name, scales) = (&self.name, &self.scales);
+            Error::Setting(format!("{name} has weights for {scales}, not for {scale}"))
+        })?;
+        Ok((network.as_ref(), contents))
     }
 
     fn ready(&self, scale: Scale) -> Result<Ready> {
@@ -500,10 +497,7 @@ impl Model {
             return Ok(ready.clone());
         }
         // Unlocked: another thread may need another scale meanwhile.
-        let mut networks = self.networks.iter();
-        let network = networks.find(|n| n.scales().nearest(scale) == Some(scale));
-        let network = network.ok_or_else(|| self.without(scale))?;
-        let network = network.for_scale(scale)?;
+        let network = self.holding(scale)?.0.for_scale(scale)?;
         // The packed chain is only for the CPU.
         let chain = match self.device.is_cpu() {
             true => network.chain().map_err(Error::compute)?,
@@ -621,5 +615,27 @@ mod tests {
         }
         assert_eq!(stages(&[1, 2], "1"), ["1"]);
         assert_eq!(stages(&[1, 2], "3"), ["2", "2"]);
+    }
+
+    #[test]
+    fn the_first_file_that_holds_a_scale_counts() {
+        let drawn = |scale: u32| {
+            let model = Model::with_random_weights("espcn-fast", Scale::whole(scale)).unwrap();
+            model.contents[0].clone()
+        };
+        let [first, second, other] = [2, 2, 3].map(drawn);
+        let first_layer = |contents: &ParsedCheckpoint| -> Vec<f32> {
+            let weights = &contents.tensors["first.weight"];
+            weights.flatten_all().unwrap().to_vec1().unwrap()
+        };
+        assert_ne!(first_layer(&first), first_layer(&second));
+        let files = vec![first.clone(), second, other.clone()];
+        let model = Model::new("espcn-fast", "test", files, &Device::Cpu).unwrap();
+        assert_eq!(model.scales().to_string(), "2, 3");
+        for (scale, expected) in [(2, &first), (3, &other)] {
+            let held = model.weights_for(Scale::whole(scale)).unwrap();
+            assert_eq!(first_layer(&held), first_layer(expected));
+        }
+        assert!(model.weights_for(Scale::whole(4)).is_err());
     }
 }

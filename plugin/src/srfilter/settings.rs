@@ -118,7 +118,7 @@ impl Default for Settings {
             precision: Precision::default().to_string(),
             threads: 0,
             on_overload: OnOverload::default(),
-            fallback_models: models::by_quality(Scale::whole(2)).join(","),
+            fallback_models: models::FOR_ANY_SCALE.join(","),
             view: ViewSettings::default(),
             async_depth: 0,
             measure: false,
