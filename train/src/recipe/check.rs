@@ -191,6 +191,11 @@ impl Recipe {
             "video.motion must be 0 to 16 low-resolution pixels per frame, not {}",
             video.motion
         );
+        ensure!(
+            (0.0..=1.0).contains(&video.lookahead),
+            "video.lookahead must be a share from 0 to 1, not {}",
+            video.lookahead
+        );
         Ok(())
     }
 
@@ -389,6 +394,10 @@ mod tests {
             (
                 "[data]\ndegradation = 'video'\nvideo = { strength = [0.5, 0.2] }",
                 "two ascending numbers",
+            ),
+            (
+                "[data]\ndegradation = 'video'\nvideo = { lookahead = 50 }",
+                "a share from 0 to 1",
             ),
             (
                 "[adversarial]\nweight = 1\ndiscriminator = { name = 'unet' }",
