@@ -187,7 +187,7 @@ fn forward(
     mut x: Tensor,
 ) -> Result<Tensor> {
     let mut stack = Vec::new();
-    // Convolutions in a row between as many channels are one call, as in the models.
+    // Consecutive convolutions with equal numbers of channels are one call, as in the models.
     let mut chain: Vec<ChainedConv<'_>> = Vec::new();
     for (i, &layer) in layers.iter().enumerate() {
         let part = |name| part(weights, i, name);

@@ -83,7 +83,7 @@ impl TrainingImage {
     }
 
     /// A part of a frame, mirrored beyond its edges, and of up to `reach` frames before and
-    /// after it, in which the clip turns back at its ends.
+    /// after it; beyond its ends the clip runs backwards.
     pub fn shot(
         &self,
         frame: usize,

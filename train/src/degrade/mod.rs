@@ -103,7 +103,7 @@ impl Windowed {
         }
     }
 
-    /// The frames before and after an image that can count.
+    /// How many frames before and after an image the result may depend on.
     pub fn reach(&self) -> usize {
         match self {
             Self::Opencv | Self::SecondOrder(_) => 0,

@@ -1,4 +1,4 @@
-//! What is degraded.
+//! An image in its clip.
 
 use super::raster::Raster;
 

@@ -1,6 +1,6 @@
 //! Degradation by video codecs: a short clip passes a real encoder and decoder
-//! of GStreamer, and one of its frames is used. Images move evenly, clips as
-//! they do. The patches of a batch share a clip, side by side.
+//! of GStreamer, and one of its frames is used. Still images move at a constant
+//! velocity, clips as they do. The patches of a batch share a clip, side by side.
 //!
 //! That needs the feature `video` (on unless `--no-default-features`) and, at
 //! run time, an encoder.
@@ -139,7 +139,7 @@ impl Codecs {
         let codec = self.codecs[rng.random_range(0..self.codecs.len())];
         let [least, most] = self.settings.strength;
         let strength = least + (most - least) * rng.random::<f64>();
-        // Draws nothing where none is asked for, so that runs without stay as they were.
+        // Nothing is drawn without `lookahead`: runs of earlier recipes stay the same.
         let lookahead = codec == Codec::H264
             && self.settings.lookahead > 0.0
             && rng.random::<f64>() < self.settings.lookahead;
