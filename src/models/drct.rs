@@ -52,6 +52,9 @@ const FEATURES_SLOPE: f64 = 0.01;
 /// Residual scaling of a group.
 const RESIDUAL: f64 = 0.2;
 
+/// Factor of the initial weights that add to the image.
+const RESIDUAL_INIT: f32 = 0.1;
+
 /// Configuration of a DRCT.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -105,6 +108,73 @@ impl Config {
         )))
     }
 
+    /// Changes the initial values of a parameter so that training starts close to
+    /// bilinear upscaling: the first three channels carry R, G and B (before the leaky
+    /// ReLU the first six, with their negatives), and the other weights of these layers
+    /// add little to them. Returns whether it changed them.
+    fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
+        let (planes, area) = (Channels::Rgb.count(), KERNEL * KERNEL);
+        let Some((layer, kind)) = name.rsplit_once('.') else {
+            return false;
+        };
+        let shuffled = layer.starts_with("upsample.");
+        // Inputs, and the features that carry the image, each by as many outputs as samples of a shuffle.
+        let (inputs, carrying) = match layer {
+            "conv_first" => (planes, planes),
+            "conv_after_body" => (self.width, 0),
+            "conv_before_upsample.0" => (self.width, 2 * planes),
+            "conv_last" => (FEATURES, planes),
+            _ if shuffled => (FEATURES, planes),
+            _ => return false,
+        };
+        if self.width < planes || FEATURES < 2 * planes {
+            return false;
+        }
+        let outputs = match kind {
+            "weight" => values.len() / (inputs * area),
+            _ => values.len(),
+        };
+        let factor = match shuffled {
+            true => (outputs / FEATURES).isqrt(),
+            false => 1,
+        };
+        let samples = factor * factor;
+        if layer == "conv_after_body" {
+            values.iter_mut().for_each(|value| *value *= RESIDUAL_INIT);
+            return true;
+        }
+        if kind == "bias" {
+            values[..carrying * samples].fill(0.0);
+            return true;
+        }
+        // The features behind the leaky ReLU come with their negatives.
+        let signed = layer == "upsample.0";
+        let share = if signed {
+            1.0 / (1.0 + FEATURES_SLOPE as f32)
+        } else {
+            1.0
+        };
+        let filters = values
+            .chunks_exact_mut(inputs * area)
+            .take(carrying * samples);
+        for (output, filter) in filters.enumerate() {
+            let (feature, sample) = (output / samples, output % samples);
+            let (plane, sign) = (feature % planes, if feature < planes { 1.0 } else { -1.0 });
+            filter.iter_mut().for_each(|value| *value *= RESIDUAL_INIT);
+            let [down, across] = [sample / factor, sample % factor].map(|i| bilinear(i, factor));
+            let mut carry = |from: usize, sign: f32| {
+                for (i, tap) in filter[from * area..][..area].iter_mut().enumerate() {
+                    *tap = sign * share * down[i / KERNEL] * across[i % KERNEL];
+                }
+            };
+            carry(plane, sign);
+            if signed {
+                carry(planes + plane, -sign);
+            }
+        }
+        true
+    }
+
     /// Sizes of a group's block; `None` if the heads do not divide the channels.
     fn plan(&self, block: usize) -> Option<BlockPlan> {
         let width = self.width + block * self.growth;
@@ -130,6 +200,13 @@ impl Config {
     }
 }
 
+/// Bilinear weights of the previous, the current and the next sample for sample `i` of
+/// the `factor` that take the place of one.
+fn bilinear(i: usize, factor: usize) -> [f32; KERNEL] {
+    let place = (i as f32 + 0.5) / factor as f32 - 0.5;
+    [(-place).max(0.0), 1.0 - place.abs(), place.max(0.0)]
+}
+
 /// Sizes of a Swin block and of the 1x1 convolution after it.
 struct BlockPlan {
     spec: WindowSpec,
@@ -144,6 +221,10 @@ impl ArchitectureConfig for Config {
 
     fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>> {
         Ok(Box::new(Drct::new(vb, self, &scales)?))
+    }
+
+    fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
+        Self::identity_init(self, name, values)
     }
 
     fn detect(shapes: &Shapes) -> Option<Detected<Self>> {
@@ -460,6 +541,58 @@ mod tests {
             let found: usize = data.values().map(|var| var.elem_count()).sum();
             assert_eq!(found, count);
         }
+    }
+
+    #[test]
+    fn training_starts_close_to_bilinear_upscaling() {
+        for factor in [2, 3, 4] {
+            let config = Config {
+                width: 16,
+                groups: 1,
+                heads: 4,
+                window: 8,
+                growth: 8,
+                mlp_ratio: 1,
+            };
+            let map = VarMap::new();
+            let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+            let scales = Scales::list([Scale::whole(factor)]);
+            let network = Drct::new(&vb, &config, &scales).unwrap();
+            let before = error(&network, factor);
+            for (name, var) in map.data().lock().unwrap().iter() {
+                let mut values = var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                let changed = config.identity_init(name, &mut values);
+                let convolves = name.starts_with("conv") || name.starts_with("upsample");
+                assert_eq!(changed, convolves, "{name}");
+                let values = Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap();
+                var.set(&values).unwrap();
+            }
+            let after = error(&network, factor);
+            assert!(
+                after < 0.1 && after < before / 4.0,
+                "x{factor}: {before} {after}"
+            );
+        }
+    }
+
+    /// Mean difference from bilinear upscaling: a horizontal ramp, a vertical one and a constant.
+    fn error(network: &Drct, factor: u32) -> f32 {
+        let side = 24;
+        let samples = (0..3 * side * side).map(|i| {
+            let (plane, y, x) = (i / (side * side), i / side % side, i % side);
+            [x as f32 / 30.0 + 0.1, y as f32 / 30.0 + 0.1, 0.7][plane]
+        });
+        let x = Tensor::from_iter(samples, &Device::Cpu).unwrap();
+        let x = x.reshape((1, 3, side, side)).unwrap();
+        let expected = crate::ops::upsample_bilinear2d(&x, factor as usize).unwrap();
+        let error = (network.forward(&x).unwrap() - expected).unwrap();
+        error
+            .abs()
+            .unwrap()
+            .mean_all()
+            .unwrap()
+            .to_scalar()
+            .unwrap()
     }
 
     #[test]
