@@ -1,9 +1,11 @@
 //! The command line.
 
 use crate::detail::Area;
-use crate::protocol::{Method, Protocol};
+use crate::protocol::{Degradation, Method, Protocol};
 #[cfg(feature = "video")]
 use crate::video::encoder::Encoder;
+use anyhow::{Result, anyhow};
+use candle_core::Device;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use srfilter::Scale;
@@ -11,6 +13,7 @@ use srfilter::engine::{DeviceChoice, Precision, UpscaleOptions};
 use srfilter::frame::Range;
 use srfilter::ops::Border;
 use srfilter::weights::LoadOverrides;
+use srfilter_train::loss::features::Features;
 use std::path::PathBuf;
 
 /// Upscale images with neural networks, and evaluate the networks.
@@ -156,7 +159,7 @@ pub(crate) struct EvaluateArgs {
     /// next, where the clip is still (by 2 of 255 at most) and where it moves. Scales
     /// are whole numbers.
     #[cfg(feature = "video")]
-    #[arg(long, value_name = "CLIP", num_args = 1.., conflicts_with_all = ["data", "protocol", "no_round", "save", "csv", "tile", "overlap", "border", "trained_scale", "key"])]
+    #[arg(long, value_name = "CLIP", num_args = 1.., conflicts_with_all = ["data", "protocol", "no_round", "degradation", "features", "save", "csv", "tile", "overlap", "border", "trained_scale", "key"])]
     pub(crate) video: Vec<PathBuf>,
 
     /// Constant rate factors of x264, whose default is 23
@@ -183,9 +186,9 @@ pub(crate) struct EvaluateArgs {
     /// Write the results to FILE as JSON; '-' prints them instead of the table
     ///
     /// A list with one entry per model, scale and data set:
-    /// {model, weights, scale, data, protocol, rounded, mean, images}. The mean
-    /// and each image have psnr, ssim, bicubic_psnr and bicubic_ssim; images also
-    /// have a name. PSNR is in dB; null means infinite: identical images (in a
+    /// {model, weights, scale, data, protocol, rounded, degradation, mean, images}.
+    /// The mean and each image have psnr, ssim, bicubic_psnr and bicubic_ssim, with
+    /// --features distance and bicubic_distance; images also have a name. PSNR is in dB; null means infinite: identical images (in a
     /// mean: at least one). An existing file is overwritten.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -194,7 +197,8 @@ pub(crate) struct EvaluateArgs {
     ///
     /// A line per model, scale and image, without means. Columns: data, image,
     /// model, weights, scale, protocol, rounded, psnr, ssim, bicubic_psnr,
-    /// bicubic_ssim; values as in --json, but 'inf' for identical images. An
+    /// bicubic_ssim, degradation, distance, bicubic_distance (the last two empty
+    /// without --features); values as in --json, but 'inf' for identical images. An
     /// existing file is overwritten.
     #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<PathBuf>,
@@ -894,21 +898,46 @@ pub(crate) struct MethodArgs {
     /// As in the code published with SRCNN. Results are rounded in any case.
     #[arg(long)]
     no_round: bool,
+
+    /// How the originals are made small
+    #[arg(long, value_enum, default_value_t = Degradation::Bicubic)]
+    degradation: Degradation,
+
+    /// Weights of a feature network: measure how different from the original results look, too
+    ///
+    /// The distance of LPIPS without its learned weights, by a VGG (with torchvision's names) or
+    /// SqueezeNet 1.0; 0 for equal images. For luma networks of luma as grey, with protocol y.
+    #[arg(long, value_name = "FILE")]
+    features: Option<PathBuf>,
 }
 
 impl MethodArgs {
     /// The method; exits the program if the flags conflict.
-    pub(crate) fn method(&self, command: &str, compute: &ComputeArgs) -> Method {
+    ///
+    /// # Errors
+    ///
+    /// A feature network that cannot be read.
+    pub(crate) fn method(&self, command: &str, compute: &ComputeArgs) -> Result<Method> {
         if self.no_round && self.protocol == Protocol::Rgb {
             let message =
                 "--no-round needs --protocol y; protocol rgb always rounds, as Pillow does";
             refuse(command, message);
         }
-        Method {
+        if self.no_round && self.degradation != Degradation::Bicubic {
+            let message = "--no-round needs --degradation bicubic; others end with JPEG";
+            refuse(command, message);
+        }
+        let features = self.features.as_deref();
+        Ok(Method {
             protocol: self.protocol,
             round: !self.no_round,
+            degradation: self.degradation,
+            features: features
+                .map(|path| Features::open(path, &Device::Cpu))
+                .transpose()
+                .map_err(|error| anyhow!("{error:#}"))?,
             options: compute.options(),
-        }
+        })
     }
 }
 

@@ -25,7 +25,7 @@ const USUAL: [&str; 2] = ["srcnn", "hypersrcnn"];
 
 /// Writes the sheets of the command line.
 pub(crate) fn run(args: &CompareArgs) -> Result<()> {
-    let method = args.method.method("compare", &args.compute);
+    let method = args.method.method("compare", &args.compute)?;
     method.options.device.resolve()?;
     let folder = args.input.is_dir();
     let (tasks, not_taken) = tasks(args)?;

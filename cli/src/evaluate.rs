@@ -29,7 +29,7 @@ struct DataSet {
 
 /// Measures the models of the command line.
 pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
-    let method = args.method.method("evaluate", &args.compute);
+    let method = args.method.method("evaluate", &args.compute)?;
     method.options.device.resolve()?;
     let outputs = Outputs::new(args)?;
     #[cfg(feature = "video")]
@@ -224,6 +224,7 @@ impl<'a> Session<'a> {
             .take(shown)
             .map(|p| p.display().to_string())
             .collect();
+        let measures_distance = method.features.is_some();
         let steps = images().count() * candidates.len() * args.scale.len();
         Self {
             method,
@@ -234,7 +235,8 @@ impl<'a> Session<'a> {
                 candidates.iter().map(|candidate| candidate.label.as_str()),
                 sets.iter().map(|set| set.name.as_str()),
                 names.iter().map(String::as_str),
-            ),
+            )
+            .with_distance(measures_distance),
             console: Console::new(steps),
         }
     }
@@ -273,6 +275,7 @@ impl<'a> Session<'a> {
             data: set.folder.display().to_string(),
             protocol: self.method.protocol,
             rounded: self.method.round,
+            degradation: self.method.degradation,
             mean: Quality::default(),
             images: Vec::new(),
         };

@@ -1,9 +1,10 @@
 //! Downscales images, upscales them with models, and compares.
 
-use crate::protocol::{Method, Protocol};
-use crate::quality::Quality;
+use crate::protocol::{Degradation, Method, Protocol};
+use crate::quality::{Perceptual, Quality};
 use crate::upscale_image::upscale_image;
 use anyhow::{Result, anyhow, bail};
+use candle_core::{Device, Tensor};
 use srfilter::Scale;
 use srfilter::engine::{FrameSpec, UpscaleSpec, Upscaler};
 use srfilter::frame::resample::{Resampler, pillow};
@@ -11,10 +12,16 @@ use srfilter::frame::{Image, PixelFormat};
 use srfilter::metrics;
 use srfilter::models::Channels;
 use srfilter::weights::Model;
+use srfilter_train::degrade::chain::second_order_by_seed;
+use srfilter_train::degrade::raster::Raster;
+use srfilter_train::fnv;
 use std::sync::Arc;
 
 /// The smallest side that SSIM is defined for, in pixels.
 const SSIM_SIDE: usize = 11;
+
+/// Largest 8-bit value.
+const PEAK: f32 = 255.0;
 
 /// The compared images, 8 bit.
 pub(crate) struct Compared {
@@ -22,6 +29,8 @@ pub(crate) struct Compared {
     /// The reference: luma or RGB of the original.
     pub(crate) reference: Image,
     pub(crate) low: Image,
+    /// The low-resolution image in all its channels, where it is not the original by bicubic.
+    pub(crate) degraded: Option<Image>,
     pub(crate) bicubic: Image,
     pub(crate) result: Image,
 }
@@ -73,10 +82,37 @@ impl Method {
         model: &Arc<Model>,
         scale: Scale,
     ) -> Result<Compared> {
-        match self.protocol {
-            Protocol::Y => self.compare_luma(original, model, scale),
-            Protocol::Rgb => self.compare_rgb(&original.to_rgb(), model, scale),
+        let mut compared = match self.protocol {
+            Protocol::Y => self.compare_luma(original, model, scale)?,
+            Protocol::Rgb => self.compare_rgb(&original.to_rgb(), model, scale)?,
+        };
+        if let Some(features) = &self.features {
+            let reference = tensor(&compared.reference)?;
+            let distance = |image: &Image| features.distance(&tensor(image)?, &reference);
+            compared.quality.perceptual = Some(Perceptual {
+                distance: distance(&compared.result)?,
+                bicubic_distance: distance(&compared.bicubic)?,
+            });
         }
+        Ok(compared)
+    }
+
+    /// The low-resolution image, where the protocol's bicubic does not compute it.
+    fn degraded(&self, original: &Image, scale: Scale) -> Result<Option<Image>> {
+        if self.degradation == Degradation::Bicubic {
+            return Ok(None);
+        }
+        let seed = fnv(&original.data) ^ fnv(scale.to_string());
+        let scaled = |plane: Vec<f64>| plane.iter().map(|v| *v as f32 / PEAK).collect();
+        let raster = Raster {
+            size: (original.width, original.height),
+            planes: planes(original).into_iter().map(scaled).collect(),
+        };
+        let size = downscaled_size(original, scale);
+        let small = second_order_by_seed(&raster, size, seed)?;
+        let wide = |plane: &Vec<f32>| plane.iter().map(|&v| f64::from(v * PEAK)).collect();
+        let small: Vec<Vec<f64>> = small.planes.iter().map(wide).collect();
+        Ok(Some(image(&small, size)))
     }
 
     /// Protocol y. A luma network gets downscaled luma, and luma is 8-bit as
@@ -92,14 +128,19 @@ impl Method {
             Resampler::resize(size, low_size),
             Resampler::resize(low_size, size),
         );
-        let original = match model.channels() {
-            Channels::Luma => eight_bit_luma(original),
-            Channels::Rgb => original.to_rgb(),
+        let in_channels = |image: &Image| match model.channels() {
+            Channels::Luma => eight_bit_luma(image),
+            Channels::Rgb => image.to_rgb(),
         };
-        let downscaled_size = planes(&original)
-            .into_iter()
-            .map(|plane| self.rounded(shrink.apply(&plane)));
-        let low: Vec<Vec<f64>> = downscaled_size.collect();
+        let degraded = self.degraded(original, scale)?;
+        let original = in_channels(original);
+        let low: Vec<Vec<f64>> = match &degraded {
+            Some(low) => planes(&in_channels(low)),
+            None => planes(&original)
+                .into_iter()
+                .map(|plane| self.rounded(shrink.apply(&plane)))
+                .collect(),
+        };
         let bicubic: Vec<Vec<f64>> = low.iter().map(|plane| grow.apply(plane)).collect();
         let result = self.run_planes(&low, low_size, size, model, scale)?;
         let (bicubic, result) = (image(&bicubic, size), image(&result, size));
@@ -109,6 +150,7 @@ impl Method {
             quality: Quality::new(quality(&result)?, quality(&bicubic)?),
             reference: original,
             low: image(&low, low_size),
+            degraded,
             bicubic,
             result,
         })
@@ -139,7 +181,10 @@ impl Method {
     /// Protocol rgb, as HyperSRCNN's authors measure.
     fn compare_rgb(&self, original: &Image, model: &Arc<Model>, scale: Scale) -> Result<Compared> {
         let (width, height) = downscaled_size(original, scale);
-        let low = pillow(original, width, height);
+        let low = match self.degraded(original, scale)? {
+            Some(low) => low,
+            None => pillow(original, width, height),
+        };
         let bicubic = pillow(&low, original.width, original.height);
         let result = match model.cascade(scale).is_empty() {
             true => bicubic.clone(),
@@ -152,6 +197,7 @@ impl Method {
             ),
             reference: original.clone(),
             low,
+            degraded: None,
             bicubic,
             result,
         })
@@ -219,6 +265,17 @@ fn image(planes: &[Vec<f64>], (width, height): (usize, usize)) -> Image {
         targets.zip(plane).for_each(|(t, &v)| *t = to_u8(v));
     }
     out
+}
+
+/// An image as a tensor (1, 3, H, W), 0 to 1; grey as three equal planes.
+fn tensor(image: &Image) -> Result<Tensor> {
+    let shape = (image.height, image.width, image.channels);
+    let samples = image.data.iter().map(|&v| f32::from(v) / PEAK);
+    let tensor = Tensor::from_iter(samples, &Device::Cpu)?.reshape(shape)?;
+    let tensor = tensor.permute((2, 0, 1))?.unsqueeze(0)?;
+    Ok(tensor
+        .expand((1, 3, image.height, image.width))?
+        .contiguous()?)
 }
 
 /// An image's luma, rounded. A grey image is its own luma: what the test

@@ -13,6 +13,26 @@ pub(crate) struct Quality {
     /// Of clips.
     #[serde(flatten)]
     pub(crate) temporal: Option<Temporal>,
+    /// How different from the original the images look.
+    #[serde(flatten)]
+    pub(crate) perceptual: Option<Perceptual>,
+}
+
+/// Distances from the original by the features of a network; 0 for equal images.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Perceptual {
+    pub(crate) distance: f64,
+    pub(crate) bicubic_distance: f64,
+}
+
+impl Perceptual {
+    fn mean(all: &[Self]) -> Self {
+        let mean = |of: fn(&Self) -> f64| all.iter().map(of).sum::<f64>() / all.len() as f64;
+        Self {
+            distance: mean(|one| one.distance),
+            bicubic_distance: mean(|one| one.bicubic_distance),
+        }
+    }
 }
 
 /// How much the error of a clip changes from frame to frame: the mean of the absolute changes of
@@ -59,6 +79,7 @@ impl Quality {
             bicubic_psnr: bicubic.0,
             bicubic_ssim: bicubic.1,
             temporal: None,
+            perceptual: None,
         }
     }
 
@@ -87,7 +108,9 @@ impl Quality {
     pub(crate) fn mean(all: impl ExactSizeIterator<Item = Self> + Clone) -> Self {
         let share = 1.0 / all.len() as f64;
         let temporal: Vec<Temporal> = all.clone().filter_map(|one| one.temporal).collect();
+        let perceptual: Vec<Perceptual> = all.clone().filter_map(|one| one.perceptual).collect();
         let first = Self {
+            perceptual: (!perceptual.is_empty()).then(|| Perceptual::mean(&perceptual)),
             temporal: (!temporal.is_empty()).then(|| Temporal::mean(&temporal)),
             ..Self::default()
         };
@@ -96,7 +119,7 @@ impl Quality {
             ssim: sum.ssim + share * one.ssim,
             bicubic_psnr: sum.bicubic_psnr + share * one.bicubic_psnr,
             bicubic_ssim: sum.bicubic_ssim + share * one.bicubic_ssim,
-            temporal: sum.temporal,
+            ..sum
         })
     }
 }

@@ -6,7 +6,7 @@ use crate::images;
 use crate::import::imported;
 use crate::measure::{check_size, crop};
 use crate::paths::{default_output, is_same};
-use crate::protocol::{Method, Protocol};
+use crate::protocol::{Degradation, Method, Protocol};
 use anyhow::{Result, bail};
 use srfilter::Scale;
 use srfilter::chain::PackedChain;
@@ -156,6 +156,8 @@ fn method(precision: Precision) -> Method {
     Method {
         protocol: Protocol::Y,
         round: true,
+        degradation: Degradation::Bicubic,
+        features: None,
         options: options
             .with_device(DeviceChoice::Cpu)
             .with_precision(precision),

@@ -1,6 +1,6 @@
 //! The results that `sr evaluate` writes.
 
-use crate::protocol::Protocol;
+use crate::protocol::{Degradation, Protocol};
 use crate::quality::Quality;
 use anyhow::Result;
 use serde::Serialize;
@@ -33,6 +33,7 @@ pub(crate) struct Report {
     pub(crate) protocol: Protocol,
     /// Whether the low-resolution images were rounded to 8 bits.
     pub(crate) rounded: bool,
+    pub(crate) degradation: Degradation,
     pub(crate) mean: Quality,
     pub(crate) images: Vec<ImageQuality>,
 }
@@ -59,6 +60,9 @@ struct Row<'a> {
     ssim: f64,
     bicubic_psnr: f64,
     bicubic_ssim: f64,
+    degradation: Degradation,
+    distance: Option<f64>,
+    bicubic_distance: Option<f64>,
 }
 
 /// The results as CSV: a line for each model, scale and image.
@@ -82,6 +86,9 @@ pub(crate) fn csv(reports: &[Report]) -> Result<String> {
                 ssim: quality.ssim,
                 bicubic_psnr: quality.bicubic_psnr,
                 bicubic_ssim: quality.bicubic_ssim,
+                degradation: report.degradation,
+                distance: quality.perceptual.map(|p| p.distance),
+                bicubic_distance: quality.perceptual.map(|p| p.bicubic_distance),
             })?;
         }
     }
@@ -95,6 +102,8 @@ pub(crate) struct Table {
     image: usize,
     /// Whether there are columns for the flicker of clips.
     flicker: bool,
+    /// Whether there is a column for perceptual distances.
+    distance: bool,
 }
 
 impl Table {
@@ -113,7 +122,13 @@ impl Table {
             data: widest("data", data),
             image: widest("mean of 000", images),
             flicker: false,
+            distance: false,
         }
+    }
+
+    /// With perceptual distances, if so.
+    pub(crate) fn with_distance(self, distance: bool) -> Self {
+        Self { distance, ..self }
     }
 
     /// With the flicker of clips, where they are still and where they move.
@@ -130,7 +145,11 @@ impl Table {
         let Self {
             model, data, image, ..
         } = *self;
-        let flicker = |text| if self.flicker { text } else { "" };
+        let more = |of_clips, of_images| match (self.flicker, self.distance) {
+            (true, _) => of_clips,
+            (_, true) => of_images,
+            _ => "",
+        };
         let top = format!(
             "{:model$}  {:5}  {:data$}  {:image$}  {:^16}  {:^16}  {:7}{}",
             "",
@@ -140,7 +159,7 @@ impl Table {
             "model",
             "bicubic",
             "",
-            flicker("  flicker (bicubic's), of 255")
+            more("  flicker (bicubic's), of 255", "  distance (bicubic's)")
         );
         let titles = format!(
             "{:model$}  {:5}  {:data$}  {:image$}  {:>8} {:>7}  {:>8} {:>7}  {:>7}{}",
@@ -153,7 +172,7 @@ impl Table {
             "PSNR/dB",
             "SSIM",
             "gain/dB",
-            flicker("  still        moving")
+            more("  still        moving", "")
         );
         format!("{}\n{titles}", top.trim_end())
     }
@@ -180,16 +199,19 @@ impl Table {
         } else {
             "-".to_owned()
         };
-        let flicker = match quality.temporal {
-            Some(t) if self.flicker => format!(
+        let more = match (quality.temporal, quality.perceptual) {
+            (Some(t), _) if self.flicker => format!(
                 "  {:11}  {}",
                 pair(t.still_flicker, t.bicubic_still_flicker),
                 pair(t.moving_flicker, t.bicubic_moving_flicker)
             ),
+            (_, Some(p)) if self.distance => {
+                format!("  {:.3} ({:.3})", p.distance, p.bicubic_distance)
+            }
             _ => String::new(),
         };
         format!(
-            "{:model$}  {:5}  {:data$}  {name:image$}  {:8.3} {:7.4}  {:8.3} {:7.4}  {gain:>7}{flicker}",
+            "{:model$}  {:5}  {:data$}  {name:image$}  {:8.3} {:7.4}  {:8.3} {:7.4}  {gain:>7}{more}",
             report.label,
             report.scale.to_string(),
             report.set,

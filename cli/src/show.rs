@@ -16,11 +16,12 @@ pub(crate) struct DisplayImages {
 
 impl Method {
     /// The images of a comparison in colour. If luma alone was compared, chroma is
-    /// that of the original, downscaled and upscaled by bicubic interpolation,
+    /// that of the low-resolution image, upscaled by bicubic interpolation,
     /// as in the element's output.
     pub(crate) fn show(&self, original: &Image, compared: Compared) -> DisplayImages {
         let Compared {
             low,
+            degraded,
             bicubic,
             result,
             ..
@@ -37,7 +38,10 @@ impl Method {
         let (size, low_size) = ((original.width, original.height), (low.width, low.height));
         let shrink = Resampler::resize(size, low_size);
         let grow = Resampler::resize(low_size, size);
-        let small = chroma(&original).map(|plane| self.rounded(shrink.apply(&plane)));
+        let small = match degraded {
+            Some(degraded) => chroma(&degraded.to_rgb()),
+            None => chroma(&original).map(|plane| self.rounded(shrink.apply(&plane))),
+        };
         let large = small.each_ref().map(|plane| grow.apply(plane));
         DisplayImages {
             low: colored(&low, &small),

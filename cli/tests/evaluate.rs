@@ -114,6 +114,85 @@ fn measures_post_upsampling_networks() {
     assert!(gain(&reports[2]) != 0.0, "{}", reports[2]);
 }
 
+/// Second-order degradation: the same in every run and under every name, other for every image.
+#[test]
+fn degrades_as_for_real_esrgan() {
+    let desk = Desk::new();
+    let set = small_set(&desk);
+    std::fs::copy(desk.path("set/a.png"), desk.path("set/copy.png")).unwrap();
+    let weights = desk.weights("w.safetensors", Channels::Rgb);
+    for protocol in ["y", "rgb"] {
+        let args = [
+            "-w",
+            &weights,
+            "-s",
+            "2",
+            "--data",
+            &set,
+            "--protocol",
+            protocol,
+        ];
+        let degraded = [args.as_slice(), &["--degradation", "realesrgan"]].concat();
+        let (clean, first) = (evaluate(&args), evaluate(&degraded));
+        assert_eq!(first, evaluate(&degraded));
+        assert_eq!(clean[0]["degradation"], "bicubic");
+        assert_eq!(first[0]["degradation"], "realesrgan");
+        let psnr = |image: usize, of: &str| number(&first[0]["images"][image][of]);
+        assert!(psnr(0, "bicubic_psnr") < number(&clean[0]["images"][0]["bicubic_psnr"]));
+        // a.png, below/b.png, copy.png.
+        for of in ["psnr", "bicubic_psnr"] {
+            assert_eq!(psnr(0, of), psnr(2, of));
+            assert!(psnr(0, of) != psnr(1, of));
+        }
+    }
+    let saved = desk.path("saved");
+    let args = ["-w", &weights, "-s", "2", "--data", &set, "--save", &saved];
+    evaluate(&[args.as_slice(), &["--degradation", "realesrgan"]].concat());
+    let low = desk.open("saved/srcnn-rgb/x2/set/a.lr.png");
+    assert_eq!((low.width, low.height, low.channels), (18, 20, 3));
+}
+
+/// The distance of LPIPS without learned weights, here by a small VGG.
+#[test]
+fn measures_how_different_images_look() {
+    let desk = Desk::new();
+    let set = small_set(&desk);
+    let (weights, features) = (
+        desk.weights("w.safetensors", Channels::Rgb),
+        desk.vgg("vgg"),
+    );
+    let json = desk.path("out.json");
+    let args = [
+        "-w",
+        &weights,
+        "-s",
+        "2",
+        "--data",
+        &set,
+        "--features",
+        &features,
+    ];
+    let run = sr(["evaluate", "--json", &json].iter().chain(&args)).ok();
+    let reports: Vec<Value> =
+        serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    let mean = &reports[0]["mean"];
+    let [ours, bicubic] = ["distance", "bicubic_distance"].map(|key| number(&mean[key]));
+    assert!(ours > 0.0 && bicubic > 0.0 && ours != bicubic, "{mean}");
+    assert!(run.stdout.contains("distance (bicubic's)"));
+    assert!(
+        run.stdout.contains(&format!("{ours:.3} ({bicubic:.3})")),
+        "{}",
+        run.stdout
+    );
+    let without = evaluate(&args[..6]);
+    assert!(without[0]["mean"]["distance"].is_null());
+    let not_one = sr(["evaluate"]
+        .iter()
+        .chain(&args[..7])
+        .chain(&[weights.as_str()]));
+    not_one.fails(1, &["w.safetensors", "not a known feature network"]);
+}
+
 #[test]
 fn no_difference_is_null() {
     let desk = Desk::new();
@@ -195,6 +274,8 @@ fn refuses_flags_that_do_not_go_together() {
     evaluate(&["-w", &weights, "-w", &weights, "-m", "srcnn"])
         .fails(2, &["a single --weights file"]);
     evaluate(&["--no-round", "--protocol", "rgb", "-m", "bicubic"]).fails(2, &["--no-round"]);
+    evaluate(&["--no-round", "--degradation", "realesrgan", "-m", "bicubic"])
+        .fails(2, &["--no-round", "--degradation"]);
     evaluate(&["--save", &desk.path("s"), "--data", &set, "-m", "bicubic"]).fails(1, &["set"]);
 }
 

@@ -134,6 +134,8 @@ fn csv_json_and_page_hold_the_same_numbers() {
                 assert_eq!(line[key], report[key].as_str().unwrap(), "{key}");
             }
             assert_eq!(line["rounded"], "true");
+            assert_eq!(line["degradation"], "bicubic");
+            assert_eq!(line["distance"], "");
             assert_eq!(line["image"], image["name"].as_str().unwrap());
             let name = line["image"].replace(NASTY, ESCAPED);
             let cells = &rows(&written.html, &name)[i];

@@ -124,6 +124,7 @@ fn part(section: &Section, viewers: &[(Scale, Vec<Markup>)]) -> Markup {
             h2 { (set) }
             (tables::means(section))
             (tables::flicker(section))
+            (tables::distances(section))
             h3 { "Image by image" }
             div.plots {
                 @for scale in section.scales() { (plot::gains(section, scale)) }

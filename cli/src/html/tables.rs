@@ -131,6 +131,42 @@ pub(super) fn flicker(section: &Section) -> Markup {
     }
 }
 
+/// Means of perceptual distances, if they were measured.
+pub(super) fn distances(section: &Section) -> Markup {
+    let scales = section.scales();
+    let of = |label: &str, scale| section.report(label, scale)?.mean.perceptual;
+    let measured = section.reports.iter().any(|r| r.mean.perceptual.is_some());
+    html! {
+        @if measured {
+            h3 { "Perceptual distance" }
+            p {
+                "From the original, by the features of a network, as LPIPS without its learned weights; "
+                "bicubic interpolation's in brackets. Less is better."
+            }
+            div.scroll { table {
+                thead {
+                    tr {
+                        th scope="col" { "model" }
+                        @for scale in &scales { th.group scope="col" { "x" (scale) } }
+                    }
+                }
+                tbody {
+                    @for label in section.labels() {
+                        tr {
+                            th scope="row" { (label) }
+                            @for &scale in &scales {
+                                @let shown = of(label, scale)
+                                    .map(|p| format!("{:.3} ({:.3})", p.distance, p.bicubic_distance));
+                                td.group { (shown.unwrap_or_default()) }
+                            }
+                        }
+                    }
+                }
+            } }
+        }
+    }
+}
+
 /// All images, collapsed.
 pub(super) fn images(section: &Section) -> Markup {
     html! {

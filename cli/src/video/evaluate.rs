@@ -6,7 +6,7 @@ use crate::candidates::Candidate;
 use crate::console::Console;
 use crate::html::gallery::{Gallery, GalleryKey};
 use crate::paths::file_name;
-use crate::protocol::Protocol;
+use crate::protocol::{Degradation, Protocol};
 use crate::quality::{Flicker, Quality};
 use crate::report::{ImageQuality, Report, Table};
 use crate::show::DisplayImages;
@@ -219,6 +219,7 @@ fn report(candidate: &Candidate, (path, set): (&Path, &str), scale: Scale) -> Re
         data: path.display().to_string(),
         protocol: Protocol::Y,
         rounded: true,
+        degradation: Degradation::Bicubic,
         mean: Quality::default(),
         images: Vec::new(),
     }

@@ -7,6 +7,7 @@ use srfilter::Scale;
 use srfilter::frame::Image;
 use srfilter::models::{Architecture, Channels, Scales, espcn, srcnn};
 use srfilter::weights::{Card, Checkpoint};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -91,6 +92,24 @@ impl Desk {
     }
 
     /// Writes a small SRCNN for x2 that is close to the identity.
+    /// A feature network: a VGG of 16 layers, two channels each, and its path.
+    pub(crate) fn vgg(&self, name: &str) -> String {
+        let mut tensors = HashMap::new();
+        for (i, number) in [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+            .into_iter()
+            .enumerate()
+        {
+            let shape = [2, if i == 0 { 3 } else { 2 }, 3, 3];
+            let weight = Tensor::from_vec(noise(shape.iter().product()), &shape, &Device::Cpu);
+            let bias = Tensor::from_vec(noise(2), 2, &Device::Cpu);
+            tensors.insert(format!("features.{number}.weight"), weight.unwrap());
+            tensors.insert(format!("features.{number}.bias"), bias.unwrap());
+        }
+        let path = self.path(&format!("{name}.safetensors"));
+        candle_core::safetensors::save(&tensors, &path).unwrap();
+        path
+    }
+
     pub(crate) fn weights(&self, name: &str, channels: Channels) -> String {
         let config = srcnn::Config {
             channels,

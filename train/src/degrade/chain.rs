@@ -11,7 +11,7 @@ use crate::params::normal;
 use anyhow::{Context, Result};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageFormat};
-use rand::Rng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use srfilter::frame::to_u8;
 use std::collections::HashSet;
@@ -62,6 +62,15 @@ const SECOND: Round = Round {
     gaussian: 1.0..25.0,
     poisson: 0.05..2.5,
 };
+
+/// [`second_order`] by random numbers of their own, which depend on `seed` alone.
+///
+/// # Errors
+///
+/// An image that JPEG cannot hold.
+pub fn second_order_by_seed(large: &Raster, size: (usize, usize), seed: u64) -> Result<Raster> {
+    second_order(large, size, &mut ChaCha8Rng::seed_from_u64(seed))
+}
 
 /// Degrades an image to another size, as a function of the random numbers.
 ///

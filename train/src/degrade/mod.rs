@@ -17,7 +17,7 @@ pub use shot::Shot;
 
 use crate::recipe::{Data, Degradation};
 use anyhow::Result;
-use rand::{RngCore, SeedableRng};
+use rand::RngCore;
 use rand_chacha::ChaCha8Rng;
 use raster::{Raster, Resize};
 use rayon::prelude::*;
@@ -95,7 +95,7 @@ impl Windowed {
             Self::SecondOrder(_) => {
                 let seeds: Vec<u64> = pairs.iter().map(|_| rng.next_u64()).collect();
                 let shrink = |((shot, size), seed): ((&Shot, &(usize, usize)), u64)| {
-                    chain::second_order(&shot.image, *size, &mut ChaCha8Rng::seed_from_u64(seed))
+                    chain::second_order_by_seed(&shot.image, *size, seed)
                 };
                 pairs.into_par_iter().zip(seeds).map(shrink).collect()
             }

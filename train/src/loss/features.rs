@@ -17,6 +17,17 @@ use std::path::Path;
 /// Means of B, G and R (0 to 255) that SqueezeNet was trained with.
 const CAFFE_MEAN: [f32; 3] = [104.0, 117.0, 123.0];
 
+/// The layers that LPIPS compares, of VGG and of SqueezeNet.
+const COMPARED: [&[&str]; 2] = [
+    &["relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"],
+    &[
+        "conv1", "fire3", "fire5", "fire6", "fire7", "fire8", "fire9",
+    ],
+];
+
+/// Keeps features that are all zero finite when they are divided by their length.
+const NO_LENGTH: f64 = 1e-10;
+
 /// One step of a feature network.
 #[derive(Debug, Clone)]
 enum Layer {
@@ -136,6 +147,37 @@ impl Features {
             }
         }
         Ok(result)
+    }
+
+    /// How different two images (1, 3, H, W), 0 to 1, look: the squared differences of features
+    /// of unit length, a mean over the image, summed over the layers of LPIPS, without its learned
+    /// weights. 0 for equal images.
+    ///
+    /// Richard Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual
+    /// Metric", CVPR 2018.
+    ///
+    /// # Errors
+    ///
+    /// Tensors of other shapes, a VGG of too few layers, an image that is too small.
+    pub fn distance(&self, a: &Tensor, b: &Tensor) -> Result<f64> {
+        let names = match self.input {
+            Input::Normalised => COMPARED[0],
+            Input::Caffe => COMPARED[1],
+        };
+        let unit = |x: &Tensor| {
+            let length = (x.sqr()?.sum_keepdim(1)?.sqrt()? + NO_LENGTH)?;
+            x.broadcast_div(&length)
+        };
+        let [a, b] = [a, b].map(|image| {
+            let prepared = self.prepare(image)?;
+            self.forward(&prepared, names.iter().copied())
+        });
+        let (a, b) = (a?, b?);
+        let distances = a.iter().zip(b.values()).map(|((_, a), b)| {
+            let squares = (unit(a)? - unit(b)?)?.sqr()?.sum(1)?;
+            Ok(f64::from(squares.mean_all()?.to_scalar::<f32>()?))
+        });
+        distances.sum()
     }
 
     /// Ensures that these layers exist.
@@ -284,5 +326,48 @@ impl PerceptualLoss {
             });
         }
         sum.context("perceptual.layers is empty")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A VGG of 16 layers of four channels.
+    fn small_vgg() -> Features {
+        let numbers = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28];
+        let tensors = numbers.into_iter().enumerate().flat_map(|(i, number)| {
+            let inputs = if i == 0 { 3 } else { 4 };
+            let samples =
+                (0..4 * inputs * 9).map(|j| ((j * 7919 + i * 31) % 101) as f32 / 101.0 - 0.4);
+            let weight = Tensor::from_iter(samples, &Device::Cpu).unwrap();
+            let weight = weight.reshape((4, inputs, 3, 3)).unwrap();
+            let bias = Tensor::new(&[0.1f32, -0.1, 0.2, 0.05], &Device::Cpu).unwrap();
+            let name = |part| format!("features.{number}.{part}");
+            [(name("weight"), weight), (name("bias"), bias)]
+        });
+        Features::new(&tensors.collect()).unwrap()
+    }
+
+    #[test]
+    fn distance_grows_with_the_difference() {
+        let features = small_vgg();
+        let image = |noise: f32| {
+            let samples = (0..3 * 32 * 32).map(|i| {
+                let texture = (i % 17) as f32 / 20.0;
+                texture + noise * ((i * 7919 % 101) as f32 / 101.0 - 0.5)
+            });
+            let image = Tensor::from_iter(samples, &Device::Cpu).unwrap();
+            image.reshape((1, 3, 32, 32)).unwrap()
+        };
+        let clean = image(0.0);
+        let distances = [0.0, 0.1, 0.3].map(|noise| features.distance(&image(noise), &clean));
+        let [none, little, much] = distances.map(Result::unwrap);
+        assert_eq!(none, 0.0);
+        assert!(little > 1e-4 && much > 1.5 * little, "{little} {much}");
+        let swapped = features.distance(&clean, &image(0.3)).unwrap();
+        assert!((swapped - much).abs() < 1e-6);
+        // At most the squared difference of unit vectors of no negative value, in every layer.
+        assert!(much <= 2.0 * COMPARED[0].len() as f64);
     }
 }
