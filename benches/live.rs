@@ -191,25 +191,26 @@ fn integers() -> Result<()> {
     Ok(())
 }
 
-/// Compares the sizes of `espcn` in f32: the best of interleaved runs.
+/// Compares the sizes of `espcn`: the best of interleaved runs.
 fn family() -> Result<()> {
     let models = ["espcn", "espcn-fast", "espcn-hq"];
-    let mut best = [Duration::MAX; 3];
+    let all = ["f32", "int8"].map(|precision| models.map(|model| (model, precision)));
+    let mut best = [Duration::MAX; 6];
     for _ in 0..7 {
-        for (model, best) in models.iter().zip(&mut best) {
+        for ((model, precision), best) in all.as_flattened().iter().zip(&mut best) {
             let run = Run::of(&format!(
                 "videotestsrc num-buffers=60 pattern=ball \
                  ! video/x-raw,format=I420,width=640,height=360,framerate={RATE}/1 \
-                 ! srfilter name=e reuse=off model={model} scale=2 precision=f32 qos=false \
+                 ! srfilter name=e reuse=off model={model} scale=2 precision={precision} qos=false \
                  ! fakesink name=sink"
             ))?;
             *best = run.finish()?.quantile(0.5).min(*best);
         }
     }
     let best = best.map(milliseconds);
-    for (model, time) in models.iter().zip(best) {
+    for ((model, precision), time) in all.as_flattened().iter().zip(best) {
         println!(
-            "{model} x2 640x360, I420, f32, best median of 7 runs: {time:.2} ms ({:.2}x espcn)",
+            "{model} x2 640x360, I420, {precision}, best median of 7 runs: {time:.2} ms ({:.2}x espcn in f32)",
             time / best[0],
         );
     }

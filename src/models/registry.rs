@@ -321,9 +321,13 @@ pub static MODELS: &[ModelInfo] = &[
     },
     ModelInfo {
         name: "espcn-hq",
-        summary: "ESPCN on luma with 32 channels: better, for three times the work, x2",
+        summary: "ESPCN on luma with 32 channels: better, for three times the work: x2 to x4",
         architecture: || Some(Architecture::Espcn(espcn::Config::hq())),
-        built_in: files!("espcn-hq/x2.safetensors"),
+        built_in: files!(
+            "espcn-hq/x2.safetensors",
+            "espcn-hq/x3.safetensors",
+            "espcn-hq/x4.safetensors"
+        ),
     },
     ModelInfo {
         name: "espcn-video",
@@ -422,8 +426,8 @@ pub const FOR_ANY_SCALE: &[&str] = &["espcn", "espcn-fast", BICUBIC];
 /// cost, the best one first: by PSNR on Set5, Set14 and B100, see `docs/models.md`.
 pub fn by_quality(scale: Scale) -> &'static [&'static str] {
     match (scale.num(), scale.den()) {
-        (2, 1) => &["espcn-hq", "espcn", "espcn-fast", BICUBIC],
-        (4, 1) => &["srresnet", "espcn", "espcn-fast", BICUBIC],
+        (4, 1) => &["srresnet", "espcn-hq", "espcn", "espcn-fast", BICUBIC],
+        _ if scale.factor() <= 4.0 => &["espcn-hq", "espcn", "espcn-fast", BICUBIC],
         _ => FOR_ANY_SCALE,
     }
 }
