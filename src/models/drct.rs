@@ -569,7 +569,7 @@ mod tests {
             }
             let after = error(&network, factor);
             assert!(
-                after < 0.1 && after < before / 4.0,
+                after < 0.1 && after < before / 2.0,
                 "x{factor}: {before} {after}"
             );
         }

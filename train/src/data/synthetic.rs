@@ -21,7 +21,7 @@ type Point = [f32; 2];
 
 /// Image number `index` of the series of `seed`.
 pub fn image(seed: u32, index: usize) -> Image {
-    let stream = crate::fnv(&format!("drawn {index}"));
+    let stream = crate::fnv(format!("drawn {index}"));
     let mut artist = Artist {
         rng: ChaCha8Rng::seed_from_u64(u64::from(seed) ^ stream),
         canvas: vec![[0.0; 3]; SIDE * SIDE],

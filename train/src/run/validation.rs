@@ -130,7 +130,7 @@ impl Validator {
 
 /// The images at one scale, degraded in windows of their whole size.
 fn windowed(images: &[TrainingImage], scale: Scale, how: &Windowed) -> Result<Vec<Case>> {
-    let mut rng = ChaCha8Rng::seed_from_u64(fnv(&format!("validation x{scale}")));
+    let mut rng = ChaCha8Rng::seed_from_u64(fnv(format!("validation x{scale}")));
     let shots: Vec<Shot> = images
         .iter()
         .map(|image| {
