@@ -11,7 +11,8 @@ use srfilter::frame::resample::Resampler;
 use srfilter::frame::{Image, PixelFormat};
 use srfilter::metrics;
 use srfilter::models::{self, Channels, Scales, Upsampling};
-use srfilter::weights::Model;
+use srfilter::weights::{Checkpoint, Model};
+use std::path::Path;
 
 /// Test images: a synthetic one, and one of Set5 if available.
 fn images() -> Vec<Image> {
@@ -225,4 +226,47 @@ fn flat_colors_stay() {
             );
         }
     }
+}
+
+/// All files of `models/`, also those that are not built in: each opens, has a card, and upscales an image to something
+/// close to bicubic interpolation.
+#[test]
+fn every_weights_file_upscales() {
+    let folders = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("models")).unwrap();
+    let mut count = 0;
+    for folder in folders {
+        let folder = folder.unwrap().path();
+        for file in std::fs::read_dir(&folder).unwrap() {
+            let file = file.unwrap().path();
+            if file
+                .extension()
+                .is_none_or(|extension| extension != "safetensors")
+            {
+                continue;
+            }
+            let (model, name) = (Model::open(&file).unwrap(), file.display());
+            let card = Checkpoint::open(&file).unwrap().card().unwrap();
+            assert!(card.is_some() && folder.join("CARD.md").exists(), "{name}");
+            let scale = model.scales().nearest(Scale::whole(2)).unwrap();
+            let input = drawn().crop(0, 0, 64, 64);
+            let [ours, bicubic] = [model, Model::builtin("bicubic").unwrap()].map(|model| {
+                let frame = FrameSpec::new(PixelFormat::Rgb, input.width, input.height);
+                let spec = UpscaleSpec::scaled(frame, scale);
+                let mut upscaler = Upscaler::new(model, spec, &UpscaleOptions::default()).unwrap();
+                let mut output = Image::new(spec.output.0, spec.output.1, 3);
+                upscaler.upscale(&input, &mut output).unwrap();
+                output
+            });
+            let off = ours
+                .data
+                .iter()
+                .zip(&bicubic.data)
+                .map(|(a, b)| f64::from(a.abs_diff(*b)));
+            let off = off.sum::<f64>() / ours.data.len() as f64;
+            println!("{name} x{scale}: {off:.2}");
+            assert!(off > 0.1 && off < 8.0, "{name} x{scale}: {off} of 255");
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count}");
 }
