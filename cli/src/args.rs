@@ -188,8 +188,9 @@ pub(crate) struct EvaluateArgs {
     /// A list with one entry per model, scale and data set:
     /// {model, weights, scale, data, protocol, rounded, degradation, mean, images}.
     /// The mean and each image have psnr, ssim, bicubic_psnr and bicubic_ssim, with
-    /// --features distance and bicubic_distance; images also have a name. PSNR is in dB; null means infinite: identical images (in a
-    /// mean: at least one). An existing file is overwritten.
+    /// --features distance and bicubic_distance; images also have a name. PSNR is in dB;
+    /// null means infinite: identical images (in a mean: at least one). An existing file is
+    /// overwritten.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 

@@ -6,7 +6,7 @@ use crate::console::Console;
 use crate::detail::{Area, busiest};
 use crate::images::{not_read, open_opaque};
 use crate::interrupt::write_file;
-use crate::measure::{check_size, crop};
+use crate::measure::crop;
 use crate::paths::{create_folder, file_name};
 use crate::protocol::Method;
 use crate::sheet::{Panel, Sheet, zoomed_part};
@@ -141,7 +141,7 @@ impl Comparison<'_> {
     /// The sheet of an image, and the PSNR of each model for printing.
     fn sheet(&self, name: &str, image: &Image) -> Result<(Sheet, Vec<String>)> {
         let (scale, method) = (self.args.scale, &self.method);
-        check_size(image, scale, method.protocol)?;
+        method.check_size(image, scale)?;
         let original = crop(image, scale);
         let size = (original.width, original.height);
         let mut area = self.args.crop;

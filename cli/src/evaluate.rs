@@ -7,9 +7,9 @@ use crate::html;
 use crate::html::gallery::{Gallery, GalleryKey};
 use crate::images;
 use crate::interrupt::write_file;
-use crate::measure::{Compared, check_size, crop};
+use crate::measure::{Compared, crop};
 use crate::paths::{create_folder, file_name};
-use crate::protocol::{Method, Protocol};
+use crate::protocol::Method;
 use crate::quality::Quality;
 use crate::report::{self, ImageQuality, Report, Table};
 use anyhow::{Result, anyhow, bail};
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
         let reports = crate::video::evaluate::run(args, &candidates, gallery.as_mut(), print)?;
         return outputs.write(&reports, gallery.as_ref());
     }
-    let sets = data_sets(args, method.protocol)?;
+    let sets = data_sets(args, &method)?;
     let candidates = open(args)?;
     outputs.prepare()?;
     let session = Session::new(args, method, &candidates, &sets, !outputs.to_stdout());
@@ -155,7 +155,7 @@ fn write(path: &Path, text: String) -> Result<()> {
 
 /// Finds the images of all folders, and checks that all can be measured before
 /// the first one is.
-fn data_sets(args: &EvaluateArgs, protocol: Protocol) -> Result<Vec<DataSet>> {
+fn data_sets(args: &EvaluateArgs, method: &Method) -> Result<Vec<DataSet>> {
     let mut sets: Vec<DataSet> = Vec::new();
     for folder in &args.data {
         if !folder.is_dir() {
@@ -177,7 +177,7 @@ fn data_sets(args: &EvaluateArgs, protocol: Protocol) -> Result<Vec<DataSet>> {
             warn(&images::not_read(file));
         }
         for image in &images {
-            check_image(&folder.join(image), &args.scale, protocol)?;
+            check_image(&folder.join(image), &args.scale, method)?;
         }
         let folder = folder.clone();
         sets.push(DataSet {
@@ -191,10 +191,11 @@ fn data_sets(args: &EvaluateArgs, protocol: Protocol) -> Result<Vec<DataSet>> {
 
 /// Decodes an image completely, so that a broken one does not end an evaluation
 /// after hours.
-fn check_image(path: &Path, scales: &[Scale], protocol: Protocol) -> Result<()> {
+fn check_image(path: &Path, scales: &[Scale], method: &Method) -> Result<()> {
     let image = images::open_opaque(path)?;
     for &scale in scales {
-        check_size(&image, scale, protocol).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+        let checked = method.check_size(&image, scale);
+        checked.map_err(|e| anyhow!("{}: {e}", path.display()))?;
     }
     Ok(())
 }

@@ -20,6 +20,9 @@ use std::sync::Arc;
 /// The smallest side that SSIM is defined for, in pixels.
 const SSIM_SIDE: usize = 11;
 
+/// The smallest side that leaves a feature network a sample, in pixels.
+const FEATURES_SIDE: usize = 32;
+
 /// Largest 8-bit value.
 const PEAK: f32 = 255.0;
 
@@ -43,24 +46,6 @@ fn shaved(scale: Scale, protocol: Protocol) -> usize {
     }
 }
 
-/// Ensures that an image is large enough to be measured.
-///
-/// # Errors
-///
-/// An image that is too small.
-pub(crate) fn check_size(image: &Image, scale: Scale, protocol: Protocol) -> Result<()> {
-    let &Image { width, height, .. } = image;
-    let whole = scale.num() as usize;
-    let least = (SSIM_SIDE + 2 * shaved(scale, protocol)).next_multiple_of(whole);
-    if width < least || height < least {
-        bail!(
-            "{width}x{height} pixels are too small to measure scale {scale}: \
-             each side must have at least {least}"
-        );
-    }
-    Ok(())
-}
-
 /// The upper left part whose sides, divided by the scale, are whole numbers.
 pub(crate) fn crop(image: &Image, scale: Scale) -> Image {
     let whole = scale.num() as usize;
@@ -75,6 +60,29 @@ fn downscaled_size(image: &Image, scale: Scale) -> (usize, usize) {
 }
 
 impl Method {
+    /// Ensures that an image is large enough to be measured.
+    ///
+    /// # Errors
+    ///
+    /// An image that is too small.
+    pub(crate) fn check_size(&self, image: &Image, scale: Scale) -> Result<()> {
+        let &Image { width, height, .. } = image;
+        let whole = scale.num() as usize;
+        let compared = SSIM_SIDE + 2 * shaved(scale, self.protocol);
+        let least = match self.features {
+            Some(_) => compared.max(FEATURES_SIDE),
+            None => compared,
+        };
+        let least = least.next_multiple_of(whole);
+        if width < least || height < least {
+            bail!(
+                "{width}x{height} pixels are too small to measure scale {scale}: \
+                 each side must have at least {least}"
+            );
+        }
+        Ok(())
+    }
+
     /// Downscales an image, upscales it again and compares.
     pub(crate) fn compare(
         &self,

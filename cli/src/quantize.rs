@@ -4,7 +4,7 @@ use crate::args::QuantizeArgs;
 use crate::console::warn;
 use crate::images;
 use crate::import::imported;
-use crate::measure::{check_size, crop};
+use crate::measure::crop;
 use crate::paths::{default_output, is_same};
 use crate::protocol::{Degradation, Method, Protocol};
 use anyhow::{Result, bail};
@@ -138,7 +138,8 @@ fn pictures(folder: &Path, scales: &[Scale]) -> Result<Vec<Image>> {
         let (width, height) = (image.width.min(SIDE), image.height.min(SIDE));
         let corner = ((image.width - width) / 2, (image.height - height) / 2);
         let middle = image.crop(corner.0, corner.1, width, height);
-        let fits = |&scale: &Scale| check_size(&middle, scale, Protocol::Y);
+        let method = method(Precision::F32);
+        let fits = |&scale: &Scale| method.check_size(&middle, scale);
         match scales.iter().try_for_each(fits) {
             Ok(()) => pictures.push(middle),
             Err(error) => warn(&format!("not used: {}: {error}", name.display())),

@@ -184,6 +184,12 @@ fn measures_how_different_images_look() {
         "{}",
         run.stdout
     );
+    desk.draw("small/a.png", (30, 40), 3);
+    let small = desk.path("small");
+    let small = ["-m", "bicubic", "-s", "2", "--data", &small];
+    evaluate(&small);
+    let small = sr(["evaluate"].iter().chain(&small).chain(&args[6..]));
+    small.fails(1, &["a.png", "30x40", "at least 32"]);
     let without = evaluate(&args[..6]);
     assert!(without[0]["mean"]["distance"].is_null());
     let not_one = sr(["evaluate"]
