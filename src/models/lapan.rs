@@ -690,13 +690,7 @@ mod tests {
             let values = Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap();
             var.set(&values).unwrap();
         }
-        let side = 24;
-        let samples = (0..3 * side * side).map(|i| {
-            let (plane, y, x) = (i / (side * side), i / side % side, i % side);
-            [x as f32 / 30.0 + 0.1, y as f32 / 30.0 + 0.1, 0.7][plane]
-        });
-        let x = Tensor::from_iter(samples, &Device::Cpu).unwrap();
-        let x = x.reshape((1, 3, side, side)).unwrap();
+        let x = crate::models::ramps::image();
         let expected = ops::upsample_bilinear2d(&x, FACTOR).unwrap();
         let error = (network.forward(&x).unwrap() - expected)
             .unwrap()

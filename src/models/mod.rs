@@ -9,6 +9,8 @@ mod detect;
 mod hypernetwork;
 mod network;
 mod quantized;
+#[cfg(test)]
+mod ramps;
 mod registry;
 mod shapes;
 

@@ -552,14 +552,7 @@ mod tests {
                 }
             }
             assert!(opened >= 8);
-            // A horizontal ramp, a vertical one, and a constant.
-            let side = 24;
-            let samples = (0..3 * side * side).map(|i| {
-                let (plane, y, x) = (i / (side * side), i / side % side, i % side);
-                [x as f32 / 30.0 + 0.1, y as f32 / 30.0 + 0.1, 0.7][plane]
-            });
-            let x = Tensor::from_iter(samples, &Device::Cpu).unwrap();
-            let x = x.reshape((1, 3, side, side)).unwrap();
+            let x = crate::models::ramps::image();
             let output = network.training_network(Scale::whole(scale)).unwrap();
             let output = output.forward(&x).unwrap();
             let expected = crate::ops::upsample_bilinear2d(&x, scale as usize).unwrap();
