@@ -19,7 +19,7 @@ import openvino
 
 SCALES = {
     "hypersrcnn": [2, 3, 5], "hypersrcnn-rgb": [2, 4], "srcnn": [2, 3, 4], "srcnn-rgb": [2, 4, 8],
-    "espcn": [2, 3, 4, 8], "espcn-fast": [2, 3, 4], "espcn-hq": [2], "espcn-video": [2, 3, 4], "espcn-video-hq": [2], "srresnet": [4], "compact": [2],
+    "espcn": [2, 3, 4, 8], "espcn-fast": [2, 3, 4], "espcn-hq": [2, 3, 4], "espcn-video": [2, 3, 4], "espcn-video-hq": [2], "srresnet": [4], "compact": [2],
 }  # fmt: skip
 FULL = 65535
 

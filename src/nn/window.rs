@@ -27,8 +27,8 @@ pub(crate) fn leaky_relu(x: &Tensor, slope: f64) -> Result<Tensor> {
     x.relu()? - (x.neg()?.relu()? * slope)?
 }
 
-/// Adds a tensor to each of the first dimension's, or to each row of (..., C). As `broadcast_add`,
-/// whose gradient is a sum that takes candle a quarter of a training step; this one's is a product.
+/// Adds a tensor to each of those along the first dimension, or to each row of (..., C), as
+/// `broadcast_add` does. Its gradient is a matrix product; candle's sum over rows is slow.
 fn add_to_each(x: &Tensor, tensor: &Tensor) -> Result<Tensor> {
     match tensor.track_op() {
         true => x + repeated(tensor, x)?,
@@ -36,7 +36,7 @@ fn add_to_each(x: &Tensor, tensor: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// A tensor, again and again, in the shape of `x`, whose last dimensions it has.
+/// A tensor repeated to the shape of `x`, whose last dimensions it has.
 fn repeated(tensor: &Tensor, x: &Tensor) -> Result<Tensor> {
     let length = tensor.elem_count();
     let ones = Tensor::ones((x.elem_count() / length, 1), x.dtype(), x.device())?;

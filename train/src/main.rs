@@ -223,8 +223,8 @@ fn main() -> ExitCode {
         unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     }
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
-        // Each step needs the memory of the one before. Without this, long ones get pages that the
-        // system has to clear again: SRGAN's step takes 1.4 times as long.
+        // A step needs as much memory as the one before. Without this, mimalloc returns it during
+        // long steps, and the system has to clear its pages again.
         // SAFETY: the option is an integer, and no other thread runs yet.
         unsafe { mi_option_set(PURGE_DELAY, NEVER) };
     }
