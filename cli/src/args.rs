@@ -900,14 +900,14 @@ pub(crate) struct MethodArgs {
     #[arg(long)]
     no_round: bool,
 
-    /// How the originals are made small
+    /// How the low-resolution images are computed from the originals
     #[arg(long, value_enum, default_value_t = Degradation::Bicubic)]
     degradation: Degradation,
 
-    /// Weights of a feature network: measure how different from the original results look, too
+    /// Weights of a feature network (VGG or SqueezeNet): also measure a perceptual distance
     ///
-    /// The distance of LPIPS without its learned weights, by a VGG (with torchvision's names) or
-    /// SqueezeNet 1.0; 0 for equal images. For luma networks of luma as grey, with protocol y.
+    /// That of LPIPS without its learned weights, by a VGG (with torchvision's names) or SqueezeNet
+    /// 1.0; 0 for equal images. With protocol y, images of luma networks are compared in grey.
     #[arg(long, value_name = "FILE")]
     features: Option<PathBuf>,
 }

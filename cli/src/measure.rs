@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// The smallest side that SSIM is defined for, in pixels.
 const SSIM_SIDE: usize = 11;
 
-/// The smallest side that leaves a feature network a sample, in pixels.
+/// The smallest side whose features have a sample after all poolings, in pixels.
 const FEATURES_SIDE: usize = 32;
 
 /// Largest 8-bit value.
@@ -32,7 +32,7 @@ pub(crate) struct Compared {
     /// The reference: luma or RGB of the original.
     pub(crate) reference: Image,
     pub(crate) low: Image,
-    /// The low-resolution image in all its channels, where it is not the original by bicubic.
+    /// The low-resolution image in all its channels, where another degradation than bicubic computed it.
     pub(crate) degraded: Option<Image>,
     pub(crate) bicubic: Image,
     pub(crate) result: Image,
@@ -95,17 +95,19 @@ impl Method {
             Protocol::Rgb => self.compare_rgb(&original.to_rgb(), model, scale)?,
         };
         if let Some(features) = &self.features {
-            let reference = tensor(&compared.reference)?;
-            let distance = |image: &Image| features.distance(&tensor(image)?, &reference);
-            compared.quality.perceptual = Some(Perceptual {
-                distance: distance(&compared.result)?,
-                bicubic_distance: distance(&compared.bicubic)?,
-            });
+            let images = [tensor(&compared.result)?, tensor(&compared.bicubic)?];
+            let distances = features.distances(&images, &tensor(&compared.reference)?)?;
+            if let [distance, bicubic_distance] = distances[..] {
+                compared.quality.perceptual = Some(Perceptual {
+                    distance,
+                    bicubic_distance,
+                });
+            }
         }
         Ok(compared)
     }
 
-    /// The low-resolution image, where the protocol's bicubic does not compute it.
+    /// The low-resolution image in all channels, if the degradation is not the protocol's bicubic.
     fn degraded(&self, original: &Image, scale: Scale) -> Result<Option<Image>> {
         if self.degradation == Degradation::Bicubic {
             return Ok(None);

@@ -17,16 +17,14 @@ use std::path::Path;
 /// Means of B, G and R (0 to 255) that SqueezeNet was trained with.
 const CAFFE_MEAN: [f32; 3] = [104.0, 117.0, 123.0];
 
-/// The layers that LPIPS compares, of VGG and of SqueezeNet.
-const COMPARED: [&[&str]; 2] = [
-    &["relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"],
-    &[
-        "conv1", "fire3", "fire5", "fire6", "fire7", "fire8", "fire9",
-    ],
+/// The layers of LPIPS: of VGG, and of SqueezeNet.
+const LPIPS_VGG: &[&str] = &["relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"];
+const LPIPS_SQUEEZENET: &[&str] = &[
+    "conv1", "fire3", "fire5", "fire6", "fire7", "fire8", "fire9",
 ];
 
-/// Keeps features that are all zero finite when they are divided by their length.
-const NO_LENGTH: f64 = 1e-10;
+/// Added to norms, as LPIPS does.
+const LPIPS_EPS: f64 = 1e-10;
 
 /// One step of a feature network.
 #[derive(Debug, Clone)]
@@ -149,9 +147,10 @@ impl Features {
         Ok(result)
     }
 
-    /// How different two images (1, 3, H, W), 0 to 1, look: the squared differences of features
-    /// of unit length, a mean over the image, summed over the layers of LPIPS, without its learned
-    /// weights. 0 for equal images.
+    /// The perceptual distances of images (1, 3, H, W), 0 to 1, from a reference: those of LPIPS
+    /// without its learned weights. Features are normalised over the channels; their squared
+    /// differences are averaged over the image and summed over channels and layers. 0 for equal
+    /// images.
     ///
     /// Richard Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual
     /// Metric", CVPR 2018.
@@ -159,25 +158,33 @@ impl Features {
     /// # Errors
     ///
     /// Tensors of other shapes, a VGG of too few layers, an image that is too small.
-    pub fn distance(&self, a: &Tensor, b: &Tensor) -> Result<f64> {
-        let names = match self.input {
-            Input::Normalised => COMPARED[0],
-            Input::Caffe => COMPARED[1],
+    pub fn distances<'a>(
+        &self,
+        images: impl IntoIterator<Item = &'a Tensor>,
+        reference: &Tensor,
+    ) -> Result<Vec<f64>> {
+        let layers = match self.input {
+            Input::Normalised => LPIPS_VGG,
+            Input::Caffe => LPIPS_SQUEEZENET,
         };
-        let unit = |x: &Tensor| {
-            let length = (x.sqr()?.sum_keepdim(1)?.sqrt()? + NO_LENGTH)?;
-            x.broadcast_div(&length)
+        let normalised = |image: &Tensor| -> Result<Vec<Tensor>> {
+            let features = self.forward(&self.prepare(image)?, layers.iter().copied())?;
+            let unit = |x: &Tensor| {
+                let norm = (x.sqr()?.sum_keepdim(1)?.sqrt()? + LPIPS_EPS)?;
+                Ok(x.broadcast_div(&norm)?)
+            };
+            features.values().map(unit).collect()
         };
-        let [a, b] = [a, b].map(|image| {
-            let prepared = self.prepare(image)?;
-            self.forward(&prepared, names.iter().copied())
-        });
-        let (a, b) = (a?, b?);
-        let distances = a.iter().zip(b.values()).map(|((_, a), b)| {
-            let squares = (unit(a)? - unit(b)?)?.sqr()?.sum(1)?;
-            Ok(f64::from(squares.mean_all()?.to_scalar::<f32>()?))
-        });
-        distances.sum()
+        let reference = normalised(reference)?;
+        let distance = |image| {
+            let layers = normalised(image)?;
+            let distances = layers.iter().zip(&reference).map(|(a, b)| {
+                let squares = (a - b)?.sqr()?.sum(1)?;
+                Ok(f64::from(squares.mean_all()?.to_scalar::<f32>()?))
+            });
+            distances.sum()
+        };
+        images.into_iter().map(distance).collect()
     }
 
     /// Ensures that these layers exist.
@@ -361,13 +368,16 @@ mod tests {
             image.reshape((1, 3, 32, 32)).unwrap()
         };
         let clean = image(0.0);
-        let distances = [0.0, 0.1, 0.3].map(|noise| features.distance(&image(noise), &clean));
-        let [none, little, much] = distances.map(Result::unwrap);
+        let images = [0.0, 0.1, 0.3].map(image);
+        let distances = features.distances(&images, &clean).unwrap();
+        let [none, little, much] = distances[..] else {
+            panic!("{distances:?}");
+        };
         assert_eq!(none, 0.0);
         assert!(little > 1e-4 && much > 1.5 * little, "{little} {much}");
-        let swapped = features.distance(&clean, &image(0.3)).unwrap();
-        assert!((swapped - much).abs() < 1e-6);
-        // At most the squared difference of unit vectors of no negative value, in every layer.
-        assert!(much <= 2.0 * COMPARED[0].len() as f64);
+        let swapped = features.distances([&clean], &images[2]).unwrap();
+        assert!((swapped[0] - much).abs() < 1e-6);
+        // Unit vectors without negative values differ by at most 2, squared, in every layer.
+        assert!(much <= 2.0 * LPIPS_VGG.len() as f64);
     }
 }
