@@ -462,7 +462,9 @@ impl Trainer {
                 losses.push((loss * (pixels * weight))?);
             }
             if let Some(perceptual) = &self.perceptual {
-                losses.push((perceptual.of(output, target)? * *weight)?);
+                let seed = self.recipe.train.seed;
+                let [output, target] = perceptual.cut([output, target], seed, self.steps())?;
+                losses.push((perceptual.of(&output, &target)? * *weight)?);
             }
             if let Some(adversary) = &self.adversary {
                 losses.push((adversary.generator_loss(output)? * *weight)?);

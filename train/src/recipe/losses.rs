@@ -41,6 +41,15 @@ pub struct Perceptual {
     /// Factor of the whole.
     #[serde(default = "once")]
     pub weight: f64,
+    /// Images are cut by so many samples, at a place that differs from step to step. Layers with
+    /// a stride weigh some samples more than others; where they always meet the same phase of
+    /// the network's pixel shuffle, it learns a grid.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shift: usize,
+}
+
+fn is_zero(value: &usize) -> bool {
+    *value == 0
 }
 
 /// How features are compared.
