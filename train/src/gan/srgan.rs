@@ -5,12 +5,12 @@
 //! `sgrvinod/a-PyTorch-Tutorial-to-Super-Resolution` or, with a first kernel
 //! of 9x9, as in `vuniem131104/Super-Resolution-With-Pytorch`.
 
-use super::discriminator::{self, SLOPE};
+use super::discriminator::{self, SLOPE, leaky_relu};
 use crate::loss::imagenet::normalised;
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
-use candle_nn::ops::leaky_relu;
+use candle_nn::ops;
 use serde::{Deserialize, Serialize};
 use srfilter::nn::{BatchNorm, Conv, pytorch_uniform};
 use srfilter::ops::{ConvSpec, adaptive_average2d};
@@ -152,7 +152,7 @@ impl Discriminator {
                 Some(norm) => norm.folded(conv)?.forward(&x)?,
                 None => conv.forward(&x)?,
             };
-            x = leaky_relu(&x, SLOPE)?;
+            x = leaky_relu(&x)?;
         }
         Ok(x)
     }
@@ -165,7 +165,7 @@ impl Discriminator {
     pub fn forward(&self, x: &Tensor, training: bool) -> candle_core::Result<Tensor> {
         let pooled = adaptive_average2d(&self.features(x, training)?, (POOLED, POOLED))?;
         let [first, second] = &self.dense;
-        let hidden = leaky_relu(&first.forward(&pooled.flatten_from(1)?)?, SLOPE)?;
+        let hidden = ops::leaky_relu(&first.forward(&pooled.flatten_from(1)?)?, SLOPE)?;
         second.forward(&hidden)
     }
 }

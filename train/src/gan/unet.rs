@@ -6,10 +6,9 @@
 //! Miyato et al., "Spectral Normalization for Generative Adversarial
 //! Networks", ICLR 2018. Key names as in `XPixelGroup/BasicSR`.
 
-use super::discriminator::{self, SLOPE};
+use super::discriminator::{self, leaky_relu};
 use anyhow::{Result, ensure};
 use candle_core::{Tensor, Var};
-use candle_nn::ops::leaky_relu;
 use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
 use srfilter::nn::{Conv, pytorch_uniform};
@@ -126,7 +125,7 @@ impl Spectral {
             }
             false => conv2d(x, &weight, None, ConvSpec::default())?,
         };
-        leaky_relu(&output, SLOPE)
+        leaky_relu(&output)
     }
 }
 
@@ -196,7 +195,7 @@ impl Discriminator {
                  {width}x{height}"
             )
         }
-        let mut levels = vec![leaky_relu(&self.first.forward(x)?, SLOPE)?];
+        let mut levels = vec![leaky_relu(&self.first.forward(x)?)?];
         for conv in &self.down {
             let output = conv.forward(&levels[levels.len() - 1], training)?;
             levels.push(output);
