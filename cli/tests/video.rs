@@ -278,6 +278,56 @@ fn depth_pixels_and_open_groups_are_kept() {
     assert!(divided.len() > 100 * 180 * 128 && divided == frames("100"));
 }
 
+/// Mastering display and light level are those of the input, whatever holds them.
+#[test]
+fn hdr_metadata_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in.mkv");
+    gst::init().unwrap();
+    let pipeline = gst::parse::launch(&format!(
+        "videotestsrc num-buffers=5 ! video/x-raw,format=I420_10LE,width=96,height=64,\
+         framerate=25/1 ! capssetter replace=false caps=\"video/x-raw,colorimetry=bt2100-pq,\
+         mastering-display-info=(string)34000:16000:13250:34500:7500:3000:15635:16450:50000000:250,\
+         content-light-level=(string)1000:400\" ! avenc_ffv1 ! matroskamux ! filesink location={}",
+        text(&input)
+    ));
+    play(&pipeline.unwrap().downcast().unwrap());
+    let metadata = |file: &Path| {
+        let (_, caps) = packets(file);
+        ["mastering-display-info", "content-light-level"].map(|field| {
+            let video = caps[0].structure(0).unwrap();
+            video.get::<String>(field).unwrap()
+        })
+    };
+    let before = metadata(&input);
+    assert!(before[0].starts_with("34000:16000:"), "{before:?}");
+    let convert = |name: &str, more: &[&str]| {
+        let output = dir.path().join(name);
+        let args = [
+            "video",
+            text(&input),
+            text(&output),
+            "--model",
+            "espcn-fast",
+        ];
+        (run(&[args.as_slice(), more].concat()), output)
+    };
+    for name in ["out.mkv", "out.mp4", "out.mov"] {
+        let (done, output) = convert(name, &[]);
+        assert!(done.status.success(), "{name}: {done:?}");
+        assert_eq!(metadata(&output), before, "{name}");
+    }
+    let prores = ["--encoder", "prores"];
+    let (refused, _) = convert("prores.mov", &prores);
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        error.contains("cannot hold the HDR metadata of prores video: use mkv, or --drop"),
+        "{error}"
+    );
+    let (dropped, _) = convert("prores.mov", &[&prores, ["--drop"].as_slice()].concat());
+    assert!(dropped.status.success(), "{dropped:?}");
+}
+
 /// Titles of any letters go over as they are.
 #[test]
 fn titles_are_kept() {

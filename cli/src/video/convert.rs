@@ -51,6 +51,8 @@ struct Probe {
     bits: u32,
     /// Whether it is to be turned.
     is_turned: bool,
+    mastering_display: Option<String>,
+    content_light_level: Option<String>,
 }
 
 impl Probe {
@@ -60,15 +62,16 @@ impl Probe {
             if let Item::Stream { stream, .. } = item
                 && stream.kind == Kind::Video
             {
-                let depth = stream
-                    .caps
-                    .structure(0)
-                    .and_then(|s| s.get::<u32>("bit-depth-luma").ok());
+                let caps = stream.caps.structure(0);
+                let depth = caps.and_then(|s| s.get::<u32>("bit-depth-luma").ok());
+                let text = |field| caps.and_then(|s| s.get::<String>(field).ok());
                 let tags = stream.tags.as_ref();
                 let turn = tags.and_then(|tags| tags.get::<gst::tags::ImageOrientation>());
                 return Ok(Self {
                     bits: depth.unwrap_or(8),
                     is_turned: turn.is_some_and(|turn| turn.get() != "rotate-0"),
+                    mastering_display: text("mastering-display-info"),
+                    content_light_level: text("content-light-level"),
                 });
             }
         }
@@ -133,6 +136,8 @@ fn settings(args: &VideoSettings, input: &Path) -> Result<Settings> {
         bits,
         deinterlace: args.deinterlace,
         turn: probe.is_turned,
+        mastering_display: probe.mastering_display,
+        content_light_level: probe.content_light_level,
     })
 }
 
@@ -161,7 +166,8 @@ fn print_plan(args: &PlanArgs) -> Result<()> {
     };
     if let Some(output) = &args.output {
         let container = Container::of(output, args.settings.encoder)?;
-        check_streams(&args.input, (output, &container), args.drop)?;
+        let encoder = args.settings.encoder;
+        check_streams(&args.input, (output, &container, encoder), args.drop)?;
     }
     let plan = plan(&args.settings, &args.input, division)?;
     let mut out = io::stdout().lock();
@@ -169,10 +175,14 @@ fn print_plan(args: &PlanArgs) -> Result<()> {
 }
 
 /// Checks, before hours of work, that the output holds the streams of the input.
-fn check_streams(input: &Path, (output, container): (&Path, &Container), drop: bool) -> Result<()> {
+fn check_streams(
+    input: &Path,
+    (output, container, encoder): (&Path, &Container, Encoder),
+    drop: bool,
+) -> Result<()> {
     let lost = match drop {
         true => Vec::new(),
-        false => join::Others::read(input)?.lost(container)?,
+        false => join::Others::read(input)?.lost(container, encoder)?,
     };
     match lost.is_empty() {
         true => Ok(()),
@@ -286,7 +296,11 @@ fn convert(args: &VideoArgs) -> Result<()> {
     let container = Container::of(output, args.settings.encoder)?;
     let seconds = args.seconds.unwrap_or(SECONDS);
     let plan = plan(&args.settings, input, Division::Seconds(seconds))?;
-    check_streams(input, (output, &container), args.drop)?;
+    check_streams(
+        input,
+        (output, &container, args.settings.encoder),
+        args.drop,
+    )?;
     let compute = Compute {
         device: args.settings.device.device,
         threads: args.settings.device.threads,

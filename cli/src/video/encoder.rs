@@ -1,7 +1,8 @@
 //! The encoders, and what they take.
 
+use super::plan::Settings;
 use super::player::make;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gst::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,33 @@ struct Codec {
     formats: [&'static [&'static str]; 2],
     /// What the container takes.
     caps: &'static str,
+}
+
+/// Options of libx264. The element (GStreamer 1.22, and the source of 1.29.2) does not pass on HDR
+/// metadata by itself.
+fn x264_options(settings: &Settings) -> Result<String> {
+    let mut options = vec![x264_level().to_owned()];
+    if let Some(display) = &settings.mastering_display {
+        // Red, green, blue, white, luminances, in libx264's units.
+        let [rx, ry, gx, gy, bx, by, wx, wy, most, least] = numbers(display)?;
+        options.push(format!(
+            "mastering-display=G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})L({most},{least})"
+        ));
+    }
+    if let Some(light) = &settings.content_light_level {
+        let [most, average] = numbers(light)?;
+        options.push(format!("cll={most},{average}"));
+    }
+    options.retain(|option| !option.is_empty());
+    Ok(options.join(":"))
+}
+
+/// The numbers of a field of caps.
+fn numbers<const N: usize>(field: &str) -> Result<[u32; N]> {
+    let numbers = field.split(':').map(str::parse);
+    let numbers = numbers.collect::<std::result::Result<Vec<u32>, _>>().ok();
+    let numbers = numbers.and_then(|numbers| numbers.try_into().ok());
+    numbers.with_context(|| format!("not HDR metadata: {field}"))
 }
 
 /// What keeps the bytes of libx264 the same: 0.164 (Debian 12) reads memory that it never
@@ -112,6 +140,11 @@ impl Encoder {
                 caps: "video/x-prores",
             },
         }
+    }
+
+    /// Whether its streams carry HDR metadata: else the container is to.
+    pub(crate) fn writes_hdr(self) -> bool {
+        matches!(self, Self::X264 | Self::X265)
     }
 
     /// The name on the command line.
@@ -192,11 +225,11 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// A plugin that is not installed.
-    pub(crate) fn elements(self, quality: Option<u32>) -> Result<Vec<gst::Element>> {
+    /// A plugin that is not installed, HDR metadata that cannot be read.
+    pub(crate) fn elements(self, settings: &Settings) -> Result<Vec<gst::Element>> {
         let codec = self.codec();
         let encoder = make(codec.element)?;
-        let quality = quality.or(self.default_quality()).unwrap_or(0);
+        let quality = settings.quality.or(self.default_quality()).unwrap_or(0);
         let set = |name: &str, value: &str| {
             // Versions of GStreamer differ in the properties that they have.
             if encoder.find_property(name).is_some() {
@@ -217,7 +250,7 @@ impl Encoder {
                 // Else the element limits the rate by its property for it, and what comes
                 // out depends on the threads.
                 set("vbv-buf-capacity", "0");
-                set("option-string", x264_level());
+                set("option-string", &x264_options(settings)?);
             }
             Self::X265 => {
                 set("speed-preset", "medium");

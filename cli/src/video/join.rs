@@ -1,7 +1,7 @@
 //! Segments, and the other streams of the input, as one file.
 
 use super::encoder::Encoder;
-use super::matroska::Texts;
+use super::matroska::Corrections;
 use super::plan::Plan;
 use super::player::{Pipeline, make, start};
 use super::segment::{EncodedPacket, Manifest, files};
@@ -14,6 +14,9 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Caps of HDR metadata.
+const HDR: [&str; 2] = ["mastering-display-info", "content-light-level"];
+
 /// The bytes of a stream that wait for others at most.
 const WAITING: u32 = 256 << 20;
 
@@ -22,6 +25,9 @@ const WAITING: u32 = 256 << 20;
 pub(crate) struct Container {
     muxer: &'static str,
     extensions: &'static [&'static str],
+    /// Whether the muxer writes HDR metadata; that of MP4 (GStreamer 1.22, and the source of
+    /// 1.29.2) does not.
+    holds_hdr: bool,
     /// The package of Debian and Ubuntu.
     package: &'static str,
 }
@@ -30,21 +36,25 @@ const CONTAINERS: [Container; 4] = [
     Container {
         muxer: "matroskamux",
         extensions: &["mkv"],
+        holds_hdr: true,
         package: "gstreamer1.0-plugins-good",
     },
     Container {
         muxer: "webmmux",
         extensions: &["webm"],
+        holds_hdr: true,
         package: "gstreamer1.0-plugins-good",
     },
     Container {
         muxer: "mp4mux",
         extensions: &["mp4", "m4v"],
+        holds_hdr: false,
         package: "gstreamer1.0-plugins-good",
     },
     Container {
         muxer: "qtmux",
         extensions: &["mov"],
+        holds_hdr: false,
         package: "gstreamer1.0-plugins-good",
     },
 ];
@@ -101,8 +111,8 @@ pub(crate) struct Others {
     streams: Vec<(usize, Stream)>,
     /// The packets of subtitles.
     texts: Vec<(usize, gst::Sample)>,
-    /// The tags of the video.
-    video: Option<gst::TagList>,
+    /// The video that is upscaled.
+    video: Option<Stream>,
     toc: Option<gst::Toc>,
     tags: gst::TagList,
 }
@@ -121,7 +131,7 @@ impl Others {
             match item {
                 Item::Stream { stream, .. } if stream.kind == Kind::Video && is_first => {
                     is_first = false;
-                    video = stream.tags;
+                    video = Some(stream);
                 }
                 Item::Stream { index, stream } => streams.push((index, stream)),
                 Item::Packet { index, sample } => {
@@ -143,27 +153,23 @@ impl Others {
         })
     }
 
-    /// The texts of all tags.
-    fn texts_of_tags(&self) -> Texts {
-        let mut texts = Texts::default();
-        texts.add(&self.tags);
-        let streams = self
-            .streams
-            .iter()
-            .filter_map(|(_, stream)| stream.tags.as_ref());
-        self.video
-            .iter()
-            .chain(streams)
-            .for_each(|tags| texts.add(tags));
-        texts
+    /// What a Matroska file with a video of those caps is to hold.
+    fn corrections(&self, caps: &gst::CapsRef) -> Corrections {
+        let mut corrections = Corrections::default();
+        corrections.set_luminances(caps);
+        corrections.add_texts(&self.tags);
+        let streams = self.streams.iter().map(|(_, stream)| stream);
+        let tags = streams.chain(&self.video).filter_map(|s| s.tags.as_ref());
+        tags.for_each(|tags| corrections.add_texts(tags));
+        corrections
     }
 
-    /// The streams that a container does not hold, in words.
+    /// What a container does not hold, in words.
     ///
     /// # Errors
     ///
     /// A plugin that is not installed.
-    pub(crate) fn lost(&self, container: &Container) -> Result<Vec<String>> {
+    pub(crate) fn lost(&self, container: &Container, encoder: Encoder) -> Result<Vec<String>> {
         let mut lost = Vec::new();
         for (index, stream) in &self.streams {
             if pad_for(container, stream)?.is_none() {
@@ -176,6 +182,14 @@ impl Others {
         }
         if self.toc.is_some() && container.muxer != "matroskamux" {
             lost.push("the chapters".to_owned());
+        }
+        let caps = self
+            .video
+            .as_ref()
+            .and_then(|video| video.caps.structure(0));
+        let is_hdr = caps.is_some_and(|caps| HDR.iter().any(|field| caps.has_field(*field)));
+        if is_hdr && !container.holds_hdr && !encoder.writes_hdr() {
+            lost.push(format!("the HDR metadata of {} video", encoder.name()));
         }
         Ok(lost)
     }
@@ -279,7 +293,7 @@ pub(crate) fn run(
 ) -> Result<()> {
     let container = Container::of(output, plan.settings.encoder)?;
     let others = Others::read(input)?;
-    let lost = others.lost(&container)?;
+    let lost = others.lost(&container, plan.settings.encoder)?;
     if !lost.is_empty() && !drop {
         bail!("{}", cannot_hold(output, &lost));
     }
@@ -316,7 +330,10 @@ pub(crate) fn run(
     let written = job.write(file.path());
     written
         .and_then(|()| match container.muxer {
-            "matroskamux" | "webmmux" => others.texts_of_tags().restore(file.path()),
+            "matroskamux" | "webmmux" => {
+                let caps: gst::Caps = caps.parse()?;
+                others.corrections(&caps).apply(file.path())
+            }
             _ => Ok(()),
         })
         .map_err(|e| anyhow!("cannot write {}: {e}", output.display()))?;
@@ -382,7 +399,8 @@ impl Joining<'_> {
         }
         let video = self.feed(&pipeline.0, &muxer, "video_%u", &caps)?;
         self.set_timescale(&muxer);
-        if let Some(tags) = &self.others.video {
+        let tags = self.others.video.as_ref().map(|video| &video.tags);
+        if let Some(Some(tags)) = tags {
             let tags = without_codec(tags);
             video.send_event(gst::event::Tag::new(tags));
         }

@@ -1,4 +1,4 @@
-//! Mends the tags of Matroska files.
+//! Mends the tags and the HDR metadata of Matroska files.
 
 use anyhow::Result;
 use gst::prelude::*;
@@ -9,6 +9,13 @@ use std::path::Path;
 
 // Elements by their identifiers (RFC 9559).
 const SEGMENT: u32 = 0x1853_8067;
+const TRACKS: u32 = 0x1654_AE6B;
+const TRACK_ENTRY: u32 = 0xAE;
+const VIDEO: u32 = 0xE0;
+const COLOUR: u32 = 0x55B0;
+const MASTERING_METADATA: u32 = 0x55D0;
+const LUMINANCE_MAX: u32 = 0x55D9;
+const LUMINANCE_MIN: u32 = 0x55DA;
 const TAGS: u32 = 0x1254_C367;
 const TAG: u32 = 0x7373;
 const SIMPLE_TAG: u32 = 0x67C8;
@@ -17,31 +24,52 @@ const TAG_STRING: u32 = 0x4487;
 /// The largest string that is mended, in bytes.
 const LONGEST: u64 = 1 << 16;
 
-/// Texts as `matroskamux` (GStreamer 1.22) writes them, and as they are: those with spaces are in
-/// quotes, with other letters than ASCII's as numbers (findings/matroska-times-and-titles.sh).
-#[derive(Default)]
-pub(super) struct Texts(HashMap<Vec<u8>, Vec<u8>>);
+/// GStreamer's units of luminance in 1 cd/m2.
+const LUMINANCE_UNITS: f64 = 1e4;
 
-impl Texts {
+/// What `matroskamux` writes otherwise than it is.
+#[derive(Default)]
+pub(super) struct Corrections {
+    /// Texts as GStreamer 1.22 writes them, and as they are: those with spaces are in quotes, with
+    /// other letters than ASCII's as numbers (findings/matroska-times-and-titles.sh).
+    texts: HashMap<Vec<u8>, Vec<u8>>,
+    /// Maximum and minimum luminance of the mastering display in cd/m2, of which GStreamer
+    /// (1.22, and the source of 1.29.2) writes a fifth (findings/hdr-of-muxers.sh).
+    luminances: Option<[f64; 2]>,
+}
+
+impl Corrections {
     /// Adds the texts of tags.
-    pub(super) fn add(&mut self, tags: &gst::TagListRef) {
+    pub(super) fn add_texts(&mut self, tags: &gst::TagListRef) {
         for (_, value) in tags.iter() {
             if let (Ok(text), Ok(written)) = (value.get::<String>(), value.serialize())
                 && written.as_str() != text
             {
-                self.0
+                self.texts
                     .insert(written.as_bytes().to_vec(), text.into_bytes());
             }
         }
     }
 
-    /// Writes the texts as they are into a file, in the same places.
+    /// Sets the luminances that the caps of the video state.
+    pub(super) fn set_luminances(&mut self, caps: &gst::CapsRef) {
+        let display = gst_video::VideoMasteringDisplayInfo::from_caps(caps).ok();
+        self.luminances = display.map(|display| {
+            let [most, least] = [
+                display.max_display_mastering_luminance(),
+                display.min_display_mastering_luminance(),
+            ];
+            [most, least].map(|units| f64::from(units) / LUMINANCE_UNITS)
+        });
+    }
+
+    /// Writes what is right into a file, in the same places.
     ///
     /// # Errors
     ///
     /// A file that cannot be read or written.
-    pub(super) fn restore(&self, file: &Path) -> Result<()> {
-        if self.0.is_empty() {
+    pub(super) fn apply(&self, file: &Path) -> Result<()> {
+        if self.texts.is_empty() && self.luminances.is_none() {
             return Ok(());
         }
         let mut file = File::options().read(true).write(true).open(file)?;
@@ -62,13 +90,21 @@ impl Texts {
                 return Ok(());
             };
             match id {
-                SEGMENT | TAGS | TAG | SIMPLE_TAG => self.walk(file, start, next)?,
+                SEGMENT | TAGS | TAG | SIMPLE_TAG | TRACKS | TRACK_ENTRY | VIDEO | COLOUR
+                | MASTERING_METADATA => self.walk(file, start, next)?,
+                LUMINANCE_MAX | LUMINANCE_MIN if size == 8 => {
+                    if let Some([most, least]) = self.luminances {
+                        let luminance = if id == LUMINANCE_MAX { most } else { least };
+                        file.seek(SeekFrom::Start(start))?;
+                        file.write_all(&luminance.to_be_bytes())?;
+                    }
+                }
                 TAG_STRING if size <= LONGEST => {
                     let mut text = vec![0; size as usize];
                     file.read_exact(&mut text)?;
                     // A string ends with the first zero (RFC 8794, 7.5).
                     let written = text.split(|&byte| byte == 0).next().unwrap_or_default();
-                    if let Some(known) = self.0.get(written)
+                    if let Some(known) = self.texts.get(written)
                         && known.len() <= text.len()
                     {
                         let mut known = known.clone();

@@ -30,6 +30,11 @@ pub(crate) struct Settings {
     pub(crate) deinterlace: bool,
     /// Whether frames are turned as the file says.
     pub(crate) turn: bool,
+    /// HDR metadata of the input, as caps spell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mastering_display: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) content_light_level: Option<String>,
 }
 
 /// Values that are written as on the command line.

@@ -280,7 +280,7 @@ fn branch(
     }
     let ahead = queue()?;
     chain.extend([ahead.clone(), after, capsfilter(&raw)?]);
-    chain.extend(settings.encoder.elements(settings.quality)?);
+    chain.extend(settings.encoder.elements(settings)?);
     chain.extend([capsfilter(&output)?, sink.clone().upcast()]);
     pipeline.add(&decoder)?;
     pipeline.add_many(&chain)?;
