@@ -5,6 +5,7 @@ use crate::data::{BatchLoader, BatchSampler, Dataset, ScaleBatch, steps_per_epoc
 use crate::gan::Adversary;
 use crate::initial::initial_weights;
 use crate::loss::features::PerceptualLoss;
+use crate::loss::shifted;
 use crate::optim::ema::Ema;
 use crate::optim::schedule::{Progress, ValidationHistory, rate};
 use crate::optim::{Optimizer, Settings};
@@ -389,8 +390,9 @@ impl Trainer {
         let (lr, clip_norm) = (self.lr(), self.recipe.train.clip_norm);
         let clip = |norm: f64| clip_norm.map_or(1.0, |most| (most / (norm + CLIP_EPS)).min(1.0));
         self.optimizer.step(&gradients, lr, clip(gradient_norm))?;
+        let place = self.place();
         let discriminator_loss = match &mut self.adversary {
-            Some(adversary) => Some(step_discriminator(adversary, &outputs, lr, clip)?),
+            Some(adversary) => Some(step_discriminator(adversary, &outputs, place, (lr, clip))?),
             None => None,
         };
         if let Some(ema) = &self.ema {
@@ -462,15 +464,20 @@ impl Trainer {
                 losses.push((loss * (pixels * weight))?);
             }
             if let Some(perceptual) = &self.perceptual {
-                let seed = self.recipe.train.seed;
-                let [output, target] = perceptual.cut([output, target], seed, self.steps())?;
+                let [output, target] = shifted([output, target], perceptual.shift(), self.place())?;
                 losses.push((perceptual.of(&output, &target)? * *weight)?);
             }
             if let Some(adversary) = &self.adversary {
-                losses.push((adversary.generator_loss(output)? * *weight)?);
+                let [output] = shifted([output], adversary.shift(), self.place())?;
+                losses.push((adversary.generator_loss(&output)? * *weight)?);
             }
         }
         sum(losses)
+    }
+
+    /// What the places of [`shifted`] images follow from: seed and step.
+    fn place(&self) -> (u32, u64) {
+        (self.recipe.train.seed, self.steps())
     }
 
     /// The learning rate of the next step.
@@ -496,11 +503,13 @@ fn sum(losses: Vec<Tensor>) -> Result<Tensor> {
 fn step_discriminator(
     adversary: &mut Adversary,
     outputs: &[ForwardOutput],
-    lr: f64,
-    clip: impl Fn(f64) -> f64,
+    place: (u32, u64),
+    (lr, clip): (f64, impl Fn(f64) -> f64),
 ) -> Result<f64> {
     let loss = |outputs: &ForwardOutput| -> Result<Tensor> {
-        Ok((adversary.discriminator_loss(&outputs.real, &outputs.output)? * outputs.weight)?)
+        let images = [&outputs.real, &outputs.output];
+        let [real, fake] = shifted(images, adversary.shift(), place)?;
+        Ok((adversary.discriminator_loss(&real, &fake)? * outputs.weight)?)
     };
     let loss = sum(outputs.iter().map(loss).collect::<Result<_>>()?)?;
     adversary.step(&loss, lr, clip)

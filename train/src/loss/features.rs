@@ -8,8 +8,6 @@ use crate::loss::imagenet::{normalised, scaled};
 use crate::recipe::{Distance, Perceptual};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use srfilter::nn::Conv;
 use srfilter::ops::{Activation, Border, ConvSpec, max_pool2d};
 use srfilter::weights::Checkpoint;
@@ -309,28 +307,9 @@ impl PerceptualLoss {
         })
     }
 
-    /// The part of two images (N, 3, H, W) that a step looks at: all of them, or by
-    /// `shift` samples less at a random place.
-    ///
-    /// # Errors
-    ///
-    /// Images that are not larger than `shift`.
-    pub fn cut(&self, images: [&Tensor; 2], seed: u32, step: u64) -> Result<[Tensor; 2]> {
-        let shift = self.settings.shift;
-        let mut rng = ChaCha8Rng::seed_from_u64(seed.into());
-        rng.set_stream(step);
-        let [top, left] = [0; 2].map(|_| rng.random_range(0..=shift));
-        let cut = |image: &Tensor| -> Result<Tensor> {
-            let (_, _, height, width) = image.dims4()?;
-            ensure!(
-                height.min(width) > shift,
-                "perceptual.shift: {shift} samples less of {width}x{height} leave nothing"
-            );
-            let rows = image.narrow(2, top, height - shift)?;
-            Ok(rows.narrow(3, left, width - shift)?)
-        };
-        let [a, b] = images.map(cut);
-        Ok([a?, b?])
+    /// The samples that images are shifted by at most.
+    pub fn shift(&self) -> usize {
+        self.settings.shift
     }
 
     /// The loss of images (N, 3, H, W), 0 to 1, against others, a scalar.
@@ -405,38 +384,5 @@ mod tests {
         assert!((swapped[0] - much).abs() < 1e-6);
         // Unit vectors without negative values differ by at most 2, squared, in every layer.
         assert!(much <= 2.0 * LPIPS_VGG.len() as f64);
-    }
-
-    /// Output and target are cut alike, and over the steps at all places.
-    #[test]
-    fn images_shift_from_step_to_step() {
-        let loss = |shift| PerceptualLoss {
-            features: small_vgg(),
-            settings: Perceptual {
-                weights: "vgg.safetensors".into(),
-                layers: BTreeMap::from([("relu1_1".to_owned(), 1.0)]),
-                distance: Distance::L1,
-                weight: 1.0,
-                shift,
-            },
-        };
-        let samples = Tensor::arange(0f32, 3.0 * 64.0, &Device::Cpu).unwrap();
-        let image = samples.reshape((1, 3, 8, 8)).unwrap();
-        let first = |image: &Tensor| image.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0];
-        let shifted = loss(3);
-        let places: std::collections::BTreeSet<u32> = (0..200)
-            .map(|step| {
-                let [a, b] = shifted.cut([&image, &image], 1, step).unwrap();
-                assert_eq!(a.dims(), [1, 3, 5, 5]);
-                assert_eq!(first(&a), first(&b));
-                first(&a) as u32
-            })
-            .collect();
-        let all = (0..4).flat_map(|y| (0..4).map(move |x| 8 * y + x));
-        assert_eq!(places, all.collect());
-        let [whole, _] = loss(0).cut([&image, &image], 1, 7).unwrap();
-        assert_eq!(whole.dims(), image.dims());
-        let error = loss(8).cut([&image, &image], 1, 0).unwrap_err().to_string();
-        assert!(error.contains("perceptual.shift"), "{error}");
     }
 }

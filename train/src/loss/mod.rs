@@ -5,6 +5,8 @@ pub mod imagenet;
 
 use crate::recipe::Loss;
 use candle_core::{Device, Result, Tensor, bail};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use srfilter::ops::{log, separable};
 
 /// Epsilon of the Charbonnier loss (Lai et al., CVPR 2017).
@@ -23,6 +25,33 @@ const SSIM_SIGMA: f64 = 1.5;
 
 /// SSIM's guards against division by zero: (0.01)^2 and (0.03)^2 of the range.
 const SSIM_GUARDS: [f64; 2] = [1e-4, 9e-4];
+
+/// The same part of images (N, C, H, W): `shift` samples less in height and width, at a
+/// place that is random from step to step.
+///
+/// # Errors
+///
+/// Images that are not larger than `shift`.
+pub fn shifted<const N: usize>(
+    images: [&Tensor; N],
+    shift: usize,
+    (seed, step): (u32, u64),
+) -> Result<[Tensor; N]> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed.into());
+    rng.set_stream(step);
+    let [top, left] = [0; 2].map(|_| rng.random_range(0..=shift));
+    let mut parts = images.map(Tensor::clone);
+    for part in &mut parts {
+        let (_, _, height, width) = part.dims4()?;
+        if height.min(width) <= shift {
+            bail!("shift: {shift} samples less than {width}x{height} leave nothing")
+        }
+        *part = part
+            .narrow(2, top, height - shift)?
+            .narrow(3, left, width - shift)?;
+    }
+    Ok(parts)
+}
 
 impl Loss {
     /// The loss of `output` against `target`, a scalar.
@@ -141,5 +170,27 @@ mod tests {
         let small = plane(0.5).narrow(2, 0, 5).unwrap();
         let error = Loss::Dssim.of(&small, &small).unwrap_err().to_string();
         assert!(error.contains("more than 5"), "{error}");
+    }
+
+    /// Images are cut alike, and over the steps at all places.
+    #[test]
+    fn images_shift_from_step_to_step() {
+        let samples = Tensor::arange(0f32, 3.0 * 64.0, &Device::Cpu).unwrap();
+        let image = samples.reshape((1, 3, 8, 8)).unwrap();
+        let first = |image: &Tensor| image.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0];
+        let places: std::collections::BTreeSet<u32> = (0..200)
+            .map(|step| {
+                let [a, b] = shifted([&image, &image], 3, (1, step)).unwrap();
+                assert_eq!(a.dims(), [1, 3, 5, 5]);
+                assert_eq!(first(&a), first(&b));
+                first(&a) as u32
+            })
+            .collect();
+        let all = (0..4).flat_map(|y| (0..4).map(move |x| 8 * y + x));
+        assert_eq!(places, all.collect());
+        let [whole] = shifted([&image], 0, (1, 7)).unwrap();
+        assert_eq!(whole.dims(), image.dims());
+        let error = shifted([&image], 8, (1, 0)).unwrap_err().to_string();
+        assert!(error.contains("shift: 8"), "{error}");
     }
 }

@@ -41,9 +41,9 @@ pub struct Perceptual {
     /// Factor of the whole.
     #[serde(default = "once")]
     pub weight: f64,
-    /// Images are cut by so many samples, at a place that differs from step to step. Layers with
-    /// a stride weigh some samples more than others; where they always meet the same phase of
-    /// the network's pixel shuffle, it learns a grid.
+    /// Images are smaller by so many samples, at a place that differs from step to step.
+    /// Layers with a stride weigh some samples more than others; where they always meet the
+    /// same phase of the network's pixel shuffle, it learns a grid.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub shift: usize,
 }
@@ -77,6 +77,9 @@ pub struct Adversarial {
     /// `train.lr` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
+    /// As that of the perceptual loss, for the images that the discriminator judges.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shift: usize,
 }
 
 /// A discriminator: its name and what differs from the published one.
