@@ -5,7 +5,7 @@ use crate::data::{BatchLoader, BatchSampler, Dataset, ScaleBatch, steps_per_epoc
 use crate::gan::Adversary;
 use crate::initial::initial_weights;
 use crate::loss::features::PerceptualLoss;
-use crate::loss::shifted;
+use crate::loss::{grid, shifted};
 use crate::optim::ema::Ema;
 use crate::optim::schedule::{Progress, ValidationHistory, rate};
 use crate::optim::{Optimizer, Settings};
@@ -47,6 +47,8 @@ struct ForwardOutput {
     target: Tensor,
     /// The real images for the discriminator.
     real: Tensor,
+    /// The factor that the network upscales by.
+    factor: usize,
     /// Factor of the loss.
     weight: f64,
 }
@@ -432,7 +434,8 @@ impl Trainer {
         let make = |batch: &ScaleBatch| -> Result<ForwardOutput> {
             let network = self.network.training_network(batch.scale)?;
             let output = network.forward(&tensor(&batch.input, patch)?)?;
-            let (side, middle) = (patch * network.upsampling().factor(), output.dim(3)?);
+            let factor = network.upsampling().factor();
+            let (side, middle) = (patch * factor, output.dim(3)?);
             let target = center(&tensor(&batch.target, side)?, middle)?;
             let real = match batch.real.is_empty() {
                 true => target.clone(),
@@ -442,6 +445,7 @@ impl Trainer {
                 output,
                 target,
                 real,
+                factor,
                 weight: batch.weight,
             })
         };
@@ -455,6 +459,7 @@ impl Trainer {
         for ForwardOutput {
             output,
             target,
+            factor,
             weight,
             ..
         } in outputs
@@ -462,6 +467,9 @@ impl Trainer {
             if pixels > 0.0 {
                 let loss = self.recipe.train.loss.of(output, target)?;
                 losses.push((loss * (pixels * weight))?);
+            }
+            if let Some(grids) = self.recipe.train.grid_weight {
+                losses.push((grid(output, target, *factor)? * (grids * weight))?);
             }
             if let Some(perceptual) = &self.perceptual {
                 let [output, target] = shifted([output, target], perceptual.shift(), self.place())?;

@@ -53,6 +53,28 @@ pub fn shifted<const N: usize>(
     Ok(parts)
 }
 
+/// How strong a grid the output has, a scalar: the mean errors of images (N, C, H, W) at each of
+/// the places in the squares that a pixel shuffle by `factor` writes, their squared differences
+/// from the mean of all places, averaged. 0 for errors that do not depend on the place.
+///
+/// # Errors
+///
+/// Tensors of different shapes, images smaller than a square.
+pub fn grid(output: &Tensor, target: &Tensor, factor: usize) -> Result<Tensor> {
+    let error = (output - target)?;
+    let (batch, channels, height, width) = error.dims4()?;
+    let (rows, columns) = (height / factor, width / factor);
+    if rows == 0 || columns == 0 {
+        bail!("{width}x{height} is smaller than {factor}x{factor}")
+    }
+    let error = error.narrow(2, 0, rows * factor)?;
+    let error = error.narrow(3, 0, columns * factor)?.contiguous()?;
+    let by_place = error.reshape(&[batch * channels, rows, factor, columns, factor])?;
+    let means = by_place.mean(3)?.mean(1)?.flatten_from(1)?;
+    let difference = means.broadcast_sub(&means.mean_keepdim(1)?)?;
+    difference.sqr()?.mean_all()
+}
+
 impl Loss {
     /// The loss of `output` against `target`, a scalar.
     ///
@@ -192,5 +214,40 @@ mod tests {
         assert_eq!(whole.dims(), image.dims());
         let error = shifted([&image], 8, (1, 0)).unwrap_err().to_string();
         assert!(error.contains("shift: 8"), "{error}");
+    }
+
+    /// What depends on the place in squares of 2x2 counts, with its gradient, and nothing else.
+    #[test]
+    fn a_grid_is_seen() {
+        let image = |by_place: f32, ramp: f32| {
+            let samples = (0..8 * 6).map(|i| {
+                let (y, x) = (i / 6, i % 6);
+                let corner = f32::from(u8::from(y % 2 == 1 && x % 2 == 1));
+                by_place * corner + ramp * (y / 2) as f32
+            });
+            Tensor::from_iter(samples, &Device::Cpu)
+                .unwrap()
+                .reshape((1, 1, 8, 6))
+                .unwrap()
+        };
+        let target = image(0.0, 0.0);
+        let value = |output: &Tensor, factor| {
+            let loss = grid(output, &target, factor).unwrap();
+            loss.to_scalar::<f32>().unwrap()
+        };
+        assert!(value(&image(0.0, 0.3), 2) < 1e-12);
+        // Means of 0, 0, 0 and 0.4, less 0.1: (3 * 0.01 + 0.09) / 4.
+        assert!((value(&image(0.4, 0.3), 2) - 0.03).abs() < 1e-6);
+        let output = Var::from_tensor(&image(0.4, 0.0)).unwrap();
+        let gradients = grid(&output, &target, 2).unwrap().backward().unwrap();
+        let gradient = gradients.get(&output).unwrap().flatten_all().unwrap();
+        let gradient = gradient.to_vec1::<f32>().unwrap();
+        // 2 / 4 * 0.3 over the 12 samples of the corner, and -0.1 elsewhere.
+        assert!((gradient[7] - 0.0125).abs() < 1e-6, "{gradient:?}");
+        assert!(
+            (gradient[0] + 0.5 * 0.1 / 12.0).abs() < 1e-6,
+            "{gradient:?}"
+        );
+        assert!(grid(&output, &target, 7).is_err());
     }
 }

@@ -76,6 +76,7 @@ impl Recipe {
             ("weight_decay", train.weight_decay),
             ("min_lr", train.schedule.min_lr()),
             ("loss_weight", train.loss_weight.unwrap_or(1.0)),
+            ("grid_weight", train.grid_weight.unwrap_or(1.0)),
         ];
         for (name, value) in not_negative {
             ensure!(

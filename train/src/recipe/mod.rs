@@ -268,6 +268,7 @@ mod tests {
             ("hypersrcnn/1-joint", "4b36f99c3226010a"),
             ("hypersrcnn/2-per-scale", "7e0e6dc529f0b60a"),
             ("hypersrcnn/3-fit", "b57998708db208fe"),
+            ("hypersrcnn/damage", "8380a1b9e0eec78b"),
             ("lapan/recipe", "387042115f20c711"),
             ("lapan/x2", "c8aee404abc6d288"),
             ("realdrct-gan/recipe", "dbc46119b3111c69"),

@@ -13,7 +13,7 @@ const MOMENTUM: f64 = 0.9;
 
 /// All keys of the section, as serde refuses no unknown keys in a struct with a
 /// flattened field.
-const KEYS: [&str; 33] = [
+const KEYS: [&str; 34] = [
     "scales",
     "scale_weights",
     "scales_per_step",
@@ -42,6 +42,7 @@ const KEYS: [&str; 33] = [
     "early_stop_patience",
     "loss",
     "loss_weight",
+    "grid_weight",
     "seed",
     "validate_scales",
     "validate_every",
@@ -124,6 +125,10 @@ pub struct Train {
     /// Factor of the loss, where others are added; 1 if absent, 0 for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_weight: Option<f64>,
+    /// Factor of a loss that keeps grids out ([`crate::loss::grid`]), which perceptual and
+    /// adversarial losses lead to; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid_weight: Option<f64>,
     /// Random seed of initial weights, patches and synthetic images.
     pub seed: u32,
     /// Scales of the validation; empty for those that are trained.
@@ -209,6 +214,7 @@ mod tests {
         let mut train = resolve(text, &Overrides::default()).unwrap().train;
         (train.epochs, train.minutes, train.whiten) = (Some(1), Some(1.0), Some(0.1));
         train.loss_weight = Some(0.5);
+        train.grid_weight = Some(10.0);
         let mut fields = Table::try_from(&train).unwrap();
         let (min_lr, lr_gamma) = (0.0, None);
         for schedule in [
