@@ -5,7 +5,7 @@ use crate::data::{BatchLoader, BatchSampler, Dataset, ScaleBatch, steps_per_epoc
 use crate::gan::Adversary;
 use crate::initial::initial_weights;
 use crate::loss::features::PerceptualLoss;
-use crate::loss::{grid, shifted};
+use crate::loss::{Shift, grid};
 use crate::optim::ema::Ema;
 use crate::optim::schedule::{Progress, ValidationHistory, rate};
 use crate::optim::{Optimizer, Settings};
@@ -392,9 +392,9 @@ impl Trainer {
         let (lr, clip_norm) = (self.lr(), self.recipe.train.clip_norm);
         let clip = |norm: f64| clip_norm.map_or(1.0, |most| (most / (norm + CLIP_EPS)).min(1.0));
         self.optimizer.step(&gradients, lr, clip(gradient_norm))?;
-        let place = self.place();
+        let shift = self.shift();
         let discriminator_loss = match &mut self.adversary {
-            Some(adversary) => Some(step_discriminator(adversary, &outputs, place, (lr, clip))?),
+            Some(adversary) => Some(step_discriminator(adversary, &outputs, shift, (lr, clip))?),
             None => None,
         };
         if let Some(ema) = &self.ema {
@@ -472,20 +472,25 @@ impl Trainer {
                 losses.push((grid(output, target, *factor)? * (grids * weight))?);
             }
             if let Some(perceptual) = &self.perceptual {
-                let [output, target] = shifted([output, target], perceptual.shift(), self.place())?;
+                let [output, target] = self.shift().of([output, target])?;
                 losses.push((perceptual.of(&output, &target)? * *weight)?);
             }
             if let Some(adversary) = &self.adversary {
-                let [output] = shifted([output], adversary.shift(), self.place())?;
+                let [output] = self.shift().of([output])?;
                 losses.push((adversary.generator_loss(&output)? * *weight)?);
             }
         }
         sum(losses)
     }
 
-    /// What the places of [`shifted`] images follow from: seed and step.
-    fn place(&self) -> (u32, u64) {
-        (self.recipe.train.seed, self.steps())
+    /// The part of the images that added losses see in this step.
+    fn shift(&self) -> Shift {
+        let train = &self.recipe.train;
+        Shift {
+            samples: train.shift.unwrap_or(0),
+            seed: train.seed,
+            step: self.steps(),
+        }
     }
 
     /// The learning rate of the next step.
@@ -511,12 +516,12 @@ fn sum(losses: Vec<Tensor>) -> Result<Tensor> {
 fn step_discriminator(
     adversary: &mut Adversary,
     outputs: &[ForwardOutput],
-    place: (u32, u64),
+    shift: Shift,
     (lr, clip): (f64, impl Fn(f64) -> f64),
 ) -> Result<f64> {
     let loss = |outputs: &ForwardOutput| -> Result<Tensor> {
         let images = [&outputs.real, &outputs.output];
-        let [real, fake] = shifted(images, adversary.shift(), place)?;
+        let [real, fake] = shift.of(images)?;
         Ok((adversary.discriminator_loss(&real, &fake)? * outputs.weight)?)
     };
     let loss = sum(outputs.iter().map(loss).collect::<Result<_>>()?)?;

@@ -469,7 +469,6 @@ fn perceptual(distance: Distance, layers: &[(&str, f64)]) -> PerceptualLoss {
         layers: layers.collect(),
         distance,
         weight: 1.0,
-        shift: 0,
     };
     PerceptualLoss::new(&settings, &device()).unwrap()
 }

@@ -52,7 +52,6 @@ pub struct Adversary {
     weight: f64,
     /// The discriminator's learning rate over the generator's.
     lr_factor: f64,
-    shift: usize,
 }
 
 impl Adversary {
@@ -96,13 +95,7 @@ impl Adversary {
             optimizer,
             weight: adversarial.weight,
             lr_factor: adversarial.lr.map_or(1.0, |lr| lr / recipe.train.lr),
-            shift: adversarial.shift,
         }))
-    }
-
-    /// The samples that images are shifted by at most.
-    pub fn shift(&self) -> usize {
-        self.shift
     }
 
     /// The weighted adversarial loss of the generator, a scalar. Its gradients

@@ -307,11 +307,6 @@ impl PerceptualLoss {
         })
     }
 
-    /// The samples that images are shifted by at most.
-    pub fn shift(&self) -> usize {
-        self.settings.shift
-    }
-
     /// The loss of images (N, 3, H, W), 0 to 1, against others, a scalar.
     ///
     /// # Errors

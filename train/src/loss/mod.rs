@@ -26,31 +26,40 @@ const SSIM_SIGMA: f64 = 1.5;
 /// SSIM's guards against division by zero: (0.01)^2 and (0.03)^2 of the range.
 const SSIM_GUARDS: [f64; 2] = [1e-4, 9e-4];
 
-/// The same part of images (N, C, H, W): `shift` samples less in height and width, at a
-/// place that is random from step to step.
-///
-/// # Errors
-///
-/// Images that are not larger than `shift`.
-pub fn shifted<const N: usize>(
-    images: [&Tensor; N],
-    shift: usize,
-    (seed, step): (u32, u64),
-) -> Result<[Tensor; N]> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed.into());
-    rng.set_stream(step);
-    let [top, left] = [0; 2].map(|_| rng.random_range(0..=shift));
-    let mut parts = images.map(Tensor::clone);
-    for part in &mut parts {
-        let (_, _, height, width) = part.dims4()?;
-        if height.min(width) <= shift {
-            bail!("shift: {shift} samples less than {width}x{height} leave nothing")
+/// The part of the images that perceptual and adversarial losses see in a step.
+#[derive(Debug, Clone, Copy)]
+pub struct Shift {
+    /// Samples less in height and width.
+    pub samples: usize,
+    /// What the place follows from.
+    pub seed: u32,
+    /// The step.
+    pub step: u64,
+}
+
+impl Shift {
+    /// The same part of images (N, C, H, W).
+    ///
+    /// # Errors
+    ///
+    /// Images that are not larger than the shift.
+    pub fn of<const N: usize>(self, images: [&Tensor; N]) -> Result<[Tensor; N]> {
+        let Self { samples, .. } = self;
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed.into());
+        rng.set_stream(self.step);
+        let [top, left] = [0; 2].map(|_| rng.random_range(0..=samples));
+        let mut parts = images.map(Tensor::clone);
+        for part in &mut parts {
+            let (_, _, height, width) = part.dims4()?;
+            if height.min(width) <= samples {
+                bail!("shift: {samples} samples less than {width}x{height} leave nothing")
+            }
+            *part = part
+                .narrow(2, top, height - samples)?
+                .narrow(3, left, width - samples)?;
         }
-        *part = part
-            .narrow(2, top, height - shift)?
-            .narrow(3, left, width - shift)?;
+        Ok(parts)
     }
-    Ok(parts)
 }
 
 /// How strong a grid the output has, a scalar: the mean errors of images (N, C, H, W) at each of
@@ -200,9 +209,14 @@ mod tests {
         let samples = Tensor::arange(0f32, 3.0 * 64.0, &Device::Cpu).unwrap();
         let image = samples.reshape((1, 3, 8, 8)).unwrap();
         let first = |image: &Tensor| image.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0];
+        let shift = |samples, step| Shift {
+            samples,
+            seed: 1,
+            step,
+        };
         let places: std::collections::BTreeSet<u32> = (0..200)
             .map(|step| {
-                let [a, b] = shifted([&image, &image], 3, (1, step)).unwrap();
+                let [a, b] = shift(3, step).of([&image, &image]).unwrap();
                 assert_eq!(a.dims(), [1, 3, 5, 5]);
                 assert_eq!(first(&a), first(&b));
                 first(&a) as u32
@@ -210,9 +224,9 @@ mod tests {
             .collect();
         let all = (0..4).flat_map(|y| (0..4).map(move |x| 8 * y + x));
         assert_eq!(places, all.collect());
-        let [whole] = shifted([&image], 0, (1, 7)).unwrap();
+        let [whole] = shift(0, 7).of([&image]).unwrap();
         assert_eq!(whole.dims(), image.dims());
-        let error = shifted([&image], 8, (1, 0)).unwrap_err().to_string();
+        let error = shift(8, 0).of([&image]).unwrap_err().to_string();
         assert!(error.contains("shift: 8"), "{error}");
     }
 

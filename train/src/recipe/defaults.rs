@@ -116,6 +116,7 @@ fn default_sections(name: &str, config: &Table, drawn: bool) -> Result<(Model, D
         loss: Loss::Mse,
         loss_weight: None,
         grid_weight: None,
+        shift: None,
         seed: 1,
         validate_scales: Vec::new(),
         validate_every: if drawn { 200 } else { 1000 },

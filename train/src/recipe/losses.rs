@@ -41,15 +41,6 @@ pub struct Perceptual {
     /// Factor of the whole.
     #[serde(default = "once")]
     pub weight: f64,
-    /// Images are smaller by so many samples, at a place that differs from step to step.
-    /// Layers with a stride weigh some samples more than others; where they always meet the
-    /// same phase of the network's pixel shuffle, it learns a grid.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub shift: usize,
-}
-
-fn is_zero(value: &usize) -> bool {
-    *value == 0
 }
 
 /// How features are compared.
@@ -77,9 +68,6 @@ pub struct Adversarial {
     /// `train.lr` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
-    /// As that of the perceptual loss, for the images that the discriminator judges.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub shift: usize,
 }
 
 /// A discriminator: its name and what differs from the published one.

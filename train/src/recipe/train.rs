@@ -13,7 +13,7 @@ const MOMENTUM: f64 = 0.9;
 
 /// All keys of the section, as serde refuses no unknown keys in a struct with a
 /// flattened field.
-const KEYS: [&str; 34] = [
+const KEYS: [&str; 35] = [
     "scales",
     "scale_weights",
     "scales_per_step",
@@ -43,6 +43,7 @@ const KEYS: [&str; 34] = [
     "loss",
     "loss_weight",
     "grid_weight",
+    "shift",
     "seed",
     "validate_scales",
     "validate_every",
@@ -129,6 +130,12 @@ pub struct Train {
     /// adversarial losses lead to; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid_weight: Option<f64>,
+    /// Perceptual and adversarial losses see images that are smaller by so many samples, at a place
+    /// that differs from step to step; none if absent. Layers with a stride weigh some samples
+    /// more than others; where they always meet the same places in the squares of a pixel
+    /// shuffle, the network learns a grid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shift: Option<usize>,
     /// Random seed of initial weights, patches and synthetic images.
     pub seed: u32,
     /// Scales of the validation; empty for those that are trained.
@@ -214,7 +221,7 @@ mod tests {
         let mut train = resolve(text, &Overrides::default()).unwrap().train;
         (train.epochs, train.minutes, train.whiten) = (Some(1), Some(1.0), Some(0.1));
         train.loss_weight = Some(0.5);
-        train.grid_weight = Some(10.0);
+        (train.grid_weight, train.shift) = (Some(10.0), Some(8));
         let mut fields = Table::try_from(&train).unwrap();
         let (min_lr, lr_gamma) = (0.0, None);
         for schedule in [
