@@ -280,7 +280,7 @@ mod tests {
             ("srcnn/x3", "74b485536e37e2da"),
             ("srcnn/x4", "54542a67276356e2"),
             ("srgan/recipe", "e0d0ea5fe099dd17"),
-            ("srgan/squeezenet", "361d61cc6c76a546"),
+            ("srgan/x4", "5a78bafb6981718e"),
             ("srresnet/2-colors", "a9e796640572cf88"),
             ("srresnet/recipe", "64766de1567e3a5a"),
         ]);
