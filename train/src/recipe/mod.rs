@@ -272,6 +272,7 @@ mod tests {
             ("lapan/recipe", "387042115f20c711"),
             ("lapan/x2", "c8aee404abc6d288"),
             ("realdrct-gan/recipe", "dbc46119b3111c69"),
+            ("realdrct-gan/small-x2", "5b6c72f513d4c09e"),
             ("realdrct-mse/recipe", "fcaafbbf3e282f20"),
             ("realdrct-mse/small-x2", "b5ffa7ba2a57a010"),
             ("srcnn-rgb/2-colors", "0302e264007fb951"),
