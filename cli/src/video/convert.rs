@@ -1,6 +1,6 @@
 //! `sr video`: plans, computes and joins.
 
-use super::encoder::Encoder;
+use super::encoder::{Encoder, Hdr};
 use super::join::{self, Container};
 use super::packets::{self, Input};
 use super::plan::{Division, Plan, Settings};
@@ -51,8 +51,7 @@ struct Probe {
     bits: u32,
     /// Whether it is to be turned.
     is_turned: bool,
-    mastering_display: Option<String>,
-    content_light_level: Option<String>,
+    hdr: Hdr,
 }
 
 impl Probe {
@@ -64,14 +63,12 @@ impl Probe {
             {
                 let caps = stream.caps.structure(0);
                 let depth = caps.and_then(|s| s.get::<u32>("bit-depth-luma").ok());
-                let text = |field| caps.and_then(|s| s.get::<String>(field).ok());
                 let tags = stream.tags.as_ref();
                 let turn = tags.and_then(|tags| tags.get::<gst::tags::ImageOrientation>());
                 return Ok(Self {
                     bits: depth.unwrap_or(8),
                     is_turned: turn.is_some_and(|turn| turn.get() != "rotate-0"),
-                    mastering_display: text("mastering-display-info"),
-                    content_light_level: text("content-light-level"),
+                    hdr: Hdr::of(&stream.caps),
                 });
             }
         }
@@ -136,8 +133,7 @@ fn settings(args: &VideoSettings, input: &Path) -> Result<Settings> {
         bits,
         deinterlace: args.deinterlace,
         turn: probe.is_turned,
-        mastering_display: probe.mastering_display,
-        content_light_level: probe.content_light_level,
+        hdr: probe.hdr,
     })
 }
 

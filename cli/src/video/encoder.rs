@@ -1,6 +1,5 @@
 //! The encoders, and what they take.
 
-use super::plan::Settings;
 use super::player::make;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -28,6 +27,29 @@ pub(crate) enum Encoder {
     Prores,
 }
 
+/// HDR metadata, as caps spell it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Hdr {
+    mastering_display: Option<String>,
+    content_light_level: Option<String>,
+}
+
+impl Hdr {
+    /// That of a stream.
+    pub(crate) fn of(caps: &gst::CapsRef) -> Self {
+        let text = |field| caps.structure(0)?.get::<String>(field).ok();
+        Self {
+            mastering_display: text("mastering-display-info"),
+            content_light_level: text("content-light-level"),
+        }
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.mastering_display.is_none() && self.content_light_level.is_none()
+    }
+}
+
 /// The elements of a codec, and their settings.
 struct Codec {
     element: &'static str,
@@ -44,16 +66,16 @@ struct Codec {
 
 /// Options of libx264. The element (GStreamer 1.22, and the source of 1.29.2) does not pass on HDR
 /// metadata by itself.
-fn x264_options(settings: &Settings) -> Result<String> {
+fn x264_options(hdr: &Hdr) -> Result<String> {
     let mut options = vec![x264_level().to_owned()];
-    if let Some(display) = &settings.mastering_display {
+    if let Some(display) = &hdr.mastering_display {
         // Red, green, blue, white, luminances, in libx264's units.
         let [rx, ry, gx, gy, bx, by, wx, wy, most, least] = numbers(display)?;
         options.push(format!(
             "mastering-display=G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})L({most},{least})"
         ));
     }
-    if let Some(light) = &settings.content_light_level {
+    if let Some(light) = &hdr.content_light_level {
         let [most, average] = numbers(light)?;
         options.push(format!("cll={most},{average}"));
     }
@@ -226,10 +248,10 @@ impl Encoder {
     /// # Errors
     ///
     /// A plugin that is not installed, HDR metadata that cannot be read.
-    pub(crate) fn elements(self, settings: &Settings) -> Result<Vec<gst::Element>> {
+    pub(crate) fn elements(self, quality: Option<u32>, hdr: &Hdr) -> Result<Vec<gst::Element>> {
         let codec = self.codec();
         let encoder = make(codec.element)?;
-        let quality = settings.quality.or(self.default_quality()).unwrap_or(0);
+        let quality = quality.or(self.default_quality()).unwrap_or(0);
         let set = |name: &str, value: &str| {
             // Versions of GStreamer differ in the properties that they have.
             if encoder.find_property(name).is_some() {
@@ -250,7 +272,7 @@ impl Encoder {
                 // Else the element limits the rate by its property for it, and what comes
                 // out depends on the threads.
                 set("vbv-buf-capacity", "0");
-                set("option-string", &x264_options(settings)?);
+                set("option-string", &x264_options(hdr)?);
             }
             Self::X265 => {
                 set("speed-preset", "medium");

@@ -1,6 +1,6 @@
 //! Segments, and the other streams of the input, as one file.
 
-use super::encoder::Encoder;
+use super::encoder::{Encoder, Hdr};
 use super::matroska::Corrections;
 use super::plan::Plan;
 use super::player::{Pipeline, make, start};
@@ -13,9 +13,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Caps of HDR metadata.
-const HDR: [&str; 2] = ["mastering-display-info", "content-light-level"];
 
 /// The bytes of a stream that wait for others at most.
 const WAITING: u32 = 256 << 20;
@@ -183,11 +180,8 @@ impl Others {
         if self.toc.is_some() && container.muxer != "matroskamux" {
             lost.push("the chapters".to_owned());
         }
-        let caps = self
-            .video
-            .as_ref()
-            .and_then(|video| video.caps.structure(0));
-        let is_hdr = caps.is_some_and(|caps| HDR.iter().any(|field| caps.has_field(*field)));
+        let video = self.video.as_ref();
+        let is_hdr = video.is_some_and(|video| !Hdr::of(&video.caps).is_empty());
         if is_hdr && !container.holds_hdr && !encoder.writes_hdr() {
             lost.push(format!("the HDR metadata of {} video", encoder.name()));
         }
@@ -399,8 +393,8 @@ impl Joining<'_> {
         }
         let video = self.feed(&pipeline.0, &muxer, "video_%u", &caps)?;
         self.set_timescale(&muxer);
-        let tags = self.others.video.as_ref().map(|video| &video.tags);
-        if let Some(Some(tags)) = tags {
+        let input = self.others.video.as_ref();
+        if let Some(tags) = input.and_then(|input| input.tags.as_ref()) {
             let tags = without_codec(tags);
             video.send_event(gst::event::Tag::new(tags));
         }

@@ -1,6 +1,6 @@
 //! What a video becomes, and how the work is divided: from the packets alone.
 
-use super::encoder::Encoder;
+use super::encoder::{Encoder, Hdr};
 use super::source::{Item, Kind, Source, time};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -30,11 +30,8 @@ pub(crate) struct Settings {
     pub(crate) deinterlace: bool,
     /// Whether frames are turned as the file says.
     pub(crate) turn: bool,
-    /// HDR metadata of the input, as caps spell it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) mastering_display: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) content_light_level: Option<String>,
+    #[serde(default, skip_serializing_if = "Hdr::is_empty")]
+    pub(crate) hdr: Hdr,
 }
 
 /// Values that are written as on the command line.

@@ -280,7 +280,8 @@ fn branch(
     }
     let ahead = queue()?;
     chain.extend([ahead.clone(), after, capsfilter(&raw)?]);
-    chain.extend(settings.encoder.elements(settings)?);
+    let encoder = settings.encoder;
+    chain.extend(encoder.elements(settings.quality, &settings.hdr)?);
     chain.extend([capsfilter(&output)?, sink.clone().upcast()]);
     pipeline.add(&decoder)?;
     pipeline.add_many(&chain)?;
