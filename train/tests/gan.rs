@@ -251,6 +251,29 @@ fn features_alone_teach_a_network() {
     );
 }
 
+/// `grid_weight` and `shift` of a recipe reach the losses of both networks.
+#[test]
+fn grids_and_shifts_count() {
+    let step = |key: Option<&str>, value: u32| {
+        let mut flags = flags(UNET);
+        if let Some(key) = key {
+            flags.set("train", key, Some(value));
+        }
+        let (recipe, dataset) = begin(&flags);
+        Trainer::new(&recipe, &dataset, None).unwrap().step()
+    };
+    let plain = step(None, 0).unwrap();
+    assert!(step(Some("grid_weight"), 1000).unwrap().loss > plain.loss);
+    let shifted = step(Some("shift"), 8).unwrap();
+    assert_ne!(shifted.loss, plain.loss);
+    assert_ne!(shifted.discriminator_loss, plain.discriminator_loss);
+    let error = step(Some("shift"), 16).unwrap_err().to_string();
+    assert!(
+        error.contains("shift: 16 samples less than 16x16"),
+        "{error}"
+    );
+}
+
 /// SRGAN starts from the state of an SRResNet run, with its batch statistics.
 #[test]
 fn a_generator_starts_from_the_state_of_another_run() {

@@ -62,13 +62,13 @@ impl Shift {
     }
 }
 
-/// How strong a grid the output has, a scalar: the mean errors of images (N, C, H, W) at each of
-/// the places in the squares that a pixel shuffle by `factor` writes, their squared differences
-/// from the mean of all places, averaged. 0 for errors that do not depend on the place.
+/// How strong a grid the output has, a scalar: the variance of the mean error over the phases of a
+/// pixel shuffle by `factor`, a mean over images and channels (N, C, H, W). 0 for errors that do not
+/// depend on the phase.
 ///
 /// # Errors
 ///
-/// Tensors of different shapes, images smaller than a square.
+/// Tensors of different shapes, images smaller than `factor`.
 pub fn grid(output: &Tensor, target: &Tensor, factor: usize) -> Result<Tensor> {
     let error = (output - target)?;
     let (batch, channels, height, width) = error.dims4()?;
@@ -78,8 +78,8 @@ pub fn grid(output: &Tensor, target: &Tensor, factor: usize) -> Result<Tensor> {
     }
     let error = error.narrow(2, 0, rows * factor)?;
     let error = error.narrow(3, 0, columns * factor)?.contiguous()?;
-    let by_place = error.reshape(&[batch * channels, rows, factor, columns, factor])?;
-    let means = by_place.mean(3)?.mean(1)?.flatten_from(1)?;
+    let by_phase = error.reshape(&[batch * channels, rows, factor, columns, factor])?;
+    let means = by_phase.mean(3)?.mean(1)?.flatten_from(1)?;
     let difference = means.broadcast_sub(&means.mean_keepdim(1)?)?;
     difference.sqr()?.mean_all()
 }
@@ -230,14 +230,14 @@ mod tests {
         assert!(error.contains("shift: 8"), "{error}");
     }
 
-    /// What depends on the place in squares of 2x2 counts, with its gradient, and nothing else.
+    /// Sees errors that depend on the phase, and no others, and has their gradient.
     #[test]
     fn a_grid_is_seen() {
-        let image = |by_place: f32, ramp: f32| {
+        let image = |by_phase: f32, ramp: f32| {
             let samples = (0..8 * 6).map(|i| {
                 let (y, x) = (i / 6, i % 6);
                 let corner = f32::from(u8::from(y % 2 == 1 && x % 2 == 1));
-                by_place * corner + ramp * (y / 2) as f32
+                by_phase * corner + ramp * (y / 2) as f32
             });
             Tensor::from_iter(samples, &Device::Cpu)
                 .unwrap()

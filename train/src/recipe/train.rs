@@ -132,8 +132,8 @@ pub struct Train {
     pub grid_weight: Option<f64>,
     /// Perceptual and adversarial losses see images that are smaller by so many samples, at a place
     /// that differs from step to step; none if absent. Layers with a stride weigh some samples
-    /// more than others; where they always meet the same places in the squares of a pixel
-    /// shuffle, the network learns a grid.
+    /// more than others; where those are always the same phases of a pixel shuffle, the
+    /// network learns a grid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shift: Option<usize>,
     /// Random seed of initial weights, patches and synthetic images.
