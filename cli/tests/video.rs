@@ -54,6 +54,12 @@ fn play(pipeline: &gst::Pipeline) {
     pipeline.set_state(gst::State::Null).unwrap();
 }
 
+/// Plays a launch line to its end.
+fn launch(line: &str) {
+    gst::init().unwrap();
+    play(&gst::parse::launch(line).unwrap().downcast().unwrap());
+}
+
 /// A clip with a variable rate, pictures that are shown out of order, two tracks of sound
 /// and subtitles, and pixels that are not square; `seed` changes the picture.
 fn clip(file: &Path, seconds: u32, seed: u32) {
@@ -232,15 +238,13 @@ fn times_sound_and_subtitles_are_kept() {
 fn depth_pixels_and_open_groups_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let input = dir.path().join("in.mkv");
-    gst::init().unwrap();
-    let pipeline = gst::parse::launch(&format!(
+    launch(&format!(
         "videotestsrc pattern=ball num-buffers=100 ! video/x-raw,format=I420_10LE,width=90,\
          height=64,framerate=25/1,pixel-aspect-ratio=64/45,colorimetry=bt709 \
          ! x264enc bframes=3 b-adapt=false key-int-max=20 option-string=open-gop=1:scenecut=0 \
          ! video/x-h264,profile=high-10 ! h264parse ! matroskamux ! filesink location={}",
         text(&input)
     ));
-    play(&pipeline.unwrap().downcast().unwrap());
     let (parts, whole) = (dir.path().join("parts.mkv"), dir.path().join("whole.mkv"));
     let mut counts = Vec::new();
     for (output, seconds) in [(&parts, "1"), (&whole, "100")] {
@@ -266,12 +270,11 @@ fn depth_pixels_and_open_groups_are_kept() {
         let settings = ["--encoder", "ffv1", "--model", "espcn-fast", "--force"];
         let args = ["video", text(&input), text(&output), "--seconds", seconds];
         runs(&[args.as_slice(), settings.as_slice()].concat());
-        let pipeline = gst::parse::launch(&format!(
+        launch(&format!(
             "filesrc location={} ! decodebin ! filesink location={}",
             text(&output),
             text(&raw)
         ));
-        play(&pipeline.unwrap().downcast().unwrap());
         std::fs::read(&raw).unwrap()
     };
     let divided = frames("1");
@@ -283,15 +286,13 @@ fn depth_pixels_and_open_groups_are_kept() {
 fn hdr_metadata_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let input = dir.path().join("in.mkv");
-    gst::init().unwrap();
-    let pipeline = gst::parse::launch(&format!(
+    launch(&format!(
         "videotestsrc num-buffers=5 ! video/x-raw,format=I420_10LE,width=96,height=64,\
          framerate=25/1 ! capssetter replace=false caps=\"video/x-raw,colorimetry=bt2100-pq,\
          mastering-display-info=(string)34000:16000:13250:34500:7500:3000:15635:16450:50000000:250,\
          content-light-level=(string)1000:400\" ! avenc_ffv1 ! matroskamux ! filesink location={}",
         text(&input)
     ));
-    play(&pipeline.unwrap().downcast().unwrap());
     let metadata = |file: &Path| {
         let (_, caps) = packets(file);
         ["mastering-display-info", "content-light-level"].map(|field| {
