@@ -4,8 +4,8 @@
 # Guess: what linear Resize gives for uint8 is that for float, rounded; with antialias=1, which changes
 # nothing when enlarging, the same bytes; cubic for uint8, which the operator allows, clips and rounds.
 # Seen: linear x2 of 0, 1, 2, 3 (0.25 and 0.75 between) truncates, so that pictures get 3/8 of a step darker
-# on average; int8 likewise. With antialias=1 the same model rounds. cubic fails when
-# it runs, not when it loads ("Tensor type mismatch"), and with antialias=1 it clips and rounds.
+# on average. With antialias=1 the same model rounds. cubic fails when it runs, not when it loads
+# ("Tensor type mismatch"), and with antialias=1 it clips and rounds.
 #
 # Needs Python 3 with venv; outside CI.
 set -euo pipefail
