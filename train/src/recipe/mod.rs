@@ -262,6 +262,7 @@ mod tests {
             ("espcn/x2-int8", "5138b233466e4352"),
             ("fsrcnn/recipe", "5581de0e528f28c7"),
             ("hdsrnet/2-x2", "0ffdce9beb066a27"),
+            ("hdsrnet/3-x2", "67685229fc4d8cf1"),
             ("hdsrnet/recipe", "e16a72f9786fee37"),
             ("hdsrnet/x2", "474893daae02a619"),
             ("hypersrcnn-rgb/recipe", "c237347d46be6dd6"),
