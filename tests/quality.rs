@@ -236,6 +236,11 @@ fn every_weights_file_upscales() {
     let mut count = 0;
     for folder in folders {
         let folder = folder.unwrap().path();
+        if folder.ends_with("coding-damage") {
+            // It enlarges nothing.
+            assert!(folder.join("CARD.md").exists());
+            continue;
+        }
         for file in std::fs::read_dir(&folder).unwrap() {
             let file = file.unwrap().path();
             if file

@@ -5,6 +5,7 @@
 //!
 //! Part of the [training interface](crate#training-interface).
 
+mod coding_damage;
 mod detect;
 mod hypernetwork;
 mod network;
@@ -14,6 +15,7 @@ mod ramps;
 mod registry;
 mod shapes;
 
+pub use coding_damage::{CodingDamage, DamageEstimator, DamageSource, PATCH, Statistics};
 #[cfg(feature = "pytorch")]
 pub(crate) use detect::NETWORK_KEYS;
 pub(crate) use detect::under;

@@ -432,6 +432,23 @@ pub fn by_quality(scale: Scale) -> &'static [&'static str] {
     }
 }
 
+/// The network that estimates how strongly a stream was encoded.
+pub(super) static DAMAGE_ESTIMATOR: BuiltInFile = BuiltInFile {
+    path: "coding-damage/weights.safetensors",
+    bytes: bytes!("coding-damage/weights.safetensors"),
+};
+
+/// The model of the same network as another one that is trained on encoded video; between
+/// the weights of the two lie those of
+/// [`Model::for_damage`](crate::weights::Model::for_damage).
+pub fn for_encoded_video(name: &str) -> Option<&'static str> {
+    match name {
+        "espcn" => Some("espcn-video"),
+        "espcn-hq" => Some("espcn-video-hq"),
+        _ => None,
+    }
+}
+
 /// The names of all models, separated by commas.
 pub fn names() -> String {
     let names: Vec<_> = MODELS.iter().map(|model| model.name).collect();

@@ -3,6 +3,7 @@
 //!
 //! Part of the [training interface](crate#training-interface).
 
+mod blend;
 mod checkpoint;
 mod chroma;
 mod dtype;

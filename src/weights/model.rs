@@ -8,7 +8,8 @@ use crate::chain::{PackedChain, Precision};
 use crate::models::graph::Graph;
 use crate::models::hypersrcnn::Embedding;
 use crate::models::{
-    self, Architecture, BoxedScaleNetwork, BuiltInFile, Channels, Network, Scales, Upsampling,
+    self, Architecture, BoxedScaleNetwork, BuiltInFile, Channels, CodingDamage, Network, Scales,
+    Upsampling,
 };
 use crate::{Error, Result, Scale};
 use candle_core::{DType, Device, DeviceLocation};
@@ -26,6 +27,7 @@ const CACHED_SCALES: usize = 16;
 pub struct Model {
     name: String,
     origin: String,
+    damage: CodingDamage,
     /// The files' contents, to build the networks on other devices.
     contents: Vec<ParsedCheckpoint>,
     device: Device,
@@ -57,7 +59,7 @@ impl std::fmt::Debug for Model {
 }
 
 /// Built-in models in the order of the registry, parsed once per process.
-static BUILT_IN: [OnceCell<Arc<Model>>; models::MODELS.len()] =
+static LOADED: [OnceCell<Arc<Model>>; models::MODELS.len()] =
     [const { OnceCell::new() }; models::MODELS.len()];
 
 /// Models of weights files that are in use.
@@ -101,7 +103,7 @@ impl Model {
     pub fn builtin(name: &str) -> Result<Arc<Self>> {
         let model = models::find(name)?;
         let place = models::MODELS.iter().position(|m| m.name == name);
-        let cell = place.and_then(|place| BUILT_IN.get(place));
+        let cell = place.and_then(|place| LOADED.get(place));
         let load = || {
             if model.built_in.is_empty() && (model.architecture)().is_some() {
                 return Err(Error::NoWeights {
@@ -200,6 +202,42 @@ impl Model {
         }
     }
 
+    /// The model for streams that encoding has damaged: with weights between its own and those
+    /// of the model of the same network that is trained on encoded video
+    /// ([`models::for_encoded_video`]), at the scales that both have. Models without one, and
+    /// weights files, stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::builtin`].
+    pub fn for_damage(self: &Arc<Self>, damage: CodingDamage) -> Result<Arc<Self>> {
+        static BLENDS: WeakCache<(String, CodingDamage), Model> = WeakCache::new();
+        let Some(encoded) = self.encoded().filter(|_| damage != self.damage) else {
+            return Ok(Arc::clone(self));
+        };
+        let clean = Self::builtin(&self.name)?;
+        if damage == CodingDamage::CLEAN {
+            return Ok(clean);
+        }
+        BLENDS.get_or_load((self.name.clone(), damage), || {
+            let blended = clean.contents.iter().map(|own| {
+                let other = (encoded.contents.iter()).find(|other| {
+                    (&other.architecture, &other.scales) == (&own.architecture, &own.scales)
+                });
+                match other {
+                    Some(other) if damage == CodingDamage::MOST => Ok(other.clone()),
+                    Some(other) => own.blended(other, damage.value() as f32),
+                    None => Ok(own.clone()),
+                }
+            });
+            let contents = blended.collect::<Result<_>>()?;
+            Ok(Self {
+                damage,
+                ..Self::new(&self.name, "built-in", contents, &Device::Cpu)?
+            })
+        })
+    }
+
     /// The same model with its weights on a device.
     ///
     /// # Errors
@@ -213,8 +251,10 @@ impl Model {
         if let Some(model) = copies.get(&device.location()) {
             return Ok(Arc::clone(model));
         }
-        let model = Self::new(&self.name, &self.origin, self.contents.clone(), device)?;
-        let model = Arc::new(model);
+        let model = Arc::new(Self {
+            damage: self.damage,
+            ..Self::new(&self.name, &self.origin, self.contents.clone(), device)?
+        });
         copies.insert(device.location(), Arc::clone(&model));
         Ok(model)
     }
@@ -251,6 +291,7 @@ impl Model {
         Ok(Self {
             name: name.to_owned(),
             origin: origin.to_owned(),
+            damage: CodingDamage::CLEAN,
             contents,
             device: device.clone(),
             networks,
@@ -269,6 +310,27 @@ impl Model {
     /// The weights file, or `built-in`.
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// The damage that its weights are for ([`Model::for_damage`]).
+    pub fn damage(&self) -> CodingDamage {
+        self.damage
+    }
+
+    /// Whether [`Model::for_damage`] has other weights for encoded video at a scale.
+    pub fn adapts_to_damage(self: &Arc<Self>, scale: Scale) -> bool {
+        self.encoded().is_some_and(|encoded| {
+            let both = |native: &Scale| encoded.scales.nearest(*native) == Some(*native);
+            self.cascade(scale).iter().any(both)
+        })
+    }
+
+    /// The model for encoded video of a built-in one.
+    fn encoded(self: &Arc<Self>) -> Option<Arc<Self>> {
+        let encoded = models::for_encoded_video(&self.name)?;
+        let own = || Self::builtin(&self.name).is_ok_and(|own| Arc::ptr_eq(&own, self));
+        let is_built_in = self.damage != CodingDamage::CLEAN || own();
+        Self::builtin(encoded).ok().filter(|_| is_built_in)
     }
 
     /// The planes of its networks' input and output.
