@@ -104,6 +104,9 @@ impl ObjectImpl for SrFilter {
         }
         let playing = state == gst::State::Playing;
         let resizes = lock(&self.settings).set(name, value, playing);
+        if name == "damage" && state > gst::State::Ready {
+            self.report_damage_error();
+        }
         if resizes {
             // Renegotiation reads the settings, which must be unlocked here.
             self.obj().reconfigure_src();
@@ -266,6 +269,7 @@ impl BaseTransformImpl for SrFilter {
     fn before_transform(&self, inbuf: &gst::BufferRef) {
         self.sync_controlled(inbuf);
         self.apply_settings();
+        self.apply_damage(inbuf);
     }
 
     fn submit_input_buffer(
@@ -321,7 +325,10 @@ impl BaseTransformImpl for SrFilter {
             _ => {}
         }
         match event.type_() {
-            gst::EventType::StreamStart => lock(&self.shared).progressive = false,
+            gst::EventType::StreamStart => {
+                lock(&self.shared).progressive = false;
+                self.forget_damage();
+            }
             gst::EventType::FlushStop | gst::EventType::Segment => {
                 {
                     let shared = &mut *lock(&self.shared);

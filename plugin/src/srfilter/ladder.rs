@@ -1,6 +1,7 @@
 //! The models that may replace the chosen one while it is too slow, ready to run.
 
-use srfilter::engine::{UpscaleOptions, Upscaler, estimate_time};
+use srfilter::engine::{DeviceChoice, UpscaleOptions, Upscaler, estimate_time};
+use srfilter::models::CodingDamage;
 use srfilter::weights::Model;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +52,7 @@ impl Ladder {
         names: &[String],
         options: &UpscaleOptions,
         most: Duration,
+        damage: CodingDamage,
     ) -> Vec<(String, f64)> {
         let spec = chosen.spec();
         (self.is_built, self.active, self.upscalers) = (true, 0, Vec::new());
@@ -61,7 +63,8 @@ impl Ladder {
         };
         let mut rungs = vec![(chosen.model().name().to_owned(), first)];
         for name in names.iter().filter(|name| *name != chosen.model().name()) {
-            let Ok(model) = Model::builtin(name) else {
+            let model = Model::builtin(name).and_then(|model| model.for_damage(damage));
+            let Ok(model) = model else {
                 continue;
             };
             let Some(needed) = time(&model) else { continue };
@@ -75,6 +78,22 @@ impl Ladder {
             }
         }
         rungs
+    }
+
+    /// Whether a model that may replace the chosen one has weights for encoded video.
+    pub(super) fn adapts_to_damage(&self) -> bool {
+        self.upscalers.iter().any(adapts_to_damage)
+    }
+
+    /// Takes the weights for a damage, of all models that can; the last failure, if any.
+    pub(super) fn set_damage(
+        &mut self,
+        damage: CodingDamage,
+        options: &UpscaleOptions,
+    ) -> srfilter::Result<()> {
+        let results = self.upscalers.iter_mut();
+        let results = results.map(|upscaler| set_damage(upscaler, damage, options));
+        results.fold(Ok(()), Result::and)
     }
 
     /// The nanoseconds that a frame takes, estimated anew: 0 is the chosen model.
@@ -92,6 +111,31 @@ impl Ladder {
         let estimate = estimate_time(upscaler.model(), upscaler.spec(), options, most);
         Some(nanoseconds(estimate.ok()?))
     }
+}
+
+/// Whether an upscaler has weights for encoded video at its scale.
+pub(super) fn adapts_to_damage(upscaler: &Upscaler) -> bool {
+    upscaler.model().adapts_to_damage(upscaler.spec().scale)
+}
+
+/// Replaces an upscaler by one with the weights for a damage, if it has such.
+pub(super) fn set_damage(
+    upscaler: &mut Upscaler,
+    damage: CodingDamage,
+    options: &UpscaleOptions,
+) -> srfilter::Result<()> {
+    if !adapts_to_damage(upscaler) {
+        return Ok(());
+    }
+    // One that the CPU has taken over stays there.
+    let options = match upscaler.device().is_cpu() {
+        true => options.with_device(DeviceChoice::Cpu),
+        false => *options,
+    };
+    let model = upscaler.model().for_damage(damage)?;
+    *upscaler = Upscaler::new(model, *upscaler.spec(), &options)?;
+    upscaler.warm_up();
+    Ok(())
 }
 
 fn nanoseconds(duration: Duration) -> f64 {

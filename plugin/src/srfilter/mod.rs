@@ -13,6 +13,8 @@ mod cuda;
 #[cfg(not(feature = "cuda"))]
 #[path = "no_cuda.rs"]
 mod cuda;
+mod damage;
+mod damage_tracker;
 mod deadline;
 mod governor;
 #[cfg(feature = "cuda")]

@@ -6,6 +6,7 @@ use super::view::{self, ViewSettings};
 use gst::glib;
 use gst::prelude::*;
 use srfilter::engine::{DeviceChoice, Precision, UpscaleOptions};
+use srfilter::models::DamageSource;
 use srfilter::weights::{LoadOverrides, Model};
 use srfilter::{Scale, models};
 use std::path::Path;
@@ -100,6 +101,10 @@ pub(super) struct Settings {
     /// Most pixels of an output frame; 0: no limit.
     pub(super) max_pixels: u64,
     pub(super) reuse: ReuseMode,
+    /// Where the damage by encoding is taken from.
+    pub(super) damage: DamageSource,
+    /// Why the value of the property that was set last is none.
+    pub(super) damage_error: Option<String>,
     /// When `source` was last set.
     changed: Option<Instant>,
     /// Whether `source` was last set while PLAYING: only then are weights
@@ -124,6 +129,8 @@ impl Default for Settings {
             measure: false,
             max_pixels: 0,
             reuse: ReuseMode::default(),
+            damage: DamageSource::default(),
+            damage_error: None,
             changed: None,
             changed_while_playing: false,
         }
@@ -141,6 +148,9 @@ impl Settings {
     }
 
     pub(super) fn options(&self) -> srfilter::Result<UpscaleOptions> {
+        if let Some(error) = &self.damage_error {
+            return Err(srfilter::Error::Setting(error.clone()));
+        }
         Ok(UpscaleOptions::default()
             .with_device(self.device.parse()?)
             .with_precision(self.precision.parse()?)
@@ -208,6 +218,10 @@ impl Settings {
             "measure" => self.measure = value.get().expect(checked),
             "max-pixels" => self.max_pixels = value.get().expect(checked),
             "reuse" => self.reuse = value.get().expect(checked),
+            "damage" => match damage(value) {
+                Ok(damage) => (self.damage, self.damage_error) = (damage, None),
+                Err(error) => self.damage_error = Some(error.to_string()),
+            },
             _ => self.view.set(name, value),
         }
         false
@@ -231,6 +245,7 @@ impl Settings {
             "measure" => self.measure.to_value(),
             "max-pixels" => self.max_pixels.to_value(),
             "reuse" => self.reuse.to_value(),
+            "damage" => self.damage.to_string().to_value(),
             _ => return self.view.get(name),
         })
     }
@@ -240,6 +255,11 @@ impl Settings {
 fn text(value: &glib::Value) -> Option<String> {
     let text: Option<String> = value.get().expect("GObject checks the type of a property");
     text.filter(|text| !text.is_empty())
+}
+
+/// The value of the property `damage`.
+fn damage(value: &glib::Value) -> srfilter::Result<DamageSource> {
+    text(value).map_or(Ok(DamageSource::default()), |text| text.parse())
 }
 
 /// Whether a property takes effect only in NULL and READY.
@@ -361,6 +381,12 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
         glib::ParamSpecEnum::builder_with_default("reuse", defaults.reuse)
             .nick("Reuse")
             .blurb("Whether tiles and frames whose input equals the last frame's are copied from the last output, which is the same bit for bit; on a GPU whole frames; without async-depth")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("damage")
+            .nick("Damage")
+            .blurb("How strongly the stream was encoded, for models with weights for encoded video (espcn, espcn-hq at scale 2): from 0 (clean) to 1, or auto, estimated from the frames")
+            .default_value(defaults.damage.to_string().as_str())
             .mutable_playing()
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")

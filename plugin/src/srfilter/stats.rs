@@ -67,6 +67,8 @@ pub(super) struct Stats {
     resampled: bool,
     pub(super) device: String,
     precision: Precision,
+    /// The damage that the running model's weights are for.
+    damage: f64,
     /// Whether the last frame stayed in GPU memory.
     pub(super) zero_copy: bool,
     /// Frames in flight between input and output.
@@ -145,6 +147,9 @@ impl Stats {
         if let Some(upscaler) = upscaler {
             upscaler.device().name().clone_into(&mut self.device);
             self.precision = upscaler.precision();
+            let (model, scale) = (upscaler.model(), upscaler.spec().scale);
+            let adapted = model.adapts_to_damage(scale);
+            self.damage = if adapted { model.damage().value() } else { 0.0 };
         }
         changed
     }
@@ -178,6 +183,7 @@ impl Stats {
             .field("resampled", self.resampled)
             .field("device", &self.device)
             .field("precision", self.precision.to_string())
+            .field("damage", self.damage)
             .field("memory", memory)
             .field("async-depth", self.async_depth)
             // The old names.

@@ -2,14 +2,16 @@
 
 use super::ahead::FramesAhead;
 use super::caps::TargetScale;
+use super::damage_tracker::DamageTracker;
 use super::ladder::Ladder;
 use super::settings::{Settings, Source};
-use super::{background, caps, shape, video};
+use super::{background, caps, ladder, shape, video};
 use gst_video::VideoInfo;
 use srfilter::engine::{
     ComputeDevice, FrameSpec, UpscaleOptions, UpscaleSpec, Upscaler, in_background,
 };
 use srfilter::frame::Window;
+use srfilter::models::{CodingDamage, DamageSource};
 use srfilter::weights::Model;
 use srfilter::{Error, Scale, models};
 use std::collections::VecDeque;
@@ -96,6 +98,11 @@ pub(super) struct State {
     load: Load,
     /// Models adopted while streaming.
     switches: u64,
+    /// The damage that models with weights for encoded video are for.
+    damage: CodingDamage,
+    pub(super) tracker: DamageTracker,
+    /// The last model without weights for encoded video.
+    unadapted: Option<String>,
 }
 
 impl State {
@@ -103,9 +110,13 @@ impl State {
     pub(super) fn new(settings: &Settings) -> srfilter::Result<(Self, ComputeDevice)> {
         let options = settings.options()?;
         let device = options.device.resolve()?;
+        let damage = match settings.damage {
+            DamageSource::Fixed(damage) => damage,
+            DamageSource::Auto => CodingDamage::CLEAN,
+        };
         let state = Self {
             source: settings.source.clone(),
-            model: settings.source.load()?,
+            model: settings.source.load()?.for_damage(damage)?,
             options,
             target: settings.target(),
             infos: None,
@@ -117,6 +128,9 @@ impl State {
             ahead: FramesAhead::default(),
             load: Load::Idle,
             switches: 0,
+            damage,
+            tracker: DamageTracker::default(),
+            unadapted: None,
         };
         Ok((state, device))
     }
@@ -153,7 +167,8 @@ impl State {
         // Their names were checked at the start.
         let names = settings.fallback_models(chosen.spec().scale);
         let names = names.unwrap_or_default();
-        Some(self.ladder.build(chosen, &names, &self.options, most))
+        let ladder = &mut self.ladder;
+        Some(ladder.build(chosen, &names, &self.options, most, self.damage))
     }
 
     /// The estimated nanoseconds of a frame by a model of the ladder.
@@ -187,6 +202,7 @@ impl State {
             model,
             mut prepared,
         } = loaded;
+        let model = model.for_damage(self.damage)?;
         let restores = model.restores() || !self.passthrough;
         let spec = (infos.as_ref()).map(|infos| upscale_spec(infos, target, restores));
         let spec = spec.transpose()?.flatten();
@@ -265,6 +281,46 @@ impl State {
         }
     }
 
+    pub(super) fn damage(&self) -> CodingDamage {
+        self.damage
+    }
+
+    /// Whether a model that may run has weights for encoded video.
+    pub(super) fn adapts_to_damage(&self) -> bool {
+        self.upscaler.as_ref().is_some_and(ladder::adapts_to_damage)
+            || self.ladder.adapts_to_damage()
+    }
+
+    /// The chosen model, if no model has weights for encoded video at the scale and this was
+    /// not asked for before.
+    pub(super) fn unadapted_model(&mut self, settings: &Settings) -> Option<String> {
+        let is_loaded = settings.source == self.source && self.upscaler.is_some();
+        let model = format!("{} ({})", self.model.name(), self.model.origin());
+        if !is_loaded || self.adapts_to_damage() || self.unadapted.as_ref() == Some(&model) {
+            return None;
+        }
+        self.unadapted = Some(model);
+        self.unadapted.clone()
+    }
+
+    /// Takes the weights for a damage, of the chosen model and of those that may replace it;
+    /// all else stays.
+    ///
+    /// # Errors
+    ///
+    /// An upscaler that cannot be built: the one before it stays.
+    pub(super) fn set_damage(&mut self, damage: CodingDamage) -> srfilter::Result<()> {
+        self.damage = damage;
+        self.prepared = None;
+        self.model = self.model.for_damage(damage)?;
+        let chosen = match &mut self.upscaler {
+            Some(upscaler) => ladder::set_damage(upscaler, damage, &self.options),
+            None => Ok(()),
+        };
+        self.ahead.forget_upscalers();
+        chosen.and(self.ladder.set_damage(damage, &self.options))
+    }
+
     /// What the upscalers are built from; `None` if nothing is negotiated.
     pub(super) fn blueprint(&self) -> Option<Blueprint> {
         Some(Blueprint {
@@ -333,10 +389,10 @@ impl State {
                 // worker's priority.
                 let infos = self.upscaler.as_ref().and(self.infos.as_ref());
                 let spec = infos.and_then(|infos| upscale_spec(infos, self.target, false).ok()?);
-                self.load = Load::start(source, spec, &self.options);
+                self.load = Load::start(source, spec, &self.options, self.damage);
                 None
             }
-            _ => Some(Loaded::new(source, None, &self.options)),
+            _ => Some(Loaded::new(source, None, &self.options, self.damage)),
         }
     }
 }
@@ -387,8 +443,9 @@ impl Loaded {
         source: &Source,
         spec: Option<UpscaleSpec>,
         options: &UpscaleOptions,
+        damage: CodingDamage,
     ) -> srfilter::Result<Self> {
-        let model = source.load()?;
+        let model = source.load()?.for_damage(damage)?;
         // A failure is reported when the upscaler is needed, if it still is.
         let upscaler = spec.and_then(|spec| Upscaler::new(Arc::clone(&model), spec, options).ok());
         let prepared = upscaler.map(|mut upscaler| {
@@ -411,18 +468,23 @@ enum Load {
 impl Load {
     /// Starts a worker. It is never joined: if the element stops first, the
     /// result is discarded, and stopping does not wait for the disk.
-    fn start(source: &Source, spec: Option<UpscaleSpec>, options: &UpscaleOptions) -> Self {
+    fn start(
+        source: &Source,
+        spec: Option<UpscaleSpec>,
+        options: &UpscaleOptions,
+        damage: CodingDamage,
+    ) -> Self {
         let (sender, receiver) = channel();
         let (loading, loading_options) = (source.clone(), *options);
         let worker = move || {
-            let loaded = in_background(|| Loaded::new(&loading, spec, &loading_options));
+            let loaded = in_background(|| Loaded::new(&loading, spec, &loading_options, damage));
             // Fails if the element stopped in the meantime.
             let _ = sender.send(loaded);
         };
         match background::spawn("srfilter-load", worker) {
             Ok(()) => Self::Running(source.clone(), receiver),
             // No more threads: load here.
-            Err(_) => Self::Done(source.clone(), Loaded::new(source, None, options)),
+            Err(_) => Self::Done(source.clone(), Loaded::new(source, None, options, damage)),
         }
     }
 }
