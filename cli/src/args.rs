@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::damage::DamageArgs;
 use crate::detail::Area;
 use crate::protocol::{Degradation, Method, Protocol};
 #[cfg(feature = "video")]
@@ -11,6 +12,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use srfilter::Scale;
 use srfilter::engine::{DeviceChoice, Precision, UpscaleOptions};
 use srfilter::frame::Range;
+use srfilter::models::DamageSource;
 use srfilter::ops::Border;
 use srfilter::weights::LoadOverrides;
 use srfilter_train::loss::features::Features;
@@ -118,6 +120,9 @@ pub(crate) struct UpscaleArgs {
     pub(crate) weights: Option<PathBuf>,
 
     #[command(flatten)]
+    pub(crate) damage: DamageArgs,
+
+    #[command(flatten)]
     pub(crate) file: FileArgs,
 
     #[command(flatten)]
@@ -222,6 +227,9 @@ pub(crate) struct EvaluateArgs {
     /// single file, which must hold that model.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) weights: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) damage: DamageArgs,
 
     #[command(flatten)]
     pub(crate) file: FileArgs,
@@ -732,7 +740,7 @@ pub(crate) struct JoinArgs {
 #[cfg(feature = "video")]
 #[derive(Debug, clap::Args)]
 pub(crate) struct VideoSettings {
-    /// Model, as listed by 'sr models' [default: espcn-video, or that of --weights]
+    /// Model, as listed by 'sr models' [default: espcn-video, with --damage espcn, or that of --weights]
     #[arg(long, short, value_name = "NAME")]
     pub(crate) model: Option<String>,
 
@@ -771,6 +779,9 @@ pub(crate) struct VideoSettings {
     /// Second of the input to end before
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub(crate) end: Option<f64>,
+
+    #[command(flatten)]
+    pub(crate) damage: DamageArgs,
 
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
@@ -937,6 +948,7 @@ impl MethodArgs {
                 .map(|path| Features::open(path, &Device::Cpu))
                 .transpose()
                 .map_err(|error| anyhow!("{error:#}"))?,
+            damage: DamageSource::default(),
             options: compute.options(),
         })
     }

@@ -29,7 +29,8 @@ struct DataSet {
 
 /// Measures the models of the command line.
 pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
-    let method = args.method.method("evaluate", &args.compute)?;
+    let mut method = args.method.method("evaluate", &args.compute)?;
+    method.damage = args.damage.source();
     method.options.device.resolve()?;
     let outputs = Outputs::new(args)?;
     #[cfg(feature = "video")]
@@ -75,6 +76,9 @@ fn open(args: &EvaluateArgs) -> Result<Vec<Candidate>> {
             "--model goes with a single --weights file; for several files, leave --model out",
         ),
     };
+    for model in &models {
+        (args.scale.iter()).try_for_each(|&scale| args.damage.check(model, scale))?;
+    }
     Ok(candidates::named(models))
 }
 

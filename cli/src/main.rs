@@ -4,6 +4,7 @@ mod args;
 mod candidates;
 mod compare;
 mod console;
+mod damage;
 mod detail;
 mod evaluate;
 mod export;

@@ -1,5 +1,6 @@
 //! Downscales images, upscales them with models, and compares.
 
+use crate::damage::adapted;
 use crate::protocol::{Degradation, Method, Protocol};
 use crate::quality::{Perceptual, Quality};
 use crate::upscale_image::upscale_image;
@@ -151,6 +152,8 @@ impl Method {
                 .map(|plane| self.rounded(shrink.apply(&plane)))
                 .collect(),
         };
+        let small = image(&low, low_size);
+        let model = &adapted(model, self.damage, &small.frame()?)?;
         let bicubic: Vec<Vec<f64>> = low.iter().map(|plane| grow.apply(plane)).collect();
         let result = self.run_planes(&low, low_size, size, model, scale)?;
         let (bicubic, result) = (image(&bicubic, size), image(&result, size));
@@ -159,7 +162,7 @@ impl Method {
         Ok(Compared {
             quality: Quality::new(quality(&result)?, quality(&bicubic)?),
             reference: original,
-            low: image(&low, low_size),
+            low: small,
             degraded,
             bicubic,
             result,
@@ -196,6 +199,7 @@ impl Method {
             None => pillow(original, width, height),
         };
         let bicubic = pillow(&low, original.width, original.height);
+        let model = &adapted(model, self.damage, &low.frame()?)?;
         let result = match model.cascade(scale).is_empty() {
             true => bicubic.clone(),
             false => upscale_image(&low, model, scale, &self.options)?,

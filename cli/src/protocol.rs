@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use serde::Serialize;
 use srfilter::engine::UpscaleOptions;
+use srfilter::models::DamageSource;
 use srfilter_train::loss::features::Features;
 
 /// How images are downscaled and results measured.
@@ -36,6 +37,8 @@ pub(crate) struct Method {
     pub(crate) degradation: Degradation,
     /// The network that perceptual distances are measured by.
     pub(crate) features: Option<Features>,
+    /// How strongly the low-resolution images are said to be encoded.
+    pub(crate) damage: DamageSource,
     pub(crate) options: UpscaleOptions,
 }
 

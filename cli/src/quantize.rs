@@ -13,6 +13,7 @@ use srfilter::chain::PackedChain;
 use srfilter::chain::quantized::{Calibration, Quantization};
 use srfilter::engine::{DeviceChoice, Precision};
 use srfilter::frame::Image;
+use srfilter::models::DamageSource;
 use srfilter::models::{Scales, chain_of};
 use srfilter::weights::{Checkpoint, Model};
 use std::io::{self, Write};
@@ -159,6 +160,7 @@ fn method(precision: Precision) -> Method {
         round: true,
         degradation: Degradation::Bicubic,
         features: None,
+        damage: DamageSource::default(),
         options: options
             .with_device(DeviceChoice::Cpu)
             .with_precision(precision),

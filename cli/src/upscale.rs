@@ -2,6 +2,7 @@
 
 use crate::args::UpscaleArgs;
 use crate::console::{Console, images};
+use crate::damage::adapted;
 use crate::images::not_read;
 use crate::interrupt::write_file;
 use crate::paths::{create_folder, file_name};
@@ -11,7 +12,9 @@ use anyhow::{Result, anyhow, bail};
 use srfilter::Scale;
 use srfilter::engine::{UpscaleOptions, Upscaler};
 use srfilter::folder_lock::FolderLock;
+use srfilter::frame::FrameRef;
 use srfilter::image_files::{ImageFile, NotTaken, check_output, encode, encode_deep, holds_deep};
+use srfilter::models::DamageSource;
 use srfilter::weights::Model;
 use std::sync::Arc;
 use std::time::Instant;
@@ -33,6 +36,7 @@ pub(crate) fn run(args: &UpscaleArgs) -> Result<()> {
     let device = options.device.resolve()?;
     let (name, file) = (args.model.as_deref(), args.weights.as_deref());
     let model = Model::load(name, file, &args.file.hints())?;
+    args.damage.check(&model, args.scale)?;
     if args.scale == Scale::ONE && !model.restores() {
         bail!(
             "{} has no network for scale 1: the scale must be above 1",
@@ -55,6 +59,7 @@ pub(crate) fn run(args: &UpscaleArgs) -> Result<()> {
     let mut batch = Batch {
         scale: args.scale,
         model,
+        damage: args.damage.source(),
         options,
         console,
         skipped: 0,
@@ -112,6 +117,7 @@ fn plan(model: &Model, scale: Scale, device: &str) -> String {
 struct Batch {
     scale: Scale,
     model: Arc<Model>,
+    damage: DamageSource,
     options: UpscaleOptions,
     console: Console,
     /// The number of images without a result.
@@ -134,16 +140,27 @@ impl Batch {
         // The header decides, before any pixel is decoded.
         let (width, height) = self.check(task, &file)?;
         let start = Instant::now();
-        let (model, scale, options) = (&self.model, self.scale, &self.options);
+        let (scale, options) = (self.scale, &self.options);
+        let model = |picture: &FrameRef<'_>| adapted(&self.model, self.damage, picture);
         let (to, metadata) = (task.to.as_path(), file.metadata());
         let frames = file.frame_count();
         let bytes = if frames > 1 {
-            upscale_animation(&file, to, model, scale, options).map_err(named)?
+            let first = || file.frames()?.1.next().transpose();
+            let model = match self.damage {
+                DamageSource::Auto => match first()? {
+                    Some(frame) => model(&frame.image.frame()?)?,
+                    None => Arc::clone(&self.model),
+                },
+                DamageSource::Fixed(damage) => self.model.for_damage(damage)?,
+            };
+            upscale_animation(&file, to, &model, scale, options).map_err(named)?
         } else if file.is_deep() && holds_deep(to) {
-            let result = upscale_deep(&file.decode_deep()?, model, scale, options);
+            let image = file.decode_deep()?;
+            let result = upscale_deep(&image, &model(&image.frame()?)?, scale, options);
             encode_deep(to, &result.map_err(named)?, metadata)?
         } else {
-            let result = upscale_image(&file.decode()?, model, scale, options);
+            let image = file.decode()?;
+            let result = upscale_image(&image, &model(&image.frame()?)?, scale, options);
             encode(to, &result.map_err(named)?, metadata)?
         };
         let seconds = start.elapsed().as_secs_f64();

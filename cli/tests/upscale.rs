@@ -456,3 +456,35 @@ fn measures_times() {
     );
     sr(["models", "--time", "0"]).fails(2, &["at least 1 pixel"]);
 }
+
+/// `--damage` takes the weights between two models, and is refused where it would change nothing.
+#[test]
+fn damage_chooses_weights() {
+    let desk = Desk::new();
+    let input = desk.draw("in.png", (64, 64), 3);
+    let upscaled = |name: &str, options: &[&str]| {
+        let output = desk.path(name);
+        sr([&["upscale", &input, &output, "--precision", "f32"], options].concat()).ok();
+        desk.open(name).data
+    };
+    let clean = upscaled("clean.png", &["-m", "espcn"]);
+    let half = upscaled("half.png", &["-m", "espcn", "--damage", "0.5"]);
+    let most = upscaled("most.png", &["-m", "espcn", "--damage", "1"]);
+    let encoded = upscaled("encoded.png", &["-m", "espcn-video"]);
+    assert_eq!(most, encoded);
+    assert!(half != clean && half != encoded);
+    assert_eq!(
+        upscaled("none.png", &["-m", "espcn", "--damage", "0"]),
+        clean
+    );
+    upscaled("auto.png", &["-m", "espcn", "--damage", "auto"]);
+    let output = desk.path("never.png");
+    let model = "hypersrcnn (built-in) has no weights for encoded video at scale 2";
+    for (damage, code, expected) in [
+        ("auto", 1, model),
+        ("2", 2, "damage 2 is not from 0 (clean) to 1"),
+        ("much", 2, "neither auto nor a number"),
+    ] {
+        sr(["upscale", &input, &output, "--damage", damage]).fails(code, &[expected]);
+    }
+}

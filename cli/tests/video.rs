@@ -3,6 +3,7 @@
 #![cfg(feature = "video")]
 
 use gst::prelude::*;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -474,7 +475,8 @@ fn segments_are_computed_apart() {
     let dir = tempfile::tempdir().unwrap();
     let (input, whole) = (dir.path().join("in.mkv"), dir.path().join("whole.mkv"));
     clip(&input, 4, 4);
-    let settings = ["--model", "espcn", "--seconds", "1"];
+    // What is estimated depends on the segment alone.
+    let settings = ["--damage", "auto", "--seconds", "1"];
     let expected = hashes(&runs(
         &[
             &["video", text(&input), text(&whole), "--json"],
@@ -484,6 +486,12 @@ fn segments_are_computed_apart() {
     ));
     let plan = dir.path().join("plan.json");
     let printed = runs(&[&["video", "plan", text(&input)], settings.as_slice()].concat());
+    let planned: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let (model, damage) = (
+        &planned["settings"]["model"],
+        &planned["settings"]["damage"],
+    );
+    assert_eq!((model, damage), (&json!("espcn"), &json!("auto")));
     std::fs::write(&plan, printed).unwrap();
     let parts = dir.path().join("parts");
     let segment = |index: usize, more: &[&str]| -> Vec<String> {

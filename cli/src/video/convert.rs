@@ -29,6 +29,9 @@ const SECONDS: f64 = 20.0;
 /// The default model.
 const MODEL: &str = "espcn-video";
 
+/// The one with `--damage`.
+const ADAPTING: &str = "espcn";
+
 /// Seconds that `--dry-run` computes.
 const TRIAL: f64 = 2.0;
 
@@ -78,12 +81,18 @@ impl Probe {
 
 /// The settings of the command line for a file.
 fn settings(args: &VideoSettings, input: &Path) -> Result<Settings> {
-    let default = args.weights.is_none().then_some(MODEL);
+    let default = if args.damage.is_given() {
+        ADAPTING
+    } else {
+        MODEL
+    };
+    let default = args.weights.is_none().then_some(default);
     let model = Model::load(
         args.model.as_deref().or(default),
         args.weights.as_deref(),
         &LoadOverrides::default(),
     )?;
+    args.damage.check(&model, args.scale)?;
     // The same numbers on every machine.
     let precision = match args.device.precision {
         Precision::Auto => match model.int8_loss() {
@@ -134,6 +143,7 @@ fn settings(args: &VideoSettings, input: &Path) -> Result<Settings> {
         deinterlace: args.deinterlace,
         turn: probe.is_turned,
         hdr: probe.hdr,
+        damage: args.damage.source(),
     })
 }
 

@@ -95,8 +95,11 @@ fn properties(args: &EvaluateArgs, candidate: &Candidate) -> Result<String> {
         None => format!("model={}", model.name()),
     };
     Ok(format!(
-        "{which} device={} precision={} threads={}",
-        device.device, device.precision, device.threads
+        "{which} damage={} device={} precision={} threads={}",
+        args.damage.source(),
+        device.device,
+        device.precision,
+        device.threads
     ))
 }
 

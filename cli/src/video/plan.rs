@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use srfilter::Scale;
 use srfilter::engine::Precision;
+use srfilter::models::DamageSource;
 use std::path::{Path, PathBuf};
 
 /// The version of plans and manifests.
@@ -32,6 +33,13 @@ pub(crate) struct Settings {
     pub(crate) turn: bool,
     #[serde(default, skip_serializing_if = "Hdr::is_empty")]
     pub(crate) hdr: Hdr,
+    /// Estimated in each segment alone, if so.
+    #[serde(default, with = "as_text", skip_serializing_if = "is_default")]
+    pub(crate) damage: DamageSource,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Values that are written as on the command line.

@@ -148,6 +148,7 @@ fn filter(settings: &Settings, compute: Compute) -> gst::Element {
         .property("device", compute.device.to_string())
         .property("precision", settings.precision.to_string())
         .property("threads", u32::from(compute.threads))
+        .property("damage", settings.damage.to_string())
         .build();
     let element = element.upcast::<gst::Element>();
     match &settings.weights {
