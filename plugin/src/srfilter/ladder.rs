@@ -85,7 +85,11 @@ impl Ladder {
         self.upscalers.iter().any(adapts_to_damage)
     }
 
-    /// Takes the weights for a damage, of all models that can; the last failure, if any.
+    /// Takes the weights for a damage, of all models that can.
+    ///
+    /// # Errors
+    ///
+    /// The first of the upscalers that cannot be built: it stays as it is.
     pub(super) fn set_damage(
         &mut self,
         damage: CodingDamage,
