@@ -21,8 +21,8 @@ EXTENSIONS = {
 #: Options of ``sr video plan`` that have a value.
 PLAN_VALUES = (
     ("-m", "--model"), ("-w", "--weights"), ("-s", "--scale"), ("--size",), ("--encoder",),
-    ("--quality",), ("--bit-depth",), ("--start",), ("--end",), ("--precision",), ("--segments",),
-    ("--seconds",),
+    ("--quality",), ("--bit-depth",), ("--damage",), ("--start",), ("--end",), ("--precision",),
+    ("--segments",), ("--seconds",),
 )  # fmt: skip
 
 
