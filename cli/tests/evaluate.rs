@@ -115,6 +115,27 @@ fn measures_post_upsampling_networks() {
 }
 
 /// Second-order degradation: the same in every run and under every name, other for every image.
+/// By both protocols: damage 1 is the model for encoded video, 1/2 neither.
+#[test]
+fn measures_at_a_damage() {
+    let desk = Desk::new();
+    let set = small_set(&desk);
+    for protocol in ["y", "rgb"] {
+        let psnr = |options: &[&str]| {
+            let args = ["--scale", "2", "--data", &set, "--protocol", protocol];
+            let reports = evaluate(&[&args, options].concat());
+            number(&reports[0]["mean"]["psnr"])
+        };
+        let clean = psnr(&["--model", "espcn"]);
+        let encoded = psnr(&["--model", "espcn-video"]);
+        assert_eq!(psnr(&["--model", "espcn", "--damage", "0"]), clean);
+        assert_eq!(psnr(&["--model", "espcn", "--damage", "1"]), encoded);
+        let half = psnr(&["--model", "espcn", "--damage", "0.5"]);
+        assert!(half != clean && half != encoded);
+        psnr(&["--model", "espcn", "--damage", "auto"]);
+    }
+}
+
 #[test]
 fn degrades_as_for_real_esrgan() {
     let desk = Desk::new();

@@ -17,7 +17,7 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 
 /// Side of a patch that is looked at, in samples.
-pub const PATCH: usize = 64;
+const PATCH: usize = 64;
 
 /// Patches of a frame at most.
 const PATCHES: usize = 32;
@@ -131,7 +131,7 @@ impl std::fmt::Display for DamageSource {
 /// the coefficients of each frequency are, and how often they are nearly zero, as encoders
 /// leave them; and how samples differ across the edges of blocks.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Statistics {
+pub struct CodingStatistics {
     /// Blocks.
     count: f64,
     /// By pair of frequencies, the higher one first: the sum of the magnitudes, and how many
@@ -142,7 +142,7 @@ pub struct Statistics {
     steps: [[f64; 3]; 2],
 }
 
-impl Default for Statistics {
+impl Default for CodingStatistics {
     fn default() -> Self {
         Self {
             count: 0.0,
@@ -152,12 +152,14 @@ impl Default for Statistics {
     }
 }
 
-impl Statistics {
-    /// The number of [`Statistics::features`].
+impl CodingStatistics {
+    /// Side of a patch, in samples.
+    pub const PATCH: usize = PATCH;
+
+    /// The number of [`CodingStatistics::features`].
     pub const FEATURES: usize = PAIRS * (1 + SMALL.len()) + 4;
 
-    /// Adds a patch of [`PATCH`] x [`PATCH`] samples of luma in units of 8 bit, whose corner
-    /// is one of a block.
+    /// Adds a patch of luma in units of 8 bit, dense rows, whose corner is one of a block.
     pub fn add_patch(&mut self, luma: &[f32]) {
         let basis = basis();
         for y in (0..PATCH).step_by(BLOCK) {
@@ -255,7 +257,7 @@ fn basis() -> &'static [[f32; BLOCK]; BLOCK] {
     &BASIS
 }
 
-/// A small network that estimates [`CodingDamage`] from the [`Statistics`] of a picture: the
+/// A small network that estimates [`CodingDamage`] from the [`CodingStatistics`] of a picture: the
 /// share of the weights for encoded video that restores it best. Trained by
 /// `train/examples/coding_damage.rs`.
 #[derive(Debug, Clone)]
@@ -310,7 +312,7 @@ impl DamageEstimator {
     ///
     /// A tensor that is missing or has the wrong shape.
     pub fn new(vb: &VarBuilder) -> candle_core::Result<Self> {
-        let features = Statistics::FEATURES;
+        let features = CodingStatistics::FEATURES;
         Ok(Self {
             mean: vb.get_with_hints(features, "mean", Init::Const(0.0))?,
             hidden: Dense::new(&vb.pp("hidden"), features, HIDDEN)?,
@@ -363,7 +365,7 @@ impl DamageEstimator {
     ///
     /// No memory.
     pub fn estimate(&self, frame: &FrameRef<'_>) -> Result<f64> {
-        let mut statistics = Statistics::default();
+        let mut statistics = CodingStatistics::default();
         let mut patch = Vec::new();
         for (x, y) in places(frame.size()) {
             read_patch(frame, x, y, &mut patch);

@@ -15,7 +15,7 @@ mod ramps;
 mod registry;
 mod shapes;
 
-pub use coding_damage::{CodingDamage, DamageEstimator, DamageSource, PATCH, Statistics};
+pub use coding_damage::{CodingDamage, CodingStatistics, DamageEstimator, DamageSource};
 #[cfg(feature = "pytorch")]
 pub(crate) use detect::NETWORK_KEYS;
 pub(crate) use detect::under;

@@ -22,7 +22,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use srfilter::frame::to_u8;
-use srfilter::models::{Channels, CodingDamage, DamageEstimator, PATCH, Statistics};
+use srfilter::models::{Channels, CodingDamage, CodingStatistics, DamageEstimator};
 use srfilter::ops::{lerp_in_place, log};
 use srfilter::{
     Color, FrameSpec, Model, PixelFormat, Precision, Scale, UpscaleOptions, UpscaleSpec, Upscaler,
@@ -39,6 +39,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 const SCALE: usize = 2;
+/// Side of a patch of the statistics.
+const PATCH: usize = CodingStatistics::PATCH;
 /// Side of a low-resolution crop: four patches.
 const CROP: usize = 2 * PATCH;
 /// Pictures of a sheet, which are encoded alike, and crops of each.
@@ -251,13 +253,13 @@ struct Group {
 /// Sheets, and the statistics of each crop.
 struct Seen<'a> {
     sheets: &'a [Sheet],
-    statistics: Vec<Vec<Statistics>>,
+    statistics: Vec<Vec<CodingStatistics>>,
 }
 
 impl<'a> Seen<'a> {
     fn new(sheets: &'a [Sheet]) -> Self {
         let crop = |samples: &Vec<f32>| {
-            let mut statistics = Statistics::default();
+            let mut statistics = CodingStatistics::default();
             for patch in samples.chunks(PATCH * PATCH) {
                 let luma: Vec<f32> = patch.iter().map(|v| v * 255.0).collect();
                 statistics.add_patch(&luma);
@@ -280,7 +282,7 @@ impl<'a> Seen<'a> {
     }
 
     fn group(&self, sheet: usize, crops: impl IntoIterator<Item = usize>) -> Group {
-        let (mut statistics, mut errors) = (Statistics::default(), [0.0; 3]);
+        let (mut statistics, mut errors) = (CodingStatistics::default(), [0.0; 3]);
         for crop in crops {
             statistics.add(&self.statistics[sheet][crop]);
             let own = self.sheets[sheet].errors[crop];
@@ -300,7 +302,7 @@ fn train(seen: &Seen<'_>, steps: u64) -> Result<ParamStore> {
         .map(|(i, crops)| seen.group(i, crops))
         .collect();
     let mean = |i: usize| all.iter().map(|g| g.features[i]).sum::<f32>() / all.len() as f32;
-    let mean: Vec<f32> = (0..Statistics::FEATURES).map(mean).collect();
+    let mean: Vec<f32> = (0..CodingStatistics::FEATURES).map(mean).collect();
     let store = ParamStore::random(1);
     let network = DamageEstimator::new(&store.builder())?;
     let mut vars = store.vars()?;
@@ -326,7 +328,7 @@ fn train(seen: &Seen<'_>, steps: u64) -> Result<ParamStore> {
             labels.push(label as f32);
         }
         let tensor = |v: Vec<f32>, n: usize| Tensor::from_vec(v, (BATCH, n), &Device::Cpu);
-        let estimate = network.forward(&tensor(features, Statistics::FEATURES)?)?;
+        let estimate = network.forward(&tensor(features, CodingStatistics::FEATURES)?)?;
         let parabolas = tensor(parabolas, 3)?;
         let part = |i| parabolas.narrow(1, i, 1)?.squeeze(1);
         let slope = (part(1)? + (part(2)? * &estimate)?)?;

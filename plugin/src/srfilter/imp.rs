@@ -193,6 +193,7 @@ impl BaseTransformImpl for SrFilter {
         let settings = lock(&self.settings).clone();
         // An unknown name is reported now rather than when it is needed.
         (settings.fallback_models(Scale::ONE)).map_err(|e| error_message(&e))?;
+        settings.check_damage().map_err(|e| error_message(&e))?;
         let (state, device) = State::new(&settings).map_err(|e| error_message(&e))?;
         let name = device.name();
         gst::info!(CAT, imp = self, "runs {:?} on {name}", state.model());

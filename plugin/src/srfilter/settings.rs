@@ -148,13 +148,22 @@ impl Settings {
     }
 
     pub(super) fn options(&self) -> srfilter::Result<UpscaleOptions> {
-        if let Some(error) = &self.damage_error {
-            return Err(srfilter::Error::Setting(error.clone()));
-        }
         Ok(UpscaleOptions::default()
             .with_device(self.device.parse()?)
             .with_precision(self.precision.parse()?)
             .with_threads(self.threads as usize))
+    }
+
+    /// Checks the value of `damage` that was set last.
+    ///
+    /// # Errors
+    ///
+    /// One that is none.
+    pub(super) fn check_damage(&self) -> srfilter::Result<()> {
+        match &self.damage_error {
+            Some(error) => Err(srfilter::Error::Setting(error.clone())),
+            None => Ok(()),
+        }
     }
 
     /// The models that may replace the chosen one at a scale, the best one first.

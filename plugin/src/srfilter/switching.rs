@@ -587,6 +587,26 @@ mod tests {
     }
 
     #[test]
+    fn models_that_take_over_take_the_damage() {
+        let chosen = settings("hypersrcnn");
+        let mut state = State::new(&chosen).unwrap().0;
+        state.set_infos(infos(2), chosen.target()).unwrap();
+        assert!(!state.adapts_to_damage());
+        let rungs = state.build_ladder(&chosen, Duration::from_secs(1)).unwrap();
+        let espcn = rungs.iter().position(|(name, _)| name == "espcn").unwrap();
+        assert!(state.adapts_to_damage());
+        let half = CodingDamage::new(0.5).unwrap();
+        state.set_damage(half).unwrap();
+        state.ladder.activate(espcn);
+        assert_eq!(state.running_upscaler().unwrap().model().damage(), half);
+        // Prepared anew, too.
+        state.ladder.clear();
+        state.build_ladder(&chosen, Duration::from_secs(1)).unwrap();
+        state.ladder.activate(espcn);
+        assert_eq!(state.running_upscaler().unwrap().model().damage(), half);
+    }
+
+    #[test]
     fn a_prepared_upscaler_is_taken_if_it_fits() {
         let mut state = State::new(&settings("espcn")).unwrap().0;
         state
