@@ -11,6 +11,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use sample::{Frames, Sample};
 use srfilter::engine::Interrupt;
+use srfilter::models::CodingDamage;
 use srfilter::{DeviceChoice, FrameSpec, Precision, Scale, Scales, UpscaleOptions, UpscaleSpec};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -69,7 +70,8 @@ struct Idle {
 impl Upscaler {
     #[new]
     #[pyo3(signature = (
-        model, scale, *, size, device, precision, threads, tile_size, memory_limit, tile_overlap
+        model, scale, *, size, device, precision, threads, tile_size, memory_limit, tile_overlap,
+        damage
     ))]
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
@@ -82,14 +84,28 @@ impl Upscaler {
         tile_size: usize,
         memory_limit: u64,
         tile_overlap: usize,
+        damage: Option<f64>,
     ) -> PyResult<Self> {
         let device: DeviceChoice = device.parse().map_err(to_python)?;
         // Now, not at the first image.
         device.resolve().map_err(to_python)?;
         let precision: Precision = precision.parse().map_err(to_python)?;
+        let scale: Scale = scale.parse().map_err(to_python)?;
+        let mut model = Arc::clone(&model.0);
+        if let Some(damage) = damage {
+            let damage = CodingDamage::new(damage).map_err(to_python)?;
+            if !model.adapts_to_damage(scale) {
+                let (name, origin) = (model.name(), model.origin());
+                return Err(value_error(format!(
+                    "{name} ({origin}) has no weights for encoded video at scale {scale}: \
+                     leave damage out"
+                )));
+            }
+            model = model.for_damage(damage).map_err(to_python)?;
+        }
         Ok(Self {
-            model: Arc::clone(&model.0),
-            scale: scale.parse().map_err(to_python)?,
+            model,
+            scale,
             size,
             options: UpscaleOptions::default()
                 .with_device(device)

@@ -83,6 +83,7 @@ class Upscaler:
     memory_limit: bytes for networks that average over the image; 0: half of what is free.
     tile_overlap: in samples, for networks that see the whole image (DRCT), to run them in tiles:
         an approximation. 0: no tiles.
+    damage: of pictures from encoded video, from 0 (clean) to 1, for `espcn` and `espcn-hq`.
 
     Raises ValueError for unknown names and values, RuntimeError for a device that cannot be used.
     """
@@ -99,6 +100,7 @@ class Upscaler:
         tile_size: int = 0,
         memory_limit: int = 0,
         tile_overlap: int = 0,
+        damage: float | None = None,
     ) -> None:
         self._model = model if isinstance(model, Model) else Model(_native.builtin(model))
         self._native = _native.Upscaler(
@@ -111,6 +113,7 @@ class Upscaler:
             tile_size=tile_size,
             memory_limit=memory_limit,
             tile_overlap=tile_overlap,
+            damage=damage,
         )
 
     @property

@@ -131,12 +131,25 @@ class Upscaling(unittest.TestCase):
             image = picture((45, 60, 3))
             (folder / "in.bmp").write_bytes(bitmap(image))
             self.assertTrue((pixels(folder / "in.bmp") == image).all())
-            for model, scale in (("espcn", "2"), ("hypersrcnn", "5/3"), ("srcnn-rgb", "4")):
+            for model, scale, damage in (
+                ("espcn", "2", None),
+                ("espcn", "2", 0.5),
+                ("hypersrcnn", "5/3", None),
+                ("srcnn-rgb", "4", None),
+            ):
                 command = [os.environ["SR"], "upscale", folder / "in.bmp", folder / "out.bmp"]
                 command += ["--model", model, "--scale", scale, "--force"]
+                command += [] if damage is None else ["--damage", str(damage)]
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-                found = srfilter.Upscaler(model, scale).upscale(image)
+                found = srfilter.Upscaler(model, scale, damage=damage).upscale(image)
                 self.assertTrue((found == pixels(folder / "out.bmp")).all(), model)
+
+    def test_damage_changes_the_result(self):
+        image = picture((45, 60, 3))
+        results = [srfilter.Upscaler("espcn", damage=d).upscale(image) for d in (None, 0, 0.5, 1)]
+        self.assertTrue((results[0] == results[1]).all())
+        self.assertFalse((results[0] == results[2]).all())
+        self.assertFalse((results[2] == results[3]).all())
 
 
 class Threads(unittest.TestCase):
@@ -210,6 +223,8 @@ class Errors(unittest.TestCase):
         self.assert_raises(ValueError, "scale", make, "espcn", -1)
         self.assert_raises(ValueError, "device", make, "espcn", device="tpu")
         self.assert_raises(ValueError, "precision", make, "espcn", precision="f8")
+        self.assert_raises(ValueError, "damage 2 is not from 0", make, "espcn", damage=2)
+        self.assert_raises(ValueError, "leave damage out", make, "espcn-fast", damage=0.5)
         self.assert_raises(OverflowError, "", make, "espcn", threads=-1)
         self.assert_raises(TypeError, "", make, 3)
 
