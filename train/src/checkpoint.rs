@@ -38,6 +38,11 @@ pub struct State {
     ///
     /// [`Dataset::fingerprint`]: crate::data::Dataset::fingerprint
     pub data: String,
+    /// What the weights have been trained on, for model cards; empty in states of older
+    /// versions.
+    pub training_data: String,
+    /// The part of it that was before this run.
+    pub initial_data: String,
     /// The network.
     pub generator: NetworkState,
     /// The discriminator; without parameters where there is none.
@@ -130,7 +135,13 @@ impl State {
         }
         metadata.insert("step".to_owned(), self.step.to_string());
         metadata.insert("seconds".to_owned(), self.seconds.to_string());
-        metadata.insert("data".to_owned(), self.data.clone());
+        for (key, text) in [
+            ("data", &self.data),
+            ("training_data", &self.training_data),
+            ("initial_data", &self.initial_data),
+        ] {
+            metadata.insert(key.to_owned(), text.clone());
+        }
         let ValidationHistory {
             best,
             stale,
@@ -177,6 +188,8 @@ impl State {
                     drops: count("drops")?,
                 },
                 data: text("data").cloned().unwrap_or_default(),
+                training_data: text("training_data").cloned().unwrap_or_default(),
+                initial_data: text("initial_data").cloned().unwrap_or_default(),
                 generator: NetworkState::read("", &file, step)?,
                 discriminator: NetworkState::read(DISCRIMINATOR, &file, step)?,
                 ema: ema.collect(),
@@ -249,6 +262,8 @@ mod tests {
                 drops: 2,
             },
             data: "fingerprint".to_owned(),
+            training_data: "A, 12 steps; initial weights: B".to_owned(),
+            initial_data: "initial weights: B".to_owned(),
             generator: network(7.0),
             discriminator: network(9.0),
             ema: network(8.0).parameters,
@@ -263,6 +278,16 @@ mod tests {
         saved.save(&path).unwrap();
         let loaded = State::load(&path).unwrap();
         assert_eq!((loaded.step, loaded.seconds), (12, 3.5));
+        let texts = |state: &State| {
+            let State {
+                data,
+                training_data,
+                initial_data,
+                ..
+            } = state.clone();
+            [data, training_data, initial_data]
+        };
+        assert_eq!(texts(&loaded), texts(&saved));
         assert_eq!(loaded.history, saved.history);
         let moments = |state: &State| {
             let State {

@@ -1,4 +1,4 @@
-//! The weights that a run starts from.
+//! The weights that a run starts from, and what they were trained on.
 
 use crate::checkpoint::State;
 use crate::params::ParamStore;
@@ -49,4 +49,30 @@ pub(crate) fn initial_weights(
         false => ParamStore::partly_from_tensors(file.origin(), tensors, recipe.train.seed),
     };
     Ok((store, origin))
+}
+
+/// What the files were trained on whose weights or outputs a run learns from, for its
+/// model card; empty if there are none. (A run for 8-bit integers has its initial
+/// weights' card.)
+pub(crate) fn initial_data(recipe: &Recipe) -> Result<String> {
+    let model = &recipe.model;
+    let init = model.init.iter().filter(|_| recipe.quantize.is_none());
+    let init = init.map(|path| ("initial weights".to_owned(), path));
+    let fitted = model.fit_from.iter();
+    let fitted = fitted.map(|(scale, path)| (format!("fitted to x{scale}"), path));
+    let larger = recipe.distillation.iter().flat_map(|d| &d.weights);
+    let larger = larger.map(|(scale, path)| (format!("distilled from x{scale}"), path));
+    let texts = init.chain(fitted).chain(larger).map(|(role, path)| {
+        let file = Checkpoint::open(path)?;
+        let known = match State::is_state(&file) {
+            true => Some(State::load(path)?.training_data),
+            false => file.card()?.map(|card| card.training_data),
+        };
+        let known = known.filter(|text| !text.is_empty());
+        Ok(match known {
+            Some(text) => format!("{role}: {text}"),
+            None => format!("{role}: {}", file.origin()),
+        })
+    });
+    Ok(texts.collect::<Result<Vec<_>>>()?.join("; "))
 }

@@ -16,6 +16,7 @@ mod playing;
 mod quantize;
 pub mod recipe;
 pub mod run;
+mod teacher;
 pub mod trainer;
 
 /// FNV-1a, 64 bit: a hash that stays the same on every machine and in every

@@ -3,7 +3,7 @@
 use crate::checkpoint::{NetworkState, State};
 use crate::data::{BatchLoader, BatchSampler, Dataset, ScaleBatch, steps_per_epoch};
 use crate::gan::Adversary;
-use crate::initial::initial_weights;
+use crate::initial::{initial_data, initial_weights};
 use crate::loss::features::PerceptualLoss;
 use crate::loss::{Shift, grid};
 use crate::optim::ema::Ema;
@@ -12,6 +12,7 @@ use crate::optim::{Optimizer, Settings};
 use crate::params::{ParamStore, Vars, tensors};
 use crate::quantize::Quantizer;
 use crate::recipe::{Model, Recipe};
+use crate::teacher::Teacher;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use srfilter::Scale;
@@ -77,6 +78,7 @@ pub struct Trainer {
     optimizer: Optimizer,
     perceptual: Option<PerceptualLoss>,
     adversary: Option<Adversary>,
+    teacher: Option<Teacher>,
     loader: BatchLoader,
     /// Scales not yet trained in this session.
     untrained_scales: HashSet<Scale>,
@@ -87,6 +89,10 @@ pub struct Trainer {
     observing: bool,
     /// The fingerprint of the training images.
     data: String,
+    /// The training images, for model cards.
+    description: String,
+    /// What was trained on before this run.
+    initial_data: String,
 }
 
 impl std::fmt::Debug for Trainer {
@@ -165,6 +171,10 @@ impl Trainer {
         let mut learnt = vars.clone();
         learnt.retain(|name, _| !BatchNorm::is_statistic(name));
         let mut optimizer = Optimizer::new(&learnt, settings(recipe), &recipe.train.lr_factors)?;
+        let initial_data = match &state {
+            Some(state) => state.initial_data.clone(),
+            None => initial_data(recipe)?,
+        };
         let (mut seconds, mut history) = (0.0, ValidationHistory::default());
         let (mut saved_ema, mut discriminator_state) = (None, None);
         if let Some(state) = state {
@@ -183,6 +193,8 @@ impl Trainer {
         });
         let perceptual = recipe.perceptual.as_ref();
         let perceptual = perceptual.map(|perceptual| PerceptualLoss::new(perceptual, device));
+        let distillation = recipe.distillation.as_ref();
+        let teacher = distillation.map(|settings| Teacher::new(settings, &*network, device));
         let per_epoch = recipe.train.steps_per_epoch;
         let all = steps_per_epoch(&dataset.train, recipe)?;
         Ok(Self {
@@ -196,6 +208,7 @@ impl Trainer {
             recipe: recipe.clone(),
             ema: ema.transpose()?,
             perceptual: perceptual.transpose()?,
+            teacher: teacher.transpose()?,
             adversary: Adversary::new(recipe, settings(recipe), discriminator_state, device)?,
             architecture,
             network,
@@ -207,6 +220,8 @@ impl Trainer {
             history,
             observing: true,
             data: dataset.fingerprint.clone(),
+            description: dataset.description.clone(),
+            initial_data,
         })
     }
 
@@ -324,6 +339,19 @@ impl Trainer {
         tensors(&self.vars).collect()
     }
 
+    /// What the weights have been trained on so far, for model cards: the images of this
+    /// run, then those of the weights it started from or learns from.
+    pub fn training_data(&self) -> String {
+        let scales = self.recipe.train.scales.iter().map(ToString::to_string);
+        let scales = scales.collect::<Vec<_>>().join(", ");
+        let (images, steps) = (&self.description, self.steps());
+        let data = format!("{images}; trained at scales {scales}, {steps} steps");
+        match self.initial_data.as_str() {
+            "" => data,
+            initial => format!("{data}; {initial}"),
+        }
+    }
+
     /// The state for a later [`Trainer::new`].
     ///
     /// # Errors
@@ -337,6 +365,8 @@ impl Trainer {
             seconds: self.seconds,
             history: self.history,
             data: self.data.clone(),
+            training_data: self.training_data(),
+            initial_data: self.initial_data.clone(),
             generator: NetworkState {
                 parameters: tensors(&self.vars).collect(),
                 moments: self.optimizer.moments()?,
@@ -433,13 +463,22 @@ impl Trainer {
         };
         let make = |batch: &ScaleBatch| -> Result<ForwardOutput> {
             let network = self.network.training_network(batch.scale)?;
-            let output = network.forward(&tensor(&batch.input, patch)?)?;
+            let input = tensor(&batch.input, patch)?;
+            let output = network.forward(&input)?;
             let factor = network.upsampling().factor();
             let (side, middle) = (patch * factor, output.dim(3)?);
             let target = center(&tensor(&batch.target, side)?, middle)?;
             let real = match batch.real.is_empty() {
                 true => target.clone(),
                 false => center(&tensor(&batch.real, side)?, middle)?,
+            };
+            let teacher = self.teacher.as_ref();
+            let larger = teacher.map(|teacher| teacher.output(batch.scale, &input));
+            let target = match larger.transpose()?.flatten() {
+                Some((larger, share)) => {
+                    (target * (1.0 - share))?.add(&(center(&larger, middle)? * share)?)?
+                }
+                None => target,
             };
             Ok(ForwardOutput {
                 output,

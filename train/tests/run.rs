@@ -659,6 +659,65 @@ fn a_run_starts_from_a_weights_file() {
     );
 }
 
+/// A network that learns from its own weights has half the error of one that learns from
+/// the images, and none.
+#[test]
+fn a_larger_network_is_part_of_the_target() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = dir.path().join("first");
+    start(&options(&first, small(3))).unwrap();
+    let weights = first.join("last.safetensors");
+    let flags = |distillation: &str| {
+        let mut flags = small(1);
+        flags
+            .set("model", "init", Some(weights.to_str().unwrap()))
+            .set("train", "loss", Some("l1"));
+        for (key, value) in toml::from_str::<toml::Table>(distillation).unwrap() {
+            flags.set("distillation", &key, Some(value));
+        }
+        flags
+    };
+    let table = |path: &Path, share: f64| {
+        let path = path.to_str().unwrap();
+        format!("weights = {{ 2 = '{path}' }}\nshare = {share:?}")
+    };
+    let loss = |distillation: &str| {
+        let recipe = Recipe::resolve(None, &flags(distillation)).unwrap();
+        let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
+        let mut trainer = Trainer::new(&recipe, &dataset, None).unwrap();
+        trainer.step().unwrap().loss
+    };
+    // The card states what it was trained on before, of a resumed run, too.
+    let out = dir.path().join("second");
+    let mut second = options(&out, flags(&table(&weights, 0.5)));
+    start(&second).unwrap();
+    second.resume = true;
+    second.overrides.set("train", "steps", Some(2));
+    start(&second).unwrap();
+    let card = Checkpoint::open(out.join("last.safetensors")).unwrap();
+    let data = card.card().unwrap().unwrap().training_data;
+    let before = "8 synthetic images; trained at scales 2, 3 steps";
+    assert_eq!(
+        data,
+        format!(
+            "8 synthetic images; trained at scales 2, 2 steps; initial weights: {before}; \
+             distilled from x2: {before}"
+        )
+    );
+
+    let alone = loss("");
+    let [half, none] = [0.5, 1.0].map(|share| loss(&table(&weights, share)));
+    assert!((half - alone / 2.0).abs() < 1e-6, "{alone} {half}");
+    assert!(none < 1e-6 && alone > 1e-3, "{alone} {none}");
+
+    let rgb = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/compact/x2.safetensors");
+    let error = problem(&options(&dir.path().join("rgb"), flags(&table(&rgb, 0.5))));
+    assert!(
+        error.contains("distillation.weights") && error.contains("Rgb"),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_training_that_diverges_leaves_the_last_state() {
     let dir = tempfile::tempdir().unwrap();

@@ -116,6 +116,7 @@ impl Recipe {
         self.check_optimizer()?;
         self.check_schedule()?;
         self.check_added_losses()?;
+        self.check_distillation()?;
         self.check_degradation()?;
         self.check_colors()?;
         self.check_scales()
@@ -251,6 +252,28 @@ impl Recipe {
             self.train.loss_weight != Some(0.0) || perceptual.is_some(),
             "loss_weight 0 leaves no loss: add [perceptual], or raise it"
         );
+        Ok(())
+    }
+
+    fn check_distillation(&self) -> Result<()> {
+        let Some(distillation) = &self.distillation else {
+            return Ok(());
+        };
+        let share = distillation.share;
+        ensure!(
+            share > 0.0 && share <= 1.0,
+            "distillation.share must be above 0 and at most 1, not {share}"
+        );
+        ensure!(
+            !distillation.weights.is_empty(),
+            "distillation.weights is empty: name a file, such as 2 = \"x2.safetensors\""
+        );
+        for scale in distillation.weights.keys() {
+            ensure!(
+                self.train.scales.contains(scale),
+                "distillation.weights: this run does not train scale {scale}"
+            );
+        }
         Ok(())
     }
 
@@ -411,6 +434,18 @@ mod tests {
             (
                 "[perceptual]\nweights = 'f'\nlayers = {}",
                 "perceptual.layers is empty",
+            ),
+            (
+                "[distillation]\nweights = { 2 = 'f' }\nshare = 2",
+                "distillation.share must be",
+            ),
+            (
+                "[distillation]\nweights = {}",
+                "distillation.weights is empty",
+            ),
+            (
+                "[distillation]\nweights = { 5 = 'f' }",
+                "does not train scale 5",
             ),
             (
                 "[data]\nvalidation = 0\n[train]\nstop_after = 3",

@@ -1,10 +1,11 @@
-//! The losses: that of `[train]`, and the sections `[perceptual]` and
-//! `[adversarial]`.
+//! The losses: that of `[train]`, and the sections `[perceptual]`,
+//! `[adversarial]` and `[distillation]`.
 
 use super::data::once;
 use crate::gan::{srgan, unet};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use srfilter::Scale;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -78,4 +79,24 @@ pub enum DiscriminatorConfig {
     Srgan(srgan::Config),
     /// Real-ESRGAN's, a U-Net with spectral normalisation: a logit a pixel.
     Unet(unet::Config),
+}
+
+/// Knowledge distillation: the target is the image's high resolution mixed with the
+/// output of a larger network.
+///
+/// Geoffrey Hinton, Oriol Vinyals, Jeff Dean, "Distilling the Knowledge in a Neural
+/// Network", 2015, <https://arxiv.org/abs/1503.02531>.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Distillation {
+    /// Weights files of the larger networks, one for each scale. At other scales the
+    /// target is the image's alone.
+    pub weights: BTreeMap<Scale, PathBuf>,
+    /// Share of the larger network's output in the target, up to 1.
+    #[serde(default = "half")]
+    pub share: f64,
+}
+
+fn half() -> f64 {
+    0.5
 }

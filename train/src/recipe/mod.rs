@@ -14,7 +14,7 @@ mod schedule;
 mod train;
 
 pub use data::{Codec, Colors, Data, Degradation, Dir, Video};
-pub use losses::{Adversarial, DiscriminatorConfig, Distance, Loss, Perceptual};
+pub use losses::{Adversarial, DiscriminatorConfig, Distance, Distillation, Loss, Perceptual};
 pub use merge::Overrides;
 pub use model::Model;
 pub use quantize::Quantize;
@@ -47,6 +47,9 @@ pub struct Recipe {
     /// The adversarial loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adversarial: Option<Adversarial>,
+    /// The larger network to learn from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<Distillation>,
     /// Training for 8-bit integers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantize: Option<Quantize>,
@@ -106,7 +109,9 @@ impl Recipe {
         let model = &mut recipe.model;
         let weights = model.init.iter_mut().chain(model.fit_from.values_mut());
         let features = recipe.perceptual.iter_mut().map(|p| &mut p.weights);
-        for path in dirs.chain(weights).chain(features) {
+        let distilled = recipe.distillation.iter_mut();
+        let distilled = distilled.flat_map(|distillation| distillation.weights.values_mut());
+        for path in dirs.chain(weights).chain(features).chain(distilled) {
             // An absolute path stays as it is.
             *path = folder.join(&*path);
         }
@@ -204,7 +209,8 @@ mod tests {
         let text = "[model]\nname = 'hypersrcnn-rgb'\ninit = 'w.safetensors'\n\
                     [model.fit_from]\n2 = 'x2.safetensors'\n\
                     [data]\ndirs = [{ path = 'a' }, { path = '/b' }]\n\
-                    [perceptual]\nweights = 'vgg.safetensors'\nlayers = { conv1_1 = 1.0 }";
+                    [perceptual]\nweights = 'vgg.safetensors'\nlayers = { conv1_1 = 1.0 }\n\
+                    [distillation]\nweights = { 2 = 'large.safetensors' }";
         let recipe = resolve(text, &Overrides::default());
         let recipe = recipe.unwrap().located_in(Path::new("/run"));
         let dirs: Vec<_> = recipe.data.dirs.iter().map(|dir| &dir.path).collect();
@@ -216,6 +222,9 @@ mod tests {
             recipe.perceptual.unwrap().weights,
             Path::new("/run/vgg.safetensors")
         );
+        let distillation = recipe.distillation.unwrap();
+        let larger: Vec<_> = distillation.weights.values().collect();
+        assert_eq!(larger, [Path::new("/run/large.safetensors")]);
     }
 
     #[test]

@@ -307,23 +307,11 @@ impl Session {
     }
 
     fn save_weights(&self, name: &str) -> Result<()> {
-        let scales: Vec<_> = self
-            .recipe
-            .train
-            .scales
-            .iter()
-            .map(ToString::to_string)
-            .collect();
         let network = self.trainer.reparameterized()?;
         let card = Card {
             architecture: network.architecture,
             scales: self.trainer.network().scales().clone(),
-            training_data: format!(
-                "{}; trained at scales {}, {} steps",
-                self.data,
-                scales.join(", "),
-                self.trainer.steps()
-            ),
+            training_data: self.trainer.training_data(),
             recipe_sha256: self.recipe.sha256()?,
             quality: self.summary(),
             int8_loss: self.int8_loss(),
