@@ -241,12 +241,16 @@ mod tests {
     fn hashes_of_recipes_stay() {
         let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
         let known = BTreeMap::from([
+            ("compact/2-clips", "fc81b5b8dbc2ca7f"),
             ("compact/recipe", "4a80490436bf73d8"),
             ("drct/recipe", "9895514235124f1b"),
             ("drct/small-x2", "7a44f5879092ddfa"),
             ("drct/x4", "4ddc3f924df77050"),
-            ("espcn-fast/int8", "5acd599953c1e6ac"),
-            ("espcn-fast/recipe", "0cf7dc57f7d91419"),
+            ("espcn-fast/2-free", "11d33605cee02fdc"),
+            ("espcn-fast/2-mse", "abf812baa4ce5c5f"),
+            ("espcn-fast/free", "3a2ac888d3e844d4"),
+            ("espcn-fast/int8", "ffefe218313c1e40"),
+            ("espcn-fast/recipe", "bcdc11071dbea456"),
             ("espcn-hq/2-x2", "247fa035478baee9"),
             ("espcn-hq/3-x2", "ab38027970cf5a95"),
             ("espcn-hq/x2", "c06e25abd9a972f4"),
