@@ -243,8 +243,10 @@ mod tests {
         let known = BTreeMap::from([
             ("compact/2-clips", "fc81b5b8dbc2ca7f"),
             ("compact/recipe", "4a80490436bf73d8"),
+            ("drct/convolutions-x2", "93f4e42c63a22e99"),
             ("drct/recipe", "9895514235124f1b"),
             ("drct/small-x2", "7a44f5879092ddfa"),
+            ("drct/windows-4-x2", "835adb4cd3e76db7"),
             ("drct/x4", "4ddc3f924df77050"),
             ("espcn-fast/2-free", "11d33605cee02fdc"),
             ("espcn-fast/2-mse", "abf812baa4ce5c5f"),
