@@ -22,8 +22,8 @@ impl Teacher {
     ///
     /// # Errors
     ///
-    /// A file that holds no network for its scale, or one for other channels or with
-    /// another resolution of the output than `student`, or that crops its borders.
+    /// A file that holds no network for its scale, or one that has other channels than
+    /// `student`, enlarges its input by another factor, or crops its borders.
     pub(crate) fn new(
         settings: &Distillation,
         student: &dyn Network,
@@ -74,7 +74,7 @@ fn open(
     let (network, student) = (network.for_scale(scale)?, student.for_scale(scale)?);
     ensure!(
         network.upsampling().factor() == student.upsampling().factor(),
-        "its output has another resolution at its input's, {} times and not {}",
+        "it enlarges its input {} times, and the network in training {} times",
         network.upsampling().factor(),
         student.upsampling().factor()
     );
