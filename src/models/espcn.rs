@@ -7,6 +7,10 @@
 //! ReLU, one trunk for all scales, and a last layer (head) for each of x2 to
 //! x8. Fractional scales run at the next integer scale, followed by a downscale.
 //!
+//! In training the 3x3 layers start as the identity plus small random weights: Sergey Zagoruyko,
+//! Nikos Komodakis, "DiracNets: Training Very Deep Neural Networks Without Skip-Connections",
+//! 2017, <https://arxiv.org/abs/1706.00388>.
+//!
 //! With [`Config::reparam`] the 3x3 layers are trained as sums of several
 //! branches, after Xindong Zhang, Hui Zeng, Lei Zhang, "Edge-oriented
 //! Convolution Block for Real-time Super Resolution on Mobile Devices", ACM
@@ -45,6 +49,9 @@ const MIDDLE: f64 = 0.5;
 /// Standard deviation of a head's initial weights, small so that training
 /// starts near the bicubic image.
 const HEAD_STDEV: f64 = 1e-3;
+
+/// Factor of the random weights of 3x3 layers, which add to the identity.
+const RANDOM_SHARE: f32 = 0.3;
 
 /// Channels inside an expanding branch for each channel of the layer.
 const EXPANSION: usize = 2;
@@ -120,6 +127,22 @@ impl ArchitectureConfig for Config {
 
     fn scales(&self) -> Option<Scales> {
         Some(Self::scales())
+    }
+
+    /// 3x3 layers start as the identity plus a share of their random weights, so that the first
+    /// layer's features reach the head from the start.
+    fn identity_init(&self, name: &str, values: &mut [f32]) -> bool {
+        let body = name.starts_with("body.") && name.ends_with(".weight");
+        // Branches have the identity as one of theirs.
+        if !body || self.reparam {
+            return false;
+        }
+        let area = KERNEL * KERNEL;
+        for (output, kernels) in values.chunks_exact_mut(self.width * area).enumerate() {
+            kernels.iter_mut().for_each(|value| *value *= RANDOM_SHARE);
+            kernels[output * area + area / 2] += 1.0;
+        }
+        true
     }
 
     fn build(&self, vb: &VarBuilder, scales: Scales) -> Result<Box<dyn Network>> {
@@ -616,5 +639,34 @@ mod tests {
         assert!(error.contains("heads for 2, not for 3"), "{error}");
         let empty = Config { width: 0, ..config };
         assert!(Espcn::new(&vb, &empty, &Scales::Any).is_err());
+    }
+
+    #[test]
+    fn training_starts_with_layers_near_the_identity() {
+        let config = Config {
+            width: 4,
+            depth: 2,
+            reparam: false,
+        };
+        let random = vec![0.1f32; 4 * 4 * 9];
+        let mut values = random.clone();
+        assert!(config.identity_init("body.1.weight", &mut values));
+        for (i, value) in values.iter().enumerate() {
+            let (output, input, tap) = (i / 36, i / 9 % 4, i % 9);
+            let identity = if output == input && tap == 4 {
+                1.0
+            } else {
+                0.0
+            };
+            assert!((value - identity - 0.03).abs() < 1e-6, "{i}: {value}");
+        }
+        for name in ["first.weight", "body.1.bias", "heads.2.weight"] {
+            assert!(!config.identity_init(name, &mut values));
+        }
+        let branches = Config {
+            reparam: true,
+            ..config
+        };
+        assert!(!branches.identity_init("body.1.weight", &mut values));
     }
 }

@@ -117,6 +117,7 @@ fn train_networks() {
         OptimizerKind::Adam,
         OptimizerKind::AdamW,
         OptimizerKind::Sgd,
+        OptimizerKind::Muon,
     ];
     let scale = Scale::whole(2);
     for (i, architecture) in architectures().into_iter().enumerate() {

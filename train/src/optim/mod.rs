@@ -3,6 +3,7 @@
 
 pub mod ema;
 pub mod input_preconditioner;
+pub mod muon;
 mod optimizer;
 pub mod schedule;
 

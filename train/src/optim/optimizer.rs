@@ -1,11 +1,12 @@
 //! Adam, AdamW and gradient descent with momentum as PyTorch computes them, in
-//! place, with moments that can be saved (candle's own hides them).
+//! place, with moments that can be saved (candle's own hides them), and [Muon](muon).
 //!
 //! Diederik P. Kingma, Jimmy Ba, "Adam: A Method for Stochastic
 //! Optimization", ICLR 2015; Ilya Loshchilov, Frank Hutter, "Decoupled Weight
 //! Decay Regularization", ICLR 2019.
 
 use crate::optim::input_preconditioner::{InputPreconditioner, LayerStatistics};
+use crate::optim::muon;
 use crate::params::Vars;
 use crate::recipe::OptimizerKind;
 use anyhow::{Context, Result, ensure};
@@ -23,9 +24,9 @@ pub struct Settings {
     pub betas: [f64; 2],
     /// Added to the root of Adam's second moment.
     pub eps: f64,
-    /// Decay rate of the running sum of gradients (SGD).
+    /// Decay rate of the running sum of gradients (SGD, Muon).
     pub momentum: f64,
-    /// Weight decay: AdamW's shrinks the parameter, others' adds to its gradient.
+    /// Weight decay: AdamW's and Muon's shrinks the parameter, others' adds to its gradient.
     pub weight_decay: f64,
     /// Bound of the absolute value of every element of the gradient.
     pub clip_value: Option<f64>,
@@ -48,12 +49,20 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// How many moments a parameter has.
-    fn moments(&self) -> usize {
+    /// The algorithm for a parameter.
+    fn kind_for(&self, parameter: &Tensor) -> OptimizerKind {
         match self.kind {
-            OptimizerKind::Adam | OptimizerKind::AdamW => 2,
-            OptimizerKind::Sgd => 1,
+            OptimizerKind::Muon if !muon::is_matrix(parameter) => OptimizerKind::AdamW,
+            kind => kind,
         }
+    }
+}
+
+/// How many moments a parameter has.
+fn moments(kind: OptimizerKind) -> usize {
+    match kind {
+        OptimizerKind::Adam | OptimizerKind::AdamW => 2,
+        OptimizerKind::Sgd | OptimizerKind::Muon => 1,
     }
 }
 
@@ -63,7 +72,7 @@ pub struct Moments {
     /// Steps in which it had a gradient.
     pub steps: u64,
     /// (2, elements): running means of the elements and of their squares; or
-    /// (1, elements): SGD's running sum.
+    /// (1, elements): the running sum of SGD or Muon.
     pub values: Tensor,
 }
 
@@ -77,6 +86,7 @@ impl PartialEq for Moments {
 #[derive(Debug)]
 struct Parameter {
     var: Var,
+    kind: OptimizerKind,
     lr_factor: f64,
     moments: Moments,
 }
@@ -106,9 +116,11 @@ impl Optimizer {
             let factor = lr_factors
                 .iter()
                 .find(|(prefix, _)| name.starts_with(*prefix));
-            let shape = (settings.moments(), var.elem_count());
+            let kind = settings.kind_for(var);
+            let shape = (moments(kind), var.elem_count());
             let parameter = Parameter {
                 var: var.clone(),
+                kind,
                 lr_factor: factor.map_or(1.0, |(_, &factor)| factor),
                 moments: Moments {
                     steps: 0,
@@ -237,41 +249,50 @@ impl Optimizer {
                 preconditioner.apply(name, tensor)
             })
         };
-        let mut steps = Vec::new();
-        // Preconditioned parameters: their update is preconditioned, too.
+        let mut updates = Vec::new();
         let mut moves = Vec::new();
         for (name, parameter) in &mut self.parameters {
             let Some(gradient) = gradients.get(parameter.var.as_tensor()) else {
                 continue;
             };
-            let lr = lr * parameter.lr_factor;
+            let (kind, lr) = (parameter.kind, lr * parameter.lr_factor);
             parameter.moments.steps += 1;
-            let rule = rule(&self.settings, parameter.moments.steps, lr, gradient_factor);
+            let rule = rule(
+                &self.settings,
+                kind,
+                parameter.moments.steps,
+                lr,
+                gradient_factor,
+            );
             let whitened = white(name, gradient)?;
-            let step = ParameterUpdate {
+            let is_move = whitened.is_some() || kind == OptimizerKind::Muon;
+            let update = ParameterUpdate {
                 rule,
-                parameter: match &whitened {
-                    Some(gradient) => gradient.zeros_like()?,
-                    None => parameter.var.as_tensor().clone(),
+                parameter: match is_move {
+                    true => gradient.zeros_like()?,
+                    false => parameter.var.as_tensor().clone(),
                 },
-                gradient: whitened.as_ref().unwrap_or(gradient).contiguous()?,
+                gradient: whitened.unwrap_or_else(|| gradient.clone()).contiguous()?,
                 moments: parameter.moments.values.clone(),
             };
-            if whitened.is_some() {
-                moves.push((
-                    name,
-                    parameter.var.clone(),
-                    rule.decoupled_decay,
-                    step.parameter.clone(),
-                ));
+            if is_move {
+                let step_size = (kind == OptimizerKind::Muon).then_some(lr);
+                moves.push((name, parameter.var.clone(), step_size, update.clone()));
             }
-            steps.push(step);
+            updates.push(update);
         }
-        apply_updates(&steps)?;
-        for (name, var, kept, step) in moves {
-            if let Some(moved) = white(name, &step)? {
-                var.set(&((var.as_tensor() * f64::from(kept))? + moved)?)?;
+        apply_updates(&updates)?;
+        for (name, var, muon_step, update) in moves {
+            // What was subtracted from zero.
+            let mut step = update.parameter;
+            if let Some(lr) = muon_step {
+                let gradient = (update.gradient * gradient_factor)?;
+                let sum = update.moments.reshape(var.shape())?;
+                step = (muon::direction(&gradient, &sum, self.settings.momentum)? * -lr)?;
             }
+            let step = white(name, &step)?.unwrap_or(step);
+            let kept = f64::from(update.rule.decoupled_decay);
+            var.set(&((var.as_tensor() * kept)? + step)?)?;
         }
         Ok(())
     }
@@ -285,15 +306,15 @@ impl Optimizer {
 }
 
 /// The numbers of one step, rounded to f32 where PyTorch does.
-fn rule(settings: &Settings, step: u64, lr: f64, gradient: f64) -> UpdateRule {
+fn rule(settings: &Settings, kind: OptimizerKind, step: u64, lr: f64, gradient: f64) -> UpdateRule {
     let [beta1, beta2] = settings.betas;
     let correction = |beta: f64| 1.0 - libm::pow(beta, step as f64);
-    let (weight_decay, decoupled_decay) = match settings.kind {
-        OptimizerKind::AdamW => (0.0, 1.0 - lr * settings.weight_decay),
+    let (weight_decay, decoupled_decay) = match kind {
+        OptimizerKind::AdamW | OptimizerKind::Muon => (0.0, 1.0 - lr * settings.weight_decay),
         OptimizerKind::Adam | OptimizerKind::Sgd => (settings.weight_decay, 1.0),
     };
-    let (momentum, step_size) = match settings.kind {
-        OptimizerKind::Sgd => (Some(settings.momentum as f32), lr),
+    let (momentum, step_size) = match kind {
+        OptimizerKind::Sgd | OptimizerKind::Muon => (Some(settings.momentum as f32), lr),
         OptimizerKind::Adam | OptimizerKind::AdamW => (None, lr / correction(beta1)),
     };
     UpdateRule {
@@ -402,6 +423,43 @@ mod tests {
         let left = var.to_vec1::<f32>().unwrap()[0];
         assert!((left - 0.35).abs() < 1e-6, "{left}");
         assert_eq!(optimizer.moments().unwrap()["p"].values.dims(), [1, 1]);
+    }
+
+    /// A loss whose curvature differs by 10,000 between two directions: Muon's steps go
+    /// along both alike, and a vector moves by AdamW.
+    #[test]
+    fn muon_moves_along_all_directions_alike() {
+        let curvature = Tensor::new(&[[1f32, 0.0, 0.0], [0.0, 1e-4, 0.0]], &Device::Cpu).unwrap();
+        let start = [[1f32, 0.0, 0.0], [0.0, 1.0, 0.0]];
+        let vars: Vars = [
+            (
+                "kernels".to_owned(),
+                Var::new(&start, &Device::Cpu).unwrap(),
+            ),
+            ("bias".to_owned(), Var::new(&[1f32], &Device::Cpu).unwrap()),
+        ]
+        .into();
+        let settings = Settings {
+            kind: OptimizerKind::Muon,
+            ..Settings::default()
+        };
+        let mut optimizer = Optimizer::new(&vars, settings, &BTreeMap::new()).unwrap();
+        for _ in 0..2 {
+            let kernels = (vars["kernels"].sqr().unwrap() * &curvature).unwrap();
+            let bias = vars["bias"].sqr().unwrap().sum_all().unwrap();
+            let loss = (kernels.sum_all().unwrap() + bias).unwrap();
+            optimizer.step(&loss.backward().unwrap(), 0.1, 1.0).unwrap();
+        }
+        // Each step is 0.1 * 0.2 * sqrt(3), times singular values near 1; of values of 1e-4 of
+        // the largest the iteration leaves less.
+        let moved = vars["kernels"].to_vec2::<f32>().unwrap();
+        let steps = |left: f32| (1.0 - left) / (2.0 * 0.02 * 3f32.sqrt());
+        assert!((0.65..1.25).contains(&steps(moved[0][0])), "{moved:?}");
+        assert!((0.03..0.1).contains(&steps(moved[1][1])), "{moved:?}");
+        assert!((vars["bias"].to_vec1::<f32>().unwrap()[0] - 0.8).abs() < 1e-3);
+        let moments = optimizer.moments().unwrap();
+        assert_eq!(moments["kernels"].values.dims(), [1, 6]);
+        assert_eq!(moments["bias"].values.dims(), [2, 1]);
     }
 
     #[test]

@@ -125,8 +125,13 @@ impl Recipe {
     fn check_optimizer(&self) -> Result<()> {
         let train = &self.train;
         ensure!(
-            train.momentum.is_none() || train.optimizer == OptimizerKind::Sgd,
-            "momentum belongs to the optimizer sgd; adam and adamw have betas"
+            train.momentum.is_none()
+                || matches!(train.optimizer, OptimizerKind::Sgd | OptimizerKind::Muon),
+            "momentum belongs to the optimizers sgd and muon; adam and adamw have betas"
+        );
+        ensure!(
+            train.clip_value.is_none() || train.optimizer != OptimizerKind::Muon,
+            "clip_value does not go with muon, whose steps do not depend on the size of gradients"
         );
         let shrinks_gradients = train.optimizer == OptimizerKind::Adam && train.weight_decay > 0.0;
         ensure!(
@@ -134,8 +139,8 @@ impl Recipe {
                 || train.optimizer != OptimizerKind::Sgd
                     && train.clip_value.is_none()
                     && !shrinks_gradients,
-            "whiten needs the optimizer adam or adamw, no clip_value, and weight_decay only \
-             with adamw"
+            "whiten needs the optimizer adam, adamw or muon, no clip_value, and no weight_decay \
+             with adam"
         );
         Ok(())
     }
@@ -380,15 +385,22 @@ mod tests {
             ("[train]\nsteps = 1\nepochs = 1", "leave one out"),
             ("[data]\npatch = 2", "patch must be"),
             ("[train]\nema = 1", "ema must be"),
-            ("[train]\nmomentum = 0.9", "belongs to the optimizer sgd"),
+            (
+                "[train]\nmomentum = 0.9",
+                "belongs to the optimizers sgd and muon",
+            ),
+            (
+                "[train]\noptimizer = 'muon'\nclip_value = 1",
+                "does not go with muon",
+            ),
             ("[train]\nwhiten = 0", "whiten must be"),
             (
                 "[train]\nwhiten = 0.1\noptimizer = 'sgd'",
-                "whiten needs the optimizer adam or adamw",
+                "whiten needs the optimizer adam, adamw or muon",
             ),
             (
                 "[train]\nwhiten = 0.1\nweight_decay = 0.1",
-                "whiten needs the optimizer adam or adamw",
+                "whiten needs the optimizer adam, adamw or muon",
             ),
             ("[train]\nschedule = 'step'", "needs lr_drop_every"),
             (

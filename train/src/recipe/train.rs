@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 use toml::Table;
 
 /// Default momentum of `sgd`.
-const MOMENTUM: f64 = 0.9;
+const SGD_MOMENTUM: f64 = 0.9;
+
+/// Default momentum of `muon`.
+const MUON_MOMENTUM: f64 = 0.95;
 
 /// All keys of the section, as serde refuses no unknown keys in a struct with a
 /// flattened field.
@@ -87,7 +90,7 @@ pub struct Train {
     pub batch_size: usize,
     /// The optimiser.
     pub optimizer: OptimizerKind,
-    /// Momentum of `sgd`; 0.9 if absent.
+    /// Momentum of `sgd` or `muon`; 0.9 or 0.95 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub momentum: Option<f64>,
     /// Peak learning rate.
@@ -109,7 +112,7 @@ pub struct Train {
     /// Maximum absolute value of every element of the gradient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_value: Option<f64>,
-    /// Preconditions the optimiser (`adam`, `adamw`) with the second moments of the
+    /// Preconditions the optimiser (`adam`, `adamw`, `muon`) with the second moments of the
     /// convolutions' inputs, for much faster convergence: damping in units of the
     /// inputs' mean variance, about 0.1 ([`crate::optim::input_preconditioner`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,9 +155,12 @@ pub struct Train {
 }
 
 impl Train {
-    /// Momentum of `sgd`.
+    /// Momentum of `sgd` or `muon`.
     pub fn momentum(&self) -> f64 {
-        self.momentum.unwrap_or(MOMENTUM)
+        self.momentum.unwrap_or(match self.optimizer {
+            OptimizerKind::Muon => MUON_MOMENTUM,
+            OptimizerKind::Adam | OptimizerKind::AdamW | OptimizerKind::Sgd => SGD_MOMENTUM,
+        })
     }
 }
 
@@ -186,6 +192,8 @@ pub enum OptimizerKind {
     AdamW,
     /// Gradient descent with momentum; weight decay adds to the gradient.
     Sgd,
+    /// Muon for kernels and matrices, AdamW for the rest ([`crate::optim::muon`]).
+    Muon,
 }
 
 #[cfg(test)]
