@@ -68,7 +68,20 @@ fn bits(tensors: &HashMap<String, Tensor>) -> HashMap<String, Vec<u32>> {
 
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one_bit_for_bit() {
-    let recipe = Recipe::resolve(None, &small(20)).unwrap();
+    check_resuming(&small(20));
+}
+
+#[test]
+fn muon_resumes_bit_for_bit() {
+    let mut flags = small(20);
+    flags
+        .set("train", "optimizer", Some("muon"))
+        .set("train", "whiten", Some(0.1));
+    check_resuming(&flags);
+}
+
+fn check_resuming(flags: &Overrides) {
+    let recipe = Recipe::resolve(None, flags).unwrap();
     let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
     let train = |state: Option<State>, steps: usize| {
         let mut trainer = Trainer::new(&recipe, &dataset, state).unwrap();
@@ -91,6 +104,19 @@ fn a_resumed_run_equals_an_uninterrupted_one_bit_for_bit() {
 /// Also without the residual: the network is initialised as the identity.
 #[test]
 fn the_loss_falls_in_sixty_steps() {
+    check_falling(&small_plain());
+}
+
+#[test]
+fn the_loss_falls_in_sixty_steps_of_muon() {
+    let mut flags = small_plain();
+    flags
+        .set("train", "optimizer", Some("muon"))
+        .set("train", "clip_norm", Some(1.0));
+    check_falling(&flags);
+}
+
+fn small_plain() -> Overrides {
     let mut flags = small(60);
     let config = "kernels = [5, 3, 3]\nwidths = [12, 8]";
     flags.set(
@@ -98,7 +124,11 @@ fn the_loss_falls_in_sixty_steps() {
         "config",
         Some(toml::from_str::<toml::Table>(config).unwrap()),
     );
-    let recipe = Recipe::resolve(None, &flags).unwrap();
+    flags
+}
+
+fn check_falling(flags: &Overrides) {
+    let recipe = Recipe::resolve(None, flags).unwrap();
     let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
     let mut trainer = Trainer::new(&recipe, &dataset, None).unwrap();
     let losses: Vec<f64> = (0..60).map(|_| trainer.step().unwrap().loss).collect();
