@@ -3,10 +3,11 @@
 //!
 //! Kernels count as matrices with a row for each output channel. Keller Jordan et
 //! al., "Muon: An optimizer for hidden layers in neural networks", 2024,
-//! <https://kellerjordan.github.io/posts/muon>; its Nesterov momentum and
-//! Newton-Schulz iteration. The size of the update is that of Jingyuan Liu et al., "Muon is Scalable for LLM
-//! Training", 2025, <https://arxiv.org/abs/2502.16982>: elements of 0.2 times the learning rate
-//! in the root mean square, about those of Adam's, so that both take the same learning rate.
+//! <https://kellerjordan.github.io/posts/muon>, with its Nesterov momentum and
+//! Newton-Schulz iteration. The root mean square of an update's elements is 0.2 times
+//! the learning rate, about that of Adam's, so that both take the same learning rates:
+//! Jingyuan Liu et al., "Muon is Scalable for LLM Training", 2025,
+//! <https://arxiv.org/abs/2502.16982>.
 
 use candle_core::{Result, Tensor};
 

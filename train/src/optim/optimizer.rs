@@ -250,6 +250,8 @@ impl Optimizer {
             })
         };
         let mut updates = Vec::new();
+        // Parameters that are not updated in place: the update of preconditioned ones is
+        // preconditioned, too, that of Muon's comes from the moments alone.
         let mut moves = Vec::new();
         for (name, parameter) in &mut self.parameters {
             let Some(gradient) = gradients.get(parameter.var.as_tensor()) else {
@@ -425,10 +427,10 @@ mod tests {
         assert_eq!(optimizer.moments().unwrap()["p"].values.dims(), [1, 1]);
     }
 
-    /// A loss whose curvature differs by 10,000 between two directions: Muon's steps go
-    /// along both alike, and a vector moves by AdamW.
+    /// A loss whose curvature differs by 10,000 between two directions: Muon moves along
+    /// the flat one, too, and a vector moves by AdamW.
     #[test]
-    fn muon_moves_along_all_directions_alike() {
+    fn muon_moves_along_small_gradients_too() {
         let curvature = Tensor::new(&[[1f32, 0.0, 0.0], [0.0, 1e-4, 0.0]], &Device::Cpu).unwrap();
         let start = [[1f32, 0.0, 0.0], [0.0, 1.0, 0.0]];
         let vars: Vars = [
