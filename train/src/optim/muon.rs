@@ -133,6 +133,21 @@ mod tests {
         assert!((0.7..1.2).contains(&(size / UPDATE_SIZE)), "{size}");
     }
 
+    /// A row without a gradient moves by the momentum.
+    #[test]
+    fn momentum_counts() {
+        let matrix = |rows: &[[f32; 2]; 2]| Tensor::new(rows, &Device::Cpu).unwrap();
+        let gradient = matrix(&[[1.0, 0.0], [0.0, 0.0]]);
+        let sum = matrix(&[[1.0, 0.0], [0.0, 1.0]]);
+        let second_row = |momentum: f64| {
+            let step = direction(&gradient, &sum, momentum).unwrap();
+            step.to_vec2::<f32>().unwrap()[1][1]
+        };
+        assert_eq!(second_row(0.0), 0.0);
+        // 0.2 * sqrt(2), times a singular value near 1.
+        assert!((0.19..0.35).contains(&second_row(0.9)));
+    }
+
     #[test]
     fn vectors_are_no_matrices() {
         let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();

@@ -267,17 +267,17 @@ impl Optimizer {
                 gradient_factor,
             );
             let whitened = white(name, gradient)?;
-            let is_move = whitened.is_some() || kind == OptimizerKind::Muon;
+            let in_place = whitened.is_none() && kind != OptimizerKind::Muon;
             let update = ParameterUpdate {
                 rule,
-                parameter: match is_move {
-                    true => gradient.zeros_like()?,
-                    false => parameter.var.as_tensor().clone(),
+                parameter: match in_place {
+                    true => parameter.var.as_tensor().clone(),
+                    false => gradient.zeros_like()?,
                 },
                 gradient: whitened.unwrap_or_else(|| gradient.clone()).contiguous()?,
                 moments: parameter.moments.values.clone(),
             };
-            if is_move {
+            if !in_place {
                 let step_size = (kind == OptimizerKind::Muon).then_some(lr);
                 moves.push((name, parameter.var.clone(), step_size, update.clone()));
             }
