@@ -6,6 +6,9 @@
 //! of its thread. Nothing sets it for good: [`with_tf32`], [`record_convs`] and
 //! [`backward`] change it for the work that they run, and put it back also
 //! where that panics. Scopes nest, and work on other threads is in none.
+//!
+//! A thread of a pool that waits inside a scope may meanwhile be given unrelated
+//! work. [`with_default_context`] keeps that out of the scope.
 
 use super::ConvSpec;
 use candle_core::backprop::GradStore;
@@ -91,8 +94,16 @@ pub(super) fn allow_tf32() -> bool {
     CONTEXT.with_borrow(|context| context.allow_tf32)
 }
 
+/// Runs `work` outside all scopes that the thread is in: for jobs of a thread pool,
+/// which a thread may start while it waits in the middle of another job.
+pub fn with_default_context<R>(work: impl FnOnce() -> R) -> R {
+    let _scope = Scope::enter(|context| context, OpContext::default());
+    work()
+}
+
 /// Runs `work` and lists the [`conv2d`](super::conv2d)s that it ran on this
-/// thread, in their order. They do not count for an outer recording.
+/// thread, in their order. They do not count for an outer recording. Nor do those of
+/// other jobs of its thread pool, provided that they run in [`with_default_context`].
 pub fn record_convs<R>(work: impl FnOnce() -> R) -> (R, Vec<RecordedConv>) {
     let scope = Scope::enter(|context| &mut context.recorder, Some(Vec::new()));
     let result = work();
@@ -239,6 +250,25 @@ mod tests {
         conv(7);
         assert_eq!((heights(inner), heights(outer)), (vec![5], vec![4, 6]));
         assert!(replace(|context| &mut context.recorder, None).is_none());
+    }
+
+    #[test]
+    fn the_default_context_is_outside_all_scopes() {
+        let weights = tensor((2, 2, 3, 3));
+        let conv = || {
+            conv2d(&tensor((1, 2, 6, 6)), &weights, None, ConvSpec::default()).unwrap();
+        };
+        let ((), recorded) = record_convs(|| {
+            conv();
+            with_tf32(true, || {
+                with_default_context(|| {
+                    assert!(!allow_tf32() && !is_recording());
+                    conv();
+                });
+                assert!(allow_tf32() && is_recording());
+            });
+        });
+        assert_eq!(recorded.len(), 1);
     }
 
     #[test]

@@ -32,7 +32,7 @@ mod storage;
 pub(crate) mod winograd;
 
 pub(crate) use context::with_tf32;
-pub use context::{RecordedConv, backward, record_convs};
+pub use context::{RecordedConv, backward, record_convs, with_default_context};
 pub use conv::{conv2d, conv2d_at};
 pub use conv_chain::{ChainedConv, conv2d_chain};
 pub(crate) use forward::{Pairwise, conv2d_joined, pairwise, select};

@@ -19,7 +19,7 @@ use srfilter::Scale;
 use srfilter::chain::quantized::Quantization;
 use srfilter::models::{Architecture, Network, Scales};
 use srfilter::nn::BatchNorm;
-use srfilter::ops::{Border, backward, record_convs};
+use srfilter::ops::{Border, backward, record_convs, with_default_context};
 use srfilter::weights::{Card, Checkpoint};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -390,8 +390,9 @@ impl Trainer {
         let report = match self.device.is_cpu() {
             // On a thread of the pool: from another one, each operation that is divided
             // among its threads would wake them and sleep. The loader, which needs the
-            // pool, too, has been waited for outside.
-            true => rayon::scope(|_| self.step_on(&batches))?,
+            // pool, too, has been waited for outside. That thread may be in the middle of
+            // another trainer's step.
+            true => rayon::scope(|_| with_default_context(|| self.step_on(&batches)))?,
             false => self.step_on(&batches)?,
         };
         self.check_used(&batches)?;

@@ -5,6 +5,7 @@
 use candle_core::{Device, Tensor};
 use srfilter::frame::Image;
 use srfilter::models::{Channels, Network};
+use srfilter::ops::record_convs;
 use srfilter::weights::{Checkpoint, LoadOverrides};
 use srfilter_train::checkpoint::State;
 use srfilter_train::data::Dataset;
@@ -16,7 +17,7 @@ use srfilter_train::trainer::Trainer;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A network so small that tests are quick.
 fn small(steps: u32) -> Overrides {
@@ -66,12 +67,39 @@ fn bits(tensors: &HashMap<String, Tensor>) -> HashMap<String, Vec<u32>> {
         .collect()
 }
 
+/// While other networks train in the same process, too.
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one_bit_for_bit() {
-    let recipe = Recipe::resolve(None, &small(20)).unwrap();
+    let mut adam = small(20);
+    adam.set("train", "whiten", Some(0.1));
+    let mut muon = adam.clone();
+    muon.set("train", "optimizer", Some("muon"));
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut trainer = trainer(&small(1_000_000), None);
+                while !over.load(Ordering::Relaxed) {
+                    trainer.step().unwrap();
+                }
+            });
+        }
+        let result =
+            std::panic::catch_unwind(|| [small(20), adam, muon].each_ref().map(check_resuming));
+        over.store(true, Ordering::Relaxed);
+        result.unwrap();
+    });
+}
+
+fn trainer(flags: &Overrides, state: Option<State>) -> Trainer {
+    let recipe = Recipe::resolve(None, flags).unwrap();
     let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
+    Trainer::new(&recipe, &dataset, state).unwrap()
+}
+
+fn check_resuming(flags: &Overrides) {
     let train = |state: Option<State>, steps: usize| {
-        let mut trainer = Trainer::new(&recipe, &dataset, state).unwrap();
+        let mut trainer = trainer(flags, state);
         (0..steps).for_each(|_| assert!(trainer.step().unwrap().loss > 0.0));
         trainer.state().unwrap()
     };
@@ -88,26 +116,21 @@ fn a_resumed_run_equals_an_uninterrupted_one_bit_for_bit() {
     assert_eq!((resumed.step, straight.step), (20, 20));
 }
 
+/// A thread of the pool that waits in the middle of one step may do another trainer's
+/// whole step.
 #[test]
-fn muon_continues_from_its_saved_moments() {
-    let mut flags = small(20);
-    flags
-        .set("train", "optimizer", Some("muon"))
-        .set("train", "whiten", Some(0.1));
-    let recipe = Recipe::resolve(None, &flags).unwrap();
-    let dataset = Arc::new(Dataset::load(&recipe, Channels::Luma).unwrap());
-    let mut trainer = Trainer::new(&recipe, &dataset, None).unwrap();
-    (0..3).for_each(|_| assert!(trainer.step().unwrap().loss > 0.0));
-    let saved = trainer.state().unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("state.safetensors");
-    saved.save(&path).unwrap();
-    let loaded = State::load(&path).unwrap();
-    let mut trainer = Trainer::new(&recipe, &dataset, Some(loaded)).unwrap();
-    let restored = trainer.state().unwrap();
-    assert_eq!(restored.generator.moments, saved.generator.moments);
-    assert!(saved.generator.moments.values().all(|m| m.steps == 3));
-    assert!(trainer.step().unwrap().loss > 0.0);
+fn a_step_is_not_recorded_by_another_one() {
+    let mut other = trainer(&small(20), None);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1);
+    let ((), recorded) = pool.build().unwrap().install(|| {
+        rayon::scope(|scope| {
+            record_convs(|| {
+                scope.spawn(|_| assert!(other.step().unwrap().loss > 0.0));
+                assert_eq!(rayon::yield_now(), Some(rayon::Yield::Executed));
+            })
+        })
+    });
+    assert_eq!((other.steps(), recorded.len()), (1, 0));
 }
 
 /// Also without the residual: the network is initialised as the identity.
