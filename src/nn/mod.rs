@@ -5,6 +5,7 @@
 mod bicubic;
 mod dynamic;
 mod norm;
+mod rows;
 mod window;
 
 pub use bicubic::Bicubic;
