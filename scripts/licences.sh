@@ -7,7 +7,7 @@ cargo_about=0.9.3
 export PATH=$PATH:$HOME/.cargo/bin
 tools=target/tools
 if [ "$("$tools/bin/cargo-about" --version 2>/dev/null)" != "cargo-about $cargo_about" ]; then
-    cargo install --quiet --locked --root "$tools" cargo-about@$cargo_about
+    cargo install --quiet --locked --root "$tools" --features cli cargo-about@$cargo_about
 fi
 cargo fetch --quiet --locked
 # From the crates alone: the same text every time.
